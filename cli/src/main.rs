@@ -1,0 +1,2 @@
+//! `convoy`: the one binary.
+fn main() {}
