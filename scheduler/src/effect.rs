@@ -1,0 +1,314 @@
+//! Everything a run can ask for.
+
+use std::fmt;
+
+use crate::ids::{LeaseId, Micros, RunGeneration, StepId, WorkerId};
+use crate::lease::{Lease, LeaseRef, Work};
+use crate::record::Record;
+use crate::tree::Node;
+
+/// Something that must be done, in the order in which [`Run::handle`](crate::Run::handle) asks for it.
+///
+/// Tensors are named, never carried: their bytes travel beside the heart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Append to the journal before any later effect is carried out.
+    Record(Record),
+    /// Tell the reducer what comes: a fresh tree over `shards` shards. Sent before any lease of it.
+    OpenStep {
+        /// The parameters to compute with; for [`Work::Train`] also the step itself.
+        step: StepId,
+        /// What is done with the shards.
+        work: Work,
+        /// How many there are.
+        shards: u32,
+    },
+    /// Tell the reducer to forget the open step and whatever has arrived of it.
+    AbandonStep {
+        /// The step, as in [`Effect::OpenStep`].
+        step: StepId,
+        /// What it was open for.
+        work: Work,
+        /// Why.
+        why: AbandonReason,
+    },
+    /// Lend a node to a worker.
+    Send {
+        /// To whom.
+        worker: WorkerId,
+        /// What.
+        lease: Lease,
+    },
+    /// Tell a worker to drop a lease it holds.
+    Revoke {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
+        /// Why.
+        why: RevokeReason,
+    },
+    /// Close a worker's connection. The run counts it as gone already.
+    Evict {
+        /// Which worker.
+        worker: WorkerId,
+        /// Why.
+        why: EvictReason,
+    },
+    /// The next parameters become the committed ones. Its [`Record::StepCommitted`] comes right before.
+    Commit {
+        /// The step; the parameters are those of `step + 1`.
+        step: StepId,
+        /// Their digest.
+        digest: [u8; 32],
+    },
+    /// Write the committed parameters to disk, beside the run; then tell [`Event::CheckpointWritten`](crate::Event).
+    Checkpoint {
+        /// The committed parameters.
+        step: StepId,
+        /// What for.
+        reason: CheckpointReason,
+    },
+    /// For the log: a lease takes far too long although its worker's heart beats. It goes to another as well.
+    Overdue {
+        /// Who holds it.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
+        /// Its node.
+        node: Node,
+        /// How long it has been computed on.
+        held: Micros,
+    },
+    /// For the log: an event that changed nothing.
+    Ignore {
+        /// The worker it told of.
+        worker: Option<WorkerId>,
+        /// What happened, in two words.
+        what: &'static str,
+        /// Why it does not count.
+        why: IgnoreReason,
+    },
+    /// The run is over; its [`Record::Finished`] comes right before. Nothing follows.
+    Finish {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// Why a step is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AbandonReason {
+    /// The run stops.
+    Stopped,
+    /// A NaN or an infinity in a node.
+    NotFinite,
+    /// A node failed too often.
+    Failed,
+    /// The step's digest is not the one in the journal.
+    Diverged,
+}
+
+/// Why a worker may drop a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RevokeReason {
+    /// Another worker did the same node first.
+    AnotherWasFirst,
+    /// The step is given up.
+    StepAbandoned,
+}
+
+/// Why a worker's connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EvictReason {
+    /// Its heartbeat stopped.
+    Silent {
+        /// For how long it was not heard of.
+        silence: Micros,
+    },
+    /// It asked to go and holds nothing more.
+    Drained,
+    /// There are as many workers as the plan allows.
+    Full {
+        /// That many.
+        limit: u32,
+    },
+    /// The run is over.
+    RunOver,
+}
+
+/// What a checkpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckpointReason {
+    /// Enough steps or time since the last one.
+    Interval,
+    /// An epoch ended and was evaluated, and another follows.
+    EpochEnd,
+    /// The run stops because somebody asked.
+    Stop,
+    /// The run is complete, or stopped early.
+    Finish,
+}
+
+/// Why an event changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IgnoreReason {
+    /// It tells of a worker that is no member.
+    UnknownWorker,
+    /// The worker is a member already.
+    AlreadyMember,
+    /// It answers an earlier start of the coordinator.
+    OtherGeneration {
+        /// The start it answers.
+        answered: RunGeneration,
+        /// The start there is.
+        current: RunGeneration,
+    },
+    /// It is about a step that is not in work.
+    OtherStep {
+        /// The step it is about.
+        answered: StepId,
+        /// The parameters committed last.
+        committed: StepId,
+    },
+    /// No such lease was given in this step.
+    UnknownLease(LeaseId),
+    /// The lease was given to another worker.
+    ForeignLease {
+        /// Which lease.
+        lease: LeaseId,
+        /// Who got it.
+        holder: WorkerId,
+    },
+    /// The lease has ended: done or failed before, or another worker did its node first.
+    LeaseOver(LeaseId),
+    /// Not all nodes of the step have arrived.
+    NodesMissing,
+    /// No checkpoint of that step is being written.
+    NoSuchCheckpoint(StepId),
+    /// The run is stopping already.
+    AlreadyStopping,
+    /// The run is over.
+    RunOver,
+}
+
+impl fmt::Display for IgnoreReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IgnoreReason::UnknownWorker => write!(f, "the worker is no member"),
+            IgnoreReason::AlreadyMember => write!(f, "the worker is a member already"),
+            IgnoreReason::OtherGeneration { answered, current } => {
+                write!(f, "it answers {answered}, this is {current}")
+            }
+            IgnoreReason::OtherStep {
+                answered,
+                committed,
+            } => {
+                write!(f, "{answered} is not in work, {committed} is committed")
+            }
+            IgnoreReason::UnknownLease(lease) => write!(f, "there is no {lease} in this step"),
+            IgnoreReason::ForeignLease { lease, holder } => {
+                write!(f, "{lease} was given to {holder}")
+            }
+            IgnoreReason::LeaseOver(lease) => write!(f, "{lease} has ended before"),
+            IgnoreReason::NodesMissing => write!(f, "not all nodes of the step have arrived"),
+            IgnoreReason::NoSuchCheckpoint(step) => {
+                write!(f, "no checkpoint of {step} is being written")
+            }
+            IgnoreReason::AlreadyStopping => write!(f, "the run is stopping already"),
+            IgnoreReason::RunOver => write!(f, "the run is over"),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// All epochs are done.
+    Completed,
+    /// It had gone on long enough without getting better.
+    StoppedEarly,
+    /// Somebody asked; it can be resumed.
+    Stopped,
+    /// A NaN or an infinity; nothing of the step was committed.
+    NotFinite {
+        /// The step (of an evaluation: the parameters).
+        step: StepId,
+        /// What was computed.
+        work: Work,
+        /// Where: among these shards.
+        node: Node,
+    },
+    /// The same samples could not be read again and again.
+    DataUnreadable {
+        /// The step (of an evaluation: the parameters).
+        step: StepId,
+        /// What was computed.
+        work: Work,
+        /// The samples: those of these shards.
+        node: Node,
+        /// Who tried last.
+        worker: WorkerId,
+    },
+    /// The same node failed inside workers again and again.
+    Failed {
+        /// The step (of an evaluation: the parameters).
+        step: StepId,
+        /// What was computed.
+        work: Work,
+        /// Which node.
+        node: Node,
+        /// Who tried last.
+        worker: WorkerId,
+    },
+    /// A step was computed again after a restart and came out different from what the journal says.
+    Diverged {
+        /// The step.
+        step: StepId,
+        /// The digest in the journal.
+        recorded: [u8; 32],
+        /// The digest now.
+        computed: [u8; 32],
+    },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Completed => write!(f, "completed"),
+            Outcome::StoppedEarly => write!(f, "stopped early"),
+            Outcome::Stopped => write!(f, "stopped"),
+            Outcome::NotFinite { step, work, node } => {
+                write!(f, "a NaN or an infinity in the {work} of {step}, {node}")
+            }
+            Outcome::DataUnreadable {
+                step,
+                work,
+                node,
+                worker,
+            } => {
+                write!(
+                    f,
+                    "the samples for the {work} of {step}, {node}, could not be read, last by {worker}"
+                )
+            }
+            Outcome::Failed {
+                step,
+                work,
+                node,
+                worker,
+            } => {
+                write!(
+                    f,
+                    "the {work} of {step}, {node}, failed again and again, last in {worker}"
+                )
+            }
+            Outcome::Diverged { step, .. } => {
+                write!(
+                    f,
+                    "{step} was computed again and came out different from what the journal says"
+                )
+            }
+        }
+    }
+}

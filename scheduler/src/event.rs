@@ -1,0 +1,157 @@
+//! Everything that can make a run act.
+
+use crate::ids::{StepId, WorkerId};
+use crate::lease::LeaseRef;
+
+/// Something that happened, told to [`Run::handle`](crate::Run::handle).
+///
+/// Nothing here is trusted to be fresh: an event that comes too late, twice, or from a stranger is answered by
+/// [`Effect::Ignore`](crate::Effect::Ignore).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A worker was admitted. It is sent the committed parameters without being asked for.
+    WorkerJoined {
+        /// Its name, unused so far.
+        worker: WorkerId,
+        /// Shards it computes at a time.
+        threads: u32,
+    },
+    /// A worker is gone; its unfinished leases go to others.
+    WorkerLeft {
+        /// Which one.
+        worker: WorkerId,
+        /// How it went.
+        reason: LeaveReason,
+    },
+    /// A worker wants to go: it gets nothing new, finishes what it holds, and is then let go by
+    /// [`Effect::Evict`](crate::Effect::Evict).
+    WorkerDraining {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// A worker's process is alive.
+    Heartbeat {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// A worker holds the parameters `step`. Leases may reach it earlier, but their clocks start now.
+    WorkerReady {
+        /// Which one.
+        worker: WorkerId,
+        /// The parameters it holds.
+        step: StepId,
+    },
+    /// A lease is done, and all bytes of its node are at the reducer.
+    NodeDone {
+        /// Who did it.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
+        /// What one shard of it took to compute on one thread, on average.
+        shard_micros: u64,
+        /// Whether its numbers can be used.
+        result: NodeResult,
+    },
+    /// A worker could not do a lease.
+    LeaseFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
+        /// Why.
+        failure: Failure,
+    },
+    /// All nodes of the step are added and the optimizer has made the next parameters; they wait for their commit.
+    StepReduced {
+        /// The step.
+        step: StepId,
+        /// Digest of the parameters `step + 1`.
+        digest: [u8; 32],
+    },
+    /// The evaluation of the parameters `step` is summed up.
+    EvaluationReduced {
+        /// The parameters evaluated.
+        step: StepId,
+        /// The run has gone on long enough without getting better.
+        stop_early: bool,
+    },
+    /// A checkpoint of the parameters `step` is safe on disk.
+    CheckpointWritten {
+        /// The parameters in it.
+        step: StepId,
+    },
+    /// Somebody wants the run to stop: finish the step in flight, save, end.
+    StopRequested,
+    /// The time of [`Run::deadline`](crate::Run::deadline) has come and no other event is waiting to be handled. (A
+    /// coordinator that was asleep must hear the heartbeats that queued up before it looks for the silent.)
+    Deadline,
+}
+
+impl Event {
+    /// What happened, in two words, for a log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::WorkerJoined { .. } => "worker joined",
+            Event::WorkerLeft { .. } => "worker left",
+            Event::WorkerDraining { .. } => "worker draining",
+            Event::Heartbeat { .. } => "heartbeat",
+            Event::WorkerReady { .. } => "worker ready",
+            Event::NodeDone { .. } => "node done",
+            Event::LeaseFailed { .. } => "lease failed",
+            Event::StepReduced { .. } => "step reduced",
+            Event::EvaluationReduced { .. } => "evaluation reduced",
+            Event::CheckpointWritten { .. } => "checkpoint written",
+            Event::StopRequested => "stop requested",
+            Event::Deadline => "deadline",
+        }
+    }
+
+    /// The worker it tells of.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match *self {
+            Event::WorkerJoined { worker, .. }
+            | Event::WorkerLeft { worker, .. }
+            | Event::WorkerDraining { worker }
+            | Event::Heartbeat { worker }
+            | Event::WorkerReady { worker, .. }
+            | Event::NodeDone { worker, .. }
+            | Event::LeaseFailed { worker, .. } => Some(worker),
+            Event::StepReduced { .. }
+            | Event::EvaluationReduced { .. }
+            | Event::CheckpointWritten { .. }
+            | Event::StopRequested
+            | Event::Deadline => None,
+        }
+    }
+}
+
+/// How a worker went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeaveReason {
+    /// Its connection closed.
+    Closed,
+    /// Its heartbeat stopped.
+    Silent,
+    /// It finished what it held and went.
+    Drained,
+    /// It was turned away: another version, another numerics class, a broken promise.
+    Refused,
+}
+
+/// Whether the numbers of a node can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeResult {
+    /// All finite.
+    Good,
+    /// A NaN or an infinity among them.
+    NotFinite,
+}
+
+/// Why a worker could not do a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Failure {
+    /// It cannot read the samples.
+    DataUnreadable,
+    /// Anything else: it ran out of memory, or a kernel panicked.
+    Internal,
+}

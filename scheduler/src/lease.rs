@@ -1,0 +1,61 @@
+//! A lease: one node of the reduce tree, lent to one worker.
+
+use std::fmt;
+
+use crate::ids::{LeaseId, RunGeneration, StepId};
+use crate::tree::Node;
+
+/// What a lease is for. Each kind has its own tree and its own timing; further kinds (batch-norm statistics, golden
+/// shards, audits) join here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Work {
+    /// Forward and backward: the node is a sum of gradients.
+    Train,
+    /// Forward on the validation split: the node is a sum of metrics.
+    Evaluate,
+}
+
+/// `training` or `evaluation`.
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Work::Train => "training",
+            Work::Evaluate => "evaluation",
+        })
+    }
+}
+
+/// The name of a lease, by which an answer is fenced: every part must be what the run has in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseRef {
+    /// The start of the coordinator that gave it.
+    pub generation: RunGeneration,
+    /// The parameters to compute with; for [`Work::Train`] also the step itself.
+    pub step: StepId,
+    /// Its number.
+    pub lease: LeaseId,
+    /// The lease epoch: how often this node was leased before in this step.
+    pub epoch: u32,
+}
+
+/// `lease 12 of step 3`, and its lease epoch where that is not the first.
+impl fmt::Display for LeaseRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.lease, self.step)?;
+        if self.epoch > 0 {
+            write!(f, " (lease epoch {})", self.epoch)?;
+        }
+        Ok(())
+    }
+}
+
+/// One node of the reduce tree, lent to one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lease {
+    /// Its name.
+    pub at: LeaseRef,
+    /// What to do with the shards.
+    pub work: Work,
+    /// The shards to compute and add up.
+    pub node: Node,
+}

@@ -1,0 +1,239 @@
+//! What the heart must know about a run before it starts. Every queue, retry and wait has its bound here.
+
+use std::fmt;
+
+use crate::ids::{Micros, RunGeneration, StepId};
+
+/// One start of one run, as the heart sees it: counts and bounds, nothing of images or networks.
+///
+/// The fields about waiting, queues and limits decide who computes what and when, never what comes out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RunPlan {
+    /// How often the coordinator has been started for this run.
+    pub generation: RunGeneration,
+    /// Epochs in the run.
+    pub epochs: u32,
+    /// Steps in each epoch.
+    pub steps_per_epoch: u64,
+    /// Shards in every step but an epoch's last.
+    pub shards_full_step: u32,
+    /// Shards in the last step of an epoch.
+    pub shards_last_step: u32,
+    /// Shards of the validation split; 0 where there is none.
+    pub evaluate_shards: u32,
+    /// The parameters this start begins with: those of a checkpoint, or `StepId(0)`.
+    pub first_step: StepId,
+    /// `first_step` stands at the end of an epoch whose evaluation is not in the checkpoint, so it comes first.
+    pub evaluation_pending: bool,
+    /// A checkpoint whenever so many steps are committed; 0 for none.
+    pub checkpoint_every_steps: u64,
+    /// A checkpoint when the last one is so old and there is a newer step; 0 for none.
+    pub checkpoint_every: Micros,
+    /// A worker that is not heard of for so long is gone.
+    pub heartbeat_silence: Micros,
+    /// No lease is overdue before this.
+    pub lease_floor: Micros,
+    /// A lease is overdue after this many times what it should take (95th percentile of its kind of shard).
+    pub lease_factor: u32,
+    /// No idle worker gets a second copy of a lease before this.
+    pub spare_floor: Micros,
+    /// An idle worker gets a copy of a lease that has taken this many times what it should.
+    pub spare_factor: u32,
+    /// The clock of a lease starts when its worker holds the parameters, but not later than this after sending.
+    pub ready_grace: Micros,
+    /// Leases that a worker holds at once, for each of its threads.
+    pub queue_per_thread: u32,
+    /// Bounds on sizes and retries.
+    pub limits: Limits,
+}
+
+/// Bounds on sizes and retries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Workers at the same time; one more is turned away.
+    pub workers: u32,
+    /// Shards in one lease. A larger node is leased in parts, so that a lost worker loses little.
+    pub lease_shards: u32,
+    /// Attempts at a node whose data cannot be read, before the run ends.
+    pub data_attempts: u32,
+    /// Attempts at a node that fails inside a worker, before the run ends.
+    pub internal_attempts: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            workers: 1024,
+            lease_shards: 64,
+            data_attempts: 2,
+            internal_attempts: 3,
+        }
+    }
+}
+
+impl RunPlan {
+    /// A plan of so many epochs, steps and shards from the beginning, without validation, with the usual bounds.
+    /// Set what differs with struct update syntax.
+    pub fn new(
+        epochs: u32,
+        steps_per_epoch: u64,
+        shards_full_step: u32,
+        shards_last_step: u32,
+    ) -> RunPlan {
+        RunPlan {
+            generation: RunGeneration(1),
+            epochs,
+            steps_per_epoch,
+            shards_full_step,
+            shards_last_step,
+            evaluate_shards: 0,
+            first_step: StepId(0),
+            evaluation_pending: false,
+            checkpoint_every_steps: 0,
+            checkpoint_every: Micros(0),
+            heartbeat_silence: Micros::seconds(2),
+            lease_floor: Micros::seconds(2),
+            lease_factor: 4,
+            spare_floor: Micros::millis(200),
+            spare_factor: 2,
+            ready_grace: Micros::seconds(10),
+            queue_per_thread: 2,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Says what is wrong with the plan, if anything is.
+    pub fn check(&self) -> Result<(), PlanError> {
+        let positive = [
+            ("epochs", u64::from(self.epochs)),
+            ("steps_per_epoch", self.steps_per_epoch),
+            ("shards_full_step", u64::from(self.shards_full_step)),
+            ("shards_last_step", u64::from(self.shards_last_step)),
+            ("heartbeat_silence", self.heartbeat_silence.0),
+            ("lease_floor", self.lease_floor.0),
+            ("lease_factor", u64::from(self.lease_factor)),
+            ("spare_floor", self.spare_floor.0),
+            ("spare_factor", u64::from(self.spare_factor)),
+            ("queue_per_thread", u64::from(self.queue_per_thread)),
+            ("limits.workers", u64::from(self.limits.workers)),
+            ("limits.lease_shards", u64::from(self.limits.lease_shards)),
+            ("limits.data_attempts", u64::from(self.limits.data_attempts)),
+            (
+                "limits.internal_attempts",
+                u64::from(self.limits.internal_attempts),
+            ),
+        ];
+        if let Some((field, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(PlanError::Zero { field });
+        }
+        if u64::from(self.epochs)
+            .checked_mul(self.steps_per_epoch)
+            .is_none()
+        {
+            return Err(PlanError::TooManySteps {
+                epochs: self.epochs,
+                steps_per_epoch: self.steps_per_epoch,
+            });
+        }
+        if self.first_step > self.last_parameters() {
+            return Err(PlanError::FirstStepBehindTheEnd {
+                first: self.first_step,
+                last: self.last_parameters(),
+            });
+        }
+        if self.evaluation_pending
+            && (self.evaluate_shards == 0 || !self.ends_epoch(self.first_step))
+        {
+            return Err(PlanError::NothingToEvaluate {
+                first: self.first_step,
+            });
+        }
+        Ok(())
+    }
+
+    /// The parameters with which the run is complete.
+    pub fn last_parameters(&self) -> StepId {
+        StepId(u64::from(self.epochs) * self.steps_per_epoch)
+    }
+
+    /// Shards of the training step `step`.
+    pub fn shards(&self, step: StepId) -> u32 {
+        if self.ends_epoch(step.next()) {
+            self.shards_last_step
+        } else {
+            self.shards_full_step
+        }
+    }
+
+    /// Whether the parameters `step` are those at the end of an epoch.
+    pub fn ends_epoch(&self, step: StepId) -> bool {
+        step.0 > 0 && step.0.is_multiple_of(self.steps_per_epoch)
+    }
+
+    /// The epoch (from 0) of the training step `step`; the number of epochs once the run is complete.
+    pub fn epoch(&self, step: StepId) -> u32 {
+        u32::try_from(step.0 / self.steps_per_epoch)
+            .unwrap_or(u32::MAX)
+            .min(self.epochs)
+    }
+}
+
+/// Why a plan cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PlanError {
+    /// A field that must be positive is zero.
+    Zero {
+        /// Its name.
+        field: &'static str,
+    },
+    /// The number of steps overflows.
+    TooManySteps {
+        /// Epochs of the plan.
+        epochs: u32,
+        /// Steps in each.
+        steps_per_epoch: u64,
+    },
+    /// It begins after its own end.
+    FirstStepBehindTheEnd {
+        /// Where it begins.
+        first: StepId,
+        /// Where it ends.
+        last: StepId,
+    },
+    /// An evaluation is pending where there is none.
+    NothingToEvaluate {
+        /// Where the run begins.
+        first: StepId,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanError::Zero { field } => write!(f, "{field} is 0; it must be at least 1"),
+            PlanError::TooManySteps {
+                epochs,
+                steps_per_epoch,
+            } => {
+                write!(
+                    f,
+                    "{epochs} epochs of {steps_per_epoch} steps are too many; lower the epochs"
+                )
+            }
+            PlanError::FirstStepBehindTheEnd { first, last } => {
+                write!(
+                    f,
+                    "the checkpoint stands at {first}, but the run ends at {last}; raise the epochs"
+                )
+            }
+            PlanError::NothingToEvaluate { first } => {
+                write!(
+                    f,
+                    "an evaluation is pending at {first}, where no epoch ends or nothing is there to validate on"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}

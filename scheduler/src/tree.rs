@@ -1,0 +1,223 @@
+//! The reduce tree: the one order in which the shards of a step are added.
+//!
+//! The root over `n` shards is `[0, n)`. A node of more than one shard has two children: it is halved at the largest
+//! power of two below its size. The tree depends on `n` alone, and values meet as `left + right`, whoever computed them
+//! and whenever they arrive; so the sum has the same bits for any number of workers.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::ids::ShardId;
+
+/// A node of the reduce tree: the sum of the shards `[first, last)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    /// The first shard in it.
+    pub first: u32,
+    /// One past the last shard in it.
+    pub last: u32,
+}
+
+/// `shards 4..8`, or `shard 4` where there is only one.
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.size() {
+            1 => write!(f, "shard {}", self.first),
+            _ => write!(f, "shards {}..{}", self.first, self.last),
+        }
+    }
+}
+
+/// The root of the tree over `shards` shards, of which there must be one at least.
+pub fn root(shards: u32) -> Node {
+    assert!(shards > 0, "a reduce tree has a shard at least");
+    Node {
+        first: 0,
+        last: shards,
+    }
+}
+
+impl Node {
+    /// How many shards are in it.
+    pub fn size(self) -> u32 {
+        self.last - self.first
+    }
+
+    /// Whether it is a single shard.
+    pub fn is_leaf(self) -> bool {
+        self.size() == 1
+    }
+
+    /// Left and right child; `None` of a leaf.
+    pub fn children(self) -> Option<(Node, Node)> {
+        if self.size() < 2 {
+            return None;
+        }
+        let half = 1 << (self.size() - 1).ilog2();
+        let middle = self.first + half;
+        Some((
+            Node {
+                first: self.first,
+                last: middle,
+            },
+            Node {
+                first: middle,
+                last: self.last,
+            },
+        ))
+    }
+
+    /// Whether every shard of `other` is in this one.
+    pub fn contains(self, other: Node) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// Whether it is a node of the tree under `root`.
+    pub fn is_node_of(self, root: Node) -> bool {
+        self.first < self.last && path(root, self).last() == Some(self)
+    }
+
+    /// The node whose child it is in the tree under `root`; `None` of the root itself and of what is no node.
+    pub fn parent(self, root: Node) -> Option<Node> {
+        let (mut above, mut parent) = (None, None);
+        for node in path(root, self) {
+            parent = above.replace(node);
+        }
+        parent.filter(|_| above == Some(self))
+    }
+
+    /// The other child of its parent.
+    pub fn sibling(self, root: Node) -> Option<Node> {
+        let (left, right) = self.parent(root)?.children()?;
+        Some(if self == left { right } else { left })
+    }
+
+    /// The shards in it, in order.
+    pub fn leaves(self) -> impl Iterator<Item = ShardId> {
+        (self.first..self.last).map(ShardId)
+    }
+}
+
+/// The nodes from `root` down that contain `goal`.
+fn path(root: Node, goal: Node) -> impl Iterator<Item = Node> {
+    let below = move |node: &Node| {
+        let (left, right) = node.children()?;
+        [left, right].into_iter().find(|child| child.contains(goal))
+    };
+    std::iter::successors(root.contains(goal).then_some(root), below)
+}
+
+/// The fewest nodes of the tree under `root` that make up exactly the shards `[first, last)`, from left to right.
+pub fn cover(root: Node, first: u32, last: u32) -> Vec<Node> {
+    let range = Node { first, last };
+    let (mut cover, mut stack) = (Vec::new(), vec![root]);
+    while let Some(node) = stack.pop() {
+        if node.last <= first || last <= node.first {
+            continue;
+        }
+        match node.children() {
+            Some((left, right)) if !range.contains(node) => stack.extend([right, left]),
+            _ => cover.push(node),
+        }
+    }
+    cover
+}
+
+/// An addition that has become possible: `into = left + right`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Merge {
+    /// The left summand.
+    pub left: Node,
+    /// The right summand.
+    pub right: Node,
+    /// Their parent, the sum.
+    pub into: Node,
+}
+
+/// Why a node cannot be folded in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FoldError {
+    /// It is no node of this tree.
+    NotOfTheTree(Node),
+    /// Shards of it have arrived already.
+    Repeated(Node),
+}
+
+impl fmt::Display for FoldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FoldError::NotOfTheTree(node) => {
+                write!(f, "{node} is no node of this step's reduce tree")
+            }
+            FoldError::Repeated(node) => {
+                write!(f, "{node} or a part of it has been counted already")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FoldError {}
+
+/// Nodes arriving in any order, and the additions that each makes possible.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fold {
+    root: Node,
+    present: BTreeSet<Node>,
+}
+
+impl Fold {
+    /// A fold over the tree of `shards` shards, nothing arrived.
+    pub fn new(shards: u32) -> Fold {
+        Fold {
+            root: root(shards),
+            present: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a node in. The answer holds the additions that are possible now, in the order in which to do them: each
+    /// may use the sum of the one before it.
+    pub fn arrive(&mut self, node: Node) -> Result<Vec<Merge>, FoldError> {
+        if !node.is_node_of(self.root) {
+            return Err(FoldError::NotOfTheTree(node));
+        }
+        // Present nodes are disjoint, so only the one that starts last before the node's end can overlap it.
+        let before_end = Node {
+            first: node.last,
+            last: 0,
+        };
+        if self
+            .present
+            .range(..before_end)
+            .next_back()
+            .is_some_and(|near| near.last > node.first)
+        {
+            return Err(FoldError::Repeated(node));
+        }
+        let (mut merges, mut node) = (Vec::new(), node);
+        while let Some(parent) = node.parent(self.root) {
+            let (left, right) = parent.children().expect("a parent has children");
+            let sibling = if node == left { right } else { left };
+            if !self.present.remove(&sibling) {
+                break;
+            }
+            merges.push(Merge {
+                left,
+                right,
+                into: parent,
+            });
+            node = parent;
+        }
+        self.present.insert(node);
+        Ok(merges)
+    }
+
+    /// Whether the root's sum is there.
+    pub fn is_complete(&self) -> bool {
+        self.present.contains(&self.root)
+    }
+
+    /// The sums that wait for their siblings (the root, once complete), from left to right.
+    pub fn present(&self) -> impl Iterator<Item = Node> {
+        self.present.iter().copied()
+    }
+}
