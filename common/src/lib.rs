@@ -1,0 +1,17 @@
+//! Words that everybody in Convoy shares: the job [`spec`] and the [`plan`] it means, the data [`manifest`],
+//! addressed [`random`]ness, the [`order`] of samples, the learning-rate [`schedule`] and [`digest`]s.
+//!
+//! Nothing here does I/O, knows a thread or computes a gradient.
+
+pub mod digest;
+pub mod manifest;
+pub mod metrics;
+pub mod order;
+pub mod plan;
+pub mod random;
+pub mod schedule;
+pub mod spec;
+
+pub use digest::Digest;
+pub use plan::Plan;
+pub use spec::Spec;

@@ -1,0 +1,345 @@
+//! `[data]`, `[prepare]`, `[augment]` and `task`.
+
+use serde::{Deserialize, Serialize};
+
+/// What is to be learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// From the data: numbers in the CSV are regression, several labels a row are multilabel, else multiclass.
+    #[default]
+    Auto,
+    /// One of several classes: softmax.
+    Multiclass,
+    /// One of two classes with a single output: sigmoid.
+    Binary,
+    /// Any number of labels: sigmoids.
+    Multilabel,
+    /// Real numbers.
+    Regression,
+}
+
+/// `[data]`: where images and labels are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files) or a CSV file.
+    pub train: String,
+    /// Validation data of the same kind; found beside the training data when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<String>,
+    /// Share of the training samples that becomes validation when there is no validation data; stratified by
+    /// class and split by `seed`. 0 trains without validation.
+    #[serde(default = "fifth")]
+    pub validation_fraction: f64,
+    /// Kind of source.
+    #[serde(default)]
+    pub format: DataFormat,
+    /// Column of a CSV that holds the path, relative to the CSV's folder.
+    #[serde(default = "path_column")]
+    pub path_column: String,
+    /// Columns of a CSV that hold the label or values; all the others when empty.
+    #[serde(default)]
+    pub label_columns: Vec<String>,
+    /// What a broken image does.
+    #[serde(default)]
+    pub bad_images: BadImage,
+    /// Largest width or height that is decoded, in pixels.
+    #[serde(default = "image_side")]
+    pub max_image_side: u32,
+    /// Most samples that are measured for statistics.
+    #[serde(default = "statistics_samples")]
+    pub statistics_samples: u32,
+    /// Budget for decoded images kept in each worker's memory, in MiB; what does not fit is decoded again.
+    #[serde(default = "cache_mib")]
+    pub cache_mib: u32,
+}
+
+fn fifth() -> f64 {
+    0.2
+}
+fn path_column() -> String {
+    "path".to_owned()
+}
+fn image_side() -> u32 {
+    16_384
+}
+fn statistics_samples() -> u32 {
+    10_000
+}
+fn cache_mib() -> u32 {
+    1024
+}
+
+impl Data {
+    /// All defaults for training data at `train`.
+    pub fn at(train: impl Into<String>) -> Self {
+        Data {
+            train: train.into(),
+            validation: None,
+            validation_fraction: fifth(),
+            format: DataFormat::Auto,
+            path_column: path_column(),
+            label_columns: Vec::new(),
+            bad_images: BadImage::Fail,
+            max_image_side: image_side(),
+            statistics_samples: statistics_samples(),
+            cache_mib: cache_mib(),
+        }
+    }
+}
+
+/// Kind of source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataFormat {
+    /// By looking: a `.csv` or `.tsv` file, MNIST's file names, else class folders.
+    #[default]
+    Auto,
+    /// One folder of JPEG and PNG files per class.
+    Folders,
+    /// A table of paths with labels or values.
+    Csv,
+    /// MNIST's IDX files, plain or gzipped.
+    Idx,
+}
+
+/// What a broken image does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BadImage {
+    /// The job is refused; the first broken files are named.
+    #[default]
+    Fail,
+    /// Broken images are left out, counted and named.
+    Quarantine,
+}
+
+/// `[prepare]`: how an image becomes a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prepare {
+    /// Height and width of the network's input; `"auto"` takes the images' own size when all agree.
+    pub size: Size,
+    /// Channels of the network's input; `"auto"` is 1 when all images are grey, else 3.
+    pub channels: Channels,
+    /// How the image is brought to `size`.
+    pub resize: Resize,
+    /// With `resize = "crop"`: the shorter side is scaled to `size / crop_fraction` before the crop.
+    pub crop_fraction: f64,
+    /// Interpolation, antialiased when shrinking.
+    pub filter: Filter,
+    /// What surrounds an image that is padded.
+    pub fill: Fill,
+    /// Scaling of pixel values.
+    pub normalize: Normalize,
+    /// With `zscore` and `mean`: what is subtracted, on the scale [0, 1].
+    pub mean: Statistic,
+    /// With `zscore`: what is divided by, on the scale [0, 1].
+    pub std: Statistic,
+}
+
+impl Default for Prepare {
+    fn default() -> Self {
+        Prepare {
+            size: Size::Auto,
+            channels: Channels::Auto,
+            resize: Resize::Crop,
+            crop_fraction: 1.0,
+            filter: Filter::Bilinear,
+            fill: Fill::Zeros,
+            normalize: Normalize::Zscore,
+            mean: Statistic::Word(StatisticWord::Measured),
+            std: Statistic::Word(StatisticWord::Measured),
+        }
+    }
+}
+
+/// Height and width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SizeText", into = "SizeText")]
+pub enum Size {
+    /// From the data.
+    Auto,
+    /// Height and width in pixels.
+    Fixed([u32; 2]),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "a size is \"auto\", a number of pixels, or [height, width]")]
+enum SizeText {
+    Auto(AutoWord),
+    Square(u32),
+    Pair([u32; 2]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AutoWord {
+    Auto,
+}
+
+impl From<SizeText> for Size {
+    fn from(text: SizeText) -> Self {
+        match text {
+            SizeText::Auto(_) => Size::Auto,
+            SizeText::Square(side) => Size::Fixed([side, side]),
+            SizeText::Pair(pair) => Size::Fixed(pair),
+        }
+    }
+}
+
+impl From<Size> for SizeText {
+    fn from(size: Size) -> Self {
+        match size {
+            Size::Auto => SizeText::Auto(AutoWord::Auto),
+            Size::Fixed(pair) => SizeText::Pair(pair),
+        }
+    }
+}
+
+/// Channels of the network's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ChannelsText", into = "ChannelsText")]
+pub enum Channels {
+    /// From the data.
+    Auto,
+    /// 1 (grey) or 3 (RGB).
+    Fixed(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "channels is \"auto\", 1 or 3")]
+enum ChannelsText {
+    Auto(AutoWord),
+    Count(u32),
+}
+
+impl From<ChannelsText> for Channels {
+    fn from(text: ChannelsText) -> Self {
+        match text {
+            ChannelsText::Auto(_) => Channels::Auto,
+            ChannelsText::Count(count) => Channels::Fixed(count),
+        }
+    }
+}
+
+impl From<Channels> for ChannelsText {
+    fn from(channels: Channels) -> Self {
+        match channels {
+            Channels::Auto => ChannelsText::Auto(AutoWord::Auto),
+            Channels::Fixed(count) => ChannelsText::Count(count),
+        }
+    }
+}
+
+/// How an image is brought to the input size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    /// Scale the shorter side, keeping the aspect ratio, then crop the centre.
+    Crop,
+    /// Scale the longer side, keeping the aspect ratio, then pad.
+    Letterbox,
+    /// Scale both sides, whatever the aspect ratio.
+    Stretch,
+    /// No scaling: crop the centre or pad.
+    None,
+}
+
+/// Interpolation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// Triangle filter.
+    Bilinear,
+    /// Catmull-Rom family with a = -0.5, as Pillow.
+    Bicubic,
+    /// Lanczos with three lobes.
+    Lanczos,
+}
+
+/// What surrounds an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fill {
+    /// Black.
+    Zeros,
+    /// The nearest edge pixel.
+    Edge,
+}
+
+/// Scaling of pixel values, from 0..=255 to what the network sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalize {
+    /// `x / 255`: min-max to [0, 1].
+    Unit,
+    /// `x / 127.5 - 1`: min-max to [-1, 1].
+    Signed,
+    /// `(x / 255 - mean) / std`.
+    Zscore,
+    /// `x / 255 - mean`: mean subtraction.
+    Mean,
+}
+
+/// A mean or a standard deviation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a statistic is \"measured\", \"measured-global\", \"imagenet\", a number, or a number per channel"
+)]
+pub enum Statistic {
+    /// Measured or well known.
+    Word(StatisticWord),
+    /// One number for all channels.
+    Global(f64),
+    /// One number per channel.
+    PerChannel(Vec<f64>),
+}
+
+/// A statistic by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatisticWord {
+    /// Per channel, over the training split after resizing.
+    Measured,
+    /// One number over all channels, over the training split after resizing.
+    MeasuredGlobal,
+    /// ImageNet's, as torchvision's models expect.
+    Imagenet,
+}
+
+/// `[augment]`: random changes to training images. Everything is off unless asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augment {
+    /// Probability of a horizontal flip.
+    pub horizontal_flip: f64,
+    /// Probability of a vertical flip.
+    pub vertical_flip: f64,
+    /// Rotation by an angle uniform in [-rotate, rotate], in degrees.
+    pub rotate: f64,
+    /// Random scale about the centre, uniform in [low, high].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<[f64; 2]>,
+    /// Random crop after padding each side by this many pixels.
+    pub crop_padding: u32,
+    /// Random resized crop: the crop's share of the area, uniform in [low, high]. Replaces `prepare.resize`
+    /// in training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub random_resized_crop: Option<[f64; 2]>,
+    /// Random resized crop: the crop's width over height, log-uniform in [low, high].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_aspect: Option<[f64; 2]>,
+    /// Brightness factor uniform in [1 - b, 1 + b].
+    pub brightness: f64,
+    /// Contrast factor uniform in [1 - c, 1 + c].
+    pub contrast: f64,
+    /// Saturation factor uniform in [1 - s, 1 + s].
+    pub saturation: f64,
+    /// Hue shift uniform in [-h, h], as a share of the colour circle; at most 0.5.
+    pub hue: f64,
+    /// Probability of erasing a rectangle (2 % to 33 % of the area, aspect 0.3 to 3.3).
+    pub erase: f64,
+}

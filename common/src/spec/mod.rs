@@ -1,0 +1,76 @@
+//! The job spec: what a user writes in TOML. Every key has a default except `data.train`; unknown keys are
+//! refused. [`parse`] reads it, [`crate::plan`] says what it means once the data is known.
+
+mod data;
+mod network;
+mod parse;
+mod train;
+
+pub use data::{
+    Augment, BadImage, Channels, Data, DataFormat, Fill, Filter, Normalize, Prepare, Resize, Size, Statistic,
+    StatisticWord, Task,
+};
+pub use network::{Layer, LayerKind, NetworkSpec, Pair, Shortcut};
+pub use parse::{SpecError, parse, to_toml};
+pub use train::{
+    BalancedWord, CheckpointSpec, ClassWeights, EarlyStopping, LastStep, Loss, LossKind, Optimizer, OptimizerKind,
+    Schedule, ScheduleKind, Train,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The only numerics class of this version: f32 on CPUs, the same bits from every instruction set.
+pub const CPU_F32_V1: &str = "cpu-f32-v1";
+
+/// A job as its user wrote it, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// A name for people; used in the run folder's name.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// Seed of everything random: split, order, initialisation, augmentation, dropout.
+    /// At most 2^53 - 1, so that every TOML and JSON reader keeps it.
+    #[serde(default)]
+    pub seed: u64,
+    /// The class of arithmetic within which bits are promised.
+    #[serde(default = "default_numerics")]
+    pub numerics: String,
+    /// What is to be learned.
+    #[serde(default)]
+    pub task: Task,
+    /// Where images and labels are.
+    pub data: Data,
+    /// How an image becomes a tensor, the same for training, validation and prediction.
+    #[serde(default)]
+    pub prepare: Prepare,
+    /// Random changes to training images, after `prepare`'s resizing rules.
+    #[serde(default)]
+    pub augment: Augment,
+    /// The network.
+    #[serde(default)]
+    pub network: NetworkSpec,
+    /// The loss.
+    #[serde(default)]
+    pub loss: Loss,
+    /// The optimizer.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// The learning-rate schedule.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Epochs, batch, shard.
+    #[serde(default)]
+    pub train: Train,
+    /// When checkpoints are written and which are kept.
+    #[serde(default)]
+    pub checkpoint: CheckpointSpec,
+}
+
+fn default_name() -> String {
+    "job".to_owned()
+}
+
+fn default_numerics() -> String {
+    CPU_F32_V1.to_owned()
+}

@@ -1,0 +1,155 @@
+//! Which instructions the kernels use, chosen once per process.
+//!
+//! A kernel is written once, as plain code over fixed-size arrays, and compiled for every [`Level`]; the levels differ
+//! in speed and never in bits. This is the only module with `unsafe`: calling code that was compiled for
+//! instructions which not every CPU has.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+/// A set of instructions that kernels are compiled for, from slow to fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What every CPU of the compilation target has.
+    Portable,
+    /// x86-64 with AVX2 and FMA: vectors of 8.
+    Avx2,
+    /// x86-64 with AVX-512 (F, VL, BW, DQ): vectors of 16.
+    Avx512,
+}
+
+impl Level {
+    /// All levels, from slow to fast.
+    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+
+    /// The name that the environment variable `CONVOY_CPU` knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+thread_local! {
+    static OVERRIDE: Cell<Option<Level>> = const { Cell::new(None) };
+}
+
+/// The fastest level this CPU has.
+pub fn detected() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        let wide = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq");
+        return if wide { Level::Avx512 } else { Level::Avx2 };
+    }
+    Level::Portable
+}
+
+/// The level that kernels called from this thread use: the detected one, or a lower one named by the environment
+/// variable `CONVOY_CPU` (read once per process; a name that is unknown or that this CPU lacks changes nothing).
+pub fn level() -> Level {
+    static PROCESS: OnceLock<Level> = OnceLock::new();
+    OVERRIDE.get().unwrap_or_else(|| {
+        *PROCESS.get_or_init(|| {
+            let wanted = std::env::var("CONVOY_CPU").ok();
+            let named = Level::ALL.into_iter().find(|level| Some(level.name()) == wanted.as_deref());
+            named.map_or(detected(), |level| level.min(detected()))
+        })
+    })
+}
+
+/// Runs `f` with the kernels of this thread at `level`; `None`, without running it, on a CPU that lacks the level.
+/// For tests, which compare the levels.
+pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Option<R> {
+    struct Restore(Option<Level>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OVERRIDE.set(self.0);
+        }
+    }
+    if level > detected() {
+        return None;
+    }
+    let _restore = Restore(OVERRIDE.replace(Some(level)));
+    Some(f())
+}
+
+/// Code to be compiled for every level. Whatever `run` calls must be `#[inline(always)]` too, or it stays portable.
+pub(crate) trait Kernel {
+    type Output;
+    /// `PANEL`: two vectors of the level, the number of output channels that the convolution kernels compute at once.
+    fn run<const PANEL: usize>(self) -> Self::Output;
+}
+
+/// Runs the kernel at this thread's level.
+pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    match level() {
+        // SAFETY: `level` is never above `detected`, which asked the CPU for exactly these features.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2(kernel) },
+        _ => kernel.run::<16>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+fn avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<32>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<16>()
+}
+
+/// Turns a function into one whose body is compiled for every level and dispatched at each call.
+macro_rules! simd {
+    (@out) => { () };
+    (@out $out:ty) => { $out };
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $out)? {
+            struct Call<T>(T);
+            impl $crate::cpu::Kernel for Call<($($ty,)*)> {
+                type Output = $crate::cpu::simd!(@out $($out)?);
+                #[inline(always)]
+                fn run<const PANEL: usize>(self) -> Self::Output {
+                    let ($($arg,)*) = self.0;
+                    $body
+                }
+            }
+            $crate::cpu::dispatch(Call(($($arg,)*)))
+        }
+    };
+}
+pub(crate) use simd;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_level_holds_for_the_closure_only() {
+        let before = level();
+        assert_eq!(with_level(Level::Portable, level), Some(Level::Portable));
+        assert_eq!(level(), before);
+        assert!(std::panic::catch_unwind(|| with_level(Level::Portable, || panic!("on purpose"))).is_err());
+        assert_eq!(level(), before);
+    }
+
+    #[test]
+    fn a_level_above_the_cpu_is_not_run() {
+        for level in Level::ALL {
+            assert_eq!(with_level(level, || ()).is_some(), level <= detected());
+        }
+    }
+}

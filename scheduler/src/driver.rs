@@ -1,0 +1,106 @@
+//! The order in which effects are carried out. The coordinator and the simulator run this very code.
+
+use std::fmt;
+
+use crate::effect::Effect;
+use crate::event::Event;
+use crate::ids::RunTime;
+use crate::record::Record;
+use crate::run::Run;
+
+/// An append-only list of records that outlives the process.
+pub trait Journal {
+    /// What can go wrong with it.
+    type Error;
+
+    /// Adds a record at the end. Once it returns, a later start reads this record before any later one.
+    fn append(&mut self, record: &Record) -> Result<(), Self::Error>;
+}
+
+/// The outside: sockets, the reducer, disks, the log.
+pub trait Outbox {
+    /// Does what the effect says, or queues it to be done in this order. Never called with [`Effect::Record`].
+    fn carry_out(&mut self, effect: Effect);
+}
+
+/// Why a driver does nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt<E> {
+    /// The journal failed just now. What should have followed the record was not carried out.
+    Journal(E),
+    /// The journal failed at an earlier event.
+    Before,
+}
+
+impl<E: fmt::Display> fmt::Display for Halt<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Halt::Journal(error) => write!(f, "the journal cannot be written: {error}; the run stops here"),
+            Halt::Before => write!(f, "the run stopped when its journal could not be written; start it again"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for Halt<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Halt::Journal(error) => Some(error),
+            Halt::Before => None,
+        }
+    }
+}
+
+/// A run with its journal and its outside: one event, then all its effects in order, then the next event.
+///
+/// A record is appended before any later effect leaves: nobody hears of what a restart could forget.
+#[derive(Debug)]
+pub struct Driver<J, O> {
+    run: Run,
+    journal: J,
+    outbox: O,
+    halted: bool,
+}
+
+impl<J: Journal, O: Outbox> Driver<J, O> {
+    /// Joins the three. Nothing happens before the first event.
+    pub fn new(run: Run, journal: J, outbox: O) -> Driver<J, O> {
+        Driver { run, journal, outbox, halted: false }
+    }
+
+    /// Hands the run one event and carries out all that follows from it.
+    ///
+    /// An error of the journal is returned, nothing after that record is carried out, and every later call is refused:
+    /// a record that may or may not be on disk is settled by a restart alone.
+    pub fn handle(&mut self, now: RunTime, event: Event) -> Result<(), Halt<J::Error>> {
+        if self.halted {
+            return Err(Halt::Before);
+        }
+        let mut effects = Vec::new();
+        self.run.handle(now, event, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Record(record) => self.journal.append(&record).map_err(|error| {
+                    self.halted = true;
+                    Halt::Journal(error)
+                })?,
+                effect => self.outbox.carry_out(effect),
+            }
+        }
+        Ok(())
+    }
+
+    /// The run, to look at.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &J {
+        &self.journal
+    }
+
+    /// The outside.
+    pub fn outbox(&mut self) -> &mut O {
+        &mut self.outbox
+    }
+}
