@@ -1,0 +1,134 @@
+//! Activation functions, element by element. NaN stays NaN.
+
+use crate::cpu::simd;
+use crate::math::{erf, exp, exp_m1, sigmoid, tanh};
+use crate::shape::expect_len;
+
+/// An activation function, as the module of the same name in `torch.nn`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// max(0, x)
+    Relu,
+    /// min(max(0, x), 6)
+    Relu6,
+    /// x above 0, else slope x
+    LeakyRelu(f32),
+    /// 1 / (1 + e^-x)
+    Sigmoid,
+    /// Hyperbolic tangent
+    Tanh,
+    /// x sigmoid(x)
+    Silu,
+    /// x times the normal distribution function of x, by the error function (`approximate='none'`)
+    Gelu,
+    /// x relu6(x + 3) / 6
+    HardSwish,
+    /// relu6(x + 3) / 6
+    HardSigmoid,
+    /// x above 0, else alpha (e^x - 1)
+    Elu(f32),
+}
+
+impl Activation {
+    /// `y = f(x)`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn forward(self, x: &[f32], y: &mut [f32]) {
+        expect_len("y", y.len(), x.len());
+        forward(self, x, y);
+    }
+
+    /// `dx = dy f'(x)`, from the input `x` and the output `y`. Where f has a kink the derivative is PyTorch's: of
+    /// relu, relu6, hard swish and hard sigmoid that of the flat side; of leaky relu the slope's.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn backward(self, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+        expect_len("y", y.len(), x.len());
+        expect_len("dy", dy.len(), x.len());
+        expect_len("dx", dx.len(), x.len());
+        backward(self, x, y, dy, dx);
+    }
+}
+
+simd! {
+    fn forward(activation: Activation, x: &[f32], y: &mut [f32]) {
+        match activation {
+            Activation::Relu => map(x, y, |x| if x <= 0.0 { 0.0 } else { x }),
+            Activation::Relu6 => map(x, y, relu6),
+            Activation::LeakyRelu(slope) => map(x, y, |x| if x > 0.0 { x } else { slope * x }),
+            Activation::Sigmoid => map(x, y, sigmoid),
+            Activation::Tanh => map(x, y, tanh),
+            Activation::Silu => map(x, y, |x| x * sigmoid(x)),
+            Activation::Gelu => map(x, y, |x| x * normal_cdf(x)),
+            Activation::HardSwish => map(x, y, |x| x * relu6(x + 3.0) / 6.0),
+            Activation::HardSigmoid => map(x, y, |x| relu6(x + 3.0) / 6.0),
+            Activation::Elu(alpha) => map(x, y, |x| if x > 0.0 { x } else { alpha * exp_m1(x) }),
+        }
+    }
+}
+
+simd! {
+    fn backward(activation: Activation, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let grad = Grad { x, y, dy, dx };
+        match activation {
+            Activation::Relu => grad.fill(|x, _, dy| if x <= 0.0 { 0.0 } else { dy }),
+            Activation::Relu6 => grad.fill(|x, _, dy| if x <= 0.0 || x >= 6.0 { 0.0 } else { dy }),
+            Activation::LeakyRelu(slope) => grad.fill(|x, _, dy| if x > 0.0 { dy } else { slope * dy }),
+            Activation::Sigmoid => grad.fill(|_, y, dy| dy * (y * (1.0 - y))),
+            Activation::Tanh => grad.fill(|_, y, dy| dy * (-y).mul_add(y, 1.0)),
+            Activation::Silu => grad.fill(|x, y, dy| {
+                let s = sigmoid(x);
+                dy * y.mul_add(1.0 - s, s)
+            }),
+            Activation::Gelu => grad.fill(|x, _, dy| dy * x.mul_add(normal_density(x), normal_cdf(x))),
+            Activation::HardSwish => grad.fill(|x, _, dy| {
+                let slope = if x >= 3.0 { 1.0 } else { x / 3.0 + 0.5 };
+                if x <= -3.0 { 0.0 } else { dy * slope }
+            }),
+            Activation::HardSigmoid => grad.fill(|x, _, dy| if x <= -3.0 || x >= 3.0 { 0.0 } else { dy / 6.0 }),
+            Activation::Elu(alpha) => grad.fill(|x, y, dy| if x > 0.0 { dy } else { dy * (y + alpha) }),
+        }
+    }
+}
+
+#[inline(always)]
+fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = f(x);
+    }
+}
+
+struct Grad<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Grad<'_> {
+    #[inline(always)]
+    fn fill(self, f: impl Fn(f32, f32, f32) -> f32) {
+        for (((dx, &x), &y), &dy) in self.dx.iter_mut().zip(self.x).zip(self.y).zip(self.dy) {
+            *dx = f(x, y, dy);
+        }
+    }
+}
+
+#[inline(always)]
+fn relu6(x: f32) -> f32 {
+    let x = if x <= 0.0 { 0.0 } else { x };
+    if x >= 6.0 { 6.0 } else { x }
+}
+
+#[inline(always)]
+fn normal_cdf(x: f32) -> f32 {
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn normal_density(x: f32) -> f32 {
+    const INVERSE_ROOT_2_PI: f32 = 0.398_942_3;
+    INVERSE_ROOT_2_PI * exp(-0.5 * (x * x))
+}

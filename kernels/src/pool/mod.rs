@@ -1,0 +1,113 @@
+//! Pooling of NHWC images.
+
+mod avg;
+mod global;
+mod max;
+
+pub use avg::{avg_backward, avg_forward};
+pub use global::{global_avg_backward, global_avg_forward};
+pub use max::{max_backward, max_forward};
+
+use crate::shape::{ShapeError, Window, countable, expect_len, positive};
+
+/// Shape of a pooling: x is `[n, h, w, c]`, y `[n, oh, ow, c]`. Output sizes are rounded down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShape {
+    /// Images.
+    pub n: usize,
+    /// Height of the input.
+    pub h: usize,
+    /// Width of the input.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Steps of the window, down and right.
+    pub stride: [usize; 2],
+    /// Padding above and below, left and right; at most half the window.
+    pub padding: [usize; 2],
+}
+
+impl PoolShape {
+    /// The same shape, if it makes sense.
+    pub fn checked(self) -> Result<Self, ShapeError> {
+        let PoolShape { n, h, w, c, kernel, stride, padding } = self;
+        positive([
+            ("batch", n),
+            ("height", h),
+            ("width", w),
+            ("channels", c),
+            ("kernel height", kernel[0]),
+            ("kernel width", kernel[1]),
+            ("vertical stride", stride[0]),
+            ("horizontal stride", stride[1]),
+        ])?;
+        for (i, axis) in ["height", "width"].into_iter().enumerate() {
+            let (padding, kernel) = (padding[i], kernel[i]);
+            if padding > kernel / 2 {
+                return Err(ShapeError::PoolPadding { axis, padding, kernel });
+            }
+            Window { axis, input: [h, w][i], kernel, stride: stride[i], padding, dilation: 1 }.positions()?;
+        }
+        countable("padded input", &[n, h + 2 * padding[0], w + 2 * padding[1], c])?;
+        countable("window", &kernel)?;
+        Ok(self)
+    }
+
+    /// Height of the output.
+    ///
+    /// # Panics
+    /// Here and below: may panic if the shape makes no sense.
+    pub fn oh(&self) -> usize {
+        (self.h + 2 * self.padding[0] - self.kernel[0]) / self.stride[0] + 1
+    }
+
+    /// Width of the output.
+    pub fn ow(&self) -> usize {
+        (self.w + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
+    }
+
+    /// Elements of the input.
+    pub fn x_len(&self) -> usize {
+        self.n * self.h * self.w * self.c
+    }
+
+    /// Elements of the output.
+    pub fn y_len(&self) -> usize {
+        self.n * self.oh() * self.ow() * self.c
+    }
+
+    fn check(&self, x: &[f32], y: &[f32]) {
+        if let Err(error) = self.checked() {
+            panic!("{self:?}: {error}");
+        }
+        expect_len("the input or its gradient", x.len(), self.x_len());
+        expect_len("the output or its gradient", y.len(), self.y_len());
+    }
+
+    /// Calls `f(output pixel, input pixels of its window in order)` for each output pixel in order; padding is left
+    /// out. Pixels are counted over all images.
+    #[inline(always)]
+    fn windows(&self, mut f: impl FnMut(usize, &[usize])) {
+        let (oh, ow) = (self.oh(), self.ow());
+        let mut window = Vec::with_capacity(self.kernel[0] * self.kernel[1]);
+        for n in 0..self.n {
+            for oy in 0..oh {
+                let ys = inside(oy * self.stride[0], self.kernel[0], self.padding[0], self.h);
+                for ox in 0..ow {
+                    let xs = inside(ox * self.stride[1], self.kernel[1], self.padding[1], self.w);
+                    window.clear();
+                    window.extend(ys.clone().flat_map(|y| xs.clone().map(move |x| (n * self.h + y) * self.w + x)));
+                    f((n * oh + oy) * ow + ox, &window);
+                }
+            }
+        }
+    }
+}
+
+/// The part of a window that lies in the input. Never empty, since padding is at most half the window.
+#[inline(always)]
+fn inside(start: usize, kernel: usize, padding: usize, size: usize) -> std::ops::Range<usize> {
+    start.saturating_sub(padding)..(start + kernel - padding).min(size)
+}
