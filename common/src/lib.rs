@@ -3,6 +3,7 @@
 //!
 //! Nothing here does I/O, knows a thread or computes a gradient.
 
+pub mod batch;
 pub mod digest;
 pub mod manifest;
 pub mod metrics;
@@ -12,6 +13,7 @@ pub mod random;
 pub mod schedule;
 pub mod spec;
 
+pub use batch::{Batch, Targets};
 pub use digest::Digest;
 pub use plan::Plan;
 pub use spec::Spec;

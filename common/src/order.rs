@@ -54,8 +54,8 @@ impl Cut {
     /// The smallest shard of an epoch, in samples: what batch norm must be able to work with.
     pub fn smallest_shard(&self) -> u32 {
         let smallest = |step| {
-            let shards = self.shards(step);
-            if shards == 0 { 0 } else { (self.step(step).end - self.step(step).start) / shards }
+            let range = self.step(step);
+            (range.end - range.start).checked_div(self.shards(step)).unwrap_or(0)
         };
         match self.steps() {
             0 => 0,

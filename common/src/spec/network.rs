@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// `[network]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkSpec {
     /// A network of the zoo; not together with `layers`.
@@ -21,12 +21,6 @@ pub struct NetworkSpec {
 
 /// The network that is built when the spec names none.
 pub const DEFAULT_NETWORK: &str = "resnet18-small";
-
-impl Default for NetworkSpec {
-    fn default() -> Self {
-        NetworkSpec { name: None, layers: Vec::new(), init: None, freeze_epochs: 0 }
-    }
-}
 
 impl NetworkSpec {
     /// The zoo name in force, when no layers are given.
