@@ -136,6 +136,6 @@ mod tests {
     /// `torch.optim.lr_scheduler.OneCycleLR(sgd, 0.1, total_steps=100)` of PyTorch 2, `get_last_lr()`.
     #[test]
     fn one_cycle_as_in_pytorch() {
-        close(&rates("kind = \"one_cycle\"", &[0, 10, 29, 50, 99]), &[0.004, 0.029_516_395, 0.1, 0.079_389_345, 4e-7]);
+        close(&rates("kind = \"one_cycle\"", &[0, 10, 29, 50, 99]), &[0.004, 0.029_516_395, 0.1, 0.079_389_35, 4e-7]);
     }
 }
