@@ -200,10 +200,7 @@ impl fmt::Display for IgnoreReason {
             IgnoreReason::OtherGeneration { answered, current } => {
                 write!(f, "it answers {answered}, this is {current}")
             }
-            IgnoreReason::OtherStep {
-                answered,
-                committed,
-            } => {
+            IgnoreReason::OtherStep { answered, committed } => {
                 write!(f, "{answered} is not in work, {committed} is committed")
             }
             IgnoreReason::UnknownLease(lease) => write!(f, "there is no {lease} in this step"),
@@ -281,33 +278,14 @@ impl fmt::Display for Outcome {
             Outcome::NotFinite { step, work, node } => {
                 write!(f, "a NaN or an infinity in the {work} of {step}, {node}")
             }
-            Outcome::DataUnreadable {
-                step,
-                work,
-                node,
-                worker,
-            } => {
-                write!(
-                    f,
-                    "the samples for the {work} of {step}, {node}, could not be read, last by {worker}"
-                )
+            Outcome::DataUnreadable { step, work, node, worker } => {
+                write!(f, "the samples for the {work} of {step}, {node}, could not be read, last by {worker}")
             }
-            Outcome::Failed {
-                step,
-                work,
-                node,
-                worker,
-            } => {
-                write!(
-                    f,
-                    "the {work} of {step}, {node}, failed again and again, last in {worker}"
-                )
+            Outcome::Failed { step, work, node, worker } => {
+                write!(f, "the {work} of {step}, {node}, failed again and again, last in {worker}")
             }
             Outcome::Diverged { step, .. } => {
-                write!(
-                    f,
-                    "{step} was computed again and came out different from what the journal says"
-                )
+                write!(f, "{step} was computed again and came out different from what the journal says")
             }
         }
     }

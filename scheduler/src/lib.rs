@@ -1,20 +1,43 @@
 //! The heart of Convoy: who computes which shard, when, and how often.
+//!
+//! A run is a state machine. [`Event`]s go in, [`Effect`]s come out, and between them stand only integers: no clock,
+//! socket, thread, random generator or float can be named here, and the crate has no dependency that could bring one in.
+//! Time is a number that comes with each event. The same events give the same effects, always, so that a simulator can
+//! run a thousand runs a second and replay any of them.
+//!
+//! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told.
+//! - [`Driver`]: a run with its journal and its outside, and the order in which effects are carried out.
+//! - [`tree`]: the reduce tree, the one order in which shards are added.
+//! - [`assign`]: which worker gets which nodes of it.
+//!
+//! What is promised: every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the proof);
+//! nothing stale, repeated or foreign is counted; a run with a worker that computes gets on.
 #![forbid(unsafe_code)]
 
+pub mod assign;
+mod dispatch;
+mod driver;
 mod effect;
 mod event;
 mod ids;
 mod lease;
+mod membership;
 mod plan;
 mod record;
+mod resume;
+mod run;
+mod step;
 pub mod tree;
+mod waiting;
 
-pub use effect::{
-    AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason,
-};
+pub use driver::{Driver, Halt, Journal, Outbox};
+pub use effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
 pub use event::{Event, Failure, LeaveReason, NodeResult};
 pub use ids::{LeaseId, Micros, RunGeneration, RunTime, ShardId, StepId, WorkerId};
 pub use lease::{Lease, LeaseRef, Work};
 pub use plan::{Limits, PlanError, RunPlan};
 pub use record::{LedgerEntry, LedgerError, Record, check_ledger};
+pub use resume::ResumeError;
+pub use run::Run;
 pub use tree::{Fold, FoldError, Merge, Node};
+pub use waiting::{Progress, Waiting, WorkerProgress};

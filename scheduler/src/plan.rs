@@ -35,6 +35,8 @@ pub struct RunPlan {
     pub lease_floor: Micros,
     /// A lease is overdue after this many times what it should take (95th percentile of its kind of shard).
     pub lease_factor: u32,
+    /// Before the first measurement, a lease is overdue after this for each round of shards.
+    pub lease_unmeasured: Micros,
     /// No idle worker gets a second copy of a lease before this.
     pub spare_floor: Micros,
     /// An idle worker gets a copy of a lease that has taken this many times what it should.
@@ -62,24 +64,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            workers: 1024,
-            lease_shards: 64,
-            data_attempts: 2,
-            internal_attempts: 3,
-        }
+        Limits { workers: 1024, lease_shards: 64, data_attempts: 2, internal_attempts: 3 }
     }
 }
 
 impl RunPlan {
     /// A plan of so many epochs, steps and shards from the beginning, without validation, with the usual bounds.
     /// Set what differs with struct update syntax.
-    pub fn new(
-        epochs: u32,
-        steps_per_epoch: u64,
-        shards_full_step: u32,
-        shards_last_step: u32,
-    ) -> RunPlan {
+    pub fn new(epochs: u32, steps_per_epoch: u64, shards_full_step: u32, shards_last_step: u32) -> RunPlan {
         RunPlan {
             generation: RunGeneration(1),
             epochs,
@@ -94,6 +86,7 @@ impl RunPlan {
             heartbeat_silence: Micros::seconds(2),
             lease_floor: Micros::seconds(2),
             lease_factor: 4,
+            lease_unmeasured: Micros::seconds(120),
             spare_floor: Micros::millis(200),
             spare_factor: 2,
             ready_grace: Micros::seconds(10),
@@ -112,41 +105,26 @@ impl RunPlan {
             ("heartbeat_silence", self.heartbeat_silence.0),
             ("lease_floor", self.lease_floor.0),
             ("lease_factor", u64::from(self.lease_factor)),
+            ("lease_unmeasured", self.lease_unmeasured.0),
             ("spare_floor", self.spare_floor.0),
             ("spare_factor", u64::from(self.spare_factor)),
             ("queue_per_thread", u64::from(self.queue_per_thread)),
             ("limits.workers", u64::from(self.limits.workers)),
             ("limits.lease_shards", u64::from(self.limits.lease_shards)),
             ("limits.data_attempts", u64::from(self.limits.data_attempts)),
-            (
-                "limits.internal_attempts",
-                u64::from(self.limits.internal_attempts),
-            ),
+            ("limits.internal_attempts", u64::from(self.limits.internal_attempts)),
         ];
         if let Some((field, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(PlanError::Zero { field });
         }
-        if u64::from(self.epochs)
-            .checked_mul(self.steps_per_epoch)
-            .is_none()
-        {
-            return Err(PlanError::TooManySteps {
-                epochs: self.epochs,
-                steps_per_epoch: self.steps_per_epoch,
-            });
+        if u64::from(self.epochs).checked_mul(self.steps_per_epoch).is_none() {
+            return Err(PlanError::TooManySteps { epochs: self.epochs, steps_per_epoch: self.steps_per_epoch });
         }
         if self.first_step > self.last_parameters() {
-            return Err(PlanError::FirstStepBehindTheEnd {
-                first: self.first_step,
-                last: self.last_parameters(),
-            });
+            return Err(PlanError::FirstStepBehindTheEnd { first: self.first_step, last: self.last_parameters() });
         }
-        if self.evaluation_pending
-            && (self.evaluate_shards == 0 || !self.ends_epoch(self.first_step))
-        {
-            return Err(PlanError::NothingToEvaluate {
-                first: self.first_step,
-            });
+        if self.evaluation_pending && (self.evaluate_shards == 0 || !self.ends_epoch(self.first_step)) {
+            return Err(PlanError::NothingToEvaluate { first: self.first_step });
         }
         Ok(())
     }
@@ -158,11 +136,7 @@ impl RunPlan {
 
     /// Shards of the training step `step`.
     pub fn shards(&self, step: StepId) -> u32 {
-        if self.ends_epoch(step.next()) {
-            self.shards_last_step
-        } else {
-            self.shards_full_step
-        }
+        if self.ends_epoch(step.next()) { self.shards_last_step } else { self.shards_full_step }
     }
 
     /// Whether the parameters `step` are those at the end of an epoch.
@@ -172,9 +146,7 @@ impl RunPlan {
 
     /// The epoch (from 0) of the training step `step`; the number of epochs once the run is complete.
     pub fn epoch(&self, step: StepId) -> u32 {
-        u32::try_from(step.0 / self.steps_per_epoch)
-            .unwrap_or(u32::MAX)
-            .min(self.epochs)
+        u32::try_from(step.0 / self.steps_per_epoch).unwrap_or(u32::MAX).min(self.epochs)
     }
 }
 
@@ -211,26 +183,14 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlanError::Zero { field } => write!(f, "{field} is 0; it must be at least 1"),
-            PlanError::TooManySteps {
-                epochs,
-                steps_per_epoch,
-            } => {
-                write!(
-                    f,
-                    "{epochs} epochs of {steps_per_epoch} steps are too many; lower the epochs"
-                )
+            PlanError::TooManySteps { epochs, steps_per_epoch } => {
+                write!(f, "{epochs} epochs of {steps_per_epoch} steps are too many; lower the epochs")
             }
             PlanError::FirstStepBehindTheEnd { first, last } => {
-                write!(
-                    f,
-                    "the checkpoint stands at {first}, but the run ends at {last}; raise the epochs"
-                )
+                write!(f, "the checkpoint stands at {first}, but the run ends at {last}; raise the epochs")
             }
             PlanError::NothingToEvaluate { first } => {
-                write!(
-                    f,
-                    "an evaluation is pending at {first}, where no epoch ends or nothing is there to validate on"
-                )
+                write!(f, "an evaluation is pending at {first}, where no epoch ends or nothing is there to validate on")
             }
         }
     }

@@ -83,11 +83,7 @@ impl fmt::Display for LedgerError {
                 write!(f, "the ledger counts {node} twice or out of order")
             }
             LedgerError::Outside(node) => {
-                write!(
-                    f,
-                    "the ledger names shards {}..{}, which the step has not",
-                    node.first, node.last
-                )
+                write!(f, "the ledger names shards {}..{}, which the step has not", node.first, node.last)
             }
         }
     }
@@ -103,10 +99,7 @@ pub fn check_ledger(ledger: &[LedgerEntry], shards: u32) -> Result<(), LedgerErr
             return Err(LedgerError::Outside(node));
         }
         if node.first > next {
-            return Err(LedgerError::Missing(Node {
-                first: next,
-                last: node.first,
-            }));
+            return Err(LedgerError::Missing(Node { first: next, last: node.first }));
         }
         if node.first < next {
             return Err(LedgerError::Repeated(node));
@@ -114,10 +107,7 @@ pub fn check_ledger(ledger: &[LedgerEntry], shards: u32) -> Result<(), LedgerErr
         next = node.last;
     }
     if next < shards {
-        return Err(LedgerError::Missing(Node {
-            first: next,
-            last: shards,
-        }));
+        return Err(LedgerError::Missing(Node { first: next, last: shards }));
     }
     Ok(())
 }

@@ -31,10 +31,7 @@ impl fmt::Display for Node {
 /// The root of the tree over `shards` shards, of which there must be one at least.
 pub fn root(shards: u32) -> Node {
     assert!(shards > 0, "a reduce tree has a shard at least");
-    Node {
-        first: 0,
-        last: shards,
-    }
+    Node { first: 0, last: shards }
 }
 
 impl Node {
@@ -55,16 +52,7 @@ impl Node {
         }
         let half = 1 << (self.size() - 1).ilog2();
         let middle = self.first + half;
-        Some((
-            Node {
-                first: self.first,
-                last: middle,
-            },
-            Node {
-                first: middle,
-                last: self.last,
-            },
-        ))
+        Some((Node { first: self.first, last: middle }, Node { first: middle, last: self.last }))
     }
 
     /// Whether every shard of `other` is in this one.
@@ -168,10 +156,7 @@ pub struct Fold {
 impl Fold {
     /// A fold over the tree of `shards` shards, nothing arrived.
     pub fn new(shards: u32) -> Fold {
-        Fold {
-            root: root(shards),
-            present: BTreeSet::new(),
-        }
+        Fold { root: root(shards), present: BTreeSet::new() }
     }
 
     /// Takes a node in. The answer holds the additions that are possible now, in the order in which to do them: each
@@ -181,16 +166,8 @@ impl Fold {
             return Err(FoldError::NotOfTheTree(node));
         }
         // Present nodes are disjoint, so only the one that starts last before the node's end can overlap it.
-        let before_end = Node {
-            first: node.last,
-            last: 0,
-        };
-        if self
-            .present
-            .range(..before_end)
-            .next_back()
-            .is_some_and(|near| near.last > node.first)
-        {
+        let before_end = Node { first: node.last, last: 0 };
+        if self.present.range(..before_end).next_back().is_some_and(|near| near.last > node.first) {
             return Err(FoldError::Repeated(node));
         }
         let (mut merges, mut node) = (Vec::new(), node);
@@ -200,11 +177,7 @@ impl Fold {
             if !self.present.remove(&sibling) {
                 break;
             }
-            merges.push(Merge {
-                left,
-                right,
-                into: parent,
-            });
+            merges.push(Merge { left, right, into: parent });
             node = parent;
         }
         self.present.insert(node);

@@ -1,0 +1,227 @@
+//! Who gets a lease next. Five rules, tried in this order after every event, each as simple as it can be:
+//!
+//! 1. A lease that is *overdue* (past `max(lease_floor, lease_factor × expected)`) costs its worker its good name: the
+//!    worker sits out some steps, and what was planned for it goes to others.
+//! 2. Homeless nodes (at the start of a step: all) are dealt out by [`assign`](crate::assign).
+//! 3. Each worker is sent what is planned for it, the largest node first, as many as its queue holds.
+//! 4. An idle worker takes over a node that is planned for another but not sent, if it would be done earlier.
+//! 5. A node all of whose leases are *slow* (past `max(spare_floor, spare_factor × expected)`) is lent to an idle worker
+//!    as well; one whose leases are all overdue, to anybody with room. The first answer wins. As every worker holds a
+//!    node once at most, there are never more copies than workers.
+//!
+//! *Expected* is the 95th percentile of that kind of shard, or the worker's own speed if that is slower, times the
+//! rounds of its threads that its queue needs. Before the first measurement there is `lease_unmeasured` for each round
+//! instead; a worker that does not hold the parameters is late after `ready_grace`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::assign::{self, place};
+use crate::effect::Effect;
+use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
+use crate::membership::{Membership, Timing};
+use crate::plan::RunPlan;
+use crate::step::{LeaseState, Load, Step};
+use crate::tree::Node;
+
+/// All that dispatching looks at and changes.
+pub(crate) struct Dispatch<'a> {
+    pub plan: &'a RunPlan,
+    pub members: &'a mut Membership,
+    pub timing: &'a Timing,
+    pub step: &'a mut Step,
+    pub next_lease: &'a mut LeaseId,
+    pub now: RunTime,
+    pub effects: &'a mut Vec<Effect>,
+}
+
+/// When a lease becomes slow, and when overdue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub slow: RunTime,
+    pub overdue: RunTime,
+}
+
+/// When `lease` becomes slow, and when overdue.
+pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &Step, lease: &LeaseState) -> Due {
+    let Some(started) = lease.started else {
+        let at = lease.sent.after(plan.ready_grace);
+        return Due { slow: at, overdue: at };
+    };
+    let member = members.get(lease.worker).expect("a running lease has its worker");
+    let rounds = u64::from(lease.queue.div_ceil(member.threads));
+    match timing.p95(step.work).max(member.speed(step.work)) {
+        None => {
+            let at = started.after(plan.lease_unmeasured.times(rounds));
+            Due { slow: at, overdue: at }
+        }
+        Some(per_shard) => {
+            let after =
+                |floor: Micros, factor: u32| started.after(per_shard.times(rounds).times(u64::from(factor)).max(floor));
+            Due {
+                slow: after(plan.spare_floor, plan.spare_factor),
+                overdue: after(plan.lease_floor, plan.lease_factor),
+            }
+        }
+    }
+}
+
+impl Dispatch<'_> {
+    /// Applies the five rules.
+    pub fn run(mut self) {
+        self.mark_overdue();
+        let candidates = self.members.candidates(self.step.step);
+        if candidates.is_empty() {
+            return;
+        }
+        let owners: BTreeSet<WorkerId> = self.step.planned().map(|(owner, _)| owner).collect();
+        owners.into_iter().filter(|owner| !candidates.contains(owner)).for_each(|owner| self.step.unplan(owner));
+        self.deal_homeless(&candidates);
+        self.send_planned(&candidates);
+        self.hand_over(&candidates);
+        self.copy_slow(&candidates);
+    }
+
+    fn due(&self, lease: &LeaseState) -> Due {
+        due(self.plan, self.members, self.timing, self.step, lease)
+    }
+
+    fn mark_overdue(&mut self) {
+        let late = self.step.running().filter(|lease| !lease.overdue && self.due(lease).overdue <= self.now);
+        let late: Vec<LeaseState> = late.cloned().collect();
+        for LeaseState { worker, node, at, sent, started, .. } in late {
+            self.step.mark_overdue(at.lease);
+            self.step.unplan(worker);
+            self.members.get_mut(worker).expect("a running lease has its worker").strike(self.step.step);
+            let held = self.now.since(started.unwrap_or(sent));
+            self.effects.push(Effect::Overdue { worker, at, node, held });
+        }
+    }
+
+    fn deal_homeless(&mut self, candidates: &[WorkerId]) {
+        let (failed, fresh): (Vec<_>, Vec<_>) = self.step.homeless().partition(|(_, state)| !state.failures.is_empty());
+        let fresh: Vec<Node> = fresh.into_iter().map(|(node, _)| node).collect();
+        let failed: Vec<(Node, Vec<WorkerId>)> = failed
+            .into_iter()
+            .map(|(node, state)| (node, state.failures.iter().map(|(worker, _)| *worker).collect()))
+            .collect();
+        if !fresh.is_empty() {
+            let members = self.weigh(candidates);
+            for (worker, node) in place(&fresh, &members, self.plan.limits.lease_shards) {
+                self.step.plan(node, worker);
+            }
+        }
+        for (node, tried) in failed {
+            self.deal_failed(node, &tried, candidates);
+        }
+    }
+
+    /// A node that failed goes whole to one that has not tried it, if there is one.
+    fn deal_failed(&mut self, node: Node, tried: &[WorkerId], candidates: &[WorkerId]) {
+        let others: Vec<WorkerId> = candidates.iter().copied().filter(|worker| !tried.contains(worker)).collect();
+        let members = self.weigh(if others.is_empty() { candidates } else { &others });
+        if let Some((worker, _)) = first_to_finish(&members, node) {
+            self.step.plan(node, worker);
+        }
+    }
+
+    fn send_planned(&mut self, candidates: &[WorkerId]) {
+        let mut planned: BTreeMap<WorkerId, Vec<Node>> = BTreeMap::new();
+        for (worker, node) in self.step.planned() {
+            planned.entry(worker).or_default().push(node);
+        }
+        let loads = self.step.loads();
+        for worker in candidates {
+            let mut nodes = planned.remove(worker).unwrap_or_default();
+            nodes.sort_by_key(|node| (std::cmp::Reverse(node.size()), *node));
+            let held = loads.get(worker).map_or(0, |load| load.held);
+            let room = self.queue(*worker).saturating_sub(held);
+            for node in nodes.into_iter().take(room as usize) {
+                self.send(*worker, node);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, candidates: &[WorkerId]) {
+        for idle in candidates {
+            if self.load(*idle) != Load::default() {
+                continue;
+            }
+            let members = self.weigh(candidates);
+            let speeds = assign::speeds(&members);
+            let finish = |worker: WorkerId, extra: u32| {
+                let i = members.iter().position(|member| member.worker == worker)?;
+                Some(assign::finish(&members[i], speeds[i], extra))
+            };
+            // From whoever has most to do, the node that would come last.
+            let last = self
+                .step
+                .planned()
+                .max_by_key(|(owner, node)| (finish(*owner, 0), std::cmp::Reverse(node.size()), *node));
+            if let Some((owner, node)) = last
+                && finish(*idle, node.size()) < finish(owner, 0)
+            {
+                self.send(*idle, node);
+            }
+        }
+    }
+
+    fn copy_slow(&mut self, candidates: &[WorkerId]) {
+        let mut slow: Vec<(RunTime, Node, bool, Vec<WorkerId>)> = Vec::new();
+        for (node, leases) in self.step.lent() {
+            let dues: Vec<Due> = leases.iter().map(|lease| self.due(lease)).collect();
+            let overdue = leases.iter().all(|lease| lease.overdue);
+            if overdue || dues.iter().all(|due| due.slow <= self.now) {
+                let since = dues.iter().map(|due| due.slow).min().unwrap_or(self.now);
+                slow.push((since, node, overdue, leases.iter().map(|lease| lease.worker).collect()));
+            }
+        }
+        slow.sort();
+        for (_, node, overdue, holders) in slow {
+            let fits = |worker: &WorkerId| {
+                let load = self.load(*worker);
+                let room = if overdue { load.held < self.queue(*worker) } else { load == Load::default() };
+                room && !holders.contains(worker)
+            };
+            let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
+            if let Some((worker, _)) = first_to_finish(&self.weigh(&fitting), node) {
+                self.send(worker, node);
+            }
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, node: Node) {
+        let lease = *self.next_lease;
+        self.next_lease.0 += 1;
+        let member = self.members.get(worker).expect("only a member is sent a lease");
+        let ready = member.ready >= Some(self.step.step);
+        let lease = self.step.lend(node, worker, self.plan.generation, lease, self.now, ready);
+        self.effects.push(Effect::Send { worker, lease });
+    }
+
+    /// Leases that a worker may hold at once.
+    fn queue(&self, worker: WorkerId) -> u32 {
+        self.members.get(worker).map_or(0, |member| member.threads.saturating_mul(self.plan.queue_per_thread))
+    }
+
+    fn load(&self, worker: WorkerId) -> Load {
+        self.step.loads().get(&worker).copied().unwrap_or_default()
+    }
+
+    /// The workers as the assignment sees them.
+    fn weigh(&self, workers: &[WorkerId]) -> Vec<assign::Member> {
+        let loads = self.step.loads();
+        let weigh = |worker: &WorkerId| {
+            let member = self.members.get(*worker)?;
+            let load = loads.get(worker).map_or(0, |load| load.shards);
+            Some(assign::Member { worker: *worker, threads: member.threads, speed: member.speed(self.step.work), load })
+        };
+        workers.iter().filter_map(weigh).collect()
+    }
+}
+
+/// Who would finish `node` first after what it has to do already.
+fn first_to_finish(members: &[assign::Member], node: Node) -> Option<(WorkerId, (u64, u64))> {
+    let finishes = members.iter().zip(assign::speeds(members));
+    let finishes = finishes.map(|(member, speed)| (member.worker, assign::finish(member, speed, node.size())));
+    finishes.min_by_key(|(worker, finish)| (*finish, *worker))
+}

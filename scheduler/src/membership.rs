@@ -1,0 +1,170 @@
+//! Who is there, how fast they are, and whom to trust with a lease.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::{Micros, RunTime, StepId, WorkerId};
+use crate::lease::Work;
+
+/// Measurements of a kind of shard that the percentile is taken over.
+const RECENT: usize = 64;
+/// A speed that is not measured in a step improves by this part, so that a worker that was slow once gets its chance.
+const AGING: u64 = 32;
+/// A worker sits out at most `2^10` steps.
+const STRIKES: u32 = 10;
+
+/// A worker that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Member {
+    /// Shards it computes at a time.
+    pub threads: u32,
+    /// When it was heard of last.
+    pub heard: RunTime,
+    /// The newest parameters it holds.
+    pub ready: Option<StepId>,
+    /// It wants to go.
+    pub draining: bool,
+    speeds: BTreeMap<Work, Speed>,
+    strikes: u32,
+    sits_out_until: StepId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Speed {
+    per_shard: Micros,
+    fresh: bool,
+}
+
+impl Member {
+    /// What a shard takes it on one thread: each measurement counts as much as all before it.
+    pub fn speed(&self, work: Work) -> Option<Micros> {
+        self.speeds.get(&work).map(|speed| speed.per_shard)
+    }
+
+    /// It finished a lease.
+    pub fn measured(&mut self, work: Work, per_shard: Micros) {
+        let per_shard = self.speed(work).map_or(per_shard, |before| Micros(before.0.midpoint(per_shard.0)));
+        self.speeds.insert(work, Speed { per_shard, fresh: true });
+    }
+
+    /// A step of this kind begins.
+    pub fn age(&mut self, work: Work) {
+        if let Some(speed) = self.speeds.get_mut(&work) {
+            if !speed.fresh {
+                speed.per_shard.0 -= speed.per_shard.0 / AGING;
+            }
+            speed.fresh = false;
+        }
+    }
+
+    /// It let a lease down: it sits out one step, then two, four, … as long as there are others.
+    pub fn strike(&mut self, step: StepId) {
+        self.sits_out_until = StepId(step.0 + (1 << self.strikes));
+        self.strikes = (self.strikes + 1).min(STRIKES);
+    }
+
+    /// It computes again.
+    pub fn forgive(&mut self) {
+        self.strikes = 0;
+        self.sits_out_until = StepId(0);
+    }
+
+    fn sits_out(&self, step: StepId) -> bool {
+        step < self.sits_out_until
+    }
+}
+
+/// The workers that are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Membership {
+    members: BTreeMap<WorkerId, Member>,
+}
+
+impl Membership {
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub fn get(&self, worker: WorkerId) -> Option<&Member> {
+        self.members.get(&worker)
+    }
+
+    pub fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Member> {
+        self.members.get_mut(&worker)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Member)> {
+        self.members.iter().map(|(worker, member)| (*worker, member))
+    }
+
+    pub fn join(&mut self, worker: WorkerId, threads: u32, now: RunTime) {
+        let member = Member {
+            threads: threads.max(1),
+            heard: now,
+            ready: None,
+            draining: false,
+            speeds: BTreeMap::new(),
+            strikes: 0,
+            sits_out_until: StepId(0),
+        };
+        self.members.insert(worker, member);
+    }
+
+    /// Whether it was there.
+    pub fn leave(&mut self, worker: WorkerId) -> bool {
+        self.members.remove(&worker).is_some()
+    }
+
+    /// A step of this kind begins.
+    pub fn age(&mut self, work: Work) {
+        self.members.values_mut().for_each(|member| member.age(work));
+    }
+
+    /// Who may get leases of `step`: those that have held parameters before and do not sit out; if there is none, those
+    /// that have held parameters; if there is none, all. Nobody who is leaving.
+    pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
+        let tiers: [fn(&Member, StepId) -> bool; 3] = [
+            |member, step| member.ready.is_some() && !member.sits_out(step),
+            |member, _| member.ready.is_some(),
+            |_, _| true,
+        ];
+        let tier = |fits: fn(&Member, StepId) -> bool| -> Vec<WorkerId> {
+            self.iter().filter(|(_, member)| !member.draining && fits(member, step)).map(|(worker, _)| worker).collect()
+        };
+        tiers.into_iter().map(tier).find(|tier| !tier.is_empty()).unwrap_or_default()
+    }
+
+    /// Those not heard of for `silence`, and for how long.
+    pub fn silent(&self, now: RunTime, silence: Micros) -> Vec<(WorkerId, Micros)> {
+        self.iter()
+            .map(|(worker, member)| (worker, now.since(member.heard)))
+            .filter(|(_, since)| *since >= silence)
+            .collect()
+    }
+}
+
+/// What shards took lately, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Timing {
+    recent: BTreeMap<Work, VecDeque<Micros>>,
+}
+
+impl Timing {
+    pub fn measured(&mut self, work: Work, per_shard: Micros) {
+        let recent = self.recent.entry(work).or_default();
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(per_shard);
+    }
+
+    /// The 95th percentile; `None` before the first measurement.
+    pub fn p95(&self, work: Work) -> Option<Micros> {
+        let mut sorted: Vec<Micros> = self.recent.get(&work)?.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get((sorted.len() * 95).div_ceil(100).checked_sub(1)?).copied()
+    }
+}

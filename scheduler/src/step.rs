@@ -1,0 +1,235 @@
+//! The step in work: its shards cut into nodes, and the leases on them.
+
+use std::collections::BTreeMap;
+
+use crate::effect::IgnoreReason;
+use crate::event::Failure;
+use crate::ids::{LeaseId, RunGeneration, RunTime, StepId, WorkerId};
+use crate::lease::{Lease, LeaseRef, Work};
+use crate::record::{LedgerEntry, check_ledger};
+use crate::tree::{Node, root};
+
+/// A step (or an evaluation) in work.
+///
+/// `nodes` cut `[0, shards)` without gap or overlap at all times. A node is done, or lent to some workers, or planned
+/// for one (that holds enough already), or homeless. Only a node that nobody holds is ever split.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Step {
+    /// The parameters to compute with.
+    pub step: StepId,
+    /// What is done with the shards.
+    pub work: Work,
+    /// How many there are.
+    pub shards: u32,
+    /// Since when all nodes are done.
+    pub covered: Option<RunTime>,
+    nodes: BTreeMap<Node, NodeState>,
+    leases: BTreeMap<LeaseId, LeaseState>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct NodeState {
+    done: Option<WorkerId>,
+    planned: Option<WorkerId>,
+    /// Leases on it that still run.
+    pub running: Vec<LeaseId>,
+    /// How often it was leased.
+    leased: u32,
+    /// Who failed at it, and how.
+    pub failures: Vec<(WorkerId, Failure)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LeaseState {
+    pub worker: WorkerId,
+    pub node: Node,
+    pub at: LeaseRef,
+    pub sent: RunTime,
+    /// Since when its worker holds the parameters.
+    pub started: Option<RunTime>,
+    /// Shards its worker had to compute when it got this one, these included.
+    pub queue: u32,
+    pub overdue: bool,
+    over: bool,
+}
+
+/// What a worker has before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Load {
+    /// Leases it holds.
+    pub held: u32,
+    /// Nodes planned for it.
+    pub planned: u32,
+    /// Shards in both.
+    pub shards: u32,
+}
+
+impl Step {
+    pub fn new(step: StepId, work: Work, shards: u32) -> Step {
+        let nodes = BTreeMap::from([(root(shards), NodeState::default())]);
+        Step { step, work, shards, covered: None, nodes, leases: BTreeMap::new() }
+    }
+
+    /// Whether this answer is to a lease that still runs.
+    pub fn fence(&self, worker: WorkerId, at: LeaseRef) -> Result<(), IgnoreReason> {
+        let lease = self.leases.get(&at.lease).filter(|lease| lease.at == at);
+        let lease = lease.ok_or(IgnoreReason::UnknownLease(at.lease))?;
+        if lease.worker != worker {
+            return Err(IgnoreReason::ForeignLease { lease: at.lease, holder: lease.worker });
+        }
+        if lease.over { Err(IgnoreReason::LeaseOver(at.lease)) } else { Ok(()) }
+    }
+
+    /// Nodes that nobody computes or will.
+    pub fn homeless(&self) -> impl Iterator<Item = (Node, &NodeState)> {
+        let homeless = |state: &NodeState| state.done.is_none() && state.planned.is_none() && state.running.is_empty();
+        self.nodes.iter().filter(move |(_, state)| homeless(state)).map(|(node, state)| (*node, state))
+    }
+
+    /// Nodes planned for somebody, not sent.
+    pub fn planned(&self) -> impl Iterator<Item = (WorkerId, Node)> {
+        self.nodes.iter().filter_map(|(node, state)| Some((state.planned?, *node)))
+    }
+
+    /// Leases that run.
+    pub fn running(&self) -> impl Iterator<Item = &LeaseState> {
+        self.leases.values().filter(|lease| !lease.over)
+    }
+
+    /// Nodes that are lent, with the leases on them.
+    pub fn lent(&self) -> impl Iterator<Item = (Node, Vec<&LeaseState>)> {
+        let lent = self.nodes.iter().filter(|(_, state)| !state.running.is_empty());
+        lent.map(|(node, state)| (*node, state.running.iter().map(|lease| &self.leases[lease]).collect()))
+    }
+
+    /// What each worker has before it; nothing where it is not named.
+    pub fn loads(&self) -> BTreeMap<WorkerId, Load> {
+        let mut loads: BTreeMap<WorkerId, Load> = BTreeMap::new();
+        for lease in self.running() {
+            let load = loads.entry(lease.worker).or_default();
+            load.held += 1;
+            load.shards += lease.node.size();
+        }
+        for (worker, node) in self.planned() {
+            let load = loads.entry(worker).or_default();
+            load.planned += 1;
+            load.shards += node.size();
+        }
+        loads
+    }
+
+    /// Shards that are done.
+    pub fn shards_done(&self) -> u32 {
+        self.nodes.iter().filter(|(_, state)| state.done.is_some()).map(|(node, _)| node.size()).sum()
+    }
+
+    /// Plans `node` for `worker`. If it is a part of a homeless node, that one is split.
+    pub fn plan(&mut self, node: Node, worker: WorkerId) {
+        while !self.nodes.contains_key(&node) {
+            let whole = *self.nodes.keys().find(|whole| whole.contains(node)).expect("nodes cut all shards");
+            let state = self.nodes.remove(&whole).expect("it was found");
+            assert!(state.done.is_none() && state.running.is_empty(), "{whole} is split while somebody has it");
+            let (left, right) = whole.children().expect("what contains a smaller node has children");
+            self.nodes.extend([(left, state.clone()), (right, state)]);
+        }
+        let state = self.nodes.get_mut(&node).expect("it was split until it was there");
+        assert!(state.done.is_none() && state.running.is_empty(), "{node} is planned while somebody has it");
+        state.planned = Some(worker);
+    }
+
+    /// Makes homeless what is planned for `worker`.
+    pub fn unplan(&mut self, worker: WorkerId) {
+        self.nodes.values_mut().filter(|state| state.planned == Some(worker)).for_each(|state| state.planned = None);
+    }
+
+    /// Lends `node` to `worker`.
+    pub fn lend(
+        &mut self,
+        node: Node,
+        worker: WorkerId,
+        generation: RunGeneration,
+        lease: LeaseId,
+        now: RunTime,
+        ready: bool,
+    ) -> Lease {
+        let queue = node.size() + self.running().filter(|l| l.worker == worker).map(|l| l.node.size()).sum::<u32>();
+        let state = self.nodes.get_mut(&node).expect("only a node of the step is lent");
+        assert!(state.done.is_none(), "{node} is lent although it is done");
+        let at = LeaseRef { generation, step: self.step, lease, epoch: state.leased };
+        state.planned = None;
+        state.leased += 1;
+        state.running.push(lease);
+        let started = ready.then_some(now);
+        let lent = LeaseState { worker, node, at, sent: now, started, queue, overdue: false, over: false };
+        assert!(self.leases.insert(lease, lent).is_none(), "{lease} is given twice");
+        Lease { at, work: self.work, node }
+    }
+
+    /// Ends a lease with its node done. The answer holds the other leases on it, which end with it.
+    pub fn done(&mut self, lease: LeaseId, now: RunTime) -> Vec<(WorkerId, LeaseRef)> {
+        let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
+        let state = self.nodes.get_mut(&node).expect("a running lease has its node");
+        assert!(state.done.replace(worker).is_none(), "{node} is counted twice");
+        let ended = std::mem::take(&mut state.running);
+        let losers = ended.into_iter().filter_map(|ended| {
+            let state = self.leases.get_mut(&ended).expect("a running lease is known");
+            state.over = true;
+            (ended != lease).then_some((state.worker, state.at))
+        });
+        let losers = losers.collect();
+        if self.nodes.values().all(|state| state.done.is_some()) {
+            self.covered = Some(now);
+        }
+        losers
+    }
+
+    /// Ends a lease without a result.
+    pub fn end(&mut self, lease: LeaseId) -> Node {
+        let state = self.leases.get_mut(&lease).expect("only a known lease ends");
+        state.over = true;
+        let node = state.node;
+        self.nodes.get_mut(&node).expect("a running lease has its node").running.retain(|other| *other != lease);
+        node
+    }
+
+    /// Ends a lease because its worker failed at it. The answer is how often the node failed in this way.
+    pub fn fail(&mut self, lease: LeaseId, failure: Failure) -> (Node, usize) {
+        let worker = self.leases[&lease].worker;
+        let node = self.end(lease);
+        let failures = &mut self.nodes.get_mut(&node).expect("a running lease has its node").failures;
+        failures.push((worker, failure));
+        (node, failures.iter().filter(|(_, other)| *other == failure).count())
+    }
+
+    /// Ends all leases of a worker that is gone, and makes homeless what was planned for it.
+    pub fn forget(&mut self, worker: WorkerId) {
+        let held: Vec<LeaseId> = self.running().filter(|l| l.worker == worker).map(|l| l.at.lease).collect();
+        held.into_iter().for_each(|lease| {
+            self.end(lease);
+        });
+        self.unplan(worker);
+    }
+
+    /// A worker holds the parameters now: the clocks of its leases start.
+    pub fn start_clocks(&mut self, worker: WorkerId, now: RunTime) {
+        for lease in self.leases.values_mut().filter(|lease| lease.worker == worker) {
+            lease.started.get_or_insert(now);
+        }
+    }
+
+    /// Marks a lease as overdue.
+    pub fn mark_overdue(&mut self, lease: LeaseId) {
+        self.leases.get_mut(&lease).expect("only a known lease is marked").overdue = true;
+    }
+
+    /// Who computed what. All nodes must be done.
+    pub fn ledger(&self) -> Vec<LedgerEntry> {
+        let entry = |(node, state): (&Node, &NodeState)| LedgerEntry {
+            node: *node,
+            worker: state.done.expect("a ledger is taken when all nodes are done"),
+        };
+        let ledger: Vec<LedgerEntry> = self.nodes.iter().map(entry).collect();
+        assert_eq!(check_ledger(&ledger, self.shards), Ok(()), "{} must count every shard once", self.step);
+        ledger
+    }
+}

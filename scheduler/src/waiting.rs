@@ -1,0 +1,126 @@
+//! What a run waits for and how far it is, for people: the log, the command line, the page.
+
+use std::fmt;
+
+use crate::effect::Outcome;
+use crate::ids::{Micros, StepId, WorkerId};
+use crate::lease::Work;
+use crate::tree::Node;
+
+/// What a run waits for. Its display is what an operator would say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Waiting {
+    /// Nothing yet: the first event.
+    Start,
+    /// Somebody to compute.
+    Workers {
+        /// What is to be computed.
+        work: Work,
+        /// With which parameters.
+        step: StepId,
+    },
+    /// A worker to receive the parameters. Of several, the one that was sent its lease first.
+    Parameters {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which parameters.
+        step: StepId,
+        /// Since when.
+        since: Micros,
+    },
+    /// A worker to compute. Of several, the one that began first.
+    Node {
+        /// Which worker.
+        worker: WorkerId,
+        /// What it computes.
+        work: Work,
+        /// With which parameters.
+        step: StepId,
+        /// Which shards.
+        node: Node,
+        /// Since when.
+        since: Micros,
+    },
+    /// All nodes are in; the reducer adds them and makes the next parameters (or the evaluation's outcome).
+    Reducer {
+        /// What it adds.
+        work: Work,
+        /// With which parameters.
+        step: StepId,
+        /// Since when.
+        since: Micros,
+    },
+    /// The last checkpoints, before the run ends.
+    Checkpoint {
+        /// The oldest that is being written.
+        step: StepId,
+    },
+    /// Nothing more: the run is over.
+    Nothing {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waiting::Start => write!(f, "the run to start"),
+            Waiting::Workers { work, step } => write!(f, "workers: none is connected for the {work} of {step}"),
+            Waiting::Parameters { worker, step, since } => {
+                write!(f, "{worker} to receive the parameters of {step}, since {since}")
+            }
+            Waiting::Node { worker, work, step, node, since } => {
+                write!(f, "{worker} for {node} of the {work} of {step}, since {since}")
+            }
+            Waiting::Reducer { work: Work::Train, step, since } => {
+                write!(f, "the reducer to finish {step}, since {since}")
+            }
+            Waiting::Reducer { work: Work::Evaluate, step, since } => {
+                write!(f, "the reducer to sum up the evaluation of {step}, since {since}")
+            }
+            Waiting::Checkpoint { step } => write!(f, "the checkpoint of {step} to be written"),
+            Waiting::Nothing { outcome } => write!(f, "nothing: {outcome}"),
+        }
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Progress {
+    /// The committed parameters: so many steps are final.
+    pub committed: StepId,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// The epoch in work, from 0; the number of epochs once all are done.
+    pub epoch: u32,
+    /// Epochs of the whole run.
+    pub epochs: u32,
+    /// What is in work, if anything is.
+    pub work: Option<Work>,
+    /// Shards of it that are done.
+    pub shards_done: u32,
+    /// Shards of it.
+    pub shards: u32,
+    /// Who is there.
+    pub workers: Vec<WorkerProgress>,
+}
+
+/// What a worker is at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WorkerProgress {
+    /// Its name.
+    pub worker: WorkerId,
+    /// Shards it computes at a time.
+    pub threads: u32,
+    /// The newest parameters it holds.
+    pub ready: Option<StepId>,
+    /// It finishes what it holds and goes.
+    pub draining: bool,
+    /// Leases it holds.
+    pub leases: u32,
+    /// Shards in them.
+    pub shards: u32,
+    /// What a training shard takes it on one thread, once measured.
+    pub shard_micros: Option<Micros>,
+}
