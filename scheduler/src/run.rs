@@ -7,19 +7,22 @@
 //!                              Working ── complete, or stopping ──> Saving ── all checkpoints written ──> Finished
 //! ```
 
+mod ending;
+mod view;
+mod workers;
+
 use std::collections::BTreeSet;
 
-use crate::dispatch::{Dispatch, due};
-use crate::effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
-use crate::event::{Event, Failure, LeaveReason, NodeResult};
-use crate::ids::{LeaseId, Micros, RunTime, StepId, WorkerId};
-use crate::lease::{LeaseRef, Work};
+use crate::dispatch::Dispatch;
+use crate::effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome};
+use crate::event::{Event, LeaveReason};
+use crate::ids::{LeaseId, Micros, RunTime, StepId};
+use crate::lease::Work;
 use crate::membership::{Membership, Timing};
 use crate::plan::RunPlan;
 use crate::record::Record;
 use crate::resume::{self, Past, ResumeError};
 use crate::step::Step;
-use crate::waiting::{Progress, Waiting, WorkerProgress};
 
 /// One training run as the coordinator sees it: a state machine without clock, socket, random number or float.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,97 +106,6 @@ impl Run {
         self.settle(effects);
     }
 
-    /// When to send [`Event::Deadline`] if nothing comes first.
-    pub fn deadline(&self) -> Option<RunTime> {
-        let step = match &self.phase {
-            Phase::Unstarted => return Some(self.now),
-            Phase::Finished(_) => return None,
-            Phase::Saving(_) => None,
-            Phase::Working(step) => Some(step),
-        };
-        let silence = self.members.iter().map(|(_, member)| member.heard.after(self.plan.heartbeat_silence)).min();
-        // What is past was looked at with the last event, and waits for another worker, not for time.
-        let leases = step.into_iter().flat_map(|step| {
-            step.running().flat_map(|lease| {
-                let due = due(&self.plan, &self.members, &self.timing, step, lease);
-                [due.slow, due.overdue].into_iter().filter(|at| *at > self.now)
-            })
-        });
-        let interval = self.next_interval().filter(|at| *at > self.now);
-        leases.chain(silence).chain(interval).min()
-    }
-
-    /// What the run waits for, as an operator would say it.
-    pub fn waiting_for(&self) -> Waiting {
-        let step = match &self.phase {
-            Phase::Unstarted => return Waiting::Start,
-            Phase::Finished(outcome) => return Waiting::Nothing { outcome: outcome.clone() },
-            Phase::Saving(_) => {
-                let step = self.checkpoints.being_written.first().copied().unwrap_or(self.committed);
-                return Waiting::Checkpoint { step };
-            }
-            Phase::Working(step) => step,
-        };
-        let (work, id) = (step.work, step.step);
-        if let Some(covered) = step.covered {
-            return Waiting::Reducer { work, step: id, since: self.now.since(covered) };
-        }
-        match step.running().min_by_key(|lease| (lease.started.is_none(), lease.started, lease.sent, lease.at)) {
-            None => Waiting::Workers { work, step: id },
-            Some(lease) => match lease.started {
-                Some(started) => {
-                    let (worker, node) = (lease.worker, lease.node);
-                    Waiting::Node { worker, work, step: id, node, since: self.now.since(started) }
-                }
-                None => Waiting::Parameters { worker: lease.worker, step: id, since: self.now.since(lease.sent) },
-            },
-        }
-    }
-
-    /// How far the run is.
-    pub fn progress(&self) -> Progress {
-        let step = match &self.phase {
-            Phase::Working(step) => Some(step),
-            _ => None,
-        };
-        let loads = step.map(Step::loads).unwrap_or_default();
-        let workers = self.members.iter().map(|(worker, member)| {
-            let load = loads.get(&worker).copied().unwrap_or_default();
-            WorkerProgress {
-                worker,
-                threads: member.threads,
-                ready: member.ready,
-                draining: member.draining,
-                leases: load.held,
-                shards: load.shards,
-                shard_micros: member.speed(Work::Train),
-            }
-        });
-        Progress {
-            committed: self.committed,
-            steps: self.plan.last_parameters().0,
-            epoch: self.plan.epoch(self.committed),
-            epochs: self.plan.epochs,
-            work: step.map(|step| step.work),
-            shards_done: step.map_or(0, Step::shards_done),
-            shards: step.map_or(0, |step| step.shards),
-            workers: workers.collect(),
-        }
-    }
-
-    /// How the run ended, once it has.
-    pub fn outcome(&self) -> Option<&Outcome> {
-        match &self.phase {
-            Phase::Finished(outcome) => Some(outcome),
-            _ => None,
-        }
-    }
-
-    /// The plan it runs by.
-    pub fn plan(&self) -> &RunPlan {
-        &self.plan
-    }
-
     fn start(&mut self, effects: &mut Vec<Effect>) {
         let (generation, first_step) = (self.plan.generation, self.plan.first_step);
         effects.push(Effect::Record(Record::Started { generation, first_step }));
@@ -257,157 +169,6 @@ impl Run {
             self.checkpoint(CheckpointReason::Interval, effects);
         }
     }
-
-    // Workers.
-
-    fn worker_joined(&mut self, worker: WorkerId, threads: u32, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        if self.members.get(worker).is_some() {
-            return Err(IgnoreReason::AlreadyMember);
-        }
-        let limit = self.plan.limits.workers;
-        if matches!(self.phase, Phase::Finished(_)) {
-            effects.push(Effect::Evict { worker, why: EvictReason::RunOver });
-        } else if self.members.len() >= limit as usize {
-            effects.push(Effect::Evict { worker, why: EvictReason::Full { limit } });
-        } else {
-            self.members.join(worker, threads, self.now);
-            effects.push(Effect::Record(Record::WorkerJoined { worker, threads }));
-        }
-        Ok(())
-    }
-
-    fn worker_left(
-        &mut self,
-        worker: WorkerId,
-        reason: LeaveReason,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), IgnoreReason> {
-        if !self.members.leave(worker) {
-            return Err(IgnoreReason::UnknownWorker);
-        }
-        if let Phase::Working(step) = &mut self.phase {
-            step.forget(worker);
-        }
-        // Nothing is recorded behind the end.
-        if self.outcome().is_none() {
-            effects.push(Effect::Record(Record::WorkerLeft { worker, reason }));
-        }
-        Ok(())
-    }
-
-    fn worker_draining(&mut self, worker: WorkerId) -> Result<(), IgnoreReason> {
-        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.draining = true;
-        if let Phase::Working(step) = &mut self.phase {
-            step.unplan(worker);
-        }
-        Ok(())
-    }
-
-    fn worker_ready(&mut self, worker: WorkerId, ready: StepId) -> Result<(), IgnoreReason> {
-        let member = self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?;
-        member.ready = member.ready.max(Some(ready));
-        match &mut self.phase {
-            Phase::Working(step) if member.ready >= Some(step.step) => step.start_clocks(worker, self.now),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn let_drained_go(&mut self, effects: &mut Vec<Effect>) {
-        let loads = match &self.phase {
-            Phase::Working(step) => step.loads(),
-            _ => Default::default(),
-        };
-        let idle = |worker| !loads.contains_key(&worker);
-        let going: Vec<WorkerId> =
-            self.members.iter().filter(|(worker, m)| m.draining && idle(*worker)).map(|(worker, _)| worker).collect();
-        for worker in going {
-            effects.push(Effect::Evict { worker, why: EvictReason::Drained });
-            self.worker_left(worker, LeaveReason::Drained, effects).expect("a draining worker is a member");
-        }
-    }
-
-    // Leases.
-
-    /// The step that this answer belongs to, or why it belongs to none.
-    fn fence(&mut self, worker: WorkerId, at: LeaseRef) -> Result<&mut Step, IgnoreReason> {
-        let (answered, current) = (at.generation, self.plan.generation);
-        if answered != current {
-            return Err(IgnoreReason::OtherGeneration { answered, current });
-        }
-        let other_step = IgnoreReason::OtherStep { answered: at.step, committed: self.committed };
-        let step = match &mut self.phase {
-            Phase::Finished(_) => return Err(IgnoreReason::RunOver),
-            Phase::Working(step) if step.step == at.step => step,
-            _ => return Err(other_step),
-        };
-        step.fence(worker, at)?;
-        Ok(step)
-    }
-
-    fn node_done(
-        &mut self,
-        worker: WorkerId,
-        at: LeaseRef,
-        per_shard: Micros,
-        result: NodeResult,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), IgnoreReason> {
-        // Even an answer that comes too late shows that the worker computes.
-        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.forgive();
-        let now = self.now;
-        let step = self.fence(worker, at)?;
-        let (id, work) = (step.step, step.work);
-        if result == NodeResult::NotFinite {
-            let node = step.end(at.lease);
-            self.abandon(AbandonReason::NotFinite, effects);
-            self.finish(Outcome::NotFinite { step: id, work, node }, effects);
-            return Ok(());
-        }
-        for (worker, at) in step.done(at.lease, now) {
-            effects.push(Effect::Revoke { worker, at, why: RevokeReason::AnotherWasFirst });
-        }
-        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.measured(work, per_shard);
-        self.timing.measured(work, per_shard);
-        Ok(())
-    }
-
-    fn lease_failed(
-        &mut self,
-        worker: WorkerId,
-        at: LeaseRef,
-        failure: Failure,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), IgnoreReason> {
-        let step = self.fence(worker, at)?;
-        let (node, times) = step.fail(at.lease, failure);
-        let (step, work) = (step.step, step.work);
-        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.strike(step);
-        let (limit, outcome) = match failure {
-            Failure::DataUnreadable => {
-                (self.plan.limits.data_attempts, Outcome::DataUnreadable { step, work, node, worker })
-            }
-            Failure::Internal => (self.plan.limits.internal_attempts, Outcome::Failed { step, work, node, worker }),
-        };
-        if times >= limit as usize {
-            self.abandon(AbandonReason::Failed, effects);
-            self.save(CheckpointReason::Stop, outcome, effects);
-        }
-        Ok(())
-    }
-
-    /// Gives up what is in work.
-    fn abandon(&mut self, why: AbandonReason, effects: &mut Vec<Effect>) {
-        if let Phase::Working(step) = &self.phase {
-            for lease in step.running() {
-                let (worker, at) = (lease.worker, lease.at);
-                effects.push(Effect::Revoke { worker, at, why: RevokeReason::StepAbandoned });
-            }
-            effects.push(Effect::AbandonStep { step: step.step, work: step.work, why });
-        }
-    }
-
-    // Steps.
 
     /// What is in work, if it is this and all its nodes are in.
     fn covered(&self, step: StepId, work: Work) -> Result<&Step, IgnoreReason> {
@@ -481,85 +242,5 @@ impl Run {
         self.members.age(work);
         self.phase = Phase::Working(Step::new(step, work, shards));
         effects.push(Effect::OpenStep { step, work, shards });
-    }
-
-    // Checkpoints and the end.
-
-    /// When the next checkpoint is due that no epoch's end or other reason brings: now, later, or not at all. One at a
-    /// time, and none while an evaluation is open, which must be in the checkpoint of its step.
-    fn next_interval(&self) -> Option<RunTime> {
-        let training = matches!(&self.phase, Phase::Working(step) if step.work == Work::Train);
-        let newest = self.checkpoints.newest.unwrap_or(self.plan.first_step);
-        if !training || !self.checkpoints.being_written.is_empty() || newest == self.committed {
-            return None;
-        }
-        let timed = self.plan.checkpoint_every.0 > 0;
-        let by_time = timed.then(|| self.checkpoints.asked.after(self.plan.checkpoint_every));
-        if self.checkpoints.due { Some(self.now) } else { by_time }
-    }
-
-    /// Asks for a checkpoint of the committed parameters.
-    fn checkpoint(&mut self, reason: CheckpointReason, effects: &mut Vec<Effect>) {
-        let step = self.committed;
-        effects.push(Effect::Checkpoint { step, reason });
-        self.checkpoints.being_written.insert(step);
-        self.checkpoints.newest = Some(step);
-        self.checkpoints.asked = self.now;
-        self.checkpoints.due = false;
-    }
-
-    fn checkpoint_written(&mut self, step: StepId, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        if !self.checkpoints.being_written.remove(&step) {
-            return Err(IgnoreReason::NoSuchCheckpoint(step));
-        }
-        self.finish_if_saved(effects);
-        Ok(())
-    }
-
-    fn stop_requested(&mut self) -> Result<(), IgnoreReason> {
-        match &self.phase {
-            Phase::Finished(_) => Err(IgnoreReason::RunOver),
-            Phase::Saving(_) => Err(IgnoreReason::AlreadyStopping),
-            _ if self.stopping => Err(IgnoreReason::AlreadyStopping),
-            _ => {
-                self.stopping = true;
-                Ok(())
-            }
-        }
-    }
-
-    /// A training step in flight is finished first, as long as anybody is there to do so. An evaluation is not: it is
-    /// pending in the checkpoint, and a resumed run begins with it.
-    fn stop_if_asked(&mut self, effects: &mut Vec<Effect>) {
-        let Phase::Working(step) = &self.phase else { return };
-        let can_finish = step.covered.is_some() || !self.members.is_empty();
-        if self.stopping && !(step.work == Work::Train && can_finish) {
-            self.abandon(AbandonReason::Stopped, effects);
-            self.save(CheckpointReason::Stop, Outcome::Stopped, effects);
-        }
-    }
-
-    /// Ends the run when the committed parameters are on disk. If their checkpoint was asked for already, and so holds
-    /// the outcome of their evaluation, that one will do.
-    fn save(&mut self, reason: CheckpointReason, outcome: Outcome, effects: &mut Vec<Effect>) {
-        self.phase = Phase::Saving(outcome);
-        if self.checkpoints.newest != Some(self.committed) {
-            self.checkpoint(reason, effects);
-        }
-        self.finish_if_saved(effects);
-    }
-
-    fn finish_if_saved(&mut self, effects: &mut Vec<Effect>) {
-        if let Phase::Saving(outcome) = &self.phase
-            && self.checkpoints.being_written.is_empty()
-        {
-            self.finish(outcome.clone(), effects);
-        }
-    }
-
-    fn finish(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Record(Record::Finished { outcome: outcome.clone() }));
-        effects.push(Effect::Finish { outcome: outcome.clone() });
-        self.phase = Phase::Finished(outcome);
     }
 }

@@ -1,0 +1,103 @@
+//! Looking at a run from outside.
+
+use super::{Phase, Run};
+use crate::dispatch::due;
+use crate::effect::Outcome;
+use crate::ids::RunTime;
+use crate::lease::Work;
+use crate::plan::RunPlan;
+use crate::step::Step;
+use crate::waiting::{Progress, Waiting, WorkerProgress};
+
+impl Run {
+    /// When to send [`Event::Deadline`] if nothing comes first.
+    pub fn deadline(&self) -> Option<RunTime> {
+        let step = match &self.phase {
+            Phase::Unstarted => return Some(self.now),
+            Phase::Finished(_) => return None,
+            Phase::Saving(_) => None,
+            Phase::Working(step) => Some(step),
+        };
+        let silence = self.members.iter().map(|(_, member)| member.heard.after(self.plan.heartbeat_silence)).min();
+        // What is past was looked at with the last event, and waits for another worker, not for time.
+        let leases = step.into_iter().flat_map(|step| {
+            step.running().flat_map(|lease| {
+                let due = due(&self.plan, &self.members, &self.timing, step, lease);
+                [due.slow, due.overdue].into_iter().filter(|at| *at > self.now)
+            })
+        });
+        let interval = self.next_interval().filter(|at| *at > self.now);
+        leases.chain(silence).chain(interval).min()
+    }
+
+    /// What the run waits for, as an operator would say it.
+    pub fn waiting_for(&self) -> Waiting {
+        let step = match &self.phase {
+            Phase::Unstarted => return Waiting::Start,
+            Phase::Finished(outcome) => return Waiting::Nothing { outcome: outcome.clone() },
+            Phase::Saving(_) => {
+                let step = self.checkpoints.being_written.first().copied().unwrap_or(self.committed);
+                return Waiting::Checkpoint { step };
+            }
+            Phase::Working(step) => step,
+        };
+        let (work, id) = (step.work, step.step);
+        if let Some(covered) = step.covered {
+            return Waiting::Reducer { work, step: id, since: self.now.since(covered) };
+        }
+        match step.running().min_by_key(|lease| (lease.started.is_none(), lease.started, lease.sent, lease.at)) {
+            None => Waiting::Workers { work, step: id },
+            Some(lease) => match lease.started {
+                Some(started) => {
+                    let (worker, node) = (lease.worker, lease.node);
+                    Waiting::Node { worker, work, step: id, node, since: self.now.since(started) }
+                }
+                None => Waiting::Parameters { worker: lease.worker, step: id, since: self.now.since(lease.sent) },
+            },
+        }
+    }
+
+    /// How far the run is.
+    pub fn progress(&self) -> Progress {
+        let step = match &self.phase {
+            Phase::Working(step) => Some(step),
+            _ => None,
+        };
+        let loads = step.map(Step::loads).unwrap_or_default();
+        let workers = self.members.iter().map(|(worker, member)| {
+            let load = loads.get(&worker).copied().unwrap_or_default();
+            WorkerProgress {
+                worker,
+                threads: member.threads,
+                ready: member.ready,
+                draining: member.draining,
+                leases: load.held,
+                shards: load.shards,
+                shard_micros: member.speed(Work::Train),
+            }
+        });
+        Progress {
+            committed: self.committed,
+            steps: self.plan.last_parameters().0,
+            epoch: self.plan.epoch(self.committed),
+            epochs: self.plan.epochs,
+            work: step.map(|step| step.work),
+            shards_done: step.map_or(0, Step::shards_done),
+            shards: step.map_or(0, |step| step.shards),
+            workers: workers.collect(),
+        }
+    }
+
+    /// How the run ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match &self.phase {
+            Phase::Finished(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// The plan it runs by.
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
+    }
+}
