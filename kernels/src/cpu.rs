@@ -79,10 +79,15 @@ pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Option<R> {
     Some(f())
 }
 
+/// Output channels that the convolution kernels compute at once on this thread: two vectors of its level.
+pub(crate) fn panel() -> usize {
+    if level() == Level::Avx512 { 32 } else { 16 }
+}
+
 /// Code to be compiled for every level. Whatever `run` calls must be `#[inline(always)]` too, or it stays portable.
 pub(crate) trait Kernel {
     type Output;
-    /// `PANEL`: two vectors of the level, the number of output channels that the convolution kernels compute at once.
+    /// `PANEL` is [`panel`].
     fn run<const PANEL: usize>(self) -> Self::Output;
 }
 

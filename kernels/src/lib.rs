@@ -28,8 +28,14 @@ pub mod math;
 pub mod norm;
 pub mod optimizer;
 pub mod pool;
+mod scratch;
 mod shape;
 pub mod softmax;
 pub mod tree;
+
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod test_support;
 
 pub use shape::ShapeError;

@@ -1,0 +1,186 @@
+//! How fast the kernels are on one core: `cargo bench -p convoy-kernels [-- FILTER]`.
+//!
+//! Prints the best of several repetitions, as GFLOP/s (a multiply-add counts as two) or as GB/s of slices read and
+//! written, beside the multiply-add peak measured in the same process. `CONVOY_CPU` chooses the instructions.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use convoy_kernels::activation::Activation;
+use convoy_kernels::conv::{self, ConvShape};
+use convoy_kernels::linear::{self, LinearShape};
+use convoy_kernels::norm::{self, Affine, Grads, Stats};
+use convoy_kernels::pool::{self, PoolShape};
+use convoy_kernels::{cpu, optimizer};
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let bench = Bench { filter };
+    println!("instructions: {}", cpu::level().name());
+    bench.peak();
+    let square = |n, size, ci, co, kernel: usize, stride| ConvShape {
+        n,
+        h: size,
+        w: size,
+        ci,
+        co,
+        kh: kernel,
+        kw: kernel,
+        stride: [stride; 2],
+        padding: [kernel / 2; 2],
+        dilation: [1; 2],
+        groups: 1,
+    };
+    for shape in [
+        square(32, 32, 3, 64, 3, 1),
+        square(32, 32, 64, 64, 3, 1),
+        square(32, 16, 128, 128, 3, 1),
+        square(32, 8, 256, 256, 3, 1),
+        square(32, 4, 512, 512, 3, 1),
+        square(32, 32, 64, 128, 3, 2),
+        square(32, 32, 64, 128, 1, 2),
+        square(32, 16, 64, 256, 1, 1),
+        square(32, 16, 256, 64, 1, 1),
+        square(32, 28, 32, 32, 3, 1),
+        square(32, 28, 1, 32, 3, 1),
+        square(32, 28, 1, 6, 5, 1),
+        square(2, 224, 64, 64, 3, 1),
+        square(4, 224, 3, 64, 7, 2),
+        ConvShape { groups: 32, ..square(8, 28, 256, 256, 3, 1) },
+        ConvShape { groups: 192, ..square(8, 28, 192, 192, 3, 1) },
+    ] {
+        bench.conv(shape);
+    }
+    bench.linear(LinearShape { samples: 32, inputs: 512, outputs: 10 });
+    bench.linear(LinearShape { samples: 32, inputs: 3136, outputs: 256 });
+    bench.linear(LinearShape { samples: 32, inputs: 25088, outputs: 512 });
+    for channels in [16, 64, 256] {
+        bench.norm(channels);
+    }
+    bench.pools();
+    bench.elementwise();
+}
+
+struct Bench {
+    filter: String,
+}
+
+impl Bench {
+    /// Prints `amount` / seconds of the best repetition of `f`.
+    fn measure(&self, name: &str, amount: f64, unit: &str, mut f: impl FnMut()) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        f();
+        let start = Instant::now();
+        let mut best = f64::INFINITY;
+        while start.elapsed().as_secs_f64() < 0.3 {
+            let now = Instant::now();
+            f();
+            best = best.min(now.elapsed().as_secs_f64());
+        }
+        println!("{name:<58} {:>9.3} ms {:>8.1} {unit}", best * 1e3, amount / best / 1e9);
+    }
+
+    /// A convolution whose working set fits the first-level cache: what the multiply-add units can do.
+    fn peak(&self) {
+        let shape = LinearShape { samples: 6 * 64, inputs: 64, outputs: 32 };
+        let (x, w, mut y) = (values(6 * 64 * 64), values(64 * 32), values(6 * 64 * 32));
+        self.measure("cached matrix product", 2.0 * (6 * 64 * 64 * 32) as f64, "GFLOP/s", || {
+            linear::forward(shape, black_box(&x), black_box(&w), None, &mut y);
+        });
+    }
+
+    fn conv(&self, s: ConvShape) {
+        let (x, w, y) = (values(s.x_len()), values(s.w_len()), values(s.y_len()));
+        let (mut dx, mut dw, mut out) = (x.clone(), w.clone(), y.clone());
+        let flops = 2.0 * s.y_len() as f64 * (s.w_len() / s.co) as f64;
+        let ConvShape { n, h, w: width, ci, co, kh, kw, stride, groups, .. } = s;
+        let name = format!("conv {n}x{h}x{width} {ci}->{co} {kh}x{kw} /{} g{groups}", stride[0]);
+        self.measure(&format!("{name} forward"), flops, "GFLOP/s", || conv::forward(s, &x, &w, None, &mut out));
+        self.measure(&format!("{name} backward data"), flops, "GFLOP/s", || conv::backward_data(s, &y, &w, &mut dx));
+        self.measure(&format!("{name} backward weight"), flops, "GFLOP/s", || {
+            conv::backward_weight(s, &x, &y, &mut dw);
+        });
+    }
+
+    fn linear(&self, s: LinearShape) {
+        let LinearShape { samples, inputs, outputs } = s;
+        let (x, w, y) = (values(samples * inputs), values(inputs * outputs), values(samples * outputs));
+        let (mut dx, mut dw, mut out) = (x.clone(), w.clone(), y.clone());
+        let flops = 2.0 * (samples * inputs * outputs) as f64;
+        let name = format!("linear {samples} {inputs}->{outputs}");
+        self.measure(&format!("{name} forward"), flops, "GFLOP/s", || linear::forward(s, &x, &w, None, &mut out));
+        self.measure(&format!("{name} backward data"), flops, "GFLOP/s", || linear::backward_data(s, &y, &w, &mut dx));
+        self.measure(&format!("{name} backward weight"), flops, "GFLOP/s", || {
+            linear::backward_weight(s, &x, &y, &mut dw);
+        });
+    }
+
+    fn norm(&self, channels: usize) {
+        let len = 1 << 21;
+        let (x, dy, mut y) = (values(len), values(len), values(len));
+        let (gamma, beta) = (values(channels), values(channels));
+        let (mut mean, mut var) = (vec![0.0; channels], vec![1.0; channels]);
+        let (mut dgamma, mut dbeta) = (mean.clone(), mean.clone());
+        let bytes = 4.0 * len as f64;
+        let affine = Affine { gamma: &gamma, beta: &beta };
+        self.measure(&format!("batch norm {channels} forward"), 3.0 * bytes, "GB/s", || {
+            norm::forward_train(&x, affine, 1e-5, &mut y, &mut mean, &mut var);
+        });
+        self.measure(&format!("batch norm {channels} backward"), 5.0 * bytes, "GB/s", || {
+            let grads = Grads { dx: &mut y, dgamma: &mut dgamma, dbeta: &mut dbeta };
+            norm::backward_train(&x, &dy, Stats { mean: &mean, var: &var }, &gamma, 1e-5, grads);
+        });
+    }
+
+    fn pools(&self) {
+        for (kernel, stride, padding) in [(2, 2, 0), (3, 2, 1)] {
+            let s = PoolShape {
+                n: 32,
+                h: 32,
+                w: 32,
+                c: 64,
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                padding: [padding; 2],
+            };
+            let (x, y) = (values(s.x_len()), values(s.y_len()));
+            let (mut dx, mut out) = (x.clone(), y.clone());
+            let bytes = 4.0 * (x.len() + y.len()) as f64;
+            let name = format!("pool 32x32x32x64 {kernel}x{kernel} /{stride}");
+            self.measure(&format!("max {name} forward"), bytes, "GB/s", || pool::max_forward(s, &x, &mut out));
+            self.measure(&format!("max {name} backward"), bytes, "GB/s", || pool::max_backward(s, &x, &y, &mut dx));
+            self.measure(&format!("avg {name} forward"), bytes, "GB/s", || pool::avg_forward(s, &x, &mut out));
+            self.measure(&format!("avg {name} backward"), bytes, "GB/s", || pool::avg_backward(s, &y, &mut dx));
+        }
+    }
+
+    fn elementwise(&self) {
+        let len = 1 << 20;
+        let (x, dy, mut y, mut dx) = (values(len), values(len), values(len), values(len));
+        let bytes = 4.0 * len as f64;
+        for activation in [
+            Activation::Relu,
+            Activation::Sigmoid,
+            Activation::Silu,
+            Activation::Gelu,
+            Activation::Tanh,
+            Activation::HardSwish,
+        ] {
+            self.measure(&format!("{activation:?} forward"), 2.0 * bytes, "GB/s", || activation.forward(&x, &mut y));
+            self.measure(&format!("{activation:?} backward"), 4.0 * bytes, "GB/s", || {
+                activation.backward(&x, &y, &dy, &mut dx);
+            });
+        }
+        let sgd = optimizer::SgdStep { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 1e-4, first_step: false };
+        self.measure("sgd", 5.0 * bytes, "GB/s", || optimizer::sgd(&mut y, &x, &mut dx, &sgd));
+        self.measure("norm squared", bytes, "GB/s", || {
+            black_box(optimizer::global_norm_sq(black_box(&x)));
+        });
+    }
+}
+
+fn values(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0).collect()
+}

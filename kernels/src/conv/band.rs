@@ -1,0 +1,126 @@
+//! A band: a few images, or a few rows of one, small enough to stay in the cache while all kernels pass over it.
+
+use std::ops::Range;
+
+use super::geometry::Correlation;
+use crate::scratch::{Scratch, scratch};
+
+/// Consecutive grid rows of consecutive images. More than one image only with all of their rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Band {
+    pub images: Range<usize>,
+    pub rows: Range<usize>,
+}
+
+/// Cuts the grids of all images into bands of about `positions`.
+pub(super) fn bands(of: &Correlation, positions: usize) -> Vec<Band> {
+    let images = (positions / of.positions()).max(1);
+    let rows = (positions / of.cols.grid).clamp(1, of.rows.grid);
+    let mut bands = Vec::new();
+    for first in (0..of.n).step_by(images) {
+        for row in (0..of.rows.grid).step_by(if images > 1 { of.rows.grid } else { rows }) {
+            bands.push(Band {
+                images: first..(first + images).min(of.n),
+                rows: row..if images > 1 { of.rows.grid } else { (row + rows).min(of.rows.grid) },
+            });
+        }
+    }
+    bands
+}
+
+/// Where a grid position reads (its lowest tap, channel 0) and writes (channel 0).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    pub source: usize,
+    pub target: usize,
+}
+
+/// Consecutive source values that meet consecutive terms of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Relative to [`Position::source`].
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// The source as the kernels see it: without edges, because bands are copied between zeros where taps reach outside.
+pub(super) struct Source<'a> {
+    of: &'a Correlation,
+    values: &'a [f32],
+    /// Zeros left and right of each row.
+    borders: [usize; 2],
+    copy: Option<Scratch>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(of: &'a Correlation, values: &'a [f32]) -> Self {
+        let borders = of.cols.borders();
+        let outside = borders != [0, 0] || of.rows.borders() != [0, 0];
+        Source { of, values, borders, copy: outside.then(|| scratch(0)) }
+    }
+
+    fn row_len(&self) -> usize {
+        (self.borders[0] + self.of.cols.source + self.borders[1]) * self.of.source_channels
+    }
+
+    /// The terms of the sums in their order, as offsets within the first group.
+    pub fn runs(&self) -> Vec<Run> {
+        let (of, row_len) = (self.of, self.row_len());
+        let (low_row, low_col) = (of.rows.reach().0, of.cols.reach().0);
+        let mut runs: Vec<Run> = Vec::new();
+        for row in &of.rows.taps {
+            for col in &of.cols.taps {
+                let at = (row.offset - low_row) as usize * row_len;
+                let offset = at + (col.offset - low_col) as usize * of.source_channels;
+                match runs.last_mut() {
+                    Some(run) if of.groups == 1 && run.offset + run.len == offset => run.len += of.depth(),
+                    _ => runs.push(Run { offset, len: of.depth() }),
+                }
+            }
+        }
+        runs
+    }
+
+    /// Makes the band's source values ready and lists its positions, images and rows in order.
+    pub fn load(&mut self, band: &Band, positions: &mut Vec<Position>) -> &[f32] {
+        let (of, row_len) = (self.of, self.row_len());
+        let low_row = (band.rows.start * of.rows.step) as isize + of.rows.reach().0;
+        let low_col = (self.borders[0] as isize + of.cols.reach().0) as usize;
+        let rows_read = (band.rows.len() - 1) * of.rows.step + of.rows.reach().1;
+        let (first_row, image_rows) = match self.copy {
+            Some(_) => (0, rows_read),
+            None => (band.images.start * of.rows.source + low_row as usize, of.rows.source),
+        };
+        positions.clear();
+        for (i, image) in band.images.clone().enumerate() {
+            for (j, row) in band.rows.clone().enumerate() {
+                let source_row = first_row + i * image_rows + j * of.rows.step;
+                let source = source_row * row_len + low_col * of.source_channels;
+                let target_row = image * of.rows.target + of.rows.first + row * of.rows.target_step;
+                let target = target_row * of.cols.target + of.cols.first;
+                positions.extend((0..of.cols.grid).map(|col| Position {
+                    source: source + col * of.cols.step * of.source_channels,
+                    target: (target + col * of.cols.target_step) * of.target_channels,
+                }));
+            }
+        }
+        let Some(copy) = &mut self.copy else {
+            return self.values;
+        };
+        copy.resize(band.images.len() * rows_read * row_len);
+        let (left, inner) = (self.borders[0] * of.source_channels, of.cols.source * of.source_channels);
+        for (i, to) in copy.chunks_exact_mut(row_len).enumerate() {
+            let image = band.images.start + i / rows_read;
+            match usize::try_from(low_row + (i % rows_read) as isize) {
+                Ok(row) if row < of.rows.source => {
+                    let from = &self.values[(image * of.rows.source + row) * inner..][..inner];
+                    to[..left].fill(0.0);
+                    to[left..left + inner].copy_from_slice(from);
+                    to[left + inner..].fill(0.0);
+                }
+                _ => to.fill(0.0),
+            }
+        }
+        copy
+    }
+}

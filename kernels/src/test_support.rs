@@ -1,0 +1,44 @@
+//! What the tests of several modules share.
+
+use crate::cpu::{Level, with_level};
+
+/// Values between -1 and 1 that look random, the same for the same seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        // SplitMix64
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    (0..len).map(|_| (next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// Runs `f`, which fills a slice of `len` values, on every level this CPU has; asserts that the bits are the same.
+#[track_caller]
+pub(crate) fn on_every_level(len: usize, f: impl Fn(&mut [f32])) -> Vec<f32> {
+    let run = |level| {
+        let mut out = vec![f32::NAN; len];
+        with_level(level, || f(&mut out)).map(|()| out)
+    };
+    let portable = run(Level::Portable).expect("every CPU has it");
+    for (level, other) in [Level::Avx2, Level::Avx512].into_iter().filter_map(|level| Some((level, run(level)?))) {
+        for (i, (a, b)) in portable.iter().zip(&other).enumerate() {
+            let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+            assert!(same, "value {i} is {a:e} in portable code, {b:e} on {}", level.name());
+        }
+    }
+    portable
+}
+
+/// Asserts that f32 sums differ from the f64 ones by no more than rounding explains: a few units in the last place of
+/// the sum of the terms' magnitudes.
+#[track_caller]
+pub(crate) fn assert_close(what: &str, actual: &[f32], expected: &[f64], magnitudes: &[f64]) {
+    assert_eq!(actual.len(), expected.len());
+    for (i, ((&a, e), m)) in actual.iter().zip(expected).zip(magnitudes).enumerate() {
+        let error = (f64::from(a) - e).abs();
+        assert!(error <= 1e-6 * m + 1e-30, "{what}[{i}] is {a:e}, should be {e:e} (error {error:e}, scale {m:e})");
+    }
+}
