@@ -12,6 +12,7 @@ pub mod plan;
 pub mod random;
 pub mod schedule;
 pub mod spec;
+pub mod tree_sum;
 
 pub use batch::{Batch, Targets};
 pub use digest::Digest;

@@ -1,1 +1,22 @@
-//! placeholder
+//! The wire: messages and services of `convoy.proto` (package `convoy.v1`), one conversion each way between them
+//! and the words of the scheduler, and the settings of channels.
+
+mod chunk;
+mod convert;
+
+pub mod channel;
+
+pub use chunk::{CHUNK_ELEMENTS, chunk_count, chunk_range, from_le_bytes, to_le_bytes};
+pub use convert::WireError;
+
+/// Generated code.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("convoy.v1");
+}
+
+/// Sums that the summary of a training node holds: samples, loss, loss weights, correct.
+pub const TRAIN_SUMS: usize = 4;
+
+/// Convoy's version, which both ends of a connection must share.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,119 @@
+//! Sums over the reduce tree: nodes arrive in any order and are always added `left + right`.
+
+use std::collections::BTreeMap;
+
+use convoy_scheduler::Node;
+use convoy_scheduler::tree::root;
+
+/// Values that wait for their siblings in a reduce tree.
+///
+/// A value of a node is the same whoever computed it, so the first to arrive counts and a repeated node is dropped,
+/// as is one whose shards are partly or wholly there already as a node above it.
+#[derive(Debug, Clone)]
+pub struct TreeSum<T> {
+    root: Node,
+    present: BTreeMap<Node, T>,
+}
+
+impl<T> TreeSum<T> {
+    /// An empty tree over the shards of `root`, which may be any node of a larger tree.
+    pub fn new(root: Node) -> Self {
+        TreeSum { root, present: BTreeMap::new() }
+    }
+
+    /// An empty tree over `shards` shards.
+    pub fn over(shards: u32) -> Self {
+        TreeSum::new(root(shards))
+    }
+
+    /// Takes in the value of `node` and does every addition that is possible now with `add(left, right)`, which
+    /// leaves the sum in `left`. Returns the values that are no longer needed (repeated ones and right summands),
+    /// so that their memory can be used again.
+    ///
+    /// A node that is none of this tree is returned as it came.
+    pub fn insert(&mut self, node: Node, value: T, mut add: impl FnMut(&mut T, &T)) -> Vec<T> {
+        if !node.is_node_of(self.root) || self.present.keys().any(|have| have.contains(node)) {
+            return vec![value];
+        }
+        let below: Vec<Node> = self.present.keys().copied().filter(|have| node.contains(*have)).collect();
+        let mut spent: Vec<T> = below.iter().filter_map(|part| self.present.remove(part)).collect();
+        let (mut node, mut value) = (node, value);
+        while let Some((parent, sibling)) = node.parent(self.root).zip(node.sibling(self.root)) {
+            let Some(other) = self.present.remove(&sibling) else { break };
+            let (mut left, right) = if node < sibling { (value, other) } else { (other, value) };
+            add(&mut left, &right);
+            spent.push(right);
+            (node, value) = (parent, left);
+        }
+        self.present.insert(node, value);
+        spent
+    }
+
+    /// The sum of all shards, once it is there.
+    pub fn total(&self) -> Option<&T> {
+        self.present.get(&self.root)
+    }
+
+    /// Takes the sum of all shards out, once it is there.
+    pub fn take(&mut self) -> Option<T> {
+        self.present.remove(&self.root)
+    }
+}
+
+/// `left = left + right`, element by element, for the f64 sums of metrics.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn add_f64(left: &mut Vec<f64>, right: &Vec<f64>) {
+    assert_eq!(left.len(), right.len(), "sums of one layout have one length");
+    left.iter_mut().zip(right).for_each(|(left, right)| *left += right);
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_scheduler::tree::cover;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Sums that tell their order: text in brackets.
+    fn add(left: &mut String, right: &String) {
+        *left = format!("({left}+{right})");
+    }
+
+    fn value(node: Node) -> String {
+        let mut sum = TreeSum::new(node);
+        for shard in node.leaves() {
+            sum.insert(Node { first: shard.0, last: shard.0 + 1 }, shard.0.to_string(), add);
+        }
+        sum.take().unwrap()
+    }
+
+    #[test]
+    fn five_shards() {
+        assert_eq!(value(root(5)), "(((0+1)+(2+3))+4)");
+    }
+
+    proptest! {
+        /// Any cover of the tree by nodes, in any order, with repeats and overlaps, gives the one sum.
+        #[test]
+        fn the_order_of_arrival_does_not_matter(
+            shards in 1u32..40,
+            cuts in proptest::collection::vec((0u32..40, 0u32..40, any::<u32>()), 0..20),
+        ) {
+            let mut nodes: Vec<(u32, Node)> = root(shards).leaves()
+                .map(|shard| (shard.0.wrapping_mul(2_654_435_761), Node { first: shard.0, last: shard.0 + 1 }))
+                .collect();
+            for (a, b, key) in cuts {
+                let (first, last) = (a.min(b) % shards, a.max(b).min(shards - 1) + 1);
+                nodes.extend(cover(root(shards), first.min(last - 1), last).into_iter().map(|node| (key, node)));
+            }
+            nodes.sort();
+            let mut sum = TreeSum::over(shards);
+            for (_, node) in nodes {
+                sum.insert(node, value(node), add);
+            }
+            prop_assert_eq!(sum.take().unwrap(), value(root(shards)));
+        }
+    }
+}

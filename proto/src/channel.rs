@@ -1,0 +1,56 @@
+//! Settings of both ends of a connection: fixed windows, limits on messages, keepalive for dead sockets.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::CHUNK_ELEMENTS;
+use crate::v1::coordinator_client::CoordinatorClient;
+use crate::v1::coordinator_server::{Coordinator, CoordinatorServer};
+
+/// Largest message: one chunk and its envelope.
+pub const MESSAGE_LIMIT: usize = CHUNK_ELEMENTS * 4 + 64 * 1024;
+const WINDOW: u32 = 4 << 20;
+const FRAME: u32 = 256 << 10;
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const STREAMS: u32 = 1024;
+
+/// A server with Convoy's settings.
+pub fn server() -> Server {
+    Server::builder()
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_frame_size(FRAME)
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .tcp_nodelay(true)
+}
+
+/// The coordinator's service with Convoy's limits.
+pub fn service<C: Coordinator>(coordinator: C) -> CoordinatorServer<C> {
+    CoordinatorServer::new(coordinator)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT)
+}
+
+/// Opens a connection to the coordinator at `address` (`HOST:PORT`).
+///
+/// # Errors
+/// When the address is none, or nobody answers there.
+pub async fn connect(address: &str) -> Result<CoordinatorClient<Channel>, tonic::transport::Error> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
+    Ok(CoordinatorClient::new(channel)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT))
+}
