@@ -1,0 +1,127 @@
+//! Losses: sums over the samples of a shard.
+
+use std::borrow::Cow;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use convoy_common::batch::Targets;
+use convoy_common::plan::Plan;
+use convoy_common::spec::LossKind;
+use convoy_kernels::loss::{self, CrossEntropy, LossError};
+use convoy_kernels::tree;
+
+use super::{gradient, with_values};
+
+/// Which loss, with its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LossFunction {
+    /// Softmax and cross entropy.
+    CrossEntropy {
+        /// Share of the target spread over all classes.
+        label_smoothing: f32,
+        /// Weight of each class; empty when all count the same.
+        class_weights: Vec<f32>,
+    },
+    /// Sigmoid and binary cross entropy.
+    BinaryCrossEntropy,
+    /// Mean squared error.
+    Mse,
+    /// Mean absolute error.
+    Mae,
+    /// Huber loss.
+    Huber {
+        /// Where it turns from square to linear.
+        delta: f32,
+    },
+}
+
+/// The sum of a shard's losses with its gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossOutput {
+    /// Sum of the samples' losses.
+    pub loss: f64,
+    /// Sum of the samples' weights; their count unless classes are weighted.
+    pub weight: f64,
+    /// Gradient of the sum with respect to the network's outputs.
+    pub doutputs: Vec<f32>,
+}
+
+impl LossFunction {
+    /// The loss in force.
+    pub fn of(plan: &Plan) -> Self {
+        let settings = &plan.spec.loss;
+        match plan.loss() {
+            LossKind::CrossEntropy => LossFunction::CrossEntropy {
+                label_smoothing: settings.label_smoothing.unwrap_or(0.0) as f32,
+                class_weights: plan.class_weights.clone(),
+            },
+            LossKind::BinaryCrossEntropy => LossFunction::BinaryCrossEntropy,
+            LossKind::Mse => LossFunction::Mse,
+            LossKind::Mae => LossFunction::Mae,
+            LossKind::Huber => LossFunction::Huber { delta: settings.delta.unwrap_or(1.0) as f32 },
+        }
+    }
+
+    /// Computes the loss of `outputs`, rows of `width` numbers, one row a sample.
+    ///
+    /// # Errors
+    /// A class that does not exist.
+    ///
+    /// # Panics
+    /// When `targets` are not as many as `outputs` are.
+    pub fn apply(
+        &self,
+        outputs: &[f32],
+        width: usize,
+        targets: &Targets,
+    ) -> std::result::Result<LossOutput, LossError> {
+        let samples = outputs.len() / width;
+        let mut doutputs = vec![0.0; outputs.len()];
+        let d = &mut doutputs[..];
+        let t = numbers(targets);
+        let loss = match self {
+            LossFunction::CrossEntropy { label_smoothing, class_weights } => {
+                let Targets::Classes(labels) = targets else { panic!("cross entropy needs classes") };
+                let class_weights = (!class_weights.is_empty()).then_some(&class_weights[..]);
+                let options = CrossEntropy { label_smoothing: *label_smoothing, class_weights };
+                let sum = loss::cross_entropy(outputs, labels, width, options, d)?;
+                return Ok(LossOutput { loss: sum.loss, weight: sum.weight, doutputs });
+            }
+            LossFunction::BinaryCrossEntropy => loss::binary_cross_entropy(outputs, &t, width, None, d),
+            LossFunction::Mse => loss::mse(outputs, &t, width, d),
+            LossFunction::Mae => loss::mae(outputs, &t, width, d),
+            LossFunction::Huber { delta } => loss::huber(outputs, &t, width, *delta, d),
+        };
+        Ok(LossOutput { loss, weight: samples as f64, doutputs })
+    }
+}
+
+/// Targets as the numbers that an output is compared with; class 1 of two is 1.
+pub fn numbers(targets: &Targets) -> Cow<'_, [f32]> {
+    match targets {
+        Targets::Classes(classes) => classes.iter().map(|&class| class as f32).collect(),
+        Targets::Values { values, .. } => Cow::Borrowed(values),
+    }
+}
+
+/// The end of the tape: the network's outputs to the sum of their losses, which was computed beforehand.
+pub struct Loss(
+    /// What [`LossFunction::apply`] made of these very outputs.
+    pub LossOutput,
+);
+
+impl CustomOp1 for Loss {
+    fn name(&self) -> &'static str {
+        "loss"
+    }
+
+    fn cpu_fwd(&self, _outputs: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.0.loss as f32]), Shape::from(())))
+    }
+
+    fn bwd(&self, outputs: &Tensor, _loss: &Tensor, dloss: &Tensor) -> Result<Option<Tensor>> {
+        gradient(outputs, |d| {
+            d.copy_from_slice(&self.0.doutputs);
+            with_values([dloss], |[dloss]| tree::scale(d, dloss[0]))
+        })
+    }
+}
