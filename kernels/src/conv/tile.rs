@@ -35,25 +35,20 @@ impl Kernel for Multiply<'_> {
         if let Some(values) = self.start {
             start[..self.width].copy_from_slice(values);
         }
+        // On the heap, and not among the locals: as memory like any other it is loaded into whole vectors.
+        let mut sums = Box::new([start; ROWS]);
         for tile in self.positions.chunks(ROWS) {
             // A tile that is not full computes its last position several times.
             let at: [usize; ROWS] = std::array::from_fn(|i| tile[i.min(tile.len() - 1)].source);
-            let mut sums = [start; ROWS];
+            *sums = [start; ROWS];
             let mut weights = weights;
             for run in self.runs {
                 let (now, rest) = weights.split_at(run.len);
                 weights = rest;
                 let rows = at.map(|at| &self.source[at + run.offset..][..now.len()]);
-                for k in 0..now.len() {
-                    for i in 0..ROWS {
-                        let x = rows[i][k];
-                        for lane in 0..PANEL {
-                            sums[i][lane] = x.mul_add(now[k][lane], sums[i][lane]);
-                        }
-                    }
-                }
+                multiply(rows, now, &mut sums);
             }
-            for (position, sums) in tile.iter().zip(&sums) {
+            for (position, sums) in tile.iter().zip(sums.iter()) {
                 let target = &mut self.target[position.target..];
                 match target.first_chunk_mut::<PANEL>() {
                     Some(target) if self.width == PANEL => *target = *sums,
@@ -62,6 +57,22 @@ impl Kernel for Multiply<'_> {
             }
         }
     }
+}
+
+/// Adds the products of one run to a tile's sums.
+#[inline(always)]
+fn multiply<const PANEL: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]], tile: &mut [[f32; PANEL]; ROWS]) {
+    let mut sums = *tile;
+    let [a, b, c, d, e, f] = rows.map(<[f32]>::iter);
+    for ((((((weights, a), b), c), d), e), f) in weights.iter().zip(a).zip(b).zip(c).zip(d).zip(e).zip(f) {
+        let x = [*a, *b, *c, *d, *e, *f];
+        for i in 0..ROWS {
+            for lane in 0..PANEL {
+                sums[i][lane] = x[i].mul_add(weights[lane], sums[i][lane]);
+            }
+        }
+    }
+    *tile = sums;
 }
 
 /// The weight gradient of a band for one panel:
@@ -120,9 +131,9 @@ fn accumulate<const R: usize, const PANEL: usize>(
             }
         }
     }
-    for (to, sums) in tile.iter_mut().zip(&sums) {
-        for (to, sum) in to.iter_mut().zip(sums) {
-            *to += sum;
+    for i in 0..R {
+        for lane in 0..PANEL {
+            tile[i][lane] += sums[i][lane];
         }
     }
 }
