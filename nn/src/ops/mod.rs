@@ -13,6 +13,8 @@ mod loss;
 mod norm;
 mod pool;
 mod softmax;
+#[cfg(test)]
+mod tests;
 
 pub use activation::Activate;
 pub use conv::Conv;
