@@ -1,14 +1,22 @@
 //! What a network is, without computing it: its graph, its tensors and their names, how they begin, how they
 //! lie in files, what they cost. The coordinator, which never runs a network, shares it with the workers.
 
+mod atomic;
 mod build;
 mod builder;
+mod convert;
+mod digest;
 mod error;
+mod file;
+mod initial;
 mod layers;
 mod network;
 pub mod zoo;
 
+pub use atomic::{WriteError, replace_file};
 pub use convoy_common::plan::Input;
 pub use convoy_common::spec::Pair;
+pub use digest::{TensorRef, digest_elements, digest_tensors};
 pub use error::{MAX_ELEMENTS, NetworkError, Problem};
+pub use file::{NamedTensor, ReadError, TensorFile, write_atomic};
 pub use network::{Activation, Init, Network, Node, Op, Role, Shape, Tensor};

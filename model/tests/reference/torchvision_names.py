@@ -1,0 +1,22 @@
+"""Writes the names and shapes of torchvision's networks, in the order of their state_dict, to torchvision_names.txt.
+
+    python torchvision_names.py
+
+One line per tensor: network, tensor, sides. Counters (num_batches_tracked) are left out. Made with torchvision 0.29.
+"""
+
+from pathlib import Path
+
+import torch
+import torchvision
+
+NETWORKS = ["resnet18", "resnet34", "resnet50", "vgg11_bn"]
+
+lines = []
+for name in NETWORKS:
+    with torch.device("meta"):
+        network = torchvision.models.get_model(name, num_classes=1000)
+    for tensor, value in network.state_dict().items():
+        if not tensor.endswith("num_batches_tracked"):
+            lines.append(f"{name} {tensor} {'x'.join(map(str, value.shape))}\n")
+Path(__file__).with_name("torchvision_names.txt").write_text("".join(lines))
