@@ -6,8 +6,8 @@
 //! 3. Each worker is sent what is planned for it, the largest node first, as many as its queue holds.
 //! 4. An idle worker takes over a node that is planned for another but not sent, if it would be done earlier.
 //! 5. A node all of whose leases are *slow* (past `max(spare_floor, spare_factor × expected)`) is lent to an idle worker
-//!    as well; one whose leases are all overdue, to anybody with room. The first answer wins. As every worker holds a
-//!    node once at most, there are never more copies than workers.
+//!    as well; one whose leases are all overdue, to anybody with room. The first answer wins; a worker that began earlier
+//!    and lost sits out, too. As every worker holds a node once at most, there are never more copies than workers.
 //!
 //! *Expected* is the 95th percentile of that kind of shard, or the worker's own speed if that is slower, times the
 //! rounds of its threads that its queue needs. Before the first measurement there is `lease_unmeasured` for each round
@@ -48,7 +48,7 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
         return Due { slow: at, overdue: at };
     };
     let member = members.get(lease.worker).expect("a running lease has its worker");
-    let rounds = u64::from(lease.queue.div_ceil(member.threads));
+    let rounds = lease.rounds(member.threads);
     match timing.p95(step.work).max(member.speed(step.work)) {
         None => {
             let at = started.after(plan.lease_unmeasured.times(rounds));

@@ -69,7 +69,8 @@ pub enum Effect {
         /// What for.
         reason: CheckpointReason,
     },
-    /// For the log: a lease takes far too long although its worker's heart beats. It goes to another as well.
+    /// For the log: a lease takes far too long although its worker's heart beats. It goes to
+    /// another as well, as soon as there is one.
     Overdue {
         /// Who holds it.
         worker: WorkerId,

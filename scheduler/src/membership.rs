@@ -46,6 +46,13 @@ impl Member {
         self.speeds.insert(work, Speed { per_shard, fresh: true });
     }
 
+    /// It was interrupted at a lease: a shard takes it this long at least.
+    pub fn at_least(&mut self, work: Work, per_shard: Micros) {
+        if self.speed(work) < Some(per_shard) {
+            self.speeds.insert(work, Speed { per_shard, fresh: true });
+        }
+    }
+
     /// A step of this kind begins.
     pub fn age(&mut self, work: Work) {
         if let Some(speed) = self.speeds.get_mut(&work) {
@@ -56,9 +63,10 @@ impl Member {
         }
     }
 
-    /// It let a lease down: it sits out one step, then two, four, … as long as there are others.
+    /// It let a lease of `step` down: as long as there are others, it sits out what is left of the step, and one step
+    /// more; the next time two more, then four, …
     pub fn strike(&mut self, step: StepId) {
-        self.sits_out_until = StepId(step.0 + (1 << self.strikes));
+        self.sits_out_until = StepId(step.0 + 1 + (1 << self.strikes));
         self.strikes = (self.strikes + 1).min(STRIKES);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::effect::IgnoreReason;
 use crate::event::Failure;
-use crate::ids::{LeaseId, RunGeneration, RunTime, StepId, WorkerId};
+use crate::ids::{LeaseId, Micros, RunGeneration, RunTime, StepId, WorkerId};
 use crate::lease::{Lease, LeaseRef, Work};
 use crate::record::{LedgerEntry, check_ledger};
 use crate::tree::{Node, root};
@@ -51,6 +51,18 @@ pub(crate) struct LeaseState {
     pub queue: u32,
     pub overdue: bool,
     over: bool,
+}
+
+impl LeaseState {
+    /// How often the worker's threads must turn to be through with this lease.
+    pub fn rounds(&self, threads: u32) -> u64 {
+        u64::from(self.queue.div_ceil(threads))
+    }
+
+    /// What a shard takes at least, as the lease still ran at `now`.
+    pub fn per_shard_at_least(&self, now: RunTime, threads: u32) -> Micros {
+        Micros(self.started.map_or(0, |started| now.since(started).0 / self.rounds(threads)))
+    }
 }
 
 /// What a worker has before it.
@@ -166,21 +178,19 @@ impl Step {
     }
 
     /// Ends a lease with its node done. The answer holds the other leases on it, which end with it.
-    pub fn done(&mut self, lease: LeaseId, now: RunTime) -> Vec<(WorkerId, LeaseRef)> {
+    pub fn done(&mut self, lease: LeaseId, now: RunTime) -> Vec<LeaseState> {
         let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
         let state = self.nodes.get_mut(&node).expect("a running lease has its node");
         assert!(state.done.replace(worker).is_none(), "{node} is counted twice");
         let ended = std::mem::take(&mut state.running);
-        let losers = ended.into_iter().filter_map(|ended| {
-            let state = self.leases.get_mut(&ended).expect("a running lease is known");
-            state.over = true;
-            (ended != lease).then_some((state.worker, state.at))
-        });
-        let losers = losers.collect();
+        for lease in &ended {
+            self.leases.get_mut(lease).expect("a running lease is known").over = true;
+        }
         if self.nodes.values().all(|state| state.done.is_some()) {
             self.covered = Some(now);
         }
-        losers
+        let losers = ended.into_iter().filter(|other| *other != lease);
+        losers.map(|loser| self.leases[&loser].clone()).collect()
     }
 
     /// Ends a lease without a result.

@@ -19,7 +19,7 @@ pub enum Waiting {
         /// With which parameters.
         step: StepId,
     },
-    /// A worker to receive the parameters. Of several, the one that was sent its lease first.
+    /// A worker to receive the parameters. Of several leases, the one that waits longest.
     Parameters {
         /// Which worker.
         worker: WorkerId,
@@ -28,7 +28,7 @@ pub enum Waiting {
         /// Since when.
         since: Micros,
     },
-    /// A worker to compute. Of several, the one that began first.
+    /// A worker to compute. Of several leases, the one that runs longest.
     Node {
         /// Which worker.
         worker: WorkerId,

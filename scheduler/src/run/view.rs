@@ -45,7 +45,7 @@ impl Run {
         if let Some(covered) = step.covered {
             return Waiting::Reducer { work, step: id, since: self.now.since(covered) };
         }
-        match step.running().min_by_key(|lease| (lease.started.is_none(), lease.started, lease.sent, lease.at)) {
+        match step.running().min_by_key(|lease| (lease.started.unwrap_or(lease.sent), lease.at)) {
             None => Waiting::Workers { work, step: id },
             Some(lease) => match lease.started {
                 Some(started) => {

@@ -116,8 +116,15 @@ impl Run {
             self.finish(Outcome::NotFinite { step: id, work, node }, effects);
             return Ok(());
         }
-        for (worker, at) in step.done(at.lease, now) {
-            effects.push(Effect::Revoke { worker, at, why: RevokeReason::AnotherWasFirst });
+        for loser in step.done(at.lease, now) {
+            let (worker, why) = (loser.worker, RevokeReason::AnotherWasFirst);
+            effects.push(Effect::Revoke { worker, at: loser.at, why });
+            let member = self.members.get_mut(worker).expect("a running lease has its worker");
+            member.at_least(work, loser.per_shard_at_least(now, member.threads));
+            // One that began earlier and lost may hang: without this, every step would wait to find out.
+            if loser.at.epoch < at.epoch && !loser.overdue {
+                member.strike(id);
+            }
         }
         self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.measured(work, per_shard);
         self.timing.measured(work, per_shard);

@@ -1,0 +1,14 @@
+//! Tests of the heart through its public face.
+
+mod assign;
+mod driver;
+mod finishing;
+mod leases;
+mod plan;
+mod resume;
+mod script;
+mod tree;
+mod unruly;
+mod waiting;
+mod workers;
+mod world;

@@ -1,0 +1,131 @@
+//! Tests as transcripts: events in, the whole list of effects out.
+//!
+//! A line `> 1500 join 1 x2` is an event at 1500 ms, `? waiting` and `? deadline` are questions, and the other lines are
+//! what follows. [`check`] plays the events and compares the whole transcript.
+
+use std::collections::BTreeMap;
+
+use convoy_scheduler::*;
+
+/// Plays the events of `script` against `run` and compares everything that follows with what stands there.
+pub fn check(mut run: Run, script: &str) {
+    let mut leases = BTreeMap::new();
+    let lines: Vec<&str> = script.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut found: Vec<String> = Vec::new();
+    for line in lines.iter().filter(|line| line.starts_with(['>', '?'])) {
+        found.push((*line).to_owned());
+        match *line {
+            "? waiting" => found.push(run.waiting_for().to_string()),
+            "? deadline" => found.push(match run.deadline() {
+                Some(at) => format!("at {} ms", at.0 / 1000),
+                None => "never".to_owned(),
+            }),
+            _ => {
+                let (now, event) = parse(line, &leases);
+                let mut effects = Vec::new();
+                run.handle(now, event, &mut effects);
+                for effect in &effects {
+                    if let Effect::Send { lease, .. } = effect {
+                        leases.insert(lease.at.lease, lease.at);
+                    }
+                    found.push(show(effect));
+                }
+            }
+        }
+    }
+    let (found, lines) = (found.join("\n"), lines.join("\n"));
+    assert!(found == lines, "what followed:\n{found}\n--- what should have:\n{lines}\n");
+}
+
+/// A plan of two epochs of three steps of eight shards each, and 5 in the last.
+pub fn plan() -> RunPlan {
+    RunPlan::new(2, 3, 8, 5)
+}
+
+/// The digest that a script's `reduced 3` stands for.
+pub fn digest(step: u64) -> [u8; 32] {
+    [step as u8; 32]
+}
+
+fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let number = |i: usize| -> u64 {
+        let word = words.get(i).unwrap_or_else(|| panic!("{line}: too short"));
+        word.trim_start_matches(['#', 'x', '@']).parse().unwrap_or_else(|_| panic!("{line}: {word}"))
+    };
+    let worker = || WorkerId(number(2) as u32);
+    let stale = LeaseRef { generation: RunGeneration(0), step: StepId(0), lease: LeaseId(0), epoch: 0 };
+    let lease = || match words[3] {
+        "stale" => stale,
+        _ => {
+            let unknown = LeaseRef { generation: RunGeneration(1), lease: LeaseId(number(3)), ..stale };
+            leases.get(&LeaseId(number(3))).copied().unwrap_or(unknown)
+        }
+    };
+    let event = match words[1] {
+        "join" => Event::WorkerJoined { worker: worker(), threads: number(3) as u32 },
+        "left" => Event::WorkerLeft { worker: worker(), reason: LeaveReason::Closed },
+        "drain" => Event::WorkerDraining { worker: worker() },
+        "beat" => Event::Heartbeat { worker: worker() },
+        "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
+        "done" => {
+            let result = if words.get(5) == Some(&"nan") { NodeResult::NotFinite } else { NodeResult::Good };
+            // Milliseconds a shard took; one second unless it says so.
+            let shard_micros = words.get(4).map_or(1_000_000, |_| number(4) * 1000);
+            Event::NodeDone { worker: worker(), at: lease(), shard_micros, result }
+        }
+        "unreadable" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::DataUnreadable },
+        "broken" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::Internal },
+        "reduced" => Event::StepReduced { step: StepId(number(2)), digest: digest(number(2)) },
+        "evaluated" => {
+            let stop_early = words.get(3) == Some(&"enough");
+            Event::EvaluationReduced { step: StepId(number(2)), stop_early }
+        }
+        "written" => Event::CheckpointWritten { step: StepId(number(2)) },
+        "stop" => Event::StopRequested,
+        "deadline" => Event::Deadline,
+        other => panic!("{line}: {other}"),
+    };
+    (RunTime(number(0) * 1000), event)
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Record(record) => format!("record {}", show_record(record)),
+        Effect::OpenStep { step, work, shards } => format!("open {work} {step}: {shards} shards"),
+        Effect::AbandonStep { step, work, why } => format!("abandon {work} {step}: {why:?}"),
+        Effect::Send { worker, lease } => {
+            let epoch = if lease.at.epoch > 0 { format!(" epoch {}", lease.at.epoch) } else { String::new() };
+            format!("send {worker} #{}{epoch}: {}", lease.at.lease.0, lease.node)
+        }
+        Effect::Revoke { worker, at, why } => format!("revoke {worker} #{}: {why:?}", at.lease.0),
+        Effect::Evict { worker, why: EvictReason::Silent { silence } } => {
+            format!("evict {worker}: silent for {silence}")
+        }
+        Effect::Evict { worker, why } => format!("evict {worker}: {why:?}"),
+        Effect::Commit { step, .. } => format!("commit {step}"),
+        Effect::Checkpoint { step, reason } => format!("checkpoint {step}: {reason:?}"),
+        Effect::Overdue { worker, at, node, held } => {
+            format!("overdue {worker} #{}: {node} for {held}", at.lease.0)
+        }
+        Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
+        Effect::Finish { outcome } => format!("finish: {outcome}"),
+    }
+}
+
+fn show_record(record: &Record) -> String {
+    match record {
+        Record::Started { generation, first_step } => format!("{generation} started at {first_step}"),
+        Record::WorkerJoined { worker, threads } => format!("{worker} joined x{threads}"),
+        Record::WorkerLeft { worker, reason } => format!("{worker} left: {reason:?}"),
+        Record::StepCommitted { step, ledger, .. } => {
+            let entries: Vec<String> =
+                ledger.iter().map(|e| format!("{}..{} by {}", e.node.first, e.node.last, e.worker.0)).collect();
+            format!("{step} committed: {}", entries.join(", "))
+        }
+        Record::Evaluated { step, stop_early } => {
+            format!("{step} evaluated{}", if *stop_early { ", enough" } else { "" })
+        }
+        Record::Finished { outcome } => format!("finished: {outcome}"),
+    }
+}
