@@ -1,6 +1,7 @@
 //! The forward pass and the input gradient.
 
 use super::band::{Source, bands};
+use super::depthwise;
 use super::geometry::Correlation;
 use super::pack::{Layout, panels};
 use super::tile::Multiply;
@@ -8,7 +9,7 @@ use crate::cpu;
 use crate::scratch::scratch;
 
 /// Source values per band, to stay in the second-level cache.
-const BAND_VALUES: usize = 64 * 1024;
+pub(super) const BAND_VALUES: usize = 64 * 1024;
 
 /// `target = correlation of source with weight + start`, each sum starting from `start` (one value per channel, or 0)
 /// and taking the taps row by row, and for each tap the source channels, in order.
@@ -20,6 +21,9 @@ pub(super) fn correlate(
     start: Option<&[f32]>,
     target: &mut [f32],
 ) {
+    if of.is_depthwise() {
+        return depthwise::correlate(of, source, weight, start, target);
+    }
     let size = cpu::panel();
     let panels = panels(of, size);
     let bands = bands(of, (BAND_VALUES / of.source_channels).max(96));

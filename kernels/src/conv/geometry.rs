@@ -56,6 +56,8 @@ pub(super) struct Correlation {
     pub source_channels: usize,
     pub target_channels: usize,
     pub groups: usize,
+    /// Height and width of the weight, of which the taps may be a part.
+    pub kernel: [usize; 2],
 }
 
 impl Correlation {
@@ -74,9 +76,9 @@ impl Correlation {
         self.rows.taps.len() * self.cols.taps.len() * self.depth()
     }
 
-    /// Whether each channel is a group of its own.
+    /// Whether each of several channels is a group of its own.
     pub fn is_depthwise(&self) -> bool {
-        self.groups == self.source_channels && self.groups == self.target_channels
+        self.groups > 1 && self.groups == self.source_channels && self.groups == self.target_channels
     }
 }
 
@@ -100,6 +102,7 @@ pub(super) fn forward(shape: &ConvShape) -> Correlation {
         source_channels: shape.ci,
         target_channels: shape.co,
         groups: shape.groups,
+        kernel: [shape.kh, shape.kw],
     }
 }
 
@@ -130,6 +133,7 @@ pub(super) fn backward(shape: &ConvShape) -> Vec<Correlation> {
             source_channels: shape.co,
             target_channels: shape.ci,
             groups: shape.groups,
+            kernel: [shape.kh, shape.kw],
         })
         .collect()
 }

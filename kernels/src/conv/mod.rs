@@ -2,6 +2,7 @@
 
 mod band;
 mod correlate;
+mod depthwise;
 mod geometry;
 mod pack;
 mod shape;

@@ -31,14 +31,13 @@ pub(super) struct Layout {
     depth: usize,
     /// Distance between groups.
     group: usize,
-    kw: usize,
 }
 
 impl Layout {
     /// For the forward pass and the weight gradient: y is the target.
     pub fn forward(shape: &super::ConvShape) -> Layout {
         let (taps, inputs) = (shape.kh * shape.kw, shape.ci / shape.groups);
-        Layout { lane: inputs * taps, depth: taps, group: shape.co / shape.groups * inputs * taps, kw: shape.kw }
+        Layout { lane: inputs * taps, depth: taps, group: shape.co / shape.groups * inputs * taps }
     }
 
     /// For the input gradient: dx is the target.
@@ -57,7 +56,7 @@ impl Layout {
             let depths = block..(block + BLOCK).min(of.depth());
             let taps = of.rows.taps.iter().flat_map(|row| of.cols.taps.iter().map(move |col| (row, col)));
             for (tap, (row, col)) in taps.enumerate() {
-                let tap_origin = origin + row.index * self.kw + col.index;
+                let tap_origin = origin + row.index * of.kernel[1] + col.index;
                 for depth in depths.clone() {
                     let packed = (tap * of.depth() + depth) * size;
                     let weight = tap_origin + depth * self.depth;

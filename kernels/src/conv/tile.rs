@@ -65,12 +65,7 @@ fn multiply<const PANEL: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]], 
     let mut sums = *tile;
     let [a, b, c, d, e, f] = rows.map(<[f32]>::iter);
     for ((((((weights, a), b), c), d), e), f) in weights.iter().zip(a).zip(b).zip(c).zip(d).zip(e).zip(f) {
-        let x = [*a, *b, *c, *d, *e, *f];
-        for i in 0..ROWS {
-            for lane in 0..PANEL {
-                sums[i][lane] = x[i].mul_add(weights[lane], sums[i][lane]);
-            }
-        }
+        add_products(&[*a, *b, *c, *d, *e, *f], weights, &mut sums);
     }
     *tile = sums;
 }
@@ -98,42 +93,68 @@ impl Kernel for Accumulate<'_> {
         for run in self.runs {
             let (now, rest) = sums.split_at_mut(run.len);
             sums = rest;
-            let (tiles, single) = now.as_chunks_mut::<ROWS>();
-            for (i, tile) in tiles.iter_mut().enumerate() {
-                accumulate(&self.source[run.offset + i * ROWS..], self.positions, dy, tile);
+            let mut band = Band { source: &self.source[run.offset..], positions: self.positions, dy };
+            let (sixes, now) = now.as_chunks_mut::<ROWS>();
+            for tile in sixes {
+                band.accumulate(tile);
             }
-            let done = run.len - single.len();
-            let (threes, single) = single.as_chunks_mut::<3>();
-            for tile in threes.iter_mut() {
-                accumulate(&self.source[run.offset + done..], self.positions, dy, tile);
+            let (threes, now) = now.as_chunks_mut::<3>();
+            for tile in threes {
+                band.accumulate(tile);
             }
-            let done = run.len - single.len();
-            for (i, tile) in single.as_chunks_mut::<1>().0.iter_mut().enumerate() {
-                accumulate(&self.source[run.offset + done + i..], self.positions, dy, tile);
+            for tile in now.as_chunks_mut::<1>().0 {
+                band.accumulate(tile);
             }
         }
     }
 }
 
-#[inline(always)]
-fn accumulate<const R: usize, const PANEL: usize>(
-    source: &[f32],
-    positions: &[Position],
-    dy: &[[f32; PANEL]],
-    tile: &mut [[f32; PANEL]; R],
-) {
-    let mut sums = [[0.0; PANEL]; R];
-    for (position, dy) in positions.iter().zip(dy) {
-        let x: &[f32; R] = source[position.source..].first_chunk().expect("every tap of a position is in the source");
+/// What the tiles of one run share. `source` begins at the next tile's first term.
+struct Band<'a, const PANEL: usize> {
+    source: &'a [f32],
+    positions: &'a [Position],
+    dy: &'a [[f32; PANEL]],
+}
+
+impl<const PANEL: usize> Band<'_, PANEL> {
+    #[inline(always)]
+    fn accumulate<const R: usize>(&mut self, tile: &mut [[f32; PANEL]; R]) {
+        let mut sums = [[0.0; PANEL]; R];
+        for (position, dy) in self.positions.iter().zip(self.dy) {
+            let x: &[f32; R] = self.source[position.source..].first_chunk().expect("all taps are in the source");
+            add_products(x, dy, &mut sums);
+        }
         for i in 0..R {
             for lane in 0..PANEL {
-                sums[i][lane] = x[i].mul_add(dy[lane], sums[i][lane]);
+                tile[i][lane] += sums[i][lane];
             }
         }
+        self.source = &self.source[R..];
     }
-    for i in 0..R {
+}
+
+/// `sums[i] += x[i] * y`, unrolled by hand: a loop over the rows is not always unrolled, and then the sums are not kept
+/// in registers.
+#[inline(always)]
+fn add_products<const R: usize, const PANEL: usize>(x: &[f32; R], y: &[f32; PANEL], sums: &mut [[f32; PANEL]; R]) {
+    const { assert!(R <= ROWS) };
+    add_row::<0, R, PANEL>(x, y, sums);
+    add_row::<1, R, PANEL>(x, y, sums);
+    add_row::<2, R, PANEL>(x, y, sums);
+    add_row::<3, R, PANEL>(x, y, sums);
+    add_row::<4, R, PANEL>(x, y, sums);
+    add_row::<5, R, PANEL>(x, y, sums);
+}
+
+#[inline(always)]
+fn add_row<const I: usize, const R: usize, const PANEL: usize>(
+    x: &[f32; R],
+    y: &[f32; PANEL],
+    sums: &mut [[f32; PANEL]; R],
+) {
+    if I < R {
         for lane in 0..PANEL {
-            tile[i][lane] += sums[i][lane];
+            sums[I][lane] = x[I].mul_add(y[lane], sums[I][lane]);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The weight gradient.
 
 use super::band::{Position, Source, bands};
+use super::depthwise;
 use super::geometry::Correlation;
 use super::pack::{Layout, Panel, panels};
 use super::tile::Accumulate;
@@ -12,6 +13,9 @@ pub(super) const BAND_POSITIONS: usize = 256;
 
 /// `dw`, summed over positions in order within bands of about [`BAND_POSITIONS`], the bands' sums added in order.
 pub(super) fn weight_gradient(of: &Correlation, layout: Layout, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if of.is_depthwise() {
+        return depthwise::weight_gradient(of, x, dy, dw);
+    }
     let size = cpu::panel();
     let panels = panels(of, size);
     let panel_len = of.terms() * size;
