@@ -9,7 +9,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum ComputeError {
     /// A buffer that came in has another length than plan and network say.
-    #[error("{what} has {actual} numbers, but {expected} are needed")]
+    #[error("{what}: {actual} numbers, but {expected} are needed")]
     Length {
         /// Which buffer.
         what: &'static str,

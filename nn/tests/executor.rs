@@ -1,0 +1,266 @@
+//! What an executor promises beside right numbers: the same bits whatever ran before and wherever it runs, words for
+//! what does not fit, and that it survives.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{facts, targets};
+use convoy_common::batch::{Batch, Targets};
+use convoy_common::manifest::LabelKind;
+use convoy_common::metrics::COUNT;
+use convoy_common::plan::Plan;
+use convoy_common::random::{Address, Purpose};
+use convoy_common::spec::{Task, parse};
+use convoy_model::Network;
+use convoy_nn::{Executor, ShardResult};
+use proptest::prelude::*;
+
+struct Setting {
+    plan: Arc<Plan>,
+    network: Arc<Network>,
+    state: Vec<f32>,
+}
+
+fn setting(spec: &str, size: [u32; 3], names: usize) -> Setting {
+    let spec = parse(&format!("seed = 3\n{spec}\n[data]\ntrain = \"x\"\n"), &[]).unwrap();
+    let labels = if spec.task == Task::Regression { LabelKind::Values } else { LabelKind::Class };
+    let plan = Arc::new(Plan::resolve(spec, &facts(size, labels, names)).unwrap());
+    let network = Arc::new(Network::of(&plan).unwrap());
+    let state = network.initial(plan.spec.seed);
+    Setting { plan, network, state }
+}
+
+impl Setting {
+    fn executor(&self) -> Executor {
+        let mut executor = Executor::new(self.plan.clone(), self.network.clone()).unwrap();
+        executor.load(&self.state).unwrap();
+        executor
+    }
+
+    /// `count` samples of noise, from sample `first` on.
+    fn batch(&self, first: u32, count: u32) -> Batch {
+        let names = self.plan.names.len();
+        let samples: Vec<u32> = (first..first + count).collect();
+        let noise = |sample| Address::new(1, Purpose::Augmentation, 0, sample);
+        let width = if self.plan.spec.task == Task::Regression { names as u32 } else { 1 };
+        let numbers: Vec<f32> = (0..count * width).map(|i| (i % names as u32) as f32).collect();
+        Batch {
+            x_nhwc: samples
+                .iter()
+                .flat_map(|&sample| (0..self.plan.input.len() as u32).map(move |i| noise(sample).normal(i) as f32))
+                .collect(),
+            targets: targets(self.plan.spec.task, &numbers, names),
+            samples,
+        }
+    }
+
+    fn train(&self, executor: &Executor, batch: &Batch) -> (ShardResult, Vec<u32>) {
+        let mut sum = vec![f32::NAN; self.network.len()];
+        let result = executor.train_shard(batch, 2, &mut sum).unwrap();
+        (result, sum.iter().map(|value| value.to_bits()).collect())
+    }
+}
+
+/// Convolutions, norms, pools, a residual block, dropout.
+const SMALL: &str = r#"
+    [network]
+    layers = [
+        { type = "conv", out = 8, kernel = 3, padding = 1 },
+        { type = "batch_norm" },
+        { type = "relu" },
+        { type = "max_pool", kernel = 3, stride = 2, padding = 1 },
+        { type = "residual", layers = [
+            { type = "conv", out = 12, kernel = 3, stride = 2, padding = 1 }, { type = "batch_norm" }, { type = "silu" },
+        ] },
+        { type = "avg_pool", kernel = 2 },
+        { type = "flatten" },
+        { type = "dropout", p = 0.3 },
+        { type = "linear", out = 5 },
+    ]
+"#;
+
+#[test]
+fn a_shard_has_the_same_bits_whatever_ran_before_and_wherever() {
+    let setting = setting(SMALL, [11, 9, 3], 5);
+    let executor = setting.executor();
+    let (a, b) = (setting.batch(0, 6), setting.batch(50, 3));
+    let first = setting.train(&executor, &a);
+    let other = setting.train(&executor, &b);
+    executor.evaluate_shard(&b).unwrap();
+    assert_eq!(setting.train(&executor, &a), first);
+    assert_ne!(other.1, first.1);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert_eq!(setting.train(&setting.executor(), &a), first));
+        }
+    });
+}
+
+#[test]
+fn loading_replaces_everything() {
+    let mut setting = setting(SMALL, [11, 9, 3], 5);
+    let batch = setting.batch(0, 4);
+    let mut executor = setting.executor();
+    let first = setting.train(&executor, &batch);
+    let changed: Vec<f32> = setting.state.iter().map(|value| value * 0.5).collect();
+    let original = std::mem::replace(&mut setting.state, changed);
+    executor.load(&setting.state).unwrap();
+    assert_eq!(setting.train(&executor, &batch), setting.train(&setting.executor(), &batch));
+    executor.load(&original).unwrap();
+    assert_eq!(setting.train(&executor, &batch), first);
+}
+
+#[test]
+fn dropout_follows_sample_and_epoch() {
+    let setting = setting(SMALL, [11, 9, 3], 5);
+    let executor = setting.executor();
+    let batch = setting.batch(0, 4);
+    let loss = |batch: &Batch, epoch| {
+        executor.train_shard(batch, epoch, &mut vec![0.0; setting.network.len()]).unwrap().loss_sum
+    };
+    let renamed = Batch { samples: vec![9, 1, 2, 3], ..batch.clone() };
+    assert_eq!(loss(&batch, 0), loss(&batch, 0));
+    assert_ne!(loss(&batch, 0), loss(&batch, 1));
+    assert_ne!(loss(&batch, 0), loss(&renamed, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Without batch norm and dropout, a shard's sums are those of its samples.
+    #[test]
+    fn sums_of_samples(count in 2u32..6, first in 0u32..100) {
+        let spec = r#"
+            task = "regression"
+            [network]
+            layers = [{ type = "conv", out = 4, kernel = 3 }, { type = "tanh" }, { type = "flatten" },
+                      { type = "linear", out = 2 }]
+        "#;
+        let setting = setting(spec, [5, 6, 1], 2);
+        let executor = setting.executor();
+        let (whole, sum) = setting.train(&executor, &setting.batch(first, count));
+        let mut total = vec![0.0; sum.len()];
+        let mut loss = 0.0;
+        for sample in 0..count {
+            let all = setting.batch(first, count);
+            let (pixels, row) = (setting.plan.input.len(), sample as usize);
+            let Targets::Values { width, values } = all.targets else { unreachable!() };
+            let one = Batch {
+                x_nhwc: all.x_nhwc[row * pixels..][..pixels].to_vec(),
+                samples: vec![all.samples[row]],
+                targets: Targets::Values { width, values: values[row * width..][..width].to_vec() },
+            };
+            let (result, part) = setting.train(&executor, &one);
+            loss += result.loss_sum;
+            total.iter_mut().zip(part).for_each(|(total, part)| *total += f64::from(f32::from_bits(part)));
+        }
+        prop_assert!((loss - whole.loss_sum).abs() < 1e-9 * loss.abs());
+        let scale = total.iter().fold(0.0_f64, |scale, value| scale.max(value.abs()));
+        for (sum, total) in sum.iter().zip(total) {
+            prop_assert!((f64::from(f32::from_bits(*sum)) - total).abs() < 1e-5 * scale);
+        }
+    }
+}
+
+#[test]
+fn the_zoo_has_finite_gradients() {
+    for (name, size, count) in
+        [("lenet5", [28, 28, 1], 2), ("resnet18-small", [8, 8, 3], 3), ("resnet50", [32, 32, 3], 4)]
+    {
+        let setting = setting(&format!("[network]\nname = \"{name}\""), size, 10);
+        let (result, sum) = setting.train(&setting.executor(), &setting.batch(0, count));
+        assert!(result.finite, "{name}");
+        assert!((result.loss_sum / f64::from(count) - std::f64::consts::LN_10).abs() < 2.0, "{name}");
+        for tensor in &setting.network.tensors {
+            assert!(sum[tensor.range()].iter().any(|bits| f32::from_bits(*bits) != 0.0), "{name} {}", tensor.name);
+        }
+    }
+}
+
+#[test]
+fn a_network_of_thousands_of_layers_fits_the_stack() {
+    let relus = "{ type = \"relu\" },".repeat(5000);
+    let spec = format!("[network]\nlayers = [{relus} {{ type = \"flatten\" }}, {{ type = \"linear\", out = 3 }}]");
+    let conv = spec.replacen("[{", "[{ type = \"conv\", out = 2, kernel = 1 }, {", 1);
+    let setting = setting(&conv, [2, 2, 1], 3);
+    assert!(setting.train(&setting.executor(), &setting.batch(0, 2)).0.finite);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_reported() {
+    let setting = setting(SMALL, [11, 9, 3], 5);
+    let mut batch = setting.batch(0, 4);
+    batch.x_nhwc[7] = f32::NAN;
+    assert!(!setting.train(&setting.executor(), &batch).0.finite);
+}
+
+#[test]
+fn predictions_are_probabilities() {
+    let multiclass = setting(SMALL, [11, 9, 3], 5);
+    let batch = multiclass.batch(0, 4);
+    let executor = multiclass.executor();
+    let probabilities = executor.predict(&batch.x_nhwc, 4).unwrap();
+    for row in probabilities.chunks_exact(5) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6 && row.iter().all(|p| *p > 0.0));
+    }
+    let binary = setting(&format!("task = \"binary\"\n{}", SMALL.replace("out = 5", "out = 1")), [11, 9, 3], 2);
+    let executor = binary.executor();
+    let (logits, probabilities) =
+        (executor.logits(&batch.x_nhwc, 4).unwrap(), executor.predict(&batch.x_nhwc, 4).unwrap());
+    assert!(logits.iter().zip(probabilities).all(|(x, p)| (x > &0.0) == (p > 0.5) && p > 0.0 && p < 1.0));
+}
+
+#[test]
+fn evaluation_counts_what_training_counts() {
+    let setting = setting(SMALL.replace("p = 0.3", "p = 0.0").as_str(), [11, 9, 3], 5);
+    let executor = setting.executor();
+    let batch = setting.batch(0, 6);
+    let sums = executor.evaluate_shard(&batch).unwrap();
+    let logits = executor.logits(&batch.x_nhwc, 6).unwrap();
+    let Targets::Classes(classes) = &batch.targets else { unreachable!() };
+    let hits = logits
+        .chunks_exact(5)
+        .zip(classes)
+        .filter(|(row, class)| row.iter().all(|score| *score <= row[**class as usize]));
+    let metrics = setting.plan.metric_layout().finish(&sums, &setting.plan.names);
+    assert_eq!(sums[COUNT], 6.0);
+    assert_eq!(metrics["top1"], hits.count() as f64 / 6.0);
+}
+
+#[test]
+fn what_does_not_fit_is_said() {
+    let setting = setting(SMALL, [11, 9, 3], 5);
+    let mut executor = setting.executor();
+    let good = setting.batch(0, 2);
+    let mut sum = vec![0.0; setting.network.len()];
+    let mut check = |batch: Batch, expected: &str| {
+        let error = executor.train_shard(&batch, 0, &mut sum).unwrap_err().to_string();
+        assert_eq!(error, expected);
+        assert_eq!(executor.evaluate_shard(&batch).unwrap_err().to_string(), expected);
+    };
+    check(Batch { x_nhwc: vec![0.0; 5], ..good.clone() }, "the batch: 5 numbers, but 594 are needed");
+    check(Batch { targets: Targets::Classes(vec![1]), ..good.clone() }, "the targets: 1 numbers, but 2 are needed");
+    check(
+        Batch { targets: Targets::Values { width: 1, values: vec![0.0; 2] }, ..good.clone() },
+        "the batch holds values, but the task `multiclass` needs classes",
+    );
+    check(
+        Batch { targets: Targets::Classes(vec![1, 7]), ..good.clone() },
+        "sample 1 of the shard has label 7, but there are only 5 classes (0 to 4)",
+    );
+    let error = executor.train_shard(&good, 0, &mut sum[1..]).unwrap_err().to_string();
+    assert!(error.starts_with("the sum: "), "{error}");
+    assert!(executor.load(&setting.state[1..]).unwrap_err().to_string().starts_with("the network's state: "));
+    executor.train_shard(&good, 0, &mut sum).unwrap();
+}
+
+#[test]
+fn a_batch_norm_of_single_values_is_refused() {
+    let layers = r#"[network]
+        layers = [{ type = "flatten" }, { type = "linear", out = 3 }, { type = "batch_norm", name = "bn" }]
+    "#;
+    let setting = setting(layers, [2, 2, 1], 3);
+    let error = setting.executor().train_shard(&setting.batch(0, 1), 0, &mut vec![0.0; setting.network.len()]);
+    assert!(error.unwrap_err().to_string().starts_with("layer \"bn\" would normalise"));
+}
