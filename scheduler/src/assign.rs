@@ -30,11 +30,11 @@ pub fn finish(member: &Member, speed: Micros, extra: u32) -> (u64, u64) {
     (shards.div_ceil(threads).saturating_mul(speed.0), shards.saturating_mul(speed.0) / threads)
 }
 
-/// What a shard takes each member, with the mean of the known ones (or 1) for those never measured.
+/// What a shard takes each member, with the mean of the known ones (or one second) for those never measured.
 pub fn speeds(members: &[Member]) -> Vec<Micros> {
     let known: Vec<u64> = members.iter().filter_map(|member| member.speed).map(|speed| speed.0).collect();
     let sum = known.iter().fold(0u64, |sum, speed| sum.saturating_add(*speed));
-    let mean = sum.checked_div(known.len() as u64).unwrap_or(1);
+    let mean = sum.checked_div(known.len() as u64).unwrap_or(1_000_000);
     members.iter().map(|member| Micros(member.speed.map_or(mean, |speed| speed.0).max(1))).collect()
 }
 

@@ -1,1 +1,91 @@
-//! x
+//! The driver: all effects in order, records before what follows them, and a halt when the journal fails.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use convoy_scheduler::*;
+
+use crate::script::{digest, plan};
+
+/// A journal and an outside that write one list, and a journal that fails at a given record.
+#[derive(Clone, Default)]
+struct Both {
+    log: Rc<RefCell<Vec<&'static str>>>,
+    leases: Rc<RefCell<Vec<LeaseRef>>>,
+    fail_at: Option<usize>,
+    records: usize,
+}
+
+impl Journal for Both {
+    type Error = &'static str;
+
+    fn append(&mut self, record: &Record) -> Result<(), &'static str> {
+        if self.fail_at == Some(self.records) {
+            return Err("the disk is full");
+        }
+        self.records += 1;
+        self.log.borrow_mut().push(match record {
+            Record::Started { .. } => "record start",
+            Record::WorkerJoined { .. } => "record joined",
+            Record::StepCommitted { .. } => "record committed",
+            _ => "record",
+        });
+        Ok(())
+    }
+}
+
+impl Outbox for Both {
+    fn carry_out(&mut self, effect: Effect) {
+        self.log.borrow_mut().push(match effect {
+            Effect::Record(_) => panic!("records go to the journal"),
+            Effect::OpenStep { .. } => "open",
+            Effect::Commit { .. } => "commit",
+            Effect::Send { lease, .. } => {
+                self.leases.borrow_mut().push(lease.at);
+                "send"
+            }
+            _ => "other",
+        });
+    }
+}
+
+fn driver(fail_at: Option<usize>) -> (Driver<Both, Both>, Both) {
+    let both = Both { fail_at, ..Both::default() };
+    (Driver::new(Run::new(plan()), both.clone(), both.clone()), both)
+}
+
+/// Up to the first commit.
+fn one_step(driver: &mut Driver<Both, Both>, both: &Both) -> Result<(), Halt<&'static str>> {
+    let worker = WorkerId(1);
+    driver.handle(RunTime(0), Event::WorkerJoined { worker, threads: 1 })?;
+    let at = both.leases.borrow()[0];
+    driver.handle(RunTime(1), Event::NodeDone { worker, at, shard_micros: 1, result: NodeResult::Good })?;
+    driver.handle(RunTime(2), Event::StepReduced { step: StepId(0), digest: digest(0) })
+}
+
+#[test]
+fn records_are_appended_before_what_follows_them() {
+    let (mut driver, both) = driver(None);
+    one_step(&mut driver, &both).expect("nothing fails");
+    let log = ["record start", "open", "record joined", "send", "record committed", "commit", "open", "send"];
+    assert_eq!(*both.log.borrow(), log);
+}
+
+#[test]
+fn nothing_follows_a_record_that_was_not_appended() {
+    let (mut driver, both) = driver(Some(2));
+    assert_eq!(one_step(&mut driver, &both), Err(Halt::Journal("the disk is full")));
+    assert_eq!(*both.log.borrow(), ["record start", "open", "record joined", "send"]);
+    assert_eq!(driver.handle(RunTime(3), Event::Deadline), Err(Halt::Before));
+    assert_eq!(both.log.borrow().len(), 4);
+}
+
+#[test]
+fn a_halt_says_what_to_do() {
+    assert_eq!(
+        Halt::Journal("no space left on device").to_string(),
+        "the journal cannot be written: no space left on device; the run stops here"
+    );
+    let before: Halt<&str> = Halt::Before;
+    assert_eq!(before.to_string(), "the run stopped when its journal could not be written; start it again");
+}

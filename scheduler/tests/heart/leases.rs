@@ -322,7 +322,9 @@ fn an_overdue_lease_goes_to_a_busy_worker_too() {
         send worker 1 #4: shard 3
         > 200 done 1 #4 100
         send worker 1 #5: shard 4
-        > 201 deadline",
+        > 201 deadline
+        > 210 done 1 #3 100
+        send worker 1 #6 epoch 1: shard 5",
     );
 }
 

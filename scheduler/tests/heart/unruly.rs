@@ -84,7 +84,7 @@ fn the_storms_are_rough() {
             crash: 10,
             failure: 50,
             repeat: 100,
-            ..calm(seed, 4)
+            ..calm(seed, 1 + seed as usize % 4)
         };
         let story = World::play(plan.clone(), storm);
         ended_well(&plan, &story);
@@ -94,5 +94,5 @@ fn the_storms_are_rough() {
         totals.3 += story.ignored;
     }
     let (crashes, overdue, copies, ignored) = totals;
-    assert!(crashes > 20 && overdue > 20 && copies > 20 && ignored > 100, "{totals:?}");
+    assert!(crashes > 20 && overdue > 2 && copies > 50 && ignored > 100, "{totals:?}");
 }
