@@ -239,3 +239,6 @@ fn pool_to_sevens(b: &mut Builder, from: usize) -> Added {
     }
     b.avg_pool("avgpool", from, Window { kernel, stride: kernel, padding: crate::Pair::square(0) })
 }
+
+#[cfg(test)]
+mod tests;
