@@ -22,6 +22,7 @@ pub mod cpu;
 pub mod digest;
 pub mod dropout;
 pub mod finite;
+mod lanes;
 pub mod linear;
 pub mod loss;
 pub mod math;

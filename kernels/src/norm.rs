@@ -4,6 +4,7 @@
 //! statistics. Sums over the rows are taken in f64 in row order.
 
 use crate::cpu::simd;
+use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::shape::expect_len;
 
 /// Statistics per channel: of the batch in training, running ones in evaluation.
@@ -44,25 +45,12 @@ pub fn batch_stats(x: &[f32], mean: &mut [f32], var: &mut [f32]) {
     let rows = rows(x, mean.len());
     expect_len("var", var.len(), mean.len());
     assert!(rows > 0, "statistics of no rows");
-    let mut sums = vec![[0.0f64; 2]; mean.len()];
-    pair_sums(x, &mut sums);
-    for (([sum, squares], mean), var) in sums.into_iter().zip(mean).zip(var) {
+    let (sums, squares) = sums_and_products(x, x, &vec![0.0; mean.len()]);
+    for (((sum, squares), mean), var) in sums.into_iter().zip(squares).zip(mean).zip(var) {
         let m = sum / rows as f64;
         let v = squares / rows as f64 - m * m;
         *mean = m as f32;
         *var = if v < 0.0 { 0.0 } else { v as f32 };
-    }
-}
-
-simd! {
-    fn pair_sums(x: &[f32], sums: &mut [[f64; 2]]) {
-        for row in x.chunks_exact(sums.len()) {
-            for ([sum, squares], &x) in sums.iter_mut().zip(row) {
-                let x = f64::from(x);
-                *sum += x;
-                *squares = x.mul_add(x, *squares);
-            }
-        }
     }
 }
 
@@ -76,18 +64,7 @@ pub fn forward_eval(x: &[f32], stats: Stats, affine: Affine, eps: f32, y: &mut [
     expect_len("beta", affine.beta.len(), stats.mean.len());
     let scale: Vec<f32> = inverse_deviation(stats, eps).zip(affine.gamma).map(|(i, g)| i * g).collect();
     expect_len("gamma", affine.gamma.len(), stats.mean.len());
-    normalize(x, stats.mean, &scale, affine.beta, y);
-}
-
-simd! {
-    fn normalize(x: &[f32], mean: &[f32], scale: &[f32], beta: &[f32], y: &mut [f32]) {
-        let channels = mean.len();
-        for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-            for ((((y, x), mean), scale), beta) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(beta) {
-                *y = (x - mean).mul_add(*scale, *beta);
-            }
-        }
-    }
+    normalize(&Normalize { x, mean: stats.mean, scale: &scale, beta: affine.beta }, y);
 }
 
 /// The forward pass of training: writes the batch's mean and biased variance, and `y` normalised by them.
@@ -129,44 +106,19 @@ fn backward(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f32, grads:
     expect_len("dgamma", grads.dgamma.len(), channels);
     expect_len("dbeta", grads.dbeta.len(), channels);
     let inverse: Vec<f32> = inverse_deviation(stats, eps).collect();
-    let mut sums = vec![[0.0f64; 2]; channels];
-    gradient_sums(x, dy, stats.mean, &mut sums);
+    let (sums, dots) = sums_and_products(x, dy, stats.mean);
     // dx = scale dy - (x - mean) slope - offset
-    let mut terms = Vec::with_capacity(channels);
-    for (c, [sum, dot]) in sums.into_iter().enumerate() {
+    let mut terms = Terms { mean: stats.mean, scale: vec![], slope: vec![], offset: vec![] };
+    for (c, (sum, dot)) in sums.into_iter().zip(dots).enumerate() {
         let scale = f64::from(gamma[c]) * f64::from(inverse[c]);
         let dgamma = dot * f64::from(inverse[c]);
         grads.dbeta[c] = sum as f32;
         grads.dgamma[c] = dgamma as f32;
-        let slope = scale * share * dgamma * f64::from(inverse[c]);
-        terms.push([stats.mean[c], scale as f32, slope as f32, (scale * share * sum) as f32]);
+        terms.scale.push(scale as f32);
+        terms.slope.push((scale * share * dgamma * f64::from(inverse[c])) as f32);
+        terms.offset.push((scale * share * sum) as f32);
     }
     input_gradient(x, dy, &terms, grads.dx);
-}
-
-simd! {
-    fn gradient_sums(x: &[f32], dy: &[f32], mean: &[f32], sums: &mut [[f64; 2]]) {
-        let channels = mean.len();
-        for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
-            for ((([sum, dot], x), dy), mean) in sums.iter_mut().zip(x).zip(dy).zip(mean) {
-                let dy = f64::from(*dy);
-                *sum += dy;
-                *dot = dy.mul_add(f64::from(x - mean), *dot);
-            }
-        }
-    }
-}
-
-simd! {
-    fn input_gradient(x: &[f32], dy: &[f32], terms: &[[f32; 4]], dx: &mut [f32]) {
-        let channels = terms.len();
-        let rows = x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels));
-        for ((x, dy), dx) in rows {
-            for (((dx, x), dy), &[mean, scale, slope, offset]) in dx.iter_mut().zip(x).zip(dy).zip(terms) {
-                *dx = (mean - x).mul_add(slope, scale.mul_add(*dy, -offset));
-            }
-        }
-    }
 }
 
 fn rows(x: &[f32], channels: usize) -> usize {
@@ -181,13 +133,132 @@ fn inverse_deviation(stats: Stats<'_>, eps: f32) -> impl Iterator<Item = f32> {
 
 /// Sum of each column of `x`, whose rows have the length of `sums`; rows in order, in f64.
 pub(crate) fn column_sums(x: &[f32], sums: &mut [f32]) {
-    let mut wide = vec![0.0f64; sums.len()];
-    for row in x.chunks_exact(sums.len()) {
-        for (sum, &x) in wide.iter_mut().zip(row) {
-            *sum += f64::from(x);
-        }
-    }
+    let (wide, _) = sums_and_products(x, x, &vec![0.0; sums.len()]);
     for (sum, wide) in sums.iter_mut().zip(wide) {
         *sum = wide as f32;
+    }
+}
+
+/// Per channel the sum of dy and the sum of dy (x - mean), rows in order, in f64.
+fn sums_and_products(x: &[f32], dy: &[f32], mean: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let mut of = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
+    add_sums_and_products(x, dy, mean, &mut of.0, &mut of.1);
+    of
+}
+
+/// Rows at a time, so that they stay in the cache while the blocks of channels pass over them.
+const ROWS: usize = 64;
+
+simd! {
+    fn add_sums_and_products(x: &[f32], dy: &[f32], mean: &[f32], sums: &mut [f64], products: &mut [f64]) {
+        let len = ROWS * mean.len();
+        for (x, dy) in x.chunks(len).zip(dy.chunks(len)) {
+            for_lanes::<PANEL>(mean.len(), &mut Sums { x, dy, mean, sums, products });
+        }
+    }
+}
+
+struct Sums<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+    sums: &'a mut [f64],
+    products: &'a mut [f64],
+}
+
+impl Lanes for Sums<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let channels = self.mean.len();
+        let mean: &[f32; W] = chunk(self.mean, first);
+        let mut sums: [f64; W] = *chunk(self.sums, first);
+        let mut products: [f64; W] = *chunk(self.products, first);
+        for (x, dy) in self.x.chunks_exact(channels).zip(self.dy.chunks_exact(channels)) {
+            let (x, dy): (&[f32; W], &[f32; W]) = (chunk(x, first), chunk(dy, first));
+            for lane in 0..W {
+                let dy = f64::from(dy[lane]);
+                sums[lane] += dy;
+                products[lane] = dy.mul_add(f64::from(x[lane] - mean[lane]), products[lane]);
+            }
+        }
+        *chunk_mut(self.sums, first) = sums;
+        *chunk_mut(self.products, first) = products;
+    }
+}
+
+/// `y = (x - mean) * scale + beta`.
+struct Normalize<'a> {
+    x: &'a [f32],
+    mean: &'a [f32],
+    scale: &'a [f32],
+    beta: &'a [f32],
+}
+
+simd! {
+    fn normalize(of: &Normalize<'_>, y: &mut [f32]) {
+        let channels = of.mean.len();
+        for (x, y) in of.x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+            for_lanes::<PANEL>(channels, &mut NormalizeRow { of, x, y });
+        }
+    }
+}
+
+struct NormalizeRow<'a> {
+    of: &'a Normalize<'a>,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Lanes for NormalizeRow<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let x: &[f32; W] = chunk(self.x, first);
+        let mean: &[f32; W] = chunk(self.of.mean, first);
+        let scale: &[f32; W] = chunk(self.of.scale, first);
+        let beta: &[f32; W] = chunk(self.of.beta, first);
+        let y: &mut [f32; W] = chunk_mut(self.y, first);
+        for lane in 0..W {
+            y[lane] = (x[lane] - mean[lane]).mul_add(scale[lane], beta[lane]);
+        }
+    }
+}
+
+/// `dx = scale dy - (x - mean) slope - offset`.
+struct Terms<'a> {
+    mean: &'a [f32],
+    scale: Vec<f32>,
+    slope: Vec<f32>,
+    offset: Vec<f32>,
+}
+
+simd! {
+    fn input_gradient(x: &[f32], dy: &[f32], terms: &Terms<'_>, dx: &mut [f32]) {
+        let channels = terms.mean.len();
+        let rows = x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels));
+        for ((x, dy), dx) in rows {
+            for_lanes::<PANEL>(channels, &mut GradientRow { terms, x, dy, dx });
+        }
+    }
+}
+
+struct GradientRow<'a> {
+    terms: &'a Terms<'a>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Lanes for GradientRow<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let (x, dy): (&[f32; W], &[f32; W]) = (chunk(self.x, first), chunk(self.dy, first));
+        let mean: &[f32; W] = chunk(self.terms.mean, first);
+        let scale: &[f32; W] = chunk(&self.terms.scale, first);
+        let slope: &[f32; W] = chunk(&self.terms.slope, first);
+        let offset: &[f32; W] = chunk(&self.terms.offset, first);
+        let dx: &mut [f32; W] = chunk_mut(self.dx, first);
+        for lane in 0..W {
+            dx[lane] = (mean[lane] - x[lane]).mul_add(slope[lane], scale[lane].mul_add(dy[lane], -offset[lane]));
+        }
     }
 }

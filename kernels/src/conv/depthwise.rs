@@ -6,6 +6,7 @@ use super::correlate::BAND_VALUES;
 use super::geometry::Correlation;
 use super::weight::BAND_POSITIONS;
 use crate::cpu::simd;
+use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::scratch::scratch;
 
 /// As [`super::correlate::correlate`].
@@ -73,46 +74,35 @@ simd! {
         start: &[f32],
         target: &mut [f32],
     ) {
-        let channels = start.len();
         for position in positions {
-            let work = At { source, at: position.source, runs, by_tap, start };
-            let target = &mut target[position.target..][..channels];
-            let (wide, rest) = target.as_chunks_mut::<PANEL>();
-            let mut channel = 0;
-            for target in wide {
-                work.multiply(channel, target);
-                channel += PANEL;
-            }
-            for target in rest.as_chunks_mut::<1>().0 {
-                work.multiply(channel, target);
-                channel += 1;
-            }
+            let target = &mut target[position.target..];
+            let mut work = Multiply { source, at: position.source, runs, by_tap, start, target };
+            for_lanes::<PANEL>(start.len(), &mut work);
         }
     }
 }
 
-/// What the channels of one position share.
-struct At<'a> {
+struct Multiply<'a> {
     source: &'a [f32],
     at: usize,
     runs: &'a [Run],
     by_tap: &'a [f32],
     start: &'a [f32],
+    target: &'a mut [f32],
 }
 
-impl At<'_> {
-    /// Computes `W` channels from `channel` on.
+impl Lanes for Multiply<'_> {
     #[inline(always)]
-    fn multiply<const W: usize>(&self, channel: usize, target: &mut [f32; W]) {
-        let mut sums: [f32; W] = *chunk(self.start, channel);
+    fn block<const W: usize>(&mut self, first: usize) {
+        let mut sums: [f32; W] = *chunk(self.start, first);
         for (run, weights) in self.runs.iter().zip(self.by_tap.chunks_exact(self.start.len())) {
-            let x: &[f32; W] = chunk(self.source, self.at + run.offset + channel);
-            let weights: &[f32; W] = chunk(weights, channel);
+            let x: &[f32; W] = chunk(self.source, self.at + run.offset + first);
+            let weights: &[f32; W] = chunk(weights, first);
             for lane in 0..W {
                 sums[lane] = x[lane].mul_add(weights[lane], sums[lane]);
             }
         }
-        *target = sums;
+        *chunk_mut(self.target, first) = sums;
     }
 }
 
@@ -127,47 +117,32 @@ simd! {
         sums: &mut [f32],
     ) {
         for (run, sums) in runs.iter().zip(sums.chunks_exact_mut(channels)) {
-            let tap = Tap { source: &source[run.offset..], positions, dy };
-            let (wide, rest) = sums.as_chunks_mut::<PANEL>();
-            let mut channel = 0;
-            for sums in wide {
-                tap.accumulate(channel, sums);
-                channel += PANEL;
-            }
-            for sums in rest.as_chunks_mut::<1>().0 {
-                tap.accumulate(channel, sums);
-                channel += 1;
-            }
+            for_lanes::<PANEL>(channels, &mut Accumulate { source, offset: run.offset, positions, dy, sums });
         }
     }
 }
 
-/// What the channels of one tap share.
-struct Tap<'a> {
+struct Accumulate<'a> {
     source: &'a [f32],
+    offset: usize,
     positions: &'a [Position],
     dy: &'a [f32],
+    sums: &'a mut [f32],
 }
 
-impl Tap<'_> {
-    /// Adds to the sums of `W` channels from `channel` on.
+impl Lanes for Accumulate<'_> {
     #[inline(always)]
-    fn accumulate<const W: usize>(&self, channel: usize, to: &mut [f32; W]) {
+    fn block<const W: usize>(&mut self, first: usize) {
         let mut sums = [0.0; W];
         for position in self.positions {
-            let x: &[f32; W] = chunk(self.source, position.source + channel);
-            let dy: &[f32; W] = chunk(self.dy, position.target + channel);
+            let x: &[f32; W] = chunk(self.source, position.source + self.offset + first);
+            let dy: &[f32; W] = chunk(self.dy, position.target + first);
             for lane in 0..W {
                 sums[lane] = x[lane].mul_add(dy[lane], sums[lane]);
             }
         }
-        for lane in 0..W {
-            to[lane] += sums[lane];
+        for (to, sum) in chunk_mut::<_, W>(self.sums, first).iter_mut().zip(sums) {
+            *to += sum;
         }
     }
-}
-
-#[inline(always)]
-fn chunk<const W: usize>(values: &[f32], at: usize) -> &[f32; W] {
-    values[at..].first_chunk().expect("positions, taps and channels are in their slices")
 }

@@ -1,5 +1,6 @@
-use super::PoolShape;
+use super::{PoolShape, Window};
 use crate::cpu::simd;
+use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 
 /// Average pooling as `torch.nn.functional.avg_pool2d`: padding counts as zeros, so every window is divided by its
 /// full size. Each sum takes its window in order.
@@ -8,25 +9,34 @@ use crate::cpu::simd;
 /// If the shape makes no sense or a slice does not fit it.
 pub fn avg_forward(shape: PoolShape, x: &[f32], y: &mut [f32]) {
     shape.check(x, y);
-    y.fill(0.0);
-    add_windows(shape, x, y);
+    forward(&shape, x, y);
 }
 
 simd! {
-    fn add_windows(shape: PoolShape, x: &[f32], y: &mut [f32]) {
-        let c = shape.c;
-        let size = (shape.kernel[0] * shape.kernel[1]) as f32;
-        shape.windows(|out, window| {
-            let y = &mut y[out * c..][..c];
-            for pixel in window {
-                for (y, x) in y.iter_mut().zip(&x[pixel * c..][..c]) {
-                    *y += x;
-                }
+    fn forward(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
+        shape.for_windows(|window| for_lanes::<PANEL>(shape.c, &mut Forward { shape, window, x, y }));
+    }
+}
+
+struct Forward<'a> {
+    shape: &'a PoolShape,
+    window: Window,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Lanes for Forward<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let mut sums = [0.0; W];
+        for pixel in self.window.pixels(self.shape) {
+            let x: &[f32; W] = chunk(self.x, pixel + first);
+            for lane in 0..W {
+                sums[lane] += x[lane];
             }
-            for y in y {
-                *y /= size;
-            }
-        });
+        }
+        let size = (self.shape.kernel[0] * self.shape.kernel[1]) as f32;
+        *chunk_mut(self.y, self.window.output + first) = sums.map(|sum| sum / size);
     }
 }
 
@@ -37,19 +47,32 @@ simd! {
 pub fn avg_backward(shape: PoolShape, dy: &[f32], dx: &mut [f32]) {
     shape.check(dx, dy);
     dx.fill(0.0);
-    spread(shape, dy, dx);
+    backward(&shape, dy, dx);
 }
 
 simd! {
-    fn spread(shape: PoolShape, dy: &[f32], dx: &mut [f32]) {
-        let c = shape.c;
-        let size = (shape.kernel[0] * shape.kernel[1]) as f32;
-        shape.windows(|out, window| {
-            for pixel in window {
-                for (dx, dy) in dx[pixel * c..][..c].iter_mut().zip(&dy[out * c..][..c]) {
-                    *dx += dy / size;
-                }
+    fn backward(shape: &PoolShape, dy: &[f32], dx: &mut [f32]) {
+        shape.for_windows(|window| for_lanes::<PANEL>(shape.c, &mut Backward { shape, window, dy, dx }));
+    }
+}
+
+struct Backward<'a> {
+    shape: &'a PoolShape,
+    window: Window,
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Lanes for Backward<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let size = (self.shape.kernel[0] * self.shape.kernel[1]) as f32;
+        let share = chunk::<f32, W>(self.dy, self.window.output + first).map(|dy| dy / size);
+        for pixel in self.window.pixels(self.shape) {
+            let dx: &mut [f32; W] = chunk_mut(self.dx, pixel + first);
+            for lane in 0..W {
+                dx[lane] += share[lane];
             }
-        });
+        }
     }
 }

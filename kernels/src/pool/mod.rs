@@ -8,7 +8,7 @@ pub use avg::{avg_backward, avg_forward};
 pub use global::{global_avg_backward, global_avg_forward};
 pub use max::{max_backward, max_forward};
 
-use crate::shape::{ShapeError, Window, countable, expect_len, positive};
+use crate::shape::{self, ShapeError, countable, expect_len, positive};
 
 /// Shape of a pooling: x is `[n, h, w, c]`, y `[n, oh, ow, c]`. Output sizes are rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl PoolShape {
             if padding > kernel / 2 {
                 return Err(ShapeError::PoolPadding { axis, padding, kernel });
             }
-            Window { axis, input: [h, w][i], kernel, stride: stride[i], padding, dilation: 1 }.positions()?;
+            shape::Window { axis, input: [h, w][i], kernel, stride: stride[i], padding, dilation: 1 }.positions()?;
         }
         countable("padded input", &[n, h + 2 * padding[0], w + 2 * padding[1], c])?;
         countable("window", &kernel)?;
@@ -86,27 +86,45 @@ impl PoolShape {
         expect_len("the output or its gradient", y.len(), self.y_len());
     }
 
-    /// Calls `f(output pixel, input pixels of its window in order)` for each output pixel in order; padding is left
-    /// out. Pixels are counted over all images.
+    /// Calls `f` with the window of each output pixel, in the order of the pixels.
     #[inline(always)]
-    fn windows(&self, mut f: impl FnMut(usize, &[usize])) {
-        let (oh, ow) = (self.oh(), self.ow());
-        let mut window = Vec::with_capacity(self.kernel[0] * self.kernel[1]);
+    fn for_windows(&self, mut f: impl FnMut(Window)) {
+        let mut output = 0;
         for n in 0..self.n {
-            for oy in 0..oh {
-                let ys = inside(oy * self.stride[0], self.kernel[0], self.padding[0], self.h);
-                for ox in 0..ow {
-                    let xs = inside(ox * self.stride[1], self.kernel[1], self.padding[1], self.w);
-                    window.clear();
-                    window.extend(ys.clone().flat_map(|y| xs.clone().map(move |x| (n * self.h + y) * self.w + x)));
-                    f((n * oh + oy) * ow + ox, &window);
+            for oy in 0..self.oh() {
+                let y = inside(oy * self.stride[0], self.kernel[0], self.padding[0], self.h);
+                for ox in 0..self.ow() {
+                    let x = inside(ox * self.stride[1], self.kernel[1], self.padding[1], self.w);
+                    let first = (n * self.h + y.start) * self.w + x.start;
+                    f(Window { output, first: first * self.c, rows: y.len(), cols: x.len() });
+                    output += self.c;
                 }
             }
         }
     }
 }
 
-/// The part of a window that lies in the input. Never empty, since padding is at most half the window.
+/// The part of an output pixel's window that lies in the input.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// Index of the output pixel's first channel.
+    output: usize,
+    /// Index of the first input pixel's first channel.
+    first: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl Window {
+    /// Index of the first channel of each input pixel, in order.
+    #[inline(always)]
+    fn pixels(self, shape: &PoolShape) -> impl Iterator<Item = usize> {
+        let (row, pixel) = (shape.w * shape.c, shape.c);
+        (0..self.rows).flat_map(move |y| (0..self.cols).map(move |x| self.first + y * row + x * pixel))
+    }
+}
+
+/// Never empty, since padding is at most half the window.
 #[inline(always)]
 fn inside(start: usize, kernel: usize, padding: usize, size: usize) -> std::ops::Range<usize> {
     start.saturating_sub(padding)..(start + kernel - padding).min(size)
