@@ -1,0 +1,92 @@
+//! How much memory a run takes, before it starts.
+
+use std::fmt;
+
+use convoy_common::Plan;
+use convoy_common::spec::OptimizerKind;
+use serde::Serialize;
+
+use crate::describe::bytes;
+use crate::{Network, Op};
+
+/// Bytes that a run is expected to take. Images, code and the allocator's own needs come on top.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemoryEstimate {
+    /// At the coordinator: parameters and buffers, in two generations.
+    pub parameters: u64,
+    /// At the coordinator: optimizer state, in two generations.
+    pub optimizer: u64,
+    /// At the coordinator: gradient sums on their way up the reduce tree, at most one for each level of it.
+    pub reduction: u64,
+    /// At each worker: parameters and buffers as they come, and again as the kernels want them.
+    pub worker_parameters: u64,
+    /// At each worker: gradients, one for each thread and one to add them to.
+    pub worker_gradients: u64,
+    /// At each worker: outputs of all layers for a shard and their gradients, for each thread.
+    pub worker_activations: u64,
+    /// Threads of a worker that this is for.
+    pub threads: u32,
+}
+
+impl MemoryEstimate {
+    /// All at the coordinator.
+    pub fn coordinator(&self) -> u64 {
+        self.parameters + self.optimizer + self.reduction
+    }
+
+    /// All at one worker.
+    pub fn worker(&self) -> u64 {
+        self.worker_parameters + self.worker_gradients + self.worker_activations
+    }
+}
+
+/// What a run of `plan` with `network` takes, where each worker has `threads` threads.
+pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEstimate {
+    let optimizer = &plan.spec.optimizer;
+    let states = match optimizer.kind {
+        OptimizerKind::Sgd => u64::from(optimizer.momentum.unwrap_or(0.0) > 0.0),
+        OptimizerKind::Adam | OptimizerKind::Adamw => 2,
+    };
+    let parameters = 4 * network.parameters as u64;
+    let all = 4 * network.len() as u64;
+    let outputs: u64 = network.nodes.iter().filter(|node| keeps_output(&node.op)).map(|n| n.output.len() as u64).sum();
+    let shards = plan.spec.train.batch.div_ceil(plan.spec.train.shard.max(1)).max(1);
+    let levels = u64::from(shards.next_power_of_two().ilog2()) + 1;
+    MemoryEstimate {
+        parameters: 2 * all,
+        optimizer: 2 * states * parameters,
+        reduction: levels * parameters,
+        worker_parameters: all + parameters,
+        worker_gradients: (u64::from(threads) + 1) * parameters,
+        worker_activations: 2 * 4 * outputs * u64::from(plan.spec.train.shard) * u64::from(threads),
+        threads,
+    }
+}
+
+/// Flatten shows its input in another order and keeps nothing.
+fn keeps_output(op: &Op) -> bool {
+    !matches!(op, Op::Flatten)
+}
+
+impl fmt::Display for MemoryEstimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "coordinator about {}: parameters {} (two generations), optimizer {}, reduction {}",
+            bytes(self.coordinator()),
+            bytes(self.parameters),
+            bytes(self.optimizer),
+            bytes(self.reduction)
+        )?;
+        write!(
+            f,
+            "each worker about {} with {} thread{}: parameters {}, gradients {}, activations {}",
+            bytes(self.worker()),
+            self.threads,
+            if self.threads == 1 { "" } else { "s" },
+            bytes(self.worker_parameters),
+            bytes(self.worker_gradients),
+            bytes(self.worker_activations)
+        )
+    }
+}
