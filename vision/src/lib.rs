@@ -1,1 +1,29 @@
-//! placeholder
+//! From image files to prepared tensors: [`scan()`] looks at the data and makes the manifest, [`facts`] measures what a
+//! plan needs, a [`Dataset`] turns samples into batches, a [`Loader`] does so ahead of time on threads of its own.
+//!
+//! Layout is NHWC throughout. Every number is a function of the files, the spec and an address (seed, epoch, sample):
+//! no thread, cache or instruction set changes a bit.
+
+mod affine;
+mod augment;
+mod color;
+mod dataset;
+mod decode;
+mod error;
+mod loader;
+mod pixels;
+mod prepare;
+mod resize;
+mod scan;
+mod source;
+mod statistics;
+
+pub use dataset::{Dataset, Images};
+pub use decode::{DecodeError, Decoded, Limits, decode};
+pub use error::{LoadError, ScanError};
+pub use loader::{Loader, Request};
+pub use pixels::Pixels;
+pub use prepare::{Geometry, Mode, Preparation};
+pub use resize::resize;
+pub use scan::{ImageFacts, Progress, Scanned, SplitFacts, scan, scan_known};
+pub use statistics::{ChannelSums, facts, measure};

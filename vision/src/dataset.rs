@@ -1,0 +1,169 @@
+//! The images of a split, loaded on demand and checked against the manifest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use convoy_common::manifest::{FileEntry, Split};
+use convoy_common::{Batch, Digest, Plan, Targets};
+
+use crate::decode::{Limits, decode};
+use crate::error::{LoadError, ScanError};
+use crate::pixels::Pixels;
+use crate::prepare::{Mode, Preparation};
+use crate::source::idx::{IdxData, IdxPaths};
+
+/// The images of a split. Shared by threads.
+pub struct Images {
+    split: Split,
+    limits: Limits,
+    /// The pair of IDX files, held whole.
+    idx: Option<IdxData>,
+    /// Decoded images that are kept, one place for each sample.
+    kept: Vec<OnceLock<Arc<Pixels>>>,
+    /// Bytes that may still be kept.
+    budget: AtomicUsize,
+}
+
+impl Images {
+    /// The images of `split`, of which `cache_bytes` of decoded pixels are kept in memory: the first that are asked
+    /// for, as long as they fit. Since an epoch asks for each sample once, in another order each time, nothing is
+    /// gained by replacing some by others.
+    ///
+    /// # Errors
+    /// When IDX files cannot be read or are not those of the manifest.
+    pub fn open(split: Split, limits: Limits, cache_bytes: usize) -> Result<Self, LoadError> {
+        let idx = if is_idx(&split) { Some(open_idx(&split)?) } else { None };
+        let kept = split.samples.iter().map(|_| OnceLock::new()).collect();
+        Ok(Images { split, limits, idx, kept, budget: AtomicUsize::new(cache_bytes) })
+    }
+
+    /// The split that these images are of.
+    pub fn split(&self) -> &Split {
+        &self.split
+    }
+
+    /// The decoded, upright image of a sample.
+    ///
+    /// # Errors
+    /// When there is no such sample, its file cannot be read, has changed since the manifest was made, or is one that
+    /// the manifest calls broken.
+    pub fn pixels(&self, sample: u32) -> Result<Arc<Pixels>, LoadError> {
+        let count = self.kept.len();
+        let place = self.kept.get(sample as usize).ok_or(LoadError::NoSuchSample { sample, count })?;
+        if let Some(pixels) = place.get() {
+            return Ok(Arc::clone(pixels));
+        }
+        let pixels = Arc::new(self.load(sample)?);
+        if self.idx.is_none() && self.reserve(pixels.data.len()) {
+            // Another thread may have been first; then the reservation is given back.
+            if place.set(Arc::clone(&pixels)).is_err() {
+                self.budget.fetch_add(pixels.data.len(), Ordering::Relaxed);
+            }
+        }
+        Ok(pixels)
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let less = |budget: usize| budget.checked_sub(bytes);
+        self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    fn load(&self, sample: u32) -> Result<Pixels, LoadError> {
+        let entry = &self.split.samples[sample as usize];
+        let file = &self.split.files[entry.file as usize];
+        let path = Path::new(&self.split.root).join(&file.path);
+        let broken = |reason: String| LoadError::Broken { sample, path: path.clone(), reason };
+        if let Some(reason) = &entry.broken {
+            return Err(broken(reason.clone()));
+        }
+        if let Some(idx) = &self.idx {
+            return idx.pixels(entry.index).ok_or_else(|| broken("is not in the file".to_owned()));
+        }
+        let bytes = fs::read(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
+        let now = FileEntry { path: file.path.clone(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
+        check_unchanged(path.clone(), file, &now)?;
+        decode(&bytes, &self.limits).map(|decoded| decoded.pixels).map_err(|error| broken(error.to_string()))
+    }
+}
+
+/// IDX samples all lie in the first of two files; of image files, each has a sample.
+fn is_idx(split: &Split) -> bool {
+    split.files.len() == 2 && !split.samples.is_empty() && split.samples.iter().all(|sample| sample.file == 0)
+}
+
+fn open_idx(split: &Split) -> Result<IdxData, LoadError> {
+    let [images, labels] = [0, 1].map(|file: usize| split.files[file].path.clone());
+    let paths = IdxPaths { folder: PathBuf::from(&split.root), images, labels };
+    let data = IdxData::read(&paths).map_err(|error| match error {
+        ScanError::Io { path, source } => LoadError::Io { path, source },
+        other => LoadError::Broken { sample: 0, path: paths.folder.join(&paths.images), reason: other.to_string() },
+    })?;
+    for (then, now) in split.files.iter().zip(&data.files) {
+        check_unchanged(paths.folder.join(&then.path), then, now)?;
+    }
+    Ok(data)
+}
+
+fn check_unchanged(path: PathBuf, then: &FileEntry, now: &FileEntry) -> Result<(), LoadError> {
+    if then == now {
+        return Ok(());
+    }
+    Err(LoadError::Changed {
+        path,
+        expected_size: then.size,
+        expected: then.blake3.short(),
+        size: now.size,
+        digest: now.blake3.short(),
+    })
+}
+
+/// A split and how its images become batches. Shared by threads.
+pub struct Dataset {
+    images: Images,
+    preparation: Preparation,
+    /// Names of classes, labels or targets.
+    names: usize,
+}
+
+impl Dataset {
+    /// The samples of `images`, prepared by `preparation`; `names` is the number of classes, labels or targets.
+    pub fn new(images: Images, preparation: Preparation, names: usize) -> Self {
+        Dataset { images, preparation, names }
+    }
+
+    /// A split of a plan's manifest, with `data.cache_mib` for decoded images.
+    ///
+    /// # Errors
+    /// As [`Images::open`].
+    pub fn open(plan: &Plan, split: Split) -> Result<Self, LoadError> {
+        let cache = plan.spec.data.cache_mib as usize * (1 << 20);
+        let images = Images::open(split, Limits::from(&plan.spec.data), cache)?;
+        Ok(Dataset::new(images, Preparation::of(plan), plan.names.len()))
+    }
+
+    /// The images before preparation.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// How images become numbers.
+    pub fn preparation(&self) -> &Preparation {
+        &self.preparation
+    }
+
+    /// The prepared samples, in the order given, with their targets.
+    ///
+    /// # Errors
+    /// The first sample that cannot be loaded; nothing is left out.
+    pub fn batch(&self, samples: &[u32], mode: Mode) -> Result<Batch, LoadError> {
+        let length = self.preparation.input().len();
+        let mut x_nhwc = vec![0.0; samples.len() * length];
+        for (sample, out) in samples.iter().zip(x_nhwc.chunks_exact_mut(length)) {
+            self.preparation.prepare(self.images.pixels(*sample)?.as_ref(), mode, *sample, out);
+        }
+        let labels = samples.iter().map(|sample| &self.images.split.samples[*sample as usize].label);
+        Ok(Batch { x_nhwc, samples: samples.to_vec(), targets: Targets::of(labels, self.names) })
+    }
+}

@@ -1,0 +1,255 @@
+//! From the bytes of a JPEG or PNG file to [`Pixels`]; a function of the bytes and the limits alone.
+//!
+//! - Grey stays grey, everything else becomes RGB. Palettes are looked up.
+//! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count.
+//! - Alpha is dropped, as Pillow's `convert("RGB")` drops it: colours behind it show as they are stored.
+//! - CMYK and YCCK JPEG become RGB (Adobe's inverted convention); colour profiles and gamma are not applied.
+//! - EXIF orientation is applied, to JPEG and PNG alike.
+//! - A JPEG must be complete and follow the format; a PNG must be complete with right checksums of its critical
+//!   chunks. What other viewers would show half is broken here.
+//!
+//! JPEG decoding uses the decoder's portable arithmetic, never its vector instructions.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use convoy_common::spec::Data;
+use image::codecs::png::PngDecoder;
+use image::metadata::Orientation;
+use image::{ColorType, ImageDecoder};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+use crate::pixels::Pixels;
+
+/// What an image may claim before memory is taken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest width or height in pixels.
+    pub max_side: u32,
+    /// Most pixels.
+    pub max_pixels: u64,
+}
+
+impl From<&Data> for Limits {
+    /// `data.max_image_side`, and 2^27 (134 million) pixels.
+    fn from(data: &Data) -> Self {
+        Limits { max_side: data.max_image_side, max_pixels: 1 << 27 }
+    }
+}
+
+/// An image and how it lay in its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// The upright image.
+    pub pixels: Pixels,
+    /// EXIF orientation 1..=8 that has been applied; 1 where the file says nothing.
+    pub orientation: u8,
+}
+
+/// Why bytes are no image that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Neither JPEG nor PNG by its first bytes, whatever its name says.
+    #[error("is not a JPEG or PNG file: it {looks}")]
+    NotAnImage {
+        /// What it looks like instead.
+        looks: &'static str,
+    },
+    /// Larger than the limits.
+    #[error(
+        "claims {width} x {height} pixels, more than the limit of {} a side and {} in all; \
+         scale it down, or raise data.max_image_side", .limits.max_side, .limits.max_pixels
+    )]
+    TooLarge {
+        /// Claimed columns.
+        width: u64,
+        /// Claimed rows.
+        height: u64,
+        /// The limits in force.
+        limits: Limits,
+    },
+    /// A truncated, corrupt or unsupported JPEG.
+    #[error("is a truncated, corrupt or unsupported JPEG: {reason}")]
+    Jpeg {
+        /// The decoder's words.
+        reason: String,
+    },
+    /// A truncated, corrupt or unsupported PNG.
+    #[error("is a truncated, corrupt or unsupported PNG: {reason}")]
+    Png {
+        /// The decoder's words.
+        reason: String,
+    },
+    /// The decoder itself failed.
+    #[error("makes the decoder fail: {reason}")]
+    Panic {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Decodes a whole JPEG or PNG file.
+///
+/// # Errors
+/// When the bytes are neither, are damaged, or claim more than `limits` allow. Equal bytes get equal answers.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| decode_any(bytes, limits)))
+        .unwrap_or_else(|panic| Err(DecodeError::Panic { reason: panic_text(panic.as_ref()) }))
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words").to_owned()
+}
+
+fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
+    let (pixels, exif) = if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        decode_jpeg(bytes, limits)?
+    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        decode_png(bytes, limits)?
+    } else {
+        return Err(DecodeError::NotAnImage { looks: looks_like(bytes) });
+    };
+    let orientation = exif.and_then(|exif| orientation_of(&exif)).unwrap_or(1);
+    Ok(Decoded { pixels: orient(pixels, orientation), orientation })
+}
+
+fn check_size(width: u64, height: u64, limits: &Limits) -> Result<(), DecodeError> {
+    let side = u64::from(limits.max_side);
+    // Sides are checked first, so that the product cannot overflow.
+    if width > side || height > side || width * height > limits.max_pixels {
+        return Err(DecodeError::TooLarge { width, height, limits: *limits });
+    }
+    Ok(())
+}
+
+type WithExif = (Pixels, Option<Vec<u8>>);
+
+fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
+    use zune_jpeg::errors::DecodeErrors;
+    let fail = |error: DecodeErrors| DecodeError::Jpeg {
+        reason: match error {
+            DecodeErrors::IoErrors(_) | DecodeErrors::ExhaustedData => "it ends too early".to_owned(),
+            error => error.to_string(),
+        },
+    };
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_use_unsafe(false)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX));
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(fail)?;
+    let missing = || DecodeError::Jpeg { reason: "it has no frame header".to_owned() };
+    let (width, height) = decoder.dimensions().ok_or_else(missing)?;
+    check_size(width as u64, height as u64, limits)?;
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let colours = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
+    let exif = decoder.exif().cloned();
+    decoder.set_options(decoder.options().jpeg_set_out_colorspace(colours));
+    let data = decoder.decode().map_err(fail)?;
+    let channels = if grey { 1 } else { 3 };
+    if data.len() != width * height * channels {
+        return Err(DecodeError::Jpeg { reason: format!("{} numbers for {width} x {height} pixels", data.len()) });
+    }
+    Ok((Pixels::new(width as u32, height as u32, channels as u32, data), exif))
+}
+
+/// Memory that a PNG's ancillary chunks (profiles, texts) and rows may take while decoding.
+const PNG_SIDE_MEMORY: u64 = 64 << 20;
+
+fn decode_png(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
+    let fail = |error: image::ImageError| DecodeError::Png { reason: error.to_string() };
+    let mut memory = image::Limits::no_limits();
+    memory.max_alloc = Some(PNG_SIDE_MEMORY);
+    if let Some(claim) = bytes.get(16..24) {
+        let side = |at: usize| u64::from(u32::from_be_bytes([claim[at], claim[at + 1], claim[at + 2], claim[at + 3]]));
+        check_size(side(0), side(4), limits)?;
+    }
+    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), memory).map_err(fail)?;
+    let ((width, height), colours) = (decoder.dimensions(), decoder.color_type());
+    check_size(width.into(), height.into(), limits)?;
+    let exif = decoder.exif_metadata().map_err(fail)?;
+    let mut raw = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut raw).map_err(fail)?;
+    let (channels, data) = eight_bits(&raw, colours)?;
+    Ok((Pixels::new(width, height, channels, data), exif))
+}
+
+/// Drops alpha and the lower half of 16 bits.
+fn eight_bits(raw: &[u8], colours: ColorType) -> Result<(u32, Vec<u8>), DecodeError> {
+    let upper = |pair: &[u8]| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8;
+    Ok(match colours {
+        ColorType::L8 => (1, raw.to_vec()),
+        ColorType::La8 => (1, raw.chunks_exact(2).map(|pixel| pixel[0]).collect()),
+        ColorType::Rgb8 => (3, raw.to_vec()),
+        ColorType::Rgba8 => (3, raw.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect()),
+        ColorType::L16 => (1, raw.chunks_exact(2).map(upper).collect()),
+        ColorType::La16 => (1, raw.chunks_exact(4).map(upper).collect()),
+        ColorType::Rgb16 => (3, raw.chunks_exact(2).map(upper).collect()),
+        ColorType::Rgba16 => (3, raw.chunks_exact(8).flat_map(|pixel| pixel[..6].chunks_exact(2)).map(upper).collect()),
+        other => return Err(DecodeError::Png { reason: format!("pixels of kind {other:?} are not known") }),
+    })
+}
+
+/// The orientation of a TIFF block that may follow the marker `Exif\0\0`; damaged metadata says nothing.
+fn orientation_of(exif: &[u8]) -> Option<u8> {
+    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    Orientation::from_exif_chunk(tiff).map(Orientation::to_exif)
+}
+
+/// Turns the image upright: 2 and 4 mirror, 3 turns by 180 degrees, 6 and 8 by 90 and 270 clockwise, 5 and 7
+/// mirror along a diagonal (EXIF 2.3, tag 0x0112).
+fn orient(pixels: Pixels, orientation: u8) -> Pixels {
+    let (width, height) = (pixels.width, pixels.height);
+    let source: fn(u32, u32, u32, u32) -> (u32, u32) = match orientation {
+        2 => |x, y, width, _| (width - 1 - x, y),
+        3 => |x, y, width, height| (width - 1 - x, height - 1 - y),
+        4 => |x, y, _, height| (x, height - 1 - y),
+        5 => |x, y, _, _| (y, x),
+        6 => |x, y, _, height| (y, height - 1 - x),
+        7 => |x, y, width, height| (width - 1 - y, height - 1 - x),
+        8 => |x, y, width, _| (width - 1 - y, x),
+        _ => return pixels,
+    };
+    let (new_width, new_height) = if orientation >= 5 { (height, width) } else { (width, height) };
+    let mut data = Vec::with_capacity(pixels.data.len());
+    for y in 0..new_height {
+        for x in 0..new_width {
+            let (from_x, from_y) = source(x, y, width, height);
+            data.extend_from_slice(pixels.pixel(from_x, from_y));
+        }
+    }
+    Pixels::new(new_width, new_height, pixels.channels, data)
+}
+
+/// A guess at what a file is that is neither JPEG nor PNG.
+fn looks_like(bytes: &[u8]) -> &'static str {
+    let known: [(&[u8], &str); 6] = [
+        (b"GIF8", "is a GIF; convert it to PNG"),
+        (b"BM", "looks like a BMP; convert it to PNG"),
+        (b"II*\0", "is a TIFF; convert it to PNG"),
+        (b"MM\0*", "is a TIFF; convert it to PNG"),
+        (b"%PDF", "is a PDF"),
+        (b"PK\x03\x04", "is a ZIP archive"),
+    ];
+    if bytes.is_empty() {
+        return "is empty";
+    }
+    if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        return "is a WebP; convert it to JPEG or PNG";
+    }
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return "is a HEIC, AVIF or video file; convert it to JPEG";
+    }
+    if let Some((_, looks)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return looks;
+    }
+    let start = &bytes[..bytes.len().min(512)];
+    let is_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7E);
+    if start.iter().all(is_text) { "looks like text" } else { "has other first bytes" }
+}

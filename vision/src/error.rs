@@ -1,0 +1,215 @@
+//! What can go wrong when data is looked at and when it is loaded.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why data cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// Nothing is there.
+    #[error("{key}: {} does not exist", .path.display())]
+    Missing {
+        /// Where something was looked for.
+        path: PathBuf,
+        /// The spec's key.
+        key: &'static str,
+    },
+    /// A file or folder cannot be read.
+    #[error("{} cannot be read: {source}", .path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file that is neither a table nor IDX.
+    #[error(
+        "{} is neither a .csv or .tsv table nor an IDX file; name a folder of class folders, a table, or set \
+         data.format", .path.display()
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder that should hold class folders holds none with images.
+    #[error(
+        "no class folders in {}: found {found}; looked for folders of .jpg, .jpeg and .png files, one for each class, \
+         or for `train` and `val`. Put each class's images into a folder of its own, or list them in a CSV and \
+         name that in data.train", .path.display()
+    )]
+    NoClassFolders {
+        /// The folder.
+        path: PathBuf,
+        /// What is there instead.
+        found: String,
+    },
+    /// More than one folder could be the validation data.
+    #[error("{} holds {}; say which one with data.validation", .path.display(), .names.join(" and "))]
+    AmbiguousValidation {
+        /// The folder.
+        path: PathBuf,
+        /// The candidates.
+        names: Vec<String>,
+    },
+    /// A link that leads to a folder above it.
+    #[error("{} leads back to a folder that holds it; remove the link", .path.display())]
+    Loop {
+        /// The link.
+        path: PathBuf,
+    },
+    /// A name that is not Unicode.
+    #[error("{} has a name that is not UTF-8; rename it", .path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A table that does not make sense.
+    #[error("{}{}: {problem}", .path.display(), .line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// The line, from 1, where there is one.
+        line: Option<u64>,
+        /// What is wrong, naming the column, and what to do.
+        problem: String,
+    },
+    /// IDX files that do not make sense.
+    #[error("{}: {problem}", .path.display())]
+    Idx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A validation sample of a class that training data does not have.
+    #[error(
+        "class `{class}` of {place} is not in the training data, whose classes are {}; \
+         add it there, or remove it here", shortened(.known)
+    )]
+    UnknownClass {
+        /// The class.
+        class: String,
+        /// File or line that has it.
+        place: String,
+        /// The classes of the training data.
+        known: Vec<String>,
+    },
+    /// Broken images where the spec does not allow any.
+    #[error(
+        "{count} of {total} images cannot be used: {}; repair or remove them, or set data.bad_images = \
+         \"quarantine\" to leave them out", list_broken(.first, *.count)
+    )]
+    Broken {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+        /// The first few: path and reason.
+        first: Vec<(String, String)>,
+    },
+    /// No image is left to train on.
+    #[error("{}: none of its {total} images can be used, for example {}", .path.display(), list_broken(.first, *.total))]
+    NothingUsable {
+        /// The training data.
+        path: PathBuf,
+        /// How many images it has.
+        total: usize,
+        /// The first few: path and reason.
+        first: Vec<(String, String)>,
+    },
+    /// More samples than an index can name.
+    #[error("{}: {count} samples are more than {} and cannot be numbered", .path.display(), u32::MAX)]
+    TooMany {
+        /// The data.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// Images of several sizes where the spec leaves the size open.
+    #[error(
+        "prepare.size is \"auto\", but the images differ in size, from {smallest} to {largest} (width x height); \
+         set prepare.size, for example to 224 for photographs or 32 for small pictures"
+    )]
+    SizesDiffer {
+        /// The smallest by area.
+        smallest: String,
+        /// The largest by area.
+        largest: String,
+    },
+    /// The images' common size is too large to be a network's input.
+    #[error("prepare.size is \"auto\", but the images' own size of {width} x {height} is too large; set prepare.size")]
+    SizeTooLarge {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// An image could not be loaded while statistics were measured.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// Why a sample cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file cannot be read; trying again later may help.
+    #[error("{} cannot be read: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is not what it was when the manifest was made.
+    #[error(
+        "{} has changed: it had {expected_size} bytes with digest {expected}, and now has {size} bytes with \
+         digest {digest}; put the old file back, or start a new run", .path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Bytes in the manifest.
+        expected_size: u64,
+        /// Digest in the manifest.
+        expected: String,
+        /// Bytes now.
+        size: u64,
+        /// Digest now.
+        digest: String,
+    },
+    /// A sample that the manifest calls broken, or an IDX file whose contents do not fit the manifest.
+    #[error("sample {sample} ({}) cannot be used: {reason}", .path.display())]
+    Broken {
+        /// Index in the split.
+        sample: u32,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A sample that does not exist.
+    #[error("there is no sample {sample}; the split has {count}")]
+    NoSuchSample {
+        /// Index asked for.
+        sample: u32,
+        /// Samples of the split.
+        count: usize,
+    },
+    /// Preparing a batch failed in a way that it should not.
+    #[error("preparing a batch failed: {reason}")]
+    Panic {
+        /// What was said.
+        reason: String,
+    },
+}
+
+/// Up to a dozen names.
+fn shortened(names: &[String]) -> String {
+    let shown = names.iter().take(12).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > 12 { format!("{shown} and {} more", names.len() - 12) } else { shown }
+}
+
+fn list_broken(first: &[(String, String)], count: usize) -> String {
+    let shown = first.iter().map(|(path, reason)| format!("{path} {reason}")).collect::<Vec<_>>().join("; ");
+    if count > first.len() { format!("{shown}; and {} more", count - first.len()) } else { shown }
+}

@@ -1,0 +1,175 @@
+//! Threads that prepare batches ahead of the computation.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use convoy_common::Batch;
+
+use crate::dataset::Dataset;
+use crate::decode::panic_text;
+use crate::error::LoadError;
+use crate::prepare::Mode;
+
+/// A batch that will be wanted: the samples of a shard, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Request {
+    /// Whether samples are changed at random, and under which addresses.
+    pub mode: Mode,
+    /// Indices in the split.
+    pub samples: Vec<u32>,
+}
+
+/// Prepares batches of one data set in the background. What a batch holds depends on the request alone; threads and
+/// order change only when it is ready.
+pub struct Loader {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    dataset: Arc<Dataset>,
+    capacity: usize,
+    state: Mutex<State>,
+    /// There is something to prepare, or the loader closes.
+    work: Condvar,
+    /// A batch is ready.
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Requests nobody works at, oldest first.
+    queue: VecDeque<Request>,
+    /// All requests that were neither taken nor dropped.
+    batches: BTreeMap<Request, Progress>,
+    closed: bool,
+}
+
+enum Progress {
+    Queued,
+    Preparing,
+    Ready(Result<Batch, LoadError>),
+}
+
+impl Loader {
+    /// A loader with `threads` threads (at least one) that holds at most `capacity` batches (at least one), waiting
+    /// and ready together.
+    pub fn new(dataset: Arc<Dataset>, threads: usize, capacity: usize) -> Self {
+        let shared = Arc::new(Shared {
+            dataset,
+            capacity: capacity.max(1),
+            state: Mutex::default(),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+        });
+        let start = |_| {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || shared.work())
+        };
+        Loader { threads: (0..threads.max(1)).map(start).collect(), shared }
+    }
+
+    /// What batches are made of.
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.shared.dataset
+    }
+
+    /// Asks for a batch ahead of time. A request that is already here counts once. False when the loader is full; the
+    /// request is then forgotten, and [`Loader::take`] prepares it itself.
+    pub fn request(&self, request: Request) -> bool {
+        let mut state = self.shared.lock();
+        if state.batches.contains_key(&request) {
+            return true;
+        }
+        if state.batches.len() >= self.shared.capacity {
+            return false;
+        }
+        state.batches.insert(request.clone(), Progress::Queued);
+        state.queue.push_back(request);
+        drop(state);
+        self.shared.work.notify_one();
+        true
+    }
+
+    /// The batch, and how long it was waited for. What no thread works at yet is prepared by the caller.
+    ///
+    /// # Errors
+    /// As [`Dataset::batch`].
+    pub fn take(&self, request: &Request) -> (Result<Batch, LoadError>, Duration) {
+        let start = Instant::now();
+        let mut state = self.shared.lock();
+        loop {
+            match state.batches.remove(request) {
+                Some(Progress::Ready(batch)) => return (batch, start.elapsed()),
+                Some(Progress::Preparing) => {
+                    state.batches.insert(request.clone(), Progress::Preparing);
+                    state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(Progress::Queued) => {
+                    state.queue.retain(|queued| queued != request);
+                    break;
+                }
+                None => break,
+            }
+        }
+        drop(state);
+        (self.shared.prepare(request), start.elapsed())
+    }
+
+    /// Drops all requests that `wanted` is false for; a batch being prepared is thrown away when it is ready.
+    pub fn retain(&self, wanted: impl Fn(&Request) -> bool) {
+        let mut state = self.shared.lock();
+        state.queue.retain(&wanted);
+        state.batches.retain(|request, _| wanted(request));
+        drop(state);
+        // Whoever waits for a dropped batch prepares it.
+        self.shared.ready.notify_all();
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // Its panics were caught; there is nothing left to report.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The state is whole between any two of our statements that could panic, so poison means nothing.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prepare(&self, request: &Request) -> Result<Batch, LoadError> {
+        let batch = || self.dataset.batch(&request.samples, request.mode);
+        catch_unwind(AssertUnwindSafe(batch))
+            .unwrap_or_else(|panic| Err(LoadError::Panic { reason: panic_text(panic.as_ref()) }))
+    }
+
+    /// What each thread does until the loader is dropped.
+    fn work(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            let Some(request) = state.queue.pop_front() else {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.batches.insert(request.clone(), Progress::Preparing);
+            drop(state);
+            let batch = self.prepare(&request);
+            state = self.lock();
+            // It may have been dropped meanwhile.
+            if let Some(progress) = state.batches.get_mut(&request) {
+                *progress = Progress::Ready(batch);
+            }
+            self.ready.notify_all();
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Class folders of JPEG and PNG files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use convoy_common::manifest::LabelKind;
+
+use super::{Entry, Listed, RawLabel, VALIDATION_NAMES};
+use crate::error::ScanError;
+
+/// Whether a file is looked at: by its extension, in any case.
+pub(crate) fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// What operating systems and editors leave behind.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || ["Thumbs.db", "desktop.ini", "__MACOSX"].contains(&name)
+}
+
+/// The entries of a folder in byte order of their names, without hidden ones.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
+    let fail = |source| ScanError::Io { path: folder.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| ScanError::NotUtf8 { path: path.clone() })?.to_owned();
+        if !is_hidden(&name) {
+            found.push((name, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
+    Ok(entries(folder)?.into_iter().filter(|(_, path)| path.is_dir()).collect())
+}
+
+/// The training folder, and the validation folder that goes with it.
+///
+/// A folder is one of splits when it holds `train` together with a validation name or `test`, or `train` and no other
+/// folder; so `train` may be a class among others. When the folder itself is called `train`, a validation folder is
+/// looked for beside it.
+pub(crate) fn splits(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), ScanError> {
+    if !folder.is_dir() {
+        return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: "a file, not a folder".to_owned() });
+    }
+    let inside = subfolders(folder)?;
+    let holds = |name: &str| inside.iter().any(|(found, _)| found == name);
+    let has_parts = VALIDATION_NAMES.iter().any(|name| holds(name)) || holds("test") || inside.len() == 1;
+    if holds("train") && has_parts {
+        return Ok((folder.join("train"), validation_in(folder)?));
+    }
+    let beside = match (folder.file_name(), folder.parent()) {
+        (Some(name), Some(parent)) if name == "train" => validation_in(parent)?,
+        _ => None,
+    };
+    Ok((folder.to_owned(), beside))
+}
+
+fn validation_in(folder: &Path) -> Result<Option<PathBuf>, ScanError> {
+    let found: Vec<&str> = VALIDATION_NAMES.into_iter().filter(|name| folder.join(name).is_dir()).collect();
+    match found.as_slice() {
+        [] => Ok(None),
+        [name] => Ok(Some(folder.join(name))),
+        several => Err(ScanError::AmbiguousValidation {
+            path: folder.to_owned(),
+            names: several.iter().map(|name| (*name).to_owned()).collect(),
+        }),
+    }
+}
+
+/// All images below the class folders of `folder`, in byte order of their paths.
+pub(crate) fn list(folder: &Path) -> Result<Listed, ScanError> {
+    let mut walk = Walk { entries: Vec::new(), ignored: 0, trail: Vec::new() };
+    for (class, path) in subfolders(folder)? {
+        walk.folder(&path, &class, &class)?;
+    }
+    if walk.entries.is_empty() {
+        return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: census(folder)? });
+    }
+    walk.entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let beside = entries(folder)?.iter().filter(|(_, path)| path.is_file()).count() as u64;
+    Ok(Listed {
+        origin: folder.to_owned(),
+        root: folder.to_owned(),
+        labels: LabelKind::Class,
+        targets: Vec::new(),
+        entries: walk.entries,
+        ignored: walk.ignored + beside,
+    })
+}
+
+/// What a folder without class folders holds, in words.
+fn census(folder: &Path) -> Result<String, ScanError> {
+    let all = entries(folder)?;
+    if all.is_empty() {
+        return Ok("nothing, it is empty".to_owned());
+    }
+    let folders = all.iter().filter(|(_, path)| path.is_dir()).count();
+    let images = all.iter().filter(|(_, path)| path.is_file() && is_image_name(path)).count();
+    let others = all.len() - folders - images;
+    Ok(format!("{images} images directly, {folders} folders without images, {others} other files"))
+}
+
+struct Walk {
+    entries: Vec<Entry>,
+    ignored: u64,
+    /// The real paths of the folders above, to notice a link that leads back.
+    trail: Vec<PathBuf>,
+}
+
+impl Walk {
+    fn folder(&mut self, folder: &Path, relative: &str, class: &str) -> Result<(), ScanError> {
+        let real = fs::canonicalize(folder).map_err(|source| ScanError::Io { path: folder.to_owned(), source })?;
+        if self.trail.contains(&real) {
+            return Err(ScanError::Loop { path: folder.to_owned() });
+        }
+        self.trail.push(real);
+        for (name, path) in entries(folder)? {
+            let relative = format!("{relative}/{name}");
+            if path.is_dir() {
+                self.folder(&path, &relative, class)?;
+            } else if is_image_name(&path) {
+                let label = RawLabel::Class(class.to_owned());
+                self.entries.push(Entry { path: relative, label, line: None });
+            } else {
+                self.ignored += 1;
+            }
+        }
+        self.trail.pop();
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! Mean and standard deviation of prepared images, from exact integer sums: no order of addition changes them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use convoy_common::plan::{DataFacts, Input, Normalization};
+use convoy_common::random::{Purpose, permutation};
+use convoy_common::spec::{Channels, Normalize, Prepare, Size, Spec, Statistic, StatisticWord};
+
+use crate::dataset::Images;
+use crate::decode::Limits;
+use crate::error::{LoadError, ScanError};
+use crate::pixels::Pixels;
+use crate::prepare::Geometry;
+use crate::scan::{ImageFacts, Progress, Scanned};
+
+/// Sums over pixel values of one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChannelSums {
+    /// Number of values.
+    pub count: u64,
+    /// Sum of the values, 0..=255 each.
+    pub sum: u64,
+    /// Sum of their squares.
+    pub squares: u64,
+}
+
+impl ChannelSums {
+    fn add(&mut self, other: &ChannelSums) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+
+    /// Mean and population standard deviation on the scale [0, 1]. The variance `n Σx² - (Σx)²` is an exact
+    /// integer; each result is rounded to f64 a few times and to f32 once.
+    ///
+    /// # Panics
+    /// When nothing was counted.
+    pub fn mean_and_std(&self) -> (f32, f32) {
+        assert!(self.count > 0, "statistics of nothing");
+        let (count, sum) = (u128::from(self.count), u128::from(self.sum));
+        let spread = count * u128::from(self.squares) - sum * sum;
+        let mean = self.sum as f64 / self.count as f64 / 255.0;
+        let std = (spread as f64).sqrt() / self.count as f64 / 255.0;
+        (mean as f32, std as f32)
+    }
+}
+
+/// Adds up the values of each channel of `image`.
+fn add_image(sums: &mut [ChannelSums], image: &Pixels) {
+    let channels = sums.len();
+    for (channel, sums) in sums.iter_mut().enumerate() {
+        for value in image.data.iter().skip(channel).step_by(channels) {
+            sums.sum += u64::from(*value);
+            sums.squares += u64::from(*value) * u64::from(*value);
+        }
+        sums.count += (image.data.len() / channels) as u64;
+    }
+}
+
+/// Sums over the given samples as `geometry` makes them, without augmentation; one entry for each channel. On as many
+/// threads as the machine has; the result does not depend on it.
+///
+/// # Errors
+/// The first sample, in the order given, of those that were found not to load.
+pub fn measure(
+    images: &Images,
+    geometry: &Geometry,
+    samples: &[u32],
+    progress: &Progress,
+) -> Result<Vec<ChannelSums>, LoadError> {
+    let channels = geometry.input.channels as usize;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(samples.len().max(1));
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        let mut sums = vec![ChannelSums::default(); channels];
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(sample) = samples.get(index) else { return Ok(sums) };
+            let image = images.pixels(*sample).map_err(|error| (index, error))?;
+            add_image(&mut sums, &geometry.apply(&image));
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
+        }
+    };
+    let parts: Vec<Result<Vec<ChannelSums>, (usize, LoadError)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    let mut total = vec![ChannelSums::default(); channels];
+    let mut first_error: Option<(usize, LoadError)> = None;
+    for part in parts {
+        match part {
+            Ok(sums) => total.iter_mut().zip(&sums).for_each(|(total, sums)| total.add(sums)),
+            Err(error) if first_error.as_ref().is_none_or(|first| error.0 < first.0) => first_error = Some(error),
+            Err(_) => {}
+        }
+    }
+    first_error.map_or(Ok(total), |(_, error)| Err(error))
+}
+
+/// The normalization per channel, and the same for all channels together.
+fn normalizations(sums: &[ChannelSums]) -> (Normalization, Normalization) {
+    let (mean, std) = sums.iter().map(ChannelSums::mean_and_std).unzip();
+    let mut all = ChannelSums::default();
+    sums.iter().for_each(|sums| all.add(sums));
+    let (global_mean, global_std) = all.mean_and_std();
+    let global = Normalization { mean: vec![global_mean; sums.len()], std: vec![global_std; sums.len()] };
+    (Normalization { mean, std }, global)
+}
+
+/// What a plan needs to know of the data: sizes and channels in force, and statistics where the spec wants them
+/// measured. `init` is left empty.
+///
+/// - `prepare.size = "auto"`: the size that all images have.
+/// - `prepare.channels = "auto"`: 1 when all images are stored grey, else 3.
+/// - Statistics: over the usable training samples, or `data.statistics_samples` of them, chosen at addresses under
+///   (seed, statistics), as evaluation would see them.
+///
+/// # Errors
+/// When the size is open and images differ, or an image cannot be loaded.
+pub fn facts(spec: &Spec, scanned: &Scanned, progress: &Progress) -> Result<DataFacts, ScanError> {
+    let manifest = &scanned.manifest;
+    let size = match spec.prepare.size {
+        Size::Fixed(size) => size,
+        Size::Auto => common_size(scanned)?,
+    };
+    let channels = match spec.prepare.channels {
+        Channels::Fixed(channels) => channels,
+        Channels::Auto if all_images(scanned).all(|image| image.channels == 1) => 1,
+        Channels::Auto => 3,
+    };
+    let usable = manifest.train.usable();
+    let (measured, measured_global) = if is_measured(&spec.prepare) {
+        let input = Input { height: size[0], width: size[1], channels };
+        let images = Images::open(manifest.train.clone(), Limits::from(&spec.data), 0)?;
+        let samples = chosen(&usable, spec.data.statistics_samples, spec.seed);
+        let sums = measure(&images, &Geometry::new(&spec.prepare, input), &samples, progress)?;
+        let (each, global) = normalizations(&sums);
+        (Some(each), Some(global))
+    } else {
+        (None, None)
+    };
+    Ok(DataFacts {
+        names: manifest.names.clone(),
+        labels: manifest.labels,
+        train_samples: usable.len() as u32,
+        validation_samples: manifest.validation.usable().len() as u32,
+        class_counts: manifest.class_counts(),
+        size,
+        channels,
+        measured,
+        measured_global,
+        manifest: manifest.digest(),
+        init: None,
+    })
+}
+
+fn all_images(scanned: &Scanned) -> impl Iterator<Item = &ImageFacts> {
+    scanned.train.usable().chain(scanned.validation.usable())
+}
+
+/// Largest side that an input may have.
+const LARGEST_INPUT: u32 = 4096;
+
+fn common_size(scanned: &Scanned) -> Result<[u32; 2], ScanError> {
+    let area = |image: &&ImageFacts| (u64::from(image.width) * u64::from(image.height), image.width);
+    let words = |image: &ImageFacts| format!("{} x {}", image.width, image.height);
+    let smallest = all_images(scanned).min_by_key(area).expect("a scan without usable images fails");
+    let largest = all_images(scanned).max_by_key(area).expect("a scan without usable images fails");
+    let (width, height) = (smallest.width, smallest.height);
+    if all_images(scanned).any(|image| (image.width, image.height) != (width, height)) {
+        return Err(ScanError::SizesDiffer { smallest: words(smallest), largest: words(largest) });
+    }
+    if width > LARGEST_INPUT || height > LARGEST_INPUT {
+        return Err(ScanError::SizeTooLarge { width, height });
+    }
+    Ok([height, width])
+}
+
+fn is_measured(prepare: &Prepare) -> bool {
+    let word = |statistic: &Statistic| {
+        matches!(statistic, Statistic::Word(StatisticWord::Measured | StatisticWord::MeasuredGlobal))
+    };
+    match prepare.normalize {
+        Normalize::Unit | Normalize::Signed => false,
+        Normalize::Mean => word(&prepare.mean),
+        Normalize::Zscore => word(&prepare.mean) || word(&prepare.std),
+    }
+}
+
+/// The samples to be measured, in ascending order.
+fn chosen(usable: &[u32], most: u32, seed: u64) -> Vec<u32> {
+    if usable.len() <= most as usize {
+        return usable.to_vec();
+    }
+    let order = permutation(seed, Purpose::Statistics, 0, usable.len() as u32);
+    let mut samples: Vec<u32> = order.into_iter().take(most as usize).map(|at| usable[at as usize]).collect();
+    samples.sort_unstable();
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_give_the_mean_and_deviation_of_the_definition() {
+        let image = Pixels::new(5, 3, 3, (0..45).map(|i| (i * 37 % 256) as u8).collect());
+        let mut sums = [ChannelSums::default(); 3];
+        add_image(&mut sums, &image);
+        for (channel, sums) in sums.iter().enumerate() {
+            let values: Vec<f64> = image.data.iter().skip(channel).step_by(3).map(|v| f64::from(*v) / 255.0).collect();
+            let mean = values.iter().sum::<f64>() / 15.0;
+            let variance = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / 15.0;
+            let (found_mean, found_std) = sums.mean_and_std();
+            assert!((f64::from(found_mean) - mean).abs() < 1e-7, "{found_mean} {mean}");
+            assert!((f64::from(found_std) - variance.sqrt()).abs() < 1e-7, "{found_std} {variance}");
+        }
+        let (_, global) = normalizations(&sums);
+        assert_eq!(global.mean[0], global.mean[2]);
+    }
+
+    #[test]
+    fn few_samples_are_all_taken() {
+        assert_eq!(chosen(&[3, 5, 9], 3, 0), [3, 5, 9]);
+        let some = chosen(&(0..100).collect::<Vec<_>>(), 10, 0);
+        assert!(some.len() == 10 && some.is_sorted() && some != (0..10).collect::<Vec<_>>());
+    }
+}
