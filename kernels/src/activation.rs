@@ -132,3 +132,70 @@ fn normal_density(x: f32) -> f32 {
     const INVERSE_ROOT_2_PI: f32 = 0.398_942_3;
     INVERSE_ROOT_2_PI * exp(-0.5 * (x * x))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{assert_gradient, noise, on_every_level};
+
+    const ALL: [Activation; 10] = [
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::LeakyRelu(0.1),
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::HardSwish,
+        Activation::HardSigmoid,
+        Activation::Elu(1.3),
+    ];
+
+    /// The functions by their definitions.
+    fn naive(activation: Activation, x: f64) -> f64 {
+        let sigmoid = 1.0 / (1.0 + libm::exp(-x));
+        match activation {
+            Activation::Relu => x.max(0.0),
+            Activation::Relu6 => x.clamp(0.0, 6.0),
+            Activation::LeakyRelu(slope) => x.max(0.0) + f64::from(slope) * x.min(0.0),
+            Activation::Sigmoid => sigmoid,
+            Activation::Tanh => libm::tanh(x),
+            Activation::Silu => x * sigmoid,
+            Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),
+            Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+            Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
+            Activation::Elu(alpha) => x.max(0.0) + f64::from(alpha) * libm::expm1(x.min(0.0)),
+        }
+    }
+
+    #[test]
+    fn values_and_gradients_agree_with_the_definitions() {
+        let x: Vec<f32> = noise(1, 500).into_iter().map(|v| 8.0 * v).collect();
+        let dy = noise(2, x.len());
+        for activation in ALL {
+            let y = on_every_level(x.len(), |y| activation.forward(&x, y));
+            for (&x, &y) in x.iter().zip(&y) {
+                let expected = naive(activation, f64::from(x));
+                let error = (f64::from(y) - expected).abs();
+                assert!(error <= 1e-6 * (1.0 + expected.abs()), "{activation:?} of {x} is {y}, not {expected}");
+            }
+            let dx = on_every_level(x.len(), |dx| activation.backward(&x, &y, &dy, dx));
+            for i in 0..x.len() {
+                let f = |x: &[f64]| naive(activation, x[0]) * f64::from(dy[i]);
+                assert_gradient(&format!("{activation:?} at {}", x[i]), f, &x[i..=i], &dx[i..=i]);
+            }
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_are_not_hidden() {
+        for activation in ALL {
+            let mut y = [0.0; 1];
+            activation.forward(&[f32::NAN], &mut y);
+            assert!(y[0].is_nan(), "{activation:?}");
+            let mut dx = [0.0; 1];
+            activation.backward(&[1.5], &[1.5], &[f32::NAN], &mut dx);
+            assert!(dx[0].is_nan(), "{activation:?}");
+        }
+    }
+}

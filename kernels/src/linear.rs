@@ -74,3 +74,60 @@ pub fn backward_weight(shape: LinearShape, x: &[f32], dy: &[f32], dw: &mut [f32]
 pub fn backward_bias(shape: LinearShape, dy: &[f32], db: &mut [f32]) {
     conv::backward_bias(shape.as_conv(), dy, db);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::naive::indices;
+    use crate::test_support::{assert_close, noise, on_every_level};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn agrees_with_the_definition(
+            samples in 1usize..20, inputs in 1usize..60, outputs in 1usize..60, seed in 0u64..1000
+        ) {
+            let s = LinearShape { samples, inputs, outputs };
+            let (x, w, dy) = (noise(seed, samples * inputs), noise(seed + 1, outputs * inputs), noise(seed + 2, samples * outputs));
+            let sums = |len: usize, term: &dyn Fn(usize, usize, usize) -> (usize, f32, f32)| {
+                let mut sums = [vec![0.0; len], vec![0.0; len]];
+                for [n, i, o] in indices([samples, inputs, outputs]) {
+                    let (to, a, b) = term(n * inputs + i, n * outputs + o, o * inputs + i);
+                    let product = f64::from(a) * f64::from(b);
+                    sums[0][to] += product;
+                    sums[1][to] += product.abs();
+                }
+                sums
+            };
+            let y = on_every_level(dy.len(), |y| forward(s, &x, &w, None, y));
+            let [sum, bound] = sums(dy.len(), &|i, o, k| (o, x[i], w[k]));
+            assert_close("y", &y, &sum, &bound);
+            let dx = on_every_level(x.len(), |dx| backward_data(s, &dy, &w, dx));
+            let [sum, bound] = sums(x.len(), &|i, o, k| (i, dy[o], w[k]));
+            assert_close("dx", &dx, &sum, &bound);
+            let dw = on_every_level(w.len(), |dw| backward_weight(s, &x, &dy, dw));
+            let [sum, bound] = sums(w.len(), &|i, o, k| (k, x[i], dy[o]));
+            assert_close("dw", &dw, &sum, &bound);
+            let db = on_every_level(outputs, |db| backward_bias(s, &dy, db));
+            let expected: Vec<f32> = (0..outputs)
+                .map(|o| dy.iter().skip(o).step_by(outputs).map(|&v| f64::from(v)).sum::<f64>() as f32)
+                .collect();
+            prop_assert_eq!(db, expected);
+        }
+    }
+
+    #[test]
+    fn shapes_without_sense_are_refused() {
+        let message = |samples, inputs, outputs| {
+            LinearShape { samples, inputs, outputs }.checked().expect_err("no sense").to_string()
+        };
+        assert_eq!(message(1, 0, 1), "inputs is 0; it must be at least 1");
+        assert_eq!(
+            message(1, 1 << 20, 1 << 20),
+            "the weight would have more than 4294967295 elements; use smaller sizes"
+        );
+    }
+}

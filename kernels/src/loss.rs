@@ -191,3 +191,90 @@ fn elementwise(
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive;
+    use crate::test_support::{assert_gradient, noise};
+
+    #[test]
+    fn cross_entropy_has_the_gradient_of_its_definition() {
+        let labels = [3u32, 0, 6, 6, 1];
+        let weights = [0.5, 1.0, 2.0, 0.25, 1.0, 0.0, 3.0];
+        for options in [
+            CrossEntropy::default(),
+            CrossEntropy { label_smoothing: 0.1, class_weights: None },
+            CrossEntropy { label_smoothing: 0.3, class_weights: Some(&weights) },
+        ] {
+            let x: Vec<f32> = noise(1, 5 * 7).into_iter().map(|v| 5.0 * v).collect();
+            let smoothing = f64::from(options.label_smoothing);
+            let definition = |x: &[f64]| -> f64 {
+                let p = naive::softmax(x, 7);
+                let terms = naive::indices([5, 7]).map(|[sample, class]| {
+                    let hard = if labels[sample] as usize == class { 1.0 - smoothing } else { 0.0 };
+                    let weight = options.class_weights.map_or(1.0, |w| f64::from(w[class]));
+                    -(hard + smoothing / 7.0) * weight * libm::log(p[sample * 7 + class])
+                });
+                terms.sum()
+            };
+            let mut dx = vec![0.0; x.len()];
+            let sum = cross_entropy(&x, &labels, 7, options, &mut dx).expect("labels are classes");
+            assert!((sum.loss - definition(&naive::wide(&x))).abs() < 1e-9);
+            assert_eq!(sum.weight, options.class_weights.map_or(5.0, |_| 0.25 + 0.5 + 3.0 + 3.0 + 1.0));
+            assert_gradient("logits", definition, &x, &dx);
+        }
+    }
+
+    #[test]
+    fn a_label_beyond_the_classes_is_an_error() {
+        let error = cross_entropy(&[0.0; 6], &[1, 3], 3, CrossEntropy::default(), &mut [0.0; 6]);
+        let message = error.expect_err("3 classes are 0, 1, 2").to_string();
+        assert_eq!(message, "sample 1 of the shard has label 3, but there are only 3 classes (0 to 2)");
+    }
+
+    #[test]
+    fn extreme_logits_stay_finite_and_nan_shows() {
+        let mut d = [0.0; 2];
+        let sum = cross_entropy(&[1e30, -1e30], &[1], 2, CrossEntropy::default(), &mut d).expect("a label");
+        assert!(sum.loss.is_finite() && d == [1.0, -1.0]);
+        assert!(binary_cross_entropy(&[1e30, -1e30], &[0.0, 1.0], 2, None, &mut d).is_finite());
+        let nan = cross_entropy(&[f32::NAN, 0.0], &[1], 2, CrossEntropy::default(), &mut d).expect("a label");
+        assert!(nan.loss.is_nan() && d[1].is_nan());
+        for loss in [mse, mae, |x: &[f32], t: &[f32], k: usize, d: &mut [f32]| huber(x, t, k, 1.0, d)] {
+            assert!(loss(&[f32::NAN, 0.0], &[0.0, 0.0], 2, &mut d).is_nan() && d[0].is_nan());
+        }
+    }
+
+    #[test]
+    fn elementwise_losses_have_the_gradients_of_their_values() {
+        let x: Vec<f32> = noise(1, 12).into_iter().map(|v| 3.0 * v).collect();
+        let t: Vec<f32> = noise(2, 12).into_iter().map(|v| 0.5 * v + 0.5).collect();
+        let pos_weight = [2.0, 0.5, 1.0];
+        type Loss<'a> = &'a dyn Fn(&[f32], &mut [f32]) -> f64;
+        type Definition<'a> = &'a dyn Fn(&[f64]) -> f64;
+        let error = |x: &[f64], f: &dyn Fn(f64) -> f64| -> f64 {
+            x.iter().zip(&t).map(|(x, &t)| f(x - f64::from(t)) / 3.0).sum()
+        };
+        let bce = |x: &[f64]| -> f64 {
+            let term = |(i, (x, &t)): (usize, (&f64, &f32))| {
+                let (p, t) = (1.0 / (1.0 + libm::exp(-x)), f64::from(t));
+                -(f64::from(pos_weight[i % 3]) * t * libm::log(p) + (1.0 - t) * libm::log(1.0 - p)) / 3.0
+            };
+            x.iter().zip(&t).enumerate().map(term).sum()
+        };
+        let huber_of = |e: f64| if e.abs() < 0.7 { e * e / 2.0 } else { 0.7 * (e.abs() - 0.35) };
+        let cases: [(Loss, Definition); 4] = [
+            (&|x, d| binary_cross_entropy(x, &t, 3, Some(&pos_weight), d), &bce),
+            (&|x, d| mse(x, &t, 3, d), &|x| error(x, &|e| e * e)),
+            (&|x, d| mae(x, &t, 3, d), &|x| error(x, &f64::abs)),
+            (&|x, d| huber(x, &t, 3, 0.7, d), &|x| error(x, &huber_of)),
+        ];
+        for (loss, definition) in cases {
+            let mut d = vec![0.0; 12];
+            let value = loss(&x, &mut d);
+            assert!((value - definition(&naive::wide(&x))).abs() < 1e-6);
+            assert_gradient("outputs", definition, &x, &d);
+        }
+    }
+}

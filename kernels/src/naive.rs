@@ -29,3 +29,35 @@ pub(crate) fn indices<const N: usize>(sizes: [usize; N]) -> impl Iterator<Item =
         index
     })
 }
+
+/// Batch normalisation by its definition: each of `channels` columns by its own mean and biased variance, or by given
+/// ones.
+pub(crate) fn batch_norm(x: &[f64], gamma: &[f64], beta: &[f64], eps: f64, given: Option<[&[f64]; 2]>) -> Vec<f64> {
+    let channels = gamma.len();
+    let rows = (x.len() / channels) as f64;
+    let mut y = vec![0.0; x.len()];
+    for c in 0..channels {
+        let column = || x.iter().skip(c).step_by(channels);
+        let own_mean = column().sum::<f64>() / rows;
+        let own_var = column().map(|x| (x - own_mean) * (x - own_mean)).sum::<f64>() / rows;
+        let (mean, var) = given.map_or((own_mean, own_var), |[mean, var]| (mean[c], var[c]));
+        for (y, x) in y.iter_mut().skip(c).step_by(channels).zip(column()) {
+            *y = (x - mean) / (var + eps).sqrt() * gamma[c] + beta[c];
+        }
+    }
+    y
+}
+
+/// Softmax of each row of `classes` values.
+pub(crate) fn softmax(x: &[f64], classes: usize) -> Vec<f64> {
+    let row = |row: &[f64]| {
+        let sum: f64 = row.iter().map(|&v| libm::exp(v)).sum();
+        row.iter().map(|&v| libm::exp(v) / sum).collect::<Vec<_>>()
+    };
+    x.chunks(classes).flat_map(row).collect()
+}
+
+/// `f32`s as `f64`s.
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().copied().map(f64::from).collect()
+}

@@ -262,3 +262,90 @@ impl Lanes for GradientRow<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::naive::{batch_norm, wide};
+    use crate::test_support::{assert_gradient, dot, noise, on_every_level};
+
+    const EPS: f32 = 1e-3;
+
+    /// Runs the backward pass and returns dx, dgamma and dbeta, one after the other.
+    fn gradients(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], training: bool) -> [Vec<f32>; 3] {
+        let channels = gamma.len();
+        let all = on_every_level(x.len() + 2 * channels, |all| {
+            let (dx, rest) = all.split_at_mut(x.len());
+            let (dgamma, dbeta) = rest.split_at_mut(channels);
+            let backward = if training { backward_train } else { backward_eval };
+            backward(x, dy, stats, gamma, EPS, Grads { dx, dgamma, dbeta });
+        });
+        let (dx, rest) = all.split_at(x.len());
+        let (dgamma, dbeta) = rest.split_at(channels);
+        [dx.to_vec(), dgamma.to_vec(), dbeta.to_vec()]
+    }
+
+    fn check(rows: usize, channels: usize, training: bool, seed: u64) {
+        let x: Vec<f32> = noise(seed, rows * channels).into_iter().map(|v| 3.0 * v + 1.0).collect();
+        let (dy, gamma, beta) = (noise(seed + 1, x.len()), noise(seed + 2, channels), noise(seed + 3, channels));
+        let affine = Affine { gamma: &gamma, beta: &beta };
+        let (mut mean, mut var) = (noise(seed + 4, channels), vec![0.7; channels]);
+        if training {
+            let all = on_every_level(2 * channels, |all| {
+                let (mean, var) = all.split_at_mut(channels);
+                batch_stats(&x, mean, var);
+            });
+            (mean, var) = (all[..channels].to_vec(), all[channels..].to_vec());
+        }
+        let stats = Stats { mean: &mean, var: &var };
+        let given = [wide(&mean), wide(&var)];
+        let (wide_gamma, wide_beta, eps) = (wide(&gamma), wide(&beta), f64::from(EPS));
+        let f = |x: &[f64], gamma: &[f64], beta: &[f64]| {
+            batch_norm(x, gamma, beta, eps, (!training).then_some([&given[0], &given[1]]))
+        };
+        let y = on_every_level(x.len(), |y| forward_eval(&x, stats, affine, EPS, y));
+        for (actual, expected) in y.iter().zip(f(&wide(&x), &wide_gamma, &wide_beta)) {
+            assert!((f64::from(*actual) - expected).abs() < 2e-5, "{actual} should be {expected}");
+        }
+        let [dx, dgamma, dbeta] = gradients(&x, &dy, stats, &gamma, training);
+        assert_gradient("x", |x| dot(&f(x, &wide_gamma, &wide_beta), &dy), &x, &dx);
+        assert_gradient("gamma", |gamma| dot(&f(&wide(&x), gamma, &wide_beta), &dy), &gamma, &dgamma);
+        assert_gradient("beta", |beta| dot(&f(&wide(&x), &wide_gamma, beta), &dy), &beta, &dbeta);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn agrees_with_the_definition(rows in 4usize..80, channels in 1usize..40, training: bool, seed in 0u64..1000) {
+            // the cost of central differences grows with the square of the size
+            check(rows.min(800 / channels).max(4), channels, training, seed);
+        }
+    }
+
+    #[test]
+    fn a_large_mean_does_not_hide_a_small_variance() {
+        let x: Vec<f32> = (0..1000).map(|i| 1000.0 + (i % 2) as f32 / 64.0).collect();
+        let (mut mean, mut var) = ([0.0], [0.0]);
+        batch_stats(&x, &mut mean, &mut var);
+        assert_eq!(mean, [1000.0 + 1.0 / 128.0]);
+        assert!((var[0] * 128.0 * 128.0 - 1.0).abs() < 1e-4, "{var:?}");
+    }
+
+    #[test]
+    fn a_constant_channel_has_no_variance() {
+        let (mut mean, mut var) = ([0.0], [0.0]);
+        batch_stats(&[0.1; 777], &mut mean, &mut var);
+        assert_eq!(mean, [0.1]);
+        assert!((0.0..1e-15).contains(&var[0]), "{var:?}");
+    }
+
+    #[test]
+    fn columns_are_summed_in_f64() {
+        let mut sums = [0.0; 2];
+        column_sums(&[1e8, 1.0, 1.0, 2.0, -1e8, 3.0], &mut sums);
+        assert_eq!(sums, [1.0, 6.0]);
+    }
+}

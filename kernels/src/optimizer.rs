@@ -159,3 +159,87 @@ pub fn norm_sq_block(values: &[f32]) -> f64 {
 pub fn global_norm_sq(values: &[f32]) -> f64 {
     values.chunks(NORM_BLOCK).fold(0.0, |sum, block| sum + norm_sq_block(block))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{noise, on_every_level};
+
+    const LEN: usize = 103;
+
+    /// A step at time t, of parameters by gradients, with two states.
+    type Step<'a> = &'a dyn Fn(u64, &mut [f32], &[f32], &mut [f32], &mut [f32]);
+    type Adam = fn(&mut [f32], &[f32], &mut [f32], &mut [f32], &AdamStep);
+
+    /// Three steps over parts of the elements; parameters and state one after the other.
+    fn run(parts: &[usize], step: Step) -> Vec<f32> {
+        on_every_level(3 * LEN, |all| {
+            let (params, state) = all.split_at_mut(LEN);
+            let (a, b) = state.split_at_mut(LEN);
+            params.copy_from_slice(&noise(1, LEN));
+            a.fill(0.0);
+            b.fill(0.0);
+            for t in 1..4 {
+                let grad = noise(1 + t, LEN);
+                for ends in parts.windows(2) {
+                    let range = ends[0]..ends[1];
+                    let (a, b) = (&mut a[range.clone()], &mut b[range.clone()]);
+                    step(t, &mut params[range.clone()], &grad[range], a, b);
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn chunks_change_nothing() {
+        let sgd_with = |momentum, nesterov| {
+            move |t: u64, p: &mut [f32], g: &[f32], a: &mut [f32], _: &mut [f32]| {
+                let step = SgdStep { lr: 0.1, momentum, nesterov, weight_decay: 0.01, first_step: t == 1 };
+                sgd(p, g, a, &step);
+            }
+        };
+        let adam_with = |f: Adam| {
+            move |t: u64, p: &mut [f32], g: &[f32], a: &mut [f32], b: &mut [f32]| {
+                let step = AdamStep {
+                    lr: 0.1,
+                    beta1: 0.9,
+                    beta2: 0.99,
+                    eps: 1e-8,
+                    weight_decay: 0.1,
+                    correction1: bias_correction(0.9, t),
+                    correction2: bias_correction(0.99, t),
+                };
+                f(p, g, a, b, &step);
+            }
+        };
+        let steps: [Step; 5] =
+            [&sgd_with(0.0, false), &sgd_with(0.9, false), &sgd_with(0.9, true), &adam_with(adam), &adam_with(adamw)];
+        let mut results = Vec::new();
+        for step in steps {
+            let whole = run(&[0, LEN], step);
+            assert_eq!(whole, run(&[0, 1, 30, 64, LEN], step));
+            assert!(whole[..LEN] != noise(1, LEN)[..]);
+            results.push(whole);
+        }
+        results.dedup();
+        assert_eq!(results.len(), steps.len(), "two optimizers do the same");
+    }
+
+    #[test]
+    fn the_norm_is_a_sum_of_blocks_in_order() {
+        let values = noise(7, 3 * NORM_BLOCK + 5);
+        let naive: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        assert!((global_norm_sq(&values) - naive).abs() < 1e-9 * naive);
+        // A range that begins at a block's boundary goes on where the range before it ended.
+        let (head, tail) = values.split_at(2 * NORM_BLOCK);
+        let by_ranges = tail.chunks(NORM_BLOCK).fold(global_norm_sq(head), |sum, block| sum + norm_sq_block(block));
+        assert_eq!(by_ranges.to_bits(), global_norm_sq(&values).to_bits());
+        assert_eq!(global_norm_sq(&[3.0, 4.0]), 25.0);
+    }
+
+    #[test]
+    fn bias_correction_is_that_of_adam() {
+        assert_eq!(bias_correction(0.9, 1), 0.1);
+        assert_eq!(bias_correction(0.5, 3), 0.875);
+    }
+}

@@ -50,3 +50,31 @@ fn check(classes: usize, x: usize, y: usize) {
     assert!(classes > 0 && x.is_multiple_of(classes), "{x} values are not rows of {classes} classes");
     expect_len("the other tensor", y, x);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive;
+    use crate::test_support::{assert_gradient, dot, noise, on_every_level};
+
+    #[test]
+    fn agrees_with_the_definition() {
+        for classes in [1, 2, 10, 37] {
+            let x: Vec<f32> = noise(1, 5 * classes).into_iter().map(|v| 10.0 * v).collect();
+            let dy = noise(2, x.len());
+            let y = on_every_level(x.len(), |y| forward(&x, classes, y));
+            for (y, expected) in y.iter().zip(naive::softmax(&naive::wide(&x), classes)) {
+                assert!((f64::from(*y) - expected).abs() <= 3e-6 * expected, "{y} should be {expected}");
+            }
+            let dx = on_every_level(x.len(), |dx| backward(&y, &dy, classes, dx));
+            assert_gradient("x", |x| dot(&naive::softmax(x, classes), &dy), &x, &dx);
+        }
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        let mut y = [0.0; 3];
+        forward(&[1e4, 1e4, -1e4], 3, &mut y);
+        assert_eq!(y, [0.5, 0.5, 0.0]);
+    }
+}

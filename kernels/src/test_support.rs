@@ -42,3 +42,27 @@ pub(crate) fn assert_close(what: &str, actual: &[f32], expected: &[f64], magnitu
         assert!(error <= 1e-6 * m + 1e-30, "{what}[{i}] is {a:e}, should be {e:e} (error {error:e}, scale {m:e})");
     }
 }
+
+/// Asserts that `gradient` is that of the f64 function `f` at `x`, by central differences.
+#[track_caller]
+pub(crate) fn assert_gradient(what: &str, f: impl Fn(&[f64]) -> f64, x: &[f32], gradient: &[f32]) {
+    const STEP: f64 = 1e-6;
+    assert_eq!(x.len(), gradient.len());
+    let mut at: Vec<f64> = x.iter().copied().map(f64::from).collect();
+    for i in 0..x.len() {
+        let middle = at[i];
+        at[i] = middle + STEP;
+        let above = f(&at);
+        at[i] = middle - STEP;
+        let below = f(&at);
+        at[i] = middle;
+        let expected = (above - below) / (2.0 * STEP);
+        let error = (f64::from(gradient[i]) - expected).abs();
+        assert!(error <= 1e-5 * (1.0 + expected.abs()), "d{what}[{i}] is {:e}, should be {expected:e}", gradient[i]);
+    }
+}
+
+/// Sum of the products of two slices: the function whose gradient by y is dy.
+pub(crate) fn dot(y: &[f64], dy: &[f32]) -> f64 {
+    y.iter().zip(dy).map(|(y, &dy)| y * f64::from(dy)).sum()
+}

@@ -19,3 +19,17 @@ pub fn scale(values: &mut [f32], factor: f32) {
         *v *= factor;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_and_scales() {
+        let mut left = [1.0, -2.0, f32::MAX];
+        add_into(&mut left, &[0.5, 2.0, f32::MAX]);
+        assert_eq!(left, [1.5, 0.0, f32::INFINITY]);
+        scale(&mut left, 0.25);
+        assert_eq!(left, [0.375, 0.0, f32::INFINITY]);
+    }
+}

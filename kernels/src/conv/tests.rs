@@ -4,6 +4,21 @@ use super::*;
 use crate::naive::products;
 use crate::test_support::{assert_close, noise, on_every_level};
 
+/// One pixel, one channel.
+const UNIT: ConvShape = ConvShape {
+    n: 1,
+    h: 1,
+    w: 1,
+    ci: 1,
+    co: 1,
+    kh: 1,
+    kw: 1,
+    stride: [1, 1],
+    padding: [0, 0],
+    dilation: [1, 1],
+    groups: 1,
+};
+
 /// Odd, non-square, strided, padded, dilated and grouped shapes.
 fn shapes() -> impl Strategy<Value = ConvShape> {
     let image = (1usize..4, 1usize..12, 1usize..12);
@@ -73,4 +88,54 @@ proptest! {
     fn agrees_with_the_definition_on_every_level(shape in shapes(), seed in 0u64..1000) {
         check_all(shape, seed);
     }
+}
+
+#[test]
+fn several_bands_and_panels_change_nothing() {
+    let plain = ConvShape { h: 40, w: 33, ci: 3, co: 5, kh: 3, kw: 3, padding: [1, 1], ..UNIT };
+    check_all(plain, 1);
+    // more source values than one band of the forward pass holds, and weights of more than one panel
+    check_all(ConvShape { n: 2, h: 21, w: 37, ci: 90, co: 34, kh: 1, kw: 2, ..plain }, 2);
+    check_all(ConvShape { n: 5, h: 9, w: 7, ci: 70, co: 70, groups: 70, stride: [2, 1], ..plain }, 3);
+    check_all(ConvShape { n: 300, h: 1, w: 1, ci: 300, co: 11, kh: 1, kw: 1, padding: [0, 0], ..plain }, 4);
+}
+
+#[test]
+fn not_a_number_in_a_weight_or_a_pixel_shows() {
+    let shape = ConvShape { h: 2, w: 2, ..UNIT };
+    let mut y = [0.0; 4];
+    forward(shape, &[0.0, f32::NAN, 0.0, 0.0], &[1.0], None, &mut y);
+    assert_eq!(y.map(f32::is_nan), [false, true, false, false]);
+    forward(shape, &[0.0; 4], &[f32::INFINITY], None, &mut y);
+    assert!(y.iter().all(|y| y.is_nan()));
+}
+
+#[test]
+fn shapes_without_sense_are_refused() {
+    let good = ConvShape { h: 4, w: 6, ci: 4, co: 6, kh: 3, kw: 3, groups: 2, ..UNIT };
+    assert_eq!(good.checked(), Ok(good));
+    let message = |shape: ConvShape| shape.checked().expect_err("no sense").to_string();
+    assert_eq!(message(ConvShape { co: 0, ..good }), "output channels is 0; it must be at least 1");
+    assert_eq!(
+        message(ConvShape { groups: 4, ..good }),
+        "6 output channels cannot be divided into 4 equal groups; choose groups that divide them"
+    );
+    assert_eq!(
+        message(ConvShape { dilation: [2, 1], ..good }),
+        "kernel spans 5 along height, but the input has 4 (+ 0 on each side); \
+         use a smaller kernel or dilation, a larger input, or more padding"
+    );
+    assert_eq!(
+        message(ConvShape { n: usize::MAX, ..good }),
+        "the padded input would have more than 4294967295 elements; use smaller sizes"
+    );
+    assert!(ConvShape { padding: [usize::MAX, 0], ..good }.checked().is_err());
+    assert!(ConvShape { dilation: [usize::MAX, 1], ..good }.checked().is_err());
+}
+
+#[test]
+#[should_panic(expected = "`x` has 3 elements, its shape asks for 4")]
+fn a_slice_that_does_not_fit_panics_and_is_named() {
+    let shape = ConvShape { h: 2, w: 2, ..UNIT };
+    forward(shape, &[0.0; 3], &[0.0], None, &mut [0.0; 4]);
 }

@@ -3,6 +3,8 @@
 mod avg;
 mod global;
 mod max;
+#[cfg(test)]
+mod tests;
 
 pub use avg::{avg_backward, avg_forward};
 pub use global::{global_avg_backward, global_avg_forward};
