@@ -30,7 +30,8 @@ fn a_table() {
         relu4    relu                     84                                336 B
         fc3      linear                   10               850    1,680      40 B
         total                                           61,706  833,040  61.7 KiB
-    "#]].assert_eq(&describe(&zoo("lenet5", [28, 28, 1], 10)).to_string());
+    "#]]
+    .assert_eq(&describe(&zoo("lenet5", [28, 28, 1], 10)).to_string());
 }
 
 /// torchvision's documentation gives 1.814, 3.664, 4.089 and 7.609 thousand million multiply-adds.
@@ -76,7 +77,8 @@ fn memory() {
     assert_eq!(estimate(&format!("{sgd}[optimizer]\nmomentum = 0.0"), 1).optimizer, 0);
     expect![[r#"
         coordinator about 3.7 MiB: parameters 1.1 MiB (two generations), optimizer 1.1 MiB, reduction 1.6 MiB
-        each worker about 33.2 MiB with 2 threads: parameters 1.1 MiB, gradients 1.6 MiB, activations 30.5 MiB"#]].assert_eq(&estimate("[network]\nname = \"simple-cnn\"", 2).to_string());
+        each worker about 33.2 MiB with 2 threads: parameters 1.1 MiB, gradients 1.6 MiB, activations 30.5 MiB"#]]
+    .assert_eq(&estimate("[network]\nname = \"simple-cnn\"", 2).to_string());
 }
 
 #[test]
