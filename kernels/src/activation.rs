@@ -54,66 +54,62 @@ impl Activation {
 
 simd! {
     fn forward(activation: Activation, x: &[f32], y: &mut [f32]) {
+        // A macro, for its body is certain to be compiled for the kernel's level; a closure's is not.
+        macro_rules! map {
+            (|$x:ident| $f:expr) => {
+                for (y, &$x) in y.iter_mut().zip(x) {
+                    *y = $f;
+                }
+            };
+        }
         match activation {
-            Activation::Relu => map(x, y, |x| if x <= 0.0 { 0.0 } else { x }),
-            Activation::Relu6 => map(x, y, relu6),
-            Activation::LeakyRelu(slope) => map(x, y, |x| if x > 0.0 { x } else { slope * x }),
-            Activation::Sigmoid => map(x, y, sigmoid),
-            Activation::Tanh => map(x, y, tanh),
-            Activation::Silu => map(x, y, |x| x * sigmoid(x)),
-            Activation::Gelu => map(x, y, |x| x * normal_cdf(x)),
-            Activation::HardSwish => map(x, y, |x| x * relu6(x + 3.0) / 6.0),
-            Activation::HardSigmoid => map(x, y, |x| relu6(x + 3.0) / 6.0),
-            Activation::Elu(alpha) => map(x, y, |x| if x > 0.0 { x } else { alpha * exp_m1(x) }),
+            Activation::Relu => map!(|x| if x <= 0.0 { 0.0 } else { x }),
+            Activation::Relu6 => map!(|x| relu6(x)),
+            Activation::LeakyRelu(slope) => map!(|x| if x > 0.0 { x } else { slope * x }),
+            Activation::Sigmoid => map!(|x| sigmoid(x)),
+            Activation::Tanh => map!(|x| tanh(x)),
+            Activation::Silu => map!(|x| x * sigmoid(x)),
+            Activation::Gelu => map!(|x| x * normal_cdf(x)),
+            Activation::HardSwish => map!(|x| x * relu6(x + 3.0) / 6.0),
+            Activation::HardSigmoid => map!(|x| relu6(x + 3.0) / 6.0),
+            Activation::Elu(alpha) => map!(|x| if x > 0.0 { x } else { alpha * exp_m1(x) }),
         }
     }
 }
 
 simd! {
     fn backward(activation: Activation, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
-        let grad = Grad { x, y, dy, dx };
+        macro_rules! grad {
+            (|$x:pat_param, $y:pat_param, $dy:ident| $f:expr) => {
+                for (((dx, &$x), &$y), &$dy) in dx.iter_mut().zip(x).zip(y).zip(dy) {
+                    *dx = $f;
+                }
+            };
+        }
         match activation {
-            Activation::Relu => grad.fill(|x, _, dy| if x <= 0.0 { 0.0 } else { dy }),
-            Activation::Relu6 => grad.fill(|x, _, dy| if x <= 0.0 || x >= 6.0 { 0.0 } else { dy }),
-            Activation::LeakyRelu(slope) => grad.fill(|x, _, dy| if x > 0.0 { dy } else { slope * dy }),
-            Activation::Sigmoid => grad.fill(|_, y, dy| dy * (y * (1.0 - y))),
-            Activation::Tanh => grad.fill(|_, y, dy| dy * (-y).mul_add(y, 1.0)),
-            Activation::Silu => grad.fill(|x, y, dy| {
-                let s = sigmoid(x);
-                dy * y.mul_add(1.0 - s, s)
-            }),
-            Activation::Gelu => grad.fill(|x, _, dy| dy * x.mul_add(normal_density(x), normal_cdf(x))),
-            Activation::HardSwish => grad.fill(|x, _, dy| {
-                let slope = if x >= 3.0 { 1.0 } else { x / 3.0 + 0.5 };
-                if x <= -3.0 { 0.0 } else { dy * slope }
-            }),
-            Activation::HardSigmoid => grad.fill(|x, _, dy| if x <= -3.0 || x >= 3.0 { 0.0 } else { dy / 6.0 }),
-            Activation::Elu(alpha) => grad.fill(|x, y, dy| if x > 0.0 { dy } else { dy * (y + alpha) }),
+            Activation::Relu => grad!(|x, _, dy| if x <= 0.0 { 0.0 } else { dy }),
+            Activation::Relu6 => grad!(|x, _, dy| if x <= 0.0 || x >= 6.0 { 0.0 } else { dy }),
+            Activation::LeakyRelu(slope) => grad!(|x, _, dy| if x > 0.0 { dy } else { slope * dy }),
+            Activation::Sigmoid => grad!(|_, y, dy| dy * (y * (1.0 - y))),
+            Activation::Tanh => grad!(|_, y, dy| dy * (-y).mul_add(y, 1.0)),
+            Activation::Silu => grad!(|x, y, dy| dy * silu_slope(sigmoid(x), y)),
+            Activation::Gelu => grad!(|x, _, dy| dy * x.mul_add(normal_density(x), normal_cdf(x))),
+            Activation::HardSwish => grad!(|x, _, dy| if x <= -3.0 { 0.0 } else { dy * hard_swish_slope(x) }),
+            Activation::HardSigmoid => grad!(|x, _, dy| if x <= -3.0 || x >= 3.0 { 0.0 } else { dy / 6.0 }),
+            Activation::Elu(alpha) => grad!(|x, y, dy| if x > 0.0 { dy } else { dy * (y + alpha) }),
         }
     }
 }
 
 #[inline(always)]
-fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = f(x);
-    }
+fn silu_slope(sigmoid: f32, y: f32) -> f32 {
+    y.mul_add(1.0 - sigmoid, sigmoid)
 }
 
-struct Grad<'a> {
-    x: &'a [f32],
-    y: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl Grad<'_> {
-    #[inline(always)]
-    fn fill(self, f: impl Fn(f32, f32, f32) -> f32) {
-        for (((dx, &x), &y), &dy) in self.dx.iter_mut().zip(self.x).zip(self.y).zip(self.dy) {
-            *dx = f(x, y, dy);
-        }
-    }
+/// Above -3.
+#[inline(always)]
+fn hard_swish_slope(x: f32) -> f32 {
+    if x >= 3.0 { 1.0 } else { x / 3.0 + 0.5 }
 }
 
 #[inline(always)]

@@ -13,9 +13,9 @@ use crate::scratch::scratch;
 pub(super) fn correlate(of: &Correlation, source: &[f32], weight: &[f32], start: Option<&[f32]>, target: &mut [f32]) {
     let channels = of.groups;
     let mut by_tap = scratch(of.terms() * channels);
-    for (to, from) in by_tap.chunks_exact_mut(channels).zip(taps(of)) {
-        for (channel, to) in to.iter_mut().enumerate() {
-            *to = weight[channel * from.per_channel + from.index];
+    for (to, tap) in by_tap.chunks_exact_mut(channels).zip(of.tap_indices()) {
+        for (to, kernel) in to.iter_mut().zip(weight.chunks_exact(weight.len() / channels)) {
+            *to = kernel[tap];
         }
     }
     let mut sums_from = scratch(channels);
@@ -44,24 +44,12 @@ pub(super) fn weight_gradient(of: &Correlation, x: &[f32], dy: &[f32], dw: &mut 
         let source = source.load(band, &mut positions);
         accumulate(source, &runs, &positions, dy, channels, &mut by_tap);
     }
-    for (from, to) in by_tap.chunks_exact(channels).zip(taps(of)) {
-        for (channel, from) in from.iter().enumerate() {
-            dw[channel * to.per_channel + to.index] = *from;
+    let kernel_len = dw.len() / channels;
+    for (from, tap) in by_tap.chunks_exact(channels).zip(of.tap_indices()) {
+        for (from, kernel) in from.iter().zip(dw.chunks_exact_mut(kernel_len)) {
+            kernel[tap] = *from;
         }
     }
-}
-
-/// Where a tap lies in the weight.
-struct TapIndex {
-    index: usize,
-    per_channel: usize,
-}
-
-/// The taps in the order of the sums.
-fn taps(of: &Correlation) -> impl Iterator<Item = TapIndex> {
-    let [kh, kw] = of.kernel;
-    let index = move |row: usize, col: usize| TapIndex { index: row * kw + col, per_channel: kh * kw };
-    of.rows.taps.iter().flat_map(move |row| of.cols.taps.iter().map(move |col| index(row.index, col.index)))
 }
 
 simd! {

@@ -76,6 +76,12 @@ impl Correlation {
         self.rows.taps.len() * self.cols.taps.len() * self.depth()
     }
 
+    /// Where each tap lies in the kernel, in the order of the sums.
+    pub fn tap_indices(&self) -> impl Iterator<Item = usize> {
+        let (cols, width) = (&self.cols.taps, self.kernel[1]);
+        self.rows.taps.iter().flat_map(move |row| cols.iter().map(move |col| row.index * width + col.index))
+    }
+
     /// Whether each of several channels is a group of its own.
     pub fn is_depthwise(&self) -> bool {
         self.groups > 1 && self.groups == self.source_channels && self.groups == self.target_channels

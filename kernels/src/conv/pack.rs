@@ -46,23 +46,20 @@ impl Layout {
         Layout { lane: forward.depth, depth: forward.lane, ..forward }
     }
 
-    /// Calls `f(index in the packed panel, index in the weight)` for all that exists of a panel, a few source
-    /// channels at a time, so that both sides stay in the cache.
+    /// Calls `f(first packed, first in the weight, source channels)` for each lane of a panel and each tap, a few source
+    /// channels at a time, so that both sides stay in the cache. From one source channel to the next, the packed
+    /// index grows by the panel's size, the weight's by `self.depth`.
     #[inline(always)]
-    fn walk(self, of: &Correlation, panel: Panel, size: usize, mut f: impl FnMut(usize, usize)) {
-        const BLOCK: usize = 32;
+    fn walk(self, of: &Correlation, panel: Panel, size: usize, mut f: impl FnMut(usize, usize, usize)) {
+        let taps = of.rows.taps.len() * of.cols.taps.len();
+        let block = (288 / taps.max(1)).max(8);
         let origin = panel.group * self.group + panel.first * self.lane;
-        for block in (0..of.depth()).step_by(BLOCK) {
-            let depths = block..(block + BLOCK).min(of.depth());
-            let taps = of.rows.taps.iter().flat_map(|row| of.cols.taps.iter().map(move |col| (row, col)));
-            for (tap, (row, col)) in taps.enumerate() {
-                let tap_origin = origin + row.index * of.kernel[1] + col.index;
-                for depth in depths.clone() {
-                    let packed = (tap * of.depth() + depth) * size;
-                    let weight = tap_origin + depth * self.depth;
-                    for lane in 0..panel.width {
-                        f(packed + lane, weight + lane * self.lane);
-                    }
+        for first in (0..of.depth()).step_by(block) {
+            let depths = block.min(of.depth() - first);
+            for (tap, index) in of.tap_indices().enumerate() {
+                for lane in 0..panel.width {
+                    let packed = (tap * of.depth() + first) * size + lane;
+                    f(packed, origin + index + first * self.depth + lane * self.lane, depths);
                 }
             }
         }
@@ -70,14 +67,40 @@ impl Layout {
 
     /// Fills one packed panel from the weight.
     pub fn pack(self, of: &Correlation, panel: Panel, size: usize, weight: &[f32], packed: &mut [f32]) {
+        if self.lane == 1 {
+            return self.pack_rows(of, panel, size, weight, packed);
+        }
         if panel.width < size {
             packed.fill(0.0);
         }
-        self.walk(of, panel, size, |to, from| packed[to] = weight[from]);
+        self.walk(of, panel, size, |to, from, depths| {
+            let from = weight[from..].iter().step_by(self.depth);
+            for (to, from) in packed[to..].iter_mut().step_by(size).zip(from).take(depths) {
+                *to = *from;
+            }
+        });
+    }
+
+    /// Where the weight's lanes lie side by side already, whole rows are copied.
+    fn pack_rows(self, of: &Correlation, panel: Panel, size: usize, weight: &[f32], packed: &mut [f32]) {
+        let mut rows = packed.chunks_exact_mut(size);
+        for index in of.tap_indices() {
+            let first = panel.group * self.group + panel.first + index;
+            for (depth, row) in rows.by_ref().take(of.depth()).enumerate() {
+                let (row, beyond) = row.split_at_mut(panel.width);
+                row.copy_from_slice(&weight[first + depth * self.depth..][..panel.width]);
+                beyond.fill(0.0);
+            }
+        }
     }
 
     /// Writes one packed panel to the weight.
     pub fn unpack(self, of: &Correlation, panel: Panel, size: usize, packed: &[f32], weight: &mut [f32]) {
-        self.walk(of, panel, size, |from, to| weight[to] = packed[from]);
+        self.walk(of, panel, size, |from, to, depths| {
+            let from = packed[from..].iter().step_by(size);
+            for (to, from) in weight[to..].iter_mut().step_by(self.depth).zip(from).take(depths) {
+                *to = *from;
+            }
+        });
     }
 }
