@@ -1,1 +1,72 @@
-//! placeholder
+//! A worker: it joins a coordinator, computes the shards it is lent and sends their sums back. It holds nothing
+//! that a run could miss: it may vanish at any time.
+
+mod compute;
+mod data;
+mod parameters;
+mod push;
+mod session;
+
+use std::sync::Arc;
+
+pub use data::RunData;
+pub use session::run;
+
+/// How a worker is set up. Nothing here can change a bit of the result.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `HOST:PORT` of the coordinator.
+    pub coordinator: String,
+    /// A name for people.
+    pub name: String,
+    /// Shards computed at a time.
+    pub threads: usize,
+    /// The run's data, where it is in memory already; otherwise the manifest is asked for.
+    pub data: Option<Arc<RunData>>,
+    /// For how long an unreachable coordinator is tried again.
+    pub patience: std::time::Duration,
+}
+
+/// How a worker's life ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The run is over.
+    RunOver,
+    /// It was asked to go and finished what it held.
+    Drained,
+}
+
+/// Why a worker gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Nobody answers.
+    #[error(
+        "no coordinator answers at {address}: {reason}; check the address and that `convoy coordinator` runs there"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The coordinator does not want it.
+    #[error("the coordinator refused this worker: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// The plan or the manifest makes no sense.
+    #[error("the coordinator sent {what} that makes no sense: {reason}; both must run the same version of Convoy")]
+    Nonsense {
+        /// What it sent.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The data is not there.
+    #[error("the run's data cannot be used: {0}")]
+    Data(#[from] convoy_vision::LoadError),
+    /// The network cannot be computed.
+    #[error("the run's network cannot be computed: {0}")]
+    Compute(#[from] convoy_nn::ComputeError),
+}

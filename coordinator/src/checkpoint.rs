@@ -1,0 +1,190 @@
+//! Checkpoints: parameters, buffers, optimizer state and history in one checked file, written beside the run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use convoy_common::{Digest, Plan};
+use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, WriteError, write_atomic};
+
+use crate::tracker::History;
+use crate::update::{Generation, moment_names};
+
+const STEP: &str = "convoy.step";
+const PLAN: &str = "convoy.plan_digest";
+const PARAMETERS: &str = "convoy.parameters_digest";
+const HISTORY: &str = "convoy.history";
+/// Prefix of the tensors that hold optimizer state; what is left are the model's.
+pub const OPTIMIZER: &str = "optimizer.";
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file cannot be read or is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It belongs to another run.
+    #[error("{}: {problem}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+/// A run at a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Parameters, buffers and optimizer state.
+    pub generation: Generation,
+    /// What is known of the run.
+    pub history: History,
+}
+
+/// Name of the checkpoint after `step` steps.
+pub fn file_name(step: u64) -> String {
+    format!("step-{step:08}.safetensors")
+}
+
+/// Writes a checkpoint into `folder`, atomically, and returns its path.
+///
+/// # Errors
+/// When the file cannot be written; what was there before still is.
+pub fn write(
+    folder: &Path,
+    plan: &Plan,
+    network: &Network,
+    generation: &Generation,
+    history: &History,
+) -> Result<PathBuf, WriteError> {
+    let names = moment_names(&plan.spec.optimizer);
+    let state: Vec<(String, &[usize], &[f32])> = names
+        .iter()
+        .zip(&generation.moments)
+        .flat_map(|(moment, values)| {
+            parameters(network).map(move |tensor| {
+                (format!("{OPTIMIZER}{moment}.{}", tensor.name), &tensor.shape[..], &values[tensor.range()])
+            })
+        })
+        .collect();
+    let model = network.views(&generation.flat);
+    let state = state.iter().map(|(name, shape, data)| TensorRef { name, shape, data });
+    let tensors: Vec<TensorRef> = model.chain(state).collect();
+    let metadata = BTreeMap::from([
+        (STEP.to_owned(), generation.step.to_string()),
+        (PLAN.to_owned(), plan.digest().to_string()),
+        (PARAMETERS.to_owned(), network.digest(&generation.flat).to_string()),
+        (HISTORY.to_owned(), serde_json::to_string(history).expect("a history is plain data")),
+    ]);
+    let path = folder.join(file_name(generation.step));
+    write_atomic(&path, &tensors, &metadata)?;
+    Ok(path)
+}
+
+fn parameters(network: &Network) -> impl Iterator<Item = &convoy_model::Tensor> {
+    network.tensors.iter().filter(|tensor| matches!(tensor.role, Role::Parameter { .. }))
+}
+
+/// Reads the checkpoint at `path` of the run with `plan`.
+///
+/// # Errors
+/// When it is damaged or of another run.
+pub fn read(path: &Path, plan: &Plan, network: &Network) -> Result<Checkpoint, CheckpointError> {
+    let file = TensorFile::read(path)?;
+    let foreign = |problem: String| CheckpointError::Foreign { path: path.to_owned(), problem };
+    let entry =
+        |key: &str| file.metadata.get(key).ok_or_else(|| foreign(format!("is no checkpoint: it has no entry `{key}`")));
+    let step = entry(STEP)?.parse().map_err(|_| foreign("its step is no number".to_owned()))?;
+    if entry(PLAN)?.parse() != Ok(plan.digest()) {
+        return Err(foreign(
+            "belongs to another plan (network, data or settings differ); resume it in its own run folder".to_owned(),
+        ));
+    }
+    let history =
+        serde_json::from_str(entry(HISTORY)?).map_err(|error| foreign(format!("its history is invalid: {error}")))?;
+    let by_name: BTreeMap<&str, &convoy_model::NamedTensor> =
+        file.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let take = |name: &str, shape: &[usize], into: &mut [f32]| match by_name.get(name) {
+        Some(tensor) if tensor.shape == shape => {
+            into.copy_from_slice(&tensor.data);
+            Ok(())
+        }
+        Some(tensor) => {
+            Err(foreign(format!("tensor {name} has shape {:?}, the network needs {shape:?}", tensor.shape)))
+        }
+        None => Err(foreign(format!("is of another network: tensor {name} is missing"))),
+    };
+    let mut flat = vec![0.0; network.len()];
+    for tensor in &network.tensors {
+        take(&tensor.name, &tensor.shape, &mut flat[tensor.range()])?;
+    }
+    let mut moments = Vec::new();
+    for moment in moment_names(&plan.spec.optimizer) {
+        let mut values = vec![0.0; network.parameters];
+        for tensor in parameters(network) {
+            take(&format!("{OPTIMIZER}{moment}.{}", tensor.name), &tensor.shape, &mut values[tensor.range()])?;
+        }
+        moments.push(values);
+    }
+    if entry(PARAMETERS)?.parse() != Ok(network.digest(&flat)) {
+        return Err(foreign("its parameters do not have the digest it names".to_owned()));
+    }
+    Ok(Checkpoint { generation: Generation { step, flat, moments }, history })
+}
+
+/// Digest of the model's tensors in the checkpoint or model file at `path`: parameters and buffers, without
+/// optimizer state.
+///
+/// # Errors
+/// When the file cannot be read or is damaged.
+pub fn parameters_digest(path: &Path) -> Result<Digest, ReadError> {
+    let file = TensorFile::read_foreign(path)?;
+    let model = file.tensors.iter().filter(|tensor| !tensor.name.starts_with(OPTIMIZER));
+    Ok(convoy_model::digest_tensors(model.map(convoy_model::NamedTensor::view)))
+}
+
+/// Checkpoints in `folder`, oldest first.
+pub fn list(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let step =
+        |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
+    let mut found: Vec<(u64, PathBuf)> =
+        entries.flatten().filter_map(|entry| Some((step(&entry.path())?, entry.path()))).collect();
+    found.sort();
+    found
+}
+
+/// The newest checkpoint that can be used; older ones are tried when newer ones cannot, which is logged. `None`
+/// when there is none at all.
+///
+/// # Errors
+/// The newest one's, when there are some but none can be used.
+pub fn newest(folder: &Path, plan: &Plan, network: &Network) -> Result<Option<Checkpoint>, CheckpointError> {
+    let mut first_error = None;
+    for (_, path) in list(folder).into_iter().rev() {
+        match read(&path, plan, network) {
+            Ok(checkpoint) => {
+                if let Some(error) = first_error {
+                    tracing::warn!(%error, used = %path.display(), "a newer checkpoint cannot be used");
+                }
+                return Ok(Some(checkpoint));
+            }
+            Err(error) => _ = first_error.get_or_insert(error),
+        }
+    }
+    first_error.map_or(Ok(None), Err)
+}
+
+/// Removes all but the newest `keep` checkpoints and the `best` one.
+pub fn prune(folder: &Path, keep: u32, best: Option<u64>) {
+    let found = list(folder);
+    let old = found.len().saturating_sub(keep as usize);
+    for (step, path) in &found[..old] {
+        if Some(*step) != best
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "an old checkpoint cannot be removed");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Records as JSON. The scheduler knows no serde, so the words of the file are chosen here.
+
+use convoy_common::Digest;
+use convoy_scheduler::{LeaveReason, LedgerEntry, Node, Outcome, Record, RunGeneration, StepId, Work, WorkerId};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+enum Line {
+    Started {
+        generation: u64,
+        first_step: u64,
+    },
+    WorkerJoined {
+        worker: u32,
+        threads: u32,
+    },
+    WorkerLeft {
+        worker: u32,
+        reason: Leave,
+    },
+    /// Ledger entries are (first shard, one past the last shard, worker).
+    StepCommitted {
+        step: u64,
+        digest: Digest,
+        ledger: Vec<(u32, u32, u32)>,
+    },
+    Evaluated {
+        step: u64,
+        stop_early: bool,
+    },
+    Finished {
+        outcome: End,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Leave {
+    Closed,
+    Silent,
+    Drained,
+    Refused,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Training,
+    Evaluation,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+enum End {
+    Completed,
+    StoppedEarly,
+    Stopped,
+    NotFinite { step: u64, work: Kind, first: u32, last: u32 },
+    DataUnreadable { step: u64, work: Kind, first: u32, last: u32, worker: u32 },
+    Failed { step: u64, work: Kind, first: u32, last: u32, worker: u32 },
+    Diverged { step: u64, recorded: Digest, computed: Digest },
+}
+
+/// One line of JSON.
+pub(super) fn to_json(record: &Record) -> String {
+    serde_json::to_string(&Line::from(record)).expect("a record is plain data")
+}
+
+/// The record of a line, if it is one.
+pub(super) fn from_json(json: &str) -> Option<Record> {
+    serde_json::from_str::<Line>(json).ok().map(Record::from)
+}
+
+impl From<&Record> for Line {
+    fn from(record: &Record) -> Self {
+        match record {
+            Record::Started { generation, first_step } => {
+                Line::Started { generation: generation.0, first_step: first_step.0 }
+            }
+            Record::WorkerJoined { worker, threads } => Line::WorkerJoined { worker: worker.0, threads: *threads },
+            Record::WorkerLeft { worker, reason } => Line::WorkerLeft {
+                worker: worker.0,
+                reason: match reason {
+                    LeaveReason::Closed => Leave::Closed,
+                    LeaveReason::Silent => Leave::Silent,
+                    LeaveReason::Drained => Leave::Drained,
+                    LeaveReason::Refused => Leave::Refused,
+                },
+            },
+            Record::StepCommitted { step, digest, ledger } => Line::StepCommitted {
+                step: step.0,
+                digest: Digest(*digest),
+                ledger: ledger.iter().map(|entry| (entry.node.first, entry.node.last, entry.worker.0)).collect(),
+            },
+            Record::Evaluated { step, stop_early } => Line::Evaluated { step: step.0, stop_early: *stop_early },
+            Record::Finished { outcome } => Line::Finished { outcome: outcome.into() },
+        }
+    }
+}
+
+impl From<Line> for Record {
+    fn from(line: Line) -> Self {
+        match line {
+            Line::Started { generation, first_step } => {
+                Record::Started { generation: RunGeneration(generation), first_step: StepId(first_step) }
+            }
+            Line::WorkerJoined { worker, threads } => Record::WorkerJoined { worker: WorkerId(worker), threads },
+            Line::WorkerLeft { worker, reason } => Record::WorkerLeft {
+                worker: WorkerId(worker),
+                reason: match reason {
+                    Leave::Closed => LeaveReason::Closed,
+                    Leave::Silent => LeaveReason::Silent,
+                    Leave::Drained => LeaveReason::Drained,
+                    Leave::Refused => LeaveReason::Refused,
+                },
+            },
+            Line::StepCommitted { step, digest, ledger } => Record::StepCommitted {
+                step: StepId(step),
+                digest: digest.0,
+                ledger: ledger
+                    .into_iter()
+                    .map(|(first, last, worker)| LedgerEntry { node: Node { first, last }, worker: WorkerId(worker) })
+                    .collect(),
+            },
+            Line::Evaluated { step, stop_early } => Record::Evaluated { step: StepId(step), stop_early },
+            Line::Finished { outcome } => Record::Finished { outcome: outcome.into() },
+        }
+    }
+}
+
+impl From<Work> for Kind {
+    fn from(work: Work) -> Self {
+        match work {
+            Work::Train => Kind::Training,
+            Work::Evaluate => Kind::Evaluation,
+        }
+    }
+}
+
+impl From<Kind> for Work {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Training => Work::Train,
+            Kind::Evaluation => Work::Evaluate,
+        }
+    }
+}
+
+impl From<&Outcome> for End {
+    fn from(outcome: &Outcome) -> Self {
+        match *outcome {
+            Outcome::Completed => End::Completed,
+            Outcome::StoppedEarly => End::StoppedEarly,
+            Outcome::Stopped => End::Stopped,
+            Outcome::NotFinite { step, work, node } => {
+                End::NotFinite { step: step.0, work: work.into(), first: node.first, last: node.last }
+            }
+            Outcome::DataUnreadable { step, work, node, worker } => End::DataUnreadable {
+                step: step.0,
+                work: work.into(),
+                first: node.first,
+                last: node.last,
+                worker: worker.0,
+            },
+            Outcome::Failed { step, work, node, worker } => {
+                End::Failed { step: step.0, work: work.into(), first: node.first, last: node.last, worker: worker.0 }
+            }
+            Outcome::Diverged { step, recorded, computed } => {
+                End::Diverged { step: step.0, recorded: Digest(recorded), computed: Digest(computed) }
+            }
+        }
+    }
+}
+
+impl From<End> for Outcome {
+    fn from(end: End) -> Self {
+        let node = |first, last| Node { first, last };
+        match end {
+            End::Completed => Outcome::Completed,
+            End::StoppedEarly => Outcome::StoppedEarly,
+            End::Stopped => Outcome::Stopped,
+            End::NotFinite { step, work, first, last } => {
+                Outcome::NotFinite { step: StepId(step), work: work.into(), node: node(first, last) }
+            }
+            End::DataUnreadable { step, work, first, last, worker } => Outcome::DataUnreadable {
+                step: StepId(step),
+                work: work.into(),
+                node: node(first, last),
+                worker: WorkerId(worker),
+            },
+            End::Failed { step, work, first, last, worker } => Outcome::Failed {
+                step: StepId(step),
+                work: work.into(),
+                node: node(first, last),
+                worker: WorkerId(worker),
+            },
+            End::Diverged { step, recorded, computed } => {
+                Outcome::Diverged { step: StepId(step), recorded: recorded.0, computed: computed.0 }
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The run folder: where everything of a run lies.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use convoy_common::Plan;
+use convoy_common::manifest::Manifest;
+use convoy_common::spec::to_toml;
+use convoy_model::{WriteError, replace_file};
+
+use crate::events::EpochRow;
+
+/// Why a run folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    /// The system refused.
+    #[error("run folder: {}: {source}; choose another with --out", path.display())]
+    Io {
+        /// What could not be read or written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of it cannot be written.
+    #[error("run folder: {0}")]
+    Write(#[from] WriteError),
+    /// Another run lies there.
+    #[error("{dir} holds a run already; `convoy resume {dir}` goes on with it, or choose another folder with --out", dir = .0.display())]
+    Taken(PathBuf),
+    /// There is no run.
+    #[error("{} is not a run folder: it has no plan.json", .0.display())]
+    NotARun(PathBuf),
+    /// Another process works in it.
+    #[error("{} is in use by another process; wait until it ends, or stop it", .0.display())]
+    Locked(PathBuf),
+    /// A file of it is not what was written.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A run folder, held by this process alone.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes the folder of a new run, with `spec.toml`, `plan.json` and `manifest.json`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written or holds a run already.
+    pub fn create(path: &Path, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
+        if path.join("plan.json").exists() {
+            return Err(RunDirError::Taken(path.to_owned()));
+        }
+        let dir = RunDir::lock(path)?;
+        dir.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
+        dir.write("manifest.json", &serde_json::to_vec(manifest).expect("a manifest is plain data"))?;
+        fs::create_dir_all(dir.checkpoints()).map_err(|source| dir.error("checkpoints", source))?;
+        // Last, because it makes the folder a run.
+        dir.write("plan.json", &serde_json::to_vec_pretty(plan).expect("a plan is plain data"))?;
+        Ok(dir)
+    }
+
+    /// Opens the folder of an earlier run and reads its plan and manifest.
+    ///
+    /// # Errors
+    /// When it is no run folder, in use, or damaged.
+    pub fn open(path: &Path) -> Result<(Self, Plan, Manifest), RunDirError> {
+        if !path.join("plan.json").is_file() {
+            return Err(RunDirError::NotARun(path.to_owned()));
+        }
+        let dir = RunDir::lock(path)?;
+        let plan = dir.read_json("plan.json")?;
+        let manifest: Manifest = dir.read_json("manifest.json")?;
+        Ok((dir, plan, manifest))
+    }
+
+    fn lock(path: &Path) -> Result<Self, RunDirError> {
+        let fail = |source| RunDirError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(fail)?;
+        let lock = File::create(path.join("lock")).map_err(fail)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RunDir { path: path.to_owned(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(RunDirError::Locked(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => Err(fail(source)),
+        }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where checkpoints lie.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// The events.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// Where the model of the last parameters is put.
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model")
+    }
+
+    /// Where the model of the best epoch is put.
+    pub fn best_model(&self) -> PathBuf {
+        self.path.join("model-best")
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        replace_file(&self.path.join(name), |file| file.write_all(bytes))
+    }
+
+    fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, RunDirError> {
+        let path = self.path.join(name);
+        let bytes = fs::read(&path).map_err(|source| self.error(name, source))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| RunDirError::Damaged { path, problem: format!("is not what Convoy wrote: {error}") })
+    }
+
+    fn error(&self, name: &str, source: io::Error) -> RunDirError {
+        RunDirError::Io { path: self.path.join(name), source }
+    }
+}
+
+/// Writes `metrics.csv` in the run folder anew: one row per finished epoch.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError> {
+    let names: Vec<&String> = rows.first().map(|row| row.validation.keys().collect()).unwrap_or_default();
+    let mut text = String::from("epoch,step,seconds,lr,train_loss");
+    names.iter().for_each(|name| text.push_str(&format!(",{name}")));
+    text.push('\n');
+    for row in rows {
+        text.push_str(&format!("{},{},{:.3},{},{}", row.epoch, row.step, row.seconds, row.lr, row.train_loss));
+        for name in &names {
+            text.push_str(&row.validation.get(*name).map_or(",".to_owned(), |value| format!(",{value}")));
+        }
+        text.push('\n');
+    }
+    replace_file(&folder.join("metrics.csv"), |file| file.write_all(text.as_bytes()))
+}

@@ -1,0 +1,326 @@
+//! One start of the coordinator, from the run folder to the report.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use convoy_common::manifest::Manifest;
+use convoy_common::metrics::Metrics;
+use convoy_common::order::EpochOrder;
+use convoy_common::{Digest, Plan};
+use convoy_model::Network;
+use convoy_scheduler::{
+    Driver, Halt, Micros, Node, Outcome, PlanError, Record, ResumeError, Run, RunGeneration, RunPlan, StepId, Work,
+};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::events::{Events, RunEvent};
+use crate::journal::{JournalError, JournalFile};
+use crate::leases::Leases;
+use crate::published::Board;
+use crate::reducer::Reducer;
+use crate::run_dir::RunDir;
+use crate::run_loop::RunLoop;
+use crate::service::{Service, Shared};
+use crate::shell::Shell;
+use crate::status::Status;
+use crate::tracker::{Best, History, Tracker, Waits};
+use crate::update::{Generation, moment_names};
+use crate::writer::Writer;
+
+/// Chunks that may wait for the reducer, 256 KiB each.
+const CHUNKS_WAITING: usize = 256;
+/// How long workers may take to hear that the run is over.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// Samples that an error names.
+const NAMED_SAMPLES: usize = 8;
+
+/// What one start needs.
+#[derive(Debug)]
+pub struct Config {
+    /// The run's folder.
+    pub dir: RunDir,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The network that the plan means.
+    pub network: Arc<Network>,
+    /// The data.
+    pub manifest: Arc<Manifest>,
+    /// Initial parameters and buffers; used when there is no checkpoint.
+    pub initial: Vec<f32>,
+    /// Who wants to hear of events.
+    pub listener: Option<mpsc::UnboundedSender<RunEvent>>,
+    /// Where the state of the run is shown.
+    pub status: watch::Sender<Status>,
+}
+
+/// Why a run did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// No checkpoint can be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Journal and checkpoint do not fit.
+    #[error("{0}")]
+    Resume(ResumeError),
+    /// The plan makes no sense to the scheduler.
+    #[error("{0}")]
+    Plan(PlanError),
+    /// The last checkpoint could not be written.
+    #[error("the last checkpoint could not be written: {reason}; `convoy resume {}` goes on from the one before", dir.display())]
+    LastCheckpoint {
+        /// Why.
+        reason: String,
+        /// The run folder.
+        dir: PathBuf,
+    },
+    /// A NaN or an infinity.
+    #[error(
+        "the loss became NaN or infinite in {what} (samples {samples}); the checkpoint before it is kept. Lower optimizer.lr, \
+         set optimizer.clip_norm, or look at these samples"
+    )]
+    NotFinite {
+        /// Step and shard.
+        what: String,
+        /// The first samples of the shard, by path.
+        samples: String,
+    },
+    /// The run ended otherwise than by its plan.
+    #[error("{outcome}; `convoy resume {}` tries again from the last checkpoint", dir.display())]
+    Outcome {
+        /// How.
+        outcome: Outcome,
+        /// The run folder.
+        dir: PathBuf,
+    },
+    /// The socket failed.
+    #[error("the coordinator's socket failed: {0}")]
+    Socket(String),
+}
+
+/// How a run went.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunReport {
+    /// How it ended: `completed`, `stopped early` or `stopped`.
+    pub outcome: String,
+    /// Whether it can go on.
+    pub can_resume: bool,
+    /// Steps done.
+    pub steps: u64,
+    /// Digest of the last parameters.
+    pub parameters_digest: Digest,
+    /// Mean loss over the last epoch's samples.
+    pub train_loss: f64,
+    /// Metrics of the last evaluation.
+    pub validation: Metrics,
+    /// The best epoch's parameters.
+    pub best: Option<Best>,
+    /// Training samples over the time of steps after the first, without validation.
+    pub images_per_second: f64,
+    /// Seconds of training, all starts together.
+    pub seconds: f64,
+    /// Thread time of workers by what they did, in this start.
+    pub waits: Waits,
+    /// Rows of `metrics.csv`.
+    #[serde(skip)]
+    pub history: History,
+    /// The last parameters and buffers.
+    #[serde(skip)]
+    pub flat: Vec<f32>,
+}
+
+/// Runs the coordinator on `listener` until the run is over; `stop` asks it to finish the step in flight, save
+/// and end.
+///
+/// Goes on from the newest good checkpoint in the run folder; steps that the journal knows beyond it are computed
+/// again and compared with their digests.
+///
+/// # Errors
+/// When the run cannot begin, or does not end as planned. What was saved before stays.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<RunReport, RunError> {
+    let Config { dir, plan, network, manifest, initial, listener: hears, status } = config;
+    let (journal, records) = JournalFile::open(&dir.journal())?;
+    let start = checkpoint::newest(&dir.checkpoints(), &plan, &network)?;
+    let Checkpoint { generation, history } = start.unwrap_or_else(|| beginning(&plan, &network, initial));
+    let run_plan = run_plan(&plan, generation.step, &history, &records);
+    run_plan.check().map_err(RunError::Plan)?;
+    let number = run_plan.generation;
+    let run = Run::resume(run_plan, records).map_err(RunError::Resume)?;
+
+    let mut events = Events::open(&dir.events(), hears);
+    events.tell(RunEvent::Started { generation: number.0, step: generation.step, steps: plan.total_steps() });
+    let (input_sender, inputs) = mpsc::unbounded_channel();
+    let (command_sender, commands) = mpsc::unbounded_channel();
+    let (news_sender, news) = mpsc::unbounded_channel();
+    let board = Arc::new(Board::new(generation.step, &generation.flat));
+    let leases = Arc::new(Leases::default());
+    let digest = network.digest(&generation.flat);
+    let shared = Shared {
+        plan: serde_json::to_vec(&*plan).expect("a plan is plain data").into(),
+        manifest: Bytes::from(serde_json::to_vec(&*manifest).expect("a manifest is plain data")),
+        numerics: plan.spec.numerics.clone(),
+        generation: number,
+        elements: network.len(),
+        inputs: input_sender.clone(),
+        commands: command_sender.clone(),
+        board: board.clone(),
+        leases: leases.clone(),
+        room: Arc::new(Semaphore::new(CHUNKS_WAITING)),
+        admitted: Mutex::new(BTreeMap::new()),
+        next_worker: AtomicU32::new(1),
+    };
+    let writer =
+        Writer::start(dir.checkpoints(), plan.clone(), network.clone(), journal.syncer(), input_sender.clone());
+    let reducer = Reducer::new(plan.clone(), network.clone(), board, generation, news_sender);
+    let reducer = std::thread::Builder::new()
+        .name("reducer".to_owned())
+        .spawn(move || reducer.run(commands))
+        .map_err(|error| RunError::Socket(error.to_string()))?;
+    let shell = Shell {
+        workers: BTreeMap::new(),
+        commands: command_sender,
+        leases,
+        writer,
+        tracker: Tracker::new(plan.clone(), history),
+        events,
+        folder: dir.path().to_owned(),
+        reduced: Vec::new(),
+        digest,
+        finished: None,
+    };
+    let mut run_loop = RunLoop {
+        plan: plan.clone(),
+        driver: Driver::new(run, journal, shell),
+        inputs,
+        news,
+        status,
+        begun: Instant::now(),
+        not_finite: None,
+        checkpoint_failed: None,
+    };
+    let (close, closed) = oneshot::channel::<()>();
+    let server = convoy_proto::channel::server()
+        .add_service(convoy_proto::channel::service(Service(Arc::new(shared))))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async { _ = closed.await });
+    let server = tokio::spawn(server);
+    let outcome = run_loop.run(stop).await;
+    _ = close.send(());
+    if tokio::time::timeout(GOODBYE, server).await.is_err() {
+        tracing::debug!("some workers did not hang up");
+    }
+    let report = report(&mut run_loop, &dir, &manifest, outcome);
+    drop(run_loop);
+    _ = reducer.join();
+    report
+}
+
+/// The state before the first step.
+fn beginning(plan: &Plan, network: &Network, flat: Vec<f32>) -> Checkpoint {
+    let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
+    Checkpoint { generation: Generation { step: 0, flat, moments }, history: History::default() }
+}
+
+fn run_plan(plan: &Plan, step: u64, history: &History, records: &[Record]) -> RunPlan {
+    let (train, evaluate) = (plan.train_cut(), plan.evaluate_cut());
+    let steps = train.steps();
+    let started = records.iter().filter(|record| matches!(record, Record::Started { .. })).count() as u64;
+    let evaluate_shards = if plan.validation_samples == 0 { 0 } else { evaluate.shards(0) };
+    let mut run_plan = RunPlan::new(plan.spec.train.epochs, steps, train.shards(0), train.shards(steps - 1));
+    run_plan.generation = RunGeneration(started + 1);
+    run_plan.evaluate_shards = evaluate_shards;
+    run_plan.first_step = StepId(step);
+    run_plan.evaluation_pending =
+        evaluate_shards > 0 && step > 0 && step.is_multiple_of(steps) && history.evaluated_step != step;
+    run_plan.checkpoint_every_steps = plan.spec.checkpoint.every_steps;
+    run_plan.checkpoint_every = Micros::seconds(plan.spec.checkpoint.every_seconds);
+    run_plan
+}
+
+fn report(
+    run_loop: &mut RunLoop,
+    dir: &RunDir,
+    manifest: &Manifest,
+    outcome: Result<Outcome, Halt<JournalError>>,
+) -> Result<RunReport, RunError> {
+    let outcome = outcome.map_err(|halt| match halt {
+        Halt::Journal(error) => RunError::Journal(error),
+        Halt::Before => unreachable!("the loop ends at the first halt"),
+    })?;
+    let step = run_loop.driver.run().progress().committed.0;
+    let not_finite = run_loop.not_finite;
+    let failed = run_loop.checkpoint_failed.take();
+    let shell = run_loop.driver.outbox();
+    shell.events.tell(RunEvent::Finished { outcome: outcome.to_string(), step, parameters_digest: shell.digest });
+    match outcome {
+        Outcome::Completed | Outcome::StoppedEarly | Outcome::Stopped => {}
+        Outcome::NotFinite { step, work, node } => {
+            let node = not_finite.map_or(node, |shard| Node { first: shard, last: shard + 1 });
+            let samples = samples_of(&run_loop.plan, manifest, step.0, work, node.first);
+            return Err(RunError::NotFinite { what: format!("the {work} of {step}, {node}"), samples });
+        }
+        outcome => return Err(RunError::Outcome { outcome, dir: dir.path().to_owned() }),
+    }
+    if let Some(reason) = failed {
+        return Err(RunError::LastCheckpoint { reason, dir: dir.path().to_owned() });
+    }
+    let (reply, snapshot) = std::sync::mpsc::sync_channel(1);
+    _ = shell.commands.send(crate::reducer::Command::Snapshot { reply });
+    let last = snapshot.recv().expect("the reducer lives as long as the loop");
+    let history = shell.tracker.history();
+    let row = history.rows.last();
+    Ok(RunReport {
+        can_resume: outcome == Outcome::Stopped,
+        outcome: outcome.to_string(),
+        steps: step,
+        parameters_digest: shell.digest,
+        train_loss: row.map_or(shell.tracker.epoch_loss(), |row| row.train_loss),
+        validation: row.map(|row| row.validation.clone()).unwrap_or_default(),
+        best: history.best,
+        images_per_second: shell.tracker.images_per_second(),
+        seconds: shell.tracker.seconds(),
+        waits: shell.tracker.waits(),
+        flat: last.flat.clone(),
+        history,
+    })
+}
+
+/// The first samples of a shard, by path.
+fn samples_of(plan: &Plan, manifest: &Manifest, step: u64, work: Work, shard: u32) -> String {
+    let (split, cut, step, order) = match work {
+        Work::Train => {
+            let cut = plan.train_cut();
+            let epoch = (step / cut.steps()) as u32;
+            let order = EpochOrder::shuffled(plan.spec.seed, epoch, &manifest.train.usable());
+            (&manifest.train, cut, step % cut.steps(), order)
+        }
+        Work::Evaluate => {
+            let order = EpochOrder::sequential(&manifest.validation.usable());
+            (&manifest.validation, plan.evaluate_cut(), 0, order)
+        }
+    };
+    let samples = order.samples(cut.shard(step, shard));
+    let name = |index: &u32| {
+        let sample = &split.samples[*index as usize];
+        let path = split.files.get(sample.file as usize).map_or("?", |file| file.path.as_str());
+        if sample.index == 0 { path.to_owned() } else { format!("{path}#{}", sample.index) }
+    };
+    let mut text = samples.iter().take(NAMED_SAMPLES).map(name).collect::<Vec<_>>().join(", ");
+    if samples.len() > NAMED_SAMPLES {
+        text.push_str(&format!(" and {} more", samples.len() - NAMED_SAMPLES));
+    }
+    text
+}

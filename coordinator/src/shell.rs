@@ -1,0 +1,121 @@
+//! Carries out what the scheduler asks for. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use convoy_common::Digest;
+use convoy_proto::v1;
+use convoy_scheduler::{Effect, Outbox, Outcome, StepId, Work, WorkerId};
+use tokio::sync::mpsc;
+
+use crate::events::{Events, RunEvent};
+use crate::leases::Leases;
+use crate::reducer::Command;
+use crate::tracker::Tracker;
+use crate::writer::{Job, Writer};
+
+/// A way to a worker.
+pub(crate) type WorkerOutbox = mpsc::Sender<Result<v1::CoordinatorMessage, tonic::Status>>;
+
+/// Sockets, the reducer, checkpoints and the log.
+pub(crate) struct Shell {
+    pub(crate) workers: BTreeMap<WorkerId, (String, WorkerOutbox)>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) writer: Writer,
+    pub(crate) tracker: Tracker,
+    pub(crate) events: Events,
+    pub(crate) folder: PathBuf,
+    /// Sums of the step that waits for its commit.
+    pub(crate) reduced: Vec<f64>,
+    /// Digest of the committed parameters.
+    pub(crate) digest: Digest,
+    pub(crate) finished: Option<Outcome>,
+}
+
+impl Outbox for Shell {
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(_) => {}
+            Effect::OpenStep { step, work, shards } => {
+                self.leases.clear();
+                self.tracker.opened(work == Work::Train);
+                self.command(Command::Open { step, work, shards });
+            }
+            Effect::AbandonStep { step, work, why } => {
+                tracing::warn!(%step, %work, ?why, "step given up");
+                self.leases.clear();
+                self.command(Command::Abandon);
+            }
+            Effect::Send { worker, lease } => {
+                self.leases.add(worker, lease);
+                self.send(worker, v1::coordinator_message::Message::Lease(lease.into()));
+            }
+            Effect::Revoke { worker, at, why } => {
+                tracing::debug!(%worker, %at, ?why, "lease revoked");
+                self.send(worker, v1::coordinator_message::Message::Revoke(v1::Revoke { at: Some(at.into()) }));
+            }
+            Effect::Evict { worker, why } => self.goodbye(worker, false, format!("{why:?}")),
+            Effect::Commit { step, digest } => self.commit(step, Digest(digest)),
+            Effect::Checkpoint { step, reason } => {
+                tracing::debug!(%step, ?reason, "checkpoint");
+                self.checkpoint(step);
+            }
+            Effect::Overdue { worker, at, node, held } => {
+                tracing::warn!(%worker, %at, %node, %held, "late; another worker computes it as well");
+                let seconds = held.0 as f64 / 1e6;
+                self.events.tell(RunEvent::Overdue { worker: worker.0, node: node.to_string(), seconds });
+            }
+            Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
+            Effect::Finish { outcome } => self.finish(outcome),
+        }
+    }
+}
+
+impl Shell {
+    fn command(&self, command: Command) {
+        // The reducer lives as long as the loop.
+        _ = self.commands.send(command);
+    }
+
+    /// Queues a message; a worker that does not read for so long that its queue is full is cut off.
+    pub(crate) fn send(&mut self, worker: WorkerId, message: v1::coordinator_message::Message) {
+        let Some((_, outbox)) = self.workers.get(&worker) else { return };
+        if outbox.try_send(Ok(v1::CoordinatorMessage { message: Some(message) })).is_err() {
+            tracing::warn!(%worker, "does not read its messages; cut off");
+            self.workers.remove(&worker);
+        }
+    }
+
+    fn goodbye(&mut self, worker: WorkerId, run_over: bool, reason: String) {
+        self.send(worker, v1::coordinator_message::Message::Goodbye(v1::Goodbye { run_over, reason }));
+        self.workers.remove(&worker);
+    }
+
+    fn commit(&mut self, step: StepId, digest: Digest) {
+        self.command(Command::Commit);
+        self.digest = digest;
+        let sums = std::mem::take(&mut self.reduced);
+        self.tracker.committed(step.0, &sums);
+        tracing::debug!(step = step.0, digest = %digest.short(), loss = self.tracker.last_loss(), "committed");
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for worker in workers {
+            let committed = v1::Committed { step: step.next().0 };
+            self.send(worker, v1::coordinator_message::Message::Committed(committed));
+        }
+    }
+
+    fn checkpoint(&mut self, step: StepId) {
+        let (reply, generation) = std::sync::mpsc::sync_channel(1);
+        self.command(Command::Snapshot { reply });
+        self.writer.write(Job { step: step.0, generation, history: self.tracker.history() });
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        let reason = outcome.to_string();
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+        workers.into_iter().for_each(|worker| self.goodbye(worker, true, reason.clone()));
+        self.finished = Some(outcome);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a run looks like right now, for a progress bar or a page.
+
+use convoy_scheduler::Run;
+use serde::Serialize;
+
+use crate::tracker::{Tracker, Waits};
+
+/// A run at a glance.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Status {
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Epoch in work, from 1.
+    pub epoch: u32,
+    /// Epochs of the run.
+    pub epochs: u32,
+    /// Mean training loss over the epoch in work.
+    pub loss: f64,
+    /// Share of right answers over the epoch in work, where the task has classes.
+    pub accuracy: Option<f64>,
+    /// Training samples a second, over the last steps.
+    pub images_per_second: f64,
+    /// Seconds to the end, once known.
+    pub eta_seconds: Option<f64>,
+    /// Workers connected.
+    pub workers: usize,
+    /// Whether an evaluation is in work.
+    pub evaluating: bool,
+    /// What the run waits for.
+    pub waiting_for: String,
+    /// Thread time of workers by what they did.
+    pub waits: Waits,
+}
+
+impl Status {
+    /// The status of `run`.
+    pub fn of(run: &Run, tracker: &Tracker, batch: u32) -> Self {
+        let progress = run.progress();
+        let speed = tracker.recent_images_per_second();
+        let left = progress.steps.saturating_sub(progress.committed.0) as f64 * f64::from(batch);
+        Status {
+            step: progress.committed.0,
+            steps: progress.steps,
+            epoch: (progress.epoch + 1).min(progress.epochs),
+            epochs: progress.epochs,
+            loss: tracker.epoch_loss(),
+            accuracy: tracker.epoch_accuracy(),
+            images_per_second: speed,
+            eta_seconds: (speed > 0.0).then(|| left / speed + tracker.evaluation_seconds_left(progress.epoch)),
+            workers: progress.workers.len(),
+            evaluating: progress.work == Some(convoy_scheduler::Work::Evaluate),
+            waiting_for: run.waiting_for().to_string(),
+            waits: tracker.waits(),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! From the root of the reduce tree to the next parameters, one element range at a time.
+
+use std::ops::Range;
+
+use convoy_common::Plan;
+use convoy_common::schedule::LearningRate;
+use convoy_common::spec::{Optimizer, OptimizerKind};
+use convoy_kernels::optimizer::{AdamStep, SgdStep, adam, adamw, bias_correction, sgd};
+use convoy_model::{Network, Role};
+
+/// Parameters, buffers and optimizer state after some number of steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// Steps that made it.
+    pub step: u64,
+    /// Parameters, then buffers, as in [`Network`].
+    pub flat: Vec<f32>,
+    /// Optimizer state, each as long as the parameters: SGD's momentum, or Adam's first and second moment.
+    pub moments: Vec<Vec<f32>>,
+}
+
+/// Names of the optimizer's state, in the order of [`Generation::moments`].
+pub fn moment_names(optimizer: &Optimizer) -> &'static [&'static str] {
+    match optimizer.kind {
+        OptimizerKind::Sgd if optimizer.momentum == Some(0.0) => &[],
+        OptimizerKind::Sgd => &["momentum"],
+        OptimizerKind::Adam | OptimizerKind::Adamw => &["first_moment", "second_moment"],
+    }
+}
+
+/// What a step does to each element.
+#[derive(Debug)]
+pub struct Update {
+    segments: Vec<Segment>,
+    optimizer: Optimizer,
+    rate: LearningRate,
+    /// Steps in which only the head is trained.
+    frozen_steps: u64,
+    parameters: usize,
+}
+
+#[derive(Debug)]
+struct Segment {
+    range: Range<usize>,
+    head: bool,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Parameter { weight_decay: f32 },
+    Buffer { momentum: f32 },
+}
+
+/// What holds for a whole step.
+#[derive(Debug, Clone, Copy)]
+pub struct Scales {
+    /// 1 / sum of the loss weights, times the factor of clipping: turns the root into the gradient.
+    pub gradient: f32,
+    /// 1 / samples: turns the root of batch-norm statistics into means.
+    pub statistics: f32,
+}
+
+impl Update {
+    /// What `plan` asks for on `network`.
+    pub fn new(plan: &Plan, network: &Network) -> Self {
+        let optimizer = plan.spec.optimizer.clone();
+        let mut segments: Vec<Segment> = network
+            .tensors
+            .iter()
+            .map(|tensor| Segment {
+                range: tensor.offset..tensor.offset + tensor.shape.iter().product::<usize>(),
+                head: tensor.head,
+                kind: match tensor.role {
+                    Role::Parameter { decay } if decay || optimizer.decay_norms_and_biases => {
+                        Kind::Parameter { weight_decay: optimizer.weight_decay as f32 }
+                    }
+                    Role::Parameter { .. } => Kind::Parameter { weight_decay: 0.0 },
+                    Role::Buffer { momentum } => Kind::Buffer { momentum },
+                },
+            })
+            .collect();
+        segments.sort_by_key(|segment| segment.range.start);
+        Update {
+            segments,
+            optimizer,
+            rate: plan.learning_rate(),
+            frozen_steps: u64::from(plan.spec.network.freeze_epochs) * plan.train_cut().steps(),
+            parameters: network.parameters,
+        }
+    }
+
+    /// Writes the elements `range` of `next` from those of `now` and the root's `sum` over this range, which is
+    /// scaled in place. Elements stand alone, so ranges may come in any order.
+    pub fn apply(&self, now: &Generation, next: &mut Generation, range: Range<usize>, sum: &mut [f32], scales: Scales) {
+        next.flat[range.clone()].copy_from_slice(&now.flat[range.clone()]);
+        let moments = range.start..range.end.min(self.parameters);
+        if !moments.is_empty() {
+            for (next, now) in next.moments.iter_mut().zip(&now.moments) {
+                next[moments.clone()].copy_from_slice(&now[moments.clone()]);
+            }
+        }
+        let first = self.segments.partition_point(|segment| segment.range.end <= range.start);
+        for segment in self.segments[first..].iter().take_while(|segment| segment.range.start < range.end) {
+            let part = segment.range.start.max(range.start)..segment.range.end.min(range.end);
+            let sum = &mut sum[part.start - range.start..part.end - range.start];
+            self.apply_segment(segment, now.step, next, part, sum, scales);
+        }
+    }
+
+    fn apply_segment(
+        &self,
+        segment: &Segment,
+        step: u64,
+        next: &mut Generation,
+        part: Range<usize>,
+        sum: &mut [f32],
+        scales: Scales,
+    ) {
+        let frozen = step < self.frozen_steps;
+        match segment.kind {
+            // The head has no buffers: frozen batch norms keep their statistics.
+            Kind::Buffer { .. } if frozen => {}
+            Kind::Buffer { momentum } => {
+                for (running, sum) in next.flat[part].iter_mut().zip(sum) {
+                    *running = momentum.mul_add(*sum * scales.statistics - *running, *running);
+                }
+            }
+            Kind::Parameter { .. } if frozen && !segment.head => {}
+            Kind::Parameter { weight_decay } => {
+                convoy_kernels::tree::scale(sum, scales.gradient);
+                let begun = if segment.head { 0 } else { self.frozen_steps };
+                self.optimize(weight_decay, step, step - begun + 1, next, part, sum);
+            }
+        }
+    }
+
+    /// `times`: how often this element is stepped, this time included.
+    fn optimize(
+        &self,
+        weight_decay: f32,
+        step: u64,
+        times: u64,
+        next: &mut Generation,
+        part: Range<usize>,
+        grad: &[f32],
+    ) {
+        let lr = self.rate.at(step);
+        let Generation { flat, moments, .. } = next;
+        let params = &mut flat[part.clone()];
+        let optimizer = &self.optimizer;
+        if optimizer.kind == OptimizerKind::Sgd {
+            let step = SgdStep {
+                lr,
+                momentum: optimizer.momentum.unwrap_or(0.0) as f32,
+                nesterov: optimizer.nesterov.unwrap_or(false),
+                weight_decay,
+                first_step: times == 1,
+            };
+            let buffer = moments.first_mut().map_or(&mut [][..], |moment| &mut moment[part]);
+            return sgd(params, grad, buffer, &step);
+        }
+        let [beta1, beta2] = optimizer.betas.unwrap_or([0.9, 0.999]);
+        let step = AdamStep {
+            lr,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            eps: optimizer.eps.unwrap_or(1e-8) as f32,
+            weight_decay,
+            correction1: bias_correction(beta1, times),
+            correction2: bias_correction(beta2, times),
+        };
+        let [first, second] = &mut moments[..] else { unreachable!("Adam keeps two moments") };
+        let (first, second) = (&mut first[part.clone()], &mut second[part]);
+        match optimizer.kind {
+            OptimizerKind::Adamw => adamw(params, grad, first, second, &step),
+            _ => adam(params, grad, first, second, &step),
+        }
+    }
+}

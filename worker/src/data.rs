@@ -1,0 +1,153 @@
+//! Which samples a shard has, and their loaders.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use convoy_common::manifest::Manifest;
+use convoy_common::order::EpochOrder;
+use convoy_common::{Batch, Plan};
+use convoy_scheduler::{Node, StepId, Work};
+use convoy_vision::{Dataset, LoadError, Loader, Mode, Request};
+
+/// The data of a run; workers of one process share it.
+pub struct RunData {
+    train: Arc<Dataset>,
+    validation: Arc<Dataset>,
+}
+
+impl std::fmt::Debug for RunData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunData").finish_non_exhaustive()
+    }
+}
+
+impl RunData {
+    /// Opens the files of `manifest`.
+    ///
+    /// # Errors
+    /// When they cannot be read or have changed.
+    pub fn open(plan: &Plan, manifest: Manifest) -> Result<Self, LoadError> {
+        Ok(RunData {
+            train: Arc::new(Dataset::open(plan, manifest.train)?),
+            validation: Arc::new(Dataset::open(plan, manifest.validation)?),
+        })
+    }
+
+    /// The training samples.
+    pub fn train(&self) -> &Arc<Dataset> {
+        &self.train
+    }
+}
+
+/// Loads the shards of a run, ahead of time where it is told to.
+pub(crate) struct Shards {
+    plan: Arc<Plan>,
+    train: Loader,
+    validation: Loader,
+    train_usable: Vec<u32>,
+    validation_usable: Vec<u32>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The order of the epoch asked for last.
+    order: Option<(u32, Arc<EpochOrder>)>,
+    /// Training shards asked for ahead, by step; those of old steps are dropped.
+    ahead: Vec<(StepId, Request)>,
+}
+
+impl Shards {
+    pub(crate) fn new(plan: Arc<Plan>, data: &RunData, threads: usize) -> Self {
+        let capacity = 8 * threads + 8;
+        Shards {
+            train_usable: data.train.images().split().usable(),
+            validation_usable: data.validation.images().split().usable(),
+            train: Loader::new(data.train.clone(), threads, capacity),
+            validation: Loader::new(data.validation.clone(), threads, capacity),
+            state: Mutex::default(),
+            plan,
+        }
+    }
+
+    /// The epoch, from 0, that `step` belongs to.
+    pub(crate) fn epoch(&self, step: StepId) -> u32 {
+        (step.0 / self.plan.train_cut().steps()) as u32
+    }
+
+    fn request(&self, work: Work, step: StepId, shard: u32) -> Request {
+        match work {
+            Work::Evaluate => {
+                let positions = self.plan.evaluate_cut().shard(0, shard);
+                let order = EpochOrder::sequential(&self.validation_usable);
+                Request { mode: Mode::Evaluate, samples: order.samples(positions).to_vec() }
+            }
+            Work::Train => {
+                let cut = self.plan.train_cut();
+                let epoch = self.epoch(step);
+                let positions = cut.shard(step.0 % cut.steps(), shard);
+                let samples = self.order(epoch).samples(positions).to_vec();
+                Request { mode: Mode::Train { seed: self.plan.spec.seed, epoch }, samples }
+            }
+        }
+    }
+
+    fn order(&self, epoch: u32) -> Arc<EpochOrder> {
+        let mut state = self.lock();
+        if let Some((known, order)) = &state.order
+            && *known == epoch
+        {
+            return order.clone();
+        }
+        let order = Arc::new(EpochOrder::shuffled(self.plan.spec.seed, epoch, &self.train_usable));
+        state.order = Some((epoch, order.clone()));
+        order
+    }
+
+    /// Begins to prepare the shards of `node`, and those that the next step is likely to ask for: a worker mostly
+    /// gets the same place in every step.
+    pub(crate) fn prepare(&self, work: Work, step: StepId, node: Node) {
+        if work == Work::Evaluate {
+            node.leaves().for_each(|shard| _ = self.validation.request(self.request(work, step, shard.0)));
+            return;
+        }
+        self.forget_before(step);
+        let cut = self.plan.train_cut();
+        for step in [step, step.next()] {
+            if step.0 >= self.plan.total_steps() {
+                return;
+            }
+            let shards = cut.shards(step.0 % cut.steps());
+            for shard in node.leaves().filter(|shard| shard.0 < shards) {
+                let request = self.request(work, step, shard.0);
+                if self.train.request(request.clone()) {
+                    self.lock().ahead.push((step, request));
+                }
+            }
+        }
+    }
+
+    fn forget_before(&self, step: StepId) {
+        let mut state = self.lock();
+        let (keep, stale) = std::mem::take(&mut state.ahead).into_iter().partition(|(asked, _)| *asked >= step);
+        state.ahead = keep;
+        drop(state);
+        let stale: Vec<(StepId, Request)> = stale;
+        if !stale.is_empty() {
+            self.train.retain(|request| stale.iter().all(|(_, old)| old != request));
+        }
+    }
+
+    /// The samples of a shard, and how long they were waited for.
+    pub(crate) fn take(&self, work: Work, step: StepId, shard: u32) -> (Result<Batch, LoadError>, Duration) {
+        let request = self.request(work, step, shard);
+        match work {
+            Work::Train => self.train.take(&request),
+            Work::Evaluate => self.validation.take(&request),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
