@@ -1,7 +1,7 @@
 //! Who gets a lease next. Five rules, tried in this order after every event, each as simple as it can be:
 //!
-//! 1. A lease that is *overdue* (past `max(lease_floor, lease_factor × expected)`) costs its worker its good name: the
-//!    worker sits out some steps, and what was planned for it goes to others.
+//! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`) loses its good name: all that
+//!    it holds is *overdue*, what was planned for it goes to others, and it sits out some steps.
 //! 2. Homeless nodes (at the start of a step: all) are dealt out by [`assign`](crate::assign).
 //! 3. Each worker is sent what is planned for it, the largest node first, as many as its queue holds.
 //! 4. An idle worker takes over a node that is planned for another but not sent, if it would be done earlier.
@@ -10,8 +10,9 @@
 //!    and lost sits out, too. As every worker holds a node once at most, there are never more copies than workers.
 //!
 //! *Expected* is the 95th percentile of that kind of shard, or the worker's own speed if that is slower, times the
-//! rounds of its threads that its queue needs. Before the first measurement there is `lease_unmeasured` for each round
-//! instead; a worker that does not hold the parameters is late after `ready_grace`.
+//! rounds of its threads that its queue needs. An evaluation goes by training shards until one of its own was measured;
+//! before any measurement there is `lease_unmeasured` for each round instead. A worker that does not hold the parameters
+//! is late after `ready_grace`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,10 +87,14 @@ impl Dispatch<'_> {
     }
 
     fn mark_overdue(&mut self) {
-        let late = self.step.running().filter(|lease| !lease.overdue && self.due(lease).overdue <= self.now);
-        let late: Vec<LeaseState> = late.cloned().collect();
-        for LeaseState { worker, node, at, sent, started, .. } in late {
-            self.step.mark_overdue(at.lease);
+        let late = |lease: &&LeaseState| !lease.overdue && self.due(lease).overdue <= self.now;
+        // The first to be late stands for all that its worker holds.
+        let mut first: BTreeMap<WorkerId, LeaseState> = BTreeMap::new();
+        for lease in self.step.running().filter(late) {
+            first.entry(lease.worker).or_insert_with(|| lease.clone());
+        }
+        for (worker, LeaseState { node, at, sent, started, .. }) in first {
+            self.step.mark_overdue(worker);
             self.step.unplan(worker);
             self.members.get_mut(worker).expect("a running lease has its worker").strike(self.step.step);
             let held = self.now.since(started.unwrap_or(sent));

@@ -69,8 +69,8 @@ pub enum Effect {
         /// What for.
         reason: CheckpointReason,
     },
-    /// For the log: a lease takes far too long although its worker's heart beats. It goes to
-    /// another as well, as soon as there is one.
+    /// For the log: a worker takes far too long for a lease although its heart beats. All that it holds goes to others
+    /// as well, as soon as there are any.
     Overdue {
         /// Who holds it.
         worker: WorkerId,

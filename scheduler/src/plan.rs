@@ -86,7 +86,7 @@ impl RunPlan {
             heartbeat_silence: Micros::seconds(2),
             lease_floor: Micros::seconds(2),
             lease_factor: 4,
-            lease_unmeasured: Micros::seconds(120),
+            lease_unmeasured: Micros::seconds(60),
             spare_floor: Micros::millis(200),
             spare_factor: 2,
             ready_grace: Micros::seconds(10),

@@ -227,9 +227,10 @@ impl Step {
         }
     }
 
-    /// Marks a lease as overdue.
-    pub fn mark_overdue(&mut self, lease: LeaseId) {
-        self.leases.get_mut(&lease).expect("only a known lease is marked").overdue = true;
+    /// A worker is late with a lease: all that it holds is overdue.
+    pub fn mark_overdue(&mut self, worker: WorkerId) {
+        let held = self.leases.values_mut().filter(|lease| lease.worker == worker && !lease.over);
+        held.for_each(|lease| lease.overdue = true);
     }
 
     /// Who computed what. All nodes must be done.

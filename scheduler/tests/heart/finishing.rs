@@ -326,6 +326,7 @@ fn checkpoints_come_by_time_when_there_is_something_new() {
         send worker 1 #0: shard 0
         > 100 ready 1 @9
         > 60200 beat 1
+        overdue worker 1 #0: shard 0 for 60.1 s
         > 60300 done 1 #0
         > 60300 reduced 0
         record step 0 committed: 0..1 by 1

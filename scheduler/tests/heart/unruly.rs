@@ -39,7 +39,7 @@ fn ended_well(plan: &RunPlan, story: &Story) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn any_run_in_any_weather_ends_well(plan in plans(), weather in weathers()) {
@@ -56,7 +56,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20))]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(20) })]
 
     #[test]
     fn the_same_seed_tells_the_same_story(plan in plans(), weather in weathers()) {

@@ -118,7 +118,7 @@ impl World {
     }
 
     fn run(mut self) -> Story {
-        for _ in 0..400_000 {
+        for _ in 0..30_000 {
             if let Some(outcome) = self.coordinator.outcome() {
                 return self.end(outcome);
             }
@@ -134,7 +134,11 @@ impl World {
                 self.happen(happening);
             }
         }
-        panic!("the run does not end; at {} it waits for {}", self.now.0, self.coordinator.waiting_for());
+        for e in &self.story[self.story.len() - 60..] {
+            println!("{e:?}");
+        }
+        let last = &self.story[self.story.len().saturating_sub(30)..];
+        panic!("the run does not end; it waits for {}; last it did {last:#?}", self.coordinator.waiting_for());
     }
 
     fn end(self, outcome: Outcome) -> Story {
@@ -222,13 +226,14 @@ impl World {
             }
             Happening::Parameters(i, worker, step, value) => {
                 if self.processes[i].worker == Some(worker) && self.processes[i].health != Health::Silent {
-                    self.processes[i].parameters = Some((step, value));
+                    let parameters = &mut self.processes[i].parameters;
+                    *parameters = (*parameters).max(Some((step, value)));
                     self.tell(Event::WorkerReady { worker, step }, None);
                     self.compute(i);
                 }
             }
             Happening::Computed(i, at) => self.computed(i, at),
-            Happening::FromProcess(i, event, value) => self.from_process(i, event, value),
+            Happening::FromProcess(i, event, value) => self.arrived(i, event, value),
             Happening::Closed(worker) => self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None),
             Happening::Internal(generation, event) => {
                 if generation == self.coordinator.plan.generation {
@@ -304,7 +309,7 @@ impl World {
     }
 
     /// A message arrives: under the name the process has now, however old it is, or under its old one if it has none.
-    fn from_process(&mut self, i: usize, mut event: Event, value: Option<u64>) {
+    fn arrived(&mut self, i: usize, mut event: Event, value: Option<u64>) {
         if let (Some(now), Event::NodeDone { worker, .. } | Event::LeaseFailed { worker, .. }) =
             (self.processes[i].worker, &mut event)
         {
