@@ -124,7 +124,7 @@ impl Dispatch<'_> {
     fn deal_failed(&mut self, node: Node, tried: &[WorkerId], candidates: &[WorkerId]) {
         let others: Vec<WorkerId> = candidates.iter().copied().filter(|worker| !tried.contains(worker)).collect();
         let members = self.weigh(if others.is_empty() { candidates } else { &others });
-        if let Some((worker, _)) = first_to_finish(&members, node) {
+        if let Some(worker) = first_to_finish(&members, node) {
             self.step.plan(node, worker);
         }
     }
@@ -148,6 +148,9 @@ impl Dispatch<'_> {
 
     fn hand_over(&mut self, candidates: &[WorkerId]) {
         for idle in candidates {
+            if self.step.planned().next().is_none() {
+                return;
+            }
             if self.load(*idle) != Load::default() {
                 continue;
             }
@@ -188,7 +191,7 @@ impl Dispatch<'_> {
                 room && !holders.contains(worker)
             };
             let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
-            if let Some((worker, _)) = first_to_finish(&self.weigh(&fitting), node) {
+            if let Some(worker) = first_to_finish(&self.weigh(&fitting), node) {
                 self.send(worker, node);
             }
         }
@@ -225,8 +228,8 @@ impl Dispatch<'_> {
 }
 
 /// Who would finish `node` first after what it has to do already.
-fn first_to_finish(members: &[assign::Member], node: Node) -> Option<(WorkerId, (u64, u64))> {
-    let finishes = members.iter().zip(assign::speeds(members));
-    let finishes = finishes.map(|(member, speed)| (member.worker, assign::finish(member, speed, node.size())));
-    finishes.min_by_key(|(worker, finish)| (*finish, *worker))
+fn first_to_finish(members: &[assign::Member], node: Node) -> Option<WorkerId> {
+    let speeds = assign::speeds(members);
+    let finishes = members.iter().zip(speeds).map(|(m, speed)| (assign::finish(m, speed, node.size()), m.worker));
+    finishes.min().map(|(_, worker)| worker)
 }

@@ -9,7 +9,8 @@ use crate::lease::LeaseRef;
 /// [`Effect::Ignore`](crate::Effect::Ignore).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// A worker was admitted. It is sent the committed parameters without being asked for.
+    /// A worker was admitted. The coordinator sends it the committed parameters unasked: it gets no lease before it has
+    /// held parameters once, except where that is true of all workers.
     WorkerJoined {
         /// Its name, unused so far.
         worker: WorkerId,

@@ -35,20 +35,20 @@ struct Speed {
 }
 
 impl Member {
-    /// What a shard takes it on one thread: each measurement counts as much as all before it.
+    /// What a shard takes it on one thread. An evaluation that was not measured yet goes by training.
     pub fn speed(&self, work: Work) -> Option<Micros> {
-        self.speeds.get(&work).map(|speed| speed.per_shard)
+        self.speeds.get(&work).or_else(|| self.speeds.get(&Work::Train)).map(|speed| speed.per_shard)
     }
 
-    /// It finished a lease.
+    /// It finished a lease. Each measurement counts as much as all before it.
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
-        let per_shard = self.speed(work).map_or(per_shard, |before| Micros(before.0.midpoint(per_shard.0)));
-        self.speeds.insert(work, Speed { per_shard, fresh: true });
+        let before = self.speeds.get(&work).map_or(per_shard, |speed| speed.per_shard);
+        self.speeds.insert(work, Speed { per_shard: Micros(before.0.midpoint(per_shard.0)), fresh: true });
     }
 
     /// It was interrupted at a lease: a shard takes it this long at least.
     pub fn at_least(&mut self, work: Work, per_shard: Micros) {
-        if self.speed(work) < Some(per_shard) {
+        if self.speeds.get(&work).is_none_or(|speed| speed.per_shard < per_shard) {
             self.speeds.insert(work, Speed { per_shard, fresh: true });
         }
     }
@@ -157,24 +157,30 @@ impl Membership {
 /// What shards took lately, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timing {
-    recent: BTreeMap<Work, VecDeque<Micros>>,
+    kinds: BTreeMap<Work, Recent>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Recent {
+    measurements: VecDeque<Micros>,
+    p95: Micros,
 }
 
 impl Timing {
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
-        let recent = self.recent.entry(work).or_default();
-        if recent.len() == RECENT {
-            recent.pop_front();
+        let Recent { measurements, p95 } = self.kinds.entry(work).or_default();
+        if measurements.len() == RECENT {
+            measurements.pop_front();
         }
-        recent.push_back(per_shard);
+        measurements.push_back(per_shard);
+        let mut sorted: Vec<Micros> = measurements.iter().copied().collect();
+        sorted.sort_unstable();
+        *p95 = sorted[(sorted.len() * 95).div_ceil(100) - 1];
     }
 
     /// The 95th percentile; `None` before the first measurement. A forward pass takes no longer than forward and
     /// backward, so an evaluation that was not measured yet goes by training.
     pub fn p95(&self, work: Work) -> Option<Micros> {
-        let recent = self.recent.get(&work).or_else(|| self.recent.get(&Work::Train))?;
-        let mut sorted: Vec<Micros> = recent.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get((sorted.len() * 95).div_ceil(100).checked_sub(1)?).copied()
+        self.kinds.get(&work).or_else(|| self.kinds.get(&Work::Train)).map(|recent| recent.p95)
     }
 }

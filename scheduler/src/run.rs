@@ -149,6 +149,7 @@ impl Run {
 
     /// What follows from the new state, whatever the event was.
     fn settle(&mut self, effects: &mut Vec<Effect>) {
+        self.let_drained_go(effects);
         self.stop_if_asked(effects);
         if let Phase::Working(step) = &mut self.phase
             && step.covered.is_none()
@@ -164,7 +165,6 @@ impl Run {
             }
             .run();
         }
-        self.let_drained_go(effects);
         if self.next_interval().is_some_and(|at| at <= self.now) {
             self.checkpoint(CheckpointReason::Interval, effects);
         }

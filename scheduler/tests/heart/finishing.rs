@@ -202,6 +202,26 @@ fn a_stop_gives_up_the_step_when_the_last_worker_leaves() {
 }
 
 #[test]
+fn a_stop_gives_up_the_step_when_the_last_worker_is_drained() {
+    let limits = Limits { lease_shards: 3, ..Limits::default() };
+    check(
+        Run::new(RunPlan { limits, queue_per_thread: 1, ..plan() }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..2
+        > 1 drain 1
+        > 2 stop
+        > 3 done 1 #0
+        evict worker 1: Drained
+        record worker 1 left: Drained
+        abandon training step 0: Stopped
+        checkpoint step 0: Stop",
+    );
+}
+
+#[test]
 fn a_stop_waits_for_the_reducer_even_when_no_worker_is_left() {
     check(
         Run::new(plan()),
