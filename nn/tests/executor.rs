@@ -3,64 +3,10 @@
 
 mod common;
 
-use std::sync::Arc;
-
-use common::{facts, targets};
+use common::setting;
 use convoy_common::batch::{Batch, Targets};
-use convoy_common::manifest::LabelKind;
-use convoy_common::metrics::COUNT;
-use convoy_common::plan::Plan;
-use convoy_common::random::{Address, Purpose};
-use convoy_common::spec::{Task, parse};
-use convoy_model::Network;
-use convoy_nn::{Executor, ShardResult};
+use convoy_common::metrics::{COUNT, LOSS, WEIGHT};
 use proptest::prelude::*;
-
-struct Setting {
-    plan: Arc<Plan>,
-    network: Arc<Network>,
-    state: Vec<f32>,
-}
-
-fn setting(spec: &str, size: [u32; 3], names: usize) -> Setting {
-    let spec = parse(&format!("seed = 3\n{spec}\n[data]\ntrain = \"x\"\n"), &[]).unwrap();
-    let labels = if spec.task == Task::Regression { LabelKind::Values } else { LabelKind::Class };
-    let plan = Arc::new(Plan::resolve(spec, &facts(size, labels, names)).unwrap());
-    let network = Arc::new(Network::of(&plan).unwrap());
-    let state = network.initial(plan.spec.seed);
-    Setting { plan, network, state }
-}
-
-impl Setting {
-    fn executor(&self) -> Executor {
-        let mut executor = Executor::new(self.plan.clone(), self.network.clone()).unwrap();
-        executor.load(&self.state).unwrap();
-        executor
-    }
-
-    /// `count` samples of noise, from sample `first` on.
-    fn batch(&self, first: u32, count: u32) -> Batch {
-        let names = self.plan.names.len();
-        let samples: Vec<u32> = (first..first + count).collect();
-        let noise = |sample| Address::new(1, Purpose::Augmentation, 0, sample);
-        let width = if self.plan.spec.task == Task::Regression { names as u32 } else { 1 };
-        let numbers: Vec<f32> = (0..count * width).map(|i| (i % names as u32) as f32).collect();
-        Batch {
-            x_nhwc: samples
-                .iter()
-                .flat_map(|&sample| (0..self.plan.input.len() as u32).map(move |i| noise(sample).normal(i) as f32))
-                .collect(),
-            targets: targets(self.plan.spec.task, &numbers, names),
-            samples,
-        }
-    }
-
-    fn train(&self, executor: &Executor, batch: &Batch) -> (ShardResult, Vec<u32>) {
-        let mut sum = vec![f32::NAN; self.network.len()];
-        let result = executor.train_shard(batch, 2, &mut sum).unwrap();
-        (result, sum.iter().map(|value| value.to_bits()).collect())
-    }
-}
 
 /// Convolutions, norms, pools, a residual block, dropout.
 const SMALL: &str = r#"
@@ -211,21 +157,24 @@ fn predictions_are_probabilities() {
     assert!(logits.iter().zip(probabilities).all(|(x, p)| (x > &0.0) == (p > 0.5) && p > 0.0 && p < 1.0));
 }
 
+/// Without batch norm and dropout, training and use compute the same.
 #[test]
 fn evaluation_counts_what_training_counts() {
-    let setting = setting(SMALL.replace("p = 0.3", "p = 0.0").as_str(), [11, 9, 3], 5);
-    let executor = setting.executor();
-    let batch = setting.batch(0, 6);
-    let sums = executor.evaluate_shard(&batch).unwrap();
-    let logits = executor.logits(&batch.x_nhwc, 6).unwrap();
-    let Targets::Classes(classes) = &batch.targets else { unreachable!() };
-    let hits = logits
-        .chunks_exact(5)
-        .zip(classes)
-        .filter(|(row, class)| row.iter().all(|score| *score <= row[**class as usize]));
-    let metrics = setting.plan.metric_layout().finish(&sums, &setting.plan.names);
-    assert_eq!(sums[COUNT], 6.0);
-    assert_eq!(metrics["top1"], hits.count() as f64 / 6.0);
+    for (task, names, outputs, metric) in [("multiclass", 3, 3, "top1"), ("binary", 2, 1, "accuracy")] {
+        let spec = format!(
+            "task = \"{task}\"\n[network]\nlayers = [{{ type = \"conv\", out = 4, kernel = 3 }},
+             {{ type = \"flatten\" }}, {{ type = \"linear\", out = {outputs} }}]"
+        );
+        let setting = setting(&spec, [5, 6, 1], names);
+        let executor = setting.executor();
+        let batch = setting.batch(0, 20);
+        let (result, _) = setting.train(&executor, &batch);
+        let sums = executor.evaluate_shard(&batch).unwrap();
+        let metrics = setting.plan.metric_layout().finish(&sums, &setting.plan.names);
+        assert_eq!((sums[COUNT], sums[LOSS], sums[WEIGHT]), (20.0, result.loss_sum, result.weight_sum));
+        assert_eq!(metrics[metric], result.correct / 20.0);
+        assert!(result.correct > 0.0 && result.correct < 20.0 && result.correct != 10.0, "{}", result.correct);
+    }
 }
 
 #[test]

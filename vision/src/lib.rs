@@ -13,6 +13,8 @@ mod error;
 mod loader;
 mod pixels;
 mod prepare;
+#[cfg(test)]
+mod reference;
 mod resize;
 mod scan;
 mod source;

@@ -32,6 +32,18 @@ pub enum SpecError {
     },
 }
 
+impl SpecError {
+    /// The same error with the line of its key in `text`, where it stands there.
+    pub fn located(self, text: &str) -> Self {
+        match self {
+            SpecError::Value { key, line: None, problem } => {
+                SpecError::Value { line: line_of(text, &key), key, problem }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Reads a spec from `text` and applies `overrides` (`a.b=c`), in order.
 ///
 /// A value of an override is TOML (`0.05`, `[1, 2]`, `true`); what is not TOML is taken as a string.

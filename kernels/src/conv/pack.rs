@@ -1,5 +1,5 @@
 //! Weights as the kernels read them: for each panel of target channels, term by term, the panel's channels side by
-//! side; channels beyond the last are zeros.
+//! side. What stands in place of channels beyond the last is of no account: nobody reads what is computed from it.
 
 use super::geometry::Correlation;
 
@@ -70,9 +70,6 @@ impl Layout {
         if self.lane == 1 {
             return self.pack_rows(of, panel, size, weight, packed);
         }
-        if panel.width < size {
-            packed.fill(0.0);
-        }
         self.walk(of, panel, size, |to, from, depths| {
             let from = weight[from..].iter().step_by(self.depth);
             for (to, from) in packed[to..].iter_mut().step_by(size).zip(from).take(depths) {
@@ -87,9 +84,7 @@ impl Layout {
         for index in of.tap_indices() {
             let first = panel.group * self.group + panel.first + index;
             for (depth, row) in rows.by_ref().take(of.depth()).enumerate() {
-                let (row, beyond) = row.split_at_mut(panel.width);
-                row.copy_from_slice(&weight[first + depth * self.depth..][..panel.width]);
-                beyond.fill(0.0);
+                row[..panel.width].copy_from_slice(&weight[first + depth * self.depth..][..panel.width]);
             }
         }
     }

@@ -81,6 +81,55 @@ fn check_all(s: ConvShape, seed: u64) {
     assert_close("dw", &dw, &sum, &bound);
 }
 
+/// One f32 multiply-add after the other, in the order of `key`, the terms of each group (`key.0`) on their own.
+fn in_order<K: Ord>(
+    len: usize,
+    shape: ConvShape,
+    start: impl Fn(usize) -> f32,
+    term: impl Fn(usize, usize, usize) -> (usize, (usize, K), [f32; 2]),
+) -> Vec<f32> {
+    let mut terms: Vec<Vec<((usize, K), [f32; 2])>> = (0..len).map(|_| vec![]).collect();
+    products(shape, |x, y, w| {
+        let (to, key, factors) = term(x, y, w);
+        terms[to].push((key, factors));
+    });
+    let sum = |(to, mut terms): (usize, Vec<((usize, K), [f32; 2])>)| {
+        terms.sort_by(|a, b| a.0.cmp(&b.0));
+        let groups = terms.chunk_by(|a, b| a.0.0 == b.0.0);
+        let mut sums = groups.map(|group| group.iter().fold(start(to), |sum, (_, [a, b])| a.mul_add(*b, sum)));
+        let first = sums.next().unwrap_or(start(to));
+        sums.fold(first, |sum, group| sum + group)
+    };
+    terms.into_iter().enumerate().map(sum).collect()
+}
+
+/// The orders that the documentation states, bit for bit (but for the sign of 0).
+fn check_orders(s: ConvShape, seed: u64) {
+    let (x, w) = (noise(seed, s.x_len()), noise(seed + 1, s.w_len()));
+    let (dy, bias) = (noise(seed + 2, s.y_len()), noise(seed + 3, s.co));
+
+    let mut y = vec![0.0; s.y_len()];
+    forward(s, &x, &w, Some(&bias), &mut y);
+    let taps = s.kh * s.kw;
+    let term = |i, o, k: usize| (o, (0, (k % taps, k / taps)), [x[i], w[k]]);
+    assert_eq!(y, in_order(y.len(), s, |o| bias[o % s.co], term));
+
+    let mut dx = vec![0.0; s.x_len()];
+    backward_data(s, &dy, &w, &mut dx);
+    let term = |i, o: usize, k: usize| (i, (0, (taps - k % taps, o % s.co)), [dy[o], w[k]]);
+    assert_eq!(dx, in_order(dx.len(), s, |_| 0.0, term));
+
+    let mut dw = vec![0.0; s.w_len()];
+    backward_weight(s, &x, &dy, &mut dw);
+    let image = s.oh() * s.ow();
+    let band = |pixel: usize| match 256 / image {
+        0 => pixel / image * image + pixel % image / s.ow() / (256 / s.ow()).max(1),
+        images => pixel / image / images,
+    };
+    let term = |i, o: usize, k| (k, (band(o / s.co), o), [x[i], dy[o]]);
+    assert_eq!(dw, in_order(dw.len(), s, |_| 0.0, term));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -88,16 +137,27 @@ proptest! {
     fn agrees_with_the_definition_on_every_level(shape in shapes(), seed in 0u64..1000) {
         check_all(shape, seed);
     }
+
+    #[test]
+    fn sums_have_the_stated_orders(shape in shapes(), seed in 0u64..1000) {
+        check_orders(shape, seed);
+    }
 }
 
 #[test]
 fn several_bands_and_panels_change_nothing() {
     let plain = ConvShape { h: 40, w: 33, ci: 3, co: 5, kh: 3, kw: 3, padding: [1, 1], ..UNIT };
-    check_all(plain, 1);
-    // more source values than one band of the forward pass holds, and weights of more than one panel
-    check_all(ConvShape { n: 2, h: 21, w: 37, ci: 90, co: 34, kh: 1, kw: 2, ..plain }, 2);
-    check_all(ConvShape { n: 5, h: 9, w: 7, ci: 70, co: 70, groups: 70, stride: [2, 1], ..plain }, 3);
-    check_all(ConvShape { n: 300, h: 1, w: 1, ci: 300, co: 11, kh: 1, kw: 1, padding: [0, 0], ..plain }, 4);
+    for shape in [
+        plain,
+        // more source values than one band of the forward pass holds, and weights of more than one panel
+        ConvShape { n: 2, h: 21, w: 37, ci: 90, co: 34, kh: 1, kw: 2, ..plain },
+        ConvShape { n: 5, h: 9, w: 7, ci: 70, co: 70, groups: 70, stride: [2, 1], ..plain },
+        ConvShape { n: 300, ci: 300, co: 11, ..UNIT },
+        ConvShape { h: 2, w: 600, ci: 2, co: 3, ..UNIT },
+    ] {
+        check_all(shape, 1);
+        check_orders(shape, 1);
+    }
 }
 
 #[test]

@@ -44,12 +44,10 @@ pub(super) fn weight_gradient(of: &Correlation, layout: Layout, x: &[f32], dy: &
     }
 }
 
-/// The panel's channels of dy at all positions, side by side, with zeros for channels that do not exist.
+/// The panel's channels of dy at all positions, side by side.
 fn pack_positions(of: &Correlation, panel: Panel, size: usize, positions: &[Position], dy: &[f32], packed: &mut [f32]) {
     let channel = panel.group * (of.target_channels / of.groups) + panel.first;
     for (to, position) in packed.chunks_exact_mut(size).zip(positions) {
-        let (to, beyond) = to.split_at_mut(panel.width);
-        to.copy_from_slice(&dy[position.target + channel..][..panel.width]);
-        beyond.fill(0.0);
+        to[..panel.width].copy_from_slice(&dy[position.target + channel..][..panel.width]);
     }
 }

@@ -2,12 +2,16 @@
 
 #![allow(dead_code, reason = "each test binary uses some of these")]
 
+use std::sync::Arc;
+
 use convoy_common::Digest;
-use convoy_common::batch::Targets;
+use convoy_common::batch::{Batch, Targets};
 use convoy_common::manifest::LabelKind;
-use convoy_common::plan::DataFacts;
-use convoy_common::plan::Normalization;
-use convoy_common::spec::Task;
+use convoy_common::plan::{DataFacts, Normalization, Plan};
+use convoy_common::random::{Address, Purpose};
+use convoy_common::spec::{Task, parse};
+use convoy_model::Network;
+use convoy_nn::{Executor, ShardResult};
 
 /// Facts about data of `names` classes, labels or targets.
 pub fn facts(size: [u32; 3], labels: LabelKind, names: usize) -> DataFacts {
@@ -35,5 +39,56 @@ pub fn targets(task: Task, numbers: &[f32], names: usize) -> Targets {
             Targets::Classes(numbers.iter().map(|&class| class as u32).collect())
         }
         Task::Multilabel | Task::Regression => Targets::Values { width: names, values: numbers.to_vec() },
+    }
+}
+
+/// A plan with its network and its initial numbers.
+pub struct Setting {
+    pub plan: Arc<Plan>,
+    pub network: Arc<Network>,
+    /// The flat vector.
+    pub state: Vec<f32>,
+}
+
+/// The setting of `spec` (without `[data]`) for samples of `size` (height, width, channels).
+pub fn setting(spec: &str, size: [u32; 3], names: usize) -> Setting {
+    let spec = parse(&format!("seed = 3\n{spec}\n[data]\ntrain = \"x\"\n"), &[]).unwrap();
+    let labels = if spec.task == Task::Regression { LabelKind::Values } else { LabelKind::Class };
+    let plan = Arc::new(Plan::resolve(spec, &facts(size, labels, names)).unwrap());
+    let network = Arc::new(Network::of(&plan).unwrap());
+    let state = network.initial(plan.spec.seed);
+    Setting { plan, network, state }
+}
+
+impl Setting {
+    /// An executor that has loaded `state`.
+    pub fn executor(&self) -> Executor {
+        let mut executor = Executor::new(self.plan.clone(), self.network.clone()).unwrap();
+        executor.load(&self.state).unwrap();
+        executor
+    }
+
+    /// `count` samples of noise, from sample `first` on.
+    pub fn batch(&self, first: u32, count: u32) -> Batch {
+        let names = self.plan.names.len();
+        let samples: Vec<u32> = (first..first + count).collect();
+        let noise = |sample| Address::new(1, Purpose::Augmentation, 0, sample);
+        let width = if self.plan.spec.task == Task::Regression { names as u32 } else { 1 };
+        let numbers: Vec<f32> = (0..count * width).map(|i| (i % names as u32) as f32).collect();
+        Batch {
+            x_nhwc: samples
+                .iter()
+                .flat_map(|&sample| (0..self.plan.input.len() as u32).map(move |i| noise(sample).normal(i) as f32))
+                .collect(),
+            targets: targets(self.plan.spec.task, &numbers, names),
+            samples,
+        }
+    }
+
+    /// What a shard gives in epoch 2, and the bits of its sums.
+    pub fn train(&self, executor: &Executor, batch: &Batch) -> (ShardResult, Vec<u32>) {
+        let mut sum = vec![f32::NAN; self.network.len()];
+        let result = executor.train_shard(batch, 2, &mut sum).unwrap();
+        (result, sum.iter().map(|value| value.to_bits()).collect())
     }
 }

@@ -1,0 +1,58 @@
+//! `convoy resume`: a run goes on from its newest good checkpoint.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use convoy_coordinator::RunDir;
+use convoy_model::Network;
+
+use crate::error::CliError;
+use crate::job;
+use crate::runner::{self, Carry, Ready};
+
+/// Go on with a run that was stopped or killed; it ends in the very digest of the uninterrupted run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoy resume runs/fashion-mnist-1")]
+pub struct Args {
+    /// The run folder.
+    run: PathBuf,
+    #[command(flatten)]
+    carry: Carry,
+    /// End with one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Where to compute: `cpu`.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    super::train::check_device(&args.device)?;
+    runner::train(ready(&args.run)?, &args.carry, args.json)
+}
+
+/// The run in `folder`, after its data was compared with the manifest.
+///
+/// # Errors
+/// When it is no run, or the data has changed.
+pub fn ready(folder: &std::path::Path) -> Result<Ready, CliError> {
+    let (dir, plan, manifest) = RunDir::open(folder)?;
+    let mut data = plan.spec.data.clone();
+    // What is broken now but was not before is a change, and named as one.
+    data.bad_images = convoy_common::spec::BadImage::Quarantine;
+    let spec = convoy_common::Spec { data, ..plan.spec.clone() };
+    let now = job::look(&spec)?.manifest;
+    if now.digest() != plan.manifest {
+        let difference = manifest.difference(&now).unwrap_or_else(|| "its manifest differs".to_owned());
+        return Err(CliError::DataChanged { difference });
+    }
+    let network = Network::of(&plan)?;
+    if let (Some(path), Some(then)) = (&plan.spec.network.init, plan.init)
+        && job::digest_of_file(path.as_ref())? != then
+    {
+        return Err(CliError::DataChanged { difference: format!("{path} has other bytes") });
+    }
+    let (initial, _) = job::initial(&plan, &network)?;
+    Ok(Ready { dir, plan: Arc::new(plan), network: Arc::new(network), manifest: now, initial })
+}

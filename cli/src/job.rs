@@ -1,0 +1,128 @@
+//! From a spec file or a folder of images to all that a run needs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use convoy_common::spec::{self, Spec, SpecError};
+use convoy_common::{Digest, Plan};
+use convoy_model::{InitReport, Network, init_from};
+use convoy_vision::{Scanned, facts, scan};
+
+use crate::error::CliError;
+use crate::progress::Counter;
+
+/// A job whose data was looked at.
+pub struct Job {
+    /// What it means.
+    pub plan: Arc<Plan>,
+    /// Its network.
+    pub network: Arc<Network>,
+    /// Its data.
+    pub scanned: Scanned,
+    /// What the network starts from.
+    pub initial: Vec<f32>,
+    /// What was taken from a model file.
+    pub init: Option<InitReport>,
+}
+
+/// Reads the spec at `path`, or `None` for no file, with overrides. Relative paths in the file start at its folder,
+/// those in overrides at the current one.
+///
+/// # Errors
+/// When the file cannot be read or makes no sense.
+pub fn read_spec(path: Option<&Path>, overrides: &[String]) -> Result<(Spec, String), CliError> {
+    let text = match path {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => CliError::NotFound {
+                path: path.to_owned(),
+                hint: "name a spec (a .toml file) or a folder of images".to_owned(),
+            },
+            _ => CliError::Io { path: path.to_owned(), source },
+        })?,
+    };
+    let fail = |error| CliError::Spec { file: path.map(Path::to_owned), error };
+    let mut spec = spec::parse(&text, overrides).map_err(fail)?;
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    let overridden = |key: &str| overrides.iter().any(|given| given.split('=').next().map(str::trim) == Some(key));
+    let base = |key: &str| if overridden(key) { Path::new("") } else { folder };
+    spec.data.train = absolute(base("data.train"), &spec.data.train);
+    spec.data.validation = spec.data.validation.map(|path| absolute(base("data.validation"), &path));
+    spec.network.init = spec.network.init.map(|path| absolute(base("network.init"), &path));
+    Ok((spec, text))
+}
+
+/// `path` from the root of the file system, so that a run can be resumed from anywhere.
+pub fn absolute(base: &Path, path: &str) -> String {
+    let joined = base.join(path);
+    std::path::absolute(&joined).unwrap_or(joined).display().to_string()
+}
+
+/// Looks at the data of `spec`.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn look(spec: &Spec) -> Result<Scanned, CliError> {
+    let counter = Counter::new("looking at files");
+    Ok(scan(&spec.data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?)
+}
+
+impl Job {
+    /// The job that `spec` means with the data that was looked at. `text` is the spec's file, for error messages.
+    ///
+    /// # Errors
+    /// When spec, data and network do not fit.
+    pub fn new(spec: Spec, scanned: Scanned, file: Option<&Path>, text: &str) -> Result<Job, CliError> {
+        let fail = |error: SpecError| CliError::Spec { file: file.map(Path::to_owned), error: error.located(text) };
+        let counter = Counter::new("measuring statistics");
+        let mut facts = facts(&spec, &scanned, &|done, all| counter.show(done, all))?;
+        drop(counter);
+        facts.init = match &spec.network.init {
+            None => None,
+            Some(path) => Some(digest_of_file(Path::new(path))?),
+        };
+        let plan = Plan::resolve(spec, &facts).map_err(fail)?;
+        let network = Network::of(&plan)?;
+        let (initial, init) = initial(&plan, &network)?;
+        Ok(Job { plan: Arc::new(plan), network: Arc::new(network), scanned, initial, init })
+    }
+}
+
+/// Parameters and buffers before the first step.
+///
+/// # Errors
+/// When the spec names a model file that cannot be used.
+pub fn initial(plan: &Plan, network: &Network) -> Result<(Vec<f32>, Option<InitReport>), CliError> {
+    match &plan.spec.network.init {
+        None => Ok((network.initial(plan.spec.seed), None)),
+        Some(path) => {
+            let (flat, report) = init_from(network, plan.spec.seed, Path::new(path))?;
+            Ok((flat, Some(report)))
+        }
+    }
+}
+
+/// blake3 of a file's bytes.
+pub fn digest_of_file(path: &Path) -> Result<Digest, CliError> {
+    let bytes = std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            CliError::NotFound { path: path.to_owned(), hint: "network.init names a .safetensors file".to_owned() }
+        }
+        _ => CliError::Io { path: path.to_owned(), source },
+    })?;
+    Ok(Digest::of(&bytes))
+}
+
+/// The folder for a new run: `given`, or the first free `runs/NAME-N`.
+pub fn run_folder(given: Option<PathBuf>, name: &str) -> PathBuf {
+    given.unwrap_or_else(|| {
+        let name: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+            .collect();
+        (1..)
+            .map(|number| PathBuf::from(format!("runs/{name}-{number}")))
+            .find(|path| !path.exists())
+            .expect("numbers do not end")
+    })
+}

@@ -1,0 +1,111 @@
+//! Training without a spec: everything is chosen from the data alone, and said why.
+
+use std::path::Path;
+
+use convoy_common::manifest::Manifest;
+use convoy_common::spec::Spec;
+use convoy_vision::Scanned;
+
+use crate::error::CliError;
+use crate::job;
+
+/// Samples that a run should see in all; what decides the number of epochs.
+const SAMPLES_SEEN: u64 = 150_000;
+
+/// The spec for the images at `path`, what was seen of them, and the reasons. `overrides` win over what is chosen.
+///
+/// # Errors
+/// When the data cannot be used or an override makes no sense.
+pub fn choose(path: &Path, overrides: &[String]) -> Result<(Spec, Scanned, String), CliError> {
+    let name = path.file_stem().map_or_else(|| "job".to_owned(), |name| name.to_string_lossy().into_owned());
+    let mut given = vec![
+        format!("data.train={}", toml_string(&path.display().to_string())),
+        format!("name={}", toml_string(&name)),
+    ];
+    given.extend_from_slice(overrides);
+    let (first, _) = job::read_spec(None, &given)?;
+    let scanned = job::look(&first)?;
+    let (chosen, reasons) = recipe(&scanned);
+    given.splice(2..2, chosen);
+    let (spec, _) = job::read_spec(None, &given)?;
+    Ok((spec, scanned, reasons))
+}
+
+fn toml_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Overrides for the data that was looked at, and the reasons for them.
+fn recipe(scanned: &Scanned) -> (Vec<String>, String) {
+    let manifest = &scanned.manifest;
+    let samples = manifest.train.usable().len().max(1) as u64;
+    let mut chosen = Vec::new();
+    let mut reasons = vec!["chosen from the data (all of it in the run folder's spec.toml):".to_owned()];
+    let mut choose = |settings: &[String], why: String| {
+        chosen.extend_from_slice(settings);
+        reasons.push(format!("  {:<44} {why}", settings.join(", ")));
+    };
+    let side = choose_size(scanned, &mut choose);
+    choose_network(side, &mut choose);
+    let batch = [128, 64, 32, 16, 8].into_iter().find(|batch| samples >= 20 * batch).unwrap_or(8);
+    choose(
+        &[format!("train.batch={batch}"), format!("train.shard={}", batch.min(32))],
+        format!("{samples} training samples make {} steps an epoch", samples.div_ceil(batch)),
+    );
+    let epochs = (SAMPLES_SEEN / samples).clamp(5, 60);
+    choose(&[format!("train.epochs={epochs}")], format!("about {} samples seen in all", epochs * samples));
+    if let Some((most, least)) = imbalance(manifest) {
+        choose(
+            &["loss.class_weights=\"balanced\"".to_owned()],
+            format!("the largest class has {most} samples, the smallest {least}"),
+        );
+    }
+    (chosen, reasons.join("\n"))
+}
+
+fn choose_size(scanned: &Scanned, choose: &mut impl FnMut(&[String], String)) -> u32 {
+    let sizes = scanned.train.sizes().unwrap_or([(32, 32); 3]);
+    let [smallest, (width, height), largest] = sizes;
+    let short = width.min(height);
+    if smallest == largest && width.max(height) <= 64 {
+        choose(&["augment.crop_padding=2".to_owned()], format!("all images are {width}x{height}; they stay so"));
+        return short;
+    }
+    let side = [160, 128, 96, 64, 32].into_iter().find(|side| short >= *side).unwrap_or(32);
+    choose(&[format!("prepare.size={side}")], format!("the median image is {width}x{height}"));
+    choose(
+        &["augment.random_resized_crop=[0.35, 1.0]".to_owned(), "augment.horizontal_flip=0.5".to_owned()],
+        "photographs of different sizes".to_owned(),
+    );
+    side
+}
+
+fn choose_network(side: u32, choose: &mut impl FnMut(&[String], String)) {
+    let (network, why) = match side {
+        0..=64 => ("simple-cnn", "small images"),
+        _ => ("resnet18", "larger images"),
+    };
+    choose(&[format!("network.name=\"{network}\"")], why.to_owned());
+}
+
+/// Samples of the largest and the smallest class, where one has more than three times as many as the other.
+fn imbalance(manifest: &Manifest) -> Option<(u64, u64)> {
+    let counts = manifest.class_counts();
+    let (most, least) = (*counts.iter().max()?, *counts.iter().min()?);
+    (most > 3 * least).then_some((most, least))
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_common::spec::{self, Channels, Size};
+
+    use super::*;
+
+    #[test]
+    fn paths_with_quotes_survive() {
+        let given = format!("data.train={}", toml_string("a \"b\" \\ c"));
+        let spec = spec::parse("", &[given]).unwrap();
+        assert_eq!(spec.data.train, "a \"b\" \\ c");
+        assert_eq!((spec.prepare.size, spec.prepare.channels), (Size::Auto, Channels::Auto));
+    }
+}

@@ -1,0 +1,240 @@
+//! Running a coordinator, alone or with workers in the same process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoy_common::Plan;
+use convoy_common::manifest::Manifest;
+use convoy_coordinator::{Config, RunDir, RunReport, Status, serve};
+use convoy_model::{Network, model_dir};
+use convoy_worker::RunData;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::error::CliError;
+use crate::progress::{duration, show_run};
+use crate::signals::Stop;
+use crate::{logging, out};
+
+/// How a run is carried; nothing here changes what it computes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Carry {
+    /// Workers in this process.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: u32,
+    /// Threads of each worker; by default the machine's cores are shared out.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+}
+
+impl Carry {
+    /// Threads of each worker.
+    pub fn threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(|| (cores / self.workers as usize).max(1), |threads| threads as usize)
+    }
+}
+
+/// A run that is ready to start.
+pub struct Ready {
+    /// Its folder.
+    pub dir: RunDir,
+    /// What it means.
+    pub plan: Arc<Plan>,
+    /// Its network.
+    pub network: Arc<Network>,
+    /// Its data.
+    pub manifest: Manifest,
+    /// What the network starts from.
+    pub initial: Vec<f32>,
+}
+
+/// The object that `train --json` and `resume --json` end with.
+#[derive(Serialize)]
+struct Summary<'a> {
+    run_dir: &'a Path,
+    #[serde(flatten)]
+    report: &'a RunReport,
+    model: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best_model: Option<PathBuf>,
+}
+
+/// Runs `ready` with workers in this process, shows progress, and ends with a summary.
+///
+/// # Errors
+/// When the run does not end as planned.
+pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliError> {
+    run(ready, "127.0.0.1:0", Some(carry), json)
+}
+
+/// Runs `ready` for workers that come from elsewhere.
+///
+/// # Errors
+/// When the run does not end as planned.
+pub fn coordinate(ready: Ready, listen: &str, json: bool) -> Result<ExitCode, CliError> {
+    run(ready, listen, None, json)
+}
+
+fn run(ready: Ready, listen: &str, carry: Option<&Carry>, json: bool) -> Result<ExitCode, CliError> {
+    let path = ready.dir.path().to_owned();
+    if let Err(source) = logging::to_file(&path.join("log")) {
+        tracing::warn!(%source, "the run folder gets no log");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
+    let (plan, network) = (ready.plan.clone(), ready.network.clone());
+    let (report, stop) = runtime.block_on(async {
+        let stop = Stop::listen("finishing the step and saving; press Ctrl-C again to leave at once")
+            .map_err(|source| CliError::Io { path: "signals".into(), source })?;
+        let listener = bind(listen).await?;
+        let report = with_workers(ready, listener, carry, &stop).await?;
+        Ok::<_, CliError>((report, stop))
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let summary = export(&path, &plan, &network, &report)?;
+    if json {
+        out::json(&summary)?;
+    } else {
+        print(&summary, &plan)?;
+    }
+    Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+}
+
+async fn with_workers(
+    ready: Ready,
+    listener: TcpListener,
+    carry: Option<&Carry>,
+    stop: &Stop,
+) -> Result<RunReport, CliError> {
+    let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
+    let (status, watched) = watch::channel(Status::default());
+    let (listening, events) = mpsc::unbounded_channel();
+    let progress = tokio::spawn(show_run(watched, events));
+    let mut workers = tokio::task::JoinSet::new();
+    match carry {
+        None => eprintln!("listening on {address}; start workers with `convoy worker --coordinator {address}`"),
+        Some(carry) => {
+            let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone())?);
+            for number in 1..=carry.workers {
+                let config = convoy_worker::Config {
+                    coordinator: address.to_string(),
+                    name: format!("local-{number}"),
+                    threads: carry.threads(),
+                    data: Some(data.clone()),
+                    patience: Duration::from_secs(10),
+                };
+                workers.spawn(convoy_worker::run(config, std::future::pending()));
+            }
+        }
+    }
+    let config = Config {
+        dir: ready.dir,
+        plan: ready.plan,
+        network: ready.network,
+        manifest: Arc::new(ready.manifest),
+        initial: ready.initial,
+        listener: Some(listening),
+        status,
+    };
+    let serving = serve(config, listener, stop.asked());
+    tokio::pin!(serving);
+    let report = loop {
+        tokio::select! {
+            report = &mut serving => break report?,
+            Some(ended) = workers.join_next(), if !workers.is_empty() => {
+                // A worker of this process that cannot work is a failure of this process.
+                if let Ok(Err(error)) = ended {
+                    return Err(error.into());
+                }
+            }
+        }
+    };
+    while workers.join_next().await.is_some() {}
+    _ = progress.await;
+    Ok(report)
+}
+
+/// Opens the socket; loopback only, as nothing is encrypted yet.
+async fn bind(listen: &str) -> Result<TcpListener, CliError> {
+    let addresses: Vec<SocketAddr> = loopback(listen).await?;
+    TcpListener::bind(&addresses[..])
+        .await
+        .map_err(|source| CliError::Listen { address: listen.to_owned(), source })
+}
+
+/// The addresses that `HOST:PORT` means.
+///
+/// # Errors
+/// When it means none, or one that is not loopback.
+pub async fn loopback(address: &str) -> Result<Vec<SocketAddr>, CliError> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| CliError::Usage(format!("`{address}` is no HOST:PORT: {error}")))?
+        .collect();
+    match found.iter().find(|address| !address.ip().is_loopback()) {
+        None if found.is_empty() => Err(CliError::Usage(format!("`{address}` means no address"))),
+        None => Ok(found),
+        Some(_) => Err(CliError::NotLoopback { address: address.to_owned() }),
+    }
+}
+
+/// Writes the model folders.
+fn export<'a>(
+    dir: &'a Path,
+    plan: &Plan,
+    network: &Network,
+    report: &'a RunReport,
+) -> Result<Summary<'a>, CliError> {
+    let extra = serde_json::json!({ "step": report.steps, "validation": report.validation });
+    let model = dir.join("model");
+    model_dir::save(&model, plan, network, &report.flat, &extra)?;
+    let mut best_model = None;
+    if let Some(best) = report.best.filter(|best| best.step != report.steps) {
+        let file = dir.join("checkpoints").join(convoy_coordinator::checkpoint::file_name(best.step));
+        match convoy_coordinator::checkpoint::read(&file, plan, network) {
+            Ok(checkpoint) => {
+                let row = report.history.rows.iter().find(|row| row.step == best.step);
+                let extra = serde_json::json!({ "step": best.step, "validation": row.map(|row| &row.validation) });
+                let path = dir.join("model-best");
+                model_dir::save(&path, plan, network, &checkpoint.generation.flat, &extra)?;
+                best_model = Some(path);
+            }
+            Err(error) => tracing::warn!(%error, "the best epoch's checkpoint cannot be used; model-best is not written"),
+        }
+    }
+    Ok(Summary { run_dir: dir, report, model, best_model })
+}
+
+fn print(summary: &Summary<'_>, plan: &Plan) -> Result<(), CliError> {
+    let report = summary.report;
+    let mut text = format!("\n{} after {} steps, {}", report.outcome, report.steps, duration(report.seconds));
+    if report.images_per_second > 0.0 {
+        text.push_str(&format!(", {:.0} images/s", report.images_per_second));
+    }
+    if report.train_loss.is_finite() {
+        text.push_str(&format!("\ntrain loss  {:.4}", report.train_loss));
+    }
+    for (name, value) in &report.validation {
+        text.push_str(&format!("\n{name:<11} {value:.4}"));
+    }
+    if let Some(best) = report.best {
+        let name = plan.spec.checkpoint.best_by.as_deref().unwrap_or("loss");
+        text.push_str(&format!("\nbest {name:<6} {:.4} at step {}", best.value, best.step));
+    }
+    text.push_str(&format!("\nparameters  {}\nrun folder  {}", report.parameters_digest, summary.run_dir.display()));
+    text.push_str(&if report.can_resume {
+        format!("\n\ngo on with:  convoy resume {}", summary.run_dir.display())
+    } else {
+        let model = summary.best_model.as_ref().unwrap_or(&summary.model);
+        format!("\n\nnext:  convoy predict {} IMAGE...", model.display())
+    });
+    out::line(text)
+}
