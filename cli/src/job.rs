@@ -116,10 +116,8 @@ pub fn digest_of_file(path: &Path) -> Result<Digest, CliError> {
 /// The folder for a new run: `given`, or the first free `runs/NAME-N`.
 pub fn run_folder(given: Option<PathBuf>, name: &str) -> PathBuf {
     given.unwrap_or_else(|| {
-        let name: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
-            .collect();
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
         (1..)
             .map(|number| PathBuf::from(format!("runs/{name}-{number}")))
             .find(|path| !path.exists())

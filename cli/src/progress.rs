@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_line_says_what_is_awaited() {
-        let status = Status { step: 3, steps: 10, epoch: 1, epochs: 2, waiting_for: "workers".into(), ..Status::default() };
+        let status =
+            Status { step: 3, steps: 10, epoch: 1, epochs: 2, waiting_for: "workers".into(), ..Status::default() };
         assert_eq!(line(&status), "step 3/10 · epoch 1/2 · loss 0.0000 · 0 workers · waiting for workers");
     }
 }

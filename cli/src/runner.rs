@@ -165,9 +165,7 @@ async fn with_workers(
 /// Opens the socket; loopback only, as nothing is encrypted yet.
 async fn bind(listen: &str) -> Result<TcpListener, CliError> {
     let addresses: Vec<SocketAddr> = loopback(listen).await?;
-    TcpListener::bind(&addresses[..])
-        .await
-        .map_err(|source| CliError::Listen { address: listen.to_owned(), source })
+    TcpListener::bind(&addresses[..]).await.map_err(|source| CliError::Listen { address: listen.to_owned(), source })
 }
 
 /// The addresses that `HOST:PORT` means.
@@ -187,12 +185,7 @@ pub async fn loopback(address: &str) -> Result<Vec<SocketAddr>, CliError> {
 }
 
 /// Writes the model folders.
-fn export<'a>(
-    dir: &'a Path,
-    plan: &Plan,
-    network: &Network,
-    report: &'a RunReport,
-) -> Result<Summary<'a>, CliError> {
+fn export<'a>(dir: &'a Path, plan: &Plan, network: &Network, report: &'a RunReport) -> Result<Summary<'a>, CliError> {
     let extra = serde_json::json!({ "step": report.steps, "validation": report.validation });
     let model = dir.join("model");
     model_dir::save(&model, plan, network, &report.flat, &extra)?;
@@ -207,7 +200,9 @@ fn export<'a>(
                 model_dir::save(&path, plan, network, &checkpoint.generation.flat, &extra)?;
                 best_model = Some(path);
             }
-            Err(error) => tracing::warn!(%error, "the best epoch's checkpoint cannot be used; model-best is not written"),
+            Err(error) => {
+                tracing::warn!(%error, "the best epoch's checkpoint cannot be used; model-best is not written")
+            }
         }
     }
     Ok(Summary { run_dir: dir, report, model, best_model })

@@ -166,7 +166,7 @@ def optimizer():
         ("sgd", dict(lr=0.05, momentum=0.9, weight_decay=0.01)),
         ("sgd", dict(lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=True)),
         ("adam", dict(lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)),
-        ("adam", dict(lr=0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1)),
+        ("adam", dict(lr=0.01, betas=(0.8, 0.99), eps=0.1, weight_decay=0.1)),
         ("adamw", dict(lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)),
     ]:
         make = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam, adamw=torch.optim.AdamW)[name]

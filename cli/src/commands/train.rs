@@ -47,9 +47,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
 pub fn check_device(device: &str) -> Result<(), CliError> {
     match device {
         "cpu" => Ok(()),
-        device if device == "cuda" || device.starts_with("cuda:") => Err(CliError::Device(format!(
-            "--device {device}: this build computes on CPUs only; use --device cpu"
-        ))),
+        device if device == "cuda" || device.starts_with("cuda:") => {
+            Err(CliError::Device(format!("--device {device}: this build computes on CPUs only; use --device cpu")))
+        }
         device => Err(CliError::Device(format!("--device {device} is not known; use --device cpu"))),
     }
 }
@@ -69,13 +69,7 @@ pub fn prepare(path: &Path, overrides: &[String]) -> Result<(Job, Option<String>
 /// Makes the run folder of `job`.
 pub fn create(job: Job, folder: &Path) -> Result<Ready, CliError> {
     let dir = RunDir::create(folder, &job.plan, &job.scanned.manifest)?;
-    Ok(Ready {
-        dir,
-        plan: job.plan,
-        network: job.network,
-        manifest: job.scanned.manifest,
-        initial: job.initial,
-    })
+    Ok(Ready { dir, plan: job.plan, network: job.network, manifest: job.scanned.manifest, initial: job.initial })
 }
 
 /// Says what is about to happen.

@@ -73,7 +73,7 @@ impl<'a> Source<'a> {
                 let at = (row.offset - low_row) as usize * row_len;
                 let offset = at + (col.offset - low_col) as usize * of.source_channels;
                 match runs.last_mut() {
-                    Some(run) if of.groups == 1 && run.offset + run.len == offset => run.len += of.depth(),
+                    Some(run) if run.offset + run.len == offset => run.len += of.depth(),
                     _ => runs.push(Run { offset, len: of.depth() }),
                 }
             }

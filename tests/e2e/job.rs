@@ -1,0 +1,128 @@
+//! A tiny job: 150 grey images of 8x8 in three classes, a network of a thousand parameters, 15 steps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+pub struct Job {
+    pub dir: tempfile::TempDir,
+}
+
+impl Job {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        write_idx(&dir.path().join("data"), "train", 150);
+        write_idx(&dir.path().join("data"), "t10k", 40);
+        let job = Job { dir };
+        fs::write(job.spec(), SPEC).expect("the folder is writable");
+        job
+    }
+
+    pub fn spec(&self) -> PathBuf {
+        self.dir.path().join("job.toml")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `convoy train` into the folder `out`, and the object it ends with.
+    pub fn train(&self, out: &str, more: &[&str]) -> serde_json::Value {
+        let out = self.path(out);
+        let mut args = vec!["train".into(), self.spec().into_os_string(), "--json".into(), "--out".into(), out.into()];
+        args.extend(more.iter().map(Into::into));
+        report(&convoy().args(args).output().expect("convoy starts"))
+    }
+
+    pub fn resume(&self, run: &str) -> serde_json::Value {
+        report(&convoy().arg("resume").arg(self.path(run)).arg("--json").output().expect("convoy starts"))
+    }
+}
+
+const SPEC: &str = r#"
+seed = 7
+[data]
+train = "data"
+[augment]
+horizontal_flip = 0.5
+crop_padding = 1
+[network]
+layers = [
+    { type = "conv", out = 6, kernel = 3, padding = 1, bias = false },
+    { type = "batch_norm" },
+    { type = "relu" },
+    { type = "max_pool", kernel = 2 },
+    { type = "dropout", p = 0.1 },
+    { type = "flatten" },
+    { type = "linear", out = 3 },
+]
+[optimizer]
+lr = 0.05
+[train]
+epochs = 3
+batch = 32
+shard = 4
+[checkpoint]
+every_steps = 2
+"#;
+
+fn write_idx(folder: &Path, name: &str, count: u32) {
+    fs::create_dir_all(folder).expect("the folder is writable");
+    let mut images = [0x0803u32, count, 8, 8].map(u32::to_be_bytes).concat();
+    let mut labels = [0x0801u32, count].map(u32::to_be_bytes).concat();
+    for index in 0..count {
+        let class = (index * 7 + index / 5) % 3;
+        labels.push(class as u8);
+        for pixel in 0..64u32 {
+            let stripe = match class {
+                0 => pixel % 8 < 3,
+                1 => pixel / 8 < 3,
+                _ => pixel % 8 == pixel / 8,
+            };
+            let noise = (index * 31 + pixel * 17 + index * pixel) % 97;
+            images.push((noise + if stripe { 150 } else { 0 }) as u8);
+        }
+    }
+    fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).expect("the folder is writable");
+    fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).expect("the folder is writable");
+}
+
+pub fn convoy() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// The JSON object that a command ended with.
+pub fn report(output: &Output) -> serde_json::Value {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
+    let last = stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"))
+}
+
+/// Waits until `ready` gives something.
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(begun.elapsed() < DEADLINE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A process that does not outlive the test.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}

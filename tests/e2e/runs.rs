@@ -1,0 +1,83 @@
+//! The same bits, however a run is carried and whatever happens to it.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::job::{Job, Process, convoy, report, wait_for};
+
+/// The digest of the tiny job's last parameters. It changes only when the numerics do.
+const GOLDEN: &str = include_str!("../golden/tiny.txt");
+
+#[test]
+fn the_digest_does_not_depend_on_workers_or_threads() {
+    let job = Job::new();
+    for (workers, threads) in [("1", "1"), ("2", "1"), ("3", "2"), ("5", "1"), ("8", "2")] {
+        let run = format!("run-{workers}-{threads}");
+        let report = job.train(&run, &["--workers", workers, "--threads", threads]);
+        assert_eq!(report["parameters_digest"], GOLDEN.trim(), "{workers} workers, {threads} threads");
+        assert_eq!(report["steps"], 15);
+    }
+    let steps = |run: &str| {
+        let journal = fs::read_to_string(job.path(run).join("journal")).expect("a run has a journal");
+        let records = journal.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(&line[17..]).ok());
+        records.filter(|record| record["record"] == "step_committed").map(|r| r["digest"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps("run-1-1").len(), 15);
+    assert_eq!(steps("run-1-1"), steps("run-8-2"), "every step has the same digest");
+}
+
+#[test]
+fn the_digest_does_not_depend_on_the_instruction_set() {
+    let job = Job::new();
+    for level in ["portable", "avx2"] {
+        let mut command = convoy();
+        command.env("CONVOY_CPU", level).arg("train").arg(job.spec()).arg("--json").arg("--out").arg(job.path(level));
+        let report = report(&command.output().expect("convoy starts"));
+        assert_eq!(report["parameters_digest"], GOLDEN.trim(), "{level}");
+    }
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_digest_again_and_again() {
+    let job = Job::new();
+    let mut command = convoy();
+    command.arg("train").arg(job.spec()).arg("--out").arg(job.path("run")).stderr(Stdio::null()).stdout(Stdio::null());
+    let mut first = Process(command.spawn().expect("convoy starts"));
+    let checkpoints = job.path("run").join("checkpoints");
+    wait_for("a checkpoint", || {
+        fs::read_dir(&checkpoints)
+            .ok()?
+            .flatten()
+            .find(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+    });
+    first.0.kill().expect("the process can be killed");
+    _ = first.0.wait();
+    for _ in 0..2 {
+        assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim());
+    }
+    let digest = convoy().arg("digest").arg(job.path("run").join("model")).output().expect("convoy starts");
+    assert_eq!(String::from_utf8_lossy(&digest.stdout).trim(), GOLDEN.trim());
+}
+
+#[test]
+fn workers_come_and_go_and_the_digest_stays() {
+    let job = Job::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let address = format!("127.0.0.1:{port}");
+    let mut command = convoy();
+    command.arg("coordinator").arg(job.spec()).arg("--json").arg("--listen").arg(&address);
+    command.arg("--out").arg(job.path("run")).stdout(Stdio::piped()).stderr(Stdio::null());
+    let coordinator = command.spawn().expect("convoy starts");
+    let worker = || {
+        let mut command = convoy();
+        command.args(["worker", "--coordinator", &address, "--threads", "1"]);
+        Process(command.stderr(Stdio::null()).spawn().expect("convoy starts"))
+    };
+    let mut first = worker();
+    let journal = job.path("run").join("journal");
+    wait_for("a committed step", || fs::read_to_string(&journal).ok()?.contains("step_committed").then_some(()));
+    first.0.kill().expect("the process can be killed");
+    let (_second, _third) = (worker(), worker());
+    let output = coordinator.wait_with_output().expect("the coordinator ends");
+    assert_eq!(report(&output)["parameters_digest"], GOLDEN.trim());
+}
