@@ -450,3 +450,128 @@ fn a_number_that_is_not_finite_ends_the_run_and_commits_nothing() {
         > 4 beat 1",
     );
 }
+
+#[test]
+fn a_worker_that_lost_a_race_it_began_sits_out_the_next_step() {
+    check(
+        Run::new(RunPlan::new(1, 9, 8, 8)),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 1 @9
+        > 0 ready 2 @9
+        > 800 done 1 #0 100
+        > 800 reduced 0
+        record step 0 committed: 0..8 by 1
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #1: shards 0..4
+        send worker 2 #2: shards 4..8
+        > 1200 done 1 #1 100
+        > 1600 beat 1
+        send worker 1 #3 epoch 1: shards 4..8
+        > 2000 done 1 #3 100
+        revoke worker 2 #2: AnotherWasFirst
+        > 2000 reduced 1
+        record step 1 committed: 0..4 by 1, 4..8 by 1
+        commit step 1
+        open training step 2: 8 shards
+        send worker 1 #4: shards 0..8
+        > 2800 done 1 #4 100
+        > 2800 reduced 2
+        record step 2 committed: 0..8 by 1
+        commit step 2
+        open training step 3: 8 shards
+        send worker 1 #5: shards 0..4
+        send worker 1 #6: shards 4..6
+        send worker 2 #7: shards 6..8",
+    );
+}
+
+#[test]
+fn all_leases_of_a_late_worker_go_to_others_at_once() {
+    check(
+        Run::new(RunPlan { limits: Limits { lease_shards: 4, ..Limits::default() }, ..plan() }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        send worker 1 #1: shards 4..8
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        ? deadline
+        at 2000 ms
+        > 240000 beat 1
+        overdue worker 1 #0: shards 0..4 for 240.0 s
+        send worker 2 #2 epoch 1: shards 0..4
+        send worker 2 #3 epoch 1: shards 4..8",
+    );
+}
+
+#[test]
+fn an_evaluation_goes_by_training_until_it_is_measured() {
+    check(
+        Run::new(RunPlan { evaluate_shards: 1, ..RunPlan::new(1, 1, 2, 2) }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 2 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..2
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 1 @1
+        > 0 ready 2 @1
+        > 600 done 1 #0 300
+        > 600 reduced 0
+        record step 0 committed: 0..2 by 1
+        commit step 0
+        open evaluation step 1: 1 shards
+        send worker 1 #1: shard 0
+        ? deadline
+        at 1200 ms",
+    );
+}
+
+#[test]
+fn a_slow_worker_gets_another_chance_after_a_while() {
+    check(
+        Run::new(RunPlan::new(1, 9, 2, 2)),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 2 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..2
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 1 @9
+        > 0 ready 2 @9
+        > 200 done 1 #0 100
+        > 200 reduced 0
+        record step 0 committed: 0..2 by 1
+        commit step 0
+        open training step 1: 2 shards
+        send worker 1 #1: shard 0
+        send worker 2 #2: shard 1
+        > 300 done 1 #1 100
+        > 300 done 2 #2 205
+        > 300 reduced 1
+        record step 1 committed: 0..1 by 1, 1..2 by 2
+        commit step 1
+        open training step 2: 2 shards
+        send worker 1 #3: shards 0..2
+        > 500 done 1 #3 100
+        > 500 reduced 2
+        record step 2 committed: 0..2 by 1
+        commit step 2
+        open training step 3: 2 shards
+        send worker 1 #4: shard 0
+        send worker 2 #5: shard 1",
+    );
+}

@@ -6,15 +6,15 @@ use proptest::prelude::*;
 use crate::world::{Story, Weather, World, oracle};
 
 fn calm(seed: u64, processes: usize) -> Weather {
-    let (kill, silence, hang, drain, crash, failure, repeat) = (0, 0, 0, 0, 0, 0, 0);
-    Weather { seed, processes, storm_ms: 0, kill, silence, hang, drain, crash, failure, repeat }
+    let (kill, silence, hang, drain, crash, stop, failure, repeat) = (0, 0, 0, 0, 0, 0, 0, 0);
+    Weather { seed, processes, storm_ms: 0, kill, silence, hang, drain, crash, stop, failure, repeat }
 }
 
 fn weathers() -> impl Strategy<Value = Weather> {
-    let chances = (0u32..60, 0u32..30, 0u32..30, 0u32..20, 0u32..20, 0u32..200, 0u32..300);
+    let chances = (0u32..60, 0u32..30, 0u32..30, 0u32..20, 0u32..20, 0u32..20, 0u32..200, 0u32..300);
     (any::<u64>(), 1usize..7, 0u64..20_000, chances).prop_map(|(seed, processes, storm_ms, chances)| {
-        let (kill, silence, hang, drain, crash, failure, repeat) = chances;
-        Weather { seed, processes, storm_ms, kill, silence, hang, drain, crash, failure, repeat }
+        let (kill, silence, hang, drain, crash, stop, failure, repeat) = chances;
+        Weather { seed, processes, storm_ms, kill, silence, hang, drain, crash, stop, failure, repeat }
     })
 }
 
@@ -82,6 +82,7 @@ fn the_storms_are_rough() {
             hang: 15,
             drain: 10,
             crash: 10,
+            stop: 5,
             failure: 50,
             repeat: 100,
             ..calm(seed, 1 + seed as usize % 4)

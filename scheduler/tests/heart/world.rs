@@ -40,6 +40,7 @@ pub struct Weather {
     pub hang: u32,
     pub drain: u32,
     pub crash: u32,
+    pub stop: u32,
     /// Faults of a lease or a message.
     pub failure: u32,
     pub repeat: u32,
@@ -119,8 +120,10 @@ impl World {
 
     fn run(mut self) -> Story {
         for _ in 0..30_000 {
-            if let Some(outcome) = self.coordinator.outcome() {
-                return self.end(outcome);
+            match self.coordinator.outcome() {
+                Some(Outcome::Stopped) => self.restart(0),
+                Some(outcome) => return self.end(outcome),
+                None => {}
             }
             let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
             let deadline = self.coordinator.deadline();
@@ -340,15 +343,19 @@ impl World {
         {
             self.tell(Event::WorkerDraining { worker }, None);
         }
+        if self.dice.chance(self.weather.stop) {
+            self.tell(Event::StopRequested, None);
+        }
         if self.dice.chance(self.weather.crash) {
-            self.crash();
+            let lost = self.dice.below(20) as usize;
+            self.restart(lost);
         }
         self.at(self.now.after(Micros::millis(50)), Happening::Fault);
     }
 
-    /// The coordinator is killed, and started again on what the disk holds.
-    fn crash(&mut self) {
-        let lost = self.dice.below(20) as usize;
+    /// The coordinator was killed or stopped, and is started again on what the disk holds, which may lack the journal's
+    /// last records.
+    fn restart(&mut self, lost: usize) {
         self.coordinator.restart(lost);
         for i in 0..self.processes.len() {
             self.disconnect(i);

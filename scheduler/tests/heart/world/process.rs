@@ -1,4 +1,4 @@
-//! A worker process: it computes its leases one after the other, with the parameters they name.
+//! A worker process: it computes its leases one after the other, each on all its threads, with the parameters they name.
 
 use convoy_scheduler::*;
 
@@ -48,8 +48,7 @@ impl Process {
         }
         let lease = self.queue.iter().find(|lease| lease.at.step == step)?;
         self.computing = Some((lease.at, parameters));
-        let rounds = lease.node.size().div_ceil(self.threads);
-        Some((lease.at, u64::from(rounds) * self.shard_micros))
+        Some((lease.at, (u64::from(lease.node.size()) * self.shard_micros).div_ceil(u64::from(self.threads))))
     }
 
     pub fn drop_lease(&mut self, at: LeaseRef) -> Option<Lease> {
