@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn a_chosen_level_holds_for_the_closure_only() {
         let before = level();
-        assert_eq!(with_level(Level::Portable, level), Some(Level::Portable));
+        let levels = with_level(Level::Portable, || [with_level(detected(), level), Some(level())]);
+        assert_eq!(levels, Some([Some(detected()), Some(Level::Portable)]));
         assert_eq!(level(), before);
         assert!(std::panic::catch_unwind(|| with_level(Level::Portable, || panic!("on purpose"))).is_err());
         assert_eq!(level(), before);
