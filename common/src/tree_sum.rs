@@ -64,6 +64,7 @@ impl<T> TreeSum<T> {
 ///
 /// # Panics
 /// When the lengths differ.
+#[allow(clippy::ptr_arg, reason = "the shape that TreeSum::insert asks for")]
 pub fn add_f64(left: &mut Vec<f64>, right: &Vec<f64>) {
     assert_eq!(left.len(), right.len(), "sums of one layout have one length");
     left.iter_mut().zip(right).for_each(|(left, right)| *left += right);
