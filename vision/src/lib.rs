@@ -13,8 +13,6 @@ mod error;
 mod loader;
 mod pixels;
 mod prepare;
-#[cfg(test)]
-mod reference;
 mod resize;
 mod scan;
 mod source;
