@@ -10,8 +10,8 @@ const FRACTION_BITS: u32 = 32;
 const WEIGHT_BITS: u32 = 16;
 
 /// The image turned counterclockwise by `degrees` and scaled by `scale` about its centre; what comes from outside is
-/// black or the nearest edge pixel. As `torchvision.transforms.functional.affine` with bilinear interpolation:
-/// an output pixel looks up the input at `R(degrees) (p - centre) / scale + centre`.
+/// black or the nearest edge pixel. As `torchvision.transforms.v2.functional.affine` with bilinear interpolation and the
+/// angle's sign turned (its positive angles turn clockwise): an output pixel looks up the input at `R(degrees) (p - centre) / scale + centre`.
 ///
 /// Positions have 32 bits behind the point, weights 16; results are rounded to nearest.
 pub(crate) fn rotate_and_scale(image: &Pixels, degrees: f64, scale: f64, fill: Fill) -> Pixels {

@@ -92,7 +92,8 @@ impl Geometry {
             Resize::Stretch => (target_width, target_height),
             Resize::None => (width, height),
         };
-        Placement { width, height, x: centred(width, target_width), y: centred(height, target_height) }
+        let offset = if self.resize == Resize::None { centred_or_padded } else { centred };
+        Placement { width, height, x: offset(width, target_width), y: offset(height, target_height) }
     }
 
     /// Scales the image and cuts out the window.
@@ -134,6 +135,11 @@ fn contained(width: u32, height: u32, target_width: u32, target_height: u32) -> 
 /// Offset of a window of `target` in the middle of `side`, rounded half to even.
 fn centred(side: u32, target: u32) -> i64 {
     ((f64::from(side) - f64::from(target)) / 2.0).round_ties_even() as i64
+}
+
+/// The same, but with the smaller half of an odd padding before the image (torchvision's `CenterCrop`).
+fn centred_or_padded(side: u32, target: u32) -> i64 {
+    if side < target { -i64::from((target - side) / 2) } else { centred(side, target) }
 }
 
 /// Start and length of the part of `offset..offset + length` that lies in `0..side`; at least one place, the

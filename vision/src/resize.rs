@@ -1,5 +1,8 @@
 //! Resizing with antialiasing, bit for bit as Pillow's `Image.resize` for 8-bit images (`src/libImaging/Resample.c`):
 //! two passes, horizontal then vertical, with weights in 22-bit fixed point and a result of 8 bits after each.
+//!
+//! Newer versions of Pillow (from 13 on) do the vertical pass first where that is faster; then pixels may differ by 1,
+//! with bicubic and Lanczos by more where the first pass overshoots 0..=255.
 
 use convoy_common::spec::Filter;
 

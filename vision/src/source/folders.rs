@@ -39,7 +39,7 @@ fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
     Ok(entries(folder)?.into_iter().filter(|(_, path)| path.is_dir()).collect())
 }
 
-/// The training folder, and the validation folder that goes with it.
+/// The training folder, and the folder in which validation data would be found.
 ///
 /// A folder is one of splits when it holds `train` together with a validation name or `test`, or `train` and no other
 /// folder; so `train` may be a class among others. When the folder itself is called `train`, a validation folder is
@@ -52,16 +52,17 @@ pub(crate) fn splits(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), ScanEr
     let holds = |name: &str| inside.iter().any(|(found, _)| found == name);
     let has_parts = VALIDATION_NAMES.iter().any(|name| holds(name)) || holds("test") || inside.len() == 1;
     if holds("train") && has_parts {
-        return Ok((folder.join("train"), validation_in(folder)?));
+        return Ok((folder.join("train"), Some(folder.to_owned())));
     }
     let beside = match (folder.file_name(), folder.parent()) {
-        (Some(name), Some(parent)) if name == "train" => validation_in(parent)?,
+        (Some(name), Some(parent)) if name == "train" => Some(parent.to_owned()),
         _ => None,
     };
     Ok((folder.to_owned(), beside))
 }
 
-fn validation_in(folder: &Path) -> Result<Option<PathBuf>, ScanError> {
+/// The validation folder in `folder`, if there is one.
+pub(crate) fn validation_in(folder: &Path) -> Result<Option<PathBuf>, ScanError> {
     let found: Vec<&str> = VALIDATION_NAMES.into_iter().filter(|name| folder.join(name).is_dir()).collect();
     match found.as_slice() {
         [] => Ok(None),

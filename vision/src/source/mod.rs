@@ -79,7 +79,11 @@ pub(crate) fn list(data: &Data, task: Task, base: &Path) -> Result<Listing, Scan
         DataFormat::Folders | DataFormat::Auto => {
             let (train, beside) = folders::splits(&train)?;
             let listed = folders::list(&train)?;
-            let validation = match validation.or(beside) {
+            let found = match (&validation, beside) {
+                (None, Some(place)) => folders::validation_in(&place)?,
+                _ => validation,
+            };
+            let validation = match found {
                 Some(path) => Some(folders::list(&path)?),
                 None => None,
             };

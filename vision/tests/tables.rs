@@ -1,0 +1,108 @@
+//! Tables of paths with labels or values.
+
+mod common;
+
+use std::path::Path;
+
+use common::{png, scan_at, write};
+use convoy_common::manifest::{Label, LabelKind, Manifest};
+use convoy_common::spec::{Data, Task};
+use convoy_vision::{scan, scan_known};
+use tempfile::{TempDir, tempdir};
+
+/// A folder with images `0.png` to `3.png` and the table `text`.
+fn folder(name: &str, text: &str) -> (TempDir, Data) {
+    let root = tempdir().unwrap();
+    for seed in 0..4 {
+        write(root.path(), &format!("{seed}.png"), &png(8, 8, seed));
+    }
+    write(root.path(), name, text.as_bytes());
+    let data = Data { validation_fraction: 0.0, ..Data::at(root.path().join(name).to_str().unwrap()) };
+    (root, data)
+}
+
+fn manifest(text: &str, task: Task) -> Result<Manifest, String> {
+    let (_root, data) = folder("t.csv", text);
+    scan(&data, task, 0, Path::new(""), &|_, _| {}).map(|scanned| scanned.manifest).map_err(|error| error.to_string())
+}
+
+fn labels(manifest: &Manifest) -> Vec<Label> {
+    manifest.train.samples.iter().map(|sample| sample.label.clone()).collect()
+}
+
+#[test]
+fn classes() {
+    let found = manifest("path,label\n1.png,dog\n./0.png, cat\n", Task::Auto).unwrap();
+    assert_eq!((found.labels, &found.names[..]), (LabelKind::Class, &["cat".to_owned(), "dog".to_owned()][..]));
+    assert_eq!(labels(&found), [Label::Class(0), Label::Class(1)]);
+    let digits = manifest("path,label\n0.png,7\n1.png,3\n", Task::Multiclass).unwrap();
+    assert_eq!((digits.names, digits.labels), (vec!["3".to_owned(), "7".to_owned()], LabelKind::Class));
+}
+
+#[test]
+fn sets() {
+    let found = manifest("path,label\n0.png,red|round\n1.png,\n2.png,red\n", Task::Auto).unwrap();
+    assert_eq!((found.labels, found.names.len()), (LabelKind::Set, 2));
+    assert_eq!(labels(&found), [Label::Set(vec![0, 1]), Label::Set(vec![]), Label::Set(vec![0])]);
+    let single = manifest("path,label\n0.png,red\n1.png,blue\n", Task::Multilabel).unwrap();
+    assert_eq!(labels(&single), [Label::Set(vec![1]), Label::Set(vec![0])]);
+}
+
+#[test]
+fn values() {
+    let found = manifest("path,b,a\n1.png,1,-2.5\n0.png,3e2,4\n1.png,7,8\n", Task::Auto).unwrap();
+    assert_eq!((found.labels, found.names.join(",")), (LabelKind::Values, "b,a".to_owned()));
+    assert_eq!(labels(&found)[1..], [Label::Values(vec![1.0, -2.5]), Label::Values(vec![7.0, 8.0])]);
+    // Two rows, one file.
+    assert_eq!((found.train.files.len(), found.train.samples[2].file), (2, 1));
+}
+
+#[test]
+fn tabs_and_byte_order_marks() {
+    let (_root, data) = folder("t.tsv", "\u{feff}path\tlabel\n0.png\ta, b\n1.png\tc\n");
+    assert_eq!(scan_at(&data).unwrap().manifest.names, ["a, b", "c"]);
+}
+
+#[test]
+fn validation_is_found_beside_and_has_the_same_columns() {
+    let (root, _) = folder("train.csv", "file,rbc,note\n0.png,1,x\n1.png,2,y\n");
+    write(root.path(), "val.csv", b"note,rbc,file\nz,5,2.png\n");
+    let data = Data {
+        path_column: "file".into(),
+        label_columns: vec!["rbc".into()],
+        ..Data::at(root.path().join("train.csv").to_str().unwrap())
+    };
+    let found = scan_at(&data).unwrap().manifest;
+    assert_eq!(found.validation.samples[0].label, Label::Values(vec![5.0]));
+    let test = root.path().join("test.csv");
+    write(root.path(), "test.csv", b"file,rbc,note\n3.png,9,w\n");
+    let (split, _) = scan_known(&test, &data, &found.names, found.labels, &|_, _| {}).unwrap();
+    assert_eq!(split.samples[0].label, Label::Values(vec![9.0]));
+}
+
+#[test]
+fn what_makes_no_sense_is_named() {
+    let check = |text: &str, task: Task, expected: &[&str]| {
+        let error = manifest(text, task).unwrap_err();
+        assert!(expected.iter().all(|part| error.contains(part)), "{error}");
+    };
+    check("image,rbc\n0.png,1\n", Task::Auto, &["t.csv, line 1", "`path`", "`image`, `rbc`", "data.path_column"]);
+    check("path,rbc\n0.png,1\n1.png,lots\n", Task::Regression, &["line 3", "`rbc`", "`lots`"]);
+    check("path,rbc\n0.png,1\n1.png,inf\n", Task::Regression, &["line 3", "`inf`"]);
+    check("path,a,b\n0.png,x,y\n", Task::Auto, &["`a`, `b`", "data.label_columns"]);
+    check("path,a\n0.png,x,y\n", Task::Auto, &["line 2", "3 fields", "2 columns"]);
+    check("path,a\n0.png,x\nno.png,y\n", Task::Auto, &["line 3", "no.png"]);
+    check("path,a\n,x\n", Task::Auto, &["line 2", "`path`", "empty"]);
+    check("path,a\n0.png,x\n1.png,\n", Task::Auto, &["line 3", "`a`", "empty"]);
+    check("path,a\n/elsewhere/0.png,x\n", Task::Auto, &["line 2", "table's folder"]);
+    check("path,a\n", Task::Auto, &["no rows"]);
+    check("path\n0.png\n", Task::Auto, &["no label"]);
+}
+
+#[test]
+fn a_new_class_in_validation_names_its_line() {
+    let (root, _) = folder("train.csv", "path,label\n0.png,x\n1.png,y\n");
+    write(root.path(), "val.csv", b"path,label\n2.png,x\n3.png,new\n");
+    let error = scan_at(&Data::at(root.path().join("train.csv").to_str().unwrap())).unwrap_err().to_string();
+    assert!(error.contains("`new`") && error.contains("val.csv, line 3"), "{error}");
+}
