@@ -5,8 +5,8 @@
 //! - Alpha is dropped, as Pillow's `convert("RGB")` drops it: colours behind it show as they are stored.
 //! - CMYK and YCCK JPEG become RGB (Adobe's inverted convention); colour profiles and gamma are not applied.
 //! - EXIF orientation is applied, to JPEG and PNG alike.
-//! - A JPEG must be complete and follow the format; a PNG must be complete with right checksums of its critical
-//!   chunks. What other viewers would show half is broken here.
+//! - A JPEG must follow the format up to its end marker, a PNG up to its end chunk, with right checksums of its critical
+//!   chunks. What other viewers would show half is broken here. What follows the end does not matter.
 //!
 //! JPEG decoding uses the decoder's portable arithmetic, never its vector instructions.
 
@@ -147,6 +147,9 @@ fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
     let missing = || DecodeError::Jpeg { reason: "it has no frame header".to_owned() };
     let (width, height) = decoder.dimensions().ok_or_else(missing)?;
     check_size(width as u64, height as u64, limits)?;
+    if !jpeg_is_complete(bytes) {
+        return Err(DecodeError::Jpeg { reason: "it ends too early".to_owned() });
+    }
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let colours = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
     let exif = decoder.exif().cloned();
@@ -159,6 +162,42 @@ fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
     Ok((Pixels::new(width as u32, height as u32, channels as u32, data), exif))
 }
 
+/// Whether the marker segments lead to an end marker: the decoder itself cannot tell a few lost bytes from padding.
+fn jpeg_is_complete(bytes: &[u8]) -> bool {
+    const END: u8 = 0xD9;
+    let mut at = 2;
+    loop {
+        // To the next marker: FF and neither FF (fill), 00 (a stuffed FF of a scan) nor a restart.
+        while let Some(pair) = bytes.get(at..at + 2) {
+            if pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF) {
+                break;
+            }
+            at += 1;
+        }
+        match bytes.get(at + 1) {
+            None => return false,
+            Some(&END) => return true,
+            Some(_) => {}
+        }
+        let Some(length) = bytes.get(at + 2..at + 4) else { return false };
+        // The data of a scan follows its segment and is passed over by the search for the next marker.
+        at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+    }
+}
+
+/// Whether the chunks lead to an end chunk.
+fn png_is_complete(bytes: &[u8]) -> bool {
+    let mut at = 8usize;
+    while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(at..at.saturating_add(8)) {
+        // Length, kind and checksum take 12 bytes.
+        at = at.saturating_add(12).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
+        if kind == b"IEND" {
+            return at <= bytes.len();
+        }
+    }
+    false
+}
+
 /// Memory that a PNG's ancillary chunks (profiles, texts) and rows may take while decoding.
 const PNG_SIDE_MEMORY: u64 = 64 << 20;
 
@@ -169,6 +208,9 @@ fn decode_png(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
     if let Some(claim) = bytes.get(16..24) {
         let side = |at: usize| u64::from(u32::from_be_bytes([claim[at], claim[at + 1], claim[at + 2], claim[at + 3]]));
         check_size(side(0), side(4), limits)?;
+    }
+    if !png_is_complete(bytes) {
+        return Err(DecodeError::Png { reason: "it ends too early".to_owned() });
     }
     let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), memory).map_err(fail)?;
     let ((width, height), colours) = (decoder.dimensions(), decoder.color_type());

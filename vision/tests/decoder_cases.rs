@@ -67,6 +67,17 @@ fn as_pillow_or_refused_in_words() {
     assert!(seen >= 193, "{seen} cases");
 }
 
+/// Photographs as people have them decode without complaint.
+#[test]
+fn real_photographs_are_whole() {
+    let Some(folder) = cases() else { return };
+    let flowers = folder.join("../flowers-small");
+    let data = convoy_common::spec::Data::at(flowers.to_str().unwrap());
+    let scanned = convoy_vision::scan(&data, Default::default(), 0, &flowers, &|_, _| {}).unwrap();
+    assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (160, 40));
+    assert_eq!(scanned.manifest.names, ["daisy", "dandelion", "roses", "sunflowers", "tulips"]);
+}
+
 /// The photographs of one scene differ in orientation only: upright, they must look the same.
 #[test]
 fn every_orientation_is_upright() {
