@@ -58,6 +58,20 @@ pub fn absolute(base: &Path, path: &str) -> String {
     std::path::absolute(&joined).unwrap_or(joined).display().to_string()
 }
 
+/// `text` as TOML writes it.
+pub fn toml_string(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// Looks at the data of `spec`.
 ///
 /// # Errors
@@ -123,4 +137,19 @@ pub fn run_folder(given: Option<PathBuf>, name: &str) -> PathBuf {
             .find(|path| !path.exists())
             .expect("numbers do not end")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_common::spec::{Channels, Size};
+
+    use super::*;
+
+    #[test]
+    fn paths_with_quotes_survive() {
+        let path = "a \"b\" \\ c\td\n";
+        let spec = spec::parse("", &[format!("data.train={}", toml_string(path))]).unwrap();
+        assert_eq!(spec.data.train, path);
+        assert_eq!((spec.prepare.size, spec.prepare.channels), (Size::Auto, Channels::Auto));
+    }
 }

@@ -4,6 +4,7 @@ mod commands;
 mod error;
 mod job;
 mod logging;
+mod model;
 mod out;
 mod progress;
 mod recipe;
@@ -35,6 +36,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    compute_on_own_threads_only();
     let cli = Cli::parse();
     logging::start(cli.log);
     match commands::run(cli.command) {
@@ -45,4 +47,12 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Keeps candle from sharing single additions out over threads of its own, which spin on the cores that compute
+/// shards. Candle can only be told by the environment, before its first use.
+#[allow(unsafe_code)]
+fn compute_on_own_threads_only() {
+    // SAFETY: nothing else runs yet that could read the environment at the same time.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
 }

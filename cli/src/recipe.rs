@@ -19,8 +19,8 @@ const SAMPLES_SEEN: u64 = 150_000;
 pub fn choose(path: &Path, overrides: &[String]) -> Result<(Spec, Scanned, String), CliError> {
     let name = path.file_stem().map_or_else(|| "job".to_owned(), |name| name.to_string_lossy().into_owned());
     let mut given = vec![
-        format!("data.train={}", toml_string(&path.display().to_string())),
-        format!("name={}", toml_string(&name)),
+        format!("data.train={}", job::toml_string(&path.display().to_string())),
+        format!("name={}", job::toml_string(&name)),
     ];
     given.extend_from_slice(overrides);
     let (first, _) = job::read_spec(None, &given)?;
@@ -29,10 +29,6 @@ pub fn choose(path: &Path, overrides: &[String]) -> Result<(Spec, Scanned, Strin
     given.splice(2..2, chosen);
     let (spec, _) = job::read_spec(None, &given)?;
     Ok((spec, scanned, reasons))
-}
-
-fn toml_string(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Overrides for the data that was looked at, and the reasons for them.
@@ -93,19 +89,4 @@ fn imbalance(manifest: &Manifest) -> Option<(u64, u64)> {
     let counts = manifest.class_counts();
     let (most, least) = (*counts.iter().max()?, *counts.iter().min()?);
     (most > 3 * least).then_some((most, least))
-}
-
-#[cfg(test)]
-mod tests {
-    use convoy_common::spec::{self, Channels, Size};
-
-    use super::*;
-
-    #[test]
-    fn paths_with_quotes_survive() {
-        let given = format!("data.train={}", toml_string("a \"b\" \\ c"));
-        let spec = spec::parse("", &[given]).unwrap();
-        assert_eq!(spec.data.train, "a \"b\" \\ c");
-        assert_eq!((spec.prepare.size, spec.prepare.channels), (Size::Auto, Channels::Auto));
-    }
 }

@@ -140,6 +140,31 @@ impl MetricLayout {
         sums[REST + 1 + truth * self.names + predicted]
     }
 
+    /// For each class or label: samples of it that were found, all samples of it, and samples taken for it. Nothing
+    /// for regression.
+    pub fn hits(&self, sums: &[f64]) -> Vec<[f64; 3]> {
+        let classes = 0..self.names;
+        let of_cells = |[hits, false_positive, missed]: [f64; 3]| [hits, hits + missed, hits + false_positive];
+        match self.task {
+            Task::Multiclass | Task::Auto => {
+                let total = |f: &dyn Fn(usize) -> f64| classes.clone().map(f).sum::<f64>();
+                let row = |class| {
+                    let all = total(&|predicted| self.confusion(sums, class, predicted));
+                    [self.confusion(sums, class, class), all, total(&|truth| self.confusion(sums, truth, class))]
+                };
+                classes.clone().map(row).collect()
+            }
+            Task::Binary => {
+                let [tp, fp, missed, tn] = [0, 1, 2, 3].map(|cell| sums[REST + cell]);
+                vec![of_cells([tn, missed, fp]), of_cells([tp, fp, missed])]
+            }
+            Task::Multilabel => {
+                classes.map(|label| of_cells([0, 1, 2].map(|cell| sums[REST + 1 + 4 * label + cell]))).collect()
+            }
+            Task::Regression => Vec::new(),
+        }
+    }
+
     /// The metric by which the best checkpoint is chosen when the spec names none.
     pub fn default_best(&self) -> &'static str {
         match self.task {
@@ -210,6 +235,8 @@ mod tests {
         assert_eq!(metrics["top5"], 2.0 / 3.0);
         assert_eq!(metrics["loss"], 1.5);
         assert_eq!(layout.confusion(&sums, 6, 0), 1.0);
+        let hits = layout.hits(&sums);
+        assert_eq!((hits[0], hits[2], hits[6]), ([0.0, 0.0, 2.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]));
     }
 
     #[test]
@@ -222,6 +249,8 @@ mod tests {
         }
         let metrics = layout.finish(&sums, &[]);
         assert_eq!((metrics["accuracy"], metrics["f1"]), (0.5, 0.5));
+        layout.add_binary(&mut sums, true, 1.0);
+        assert_eq!(layout.hits(&sums), [[1.0, 2.0, 2.0], [2.0, 3.0, 3.0]]);
 
         let layout = MetricLayout { task: Task::Multilabel, names: 2 };
         let mut sums = vec![0.0; layout.len()];
@@ -230,6 +259,7 @@ mod tests {
         sums[COUNT] = 2.0;
         let metrics = layout.finish(&sums, &[]);
         assert_eq!((metrics["exact"], metrics["accuracy"]), (0.5, 0.75));
+        assert_eq!(layout.hits(&sums), [[2.0, 2.0, 2.0], [0.0, 0.0, 1.0]]);
     }
 
     #[test]

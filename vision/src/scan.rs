@@ -10,7 +10,7 @@ use convoy_common::spec::{BadImage, Data, Task};
 
 use crate::decode::{Limits, decode};
 use crate::error::ScanError;
-use crate::source::{self, Listed, Listing, RawLabel, idx};
+use crate::source::{self, Labelled, Listed, Listing, RawLabel, idx};
 
 /// Told how many of how many files are done; may be called from any thread.
 pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -90,7 +90,7 @@ pub fn scan(data: &Data, task: Task, seed: u64, base: &Path, progress: &Progress
 }
 
 /// Looks at data at `path` whose classes or targets are those of a trained model: a folder of class folders, a table
-/// or IDX files.
+/// or IDX files; where it holds training and validation data, at the latter.
 ///
 /// # Errors
 /// As [`scan`], and when the data has a class that is not among `names`.
@@ -101,7 +101,7 @@ pub fn scan_known(
     labels: LabelKind,
     progress: &Progress,
 ) -> Result<(Split, SplitFacts), ScanError> {
-    let mut at = Data { train: text(path), validation: None, ..data.clone() };
+    let mut at = data.clone();
     if labels == LabelKind::Values {
         at.label_columns = names.to_vec();
     }
@@ -110,12 +110,12 @@ pub fn scan_known(
         LabelKind::Set => Task::Multilabel,
         LabelKind::Values => Task::Regression,
     };
-    let (split, facts) = match source::list(&at, task, Path::new(""))? {
-        Listing::Files { train, .. } => scan_split(train, names, data, progress)?,
-        Listing::Idx { train, .. } => {
-            let read = idx::IdxData::read(&train)?;
-            let classes = idx_classes(&read, names, &train)?;
-            idx_split(&read, &train, &classes, &vec![true; read.len()])
+    let (split, facts) = match source::list_labelled(path, &at, task)? {
+        Labelled::Files(listed) => scan_split(listed, names, data, progress)?,
+        Labelled::Idx(paths) => {
+            let read = idx::IdxData::read(&paths)?;
+            let classes = idx_classes(&read, names, &paths)?;
+            idx_split(&read, &paths, &classes, &vec![true; read.len()])
         }
     };
     let manifest = Manifest { names: names.to_vec(), labels, train: split, validation: Split::default() };

@@ -81,19 +81,22 @@ fn check_all(s: ConvShape, seed: u64) {
     assert_close("dw", &dw, &sum, &bound);
 }
 
+/// The group and place of a term in its sum, and its factors.
+type Term<K> = ((usize, K), [f32; 2]);
+
 /// One f32 multiply-add after the other, in the order of `key`, the terms of each group (`key.0`) on their own.
 fn in_order<K: Ord>(
     len: usize,
     shape: ConvShape,
     start: impl Fn(usize) -> f32,
-    term: impl Fn(usize, usize, usize) -> (usize, (usize, K), [f32; 2]),
+    term: impl Fn(usize, usize, usize) -> (usize, Term<K>),
 ) -> Vec<f32> {
-    let mut terms: Vec<Vec<((usize, K), [f32; 2])>> = (0..len).map(|_| vec![]).collect();
+    let mut terms: Vec<Vec<Term<K>>> = (0..len).map(|_| vec![]).collect();
     products(shape, |x, y, w| {
-        let (to, key, factors) = term(x, y, w);
-        terms[to].push((key, factors));
+        let (to, term) = term(x, y, w);
+        terms[to].push(term);
     });
-    let sum = |(to, mut terms): (usize, Vec<((usize, K), [f32; 2])>)| {
+    let sum = |(to, mut terms): (usize, Vec<Term<K>>)| {
         terms.sort_by(|a, b| a.0.cmp(&b.0));
         let groups = terms.chunk_by(|a, b| a.0.0 == b.0.0);
         let mut sums = groups.map(|group| group.iter().fold(start(to), |sum, (_, [a, b])| a.mul_add(*b, sum)));
@@ -111,12 +114,12 @@ fn check_orders(s: ConvShape, seed: u64) {
     let mut y = vec![0.0; s.y_len()];
     forward(s, &x, &w, Some(&bias), &mut y);
     let taps = s.kh * s.kw;
-    let term = |i, o, k: usize| (o, (0, (k % taps, k / taps)), [x[i], w[k]]);
+    let term = |i, o, k: usize| (o, ((0, (k % taps, k / taps)), [x[i], w[k]]));
     assert_eq!(y, in_order(y.len(), s, |o| bias[o % s.co], term));
 
     let mut dx = vec![0.0; s.x_len()];
     backward_data(s, &dy, &w, &mut dx);
-    let term = |i, o: usize, k: usize| (i, (0, (taps - k % taps, o % s.co)), [dy[o], w[k]]);
+    let term = |i, o: usize, k: usize| (i, ((0, (taps - k % taps, o % s.co)), [dy[o], w[k]]));
     assert_eq!(dx, in_order(dx.len(), s, |_| 0.0, term));
 
     let mut dw = vec![0.0; s.w_len()];
@@ -126,7 +129,7 @@ fn check_orders(s: ConvShape, seed: u64) {
         0 => pixel / image * image + pixel % image / s.ow() / (256 / s.ow()).max(1),
         images => pixel / image / images,
     };
-    let term = |i, o: usize, k| (k, (band(o / s.co), o), [x[i], dy[o]]);
+    let term = |i, o: usize, k| (k, ((band(o / s.co), o), [x[i], dy[o]]));
     assert_eq!(dw, in_order(dw.len(), s, |_| 0.0, term));
 }
 

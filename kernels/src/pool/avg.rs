@@ -1,6 +1,6 @@
-use super::{PoolShape, Window};
+use super::{PoolShape, Pooling, Window};
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
+use crate::lanes::{Lanes, chunk, chunk_mut};
 
 /// Average pooling as `torch.nn.functional.avg_pool2d`: padding counts as zeros, so every window is divided by its
 /// full size. Each sum takes its window in order.
@@ -14,7 +14,7 @@ pub fn avg_forward(shape: PoolShape, x: &[f32], y: &mut [f32]) {
 
 simd! {
     fn forward(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
-        shape.for_windows(|window| for_lanes::<PANEL>(shape.c, &mut Forward { shape, window, x, y }));
+        shape.for_windows::<PANEL>(&mut Forward { shape, window: Window::default(), x, y });
     }
 }
 
@@ -23,6 +23,13 @@ struct Forward<'a> {
     window: Window,
     x: &'a [f32],
     y: &'a mut [f32],
+}
+
+impl Pooling for Forward<'_> {
+    #[inline(always)]
+    fn enter(&mut self, window: Window) {
+        self.window = window;
+    }
 }
 
 impl Lanes for Forward<'_> {
@@ -52,7 +59,7 @@ pub fn avg_backward(shape: PoolShape, dy: &[f32], dx: &mut [f32]) {
 
 simd! {
     fn backward(shape: &PoolShape, dy: &[f32], dx: &mut [f32]) {
-        shape.for_windows(|window| for_lanes::<PANEL>(shape.c, &mut Backward { shape, window, dy, dx }));
+        shape.for_windows::<PANEL>(&mut Backward { shape, window: Window::default(), dy, dx });
     }
 }
 
@@ -61,6 +68,13 @@ struct Backward<'a> {
     window: Window,
     dy: &'a [f32],
     dx: &'a mut [f32],
+}
+
+impl Pooling for Backward<'_> {
+    #[inline(always)]
+    fn enter(&mut self, window: Window) {
+        self.window = window;
+    }
 }
 
 impl Lanes for Backward<'_> {

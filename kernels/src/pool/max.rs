@@ -1,6 +1,6 @@
-use super::{PoolShape, Window};
+use super::{PoolShape, Pooling, Window};
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
+use crate::lanes::{Lanes, chunk, chunk_mut};
 
 /// Max pooling as `torch.nn.functional.max_pool2d`: padding is never the largest, a NaN always is.
 ///
@@ -13,7 +13,7 @@ pub fn max_forward(shape: PoolShape, x: &[f32], y: &mut [f32]) {
 
 simd! {
     fn forward(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
-        shape.for_windows(|window| for_lanes::<PANEL>(shape.c, &mut Forward { shape, window, x, y }));
+        shape.for_windows::<PANEL>(&mut Forward { shape, window: Window::default(), x, y });
     }
 }
 
@@ -24,27 +24,35 @@ struct Forward<'a> {
     y: &'a mut [f32],
 }
 
-impl Lanes for Forward<'_> {
+impl Pooling for Forward<'_> {
     #[inline(always)]
-    fn block<const W: usize>(&mut self, first: usize) {
-        let mut best = [f32::NEG_INFINITY; W];
-        for pixel in self.window.pixels(self.shape) {
-            let x: &[f32; W] = chunk(self.x, pixel + first);
-            for lane in 0..W {
-                best[lane] = if replaces(x[lane], best[lane]) { x[lane] } else { best[lane] };
-            }
-        }
-        *chunk_mut(self.y, self.window.output + first) = best;
+    fn enter(&mut self, window: Window) {
+        self.window = window;
     }
 }
 
+impl Lanes for Forward<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        *chunk_mut(self.y, self.window.output + first) = largest::<W>(self.shape, self.window, self.x, first);
+    }
+}
+
+/// The largest values of a window, for `W` channels from `first` on.
 #[inline(always)]
-fn replaces(x: f32, best: f32) -> bool {
-    (x > best) | x.is_nan()
+fn largest<const W: usize>(shape: &PoolShape, window: Window, x: &[f32], first: usize) -> [f32; W] {
+    let mut best = [f32::NEG_INFINITY; W];
+    for pixel in window.pixels(shape) {
+        let x: &[f32; W] = chunk(x, pixel + first);
+        for lane in 0..W {
+            best[lane] = if (x[lane] > best[lane]) | x[lane].is_nan() { x[lane] } else { best[lane] };
+        }
+    }
+    best
 }
 
 /// Gradient of [`max_forward`], from its input `x`: each dy goes to the largest value of its window, to the first in
-/// window order if several are equal (to the last NaN if there is one). Added in the order of the outputs.
+/// window order if several are equal (to the first NaN if there is one). Added in the order of the outputs.
 ///
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
@@ -57,7 +65,7 @@ pub fn max_backward(shape: PoolShape, x: &[f32], dy: &[f32], dx: &mut [f32]) {
 
 simd! {
     fn backward(shape: &PoolShape, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        shape.for_windows(|window| for_lanes::<PANEL>(shape.c, &mut Backward { shape, window, x, dy, dx }));
+        shape.for_windows::<PANEL>(&mut Backward { shape, window: Window::default(), x, dy, dx });
     }
 }
 
@@ -69,24 +77,27 @@ struct Backward<'a> {
     dx: &'a mut [f32],
 }
 
+impl Pooling for Backward<'_> {
+    #[inline(always)]
+    fn enter(&mut self, window: Window) {
+        self.window = window;
+    }
+}
+
 impl Lanes for Backward<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        let mut best = [f32::NEG_INFINITY; W];
-        let mut at = [0u32; W];
-        for (tap, pixel) in (0u32..).zip(self.window.pixels(self.shape)) {
+        let best = largest::<W>(self.shape, self.window, self.x, first);
+        // what has not found its place yet
+        let mut left: [f32; W] = *chunk(self.dy, self.window.output + first);
+        for pixel in self.window.pixels(self.shape) {
             let x: &[f32; W] = chunk(self.x, pixel + first);
-            for lane in 0..W {
-                let better = replaces(x[lane], best[lane]);
-                best[lane] = if better { x[lane] } else { best[lane] };
-                at[lane] = if better { tap } else { at[lane] };
-            }
-        }
-        let dy: &[f32; W] = chunk(self.dy, self.window.output + first);
-        for (tap, pixel) in (0u32..).zip(self.window.pixels(self.shape)) {
             let dx: &mut [f32; W] = chunk_mut(self.dx, pixel + first);
             for lane in 0..W {
-                dx[lane] += if at[lane] == tap { dy[lane] } else { 0.0 };
+                // All ones where the place is found. Branches would become masked stores, which are slow.
+                let found = 0u32.wrapping_sub(u32::from((x[lane] == best[lane]) | x[lane].is_nan()));
+                dx[lane] += f32::from_bits(left[lane].to_bits() & found);
+                left[lane] = f32::from_bits(left[lane].to_bits() & !found);
             }
         }
     }

@@ -10,6 +10,7 @@ pub use avg::{avg_backward, avg_forward};
 pub use global::{global_avg_backward, global_avg_forward};
 pub use max::{max_backward, max_forward};
 
+use crate::lanes::{Lanes, for_lanes};
 use crate::shape::{self, ShapeError, countable, expect_len, positive};
 
 /// Shape of a pooling: x is `[n, h, w, c]`, y `[n, oh, ow, c]`. Output sizes are rounded down.
@@ -88,9 +89,9 @@ impl PoolShape {
         expect_len("the output or its gradient", y.len(), self.y_len());
     }
 
-    /// Calls `f` with the window of each output pixel, in the order of the pixels.
+    /// Does the work for the window of each output pixel, in the order of the pixels.
     #[inline(always)]
-    fn for_windows(&self, mut f: impl FnMut(Window)) {
+    fn for_windows<const PANEL: usize>(&self, work: &mut impl Pooling) {
         let mut output = 0;
         for n in 0..self.n {
             for oy in 0..self.oh() {
@@ -98,7 +99,8 @@ impl PoolShape {
                 for ox in 0..self.ow() {
                     let x = inside(ox * self.stride[1], self.kernel[1], self.padding[1], self.w);
                     let first = (n * self.h + y.start) * self.w + x.start;
-                    f(Window { output, first: first * self.c, rows: y.len(), cols: x.len() });
+                    work.enter(Window { output, first: first * self.c, rows: y.len(), cols: x.len() });
+                    for_lanes::<PANEL>(self.c, work);
                     output += self.c;
                 }
             }
@@ -106,8 +108,15 @@ impl PoolShape {
     }
 }
 
+/// Work on the channels of one window after the other. (A trait, for the body of a closure is not certain to be
+/// compiled for the kernel's level.)
+trait Pooling: Lanes {
+    /// The window that the next blocks of channels belong to.
+    fn enter(&mut self, window: Window);
+}
+
 /// The part of an output pixel's window that lies in the input.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Window {
     /// Index of the output pixel's first channel.
     output: usize,

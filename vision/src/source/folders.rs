@@ -95,6 +95,18 @@ pub(crate) fn list(folder: &Path) -> Result<Listed, ScanError> {
     })
 }
 
+/// All JPEG and PNG files of a folder and all below it, by their names, in byte order of their paths.
+///
+/// # Errors
+/// When a folder cannot be read, or a link leads back to a folder above it.
+pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
+    let mut walk = Walk { entries: Vec::new(), ignored: 0, trail: Vec::new() };
+    walk.folder(folder, "", "")?;
+    let mut paths: Vec<String> = walk.entries.into_iter().map(|entry| entry.path).collect();
+    paths.sort();
+    Ok(paths.into_iter().map(|path| folder.join(path.trim_start_matches('/'))).collect())
+}
+
 /// What a folder without class folders holds, in words.
 fn census(folder: &Path) -> Result<String, ScanError> {
     let all = entries(folder)?;

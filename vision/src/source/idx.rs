@@ -36,9 +36,9 @@ fn usual_names(prefix: &str) -> [String; 4] {
 const TRAIN: &str = "train";
 const VALIDATION: &str = "t10k";
 
-/// Whether the folder holds training images under one of the usual names.
+/// Whether the folder holds images under one of the usual names.
 pub(crate) fn is_idx_folder(folder: &Path) -> bool {
-    usual_names(TRAIN).iter().any(|name| folder.join(name).is_file())
+    [TRAIN, VALIDATION].into_iter().flat_map(usual_names).any(|name| folder.join(name).is_file())
 }
 
 /// Whether a file's name speaks of IDX.

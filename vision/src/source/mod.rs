@@ -92,6 +92,27 @@ pub(crate) fn list(data: &Data, task: Task, base: &Path) -> Result<Listing, Scan
     }
 }
 
+/// Labelled data to measure a model on.
+pub(crate) enum Labelled {
+    Files(Listed),
+    Idx(idx::IdxPaths),
+}
+
+/// Finds the labelled data at `path`: its validation data where it holds that beside training data, else all of it.
+/// Of `data`, only what says how a table is read counts.
+pub(crate) fn list_labelled(path: &Path, data: &Data, task: Task) -> Result<Labelled, ScanError> {
+    let path = existing(path.to_owned(), "the data")?;
+    match format_of(&path, DataFormat::Auto)? {
+        DataFormat::Csv => Ok(Labelled::Files(csv::list(&path, data, task, None)?)),
+        DataFormat::Idx => Ok(Labelled::Idx(idx::IdxPaths::find(&path, idx::Part::Validation)?)),
+        DataFormat::Folders | DataFormat::Auto => {
+            let (train, place) = folders::splits(&path)?;
+            let validation = if place.as_deref() == Some(&path) { folders::validation_in(&path)? } else { None };
+            Ok(Labelled::Files(folders::list(&validation.unwrap_or(train))?))
+        }
+    }
+}
+
 fn existing(path: PathBuf, key: &'static str) -> Result<PathBuf, ScanError> {
     match path.try_exists() {
         Ok(true) => Ok(path),

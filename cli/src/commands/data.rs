@@ -1,0 +1,108 @@
+//! `convoy data`: looking at data before training on it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use convoy_common::spec::BadImage;
+use convoy_vision::{Dataset, check, preview};
+
+use super::train::prepare;
+use crate::error::CliError;
+use crate::{job, out};
+
+/// Look at data before training on it.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Check(CheckArgs),
+    Preview(PreviewArgs),
+}
+
+/// Count classes; find broken, equal, rotated and odd images, images in both training and validation data, and
+/// classes of very different size.
+///
+/// The exit code is 1 when images are broken or in both training and validation data.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  convoy data check photos/\n  convoy data check job.toml --json")]
+pub struct CheckArgs {
+    /// A folder of images, a CSV file, IDX files, or a spec (.toml) that names them.
+    data: PathBuf,
+    /// Override a key of the spec: key.path=value. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Print a JSON object, with everything that was found.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Write one picture of what training will see: the first samples of the first epoch, in their order, each as it is
+/// and as it is augmented.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  convoy data preview job.toml\n  \
+    convoy data preview photos/ --count 64 --out photos.png")]
+pub struct PreviewArgs {
+    /// A spec (.toml), or a folder of images or CSV file, for which everything is chosen from the data.
+    job: PathBuf,
+    /// Where the picture goes.
+    #[arg(long, value_name = "FILE", default_value = "preview.png")]
+    out: PathBuf,
+    /// How many samples; the first shard when absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    count: Option<u32>,
+    /// Override a key of the spec: key.path=value. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+pub fn run(command: Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Check(args) => run_check(&args),
+        Command::Preview(args) => run_preview(&args),
+    }
+}
+
+fn run_check(args: &CheckArgs) -> Result<ExitCode, CliError> {
+    let is_spec = args.data.extension().is_some_and(|extension| extension == "toml");
+    let (mut spec, _) = if is_spec {
+        job::read_spec(Some(&args.data), &args.overrides)?
+    } else {
+        let mut overrides = vec![format!("data.train={}", job::toml_string(&args.data.to_string_lossy()))];
+        overrides.extend_from_slice(&args.overrides);
+        job::read_spec(None, &overrides)?
+    };
+    // All broken files are to be seen, not only the first.
+    spec.data.bad_images = BadImage::Quarantine;
+    let report = check(&job::look(&spec)?);
+    if args.json {
+        out::json(&report)?;
+    } else {
+        out::line(report.to_string().trim_end())?;
+    }
+    let bad = !report.leaks.is_empty() || report.splits.iter().any(|split| !split.broken.is_empty());
+    Ok(ExitCode::from(u8::from(bad)))
+}
+
+fn run_preview(args: &PreviewArgs) -> Result<ExitCode, CliError> {
+    let (job, choices) = prepare(&args.job, &args.overrides)?;
+    if let Some(choices) = choices {
+        out::line(choices)?;
+    }
+    let dataset = Dataset::open(&job.plan, job.scanned.manifest.train)?;
+    let count = args.count.unwrap_or(job.plan.spec.train.shard);
+    let picture = preview(&job.plan, &dataset, count)?;
+    save(&picture, &args.out)?;
+    let (width, height) = picture.dimensions();
+    out::line(format!(
+        "{} ({width}x{height}): on the left as it is, on the right as it is learned",
+        args.out.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn save(picture: &image::RgbImage, path: &Path) -> Result<(), CliError> {
+    let fail = |source| CliError::Io { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    picture
+        .write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png)
+        .map_err(|error| fail(std::io::Error::other(error)))?;
+    std::fs::write(path, bytes).map_err(fail)
+}

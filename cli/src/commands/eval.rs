@@ -1,0 +1,192 @@
+//! `convoy eval`: metrics of a trained model on labelled images.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use convoy_common::manifest::{LabelKind, Split};
+use convoy_common::metrics::{MetricLayout, Metrics};
+use convoy_common::order::{Cut, EpochOrder};
+use convoy_common::spec::{BadImage, Task};
+use convoy_common::tree_sum::{TreeSum, add_f64};
+use convoy_scheduler::Node;
+use convoy_vision::{Dataset, Mode, scan, scan_known};
+use serde::Serialize;
+
+use super::train::check_device;
+use crate::error::CliError;
+use crate::model::{self, Trained};
+use crate::out;
+use crate::progress::Counter;
+
+/// Measure a trained model on labelled images: its own validation data, or any other data with the same classes or
+/// targets.
+///
+/// Samples are summed as in training, so that the metrics of a run's last epoch come out again, bit for bit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  convoy eval runs/fashion-mnist-1\n  \
+    convoy eval runs/photos-1/model-best photos/test --json")]
+pub struct Args {
+    /// A model folder, a run folder, or a model.safetensors.
+    model: PathBuf,
+    /// A folder of class folders, a CSV file or an IDX folder (of which validation data is taken where there is
+    /// some); the run's own validation data when absent.
+    data: Option<PathBuf>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Threads; one for each core when absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Where to compute: `cpu`.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+/// What a model does on some data.
+#[derive(Debug, Serialize)]
+struct Evaluation {
+    samples: u32,
+    /// Images that could not be used.
+    broken: usize,
+    metrics: Metrics,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<ClassRow>,
+    /// Rows are true classes, columns predicted ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    confusion: Vec<Vec<u64>>,
+}
+
+/// How well one class or label is found.
+#[derive(Debug, Serialize)]
+struct ClassRow {
+    name: String,
+    samples: u64,
+    precision: f64,
+    recall: f64,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    check_device(&args.device)?;
+    let model = Trained::load(&args.model)?;
+    let split = match &args.data {
+        None => own_validation(&model)?,
+        Some(path) => other_data(&model, path)?,
+    };
+    let evaluation = evaluate(&model, split, model::threads(args.threads))?;
+    if args.json {
+        out::json(&evaluation)?;
+    } else {
+        print(&evaluation, model.plan.spec.task)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The validation data of the run, which must not have changed since.
+fn own_validation(model: &Trained) -> Result<Split, CliError> {
+    let spec = &model.plan.spec;
+    if model.plan.validation_samples == 0 {
+        return Err(CliError::Usage("the model was trained without validation data; name some".to_owned()));
+    }
+    let data = convoy_common::spec::Data { bad_images: BadImage::Quarantine, ..spec.data.clone() };
+    let counter = Counter::new("looking at files");
+    let scanned = scan(&data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?;
+    if scanned.manifest.digest() != model.plan.manifest {
+        let difference = "files are not those that it was trained with; name the data to evaluate on".to_owned();
+        return Err(CliError::DataChanged { difference });
+    }
+    Ok(scanned.manifest.validation)
+}
+
+fn other_data(model: &Trained, path: &Path) -> Result<Split, CliError> {
+    let plan = &model.plan;
+    let labels = match plan.spec.task {
+        Task::Auto | Task::Multiclass | Task::Binary => LabelKind::Class,
+        Task::Multilabel => LabelKind::Set,
+        Task::Regression => LabelKind::Values,
+    };
+    let counter = Counter::new("looking at files");
+    let (split, _) = scan_known(path, &plan.spec.data, &plan.names, labels, &|done, all| counter.show(done, all))?;
+    Ok(split)
+}
+
+fn evaluate(model: &Trained, split: Split, threads: usize) -> Result<Evaluation, CliError> {
+    let plan = &model.plan;
+    let usable = split.usable();
+    let (samples, broken) = (usable.len() as u32, split.samples.len() - usable.len());
+    if samples == 0 {
+        return Err(CliError::Usage(format!("{}: no sample can be used", split.root)));
+    }
+    let order = EpochOrder::sequential(&usable);
+    let cut = Cut { samples, batch: samples, shard: plan.spec.train.shard, keep_last: true };
+    let dataset = Dataset::open(plan, split)?;
+    let (layout, shards) = (plan.metric_layout(), cut.shards(0));
+    let mut sums = TreeSum::over(shards);
+    let counter = Counter::new("evaluating");
+    model.in_order(
+        threads,
+        shards as usize,
+        |executor, shard| {
+            let batch = dataset.batch(order.samples(cut.shard(0, shard as u32)), Mode::Evaluate)?;
+            Ok(executor.evaluate_shard(&batch)?)
+        },
+        |shard, sum| {
+            let shard = shard as u32;
+            sums.insert(Node { first: shard, last: shard + 1 }, sum, add_f64);
+            counter.show(shard as usize + 1, shards as usize);
+            Ok(())
+        },
+    )?;
+    let sums = sums.take().expect("every shard was added");
+    Ok(Evaluation {
+        samples,
+        broken,
+        metrics: layout.finish(&sums, &plan.names),
+        classes: class_rows(&layout, &sums, &plan.names),
+        confusion: confusion(&layout, &sums),
+    })
+}
+
+fn confusion(layout: &MetricLayout, sums: &[f64]) -> Vec<Vec<u64>> {
+    if layout.task != Task::Multiclass {
+        return Vec::new();
+    }
+    let row = |truth| (0..layout.names).map(|predicted| layout.confusion(sums, truth, predicted) as u64).collect();
+    (0..layout.names).map(row).collect()
+}
+
+fn class_rows(layout: &MetricLayout, sums: &[f64], names: &[String]) -> Vec<ClassRow> {
+    let row = |(name, [hits, true_samples, predicted]): (&String, [f64; 3])| ClassRow {
+        name: name.clone(),
+        samples: true_samples as u64,
+        precision: if predicted > 0.0 { hits / predicted } else { 0.0 },
+        recall: if true_samples > 0.0 { hits / true_samples } else { 0.0 },
+    };
+    names.iter().zip(layout.hits(sums)).map(row).collect()
+}
+
+fn print(evaluation: &Evaluation, task: Task) -> Result<(), CliError> {
+    let mut text = format!("samples     {}", evaluation.samples);
+    if evaluation.broken > 0 {
+        text.push_str(&format!(" ({} broken, left out)", evaluation.broken));
+    }
+    for (name, value) in &evaluation.metrics {
+        text.push_str(&format!("\n{name:<11} {value:.4}"));
+    }
+    let width = evaluation.classes.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(5);
+    if !evaluation.classes.is_empty() {
+        let kind = if task == Task::Multilabel { "label" } else { "class" };
+        text.push_str(&format!("\n\n{kind:<width$}  samples  precision  recall"));
+    }
+    for ClassRow { name, samples, precision, recall } in &evaluation.classes {
+        text.push_str(&format!("\n{name:<width$}  {samples:>7}  {precision:>9.4}  {recall:>6.4}"));
+    }
+    if !evaluation.confusion.is_empty() {
+        text.push_str("\n\nconfusion matrix (rows: true class, columns: predicted, in the same order)");
+    }
+    let cell = evaluation.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
+    for (row, counts) in evaluation.classes.iter().zip(&evaluation.confusion) {
+        let cells: Vec<String> = counts.iter().map(|count| format!("{count:>cell$}")).collect();
+        text.push_str(&format!("\n{:<width$}  {}", row.name, cells.join(" ")));
+    }
+    out::line(text)
+}
