@@ -102,7 +102,7 @@ impl RunLoop {
                 tracing::error!(step, reason, "checkpoint not written; training goes on, the last good one is kept");
                 shell.events.tell(RunEvent::CheckpointFailed { step, reason: reason.clone() });
                 self.checkpoint_failed = Some(reason);
-                self.event(Event::CheckpointWritten { step: StepId(step) })
+                self.event(Event::CheckpointFailed { step: StepId(step) })
             }
         }
     }

@@ -272,10 +272,11 @@ fn report(
             let samples = samples_of(&run_loop.plan, manifest, step.0, work, node.first);
             return Err(RunError::NotFinite { what: format!("the {work} of {step}, {node}"), samples });
         }
+        Outcome::Unsaved { .. } => {
+            let reason = failed.unwrap_or_else(|| "for an unknown reason".to_owned());
+            return Err(RunError::LastCheckpoint { reason, dir: dir.path().to_owned() });
+        }
         outcome => return Err(RunError::Outcome { outcome, dir: dir.path().to_owned() }),
-    }
-    if let Some(reason) = failed {
-        return Err(RunError::LastCheckpoint { reason, dir: dir.path().to_owned() });
     }
     let (reply, snapshot) = std::sync::mpsc::sync_channel(1);
     _ = shell.commands.send(crate::reducer::Command::Snapshot { reply });

@@ -9,8 +9,8 @@
 //!    as well; one whose leases are all overdue, to anybody with room. The first answer wins; a worker that began earlier
 //!    and lost sits out, too. As every worker holds a node once at most, there are never more copies than workers.
 //!
-//! *Expected* is the 95th percentile of that kind of shard, or the worker's own speed if that is slower, times the
-//! rounds of its threads that its queue needs. An evaluation goes by training shards until one of its own was measured;
+//! *Expected* is [what a shard may take the worker](Timing::expected), times the rounds of its threads that its queue
+//! needs. An evaluation goes by training shards until one of its own was measured;
 //! before any measurement there is `lease_unmeasured` for each round instead. A worker that does not hold the parameters
 //! is late after `ready_grace`.
 
@@ -50,7 +50,7 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
     };
     let member = members.get(lease.worker).expect("a running lease has its worker");
     let rounds = lease.rounds(member.threads);
-    match timing.p95(step.work).max(member.speed(step.work)) {
+    match timing.expected(step.work, member) {
         None => {
             let at = started.after(plan.lease_unmeasured.times(rounds));
             Due { slow: at, overdue: at }

@@ -62,7 +62,8 @@ pub enum Effect {
         /// Their digest.
         digest: [u8; 32],
     },
-    /// Write the committed parameters to disk, beside the run; then tell [`Event::CheckpointWritten`](crate::Event).
+    /// Write the committed parameters to disk, beside the run; then tell
+    /// [`Event::CheckpointWritten`](crate::Event) or `CheckpointFailed`.
     Checkpoint {
         /// The committed parameters.
         step: StepId,
@@ -228,6 +229,11 @@ pub enum Outcome {
     StoppedEarly,
     /// Somebody asked; it can be resumed.
     Stopped,
+    /// It ended in one of the ways above, but its last parameters could not be written; they can be computed again.
+    Unsaved {
+        /// The parameters.
+        step: StepId,
+    },
     /// A NaN or an infinity; nothing of the step was committed.
     NotFinite {
         /// The step (of an evaluation: the parameters).
@@ -276,6 +282,7 @@ impl fmt::Display for Outcome {
             Outcome::Completed => write!(f, "completed"),
             Outcome::StoppedEarly => write!(f, "stopped early"),
             Outcome::Stopped => write!(f, "stopped"),
+            Outcome::Unsaved { step } => write!(f, "the checkpoint of {step}, the last, could not be written"),
             Outcome::NotFinite { step, work, node } => {
                 write!(f, "a NaN or an infinity in the {work} of {step}, {node}")
             }

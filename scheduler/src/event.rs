@@ -81,6 +81,12 @@ pub enum Event {
         /// The parameters in it.
         step: StepId,
     },
+    /// A checkpoint of the parameters `step` could not be written; those before it are as they were. It is asked for
+    /// again when the next one is due; the run cannot end well without its last.
+    CheckpointFailed {
+        /// The parameters that should be in it.
+        step: StepId,
+    },
     /// Somebody wants the run to stop: finish the step in flight, save, end.
     StopRequested,
     /// The time of [`Run::deadline`](crate::Run::deadline) has come and no other event is waiting to be handled. (A
@@ -102,6 +108,7 @@ impl Event {
             Event::StepReduced { .. } => "step reduced",
             Event::EvaluationReduced { .. } => "evaluation reduced",
             Event::CheckpointWritten { .. } => "checkpoint written",
+            Event::CheckpointFailed { .. } => "checkpoint failed",
             Event::StopRequested => "stop requested",
             Event::Deadline => "deadline",
         }
@@ -120,6 +127,7 @@ impl Event {
             Event::StepReduced { .. }
             | Event::EvaluationReduced { .. }
             | Event::CheckpointWritten { .. }
+            | Event::CheckpointFailed { .. }
             | Event::StopRequested
             | Event::Deadline => None,
         }

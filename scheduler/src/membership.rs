@@ -9,6 +9,10 @@ use crate::lease::Work;
 const RECENT: usize = 64;
 /// A speed that is not measured in a step improves by this part, so that a worker that was slow once gets its chance.
 const AGING: u64 = 32;
+/// One long break of one worker must not make everybody wait: a shard is typically done within so many medians.
+const MEDIANS: u64 = 4;
+/// Nor must it excuse that worker ever after: nobody may take more than so many times what is typical.
+const SLOWEST: u64 = 16;
 /// A worker sits out at most `2^10` steps.
 const STRIKES: u32 = 10;
 
@@ -24,6 +28,8 @@ pub(crate) struct Member {
     /// It wants to go.
     pub draining: bool,
     speeds: BTreeMap<Work, Speed>,
+    /// What shards took it that it finished.
+    shown: BTreeMap<Work, Micros>,
     strikes: u32,
     sits_out_until: StepId,
 }
@@ -40,10 +46,18 @@ impl Member {
         self.speeds.get(&work).or_else(|| self.speeds.get(&Work::Train)).map(|speed| speed.per_shard)
     }
 
+    /// What a shard took it that it finished. Being slow excuses it; that others were faster does not.
+    pub fn shown(&self, work: Work) -> Option<Micros> {
+        self.shown.get(&work).or_else(|| self.shown.get(&Work::Train)).copied()
+    }
+
     /// It finished a lease. Each measurement counts as much as all before it.
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
-        let before = self.speeds.get(&work).map_or(per_shard, |speed| speed.per_shard);
-        self.speeds.insert(work, Speed { per_shard: Micros(before.0.midpoint(per_shard.0)), fresh: true });
+        let mixed = |before: Micros| Micros(before.0.midpoint(per_shard.0));
+        let speed = self.speeds.get(&work).map_or(per_shard, |speed| mixed(speed.per_shard));
+        self.speeds.insert(work, Speed { per_shard: speed, fresh: true });
+        let shown = self.shown.get(&work).map_or(per_shard, |shown| mixed(*shown));
+        self.shown.insert(work, shown);
     }
 
     /// It was interrupted at a lease: a shard takes it this long at least.
@@ -115,6 +129,7 @@ impl Membership {
             ready: None,
             draining: false,
             speeds: BTreeMap::new(),
+            shown: BTreeMap::new(),
             strikes: 0,
             sits_out_until: StepId(0),
         };
@@ -163,24 +178,29 @@ pub(crate) struct Timing {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Recent {
     measurements: VecDeque<Micros>,
-    p95: Micros,
+    typical: Micros,
 }
 
 impl Timing {
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
-        let Recent { measurements, p95 } = self.kinds.entry(work).or_default();
+        let Recent { measurements, typical } = self.kinds.entry(work).or_default();
         if measurements.len() == RECENT {
             measurements.pop_front();
         }
         measurements.push_back(per_shard);
         let mut sorted: Vec<Micros> = measurements.iter().copied().collect();
         sorted.sort_unstable();
-        *p95 = sorted[(sorted.len() * 95).div_ceil(100) - 1];
+        let percentile = |share: usize| sorted[(sorted.len() * share).div_ceil(100) - 1];
+        *typical = percentile(95).min(percentile(50).times(MEDIANS));
     }
 
-    /// The 95th percentile; `None` before the first measurement. A forward pass takes no longer than forward and
-    /// backward, so an evaluation that was not measured yet goes by training.
-    pub fn p95(&self, work: Work) -> Option<Micros> {
-        self.kinds.get(&work).or_else(|| self.kinds.get(&Work::Train)).map(|recent| recent.p95)
+    /// What a shard may take `member`: the 95th percentile of what they took lately (but no more than [`MEDIANS`]
+    /// medians), or what it takes this worker if that is longer (but no more than [`SLOWEST`] times as long). `None`
+    /// before the first measurement. A forward pass takes no longer than forward and backward, so an evaluation that
+    /// was not measured yet goes by training.
+    pub fn expected(&self, work: Work, member: &Member) -> Option<Micros> {
+        let typical = self.kinds.get(&work).or_else(|| self.kinds.get(&Work::Train))?.typical;
+        let shown = member.shown(work).unwrap_or(typical);
+        Some(shown.min(typical.times(SLOWEST)).max(typical))
     }
 }

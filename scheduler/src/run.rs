@@ -52,7 +52,7 @@ enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Checkpoints {
     being_written: BTreeSet<StepId>,
-    /// The newest asked for.
+    /// The newest asked for; none after it failed.
     newest: Option<StepId>,
     /// When it was asked for, or the run began.
     asked: RunTime,
@@ -135,7 +135,8 @@ impl Run {
             Event::LeaseFailed { worker, at, failure } => self.lease_failed(worker, at, failure, effects),
             Event::StepReduced { step, digest } => self.step_reduced(step, digest, effects),
             Event::EvaluationReduced { step, stop_early } => self.evaluation_reduced(step, stop_early, effects),
-            Event::CheckpointWritten { step } => self.checkpoint_written(step, effects),
+            Event::CheckpointWritten { step } => self.checkpoint_done(step, true, effects),
+            Event::CheckpointFailed { step } => self.checkpoint_done(step, false, effects),
             Event::StopRequested => self.stop_requested(),
             Event::Deadline => {
                 for (worker, silence) in self.members.silent(self.now, self.plan.heartbeat_silence) {

@@ -56,6 +56,7 @@ enum End {
     Completed,
     StoppedEarly,
     Stopped,
+    Unsaved { step: u64 },
     NotFinite { step: u64, work: Kind, first: u32, last: u32 },
     DataUnreadable { step: u64, work: Kind, first: u32, last: u32, worker: u32 },
     Failed { step: u64, work: Kind, first: u32, last: u32, worker: u32 },
@@ -153,6 +154,7 @@ impl From<&Outcome> for End {
             Outcome::Completed => End::Completed,
             Outcome::StoppedEarly => End::StoppedEarly,
             Outcome::Stopped => End::Stopped,
+            Outcome::Unsaved { step } => End::Unsaved { step: step.0 },
             Outcome::NotFinite { step, work, node } => {
                 End::NotFinite { step: step.0, work: work.into(), first: node.first, last: node.last }
             }
@@ -180,6 +182,7 @@ impl From<End> for Outcome {
             End::Completed => Outcome::Completed,
             End::StoppedEarly => Outcome::StoppedEarly,
             End::Stopped => Outcome::Stopped,
+            End::Unsaved { step } => Outcome::Unsaved { step: StepId(step) },
             End::NotFinite { step, work, first, last } => {
                 Outcome::NotFinite { step: StepId(step), work: work.into(), node: node(first, last) }
             }

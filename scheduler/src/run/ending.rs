@@ -30,9 +30,20 @@ impl Run {
         self.checkpoints.due = false;
     }
 
-    pub(super) fn checkpoint_written(&mut self, step: StepId, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
+    pub(super) fn checkpoint_done(
+        &mut self,
+        step: StepId,
+        written: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IgnoreReason> {
         if !self.checkpoints.being_written.remove(&step) {
             return Err(IgnoreReason::NoSuchCheckpoint(step));
+        }
+        if !written && self.checkpoints.newest == Some(step) {
+            self.checkpoints.newest = None;
+            if let Phase::Saving(outcome) = &mut self.phase {
+                *outcome = Outcome::Unsaved { step };
+            }
         }
         self.finish_if_saved(effects);
         Ok(())

@@ -33,6 +33,54 @@ fn a_run_without_validation_saves_and_is_complete() {
 }
 
 #[test]
+fn a_run_whose_last_checkpoint_fails_does_not_end_well() {
+    check(
+        Run::new(short()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 1 done 1 #0
+        > 2 reduced 0
+        record step 0 committed: 0..4 by 1
+        commit step 0
+        checkpoint step 1: Finish
+        > 3 unwritten 1
+        record finished: the checkpoint of step 1, the last, could not be written
+        finish: the checkpoint of step 1, the last, could not be written",
+    );
+}
+
+#[test]
+fn a_checkpoint_that_failed_is_asked_for_again_at_the_end() {
+    check(
+        Run::new(RunPlan { checkpoint_every_steps: 1, ..RunPlan::new(1, 2, 4, 4) }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 1 done 1 #0
+        > 2 reduced 0
+        record step 0 committed: 0..4 by 1
+        commit step 0
+        open training step 1: 4 shards
+        send worker 1 #1: shards 0..4
+        checkpoint step 1: Interval
+        > 3 unwritten 1
+        > 4 left 1
+        record worker 1 left: Closed
+        > 5 stop
+        abandon training step 1: Stopped
+        checkpoint step 1: Stop
+        > 7 written 1
+        record finished: stopped
+        finish: stopped",
+    );
+}
+
+#[test]
 fn an_epoch_ends_with_its_evaluation_and_then_its_checkpoint() {
     check(
         Run::new(RunPlan { evaluate_shards: 3, epochs: 2, ..short() }),

@@ -575,3 +575,46 @@ fn a_slow_worker_gets_another_chance_after_a_while() {
         send worker 2 #5: shard 1",
     );
 }
+
+#[test]
+fn a_worker_that_hung_before_gets_no_more_time_than_others() {
+    let limits = Limits { lease_shards: 1, ..Limits::default() };
+    let heartbeat_silence = Micros::seconds(10_000);
+    check(
+        Run::new(RunPlan { queue_per_thread: 1, heartbeat_silence, limits, ..RunPlan::new(1, 2, 2, 2) }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 2 shards
+        record worker 1 joined x1
+        send worker 1 #0: shard 0
+        > 0 ready 1 0
+        > 1000 done 1 #0
+        send worker 1 #1: shard 1
+        > 5000 deadline
+        overdue worker 1 #1: shard 1 for 4.0 s
+        > 600000 join 2 x1
+        record worker 2 joined x1
+        > 600000 ready 2 0
+        send worker 2 #2 epoch 1: shard 1
+        > 601000 done 2 #2
+        revoke worker 1 #1: AnotherWasFirst
+        > 601100 reduced 0
+        record step 0 committed: 0..1 by 1, 1..2 by 2
+        commit step 0
+        open training step 1: 2 shards
+        send worker 2 #3: shard 0
+        > 601150 ready 1 1
+        > 601200 left 2
+        record worker 2 left: Closed
+        send worker 1 #4 epoch 1: shard 0
+        > 602000 join 3 x1
+        record worker 3 joined x1
+        > 602000 ready 3 1
+        send worker 3 #5: shard 1
+        > 603000 done 3 #5
+        ? deadline
+        at 603200 ms
+        > 603200 deadline
+        send worker 3 #6 epoch 2: shard 0",
+    );
+}

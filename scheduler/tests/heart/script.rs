@@ -82,6 +82,7 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
             Event::EvaluationReduced { step: StepId(number(2)), stop_early }
         }
         "written" => Event::CheckpointWritten { step: StepId(number(2)) },
+        "unwritten" => Event::CheckpointFailed { step: StepId(number(2)) },
         "stop" => Event::StopRequested,
         "deadline" => Event::Deadline,
         other => panic!("{line}: {other}"),

@@ -6,15 +6,15 @@ use proptest::prelude::*;
 use crate::world::{Story, Weather, World, oracle};
 
 fn calm(seed: u64, processes: usize) -> Weather {
-    let (kill, silence, hang, drain, crash, stop, failure, repeat) = (0, 0, 0, 0, 0, 0, 0, 0);
-    Weather { seed, processes, storm_ms: 0, kill, silence, hang, drain, crash, stop, failure, repeat }
+    let (kill, silence, hang, drain, crash, stop, failure, repeat, disk_full) = (0, 0, 0, 0, 0, 0, 0, 0, 0);
+    Weather { seed, processes, storm_ms: 0, kill, silence, hang, drain, crash, stop, failure, repeat, disk_full }
 }
 
 fn weathers() -> impl Strategy<Value = Weather> {
-    let chances = (0u32..60, 0u32..30, 0u32..30, 0u32..20, 0u32..20, 0u32..20, 0u32..200, 0u32..300);
+    let chances = (0u32..60, 0u32..30, 0u32..30, 0u32..20, 0u32..20, 0u32..20, 0u32..200, 0u32..300, 0u32..500);
     (any::<u64>(), 1usize..7, 0u64..20_000, chances).prop_map(|(seed, processes, storm_ms, chances)| {
-        let (kill, silence, hang, drain, crash, stop, failure, repeat) = chances;
-        Weather { seed, processes, storm_ms, kill, silence, hang, drain, crash, stop, failure, repeat }
+        let (kill, silence, hang, drain, crash, stop, failure, repeat, disk_full) = chances;
+        Weather { seed, processes, storm_ms, kill, silence, hang, drain, crash, stop, failure, repeat, disk_full }
     })
 }
 
@@ -85,6 +85,7 @@ fn the_storms_are_rough() {
             stop: 5,
             failure: 50,
             repeat: 100,
+            disk_full: 200,
             ..calm(seed, 1 + seed as usize % 4)
         };
         let story = World::play(plan.clone(), storm);

@@ -41,9 +41,10 @@ pub struct Weather {
     pub drain: u32,
     pub crash: u32,
     pub stop: u32,
-    /// Faults of a lease or a message.
+    /// Faults of a lease, a message or a checkpoint.
     pub failure: u32,
     pub repeat: u32,
+    pub disk_full: u32,
 }
 
 /// What is going to happen.
@@ -121,7 +122,7 @@ impl World {
     fn run(mut self) -> Story {
         for _ in 0..30_000 {
             match self.coordinator.outcome() {
-                Some(Outcome::Stopped) => self.restart(0),
+                Some(Outcome::Stopped | Outcome::Unsaved { .. }) => self.restart(0),
                 Some(outcome) => return self.end(outcome),
                 None => {}
             }
@@ -205,8 +206,10 @@ impl World {
             }
             Effect::Commit { .. } => (0..self.processes.len()).for_each(|i| self.send_parameters(i)),
             Effect::Checkpoint { step, .. } => {
-                let written = Event::CheckpointWritten { step: *step };
-                self.later(700_000, Happening::Internal(self.coordinator.plan.generation, written));
+                let fails = self.storm() && self.dice.chance(self.weather.disk_full);
+                let step = *step;
+                let event = if fails { Event::CheckpointFailed { step } } else { Event::CheckpointWritten { step } };
+                self.later(700_000, Happening::Internal(self.coordinator.plan.generation, event));
             }
             _ => {}
         }
