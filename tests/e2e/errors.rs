@@ -5,7 +5,7 @@ use std::fs;
 use crate::job::{Job, convoy};
 
 /// Runs `convoy` and checks its exit code and that the error names what is wrong.
-fn check(args: &[&str], code: i32, names: &[&str]) {
+pub fn check(args: &[&str], code: i32, names: &[&str]) {
     let output = convoy().args(args).output().expect("convoy starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// The digest of the tiny job's last parameters. It changes only when the numerics do.
+pub const GOLDEN: &str = include_str!("../golden/tiny.txt");
+
 pub struct Job {
     pub dir: tempfile::TempDir,
 }

@@ -1,5 +1,8 @@
 //! The binary as its users start it: real processes, real sockets, real files.
 
+mod commands;
 mod errors;
+mod faults;
 mod job;
+mod learning;
 mod runs;

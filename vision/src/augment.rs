@@ -139,17 +139,15 @@ fn moved(centre: Placement, input: Input, padding: u32, draw: &Draw) -> Placemen
 }
 
 fn change_colours(augment: &Augment, image: &mut Pixels, address: Address) {
-    let steps: [(f64, Operation, fn(&mut Pixels, f32)); 3] = [
-        (augment.brightness, Operation::Brightness, color::brightness),
-        (augment.contrast, Operation::Contrast, color::contrast),
-        (augment.saturation, Operation::Saturation, color::saturation),
-    ];
-    for (strength, operation, change) in steps {
+    let mut factor = |strength: f64, operation: Operation, change: fn(&mut Pixels, f32)| {
         if strength > 0.0 {
             let range = [(1.0 - strength).max(0.0), 1.0 + strength];
             change(image, Draw::of(address, operation).uniform(0, range) as f32);
         }
-    }
+    };
+    factor(augment.brightness, Operation::Brightness, color::brightness);
+    factor(augment.contrast, Operation::Contrast, color::contrast);
+    factor(augment.saturation, Operation::Saturation, color::saturation);
     if augment.hue > 0.0 {
         color::hue(image, Draw::of(address, Operation::Hue).uniform(0, [-augment.hue, augment.hue]) as f32);
     }

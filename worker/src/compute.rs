@@ -83,6 +83,17 @@ struct Sum {
     times: Times,
 }
 
+/// What a thread does next.
+struct Next {
+    work: Arc<InWork>,
+    shard: u32,
+    /// Whose parameters these are.
+    step: StepId,
+    parameters: Arc<Vec<f32>>,
+    /// How long the shard had to wait for them.
+    waited: Duration,
+}
+
 impl Pool {
     /// Starts `threads` threads that compute shards of `plan` on `network`.
     pub(crate) fn start(
@@ -165,14 +176,14 @@ impl Drop for Pool {
 impl Shared {
     fn work(&self, mut executor: Executor) {
         let mut loaded = None;
-        while let Some((work, shard, parameters, waited)) = self.next() {
+        while let Some(Next { work, shard, step, parameters, waited }) = self.next() {
             work.lock().times.parameters += waited;
-            if loaded != Some(parameters.0) {
-                if let Err(error) = executor.load(&parameters.1) {
+            if loaded != Some(step) {
+                if let Err(error) = executor.load(&parameters) {
                     self.fail(&work, Failure::Internal, error.to_string());
                     continue;
                 }
-                loaded = Some(parameters.0);
+                loaded = Some(step);
             }
             drop(parameters);
             match work.lease.work {
@@ -182,18 +193,18 @@ impl Shared {
         }
     }
 
-    /// The next shard whose parameters are here, and how long it had to wait for those; `None` when the pool closes.
-    fn next(&self) -> Option<(Arc<InWork>, u32, (StepId, Arc<Vec<f32>>), Duration)> {
+    /// The next shard whose parameters are here; `None` when the pool closes.
+    fn next(&self) -> Option<Next> {
         let mut state = self.lock();
         let mut waited = Duration::ZERO;
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(parameters) = state.parameters.clone() {
-                let position = state.queue.iter().position(|(work, _)| work.lease.at.step == parameters.0);
+            if let Some((step, parameters)) = state.parameters.clone() {
+                let position = state.queue.iter().position(|(work, _)| work.lease.at.step == step);
                 if let Some((work, shard)) = position.and_then(|position| state.queue.remove(position)) {
-                    return Some((work, shard, parameters, waited));
+                    return Some(Next { work, shard, step, parameters, waited });
                 }
             }
             let (begun, starving) = (Instant::now(), !state.queue.is_empty());

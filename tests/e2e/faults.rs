@@ -1,0 +1,195 @@
+//! What goes wrong around a run: numbers, disks, damage, versions. Nothing saved is lost, and the error says what to do.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::errors::check;
+use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
+
+fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(run.join("checkpoints")) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")));
+    found.sort();
+    found
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").to_string()
+}
+
+fn coordinator(job: &Job, address: &str, run: &str) -> Command {
+    let mut command = convoy();
+    command.arg("coordinator").arg(job.spec()).arg("--json").arg("--listen").arg(address);
+    command.arg("--out").arg(job.path(run)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn worker(address: &str) -> Process {
+    let mut command = convoy();
+    command.args(["worker", "--coordinator", address, "--threads", "1"]).stderr(Stdio::null());
+    Process(command.spawn().expect("convoy starts"))
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_names_step_and_samples() {
+    let job = Job::new();
+    let (spec, run) = (job.spec().display().to_string(), job.path("run"));
+    let out = run.display().to_string();
+    let args = ["train", &spec, "--out", &out, "--set", "optimizer.lr=1e30", "--set", "checkpoint.every_steps=1"];
+    check(&args, 1, &["NaN or infinite", "training of step", "train-images-idx3-ubyte", "optimizer.lr"]);
+    assert!(!checkpoints(&run).is_empty(), "the last good checkpoint is kept");
+    for file in checkpoints(&run) {
+        let digest = convoy().arg("digest").arg(&file).output().expect("convoy starts");
+        assert!(digest.status.success(), "{} can be read", file.display());
+    }
+}
+
+#[test]
+fn a_run_that_gets_no_better_stops_early_and_stays_stopped() {
+    let job = Job::new();
+    let stop = ["--set", "train.early_stopping={patience=2}", "--set", "optimizer.lr=1e-9", "--set", "train.epochs=9"];
+    let report = job.train("run", &stop);
+    assert_eq!((report["outcome"].as_str(), &report["steps"]), (Some("stopped early"), &15.into()));
+    assert_eq!(report["best"]["step"], 5, "nothing was better than the first epoch");
+    let again = job.resume("run");
+    assert_eq!(again["parameters_digest"], report["parameters_digest"]);
+    assert!(job.path("run/model-best/model.safetensors").is_file());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_loses_nothing_that_was_saved() {
+    let job = Job::new();
+    let address = free_address();
+    let child = coordinator(&job, &address, "run").spawn().expect("convoy starts");
+    let folder = job.path("run/checkpoints");
+    wait_for("the run folder", || folder.is_dir().then_some(()));
+    // From step 10 on, checkpoints go to a device that is always full.
+    for step in 10..=15 {
+        let name = format!(".step-{step:08}.safetensors.{}.tmp", child.id());
+        std::os::unix::fs::symlink("/dev/full", folder.join(name)).expect("the folder is writable");
+    }
+    let worker = worker(&address);
+    let output = child.wait_with_output().expect("the coordinator ends");
+    drop(worker);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("No space left") && stderr.contains("convoy resume"), "{stderr}");
+    let kept = checkpoints(&job.path("run"));
+    assert!(kept.last().is_some_and(|path| *path < folder.join("step-00000010")), "{kept:?}");
+    assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_a_foreign_one_refused() {
+    let job = Job::new();
+    job.train("run", &["--workers", "1"]);
+    let run = job.path("run");
+    let damage = |change: &dyn Fn(&mut Vec<u8>)| {
+        let newest = checkpoints(&run).pop().expect("a checkpoint");
+        let mut bytes = fs::read(&newest).expect("it can be read");
+        change(&mut bytes);
+        fs::write(&newest, bytes).expect("it can be written");
+        newest.display().to_string()
+    };
+    let flipped = damage(&|bytes| *bytes.last_mut().expect("it is not empty") ^= 1);
+    check(&["digest", &flipped], 1, &[&flipped, "damaged"]);
+    assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim(), "an older one is used");
+    let truncated = damage(&|bytes| bytes.truncate(bytes.len() / 2));
+    check(&["digest", &truncated], 1, &[&truncated]);
+    assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim());
+
+    let other = ["--workers", "1", "--set", "optimizer.lr=0.1"];
+    job.train("other", &other);
+    for path in checkpoints(&run) {
+        fs::remove_file(path).expect("it can be removed");
+    }
+    let foreign = checkpoints(&job.path("other")).pop().expect("a checkpoint");
+    let name = foreign.file_name().expect("a name").to_string_lossy().into_owned();
+    fs::copy(&foreign, run.join("checkpoints").join(&name)).expect("it can be copied");
+    check(&["resume", &run.display().to_string()], 1, &[&name, "another plan"]);
+}
+
+#[test]
+fn a_damaged_journal_is_cut_where_it_breaks() {
+    let job = Job::new();
+    job.train("run", &["--workers", "1"]);
+    let journal = job.path("run/journal");
+    let whole = fs::read(&journal).expect("a journal");
+    fs::write(&journal, &whole[..whole.len() - 7]).expect("it can be written");
+    assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim(), "a torn last line is no harm");
+    let mut flipped = fs::read(&journal).expect("a journal");
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 4;
+    fs::write(&journal, flipped).expect("it can be written");
+    let run = job.path("run").display().to_string();
+    check(&["resume", &run], 1, &["journal", "line"]);
+}
+
+#[test]
+fn data_that_changed_since_is_named() {
+    let job = Job::new();
+    job.train("run", &["--workers", "1"]);
+    let images = job.path("data/train-images-idx3-ubyte");
+    let mut bytes = fs::read(&images).expect("a file");
+    *bytes.last_mut().expect("it is not empty") ^= 1;
+    fs::write(&images, bytes).expect("the file is writable");
+    let run = job.path("run").display().to_string();
+    check(&["resume", &run], 1, &["train-images-idx3-ubyte", "changed since the run began"]);
+}
+
+#[test]
+fn a_run_folder_that_cannot_be_written_and_a_port_in_use() {
+    let job = Job::new();
+    let spec = job.spec().display().to_string();
+    let file = job.path("file");
+    fs::write(&file, "").expect("the folder is writable");
+    let inside = file.join("run").display().to_string();
+    check(&["train", &spec, "--out", &inside], 1, &[&file.display().to_string()]);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let out = job.path("run").display().to_string();
+    check(&["coordinator", &spec, "--out", &out, "--listen", &address], 75, &[&address, "--listen"]);
+}
+
+#[tokio::test]
+async fn a_worker_of_another_version_is_told_so() {
+    let job = Job::new();
+    let address = free_address();
+    let child = Process(coordinator(&job, &address, "run").spawn().expect("convoy starts"));
+    let mut client = loop {
+        match convoy_proto::channel::connect(&address).await {
+            Ok(client) => break client,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let join = |version: &str, numerics: &str| convoy_proto::v1::JoinRequest {
+        version: version.to_owned(),
+        name: "stranger".to_owned(),
+        threads: 1,
+        numerics: vec![numerics.to_owned()],
+    };
+    let refused = client.join(join("0.0.0", "cpu-f32-v1")).await.expect_err("another version");
+    assert!(refused.message().contains("0.0.0") && refused.message().contains("same version"), "{refused}");
+    let refused = client.join(join(convoy_proto::VERSION, "cuda-f32")).await.expect_err("another class");
+    assert!(refused.message().contains("cpu-f32-v1"), "{refused}");
+    client.join(join(convoy_proto::VERSION, "cpu-f32-v1")).await.expect("a worker");
+    drop(child);
+}
+
+#[test]
+fn a_second_process_does_not_touch_a_run_in_work() {
+    let job = Job::new();
+    let address = free_address();
+    let child = coordinator(&job, &address, "run").spawn().expect("convoy starts");
+    wait_for("the run folder", || job.path("run/journal").is_file().then_some(()));
+    check(&["resume", &job.path("run").display().to_string()], 75, &["run"]);
+    let worker = worker(&address);
+    let output = child.wait_with_output().expect("the coordinator ends");
+    drop(worker);
+    assert_eq!(report(&output)["parameters_digest"], GOLDEN.trim());
+}
