@@ -190,13 +190,18 @@ fn export<'a>(dir: &'a Path, plan: &Plan, network: &Network, report: &'a RunRepo
     let model = dir.join("model");
     model_dir::save(&model, plan, network, &report.flat, &extra)?;
     let mut best_model = None;
+    let path = dir.join("model-best");
+    // What an earlier stop of this run left there may have been bettered since.
+    match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(CliError::Io { path, source }),
+        _ => {}
+    }
     if let Some(best) = report.best.filter(|best| best.step != report.steps) {
         let file = dir.join("checkpoints").join(convoy_coordinator::checkpoint::file_name(best.step));
         match convoy_coordinator::checkpoint::read(&file, plan, network) {
             Ok(checkpoint) => {
                 let row = report.history.rows.iter().find(|row| row.step == best.step);
                 let extra = serde_json::json!({ "step": best.step, "validation": row.map(|row| &row.validation) });
-                let path = dir.join("model-best");
                 model_dir::save(&path, plan, network, &checkpoint.generation.flat, &extra)?;
                 best_model = Some(path);
             }

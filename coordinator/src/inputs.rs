@@ -31,11 +31,6 @@ pub enum Input {
         /// For people.
         reason: String,
     },
-    /// A worker found a NaN or an infinity in this shard.
-    NotFinite {
-        /// Which shard of the step in work.
-        shard: u32,
-    },
     /// What a worker's threads did for a lease.
     Worked(Waits),
     /// A checkpoint is on disk.

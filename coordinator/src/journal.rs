@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub enum JournalError {
         source: io::Error,
     },
     /// A line in the middle is not what was written.
-    #[error("journal {}: line {line} is damaged; restore the file, or remove it to resume without its checks", path.display())]
+    #[error("journal {}: line {line} is damaged; restore a copy of the file, or remove it and all of checkpoints/, and `convoy resume` computes the run again from its start", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -51,6 +51,8 @@ pub struct JournalFile {
 /// What the syncing thread shares with the journal.
 #[derive(Debug, Default)]
 struct Sync {
+    /// Held while a sync is under way, so that who finds nothing to do knows that it is done.
+    turn: Mutex<()>,
     dirty: AtomicBool,
     /// A failed sync is never tried again: what reached the disk is unknown.
     failed: AtomicBool,
@@ -100,6 +102,7 @@ impl JournalFile {
 
 impl Sync {
     fn run(&self, file: &File) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.dirty.swap(false, Ordering::AcqRel) && file.sync_data().is_err() {
             self.failed.store(true, Ordering::Release);
         }
@@ -144,7 +147,6 @@ impl JournalSync {
     /// # Errors
     /// When this or an earlier sync failed.
     pub fn sync(&self) -> Result<(), JournalError> {
-        self.sync.dirty.store(true, Ordering::Release);
         self.sync.run(&self.file);
         if self.sync.failed.load(Ordering::Acquire) {
             let source = io::Error::other("a sync failed");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_common::{Digest, Plan};
+use convoy_kernels::finite::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
@@ -51,6 +52,8 @@ pub enum Command {
         node: Node,
         /// Its sums; see [`convoy_proto::TRAIN_SUMS`].
         sums: Vec<f64>,
+        /// The first shard in which the worker found a NaN or an infinity.
+        not_finite: Option<u32>,
         /// The event that tells the run.
         done: Event,
     },
@@ -68,8 +71,18 @@ pub enum Command {
 /// What the reducer tells.
 #[derive(Debug)]
 pub enum News {
-    /// An event for the run, after all that came before it was counted.
-    Event(Event),
+    /// A node is there, and all that came before it is counted.
+    Node {
+        /// The event that tells the run.
+        done: Event,
+        /// The first shard in which the worker found a NaN or an infinity.
+        not_finite: Option<u32>,
+    },
+    /// The next parameters have a NaN or an infinity in them although no shard had.
+    NotFinite {
+        /// The step.
+        step: StepId,
+    },
     /// The next parameters are ready for their commit.
     Reduced {
         /// The step.
@@ -120,6 +133,7 @@ struct OpenTrain {
     norm: Option<f64>,
     next: Generation,
     published: Arc<Published>,
+    finite: bool,
     told: bool,
 }
 
@@ -150,7 +164,11 @@ impl Reducer {
                 self.chunk(step, node, index, &data);
                 drop(permit);
             }
-            Command::Summary { step, work, node, sums, done } => self.summary(step, work, node, sums, done),
+            Command::Summary { step, work, node, sums, not_finite, done } => {
+                self.summary(step, work, node, sums);
+                self.tell(News::Node { done, not_finite });
+                self.finish_step();
+            }
             Command::Commit => self.commit(),
             Command::Abandon => self.abandon(),
             Command::Snapshot { reply } => _ = reply.send(self.committed.clone()),
@@ -174,6 +192,7 @@ impl Reducer {
                     norm: None,
                     next: self.spare.take().unwrap_or_else(|| Generation::clone(&self.committed)),
                     published: self.board.open(step.next().0, len),
+                    finite: true,
                     told: false,
                 }))
             }
@@ -215,13 +234,14 @@ impl Reducer {
         let Some(Open::Train(open)) = &mut self.open else { return };
         let (Some(scales), Some(root)) = (open.scales, &mut open.roots[index]) else { return };
         self.update.apply(&self.committed, &mut open.next, range.clone(), root, scales);
+        open.finite &= all_finite(&open.next.flat[range.clone()]);
         open.published.finish(index, &open.next.flat[range]);
         // Emptied but kept: a chunk that comes again must find that its root was there.
         *root = Vec::new();
         open.finished += 1;
     }
 
-    fn summary(&mut self, step: StepId, work: Work, node: Node, sums: Vec<f64>, done: Event) {
+    fn summary(&mut self, step: StepId, work: Work, node: Node, sums: Vec<f64>) {
         match &mut self.open {
             Some(Open::Train(open)) if open.step == step && work == Work::Train && sums.len() == TRAIN_SUMS => {
                 open.sums.insert(node, sums, add_f64);
@@ -233,8 +253,6 @@ impl Reducer {
             }
             _ => {}
         }
-        self.tell(News::Event(done));
-        self.finish_step();
     }
 
     /// Does what has become possible, and tells when all of the tree is there.
@@ -292,11 +310,10 @@ impl Reducer {
         }
         open.told = true;
         open.next.step = open.step.0 + 1;
-        let news = News::Reduced {
-            step: open.step,
-            digest: self.network.digest(&open.next.flat),
-            sums: sums.clone(),
-            norm: open.norm,
+        let (step, sums, norm) = (open.step, sums.clone(), open.norm);
+        let news = match open.finite {
+            true => News::Reduced { step, digest: self.network.digest(&open.next.flat), sums, norm },
+            false => News::NotFinite { step },
         };
         self.tell(news);
     }

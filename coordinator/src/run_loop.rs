@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use convoy_common::Plan;
-use convoy_scheduler::{Driver, Event, Halt, Outcome, RunTime, StepId, WorkerId};
+use convoy_scheduler::{Driver, Event, Halt, Outcome, RunTime, StepId, Waiting, Work};
 use tokio::sync::{mpsc, watch};
 
 use crate::events::RunEvent;
@@ -22,6 +22,8 @@ pub(crate) struct RunLoop {
     pub(crate) news: mpsc::UnboundedReceiver<News>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) begun: Instant,
+    /// What the reducer has made, until the run has accepted all nodes of it.
+    pub(crate) made: Option<News>,
     /// The first shard in which a worker found a NaN or an infinity.
     pub(crate) not_finite: Option<u32>,
     /// Why the newest checkpoint could not be written.
@@ -44,7 +46,7 @@ impl RunLoop {
             let deadline = self.driver.run().deadline().map(|at| self.begun + Duration::from_micros(at.0));
             tokio::select! {
                 biased;
-                Some(news) = self.news.recv() => self.reduced(news)?,
+                Some(news) = self.news.recv() => self.news(news)?,
                 Some(input) = self.inputs.recv() => self.input(input)?,
                 () = &mut stop, if !stopping => {
                     stopping = true;
@@ -65,7 +67,7 @@ impl RunLoop {
         let shell = self.driver.outbox();
         match input {
             Input::Event(Event::WorkerLeft { worker, reason }) => {
-                self.left(worker, &format!("{reason:?}").to_lowercase());
+                shell.left(worker, &format!("{reason:?}").to_lowercase());
                 self.event(Event::WorkerLeft { worker, reason })
             }
             Input::Event(event) => self.event(event),
@@ -81,10 +83,6 @@ impl RunLoop {
             Input::LeaseFailed { worker, reason } => {
                 tracing::warn!(%worker, reason, "could not do a lease");
                 shell.events.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
-                Ok(())
-            }
-            Input::NotFinite { shard } => {
-                self.not_finite.get_or_insert(shard);
                 Ok(())
             }
             Input::Worked(waits) => {
@@ -107,47 +105,41 @@ impl RunLoop {
         }
     }
 
-    fn left(&mut self, worker: WorkerId, reason: &str) {
-        let shell = self.driver.outbox();
-        if let Some((name, _)) = shell.workers.remove(&worker) {
-            tracing::info!(%worker, name, reason, "left");
-            shell.events.tell(RunEvent::WorkerLeft { worker: worker.0, reason: reason.to_owned() });
+    fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {
+        match news {
+            News::Node { done, not_finite } => {
+                self.not_finite = self.not_finite.or(not_finite);
+                self.event(done)?;
+            }
+            made => self.made = Some(made),
         }
+        self.pass_on()
     }
 
-    fn reduced(&mut self, news: News) -> Result<(), Halt<JournalError>> {
-        match news {
-            News::Event(event) => self.event(event),
-            News::Reduced { step, digest, sums, norm } => {
+    /// Hands on what the reducer has made, if the run waits for it. It may not yet: the reducer counts a node when its
+    /// bytes are there, the run when its worker is still a member. A node between the two is computed again first.
+    fn pass_on(&mut self) -> Result<(), Halt<JournalError>> {
+        let Waiting::Reducer { work, step: awaited, .. } = self.driver.run().waiting_for() else { return Ok(()) };
+        match self.made.take() {
+            Some(News::Reduced { step, digest, sums, norm }) if (work, step) == (Work::Train, awaited) => {
                 if let Some(norm) = norm {
                     tracing::debug!(step = step.0, norm, "gradient norm");
                 }
                 self.driver.outbox().reduced = sums;
-                let epoch_ends = (step.0 + 1).is_multiple_of(self.plan.train_cut().steps());
-                self.event(Event::StepReduced { step, digest: digest.0 })?;
-                if epoch_ends && self.plan.validation_samples == 0 {
-                    self.epoch_ended(step.next(), None);
-                }
-                Ok(())
+                self.event(Event::StepReduced { step, digest: digest.0 })
             }
-            News::Evaluated { step, sums } => {
-                let stop_early = self.epoch_ended(step, Some(sums));
+            Some(News::NotFinite { step }) if (work, step) == (Work::Train, awaited) => {
+                self.event(Event::StepNotFinite { step })
+            }
+            Some(News::Evaluated { step, sums }) if (work, step) == (Work::Evaluate, awaited) => {
+                let stop_early = self.driver.outbox().epoch_ended(step, Some(sums));
                 self.event(Event::EvaluationReduced { step, stop_early })
             }
+            other => {
+                self.made = other;
+                Ok(())
+            }
         }
-    }
-
-    /// Writes the epoch's row; says whether the run should stop early.
-    fn epoch_ended(&mut self, step: StepId, sums: Option<Vec<f64>>) -> bool {
-        let shell = self.driver.outbox();
-        let (row, stop_early) = shell.tracker.epoch_ended(step.0, sums.as_ref());
-        tracing::info!(epoch = row.epoch, step = row.step, train_loss = row.train_loss, validation = ?row.validation, "epoch");
-        let history = shell.tracker.history();
-        if let Err(error) = crate::run_dir::write_metrics(&shell.folder, &history.rows) {
-            tracing::warn!(%error, "metrics.csv is not up to date");
-        }
-        shell.events.tell(RunEvent::Epoch(row));
-        stop_early
     }
 
     fn show(&mut self) {
@@ -162,5 +154,97 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use convoy_common::Digest;
+    use convoy_common::manifest::LabelKind;
+    use convoy_common::plan::DataFacts;
+    use convoy_common::spec::parse;
+    use convoy_model::Network;
+    use convoy_scheduler::{LeaseId, LeaseRef, NodeResult, Run, RunGeneration, RunPlan, WorkerId};
+
+    use super::*;
+    use crate::events::Events;
+    use crate::leases::Leases;
+    use crate::tracker::{History, Tracker};
+    use crate::writer::Writer;
+
+    /// One epoch of one step of one shard, without validation.
+    fn run_loop(folder: &Path) -> RunLoop {
+        let spec = parse("[data]\ntrain = \"x\"\n[train]\nepochs = 1\nbatch = 8\nshard = 8", &[]).unwrap();
+        let facts = DataFacts {
+            names: vec!["a".to_owned(), "b".to_owned()],
+            labels: LabelKind::Class,
+            train_samples: 8,
+            validation_samples: 0,
+            class_counts: vec![4, 4],
+            size: [28, 28],
+            channels: 1,
+            measured: Some(convoy_common::plan::Normalization { mean: vec![0.5], std: vec![0.5] }),
+            measured_global: None,
+            manifest: Digest::default(),
+            init: None,
+        };
+        let plan = Arc::new(Plan::resolve(spec, &facts).unwrap());
+        let network = Arc::new(Network::of(&plan).unwrap());
+        let (journal, _) = JournalFile::open(&folder.join("journal")).unwrap();
+        let (input_sender, inputs) = mpsc::unbounded_channel();
+        let (_, news) = mpsc::unbounded_channel();
+        let shell = Shell {
+            workers: BTreeMap::new(),
+            commands: mpsc::unbounded_channel().0,
+            leases: Arc::new(Leases::default()),
+            writer: Writer::start(folder.to_owned(), plan.clone(), network, journal.syncer(), input_sender),
+            tracker: Tracker::new(plan.clone(), History::default()),
+            events: Events::open(&folder.join("events"), None),
+            folder: folder.to_owned(),
+            reduced: Vec::new(),
+            digest: Digest::default(),
+            finished: None,
+        };
+        RunLoop {
+            driver: Driver::new(Run::new(RunPlan::new(1, 1, 1, 1)), journal, shell),
+            plan,
+            inputs,
+            news,
+            status: watch::Sender::new(Status::default()),
+            begun: Instant::now(),
+            made: None,
+            not_finite: None,
+            checkpoint_failed: None,
+        }
+    }
+
+    #[test]
+    fn what_was_made_of_a_lost_workers_node_waits_until_the_node_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run_loop = run_loop(folder.path());
+        let node_of = |worker: u32, lease: u64, epoch: u32| {
+            let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(lease), epoch };
+            let result = NodeResult::Good;
+            let done = Event::NodeDone { worker: WorkerId(worker), at, shard_micros: 1, result };
+            News::Node { done, not_finite: None }
+        };
+        let join = |worker: u32| Event::WorkerJoined { worker: WorkerId(worker), threads: 1 };
+        let committed = |run_loop: &RunLoop| run_loop.driver.run().progress().committed.0;
+        run_loop.event(join(1)).unwrap();
+        let reason = convoy_scheduler::LeaveReason::Closed;
+        run_loop.input(Input::Event(Event::WorkerLeft { worker: WorkerId(1), reason })).unwrap();
+        // The reducer had all bytes of the node before the worker was lost.
+        run_loop.news(node_of(1, 0, 0)).unwrap();
+        let sums = vec![8.0, 1.0, 8.0, 4.0];
+        run_loop.news(News::Reduced { step: StepId(0), digest: Digest::default(), sums, norm: None }).unwrap();
+        assert_eq!(committed(&run_loop), 0, "nobody may be credited with the node yet");
+        run_loop.event(join(2)).unwrap();
+        run_loop.news(node_of(2, 1, 1)).unwrap();
+        assert_eq!(committed(&run_loop), 1);
+        assert_eq!(run_loop.driver.outbox().tracker.history().rows.len(), 1, "an epoch without validation has its row");
     }
 }

@@ -209,6 +209,7 @@ pub async fn serve(
         news,
         status,
         begun: Instant::now(),
+        made: None,
         not_finite: None,
         checkpoint_failed: None,
     };

@@ -115,10 +115,10 @@ impl Coordinator for Service {
             return Err(Status::invalid_argument("a control stream begins with hello"));
         };
         if hello.generation != self.0.generation.0 {
-            return Err(Status::failed_precondition("the coordinator was restarted; join again"));
+            return Err(Status::aborted("the coordinator was restarted; join again"));
         }
         let admitted = self.0.admitted.lock().unwrap_or_else(PoisonError::into_inner).remove(&hello.worker);
-        let (name, threads) = admitted.ok_or_else(|| Status::failed_precondition("this worker has not joined"))?;
+        let (name, threads) = admitted.ok_or_else(|| Status::aborted("this worker has not joined; join again"))?;
         let worker = WorkerId(hello.worker);
         let (outbox, replies) = mpsc::channel(OUTBOX);
         self.tell(Input::Attach { worker, name, threads, outbox })?;
@@ -141,7 +141,7 @@ impl Coordinator for Service {
     ) -> Result<Response<Self::ParametersStream>, Status> {
         let request = request.into_inner();
         if request.generation != self.0.generation.0 {
-            return Err(Status::failed_precondition("the coordinator was restarted; join again"));
+            return Err(Status::aborted("the coordinator was restarted; join again"));
         }
         let board = self.0.board.clone();
         let published = board
@@ -233,12 +233,10 @@ impl Service {
             data: seconds(summary.data_wait_micros),
             parameters: seconds(summary.parameters_wait_micros),
         }))?;
-        if let Some(shard) = summary.not_finite {
-            self.tell(Input::NotFinite { shard })?;
-        }
-        let result = if summary.not_finite.is_some() { NodeResult::NotFinite } else { NodeResult::Good };
+        let not_finite = summary.not_finite;
+        let result = if not_finite.is_some() { NodeResult::NotFinite } else { NodeResult::Good };
         let done = Event::NodeDone { worker, at, shard_micros: summary.shard_micros, result };
-        self.command(Command::Summary { step: at.step, work, node, sums: summary.sums, done })
+        self.command(Command::Summary { step: at.step, work, node, sums: summary.sums, not_finite, done })
     }
 }
 

@@ -56,7 +56,10 @@ impl Outbox for Shell {
                 tracing::debug!(%worker, %at, ?why, "lease revoked");
                 self.send(worker, v1::coordinator_message::Message::Revoke(v1::Revoke { at: Some(at.into()) }));
             }
-            Effect::Evict { worker, why } => self.goodbye(worker, false, format!("{why:?}")),
+            Effect::Evict { worker, why } => {
+                self.send(worker, goodbye(false, format!("{why:?}")));
+                self.left(worker, &format!("put out: {why:?}").to_lowercase());
+            }
             Effect::Commit { step, digest } => self.commit(step, Digest(digest)),
             Effect::Checkpoint { step, reason } => {
                 tracing::debug!(%step, ?reason, "checkpoint");
@@ -88,9 +91,23 @@ impl Shell {
         }
     }
 
-    fn goodbye(&mut self, worker: WorkerId, run_over: bool, reason: String) {
-        self.send(worker, v1::coordinator_message::Message::Goodbye(v1::Goodbye { run_over, reason }));
-        self.workers.remove(&worker);
+    /// A worker is no longer a member.
+    pub(crate) fn left(&mut self, worker: WorkerId, reason: &str) {
+        if let Some((name, _)) = self.workers.remove(&worker) {
+            tracing::info!(%worker, name, reason, "left");
+            self.events.tell(RunEvent::WorkerLeft { worker: worker.0, reason: reason.to_owned() });
+        }
+    }
+
+    /// Writes the epoch's row; says whether the run should stop early.
+    pub(crate) fn epoch_ended(&mut self, step: StepId, sums: Option<Vec<f64>>) -> bool {
+        let (row, stop_early) = self.tracker.epoch_ended(step.0, sums.as_ref());
+        tracing::info!(epoch = row.epoch, step = row.step, train_loss = row.train_loss, validation = ?row.validation, "epoch");
+        if let Err(error) = crate::run_dir::write_metrics(&self.folder, &self.tracker.history().rows) {
+            tracing::warn!(%error, "metrics.csv is not up to date");
+        }
+        self.events.tell(RunEvent::Epoch(row));
+        stop_early
     }
 
     fn commit(&mut self, step: StepId, digest: Digest) {
@@ -98,6 +115,9 @@ impl Shell {
         self.digest = digest;
         let sums = std::mem::take(&mut self.reduced);
         self.tracker.committed(step.0, &sums);
+        if self.tracker.ends_unvalidated(step.next().0) {
+            self.epoch_ended(step.next(), None);
+        }
         tracing::debug!(step = step.0, digest = %digest.short(), loss = self.tracker.last_loss(), "committed");
         let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
         for worker in workers {
@@ -115,7 +135,14 @@ impl Shell {
     fn finish(&mut self, outcome: Outcome) {
         let reason = outcome.to_string();
         let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
-        workers.into_iter().for_each(|worker| self.goodbye(worker, true, reason.clone()));
+        for worker in workers {
+            self.send(worker, goodbye(true, reason.clone()));
+            self.workers.remove(&worker);
+        }
         self.finished = Some(outcome);
     }
+}
+
+fn goodbye(run_over: bool, reason: String) -> v1::coordinator_message::Message {
+    v1::coordinator_message::Message::Goodbye(v1::Goodbye { run_over, reason })
 }

@@ -122,6 +122,11 @@ impl Tracker {
         }
     }
 
+    /// Whether an epoch ends with the parameters of `step` and no evaluation follows.
+    pub fn ends_unvalidated(&self, step: u64) -> bool {
+        self.plan.validation_samples == 0 && step.is_multiple_of(self.plan.train_cut().steps())
+    }
+
     /// An epoch is over; `sums` are those of its evaluation, if there was one. Returns its row and whether the run
     /// should stop early.
     pub fn epoch_ended(&mut self, step: u64, sums: Option<&MetricSums>) -> (EpochRow, bool) {

@@ -69,6 +69,11 @@ pub enum Event {
         /// Digest of the parameters `step + 1`.
         digest: [u8; 32],
     },
+    /// As [`Event::StepReduced`], but a sum or a new parameter is a NaN or an infinity.
+    StepNotFinite {
+        /// The step.
+        step: StepId,
+    },
     /// The evaluation of the parameters `step` is summed up.
     EvaluationReduced {
         /// The parameters evaluated.
@@ -106,6 +111,7 @@ impl Event {
             Event::NodeDone { .. } => "node done",
             Event::LeaseFailed { .. } => "lease failed",
             Event::StepReduced { .. } => "step reduced",
+            Event::StepNotFinite { .. } => "step not finite",
             Event::EvaluationReduced { .. } => "evaluation reduced",
             Event::CheckpointWritten { .. } => "checkpoint written",
             Event::CheckpointFailed { .. } => "checkpoint failed",
@@ -126,6 +132,7 @@ impl Event {
             | Event::LeaseFailed { worker, .. } => Some(worker),
             Event::StepReduced { .. }
             | Event::EvaluationReduced { .. }
+            | Event::StepNotFinite { .. }
             | Event::CheckpointWritten { .. }
             | Event::CheckpointFailed { .. }
             | Event::StopRequested
@@ -143,8 +150,6 @@ pub enum LeaveReason {
     Silent,
     /// It finished what it held and went.
     Drained,
-    /// It was turned away: another version, another numerics class, a broken promise.
-    Refused,
 }
 
 /// Whether the numbers of a node can be used.

@@ -23,6 +23,7 @@ use crate::plan::RunPlan;
 use crate::record::Record;
 use crate::resume::{self, Past, ResumeError};
 use crate::step::Step;
+use crate::tree::root;
 
 /// One training run as the coordinator sees it: a state machine without clock, socket, random number or float.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +135,7 @@ impl Run {
             }
             Event::LeaseFailed { worker, at, failure } => self.lease_failed(worker, at, failure, effects),
             Event::StepReduced { step, digest } => self.step_reduced(step, digest, effects),
+            Event::StepNotFinite { step } => self.step_not_finite(step, effects),
             Event::EvaluationReduced { step, stop_early } => self.evaluation_reduced(step, stop_early, effects),
             Event::CheckpointWritten { step } => self.checkpoint_done(step, true, effects),
             Event::CheckpointFailed { step } => self.checkpoint_done(step, false, effects),
@@ -203,6 +205,13 @@ impl Run {
         } else {
             self.go_on(ends_epoch, effects);
         }
+        Ok(())
+    }
+
+    fn step_not_finite(&mut self, step: StepId, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
+        let node = root(self.covered(step, Work::Train)?.shards);
+        self.abandon(AbandonReason::NotFinite, effects);
+        self.finish(Outcome::NotFinite { step, work: Work::Train, node }, effects);
         Ok(())
     }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use convoy_common::manifest::Manifest;
 use convoy_common::order::EpochOrder;
-use convoy_common::{Batch, Plan};
+use convoy_common::{Batch, Digest, Plan};
 use convoy_scheduler::{Node, StepId, Work};
 use convoy_vision::{Dataset, LoadError, Loader, Mode, Request};
 
 /// The data of a run; workers of one process share it.
 pub struct RunData {
+    plan: Digest,
     train: Arc<Dataset>,
     validation: Arc<Dataset>,
 }
@@ -28,9 +29,15 @@ impl RunData {
     /// When they cannot be read or have changed.
     pub fn open(plan: &Plan, manifest: Manifest) -> Result<Self, LoadError> {
         Ok(RunData {
+            plan: plan.digest(),
             train: Arc::new(Dataset::open(plan, manifest.train)?),
             validation: Arc::new(Dataset::open(plan, manifest.validation)?),
         })
+    }
+
+    /// Digest of the plan that it is prepared for.
+    pub fn plan(&self) -> Digest {
+        self.plan
     }
 
     /// The training samples.

@@ -8,12 +8,11 @@ use tonic::transport::Channel;
 /// The parameters and buffers of `step`, `elements` numbers.
 pub(crate) async fn fetch(
     mut client: CoordinatorClient<Channel>,
-    worker: u32,
     generation: u64,
     step: u64,
     elements: usize,
 ) -> Result<Vec<f32>, Status> {
-    let request = v1::ParametersRequest { worker, generation, step };
+    let request = v1::ParametersRequest { generation, step };
     let mut chunks = client.parameters(request).await?.into_inner();
     let mut flat = vec![0.0; elements];
     let mut arrived = 0;

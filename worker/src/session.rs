@@ -41,8 +41,12 @@ pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<E
     loop {
         let lost = match Session::open(&mut config).await {
             Ok(session) => {
+                let begun = Instant::now();
                 let ended = session.run(&mut stop).await;
-                (pause, alone_since) = (BACKOFF_FIRST, Instant::now());
+                // A coordinator that puts this worker out as soon as it comes is as good as none.
+                if begun.elapsed() >= BACKOFF_LAST {
+                    (pause, alone_since) = (BACKOFF_FIRST, Instant::now());
+                }
                 match ended? {
                     Some(ended) => return Ok(ended),
                     None => "the connection was lost".to_owned(),
@@ -126,8 +130,9 @@ impl Session {
         let network =
             Network::of(&plan).map_err(|error| WorkerError::Nonsense { what: "a plan", reason: error.to_string() })?;
         let data = match &config.data {
-            Some(data) => data.clone(),
-            None => {
+            // The coordinator may serve another job by now.
+            Some(data) if data.plan() == plan.digest() => data.clone(),
+            _ => {
                 let manifest = fetch_manifest(&mut control, &plan).await?;
                 let data = Arc::new(RunData::open(&plan, manifest).map_err(WorkerError::from)?);
                 config.data.insert(data).clone()
@@ -239,7 +244,7 @@ impl Session {
             return;
         }
         self.asked = Some(step);
-        let fetch = parameters::fetch(self.bulk.clone(), self.worker, self.generation, step, self.elements);
+        let fetch = parameters::fetch(self.bulk.clone(), self.generation, step, self.elements);
         let fetches = self.fetches.clone();
         tokio::spawn(async move { _ = fetches.send((step, fetch.await)) });
     }

@@ -50,7 +50,8 @@ pub struct Data {
     /// Most samples that are measured for statistics.
     #[serde(default = "statistics_samples")]
     pub statistics_samples: u32,
-    /// Budget for decoded images kept in each worker's memory, in MiB; what does not fit is decoded again.
+    /// Budget for decoded images that a process keeps in memory, in MiB for training and as much for validation data;
+    /// what does not fit is decoded again.
     #[serde(default = "cache_mib")]
     pub cache_mib: u32,
 }

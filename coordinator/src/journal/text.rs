@@ -40,7 +40,6 @@ enum Leave {
     Closed,
     Silent,
     Drained,
-    Refused,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,7 +85,6 @@ impl From<&Record> for Line {
                     LeaveReason::Closed => Leave::Closed,
                     LeaveReason::Silent => Leave::Silent,
                     LeaveReason::Drained => Leave::Drained,
-                    LeaveReason::Refused => Leave::Refused,
                 },
             },
             Record::StepCommitted { step, digest, ledger } => Line::StepCommitted {
@@ -113,7 +111,6 @@ impl From<Line> for Record {
                     Leave::Closed => LeaveReason::Closed,
                     Leave::Silent => LeaveReason::Silent,
                     Leave::Drained => LeaveReason::Drained,
-                    Leave::Refused => LeaveReason::Refused,
                 },
             },
             Line::StepCommitted { step, digest, ledger } => Record::StepCommitted {

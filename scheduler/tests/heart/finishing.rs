@@ -33,6 +33,25 @@ fn a_run_without_validation_saves_and_is_complete() {
 }
 
 #[test]
+fn a_step_whose_sums_overflow_is_not_committed() {
+    check(
+        Run::new(short()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 1 overflowed 0
+        ignore step not finite: not all nodes of the step have arrived
+        > 2 done 1 #0
+        > 3 overflowed 0
+        abandon training step 0: NotFinite
+        record finished: a NaN or an infinity in the training of step 0, shards 0..4
+        finish: a NaN or an infinity in the training of step 0, shards 0..4",
+    );
+}
+
+#[test]
 fn a_run_whose_last_checkpoint_fails_does_not_end_well() {
     check(
         Run::new(short()),

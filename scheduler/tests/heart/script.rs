@@ -77,6 +77,7 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         "unreadable" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::DataUnreadable },
         "broken" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::Internal },
         "reduced" => Event::StepReduced { step: StepId(number(2)), digest: digest(number(2)) },
+        "overflowed" => Event::StepNotFinite { step: StepId(number(2)) },
         "evaluated" => {
             let stop_early = words.get(3) == Some(&"enough");
             Event::EvaluationReduced { step: StepId(number(2)), stop_early }

@@ -1,0 +1,25 @@
+# Each recipe is one command that works without just as well.
+
+# The binary, target/release/convoy.
+build:
+    cargo build --release
+
+# All tests.
+test:
+    cargo test --workspace
+
+# Formatting and lints, as .ci/run has them.
+lint:
+    cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
+
+# Train on 10,000 Fashion-MNIST images.
+example:
+    cargo run --release -- train examples/fashion-mnist.toml
+
+# The same network, recipe and data in PyTorch; needs a Python with torch and torchvision.
+twin:
+    cargo run --release -- spec examples/fashion-mnist.toml --json | python tests/reference/twin.py --seeds 1 2 3
+
+# Property tests of scheduler and common with 10,000 cases each.
+long:
+    PROPTEST_CASES=10000 cargo test -p convoy-scheduler -p convoy-common
