@@ -20,6 +20,6 @@ example:
 twin:
     cargo run --release -- spec examples/fashion-mnist.toml --json | python tests/reference/twin.py --seeds 1 2 3
 
-# Property tests of scheduler and common with 10,000 cases each.
+# Many more cases of the property tests, and the digests of a build for this machine's CPU alone.
 long:
-    PROPTEST_CASES=10000 cargo test -p convoy-scheduler -p convoy-common
+    .ci/long

@@ -1,6 +1,7 @@
 //! `convoy`: distributed data-parallel training of convolutional networks. One file per command.
 
 mod commands;
+mod device;
 mod error;
 mod job;
 mod logging;

@@ -10,7 +10,30 @@ use convoy_common::Plan;
 use convoy_model::{Model, Network, model_dir};
 use convoy_nn::Executor;
 
+use crate::device::Device;
 use crate::error::CliError;
+
+/// How a model is used; nothing here changes what comes out.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Compute {
+    /// Threads; one for each core when absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    #[command(flatten)]
+    device: Device,
+}
+
+impl Compute {
+    /// How many threads to use.
+    ///
+    /// # Errors
+    /// When the device is not there.
+    pub fn threads(&self) -> Result<usize, CliError> {
+        self.device.check()?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(self.threads.map_or_else(cores, |threads| threads as usize))
+    }
+}
 
 /// A trained model.
 pub struct Trained {
@@ -92,9 +115,4 @@ fn sort<T>(
         }
     }
     Ok(())
-}
-
-/// How many threads to use: `given`, or one for each core.
-pub fn threads(given: Option<u32>) -> usize {
-    given.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize)
 }

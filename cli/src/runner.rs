@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::device::Device;
 use crate::error::CliError;
 use crate::progress::{duration, show_run};
 use crate::signals::Stop;
@@ -29,9 +30,19 @@ pub struct Carry {
     /// Threads of each worker; by default the machine's cores are shared out.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+    #[command(flatten)]
+    device: Device,
 }
 
 impl Carry {
+    /// Whether it can be done on this machine.
+    ///
+    /// # Errors
+    /// When the device is not there.
+    pub fn check(&self) -> Result<(), CliError> {
+        self.device.check()
+    }
+
     /// Threads of each worker.
     pub fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

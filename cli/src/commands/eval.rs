@@ -12,9 +12,8 @@ use convoy_scheduler::Node;
 use convoy_vision::{Dataset, Mode, scan, scan_known};
 use serde::Serialize;
 
-use super::train::check_device;
 use crate::error::CliError;
-use crate::model::{self, Trained};
+use crate::model::{Compute, Trained};
 use crate::out;
 use crate::progress::Counter;
 
@@ -34,12 +33,8 @@ pub struct Args {
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
-    /// Threads; one for each core when absent.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Where to compute: `cpu`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// What a model does on some data.
@@ -66,13 +61,13 @@ struct ClassRow {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    check_device(&args.device)?;
+    let threads = args.compute.threads()?;
     let model = Trained::load(&args.model)?;
     let split = match &args.data {
         None => own_validation(&model)?,
         Some(path) => other_data(&model, path)?,
     };
-    let evaluation = evaluate(&model, split, model::threads(args.threads))?;
+    let evaluation = evaluate(&model, split, threads)?;
     if args.json {
         out::json(&evaluation)?;
     } else {

@@ -9,9 +9,8 @@ use convoy_nn::Executor;
 use convoy_vision::{Limits, Mode, Preparation, decode, image_files};
 use serde_json::{Map, Value, json};
 
-use super::train::check_device;
 use crate::error::CliError;
-use crate::model::{self, Trained};
+use crate::model::{Compute, Trained};
 use crate::out;
 
 /// Images that are computed together.
@@ -37,12 +36,8 @@ pub struct Args {
     /// Print a JSON object for each image, one on each line.
     #[arg(long)]
     json: bool,
-    /// Threads; one for each core when absent.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Where to compute: `cpu`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// An image that is to be looked at.
@@ -62,11 +57,10 @@ impl Source {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    check_device(&args.device)?;
+    let threads = args.compute.threads()?;
     let model = Trained::load(&args.model)?;
     let sources = sources(&args.images)?;
     let preparation = Preparation::of(&model.plan);
-    let threads = model::threads(args.threads);
     // Small enough that every thread has something to do.
     let batch = sources.len().div_ceil(threads).clamp(1, BATCH);
     let batches: Vec<&[Source]> = sources.chunks(batch).collect();

@@ -22,13 +22,10 @@ pub struct Args {
     /// End with one JSON object on standard output.
     #[arg(long)]
     json: bool,
-    /// Where to compute: `cpu`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    super::train::check_device(&args.device)?;
+    args.carry.check()?;
     runner::train(ready(&args.run)?, &args.carry, args.json)
 }
 

@@ -28,30 +28,16 @@ pub struct Args {
     /// End with one JSON object on standard output.
     #[arg(long)]
     json: bool,
-    /// Where to compute: `cpu`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    check_device(&args.device)?;
+    args.carry.check()?;
     let (job, choices) = prepare(&args.job, &args.overrides)?;
     let folder = job::run_folder(args.out, &job.plan.spec.name);
     if !args.json {
         announce(&job, choices.as_deref(), &folder, &args.carry)?;
     }
     runner::train(create(job, &folder)?, &args.carry, args.json)
-}
-
-/// Only CPUs compute in this build.
-pub fn check_device(device: &str) -> Result<(), CliError> {
-    match device {
-        "cpu" => Ok(()),
-        device if device == "cuda" || device.starts_with("cuda:") => {
-            Err(CliError::Device(format!("--device {device}: this build computes on CPUs only; use --device cpu")))
-        }
-        device => Err(CliError::Device(format!("--device {device} is not known; use --device cpu"))),
-    }
 }
 
 /// The job at `path`, and what was chosen for it when it is no spec.

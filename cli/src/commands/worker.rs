@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use convoy_worker::{Config, Ended};
 
+use crate::device::Device;
 use crate::error::CliError;
 use crate::runner::loopback;
 use crate::signals::Stop;
@@ -25,13 +26,12 @@ pub struct Args {
     /// Seconds for which an unreachable coordinator is tried again.
     #[arg(long, default_value_t = 60)]
     patience: u64,
-    /// Where to compute: `cpu`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    device: Device,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    super::train::check_device(&args.device)?;
+    args.device.check()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let config = Config {
         coordinator: args.coordinator.clone(),
