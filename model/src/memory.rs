@@ -16,7 +16,10 @@ pub struct MemoryEstimate {
     pub parameters: u64,
     /// At the coordinator: optimizer state, in two generations.
     pub optimizer: u64,
-    /// At the coordinator: gradient sums on their way up the reduce tree, at most one for each level of it.
+    /// At the coordinator: parameters and buffers as they go out to workers, the committed ones and the next.
+    pub published: u64,
+    /// At the coordinator: gradient sums on their way up the reduce tree, one for each level of it (as nodes mostly come
+    /// in order; more when they do not).
     pub reduction: u64,
     /// At each worker: parameters and buffers as they come, and again as the kernels want them.
     pub worker_parameters: u64,
@@ -31,7 +34,7 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// All at the coordinator.
     pub fn coordinator(&self) -> u64 {
-        self.parameters + self.optimizer + self.reduction
+        self.parameters + self.optimizer + self.published + self.reduction
     }
 
     /// All at one worker.
@@ -55,6 +58,7 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     MemoryEstimate {
         parameters: 2 * all,
         optimizer: 2 * states * parameters,
+        published: 2 * all,
         reduction: levels * parameters,
         worker_parameters: all + parameters,
         worker_gradients: (u64::from(threads) + 1) * parameters,
@@ -72,10 +76,11 @@ impl fmt::Display for MemoryEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "coordinator about {}: parameters {} (two generations), optimizer {}, reduction {}",
+            "coordinator about {}: parameters {} (two generations), optimizer {}, on their way out {}, reduction {}",
             bytes(self.coordinator()),
             bytes(self.parameters),
             bytes(self.optimizer),
+            bytes(self.published),
             bytes(self.reduction)
         )?;
         write!(

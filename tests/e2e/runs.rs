@@ -1,7 +1,7 @@
 //! The same bits, however a run is carried and whatever happens to it.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
 
@@ -57,6 +57,30 @@ fn a_killed_run_resumes_to_the_same_digest_again_and_again() {
     }
     let digest = convoy().arg("digest").arg(job.path("run").join("model")).output().expect("convoy starts");
     assert_eq!(String::from_utf8_lossy(&digest.stdout).trim(), GOLDEN.trim());
+}
+
+#[test]
+fn an_interrupted_run_finishes_its_step_saves_and_says_how_to_go_on() {
+    let job = Job::new();
+    let long = ["--set", "train.epochs=40"];
+    let whole = job.train("whole", &long);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = convoy();
+        command.arg("train").arg(job.spec()).args(long).arg("--out").arg(job.path(signal));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("convoy starts");
+        let journal = job.path(signal).join("journal");
+        wait_for("a committed step", || fs::read_to_string(&journal).ok()?.contains("step_committed").then_some(()));
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.expect("kill starts").success());
+        let output = child.wait_with_output().expect("convoy ends");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{stdout}{stderr}");
+        assert!(stdout.contains("convoy resume") && stderr.contains("finishing the step"), "{stdout}{stderr}");
+        assert!(steps(&job, signal).len() < 200, "it did not go on to the end");
+        let resumed = job.resume(signal);
+        assert_eq!(resumed["parameters_digest"], whole["parameters_digest"]);
+        assert_eq!(resumed["validation"], whole["validation"]);
+    }
 }
 
 #[test]
