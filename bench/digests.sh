@@ -17,4 +17,3 @@ for workers in 1 2 3 5 8; do
     for threads in 1 2; do one $workers $threads "" "$@"; done
 done
 one 2 1 avx2 "$@"
-one 2 1 portable "$@"

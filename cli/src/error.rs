@@ -1,5 +1,6 @@
 //! Every way a command can fail, and the one table of exit codes.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use convoy_common::spec::SpecError;
@@ -95,6 +96,9 @@ pub enum CliError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A worker of this process ended by a panic.
+    #[error("a worker of this process crashed: {0}; this is a defect of Convoy, please report it")]
+    Crashed(String),
     /// The device is not there.
     #[error("{0}")]
     Device(String),
@@ -116,9 +120,12 @@ impl CliError {
             CliError::Model(LoadError::NoModel { .. }) => 3,
             CliError::Io { source, .. } | CliError::Read(ReadError::Io { source, .. }) => io_code(source),
             CliError::Scan(ScanError::Missing { .. }) => 3,
-            CliError::Scan(_) => 2,
             CliError::NotLoopback { .. } | CliError::RunDir(RunDirError::Taken(_)) => 4,
             CliError::Worker(WorkerError::Refused { .. }) => 4,
+            CliError::Listen { source, .. } if source.kind() == ErrorKind::PermissionDenied => 4,
+            CliError::Scan(ScanError::Io { source, .. }) => io_code(source),
+            CliError::Model(LoadError::Read(ReadError::Io { source, .. })) => io_code(source),
+            CliError::Scan(_) => 2,
             CliError::Listen { .. } | CliError::RunDir(RunDirError::Locked(_)) => 75,
             CliError::Worker(WorkerError::Unreachable { .. }) => 75,
             CliError::RunDir(RunDirError::Io { source, .. }) => io_code(source),
@@ -127,6 +134,7 @@ impl CliError {
             | CliError::Model(_)
             | CliError::Read(_)
             | CliError::Compute(_)
+            | CliError::Crashed(_)
             | CliError::RunDir(_)
             | CliError::Run(_)
             | CliError::Worker(_)
@@ -138,8 +146,8 @@ impl CliError {
 
 fn io_code(error: &std::io::Error) -> u8 {
     match error.kind() {
-        std::io::ErrorKind::NotFound => 3,
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => 4,
+        ErrorKind::NotFound => 3,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => 4,
         _ => 1,
     }
 }

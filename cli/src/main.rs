@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(CliError::BrokenPipe) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            out::note(format_args!("error: {error}"));
             ExitCode::from(error.exit_code())
         }
     }

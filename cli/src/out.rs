@@ -18,6 +18,22 @@ pub fn line(text: impl std::fmt::Display) -> Result<(), CliError> {
     })
 }
 
+/// Prints `text` and a line end to standard error. That nobody reads it stops nothing.
+pub fn note(text: impl std::fmt::Display) {
+    _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// What was printed, or would have been if somebody read it: for commands that do more than print.
+///
+/// # Errors
+/// Those of [`line`], but for a closed standard output.
+pub fn unless_closed(printed: Result<(), CliError>) -> Result<(), CliError> {
+    match printed {
+        Err(CliError::BrokenPipe) => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Prints `value` as one line of JSON.
 ///
 /// # Errors

@@ -8,6 +8,8 @@ use convoy_coordinator::{RunEvent, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{mpsc, watch};
 
+use crate::out;
+
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const BAR_EVERY: Duration = Duration::from_millis(250);
 
@@ -38,7 +40,7 @@ impl Counter {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.elapsed() >= LINE_EVERY {
             *last = Instant::now();
-            eprintln!("{}: {done}/{all}", self.what);
+            out::note(format_args!("{}: {done}/{all}", self.what));
         }
     }
 }
@@ -60,7 +62,7 @@ pub async fn show_run(status: watch::Receiver<Status>, mut events: mpsc::Unbound
     });
     let say = |text: String| match &bar {
         Some(bar) => bar.println(text),
-        None => eprintln!("{text}"),
+        None => out::note(text),
     };
     let mut tick = tokio::time::interval(if terminal { BAR_EVERY } else { LINE_EVERY });
     tick.tick().await;
@@ -79,7 +81,7 @@ pub async fn show_run(status: watch::Receiver<Status>, mut events: mpsc::Unbound
                         bar.set_position(status.step);
                         bar.set_message(line(&status));
                     }
-                    None => eprintln!("{}", line(&status)),
+                    None => out::note(line(&status)),
                 }
             }
         }

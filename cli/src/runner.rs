@@ -1,6 +1,6 @@
 //! Running a coordinator, alone or with workers in the same process.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use convoy_coordinator::{Config, RunDir, RunReport, Status, serve};
 use convoy_model::{Network, model_dir};
 use convoy_worker::RunData;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::device::Device;
@@ -20,6 +19,9 @@ use crate::error::CliError;
 use crate::progress::{duration, show_run};
 use crate::signals::Stop;
 use crate::{logging, out};
+
+/// How long workers of this process are given to leave after the run.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// How a run is carried; nothing here changes what it computes.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,18 +82,18 @@ struct Summary<'a> {
 /// # Errors
 /// When the run does not end as planned.
 pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, "127.0.0.1:0", Some(carry), json)
+    run(ready, bind("127.0.0.1:0")?, Some(carry), json)
 }
 
-/// Runs `ready` for workers that come from elsewhere.
+/// Runs `ready` for workers that come to `listener` from elsewhere.
 ///
 /// # Errors
 /// When the run does not end as planned.
-pub fn coordinate(ready: Ready, listen: &str, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, listen, None, json)
+pub fn coordinate(ready: Ready, listener: TcpListener, json: bool) -> Result<ExitCode, CliError> {
+    run(ready, listener, None, json)
 }
 
-fn run(ready: Ready, listen: &str, carry: Option<&Carry>, json: bool) -> Result<ExitCode, CliError> {
+fn run(ready: Ready, listener: TcpListener, carry: Option<&Carry>, json: bool) -> Result<ExitCode, CliError> {
     let path = ready.dir.path().to_owned();
     if let Err(source) = logging::to_file(&path.join("log")) {
         tracing::warn!(%source, "the run folder gets no log");
@@ -105,23 +107,20 @@ fn run(ready: Ready, listen: &str, carry: Option<&Carry>, json: bool) -> Result<
     let (report, stop) = runtime.block_on(async {
         let stop = Stop::listen("finishing the step and saving; press Ctrl-C again to leave at once")
             .map_err(|source| CliError::Io { path: "signals".into(), source })?;
-        let listener = bind(listen).await?;
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(|source| CliError::Io { path: "socket".into(), source })?;
         let report = with_workers(ready, listener, carry, &stop).await?;
         Ok::<_, CliError>((report, stop))
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     let summary = export(&path, &plan, &network, &report)?;
-    if json {
-        out::json(&summary)?;
-    } else {
-        print(&summary, &plan)?;
-    }
+    out::unless_closed(if json { out::json(&summary) } else { print(&summary, &plan) })?;
     Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
 }
 
 async fn with_workers(
     ready: Ready,
-    listener: TcpListener,
+    listener: tokio::net::TcpListener,
     carry: Option<&Carry>,
     stop: &Stop,
 ) -> Result<RunReport, CliError> {
@@ -131,7 +130,9 @@ async fn with_workers(
     let progress = tokio::spawn(show_run(watched, events));
     let mut workers = tokio::task::JoinSet::new();
     match carry {
-        None => eprintln!("listening on {address}; start workers with `convoy worker --coordinator {address}`"),
+        None => out::note(format_args!(
+            "listening on {address}; start workers with `convoy worker --coordinator {address}`"
+        )),
         Some(carry) => {
             let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone())?);
             for number in 1..=carry.workers {
@@ -162,30 +163,37 @@ async fn with_workers(
             report = &mut serving => break report?,
             Some(ended) = workers.join_next(), if !workers.is_empty() => {
                 // A worker of this process that cannot work is a failure of this process.
-                if let Ok(Err(error)) = ended {
-                    return Err(error.into());
-                }
+                ended.map_err(|error| CliError::Crashed(error.to_string()))??;
             }
         }
     };
-    while workers.join_next().await.is_some() {}
+    // Whoever was between two connections when the run ended would look for the coordinator until its patience ends.
+    let leaving = async { while workers.join_next().await.is_some() {} };
+    _ = tokio::time::timeout(LEAVE, leaving).await;
+    drop(workers);
     _ = progress.await;
     Ok(report)
 }
 
 /// Opens the socket; loopback only, as nothing is encrypted yet.
-async fn bind(listen: &str) -> Result<TcpListener, CliError> {
-    let addresses: Vec<SocketAddr> = loopback(listen).await?;
-    TcpListener::bind(&addresses[..]).await.map_err(|source| CliError::Listen { address: listen.to_owned(), source })
+///
+/// # Errors
+/// When the address is not allowed, or in use.
+pub fn bind(listen: &str) -> Result<TcpListener, CliError> {
+    let bound = TcpListener::bind(&loopback(listen)?[..]).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| CliError::Listen { address: listen.to_owned(), source })
 }
 
 /// The addresses that `HOST:PORT` means.
 ///
 /// # Errors
 /// When it means none, or one that is not loopback.
-pub async fn loopback(address: &str) -> Result<Vec<SocketAddr>, CliError> {
-    let found: Vec<SocketAddr> = tokio::net::lookup_host(address)
-        .await
+pub fn loopback(address: &str) -> Result<Vec<SocketAddr>, CliError> {
+    let found: Vec<SocketAddr> = address
+        .to_socket_addrs()
         .map_err(|error| CliError::Usage(format!("`{address}` is no HOST:PORT: {error}")))?
         .collect();
     match found.iter().find(|address| !address.ip().is_loopback()) {

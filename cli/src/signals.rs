@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::out;
+
 /// The wish to stop, shared by everything that runs.
 #[derive(Debug, Clone)]
 pub struct Stop {
@@ -34,8 +36,8 @@ impl Stop {
                     std::process::exit(i32::from(exit));
                 }
                 code.store(exit, Ordering::Relaxed);
-                eprintln!("\n{hint}");
                 ask.send_replace(true);
+                out::note(format_args!("\n{hint}"));
             }
         });
         Ok(stop)

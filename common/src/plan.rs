@@ -100,6 +100,9 @@ pub struct DataFacts {
     pub init: Option<Digest>,
 }
 
+/// Most classes, labels or targets: a confusion matrix must stay of a size that is summed for each shard.
+pub const MAX_NAMES: usize = 2048;
+
 /// ImageNet's statistics as torchvision's models expect them.
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
@@ -139,6 +142,15 @@ impl Plan {
         };
         check::check_plan(&plan).map_err(|(key, problem)| fail(&key, problem))?;
         Ok(plan)
+    }
+
+    /// Whether a plan that came from a file makes sense.
+    ///
+    /// # Errors
+    /// What does not, with its key.
+    pub fn check(&self) -> Result<(), String> {
+        let checked = check_spec(&self.spec).and_then(|()| check::check_plan(self));
+        checked.map_err(|(key, problem)| format!("`{key}` {problem}"))
     }
 
     /// blake3 of the plan as canonical JSON, without what only says where things lie or are kept
@@ -259,6 +271,9 @@ fn resolve_normalization(spec: &Spec, facts: &DataFacts) -> Result<Normalization
             statistic(&spec.prepare.std, facts, "prepare.std", false)?,
         ),
     };
+    if let Some(bad) = mean.iter().find(|mean| !mean.is_finite()) {
+        return Err(("prepare.mean", format!("is {bad} as a 32-bit number; the scale is [0, 1]")));
+    }
     if let Some(bad) = std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
         return Err((
             "prepare.std",

@@ -155,14 +155,23 @@ pub fn list(folder: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
-/// The newest checkpoint that can be used; older ones are tried when newer ones cannot, which is logged. `None`
-/// when there is none at all.
+/// The newest checkpoint up to step `reach` that can be used; older ones are tried when newer ones cannot, which is
+/// logged. `None` when there is none at all.
 ///
 /// # Errors
 /// The newest one's, when there are some but none can be used.
-pub fn newest(folder: &Path, plan: &Plan, network: &Network) -> Result<Option<Checkpoint>, CheckpointError> {
+pub fn newest(
+    folder: &Path,
+    reach: u64,
+    plan: &Plan,
+    network: &Network,
+) -> Result<Option<Checkpoint>, CheckpointError> {
     let mut first_error = None;
-    for (_, path) in list(folder).into_iter().rev() {
+    for (step, path) in list(folder).into_iter().rev() {
+        if step > reach {
+            tracing::warn!(checkpoint = %path.display(), reach, "ahead of the journal; computed again from an older one");
+            continue;
+        }
         match read(&path, plan, network) {
             Ok(checkpoint) => {
                 if let Some(error) = first_error {
@@ -176,9 +185,11 @@ pub fn newest(folder: &Path, plan: &Plan, network: &Network) -> Result<Option<Ch
     first_error.map_or(Ok(None), Err)
 }
 
-/// Removes all but the newest `keep` checkpoints and the `best` one.
-pub fn prune(folder: &Path, keep: u32, best: Option<u64>) {
-    let found = list(folder);
+/// Removes all but the newest `keep` checkpoints up to `written`, the one just written, and the `best` one. Later ones
+/// are left: they could not be used, and are written anew.
+pub fn prune(folder: &Path, written: u64, keep: u32, best: Option<u64>) {
+    let mut found = list(folder);
+    found.retain(|(step, _)| *step <= written);
     let old = found.len().saturating_sub(keep as usize);
     for (step, path) in &found[..old] {
         if Some(*step) != best

@@ -1,7 +1,7 @@
 //! The journal: an append-only file of records, each line with a check of its own. Synced off the step's path, and
 //! before any checkpoint names what it holds.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,14 +28,6 @@ pub enum JournalError {
         /// What the system said.
         source: io::Error,
     },
-    /// A line in the middle is not what was written.
-    #[error("journal {}: line {line} is damaged; restore a copy of the file, or remove it and all of checkpoints/, and `convoy resume` computes the run again from its start", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-    },
 }
 
 /// A journal open for appending.
@@ -59,24 +51,36 @@ struct Sync {
 }
 
 impl JournalFile {
-    /// Reads the journal at `path`, which may not exist yet, and opens it for appending. A last line that was not
-    /// written to its end is cut off.
+    /// Reads the journal at `path`, which may not exist yet, and opens it for appending.
+    ///
+    /// A last line that was not written to its end is cut off. So is all from the first damaged line on, after a copy was
+    /// put aside: what it told is computed again.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or is damaged before its last line.
+    /// When the file cannot be read or written.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), JournalError> {
         let fail = |source| JournalError::Io { path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(fail)?;
-        let (records, good) = parse(&bytes).map_err(|line| JournalError::Damaged { path: path.to_owned(), line })?;
+        let (records, good) = parse(&bytes);
         if good < bytes.len() {
-            tracing::warn!(journal = %path.display(), bytes = bytes.len() - good, "cut off an unfinished last line");
+            let line = records.len() + 1;
+            if bytes[good..].contains(&b'\n') {
+                let aside = path.with_extension("damaged");
+                fs::write(&aside, &bytes).map_err(fail)?;
+                tracing::warn!(journal = %path.display(), line, copy = %aside.display(), "damaged; what follows is computed again");
+            } else {
+                tracing::warn!(journal = %path.display(), line, "cut off an unfinished last line");
+            }
             file.set_len(good as u64).map_err(fail)?;
         }
         file.seek(SeekFrom::End(0)).map_err(fail)?;
         file.sync_data().map_err(fail)?;
+        if let (Some(folder), true) = (path.parent(), cfg!(unix)) {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
+        }
         let (file, sync) = (Arc::new(file), Arc::new(Sync::default()));
         let (stop, stopped) = mpsc::channel();
         let syncer = {
@@ -161,18 +165,15 @@ fn seal(json: &str) -> String {
     format!("{} {json}\n", &blake3::hash(json.as_bytes()).to_hex()[..CHECK])
 }
 
-/// All records, and the length of the part that is whole; or the number of a damaged line that is not the last.
-fn parse(bytes: &[u8]) -> Result<(Vec<Record>, usize), usize> {
+/// The records up to the first line that is not what was written, and the length of that part.
+fn parse(bytes: &[u8]) -> (Vec<Record>, usize) {
     let (mut records, mut good) = (Vec::new(), 0);
-    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        match unseal(line) {
-            Some(record) => records.push(record),
-            None if good + line.len() == bytes.len() => break,
-            None => return Err(index + 1),
-        }
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let Some(record) = unseal(line) else { break };
+        records.push(record);
         good += line.len();
     }
-    Ok((records, good))
+    (records, good)
 }
 
 fn unseal(line: &[u8]) -> Option<Record> {
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_byte_is_found() {
+    fn a_flipped_byte_is_found_and_what_follows_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = written(dir.path());
         let whole = std::fs::read(&path).unwrap();
@@ -238,7 +239,9 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             std::fs::write(&path, &bytes).unwrap();
-            assert!(matches!(JournalFile::open(&path), Err(JournalError::Damaged { line: 1, .. })), "byte {at}");
+            let (_, records) = JournalFile::open(&path).unwrap();
+            assert_eq!((records.len(), std::fs::read(&path).unwrap().len()), (0, 0), "byte {at}");
+            assert_eq!(std::fs::read(dir.path().join("journal.damaged")).unwrap(), bytes);
         }
     }
 }

@@ -61,6 +61,8 @@ pub enum Command {
     Commit,
     /// Forget the open tree.
     Abandon,
+    /// The run is over.
+    End,
     /// Hand out the committed parameters.
     Snapshot {
         /// To whom.
@@ -153,6 +155,9 @@ impl Reducer {
     /// Does what it is told until nobody can tell it anything.
     pub fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         while let Some(command) = commands.blocking_recv() {
+            if matches!(command, Command::End) {
+                return self.abandon();
+            }
             self.handle(command);
         }
     }
@@ -170,7 +175,7 @@ impl Reducer {
                 self.finish_step();
             }
             Command::Commit => self.commit(),
-            Command::Abandon => self.abandon(),
+            Command::Abandon | Command::End => self.abandon(),
             Command::Snapshot { reply } => _ = reply.send(self.committed.clone()),
         }
     }
@@ -234,7 +239,9 @@ impl Reducer {
         let Some(Open::Train(open)) = &mut self.open else { return };
         let (Some(scales), Some(root)) = (open.scales, &mut open.roots[index]) else { return };
         self.update.apply(&self.committed, &mut open.next, range.clone(), root, scales);
-        open.finite &= all_finite(&open.next.flat[range.clone()]);
+        let moments = range.start..range.end.min(self.network.parameters);
+        let moments = open.next.moments.iter().filter_map(|values| values.get(moments.clone()));
+        open.finite &= all_finite(&open.next.flat[range.clone()]) && moments.into_iter().all(all_finite);
         open.published.finish(index, &open.next.flat[range]);
         // Emptied but kept: a chunk that comes again must find that its root was there.
         *root = Vec::new();

@@ -15,7 +15,7 @@ use crate::events::EpochRow;
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// The system refused.
-    #[error("run folder: {}: {source}; choose another with --out", path.display())]
+    #[error("run folder: {}: {source}; make it readable and writable, or choose another folder", path.display())]
     Io {
         /// What could not be read or written.
         path: PathBuf,
@@ -63,7 +63,7 @@ impl RunDir {
         let dir = RunDir::lock(path)?;
         dir.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
         dir.write("manifest.json", &serde_json::to_vec(manifest).expect("a manifest is plain data"))?;
-        fs::create_dir_all(dir.checkpoints()).map_err(|source| dir.error("checkpoints", source))?;
+        dir.make_checkpoints()?;
         // Last, because it makes the folder a run.
         dir.write("plan.json", &serde_json::to_vec_pretty(plan).expect("a plan is plain data"))?;
         Ok(dir)
@@ -78,9 +78,25 @@ impl RunDir {
             return Err(RunDirError::NotARun(path.to_owned()));
         }
         let dir = RunDir::lock(path)?;
-        let plan = dir.read_json("plan.json")?;
+        let plan: Plan = dir.read_json("plan.json")?;
+        plan.check().map_err(|problem| RunDirError::Damaged { path: path.join("plan.json"), problem })?;
+        dir.make_checkpoints()?;
         let manifest: Manifest = dir.read_json("manifest.json")?;
         Ok((dir, plan, manifest))
+    }
+
+    /// Makes the folder of checkpoints, and clears away what a killed process left half written there.
+    fn make_checkpoints(&self) -> Result<(), RunDirError> {
+        let fail = |source| self.error("checkpoints", source);
+        fs::create_dir_all(self.checkpoints()).map_err(fail)?;
+        for entry in fs::read_dir(self.checkpoints()).map_err(fail)?.flatten() {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp") {
+                // One that cannot be removed only takes space.
+                _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     fn lock(path: &Path) -> Result<Self, RunDirError> {

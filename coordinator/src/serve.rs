@@ -95,6 +95,15 @@ pub enum RunError {
         /// The first samples of the shard, by path.
         samples: String,
     },
+    /// All shards were finite, and what was made of them is not.
+    #[error(
+        "the parameters became NaN or infinite after step {step}; the checkpoint before it is kept. Lower optimizer.lr, or \
+         set optimizer.clip_norm"
+    )]
+    Overflow {
+        /// The step.
+        step: u64,
+    },
     /// The run ended otherwise than by its plan.
     #[error("{outcome}; `convoy resume {}` tries again from the last checkpoint", dir.display())]
     Outcome {
@@ -154,7 +163,9 @@ pub async fn serve(
 ) -> Result<RunReport, RunError> {
     let Config { dir, plan, network, manifest, initial, listener: hears, status } = config;
     let (journal, records) = JournalFile::open(&dir.journal())?;
-    let start = checkpoint::newest(&dir.checkpoints(), &plan, &network)?;
+    let reach =
+        records.iter().map(|record| if let Record::StepCommitted { step, .. } = record { step.0 + 1 } else { 0 });
+    let start = checkpoint::newest(&dir.checkpoints(), reach.max().unwrap_or(0), &plan, &network)?;
     let Checkpoint { generation, history } = start.unwrap_or_else(|| beginning(&plan, &network, initial));
     let run_plan = run_plan(&plan, generation.step, &history, &records);
     run_plan.check().map_err(RunError::Plan)?;
@@ -175,6 +186,7 @@ pub async fn serve(
         numerics: plan.spec.numerics.clone(),
         generation: number,
         elements: network.len(),
+        evaluate_sums: plan.metric_layout().len(),
         inputs: input_sender.clone(),
         commands: command_sender.clone(),
         board: board.clone(),
@@ -224,6 +236,7 @@ pub async fn serve(
         tracing::debug!("some workers did not hang up");
     }
     let report = report(&mut run_loop, &dir, &manifest, outcome);
+    run_loop.driver.outbox().end();
     drop(run_loop);
     _ = reducer.join();
     report
@@ -268,9 +281,10 @@ fn report(
     shell.events.tell(RunEvent::Finished { outcome: outcome.to_string(), step, parameters_digest: shell.digest });
     match outcome {
         Outcome::Completed | Outcome::StoppedEarly | Outcome::Stopped => {}
-        Outcome::NotFinite { step, work, node } => {
-            let node = not_finite.map_or(node, |shard| Node { first: shard, last: shard + 1 });
-            let samples = samples_of(&run_loop.plan, manifest, step.0, work, node.first);
+        Outcome::NotFinite { step, work, .. } => {
+            let Some(shard) = not_finite else { return Err(RunError::Overflow { step: step.0 }) };
+            let node = Node { first: shard, last: shard + 1 };
+            let samples = samples_of(&run_loop.plan, manifest, step.0, work, shard);
             return Err(RunError::NotFinite { what: format!("the {work} of {step}, {node}"), samples });
         }
         Outcome::Unsaved { .. } => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use convoy_proto::v1::coordinator_server::Coordinator;
-use convoy_proto::{VERSION, WireError, chunk_count, chunk_range, v1};
+use convoy_proto::{TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
 use convoy_scheduler::{
     Event, Failure, LeaseRef, LeaveReason, Node, NodeResult, RunGeneration, StepId, Work, WorkerId,
 };
@@ -22,8 +22,10 @@ use crate::published::Board;
 use crate::reducer::Command;
 use crate::tracker::Waits;
 
-/// Messages that may wait for one worker; more than it can ever be sent at once.
+/// Messages that may wait for one worker; one for which more wait is cut off.
 const OUTBOX: usize = 1024;
+/// Workers that have joined and not yet opened their control stream.
+const ADMITTED: usize = 4096;
 const MANIFEST_PIECE: usize = 256 << 10;
 /// How often workers say that they live.
 pub const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -43,6 +45,8 @@ pub struct Shared {
     pub generation: RunGeneration,
     /// Elements of parameters and buffers.
     pub elements: usize,
+    /// Sums of an evaluation.
+    pub evaluate_sums: usize,
     /// To the loop.
     pub inputs: mpsc::UnboundedSender<Input>,
     /// To the reducer.
@@ -88,7 +92,12 @@ impl Coordinator for Service {
         }
         let worker = self.0.next_worker.fetch_add(1, Ordering::Relaxed);
         let name: String = request.name.chars().filter(|c| !c.is_control()).take(128).collect();
-        self.0.admitted.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, (name, request.threads));
+        let mut admitted = self.0.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        if admitted.len() >= ADMITTED {
+            return Err(Status::resource_exhausted("too many workers are joining; try again later"));
+        }
+        admitted.insert(worker, (name, request.threads));
+        drop(admitted);
         Ok(Response::new(v1::JoinReply {
             worker,
             generation: self.0.generation.0,
@@ -227,6 +236,7 @@ impl Service {
         node: Node,
         summary: v1::NodeSummary,
     ) -> Result<(), Status> {
+        check_summary(&summary, node, if work == Work::Train { TRAIN_SUMS } else { self.0.evaluate_sums })?;
         let computing = summary.shard_micros.saturating_mul(u64::from(node.size()));
         self.tell(Input::Worked(Waits {
             computing: seconds(computing),
@@ -237,6 +247,19 @@ impl Service {
         let result = if not_finite.is_some() { NodeResult::NotFinite } else { NodeResult::Good };
         let done = Event::NodeDone { worker, at, shard_micros: summary.shard_micros, result };
         self.command(Command::Summary { step: at.step, work, node, sums: summary.sums, not_finite, done })
+    }
+}
+
+/// What a worker of this version never sends.
+fn check_summary(summary: &v1::NodeSummary, node: Node, sums: usize) -> Result<(), WireError> {
+    let invalid = |field, value: String| Err(WireError::Invalid { field, value });
+    if summary.sums.len() != sums {
+        return invalid("sums", format!("{} of {sums}", summary.sums.len()));
+    }
+    match summary.not_finite {
+        Some(shard) if !(node.first..node.last).contains(&shard) => invalid("not_finite", shard.to_string()),
+        None if !summary.sums.iter().all(|sum| sum.is_finite()) => invalid("sums", "not finite".to_owned()),
+        _ => Ok(()),
     }
 }
 

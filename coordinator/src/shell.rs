@@ -82,6 +82,11 @@ impl Shell {
         _ = self.commands.send(command);
     }
 
+    /// Ends the reducer, whoever else could still tell it something.
+    pub(crate) fn end(&self) {
+        self.command(Command::End);
+    }
+
     /// Queues a message; a worker that does not read for so long that its queue is full is cut off.
     pub(crate) fn send(&mut self, worker: WorkerId, message: v1::coordinator_message::Message) {
         let Some((_, outbox)) = self.workers.get(&worker) else { return };

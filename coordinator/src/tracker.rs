@@ -20,7 +20,10 @@ pub struct History {
     pub rows: Vec<EpochRow>,
     /// The best epoch.
     pub best: Option<Best>,
-    /// Epochs since the best one.
+    /// The value that early stopping compares with: the last that was better by `min_delta` at least.
+    #[serde(default)]
+    pub reference: Option<f64>,
+    /// Epochs since that one.
     pub stale_epochs: u32,
     /// The parameters that were evaluated last.
     pub evaluated_step: u64,
@@ -156,16 +159,20 @@ impl Tracker {
         let name = self.plan.spec.checkpoint.best_by.as_deref().unwrap_or("loss");
         let Some(value) = validation.get(name).copied().filter(|value| value.is_finite()) else { return false };
         let delta = self.plan.spec.train.early_stopping.as_ref().map_or(0.0, |stopping| stopping.min_delta);
-        let better = self.history.best.is_none_or(|best| {
-            if larger_is_better(name) { value > best.value + delta } else { value < best.value - delta }
-        });
-        if better {
-            self.history.best = Some(Best { step, value });
+        let beats = |old: f64, delta: f64| {
+            if larger_is_better(name) { value > old + delta } else { value < old - delta }
+        };
+        if self.history.reference.is_none_or(|reference| beats(reference, delta)) {
+            self.history.reference = Some(value);
             self.history.stale_epochs = 0;
         } else {
             self.history.stale_epochs += 1;
         }
-        better
+        let best = self.history.best.is_none_or(|best| beats(best.value, 0.0));
+        if best {
+            self.history.best = Some(Best { step, value });
+        }
+        best
     }
 
     /// A tree was opened: for a training step, or for an evaluation, whose time does not count as training.

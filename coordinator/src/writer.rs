@@ -88,6 +88,6 @@ fn write(
     journal.sync().map_err(|error| error.to_string())?;
     let path =
         checkpoint::write(folder, plan, network, &generation, &job.history).map_err(|error| error.to_string())?;
-    checkpoint::prune(folder, plan.spec.checkpoint.keep, job.history.best.map(|best| best.step));
+    checkpoint::prune(folder, job.step, plan.spec.checkpoint.keep, job.history.best.map(|best| best.step));
     Ok(path)
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint, Server};
 
-use crate::CHUNK_ELEMENTS;
 use crate::v1::coordinator_client::CoordinatorClient;
 use crate::v1::coordinator_server::{Coordinator, CoordinatorServer};
 
-/// Largest message: one chunk and its envelope.
-pub const MESSAGE_LIMIT: usize = CHUNK_ELEMENTS * 4 + 64 * 1024;
+/// Largest message: the sums of an evaluation, which hold a confusion matrix of up to [`MAX_NAMES`] classes.
+///
+/// [`MAX_NAMES`]: convoy_common::plan::MAX_NAMES
+pub const MESSAGE_LIMIT: usize = 8 * convoy_common::plan::MAX_NAMES * convoy_common::plan::MAX_NAMES + (1 << 20);
 const WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 256 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(10);

@@ -68,7 +68,7 @@ pub struct Micros(pub u64);
 impl Micros {
     /// So many whole seconds.
     pub const fn seconds(seconds: u64) -> Micros {
-        Micros(seconds * 1_000_000)
+        Micros(seconds.saturating_mul(1_000_000))
     }
 
     /// So many whole milliseconds.

@@ -1,6 +1,7 @@
 //! Threads that prepare batches ahead of the computation.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -57,7 +58,10 @@ enum Progress {
 impl Loader {
     /// A loader with `threads` threads (at least one) that holds at most `capacity` batches (at least one), waiting
     /// and ready together.
-    pub fn new(dataset: Arc<Dataset>, threads: usize, capacity: usize) -> Self {
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(dataset: Arc<Dataset>, threads: usize, capacity: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             dataset,
             capacity: capacity.max(1),
@@ -65,11 +69,12 @@ impl Loader {
             work: Condvar::new(),
             ready: Condvar::new(),
         });
-        let start = |_| {
-            let shared = Arc::clone(&shared);
-            std::thread::spawn(move || shared.work())
-        };
-        Loader { threads: (0..threads.max(1)).map(start).collect(), shared }
+        let mut loader = Loader { shared, threads: Vec::new() };
+        for _ in 0..threads.max(1) {
+            let shared = Arc::clone(&loader.shared);
+            loader.threads.push(std::thread::Builder::new().spawn(move || shared.work())?);
+        }
+        Ok(loader)
     }
 
     /// What batches are made of.

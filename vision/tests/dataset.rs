@@ -125,7 +125,7 @@ fn changed_idx_files_are_named() {
 
 /// The batches of an epoch by a loader with these threads, asked for ahead of time.
 fn batches(dataset: &Arc<Dataset>, threads: usize, capacity: usize) -> Vec<Batch> {
-    let loader = Loader::new(Arc::clone(dataset), threads, capacity);
+    let loader = Loader::new(Arc::clone(dataset), threads, capacity).unwrap();
     let requests: Vec<Request> =
         (0..8).map(|shard| Request { mode: train(1), samples: (shard * 2..shard * 2 + 2).collect() }).collect();
     requests.iter().for_each(|request| _ = loader.request(request.clone()));
@@ -149,7 +149,8 @@ fn threads_and_caches_change_nothing() {
 fn a_loader_forgets_what_it_is_told_to() {
     let (root, scanned) = photos();
     let plan = plan(&scanned, spec(&root, ""));
-    let loader = Loader::new(Arc::new(Dataset::open(&plan, scanned.manifest.train.clone()).unwrap()), 1, 2);
+    let dataset = Arc::new(Dataset::open(&plan, scanned.manifest.train.clone()).unwrap());
+    let loader = Loader::new(dataset, 1, 2).unwrap();
     let request = |sample| Request { mode: Mode::Evaluate, samples: vec![sample] };
     assert!(loader.request(request(0)) && loader.request(request(0)) && loader.request(request(1)));
     assert!(!loader.request(request(2)), "two fit");

@@ -115,7 +115,8 @@ impl Pool {
         for _ in 0..threads.max(1) {
             let executor = Executor::new(plan.clone(), network.clone())?;
             let shared = pool.shared.clone();
-            pool.threads.push(std::thread::spawn(move || shared.work(executor)));
+            let thread = std::thread::Builder::new().spawn(move || shared.work(executor));
+            pool.threads.push(thread.map_err(|error| ComputeError::Thread(error.to_string()))?);
         }
         Ok(pool)
     }
@@ -256,6 +257,9 @@ impl Shared {
         let mut sum = work.lock();
         sum.times.computing += begun.elapsed();
         sum.times.data += waited;
+        if !sums.iter().all(|sum| sum.is_finite()) {
+            sum.not_finite = Some(sum.not_finite.map_or(shard, |first| first.min(shard)));
+        }
         sum.sums.insert(Node { first: shard, last: shard + 1 }, sums, add_f64);
         self.finish(work, sum);
     }

@@ -1,5 +1,6 @@
 //! Which samples a shard has, and their loaders.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,16 +66,16 @@ struct State {
 }
 
 impl Shards {
-    pub(crate) fn new(plan: Arc<Plan>, data: &RunData, threads: usize) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, data: &RunData, threads: usize) -> io::Result<Self> {
         let capacity = 8 * threads + 8;
-        Shards {
+        Ok(Shards {
             train_usable: data.train.images().split().usable(),
             validation_usable: data.validation.images().split().usable(),
-            train: Loader::new(data.train.clone(), threads, capacity),
-            validation: Loader::new(data.validation.clone(), threads, capacity),
+            train: Loader::new(data.train.clone(), threads, capacity)?,
+            validation: Loader::new(data.validation.clone(), threads, capacity)?,
             state: Mutex::default(),
             plan,
-        }
+        })
     }
 
     /// The epoch, from 0, that `step` belongs to.

@@ -8,12 +8,14 @@ use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::CPU_F32_V1;
 use convoy_model::Network;
+use convoy_nn::ComputeError;
 use convoy_proto::channel::connect;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{VERSION, v1};
 use convoy_scheduler::{Lease, StepId};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -104,8 +106,10 @@ struct Session {
     committed: Option<u64>,
     /// Parameters that came before their commit.
     early: BTreeMap<u64, Vec<f32>>,
-    /// Steps whose parameters were asked for.
-    asked: Option<u64>,
+    /// Steps whose parameters are on their way.
+    fetching: BTreeMap<u64, AbortHandle>,
+    /// The newest step whose parameters came.
+    newest: Option<u64>,
     fetched: mpsc::UnboundedReceiver<(u64, Result<Vec<f32>, Status>)>,
     fetches: mpsc::UnboundedSender<(u64, Result<Vec<f32>, Status>)>,
 }
@@ -140,7 +144,8 @@ impl Session {
         };
         let (plan, network) = (Arc::new(plan), Arc::new(network));
         let (output_sender, outputs) = mpsc::unbounded_channel();
-        let shards = Shards::new(plan.clone(), &data, config.threads);
+        let shards = Shards::new(plan.clone(), &data, config.threads)
+            .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
         let pool = Pool::start(&plan, &network, shards, config.threads, output_sender).map_err(WorkerError::from)?;
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let hello = v1::Hello { worker: reply.worker, generation: reply.generation };
@@ -161,7 +166,8 @@ impl Session {
             elements: network.len(),
             committed: None,
             early: BTreeMap::new(),
-            asked: None,
+            fetching: BTreeMap::new(),
+            newest: None,
             fetched,
             fetches,
         })
@@ -213,6 +219,9 @@ impl Session {
         match message.message {
             Some(Message::Committed(committed)) => {
                 self.committed = Some(committed.step);
+                // Nobody computes with older ones any more.
+                let wanted = self.fetching.split_off(&committed.step);
+                std::mem::replace(&mut self.fetching, wanted).into_values().for_each(|fetch| fetch.abort());
                 self.ask_for(committed.step);
                 if let Some(flat) = self.early.remove(&committed.step) {
                     // Through the queue, so that there is one way to take parameters over.
@@ -240,17 +249,21 @@ impl Session {
     }
 
     fn ask_for(&mut self, step: u64) {
-        if self.asked.is_some_and(|asked| asked >= step) {
+        if self.fetching.contains_key(&step) || self.newest.is_some_and(|newest| newest >= step) {
             return;
         }
-        self.asked = Some(step);
         let fetch = parameters::fetch(self.bulk.clone(), self.generation, step, self.elements);
         let fetches = self.fetches.clone();
-        tokio::spawn(async move { _ = fetches.send((step, fetch.await)) });
+        let fetch = tokio::spawn(async move { _ = fetches.send((step, fetch.await)) });
+        self.fetching.insert(step, fetch.abort_handle());
     }
 
     async fn fetched(&mut self, step: u64, flat: Result<Vec<f32>, Status>) {
         let committed = self.committed.unwrap_or(0);
+        self.fetching.remove(&step);
+        if flat.is_ok() {
+            self.newest = self.newest.max(Some(step));
+        }
         match flat {
             Ok(flat) if step > committed => _ = self.early.insert(step, flat),
             Ok(flat) if step == committed => {
@@ -260,9 +273,6 @@ impl Session {
             Ok(_) => {}
             Err(status) => {
                 tracing::debug!(step, %status, "parameters did not come");
-                if self.asked == Some(step) {
-                    self.asked = None;
-                }
                 if step == committed {
                     tokio::time::sleep(BACKOFF_FIRST).await;
                     self.ask_for(step);
@@ -306,6 +316,12 @@ impl Session {
     /// A closed stream shows itself at the inbox.
     async fn say(&self, message: v1::worker_message::Message) {
         _ = self.outbox.send(v1::WorkerMessage { message: Some(message) }).await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.fetching.values().for_each(AbortHandle::abort);
     }
 }
 

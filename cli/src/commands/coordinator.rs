@@ -28,13 +28,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    // First, as reading the data may take long.
+    let listener = runner::bind(&args.listen)?;
     if args.job.join("plan.json").is_file() {
         if args.out.is_some() || !args.overrides.is_empty() {
             return Err(CliError::Usage("--out and --set do not go with a run folder; its plan is fixed".to_owned()));
         }
-        return runner::coordinate(super::resume::ready(&args.job)?, &args.listen, args.json);
+        return runner::coordinate(super::resume::ready(&args.job)?, listener, args.json);
     }
     let (job, _) = super::train::prepare(&args.job, &args.overrides)?;
     let folder = job::run_folder(args.out, &job.plan.spec.name);
-    runner::coordinate(super::train::create(job, &folder)?, &args.listen, args.json)
+    runner::coordinate(super::train::create(job, &folder)?, listener, args.json)
 }

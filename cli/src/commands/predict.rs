@@ -155,7 +155,7 @@ fn print(model: &Trained, name: &str, prediction: Result<Vec<f32>, String>, args
         Ok(outputs) => outputs,
         Err(reason) if args.json => return out::json(&json!({ "path": name, "error": reason })),
         Err(reason) => {
-            eprintln!("{name}: {reason}");
+            out::note(format_args!("{name}: {reason}"));
             return Ok(());
         }
     };

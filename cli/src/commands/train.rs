@@ -35,7 +35,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let (job, choices) = prepare(&args.job, &args.overrides)?;
     let folder = job::run_folder(args.out, &job.plan.spec.name);
     if !args.json {
-        announce(&job, choices.as_deref(), &folder, &args.carry)?;
+        out::unless_closed(announce(&job, choices.as_deref(), &folder, &args.carry))?;
     }
     runner::train(create(job, &folder)?, &args.carry, args.json)
 }

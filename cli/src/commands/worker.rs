@@ -40,13 +40,13 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         data: None,
         patience: Duration::from_secs(args.patience),
     };
+    loopback(&args.coordinator)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
     let (ended, stop) = runtime.block_on(async {
-        loopback(&args.coordinator).await?;
         let stop = Stop::listen("finishing what this worker holds; press Ctrl-C again to leave at once")
             .map_err(|source| CliError::Io { path: "signals".into(), source })?;
         let asked = stop.clone();

@@ -1,6 +1,6 @@
 //! What a spec may not say, apart from any data, and what a plan may not mean.
 
-use super::{DataFacts, Plan};
+use super::{DataFacts, MAX_NAMES, Plan};
 use crate::manifest::LabelKind;
 use crate::spec::{
     CPU_F32_V1, Channels, ClassWeights, LastStep, LossKind, Normalize, OptimizerKind, ScheduleKind, Size, Spec,
@@ -230,6 +230,13 @@ pub(super) fn resolve_task(spec: &Spec, facts: &DataFacts) -> Result<Task, Strin
 /// Checks what only the whole plan shows.
 pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
     let spec = &plan.spec;
+    if plan.names.len() > MAX_NAMES {
+        let problem_text = format!("has {} classes, labels or targets; there may be {MAX_NAMES}", plan.names.len());
+        return problem("data.train", problem_text);
+    }
+    if plan.train_samples == 0 {
+        return problem("data.train", "has no usable samples");
+    }
     let fits = match plan.loss() {
         LossKind::CrossEntropy => spec.task == Task::Multiclass,
         LossKind::BinaryCrossEntropy => matches!(spec.task, Task::Binary | Task::Multilabel),
