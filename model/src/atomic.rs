@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A file could not be written. What stood at `path` before still stands there.
+/// A file could not be written. What stood at `path` before still stands there, unless only the sync of the folder
+/// failed: then the new file stands there, and may not survive a loss of power.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}; {}", path.display(), remedy(source))]
 pub struct WriteError {

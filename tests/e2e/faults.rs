@@ -128,9 +128,9 @@ fn a_damaged_journal_is_cut_where_it_breaks() {
     fs::write(&journal, flipped).expect("it can be written");
     assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim(), "what the rest told is computed again");
     assert_eq!(fs::read(job.path("run/journal.damaged")).expect("a copy")[middle], whole[middle] ^ 4);
-    let healed = fs::read(&journal).expect("a journal");
+    fs::remove_file(job.path("run/journal.damaged")).expect("it is there");
     assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim());
-    assert_eq!(fs::read(&journal).expect("a journal"), healed, "nothing is left to be done");
+    assert!(!job.path("run/journal.damaged").exists(), "the journal is whole again");
 }
 
 #[test]
