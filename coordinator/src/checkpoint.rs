@@ -199,3 +199,19 @@ pub fn prune(folder: &Path, written: u64, keep: u32, best: Option<u64>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pruning_keeps_the_newest_the_best_and_what_comes_later() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [10, 20, 30, 40, 90] {
+            fs::write(folder.path().join(file_name(step)), "").unwrap();
+        }
+        prune(folder.path(), 40, 2, Some(10));
+        let left: Vec<u64> = list(folder.path()).into_iter().map(|(step, _)| step).collect();
+        assert_eq!(left, [10, 30, 40, 90]);
+    }
+}

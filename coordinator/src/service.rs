@@ -309,3 +309,22 @@ fn heard(worker: WorkerId, message: v1::WorkerMessage) -> Result<Vec<Input>, Wir
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_that_cannot_be_true_is_refused() {
+        let node = Node { first: 4, last: 6 };
+        let refused = |sums: Vec<f64>, not_finite: Option<u32>| {
+            let summary = v1::NodeSummary { sums, not_finite, ..Default::default() };
+            check_summary(&summary, node, TRAIN_SUMS).is_err()
+        };
+        assert!(!refused(vec![1.0; TRAIN_SUMS], None));
+        assert!(!refused(vec![f64::NAN; TRAIN_SUMS], Some(5)));
+        assert!(refused(vec![1.0; TRAIN_SUMS - 1], None), "too few sums");
+        assert!(refused(vec![f64::NAN; TRAIN_SUMS], None), "NaN in a node that is said to be finite");
+        assert!(refused(vec![1.0; TRAIN_SUMS], Some(6)), "a shard of another node");
+    }
+}
