@@ -141,7 +141,7 @@ async fn with_workers(
                     name: format!("local-{number}"),
                     threads: carry.threads(),
                     data: Some(data.clone()),
-                    patience: Duration::from_secs(10),
+                    patience: Some(Duration::from_secs(10)),
                 };
                 workers.spawn(convoy_worker::run(config, std::future::pending()));
             }

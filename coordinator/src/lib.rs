@@ -4,8 +4,11 @@
 //! [`serve`] takes a listener and the wish to stop from its caller, so that a process, a test and `convoy train`
 //! run the very same code.
 
+mod access;
 pub mod checkpoint;
 mod events;
+mod fleet_loop;
+mod hub;
 mod inputs;
 mod journal;
 mod leases;
@@ -27,3 +30,11 @@ pub use run_dir::{RunDir, RunDirError};
 pub use serve::{Config, RunError, RunReport, serve};
 pub use status::Status;
 pub use tracker::{Best, History, Waits};
+
+/// The classes of arithmetic that this version knows. A class's place in the list is its number in the fleet.
+const NUMERICS: [&str; 1] = [convoy_common::spec::CPU_F32_V1];
+
+/// The fleet's number for a class of arithmetic.
+fn numerics_number(name: &str) -> Option<u32> {
+    NUMERICS.iter().position(|known| *known == name).map(|number| number as u32)
+}

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,7 +12,8 @@ use convoy_common::order::EpochOrder;
 use convoy_common::{Digest, Plan};
 use convoy_model::Network;
 use convoy_scheduler::{
-    Driver, Halt, Micros, Node, Outcome, PlanError, Record, ResumeError, Run, RunGeneration, RunPlan, StepId, Work,
+    Driver, FleetEvent, Halt, JobId, JobRequest, Micros, Node, Outcome, PlanError, Record, ResumeError, Run,
+    RunGeneration, RunPlan, StepId, Work,
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -22,6 +22,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::events::{Events, RunEvent};
+use crate::fleet_loop::{Ended, FleetLoop};
+use crate::hub::Hub;
 use crate::journal::{JournalError, JournalFile};
 use crate::leases::Leases;
 use crate::published::Board;
@@ -148,20 +150,27 @@ pub struct RunReport {
     pub flat: Vec<f32>,
 }
 
-/// Runs the coordinator on `listener` until the run is over; `stop` asks it to finish the step in flight, save
-/// and end.
-///
-/// Goes on from the newest good checkpoint in the run folder; steps that the journal knows beyond it are computed
-/// again and compared with their digests.
+/// A run that is ready to be carried: its folder was read, nothing has happened yet.
+pub(crate) struct Loaded {
+    dir: RunDir,
+    plan: Arc<Plan>,
+    network: Arc<Network>,
+    manifest: Arc<Manifest>,
+    listener: Option<mpsc::UnboundedSender<RunEvent>>,
+    status: watch::Sender<Status>,
+    journal: JournalFile,
+    run: Run,
+    number: RunGeneration,
+    generation: Generation,
+    history: History,
+}
+
+/// Reads journal and checkpoints. Takes long where they are large.
 ///
 /// # Errors
-/// When the run cannot begin, or does not end as planned. What was saved before stays.
-pub async fn serve(
-    config: Config,
-    listener: TcpListener,
-    stop: impl Future<Output = ()>,
-) -> Result<RunReport, RunError> {
-    let Config { dir, plan, network, manifest, initial, listener: hears, status } = config;
+/// When the run cannot begin.
+pub(crate) fn load(config: Config) -> Result<Loaded, RunError> {
+    let Config { dir, plan, network, manifest, initial, listener, status } = config;
     let (journal, records) = JournalFile::open(&dir.journal())?;
     let reach =
         records.iter().map(|record| if let Record::StepCommitted { step, .. } = record { step.0 + 1 } else { 0 });
@@ -171,8 +180,22 @@ pub async fn serve(
     run_plan.check().map_err(RunError::Plan)?;
     let number = run_plan.generation;
     let run = Run::resume(run_plan, records).map_err(RunError::Resume)?;
+    Ok(Loaded { dir, plan, network, manifest, listener, status, journal, run, number, generation, history })
+}
 
-    let mut events = Events::open(&dir.events(), hears);
+/// Carries a run with the workers that the hub sends to it, until it is over; `stop` asks it to finish the step in
+/// flight, save and end.
+///
+/// # Errors
+/// When the run does not end as planned. What was saved before stays.
+pub(crate) async fn carry(
+    loaded: Loaded,
+    job: JobId,
+    hub: Arc<Hub>,
+    stop: impl Future<Output = ()>,
+) -> Result<RunReport, RunError> {
+    let Loaded { dir, plan, network, manifest, listener, status, journal, run, number, generation, history } = loaded;
+    let mut events = Events::open(&dir.events(), listener);
     events.tell(RunEvent::Started { generation: number.0, step: generation.step, steps: plan.total_steps() });
     let (input_sender, inputs) = mpsc::unbounded_channel();
     let (command_sender, commands) = mpsc::unbounded_channel();
@@ -183,7 +206,6 @@ pub async fn serve(
     let shared = Shared {
         plan: serde_json::to_vec(&*plan).expect("a plan is plain data").into(),
         manifest: Bytes::from(serde_json::to_vec(&*manifest).expect("a manifest is plain data")),
-        numerics: plan.spec.numerics.clone(),
         generation: number,
         elements: network.len(),
         evaluate_sums: plan.metric_layout().len(),
@@ -192,17 +214,16 @@ pub async fn serve(
         board: board.clone(),
         leases: leases.clone(),
         room: Arc::new(Semaphore::new(CHUNKS_WAITING)),
-        admitted: Mutex::new(BTreeMap::new()),
-        next_worker: AtomicU32::new(1),
     };
-    let writer =
-        Writer::start(dir.checkpoints(), plan.clone(), network.clone(), journal.syncer(), input_sender.clone());
+    let writer = Writer::start(dir.checkpoints(), plan.clone(), network.clone(), journal.syncer(), input_sender);
     let reducer = Reducer::new(plan.clone(), network.clone(), board, generation, news_sender);
     let reducer = std::thread::Builder::new()
         .name("reducer".to_owned())
         .spawn(move || reducer.run(commands))
         .map_err(|error| RunError::Socket(error.to_string()))?;
     let shell = Shell {
+        hub: hub.clone(),
+        job,
         workers: BTreeMap::new(),
         commands: command_sender,
         leases,
@@ -225,21 +246,69 @@ pub async fn serve(
         not_finite: None,
         checkpoint_failed: None,
     };
-    let (close, closed) = oneshot::channel::<()>();
-    let server = convoy_proto::channel::server()
-        .add_service(convoy_proto::channel::service(Service(Arc::new(shared))))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async { _ = closed.await });
-    let server = tokio::spawn(server);
+    hub.open(job, Arc::new(shared));
     let outcome = run_loop.run(stop).await;
-    _ = close.send(());
-    if tokio::time::timeout(GOODBYE, server).await.is_err() {
-        tracing::debug!("some workers did not hang up");
-    }
+    hub.close(job, "the run is over");
     let report = report(&mut run_loop, &dir, &manifest, outcome);
     run_loop.driver.outbox().end();
     drop(run_loop);
     _ = reducer.join();
     report
+}
+
+/// Runs the coordinator of one run on `listener` until the run is over; `stop` asks it to finish the step in flight,
+/// save and end.
+///
+/// Goes on from the newest good checkpoint in the run folder; steps that the journal knows beyond it are computed
+/// again and compared with their digests.
+///
+/// # Errors
+/// When the run cannot begin, or does not end as planned. What was saved before stays.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<RunReport, RunError> {
+    let loaded = load(config)?;
+    let (events, fleet_inputs) = mpsc::unbounded_channel();
+    let hub = Arc::new(Hub::new(events.clone()));
+    let (close, closed) = oneshot::channel::<()>();
+    let server = convoy_proto::channel::server()
+        .add_service(convoy_proto::channel::service(Service(hub.clone())))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async { _ = closed.await });
+    let server = tokio::spawn(server);
+    let job = JobId(1);
+    let (done, report) = oneshot::channel();
+    let (asked, ask) = watch::channel(false);
+    let mut only = Some((loaded, done));
+    let carried = hub.clone();
+    let start = move |job, _| {
+        let (run, hub, mut ask) = (only.take(), carried.clone(), ask.clone());
+        let stop = async move { _ = ask.wait_for(|asked| *asked).await };
+        async move {
+            if let Some((loaded, done)) = run {
+                _ = done.send(carry(loaded, job, hub, stop).await);
+            }
+            Ended::Over
+        }
+    };
+    let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_inputs, start).run());
+    _ = events.send(FleetEvent::JobAdded { job, request: JobRequest::default(), started: true });
+    tokio::pin!(report, stop);
+    let report = tokio::select! {
+        report = &mut report => report,
+        () = &mut stop => {
+            asked.send_replace(true);
+            report.await
+        }
+    };
+    hub.farewell(true, "the run is over");
+    _ = close.send(());
+    if tokio::time::timeout(GOODBYE, server).await.is_err() {
+        tracing::debug!("some workers did not hang up");
+    }
+    fleet.abort();
+    report.map_err(|_| RunError::Socket("the run's task crashed".to_owned()))?
 }
 
 /// The state before the first step.

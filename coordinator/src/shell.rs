@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_proto::v1;
-use convoy_scheduler::{Effect, Outbox, Outcome, StepId, Work, WorkerId};
+use convoy_scheduler::{Effect, EvictReason, JobId, LeaveReason, Outbox, Outcome, StepId, Work, WorkerId};
 use tokio::sync::mpsc;
 
 use crate::events::{Events, RunEvent};
+use crate::hub::Hub;
 use crate::leases::Leases;
 use crate::reducer::Command;
 use crate::tracker::Tracker;
@@ -20,6 +21,8 @@ pub(crate) type WorkerOutbox = mpsc::Sender<Result<v1::CoordinatorMessage, tonic
 
 /// Sockets, the reducer, checkpoints and the log.
 pub(crate) struct Shell {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) job: JobId,
     pub(crate) workers: BTreeMap<WorkerId, (String, WorkerOutbox)>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) leases: Arc<Leases>,
@@ -56,10 +59,7 @@ impl Outbox for Shell {
                 tracing::debug!(%worker, %at, ?why, "lease revoked");
                 self.send(worker, v1::coordinator_message::Message::Revoke(v1::Revoke { at: Some(at.into()) }));
             }
-            Effect::Evict { worker, why } => {
-                self.send(worker, goodbye(false, format!("{why:?}")));
-                self.left(worker, &format!("put out: {why:?}").to_lowercase());
-            }
+            Effect::Evict { worker, why } => self.evict(worker, why),
             Effect::Commit { step, digest } => self.commit(step, Digest(digest)),
             Effect::Checkpoint { step, reason } => {
                 tracing::debug!(%step, ?reason, "checkpoint");
@@ -93,6 +93,26 @@ impl Shell {
         if outbox.try_send(Ok(v1::CoordinatorMessage { message: Some(message) })).is_err() {
             tracing::warn!(%worker, "does not read its messages; cut off");
             self.workers.remove(&worker);
+            self.hub.gone(worker, LeaveReason::Closed);
+        }
+    }
+
+    /// Lets a worker go, or closes its connection when it is silent.
+    fn evict(&mut self, worker: WorkerId, why: EvictReason) {
+        match why {
+            EvictReason::Silent { silence } => {
+                self.left(worker, "silent");
+                self.hub.put_out(worker, &format!("not heard of for {silence}"));
+            }
+            EvictReason::Drained => {
+                self.left(worker, "drained");
+                self.hub.let_go(worker, self.job, "drained");
+            }
+            EvictReason::Full { limit } => {
+                self.left(worker, "full");
+                self.hub.put_out(worker, &format!("the run has {limit} workers, as many as it can"));
+            }
+            EvictReason::RunOver => self.hub.let_go(worker, self.job, "the run is over"),
         }
     }
 
@@ -138,16 +158,7 @@ impl Shell {
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        let reason = outcome.to_string();
-        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for worker in workers {
-            self.send(worker, goodbye(true, reason.clone()));
-            self.workers.remove(&worker);
-        }
+        self.workers.clear();
         self.finished = Some(outcome);
     }
-}
-
-fn goodbye(run_over: bool, reason: String) -> v1::coordinator_message::Message {
-    v1::coordinator_message::Message::Goodbye(v1::Goodbye { run_over, reason })
 }

@@ -21,6 +21,10 @@ id! {
     WorkerId(u32), "worker"
 }
 id! {
+    /// One job of a coordinator; they are counted by submission.
+    JobId(u64), "job"
+}
+id! {
     /// Counts the starts of the coordinator for this run, so that nothing sent to an earlier start is taken for news.
     RunGeneration(u64), "generation"
 }

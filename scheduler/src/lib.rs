@@ -8,6 +8,7 @@
 //! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told.
 //! - [`Driver`]: a run with its journal and its outside, and the order in which effects are carried out.
 //! - [`tree`]: the reduce tree, the one order in which shards are added.
+//! - [`Fleet`]: all jobs and workers of a coordinator, and which worker serves which job.
 //! - [`assign`]: which worker gets which nodes of it.
 //!
 //! What is promised: every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the proof);
@@ -19,6 +20,7 @@ mod dispatch;
 mod driver;
 mod effect;
 mod event;
+mod fleet;
 mod ids;
 mod lease;
 mod membership;
@@ -33,7 +35,8 @@ mod waiting;
 pub use driver::{Driver, Halt, Journal, Outbox};
 pub use effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
 pub use event::{Event, Failure, LeaveReason, NodeResult};
-pub use ids::{LeaseId, Micros, RunGeneration, RunTime, ShardId, StepId, WorkerId};
+pub use fleet::{Fleet, FleetEffect, FleetEvent, FleetIgnore, FleetPlan, JobRequest, JobWaiting};
+pub use ids::{JobId, LeaseId, Micros, RunGeneration, RunTime, ShardId, StepId, WorkerId};
 pub use lease::{Lease, LeaseRef, Work};
 pub use plan::{Limits, PlanError, RunPlan};
 pub use record::{LedgerEntry, LedgerError, Record, check_ledger};

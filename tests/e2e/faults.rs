@@ -170,17 +170,21 @@ async fn a_worker_of_another_version_is_told_so() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    let join = |version: &str, numerics: &str| convoy_proto::v1::JoinRequest {
-        version: version.to_owned(),
-        name: "stranger".to_owned(),
-        threads: 1,
-        numerics: vec![numerics.to_owned()],
+    let mut hello = async |version: &str, numerics: &str| {
+        let hello = convoy_proto::v1::Hello {
+            version: version.to_owned(),
+            name: "stranger".to_owned(),
+            threads: 1,
+            numerics: vec![numerics.to_owned()],
+        };
+        let message = Some(convoy_proto::v1::worker_message::Message::Hello(hello));
+        client.control(tokio_stream::once(convoy_proto::v1::WorkerMessage { message })).await
     };
-    let refused = client.join(join("0.0.0", "cpu-f32-v1")).await.expect_err("another version");
+    let refused = hello("0.0.0", "cpu-f32-v1").await.expect_err("another version");
     assert!(refused.message().contains("0.0.0") && refused.message().contains("same version"), "{refused}");
-    let refused = client.join(join(convoy_proto::VERSION, "cuda-f32")).await.expect_err("another class");
+    let refused = hello(convoy_proto::VERSION, "cuda-f32").await.expect_err("another class");
     assert!(refused.message().contains("cpu-f32-v1"), "{refused}");
-    client.join(join(convoy_proto::VERSION, "cpu-f32-v1")).await.expect("a worker");
+    hello(convoy_proto::VERSION, "cpu-f32-v1").await.expect("a worker");
     drop(child);
 }
 

@@ -3,6 +3,7 @@
 
 mod compute;
 mod data;
+mod membership;
 mod parameters;
 mod push;
 mod session;
@@ -21,16 +22,16 @@ pub struct Config {
     pub name: String,
     /// Shards computed at a time.
     pub threads: usize,
-    /// The run's data, where it is in memory already; otherwise the manifest is asked for.
+    /// The run's data, where it is in memory already; otherwise the manifest's files are opened.
     pub data: Option<Arc<RunData>>,
-    /// For how long an unreachable coordinator is tried again.
-    pub patience: std::time::Duration,
+    /// For how long an unreachable coordinator is tried again; `None` for as long as it takes.
+    pub patience: Option<std::time::Duration>,
 }
 
 /// How a worker's life ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The run is over.
+    /// There is nothing more to do.
     RunOver,
     /// It was asked to go and finished what it held.
     Drained,

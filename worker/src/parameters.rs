@@ -5,14 +5,12 @@ use convoy_proto::{chunk_count, from_le_bytes, v1};
 use tonic::Status;
 use tonic::transport::Channel;
 
-/// The parameters and buffers of `step`, `elements` numbers.
+/// The parameters and buffers that `request` asks for, `elements` numbers.
 pub(crate) async fn fetch(
     mut client: CoordinatorClient<Channel>,
-    generation: u64,
-    step: u64,
+    request: v1::ParametersRequest,
     elements: usize,
 ) -> Result<Vec<f32>, Status> {
-    let request = v1::ParametersRequest { generation, step };
     let mut chunks = client.parameters(request).await?.into_inner();
     let mut flat = vec![0.0; elements];
     let mut arrived = 0;

@@ -17,11 +17,13 @@ const AHEAD: usize = 4;
 pub(crate) async fn push(
     mut client: CoordinatorClient<Channel>,
     worker: u32,
+    job: u64,
     computed: Computed,
 ) -> (Result<String, Status>, Vec<f32>) {
     let (sender, messages) = mpsc::channel(AHEAD);
     let header = v1::NodeHeader {
         worker,
+        job,
         at: Some(computed.lease.at.into()),
         work: v1::Work::from(computed.lease.work).into(),
         node: Some(computed.lease.node.into()),

@@ -1,28 +1,21 @@
-//! The life of a worker: join, compute, send, come back when the connection is lost, leave.
+//! The life of a worker: say hello, go where the coordinator sends it, come back when the connection is lost, leave.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use convoy_common::Plan;
-use convoy_common::manifest::Manifest;
 use convoy_common::spec::CPU_F32_V1;
-use convoy_model::Network;
-use convoy_nn::ComputeError;
 use convoy_proto::channel::connect;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{VERSION, v1};
-use convoy_scheduler::{Lease, StepId};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::compute::{Computed, Output, Pool};
-use crate::data::{RunData, Shards};
-use crate::{Config, Ended, WorkerError, parameters, push};
+use crate::membership::{Membership, News, SetUp};
+use crate::{Config, Ended, WorkerError};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
@@ -31,7 +24,7 @@ const OUTBOX: usize = 256;
 /// How long a worker that wants to go waits for leave.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Works for the coordinator until the run is over or `stop` asks it to go; then it finishes what it holds.
+/// Works for the coordinator until there is nothing more to do or `stop` asks it to go; then it finishes what it holds.
 ///
 /// A lost connection is opened again, with growing pauses, for as long as [`Config::patience`].
 ///
@@ -41,10 +34,10 @@ pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<E
     tokio::pin!(stop);
     let (mut pause, mut alone_since) = (BACKOFF_FIRST, Instant::now());
     loop {
-        let lost = match Session::open(&mut config).await {
+        let lost = match Session::open(&config).await {
             Ok(session) => {
                 let begun = Instant::now();
-                let ended = session.run(&mut stop).await;
+                let ended = session.run(&mut config, &mut stop).await;
                 // A coordinator that puts this worker out as soon as it comes is as good as none.
                 if begun.elapsed() >= BACKOFF_LAST {
                     (pause, alone_since) = (BACKOFF_FIRST, Instant::now());
@@ -57,20 +50,30 @@ pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<E
             Err(OpenError::Fatal(error)) => return Err(error),
             Err(OpenError::Unreachable(reason)) => reason,
         };
-        if alone_since.elapsed() + pause > config.patience {
+        if config.patience.is_some_and(|patience| alone_since.elapsed() + pause > patience) {
             return Err(WorkerError::Unreachable { address: config.coordinator, reason: lost });
         }
-        tracing::info!(reason = lost, again_in = ?pause, "no coordinator");
+        let again_in = jittered(pause);
+        tracing::info!(reason = lost, ?again_in, "no coordinator");
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(again_in) => {}
             () = &mut stop => return Ok(Ended::Drained),
         }
         pause = (pause * 2).min(BACKOFF_LAST);
     }
 }
 
-enum OpenError {
+/// Between half of `pause` and all of it, so that a thousand workers do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let fraction = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
+    pause.mul_f64(0.5 + fraction / 2.0)
+}
+
+/// Why a connection or a membership could not be opened.
+pub(crate) enum OpenError {
+    /// Trying again would not help.
     Fatal(WorkerError),
+    /// The coordinator is not there, or something else runs by now.
     Unreachable(String),
 }
 
@@ -91,90 +94,56 @@ impl From<Status> for OpenError {
     }
 }
 
-/// One membership.
+impl From<tonic::transport::Error> for OpenError {
+    fn from(error: tonic::transport::Error) -> Self {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        OpenError::Unreachable(source.unwrap_or_else(|| error.to_string()))
+    }
+}
+
+type Coming = JoinHandle<Result<Membership, OpenError>>;
+
+/// One connection.
 struct Session {
-    worker: u32,
-    generation: u64,
-    bulk: CoordinatorClient<Channel>,
     outbox: mpsc::Sender<v1::WorkerMessage>,
     inbox: Streaming<v1::CoordinatorMessage>,
+    worker: u32,
     heartbeat: Duration,
-    pool: Arc<Pool>,
-    outputs: mpsc::UnboundedReceiver<Output>,
-    elements: usize,
-    /// The newest committed parameters that were heard of.
-    committed: Option<u64>,
-    /// Parameters that came before their commit.
-    early: BTreeMap<u64, Vec<f32>>,
-    /// Steps whose parameters are on their way.
-    fetching: BTreeMap<u64, AbortHandle>,
-    /// The newest step whose parameters came.
-    newest: Option<u64>,
-    fetched: mpsc::UnboundedReceiver<(u64, Result<Vec<f32>, Status>)>,
-    fetches: mpsc::UnboundedSender<(u64, Result<Vec<f32>, Status>)>,
+    /// For everything that is large; opened with the first assignment.
+    bulk: Option<CoordinatorClient<Channel>>,
+    /// A membership on its way: files are opened, threads are started.
+    coming: Option<(u64, Coming)>,
+    member: Option<Membership>,
 }
 
 impl Session {
-    async fn open(config: &mut Config) -> Result<Session, OpenError> {
-        let unreachable = |error: tonic::transport::Error| {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            OpenError::Unreachable(source.unwrap_or_else(|| error.to_string()))
-        };
-        let mut control = connect(&config.coordinator).await.map_err(unreachable)?;
-        let bulk = connect(&config.coordinator).await.map_err(unreachable)?;
-        let join = v1::JoinRequest {
+    async fn open(config: &Config) -> Result<Session, OpenError> {
+        let mut control = connect(&config.coordinator).await?;
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let hello = v1::Hello {
             version: VERSION.to_owned(),
             name: config.name.clone(),
             threads: config.threads as u32,
             numerics: vec![CPU_F32_V1.to_owned()],
         };
-        let reply = control.join(join).await?.into_inner();
-        let plan: Plan = serde_json::from_slice(&reply.plan)
-            .map_err(|error| WorkerError::Nonsense { what: "a plan", reason: error.to_string() })?;
-        let network =
-            Network::of(&plan).map_err(|error| WorkerError::Nonsense { what: "a plan", reason: error.to_string() })?;
-        let data = match &config.data {
-            // The coordinator may serve another job by now.
-            Some(data) if data.plan() == plan.digest() => data.clone(),
-            _ => {
-                let manifest = fetch_manifest(&mut control, &plan).await?;
-                let data = Arc::new(RunData::open(&plan, manifest).map_err(WorkerError::from)?);
-                config.data.insert(data).clone()
-            }
-        };
-        let (plan, network) = (Arc::new(plan), Arc::new(network));
-        let (output_sender, outputs) = mpsc::unbounded_channel();
-        let shards = Shards::new(plan.clone(), &data, config.threads)
-            .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
-        let pool = Pool::start(&plan, &network, shards, config.threads, output_sender).map_err(WorkerError::from)?;
-        let (outbox, messages) = mpsc::channel(OUTBOX);
-        let hello = v1::Hello { worker: reply.worker, generation: reply.generation };
-        let hello = v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) };
         // The channel is new and has room.
-        _ = outbox.try_send(hello);
-        let inbox = control.control(ReceiverStream::new(messages)).await?.into_inner();
-        let (fetches, fetched) = mpsc::unbounded_channel();
-        Ok(Session {
-            worker: reply.worker,
-            generation: reply.generation,
-            bulk,
-            outbox,
-            inbox,
-            heartbeat: Duration::from_millis(u64::from(reply.heartbeat_ms.max(10))),
-            pool: Arc::new(pool),
-            outputs,
-            elements: network.len(),
-            committed: None,
-            early: BTreeMap::new(),
-            fetching: BTreeMap::new(),
-            newest: None,
-            fetched,
-            fetches,
-        })
+        _ = outbox.try_send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) });
+        let mut inbox = control.control(ReceiverStream::new(messages)).await?.into_inner();
+        let first = inbox.message().await?.and_then(|message| message.message);
+        let Some(Message::Welcome(welcome)) = first else {
+            return Err(OpenError::Unreachable("the coordinator closed the connection".to_owned()));
+        };
+        let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10)));
+        tracing::info!(worker = welcome.worker, "connected");
+        Ok(Session { outbox, inbox, worker: welcome.worker, heartbeat, bulk: None, coming: None, member: None })
     }
 
     /// `None` when the connection was lost.
-    async fn run(mut self, stop: &mut (impl Future<Output = ()> + Unpin)) -> Result<Option<Ended>, WorkerError> {
+    async fn run(
+        mut self,
+        config: &mut Config,
+        stop: &mut (impl Future<Output = ()> + Unpin),
+    ) -> Result<Option<Ended>, WorkerError> {
         let mut heartbeat = tokio::time::interval(self.heartbeat);
         let mut leaving: Option<tokio::time::Instant> = None;
         loop {
@@ -183,15 +152,35 @@ impl Session {
                 biased;
                 message = self.inbox.message() => match message {
                     Ok(Some(v1::CoordinatorMessage { message: Some(Message::Goodbye(goodbye)) })) => {
-                        return self.goodbye(goodbye, leaving.is_some());
+                        return Ok(goodbye_means(goodbye, leaving.is_some()));
                     }
-                    Ok(Some(message)) => self.heard(message)?,
+                    Ok(Some(message)) => self.heard(message, config)?,
                     Ok(None) | Err(_) if leaving.is_some() => return Ok(Some(Ended::Drained)),
                     Ok(None) | Err(_) => return Ok(None),
                 },
                 _ = heartbeat.tick() => self.say(v1::worker_message::Message::Heartbeat(v1::Heartbeat {})).await,
-                Some((step, flat)) = self.fetched.recv() => self.fetched(step, flat).await,
-                Some(output) = self.outputs.recv() => self.output(output).await,
+                news = next_news(&mut self.member) => {
+                    if let Some(member) = &mut self.member {
+                        member.take(news).await;
+                    }
+                }
+                (job, came) = arrival(&mut self.coming) => match came {
+                    Ok(member) => {
+                        config.data = Some(member.data());
+                        member.join().await;
+                        self.member = Some(member);
+                    }
+                    Err(OpenError::Unreachable(reason)) => {
+                        tracing::warn!(reason, "could not join a run");
+                        return Ok(None);
+                    }
+                    Err(OpenError::Fatal(error)) => {
+                        // Best effort: the connection may be what failed.
+                        let declined = v1::Declined { job, reason: error.to_string() };
+                        self.say(v1::worker_message::Message::Declined(declined)).await;
+                        return Err(error);
+                    }
+                },
                 () = &mut *stop, if leaving.is_none() => {
                     leaving = Some(tokio::time::Instant::now() + DRAIN);
                     self.say(v1::worker_message::Message::Draining(v1::Draining {})).await;
@@ -201,116 +190,54 @@ impl Session {
         }
     }
 
-    fn goodbye(&self, goodbye: v1::Goodbye, leaving: bool) -> Result<Option<Ended>, WorkerError> {
-        match (goodbye.run_over, leaving) {
-            (true, _) => {
-                tracing::info!(reason = goodbye.reason, "the run is over");
-                Ok(Some(Ended::RunOver))
-            }
-            (false, true) => Ok(Some(Ended::Drained)),
-            (false, false) => {
-                tracing::warn!(reason = goodbye.reason, "put out by the coordinator; joining again");
-                Ok(None)
-            }
-        }
-    }
-
-    fn heard(&mut self, message: v1::CoordinatorMessage) -> Result<(), WorkerError> {
+    fn heard(&mut self, message: v1::CoordinatorMessage, config: &Config) -> Result<(), WorkerError> {
         match message.message {
-            Some(Message::Committed(committed)) => {
-                self.committed = Some(committed.step);
-                // Nobody computes with older ones any more.
-                let wanted = self.fetching.split_off(&committed.step);
-                std::mem::replace(&mut self.fetching, wanted).into_values().for_each(|fetch| fetch.abort());
-                self.ask_for(committed.step);
-                if let Some(flat) = self.early.remove(&committed.step) {
-                    // Through the queue, so that there is one way to take parameters over.
-                    _ = self.fetches.send((committed.step, Ok(flat)));
-                }
-                self.early.retain(|step, _| *step > committed.step);
+            Some(Message::Assigned(assigned)) => self.assigned(assigned, config),
+            Some(Message::Released(released)) => {
+                tracing::info!(job = released.job, reason = released.reason, "released");
+                self.leave();
             }
-            Some(Message::Lease(lease)) => {
-                let lease = Lease::try_from(lease)
-                    .map_err(|error| WorkerError::Nonsense { what: "a lease", reason: error.to_string() })?;
-                self.pool.add(lease);
-                if lease.work == convoy_scheduler::Work::Train {
-                    // Chunks of the next parameters are sent as soon as they are made.
-                    self.ask_for(lease.at.step.0 + 1);
+            Some(message) => {
+                if let Some(member) = &mut self.member {
+                    member.heard(message)?;
                 }
             }
-            Some(Message::Revoke(revoke)) => {
-                if let Some(at) = revoke.at {
-                    self.pool.revoke(at.into());
-                }
-            }
-            Some(Message::Goodbye(_)) | None => {}
+            None => {}
         }
         Ok(())
     }
 
-    fn ask_for(&mut self, step: u64) {
-        if self.fetching.contains_key(&step) || self.newest.is_some_and(|newest| newest >= step) {
-            return;
-        }
-        let fetch = parameters::fetch(self.bulk.clone(), self.generation, step, self.elements);
-        let fetches = self.fetches.clone();
-        let fetch = tokio::spawn(async move { _ = fetches.send((step, fetch.await)) });
-        self.fetching.insert(step, fetch.abort_handle());
-    }
-
-    async fn fetched(&mut self, step: u64, flat: Result<Vec<f32>, Status>) {
-        let committed = self.committed.unwrap_or(0);
-        self.fetching.remove(&step);
-        if flat.is_ok() {
-            self.newest = self.newest.max(Some(step));
-        }
-        match flat {
-            Ok(flat) if step > committed => _ = self.early.insert(step, flat),
-            Ok(flat) if step == committed => {
-                self.pool.set_parameters(StepId(step), Arc::new(flat));
-                self.say(v1::worker_message::Message::Ready(v1::Ready { step })).await;
-            }
-            Ok(_) => {}
-            Err(status) => {
-                tracing::debug!(step, %status, "parameters did not come");
-                if step == committed {
-                    tokio::time::sleep(BACKOFF_FIRST).await;
-                    self.ask_for(step);
-                }
-            }
-        }
-    }
-
-    async fn output(&mut self, output: Output) {
-        match output {
-            Output::Done(computed) => self.send_node(computed),
-            Output::Failed { at, failure, reason } => {
-                tracing::warn!(%at, reason, "a lease failed");
-                let failure = v1::Failure::from(failure).into();
-                let failed = v1::LeaseFailed { at: Some(at.into()), failure, reason };
-                self.say(v1::worker_message::Message::LeaseFailed(failed)).await;
-            }
-        }
-    }
-
-    fn send_node(&self, computed: Computed) {
-        let (bulk, pool, worker) = (self.bulk.clone(), self.pool.clone(), self.worker);
-        let (outbox, at) = (self.outbox.clone(), computed.lease.at);
-        tokio::spawn(async move {
-            let (reply, gradient) = push::push(bulk, worker, computed).await;
-            pool.recycle(gradient);
-            match reply {
-                Ok(ignored) if ignored.is_empty() => {}
-                Ok(ignored) => tracing::debug!(%at, ignored, "node ignored"),
-                Err(status) => {
-                    tracing::warn!(%at, %status, "a node did not get through");
-                    let failure = v1::Failure::Internal.into();
-                    let failed = v1::LeaseFailed { at: Some(at.into()), failure, reason: status.message().to_owned() };
-                    let message = v1::worker_message::Message::LeaseFailed(failed);
-                    _ = outbox.send(v1::WorkerMessage { message: Some(message) }).await;
-                }
-            }
+    fn assigned(&mut self, assigned: v1::Assigned, config: &Config) {
+        tracing::info!(job = assigned.job, "assigned");
+        self.leave();
+        let set_up = SetUp {
+            job: assigned.job,
+            generation: assigned.generation,
+            worker: self.worker,
+            threads: config.threads,
+            data: config.data.clone(),
+            outbox: self.outbox.clone(),
+        };
+        let (known, address) = (self.bulk.clone(), config.coordinator.clone());
+        let job = assigned.job;
+        let coming = tokio::spawn(async move {
+            let bulk = match known {
+                Some(bulk) => bulk,
+                None => connect(&address).await?,
+            };
+            Membership::open(set_up, bulk).await
         });
+        self.coming = Some((job, coming));
+    }
+
+    /// Ends the membership, or stops it from coming.
+    fn leave(&mut self) {
+        if let Some(member) = self.member.take() {
+            self.bulk = Some(member.bulk());
+        }
+        if let Some((_, coming)) = self.coming.take() {
+            coming.abort();
+        }
     }
 
     /// A closed stream shows itself at the inbox.
@@ -321,21 +248,35 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.fetching.values().for_each(AbortHandle::abort);
+        self.leave();
     }
 }
 
-async fn fetch_manifest(client: &mut CoordinatorClient<Channel>, plan: &Plan) -> Result<Manifest, OpenError> {
-    let mut pieces = client.manifest(v1::ManifestRequest {}).await?.into_inner();
-    let mut json = Vec::new();
-    while let Some(piece) = pieces.message().await? {
-        json.extend_from_slice(&piece.json);
+fn goodbye_means(goodbye: v1::Goodbye, leaving: bool) -> Option<Ended> {
+    match (goodbye.over, leaving) {
+        (true, _) => {
+            tracing::info!(reason = goodbye.reason, "nothing more to do");
+            Some(Ended::RunOver)
+        }
+        (false, true) => Some(Ended::Drained),
+        (false, false) => {
+            tracing::warn!(reason = goodbye.reason, "put out by the coordinator; connecting again");
+            None
+        }
     }
-    let manifest: Manifest = serde_json::from_slice(&json)
-        .map_err(|error| WorkerError::Nonsense { what: "a manifest", reason: error.to_string() })?;
-    if manifest.digest() != plan.manifest {
-        let reason = "it does not have the digest that the plan names".to_owned();
-        return Err(WorkerError::Nonsense { what: "a manifest", reason }.into());
+}
+
+async fn next_news(member: &mut Option<Membership>) -> News {
+    match member {
+        Some(member) => member.next().await,
+        None => std::future::pending().await,
     }
-    Ok(manifest)
+}
+
+/// The membership that was on its way, and its job.
+async fn arrival(coming: &mut Option<(u64, Coming)>) -> (u64, Result<Membership, OpenError>) {
+    let Some((job, task)) = coming else { return std::future::pending().await };
+    let (job, came) = (*job, task.await);
+    *coming = None;
+    (job, came.unwrap_or_else(|error| Err(OpenError::Unreachable(error.to_string()))))
 }

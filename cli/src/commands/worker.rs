@@ -23,9 +23,9 @@ pub struct Args {
     /// A name for people; the process number when absent.
     #[arg(long)]
     name: Option<String>,
-    /// Seconds for which an unreachable coordinator is tried again.
-    #[arg(long, default_value_t = 60)]
-    patience: u64,
+    /// Seconds for which an unreachable coordinator is tried again; without it, for as long as it takes.
+    #[arg(long, value_name = "SECONDS")]
+    patience: Option<u64>,
     #[command(flatten)]
     device: Device,
 }
@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         name: args.name.unwrap_or_else(|| format!("process {}", std::process::id())),
         threads: args.threads.map_or(cores, |threads| threads as usize),
         data: None,
-        patience: Duration::from_secs(args.patience),
+        patience: args.patience.map(Duration::from_secs),
     };
     loopback(&args.coordinator)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

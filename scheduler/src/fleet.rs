@@ -1,0 +1,235 @@
+//! The fleet: which worker serves which job. A second pure machine beside [`Run`](crate::Run), of the same shape.
+
+mod event;
+mod shares;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use event::{FleetEffect, FleetEvent, FleetIgnore, JobRequest};
+pub use waiting::JobWaiting;
+
+use crate::ids::{JobId, Micros, RunTime, WorkerId};
+
+/// Limits of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FleetPlan {
+    /// A worker that was not heard of for longer is gone.
+    pub heartbeat_silence: Micros,
+    /// Jobs that may run at once.
+    pub running: usize,
+}
+
+impl Default for FleetPlan {
+    fn default() -> Self {
+        FleetPlan { heartbeat_silence: Micros::seconds(2), running: 16 }
+    }
+}
+
+/// All jobs and all workers of a coordinator.
+///
+/// A worker serves one job at a time and moves as a whole, at a step boundary of the run that it leaves. The same
+/// events give the same effects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fleet {
+    plan: FleetPlan,
+    jobs: BTreeMap<JobId, Job>,
+    workers: BTreeMap<WorkerId, Worker>,
+    now: RunTime,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Job {
+    pub(crate) request: JobRequest,
+    pub(crate) phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    Queued,
+    Running,
+    /// It was asked to stop for a pause; `again` when somebody has changed their mind since.
+    Suspending {
+        again: bool,
+    },
+    Paused,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Worker {
+    /// Classes of arithmetic that it can compute.
+    pub(crate) numerics: BTreeSet<u32>,
+    pub(crate) heard: RunTime,
+    pub(crate) draining: bool,
+    pub(crate) place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    Free,
+    At(JobId),
+    /// It was asked back from the job and has not been let go.
+    Leaving(JobId),
+}
+
+impl Fleet {
+    /// A fleet without jobs and workers.
+    pub fn new(plan: FleetPlan) -> Fleet {
+        Fleet { plan, jobs: BTreeMap::new(), workers: BTreeMap::new(), now: RunTime(0) }
+    }
+
+    /// Takes one event that happened at `now` and appends all that must be done about it. Cannot fail.
+    pub fn handle(&mut self, now: RunTime, event: FleetEvent, effects: &mut Vec<FleetEffect>) {
+        self.now = self.now.max(now);
+        let what = event.name();
+        if let Err(why) = self.take(event, effects) {
+            effects.push(FleetEffect::Ignore { what, why });
+        }
+        self.settle(effects);
+    }
+
+    /// When to send [`FleetEvent::Deadline`] if nothing comes first.
+    pub fn deadline(&self) -> Option<RunTime> {
+        let silent_at = |worker: &Worker| RunTime(worker.heard.0 + self.plan.heartbeat_silence.0 + 1);
+        self.workers.values().map(silent_at).min()
+    }
+
+    /// All jobs, in the order of their submission.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.keys().copied()
+    }
+
+    /// The workers of a job, without those that want to go.
+    pub fn workers_of(&self, job: JobId) -> impl Iterator<Item = WorkerId> {
+        let serves = move |worker: &Worker| worker.place == Place::At(job) && !worker.draining;
+        self.workers.iter().filter(move |(_, worker)| serves(worker)).map(|(id, _)| *id)
+    }
+
+    fn take(&mut self, event: FleetEvent, effects: &mut Vec<FleetEffect>) -> Result<(), FleetIgnore> {
+        match event {
+            FleetEvent::WorkerJoined { worker, numerics } => {
+                if self.workers.contains_key(&worker) {
+                    return Err(FleetIgnore::AlreadyThere);
+                }
+                let numerics = BTreeSet::from_iter(numerics);
+                let (heard, draining, place) = (self.now, false, Place::Free);
+                self.workers.insert(worker, Worker { numerics, heard, draining, place });
+            }
+            FleetEvent::Heartbeat { worker } => self.worker(worker)?.heard = self.now,
+            FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
+            FleetEvent::WorkerLeft { worker } => {
+                self.workers.remove(&worker).ok_or(FleetIgnore::UnknownWorker)?;
+            }
+            FleetEvent::WorkerReleased { worker } => self.worker(worker)?.place = Place::Free,
+            FleetEvent::JobAdded { job, request, started } => {
+                if self.jobs.contains_key(&job) {
+                    return Err(FleetIgnore::AlreadyThere);
+                }
+                let phase = if started { Phase::Running } else { Phase::Queued };
+                if started {
+                    effects.push(FleetEffect::Start { job });
+                }
+                self.jobs.insert(job, Job { request, phase });
+            }
+            FleetEvent::JobPaused { job } => self.pause(job, effects)?,
+            FleetEvent::JobContinued { job } => {
+                let job = self.jobs.get_mut(&job).ok_or(FleetIgnore::UnknownJob)?;
+                job.phase = match job.phase {
+                    Phase::Paused => Phase::Queued,
+                    Phase::Suspending { .. } => Phase::Suspending { again: true },
+                    Phase::Queued | Phase::Running => return Err(FleetIgnore::NotPaused),
+                };
+            }
+            FleetEvent::JobSuspended { job } => {
+                let job = self.jobs.get_mut(&job).ok_or(FleetIgnore::UnknownJob)?;
+                job.phase =
+                    if job.phase == (Phase::Suspending { again: true }) { Phase::Queued } else { Phase::Paused };
+            }
+            FleetEvent::JobEnded { job } => {
+                self.jobs.remove(&job).ok_or(FleetIgnore::UnknownJob)?;
+            }
+            FleetEvent::Deadline => {
+                let (now, silence) = (self.now, self.plan.heartbeat_silence);
+                let silent = |worker: &Worker| now.0 > worker.heard.0 + silence.0;
+                let found = self.workers.iter().filter(|(_, worker)| silent(worker)).map(|(id, _)| *id);
+                for worker in found.collect::<Vec<_>>() {
+                    self.workers.remove(&worker);
+                    effects.push(FleetEffect::Evict { worker });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn worker(&mut self, worker: WorkerId) -> Result<&mut Worker, FleetIgnore> {
+        self.workers.get_mut(&worker).ok_or(FleetIgnore::UnknownWorker)
+    }
+
+    fn pause(&mut self, id: JobId, effects: &mut Vec<FleetEffect>) -> Result<(), FleetIgnore> {
+        let job = self.jobs.get_mut(&id).ok_or(FleetIgnore::UnknownJob)?;
+        job.phase = match job.phase {
+            Phase::Queued => Phase::Paused,
+            Phase::Running => {
+                effects.push(FleetEffect::Suspend { job: id });
+                Phase::Suspending { again: false }
+            }
+            Phase::Suspending { .. } => Phase::Suspending { again: false },
+            Phase::Paused => return Err(FleetIgnore::AlreadyPaused),
+        };
+        Ok(())
+    }
+
+    /// Starts, releases and assigns, so that all have their shares. What has started changes the line that jobs stand
+    /// in, so it is tried again until nothing more happens.
+    fn settle(&mut self, effects: &mut Vec<FleetEffect>) {
+        for _ in 0..=self.jobs.len() {
+            let before = effects.len();
+            self.settle_once(effects);
+            if effects.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn settle_once(&mut self, effects: &mut Vec<FleetEffect>) {
+        let shares = shares::shares(&self.jobs, &self.workers, self.plan.running);
+        for (id, share) in &shares {
+            let job = self.jobs.get_mut(id).expect("shares are of known jobs");
+            if job.phase == Phase::Queued && !share.is_empty() {
+                job.phase = Phase::Running;
+                effects.push(FleetEffect::Start { job: *id });
+            }
+        }
+        self.release(&shares, effects);
+        self.assign(&shares, effects);
+    }
+
+    /// Asks back what a job holds beyond its share.
+    fn release(&mut self, shares: &Shares, effects: &mut Vec<FleetEffect>) {
+        for (job, share) in shares {
+            let beyond: Vec<WorkerId> = self.workers_of(*job).filter(|worker| !share.contains(worker)).collect();
+            for worker in beyond {
+                self.workers.get_mut(&worker).expect("the job holds it").place = Place::Leaving(*job);
+                effects.push(FleetEffect::Release { worker, job: *job });
+            }
+        }
+    }
+
+    /// Gives free workers to the jobs whose share they are.
+    fn assign(&mut self, shares: &Shares, effects: &mut Vec<FleetEffect>) {
+        for (job, share) in shares {
+            for worker in share {
+                let state = self.workers.get_mut(worker).expect("shares are of known workers");
+                if state.place == Place::Free {
+                    state.place = Place::At(*job);
+                    effects.push(FleetEffect::Assign { worker: *worker, job: *job });
+                }
+            }
+        }
+    }
+}
+
+type Shares = BTreeMap<JobId, BTreeSet<WorkerId>>;
+
+#[cfg(test)]
+mod tests;

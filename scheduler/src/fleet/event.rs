@@ -1,0 +1,174 @@
+//! What a fleet hears and what it asks for.
+
+use std::fmt;
+
+use crate::ids::{JobId, WorkerId};
+
+/// What a job asks of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct JobRequest {
+    /// Higher goes first.
+    pub priority: i32,
+    /// Workers without which it does not start; at least 1.
+    pub least: u32,
+    /// Workers beyond which it gets no more.
+    pub most: Option<u32>,
+    /// The class of arithmetic that its workers must compute, by number.
+    pub numerics: u32,
+}
+
+impl Default for JobRequest {
+    fn default() -> Self {
+        JobRequest { priority: 0, least: 1, most: None, numerics: 0 }
+    }
+}
+
+/// Something that happened, told to [`Fleet::handle`](crate::Fleet::handle).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FleetEvent {
+    /// A worker is connected and serves no job.
+    WorkerJoined {
+        /// Its name, unused so far.
+        worker: WorkerId,
+        /// Classes of arithmetic that it can compute, by number.
+        numerics: Vec<u32>,
+    },
+    /// A worker's process is alive.
+    Heartbeat {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// A worker wants to go: it gets no new job.
+    WorkerDraining {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// A worker is gone.
+    WorkerLeft {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// A run has let a worker go.
+    WorkerReleased {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// Somebody submitted a job, or it is known from an earlier start of the coordinator.
+    JobAdded {
+        /// Which one.
+        job: JobId,
+        /// What it asks for.
+        request: JobRequest,
+        /// It was running before; it goes on at once, also without workers.
+        started: bool,
+    },
+    /// Somebody wants a job to pause.
+    JobPaused {
+        /// Which one.
+        job: JobId,
+    },
+    /// Somebody wants a paused job to go on.
+    JobContinued {
+        /// Which one.
+        job: JobId,
+    },
+    /// The run of a job has stopped for its pause.
+    JobSuspended {
+        /// Which one.
+        job: JobId,
+    },
+    /// A job is over, or was removed.
+    JobEnded {
+        /// Which one.
+        job: JobId,
+    },
+    /// The time of [`Fleet::deadline`](crate::Fleet::deadline) has come.
+    Deadline,
+}
+
+impl FleetEvent {
+    /// What happened, in two words, for a log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            FleetEvent::WorkerJoined { .. } => "worker joined",
+            FleetEvent::Heartbeat { .. } => "heartbeat",
+            FleetEvent::WorkerDraining { .. } => "worker draining",
+            FleetEvent::WorkerLeft { .. } => "worker left",
+            FleetEvent::WorkerReleased { .. } => "worker released",
+            FleetEvent::JobAdded { .. } => "job added",
+            FleetEvent::JobPaused { .. } => "job paused",
+            FleetEvent::JobContinued { .. } => "job continued",
+            FleetEvent::JobSuspended { .. } => "job suspended",
+            FleetEvent::JobEnded { .. } => "job ended",
+            FleetEvent::Deadline => "deadline",
+        }
+    }
+}
+
+/// Something that must be done, in the order in which it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FleetEffect {
+    /// Begin to carry a job's run.
+    Start {
+        /// Which job.
+        job: JobId,
+    },
+    /// Ask a run to finish its step, save and stop; then tell [`FleetEvent::JobSuspended`].
+    Suspend {
+        /// Which job.
+        job: JobId,
+    },
+    /// Send a worker to a job.
+    Assign {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// Ask a run to let a worker go at a step boundary; then tell [`FleetEvent::WorkerReleased`].
+    Release {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// Close the connection of a worker that fell silent.
+    Evict {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// For the log: an event that changed nothing.
+    Ignore {
+        /// What happened, in two words.
+        what: &'static str,
+        /// Why it does not count.
+        why: FleetIgnore,
+    },
+}
+
+/// Why an event changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FleetIgnore {
+    /// It tells of a worker that is not there.
+    UnknownWorker,
+    /// It tells of a job that is not there.
+    UnknownJob,
+    /// The worker or the job is there already.
+    AlreadyThere,
+    /// The job is paused already.
+    AlreadyPaused,
+    /// The job is not paused.
+    NotPaused,
+}
+
+impl fmt::Display for FleetIgnore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FleetIgnore::UnknownWorker => "there is no such worker",
+            FleetIgnore::UnknownJob => "there is no such job",
+            FleetIgnore::AlreadyThere => "it is there already",
+            FleetIgnore::AlreadyPaused => "the job is paused already",
+            FleetIgnore::NotPaused => "the job is not paused",
+        })
+    }
+}

@@ -1,0 +1,190 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn play(fleet: &mut Fleet, event: FleetEvent) -> Vec<FleetEffect> {
+    let mut effects = Vec::new();
+    fleet.handle(fleet.now, event, &mut effects);
+    effects
+}
+
+fn join(fleet: &mut Fleet, worker: u32) -> Vec<FleetEffect> {
+    play(fleet, FleetEvent::WorkerJoined { worker: WorkerId(worker), numerics: vec![0] })
+}
+
+fn add(fleet: &mut Fleet, job: u64, priority: i32, least: u32, most: Option<u32>) -> Vec<FleetEffect> {
+    let request = JobRequest { priority, least, most, numerics: 0 };
+    play(fleet, FleetEvent::JobAdded { job: JobId(job), request, started: false })
+}
+
+fn counts(fleet: &Fleet) -> Vec<(u64, usize)> {
+    fleet.jobs().map(|job| (job.0, fleet.workers_of(job).count())).collect()
+}
+
+/// Lets every worker go that was asked back, until nothing moves; returns the number of moves.
+fn settle(fleet: &mut Fleet, mut effects: Vec<FleetEffect>) -> usize {
+    let mut moves = 0;
+    while let Some(effect) = effects.pop() {
+        if let FleetEffect::Release { worker, .. } = effect {
+            moves += 1;
+            effects.extend(play(fleet, FleetEvent::WorkerReleased { worker }));
+        }
+        assert!(moves < 1000, "workers move for ever");
+    }
+    moves
+}
+
+fn fleet(workers: u32) -> Fleet {
+    let mut fleet = Fleet::new(FleetPlan::default());
+    (1..=workers).for_each(|worker| _ = join(&mut fleet, worker));
+    fleet
+}
+
+#[test]
+fn a_second_job_gets_half_of_the_workers_while_the_first_runs() {
+    let mut fleet = fleet(4);
+    let (start, at) = (FleetEffect::Start { job: JobId(1) }, |worker| FleetEffect::Assign {
+        worker: WorkerId(worker),
+        job: JobId(1),
+    });
+    assert_eq!(add(&mut fleet, 1, 0, 1, None), [start, at(1), at(2), at(3), at(4)]);
+    let effects = add(&mut fleet, 2, 0, 1, None);
+    let release = |worker| FleetEffect::Release { worker: WorkerId(worker), job: JobId(1) };
+    assert_eq!(effects, [FleetEffect::Start { job: JobId(2) }, release(3), release(4)]);
+    assert_eq!(fleet.waiting_for(JobId(2)).unwrap().to_string(), "waiting for worker 3 to leave job 1");
+    assert_eq!(settle(&mut fleet, effects), 2);
+    assert_eq!(counts(&fleet), [(1, 2), (2, 2)]);
+    let effects = play(&mut fleet, FleetEvent::JobEnded { job: JobId(1) });
+    assert_eq!(effects, [], "its workers are let go by its run");
+    for worker in [1, 2] {
+        play(&mut fleet, FleetEvent::WorkerReleased { worker: WorkerId(worker) });
+    }
+    assert_eq!(counts(&fleet), [(2, 4)]);
+}
+
+#[test]
+fn a_higher_priority_leaves_the_others_their_least() {
+    let mut fleet = fleet(5);
+    add(&mut fleet, 1, 0, 2, None);
+    let effects = add(&mut fleet, 2, 5, 1, None);
+    settle(&mut fleet, effects);
+    assert_eq!(counts(&fleet), [(1, 2), (2, 3)]);
+    let effects = add(&mut fleet, 3, 9, 1, Some(1));
+    settle(&mut fleet, effects);
+    assert_eq!(counts(&fleet), [(1, 2), (2, 2), (3, 1)]);
+}
+
+#[test]
+fn a_job_waits_for_its_least_and_keeps_running_without_workers() {
+    let mut fleet = fleet(1);
+    assert_eq!(add(&mut fleet, 1, 0, 2, None), []);
+    assert_eq!(
+        fleet.waiting_for(JobId(1)).unwrap().to_string(),
+        "queued behind 0 jobs: it needs 2 workers, 1 are connected"
+    );
+    assert_eq!(join(&mut fleet, 2).len(), 3, "start and two assignments");
+    for worker in [1, 2] {
+        play(&mut fleet, FleetEvent::WorkerLeft { worker: WorkerId(worker) });
+    }
+    assert_eq!(fleet.waiting_for(JobId(1)), Some(JobWaiting::AnyWorker));
+    assert_eq!(join(&mut fleet, 3), [FleetEffect::Assign { worker: WorkerId(3), job: JobId(1) }]);
+}
+
+#[test]
+fn a_paused_job_gives_its_workers_back_and_goes_on() {
+    let mut fleet = fleet(2);
+    add(&mut fleet, 1, 0, 1, None);
+    let pause = FleetEvent::JobPaused { job: JobId(1) };
+    assert_eq!(play(&mut fleet, pause.clone()), [FleetEffect::Suspend { job: JobId(1) }]);
+    for worker in [1, 2] {
+        play(&mut fleet, FleetEvent::WorkerReleased { worker: WorkerId(worker) });
+    }
+    play(&mut fleet, FleetEvent::JobSuspended { job: JobId(1) });
+    assert_eq!((counts(&fleet), fleet.waiting_for(JobId(1))), (vec![(1, 0)], Some(JobWaiting::Pause)));
+    let why = FleetIgnore::AlreadyPaused;
+    assert_eq!(play(&mut fleet, pause), [FleetEffect::Ignore { what: "job paused", why }]);
+    assert_eq!(play(&mut fleet, FleetEvent::JobContinued { job: JobId(1) }).len(), 3);
+}
+
+#[test]
+fn silent_workers_are_put_out() {
+    let mut fleet = fleet(2);
+    assert_eq!(fleet.deadline(), Some(RunTime(2_000_001)));
+    let mut effects = Vec::new();
+    fleet.handle(RunTime(1_500_000), FleetEvent::Heartbeat { worker: WorkerId(2) }, &mut effects);
+    fleet.handle(RunTime(2_000_001), FleetEvent::Deadline, &mut effects);
+    assert_eq!(effects, [FleetEffect::Evict { worker: WorkerId(1) }]);
+}
+
+fn any_event() -> impl Strategy<Value = FleetEvent> {
+    let worker = (1u32..8).prop_map(WorkerId);
+    let job = (1u64..6).prop_map(JobId);
+    prop_oneof![
+        4 => (worker.clone(), prop::collection::vec(0u32..2, 0..3))
+            .prop_map(|(worker, numerics)| FleetEvent::WorkerJoined { worker, numerics }),
+        1 => worker.clone().prop_map(|worker| FleetEvent::WorkerLeft { worker }),
+        1 => worker.clone().prop_map(|worker| FleetEvent::WorkerDraining { worker }),
+        3 => (job.clone(), -1i32..3, 1u32..4, prop::option::of(1u32..5), 0u32..2, any::<bool>()).prop_map(
+            |(job, priority, least, most, numerics, started)| {
+                FleetEvent::JobAdded { job, request: JobRequest { priority, least, most, numerics }, started }
+            }
+        ),
+        1 => job.clone().prop_map(|job| FleetEvent::JobPaused { job }),
+        1 => job.clone().prop_map(|job| FleetEvent::JobContinued { job }),
+        1 => job.prop_map(|job| FleetEvent::JobEnded { job }),
+    ]
+}
+
+/// What the outside does with effects: runs let workers go, and stop when they are asked to.
+fn answer(fleet: &mut Fleet, effects: Vec<FleetEffect>, over: Option<JobId>) {
+    let mut todo: std::collections::VecDeque<FleetEffect> = effects.into();
+    let held = |fleet: &Fleet, job: JobId| -> Vec<WorkerId> {
+        let at = [Place::At(job), Place::Leaving(job)];
+        fleet.workers.iter().filter(|(_, worker)| at.contains(&worker.place)).map(|(id, _)| *id).collect()
+    };
+    for worker in over.map(|job| held(fleet, job)).unwrap_or_default() {
+        todo.extend(play(fleet, FleetEvent::WorkerReleased { worker }));
+    }
+    let mut acts = 0;
+    while let Some(effect) = todo.pop_front() {
+        match effect {
+            FleetEffect::Release { worker, .. } => todo.extend(play(fleet, FleetEvent::WorkerReleased { worker })),
+            FleetEffect::Suspend { job } => {
+                for worker in held(fleet, job) {
+                    todo.extend(play(fleet, FleetEvent::WorkerReleased { worker }));
+                }
+                todo.extend(play(fleet, FleetEvent::JobSuspended { job }));
+            }
+            _ => {}
+        }
+        acts += 1;
+        assert!(acts < 10_000, "workers move for ever");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_shares_are_kept(events in prop::collection::vec(any_event(), 1..60)) {
+        let mut fleet = Fleet::new(FleetPlan { running: 3, ..FleetPlan::default() });
+        for event in events {
+            let over = if let FleetEvent::JobEnded { job } = &event { Some(*job) } else { None };
+            let effects = play(&mut fleet, event);
+            answer(&mut fleet, effects, over);
+            for (id, job) in &fleet.jobs {
+                let held = fleet.workers_of(*id).count();
+                prop_assert!(held <= job.request.most.map_or(usize::MAX, |most| most as usize), "beyond its most");
+                prop_assert!(job.phase == Phase::Running || held == 0, "workers at a job that does not run");
+                let fits = |worker: &&Worker| !worker.draining && worker.numerics.contains(&job.request.numerics);
+                let room = job.request.most.is_none_or(|most| held < most as usize);
+                let idle = fleet.workers.values().filter(fits).any(|worker| worker.place == Place::Free);
+                prop_assert!(!(job.phase == Phase::Running && room && idle), "{id} could use an idle worker");
+                for worker in fleet.workers_of(*id) {
+                    prop_assert!(fleet.workers[&worker].numerics.contains(&job.request.numerics));
+                }
+            }
+            prop_assert!(play(&mut fleet.clone(), FleetEvent::JobPaused { job: JobId(99) }).len() == 1, "it is quiet");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What a job waits for, as an operator would say it.
+
+use std::fmt;
+
+use super::shares::in_order;
+use super::{Fleet, Phase, Place};
+use crate::ids::{JobId, WorkerId};
+
+/// What a job waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobWaiting {
+    /// It is in the queue.
+    Workers {
+        /// Workers it needs to start.
+        least: u32,
+        /// Workers that could serve it, did no other job need them.
+        there: usize,
+        /// Jobs before it.
+        ahead: usize,
+    },
+    /// As many jobs run as may.
+    Places {
+        /// That many.
+        running: usize,
+    },
+    /// It was paused.
+    Pause,
+    /// It finishes its step before the pause.
+    Suspending,
+    /// It runs, and a worker is on its way from another job.
+    Move {
+        /// Which worker.
+        worker: WorkerId,
+        /// From which job.
+        from: JobId,
+    },
+    /// It runs and no worker is there for it.
+    AnyWorker,
+    /// Nothing: it runs.
+    Nothing {
+        /// With that many workers.
+        workers: usize,
+    },
+}
+
+impl fmt::Display for JobWaiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JobWaiting::Workers { least, there: 0, .. } => {
+                write!(f, "waiting for workers: it needs {least}, and none is connected that can compute it")
+            }
+            JobWaiting::Workers { least, there, ahead } => {
+                write!(f, "queued behind {ahead} jobs: it needs {least} workers, {there} are connected")
+            }
+            JobWaiting::Places { running } => write!(f, "queued: {running} jobs run, as many as may"),
+            JobWaiting::Pause => write!(f, "paused"),
+            JobWaiting::Suspending => write!(f, "finishing its step before the pause"),
+            JobWaiting::Move { worker, from } => write!(f, "waiting for {worker} to leave {from}"),
+            JobWaiting::AnyWorker => write!(f, "waiting for a worker"),
+            JobWaiting::Nothing { workers } => write!(f, "running with {workers} workers"),
+        }
+    }
+}
+
+impl Fleet {
+    /// What a job waits for; `None` when there is no such job.
+    pub fn waiting_for(&self, id: JobId) -> Option<JobWaiting> {
+        let job = self.jobs.get(&id)?;
+        let held = self.workers_of(id).count();
+        Some(match job.phase {
+            Phase::Paused => JobWaiting::Pause,
+            Phase::Suspending { .. } => JobWaiting::Suspending,
+            Phase::Queued => {
+                let fits = |worker: &&super::Worker| worker.numerics.contains(&job.request.numerics);
+                let there = self.workers.values().filter(fits).count();
+                let running = self.jobs.values().filter(|job| job.phase == Phase::Running).count();
+                let ahead = in_order(&self.jobs).iter().take_while(|other| **other != id).count();
+                if running >= self.plan.running {
+                    JobWaiting::Places { running }
+                } else {
+                    JobWaiting::Workers { least: job.request.least, there, ahead }
+                }
+            }
+            Phase::Running if held > 0 => JobWaiting::Nothing { workers: held },
+            Phase::Running => self.on_the_way().unwrap_or(JobWaiting::AnyWorker),
+        })
+    }
+
+    fn on_the_way(&self) -> Option<JobWaiting> {
+        self.workers.iter().find_map(|(worker, state)| match state.place {
+            Place::Leaving(from) => Some(JobWaiting::Move { worker: *worker, from }),
+            Place::Free | Place::At(_) => None,
+        })
+    }
+}
