@@ -1,8 +1,9 @@
-//! Generates the code of `convoy.proto`; protox compiles it, so nobody installs protoc.
+//! Generates the code of the `.proto` files; protox compiles them, so nobody installs protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed=convoy.proto");
-    let descriptors = protox::compile(["convoy.proto"], ["."])?;
+    let files = ["convoy.proto", "cluster.proto"];
+    files.iter().for_each(|file| println!("cargo:rerun-if-changed={file}"));
+    let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

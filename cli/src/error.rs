@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use convoy_common::spec::SpecError;
-use convoy_coordinator::{RunDirError, RunError};
+use convoy_coordinator::{ClusterError, RunDirError, RunError, StoreError};
 use convoy_model::{InitError, LoadError, NetworkError, ReadError, WriteError};
 use convoy_nn::ComputeError;
 use convoy_vision::ScanError;
@@ -96,6 +96,27 @@ pub enum CliError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The coordinator of jobs.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The coordinator said no.
+    #[error("{message}")]
+    Answer {
+        /// The exit code that it means.
+        code: u8,
+        /// What it said.
+        message: String,
+    },
+    /// The coordinator does not answer.
+    #[error(
+        "no coordinator answers at {address}: {reason}; start one with `convoy coordinator --state DIR`, or name it with --coordinator"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// A worker of this process ended by a panic.
     #[error("a worker of this process crashed: {0}; this is a defect of Convoy, please report it")]
     Crashed(String),
@@ -139,6 +160,10 @@ impl CliError {
             | CliError::Run(_)
             | CliError::Worker(_)
             | CliError::DataChanged { .. } => 1,
+            CliError::Answer { code, .. } => *code,
+            CliError::Unreachable { .. } | CliError::Cluster(ClusterError::Store(StoreError::InUse(_))) => 75,
+            CliError::Cluster(ClusterError::Io { source, .. }) => io_code(source),
+            CliError::Cluster(_) => 1,
             CliError::BrokenPipe => 0,
         }
     }

@@ -1,13 +1,19 @@
-//! Tracing: to standard error as the user asks, and to the run folder's `log` at level info.
+//! Tracing: to standard error as the user asks, and to the run folder's `log` at level info: the one of the process, or
+//! those of the jobs that it coordinates.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -31,7 +37,75 @@ pub fn start(format: LogFormat) {
         LogFormat::Json => stderr.json().with_filter(filter).boxed(),
     };
     let file = fmt::layer().with_writer(|| FileWriter).with_ansi(false).with_target(false).compact();
-    tracing_subscriber::registry().with(stderr).with(file.with_filter(LevelFilter::INFO)).init();
+    tracing_subscriber::registry()
+        .with(stderr)
+        .with(file.with_filter(LevelFilter::INFO))
+        .with(JobLogs.with_filter(LevelFilter::INFO))
+        .init();
+}
+
+/// Writes what happens inside a span named `job` to the file `log` in the span's `folder`.
+struct JobLogs;
+
+/// The open log of a job's span.
+struct JobLog(Mutex<File>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLogs {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if attributes.metadata().name() != "job" {
+            return;
+        }
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let Some(folder) = fields.folder else { return };
+        let opened = File::options().create(true).append(true).open(folder.join("log"));
+        if let (Ok(file), Some(span)) = (opened, context.span(id)) {
+            span.extensions_mut().insert(JobLog(Mutex::new(file)));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let Some(scope) = context.event_scope(event) else { return };
+        for span in scope {
+            if let Some(JobLog(file)) = span.extensions().get() {
+                let mut fields = Fields::default();
+                event.record(&mut fields);
+                let (time, level) = (jiff::Timestamp::now(), event.metadata().level());
+                let line = format!("{time:.3} {level:>5} {}{}\n", fields.message, fields.others);
+                // A log that cannot be written stops nothing.
+                _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    folder: Option<PathBuf>,
+    message: String,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "folder" => self.folder = Some(PathBuf::from(format!("{value:?}"))),
+            "message" => self.message = format!("{value:?}"),
+            // What workers and files call themselves is escaped, so that a line stays one line.
+            name => _ = write!(self.others, " {name}={:?}", Escaped(&format!("{value:?}"))),
+        }
+    }
+}
+
+/// Text without control characters.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Debug for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
+    }
 }
 
 /// Writes log lines of level info and above to the file at `path` as well, from now on.

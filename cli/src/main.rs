@@ -1,5 +1,6 @@
 //! `convoy`: distributed data-parallel training of convolutional networks. One file per command.
 
+mod cluster;
 mod commands;
 mod device;
 mod error;
@@ -7,6 +8,7 @@ mod job;
 mod logging;
 mod model;
 mod out;
+mod planner;
 mod progress;
 mod recipe;
 mod runner;

@@ -1,21 +1,19 @@
 //! Running a coordinator, alone or with workers in the same process.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::Plan;
-use convoy_common::manifest::Manifest;
-use convoy_coordinator::{Config, RunDir, RunReport, Status, serve};
-use convoy_model::{Network, model_dir};
+use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
 use convoy_worker::RunData;
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use crate::device::Device;
 use crate::error::CliError;
+use crate::planner::LocalPlanner;
 use crate::progress::{duration, show_run};
 use crate::signals::Stop;
 use crate::{logging, out};
@@ -50,31 +48,6 @@ impl Carry {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(|| (cores / self.workers as usize).max(1), |threads| threads as usize)
     }
-}
-
-/// A run that is ready to start.
-pub struct Ready {
-    /// Its folder.
-    pub dir: RunDir,
-    /// What it means.
-    pub plan: Arc<Plan>,
-    /// Its network.
-    pub network: Arc<Network>,
-    /// Its data.
-    pub manifest: Manifest,
-    /// What the network starts from.
-    pub initial: Vec<f32>,
-}
-
-/// The object that `train --json` and `resume --json` end with.
-#[derive(Serialize)]
-struct Summary<'a> {
-    run_dir: &'a Path,
-    #[serde(flatten)]
-    report: &'a RunReport,
-    model: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    best_model: Option<PathBuf>,
 }
 
 /// Runs `ready` with workers in this process, shows progress, and ends with a summary.
@@ -116,6 +89,31 @@ fn run(ready: Ready, listener: TcpListener, carry: Option<&Carry>, json: bool) -
     let summary = export(&path, &plan, &network, &report)?;
     out::unless_closed(if json { out::json(&summary) } else { print(&summary, &plan) })?;
     Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+}
+
+/// Serves jobs from the folder `state` for workers and commands that come to `listener`, until it is asked to stop.
+///
+/// # Errors
+/// When the folder cannot be used.
+pub fn serve_jobs(state: PathBuf, listener: TcpListener) -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
+    let stop = runtime.block_on(async {
+        let stop = Stop::listen("runs finish their step and save; press Ctrl-C again to leave at once")
+            .map_err(|source| CliError::Io { path: "signals".into(), source })?;
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(|source| CliError::Io { path: "socket".into(), source })?;
+        let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
+        out::note(format_args!("listening on {address}; jobs are kept in {}", state.display()));
+        let config = ClusterConfig { state, planner: Arc::new(LocalPlanner) };
+        serve_cluster(config, listener, stop.asked()).await?;
+        Ok::<_, CliError>(stop)
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(ExitCode::from(stop.exit_code()))
 }
 
 async fn with_workers(
@@ -201,35 +199,6 @@ pub fn loopback(address: &str) -> Result<Vec<SocketAddr>, CliError> {
         None => Ok(found),
         Some(_) => Err(CliError::NotLoopback { address: address.to_owned() }),
     }
-}
-
-/// Writes the model folders.
-fn export<'a>(dir: &'a Path, plan: &Plan, network: &Network, report: &'a RunReport) -> Result<Summary<'a>, CliError> {
-    let extra = serde_json::json!({ "step": report.steps, "validation": report.validation });
-    let model = dir.join("model");
-    model_dir::save(&model, plan, network, &report.flat, &extra)?;
-    let mut best_model = None;
-    let path = dir.join("model-best");
-    // What an earlier stop of this run left there may have been bettered since.
-    match std::fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(CliError::Io { path, source }),
-        _ => {}
-    }
-    if let Some(best) = report.best.filter(|best| best.step != report.steps) {
-        let file = dir.join("checkpoints").join(convoy_coordinator::checkpoint::file_name(best.step));
-        match convoy_coordinator::checkpoint::read(&file, plan, network) {
-            Ok(checkpoint) => {
-                let row = report.history.rows.iter().find(|row| row.step == best.step);
-                let extra = serde_json::json!({ "step": best.step, "validation": row.map(|row| &row.validation) });
-                model_dir::save(&path, plan, network, &checkpoint.generation.flat, &extra)?;
-                best_model = Some(path);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the best epoch's checkpoint cannot be used; model-best is not written")
-            }
-        }
-    }
-    Ok(Summary { run_dir: dir, report, model, best_model })
 }
 
 fn print(summary: &Summary<'_>, plan: &Plan) -> Result<(), CliError> {

@@ -7,6 +7,14 @@ pub enum Caller {
     Local,
 }
 
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Caller::Local => f.write_str("local"),
+        }
+    }
+}
+
 impl Caller {
     /// Whether both are the same identity.
     pub fn is(&self, other: &Caller) -> bool {

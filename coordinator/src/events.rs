@@ -1,16 +1,17 @@
 //! What happens in a run, for people and scripts: `events.jsonl`, the log, and whoever listens.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
 use convoy_common::Digest;
 use convoy_common::metrics::Metrics;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::mpsc;
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum RunEvent {
     /// The coordinator started.
@@ -82,7 +83,7 @@ pub enum RunEvent {
 }
 
 /// One row of `metrics.csv`.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Counted from 1.
     pub epoch: u32,
@@ -93,11 +94,23 @@ pub struct EpochRow {
     /// Learning rate of the epoch's last step.
     pub lr: f64,
     /// Mean loss over the epoch's samples, each with the parameters of its step.
+    #[serde(deserialize_with = "number_or_null")]
     pub train_loss: f64,
     /// Metrics on the validation split.
+    #[serde(deserialize_with = "numbers_or_null")]
     pub validation: Metrics,
     /// Whether this is the best epoch so far.
     pub best: bool,
+}
+
+/// JSON has no NaN: it is written as null.
+pub(crate) fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+fn numbers_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metrics, D::Error> {
+    let numbers: BTreeMap<String, Option<f64>> = BTreeMap::deserialize(deserializer)?;
+    Ok(numbers.into_iter().map(|(name, number)| (name, number.unwrap_or(f64::NAN))).collect())
 }
 
 /// Writes events and hands them on.

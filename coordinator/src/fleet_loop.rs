@@ -40,8 +40,8 @@ where
     S: FnMut(JobId, watch::Receiver<bool>) -> F,
     F: Future<Output = Ended> + Send + 'static,
 {
-    /// A fleet without jobs and workers.
-    pub(crate) fn new(hub: Arc<Hub>, events: mpsc::UnboundedReceiver<FleetEvent>, start: S) -> Self {
+    /// A fleet without jobs and workers; `waiting` is kept up to date while the loop runs.
+    pub(crate) fn new(hub: Arc<Hub>, events: mpsc::UnboundedReceiver<FleetEvent>, waiting: Waiting, start: S) -> Self {
         FleetLoop {
             fleet: Fleet::new(FleetPlan::default()),
             hub,
@@ -51,13 +51,8 @@ where
             runs: JoinSet::new(),
             jobs: BTreeMap::new(),
             begun: Instant::now(),
-            waiting: Waiting::default(),
+            waiting,
         }
-    }
-
-    /// What each job waits for; kept up to date while the loop runs.
-    pub(crate) fn waiting(&self) -> Waiting {
-        self.waiting.clone()
     }
 
     /// Runs until nobody can send events any more.

@@ -6,10 +6,13 @@
 
 mod access;
 pub mod checkpoint;
+mod cluster;
 mod events;
+mod export;
 mod fleet_loop;
 mod hub;
 mod inputs;
+mod jobs;
 mod journal;
 mod leases;
 mod published;
@@ -24,7 +27,10 @@ mod tracker;
 mod update;
 mod writer;
 
+pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
 pub use events::{EpochRow, RunEvent};
+pub use export::{Summary, export};
+pub use jobs::{JobRecord, JobState, Planner, Ready, Refusal, StoreError};
 pub use journal::JournalError;
 pub use run_dir::{RunDir, RunDirError};
 pub use serve::{Config, RunError, RunReport, serve};

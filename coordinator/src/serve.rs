@@ -22,7 +22,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::events::{Events, RunEvent};
-use crate::fleet_loop::{Ended, FleetLoop};
+use crate::fleet_loop::{Ended, FleetLoop, Waiting};
 use crate::hub::Hub;
 use crate::journal::{JournalError, JournalFile};
 use crate::leases::Leases;
@@ -292,7 +292,7 @@ pub async fn serve(
             Ended::Over
         }
     };
-    let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_inputs, start).run());
+    let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_inputs, Waiting::default(), start).run());
     _ = events.send(FleetEvent::JobAdded { job, request: JobRequest::default(), started: true });
     tokio::pin!(report, stop);
     let report = tokio::select! {

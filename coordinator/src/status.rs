@@ -1,12 +1,12 @@
 //! What a run looks like right now, for a progress bar or a page.
 
 use convoy_scheduler::Run;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::tracker::{Tracker, Waits};
 
 /// A run at a glance.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Steps done.
     pub step: u64,
@@ -17,6 +17,7 @@ pub struct Status {
     /// Epochs of the run.
     pub epochs: u32,
     /// Mean training loss over the epoch in work.
+    #[serde(deserialize_with = "crate::events::number_or_null")]
     pub loss: f64,
     /// Share of right answers over the epoch in work, where the task has classes.
     pub accuracy: Option<f64>,

@@ -73,7 +73,7 @@ struct Throughput {
 }
 
 /// Thread time of workers, by what they did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Waits {
     /// Seconds of computing.
     pub computing: f64,

@@ -1,4 +1,4 @@
-//! `convoy coordinator`: one run, for workers in processes of their own.
+//! `convoy coordinator`: a queue of jobs, or one run, for workers in processes of their own.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,13 +6,18 @@ use std::process::ExitCode;
 use crate::error::CliError;
 use crate::{job, runner};
 
-/// Coordinate one run for workers that connect to it. Loopback only until connections are encrypted.
+/// Coordinate: a queue of jobs with --state, or one run. Loopback only until connections are encrypted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  convoy coordinator examples/fashion-mnist.toml --listen 127.0.0.1:7070\n  \
+#[command(after_help = "Examples:\n  convoy coordinator --state DIR\n  \
+    convoy coordinator examples/fashion-mnist.toml --listen 127.0.0.1:7070\n  \
     convoy worker --coordinator 127.0.0.1:7070")]
 pub struct Args {
-    /// A spec (.toml) or a folder of images; or the folder of a run to go on with.
-    job: PathBuf,
+    /// One run: a spec (.toml) or a folder of images; or the folder of a run to go on with.
+    #[arg(required_unless_present = "state")]
+    job: Option<PathBuf>,
+    /// Keep a queue of jobs in this folder, for `convoy submit`.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["job", "overrides", "out", "json"])]
+    state: Option<PathBuf>,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -30,13 +35,17 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     // First, as reading the data may take long.
     let listener = runner::bind(&args.listen)?;
-    if args.job.join("plan.json").is_file() {
+    if let Some(state) = args.state {
+        return runner::serve_jobs(state, listener);
+    }
+    let job = args.job.ok_or_else(|| CliError::Usage("name a spec, a folder, or --state".to_owned()))?;
+    if job.join("plan.json").is_file() {
         if args.out.is_some() || !args.overrides.is_empty() {
             return Err(CliError::Usage("--out and --set do not go with a run folder; its plan is fixed".to_owned()));
         }
-        return runner::coordinate(super::resume::ready(&args.job)?, listener, args.json);
+        return runner::coordinate(super::resume::ready(&job)?, listener, args.json);
     }
-    let (job, _) = super::train::prepare(&args.job, &args.overrides)?;
+    let (job, _) = super::train::prepare(&job, &args.overrides)?;
     let folder = job::run_folder(args.out, &job.plan.spec.name);
     runner::coordinate(super::train::create(job, &folder)?, listener, args.json)
 }

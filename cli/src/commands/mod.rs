@@ -1,12 +1,13 @@
 //! The commands, one file each: what was typed, then what it does.
 
+mod cluster;
 mod coordinator;
 mod data;
 mod describe;
 mod digest;
 mod eval;
 mod predict;
-mod resume;
+pub mod resume;
 mod spec;
 mod train;
 mod worker;
@@ -14,6 +15,7 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::error::CliError;
+use cluster::change::Change;
 
 /// What `convoy` can do.
 #[derive(Debug, clap::Subcommand)]
@@ -29,6 +31,19 @@ pub enum Command {
     Digest(digest::Args),
     Coordinator(coordinator::Args),
     Worker(worker::Args),
+    Submit(cluster::submit::Args),
+    Ls(cluster::list::Args),
+    Workers(cluster::list::WorkersArgs),
+    Watch(cluster::watch::Args),
+    Logs(cluster::logs::Args),
+    /// End a job; its run saves first.
+    Stop(cluster::change::Args),
+    /// Let a job's run save and wait.
+    Pause(cluster::change::Args),
+    /// Remove a job that is over, with its files.
+    Rm(cluster::change::Args),
+    Get(cluster::fetch::Args),
+    Health(cluster::change::HealthArgs),
 }
 
 /// Does what was asked for.
@@ -47,5 +62,15 @@ pub fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Digest(args) => digest::run(args),
         Command::Coordinator(args) => coordinator::run(args),
         Command::Worker(args) => worker::run(args),
+        Command::Submit(args) => cluster::submit::run(args),
+        Command::Ls(args) => cluster::list::run(args),
+        Command::Workers(args) => cluster::list::workers(args),
+        Command::Watch(args) => cluster::watch::run(args),
+        Command::Logs(args) => cluster::logs::run(args),
+        Command::Stop(args) => cluster::change::run(args, Change::Stop),
+        Command::Pause(args) => cluster::change::run(args, Change::Pause),
+        Command::Rm(args) => cluster::change::run(args, Change::Remove),
+        Command::Get(args) => cluster::fetch::run(args),
+        Command::Health(args) => cluster::change::health(args),
     }
 }

@@ -1,30 +1,40 @@
-//! `convoy resume`: a run goes on from its newest good checkpoint.
+//! `convoy resume`: a run goes on from its newest good checkpoint; a job of a coordinator goes on.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use convoy_coordinator::RunDir;
+use convoy_coordinator::{Ready, RunDir};
 use convoy_model::Network;
 
+use super::cluster::change::{self, Change};
+use crate::cluster::Where;
 use crate::error::CliError;
 use crate::job;
-use crate::runner::{self, Carry, Ready};
+use crate::runner::{self, Carry};
 
-/// Go on with a run that was stopped or killed; it ends in the very digest of the uninterrupted run.
+/// Go on with a run that was stopped or killed, or with a paused job; it ends in the very digest of the uninterrupted
+/// run.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  convoy resume runs/fashion-mnist-1")]
+#[command(after_help = "Examples:\n  convoy resume runs/fashion-mnist-1\n  convoy resume fashion-mnist-3")]
 pub struct Args {
-    /// The run folder.
+    /// The run folder; or a job of a coordinator, by name, number, or `last`.
     run: PathBuf,
     #[command(flatten)]
     carry: Carry,
     /// End with one JSON object on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    at: Where,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let text = args.run.to_string_lossy();
+    if !args.run.exists() && !text.contains(std::path::MAIN_SEPARATOR) {
+        let job = change::Args { job: text.into_owned(), json: args.json, at: args.at };
+        return change::run(job, Change::Resume);
+    }
     args.carry.check()?;
     runner::train(ready(&args.run)?, &args.carry, args.json)
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use convoy_coordinator::RunDir;
+use convoy_coordinator::{Ready, RunDir};
 
 use crate::error::CliError;
 use crate::job::{self, Job};
-use crate::runner::{self, Carry, Ready};
+use crate::runner::{self, Carry};
 use crate::{out, recipe};
 
 /// Train a network: a job spec, or a folder of images and no spec at all.

@@ -1,0 +1,69 @@
+//! `convoy submit`: queues a job, and follows it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use convoy_common::spec::to_toml;
+use convoy_proto::{VERSION, v1};
+
+use super::watch::{self, View};
+use crate::cluster::{Where, block_on, read};
+use crate::error::CliError;
+use crate::{job, out};
+
+/// Submit a job to a coordinator, and follow it to its end.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  convoy submit examples/fashion-mnist.toml\n  \
+    convoy submit job.toml --set optimizer.lr=0.1 --priority 5 --detach")]
+pub struct Args {
+    /// The spec (.toml).
+    spec: PathBuf,
+    /// Override a key of the spec: key.path=value. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Jobs of higher priority go first.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    priority: i32,
+    /// Workers without which the job does not start.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    min_workers: u32,
+    /// Workers beyond which the job gets no more.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    max_workers: Option<u32>,
+    /// Return as soon as the job is queued.
+    #[arg(long)]
+    detach: bool,
+    /// End with one JSON object on standard output: the job's record.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: Where,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let (spec, _) = job::read_spec(Some(&args.spec), &args.overrides)?;
+    let request = v1::SubmitRequest {
+        version: VERSION.to_owned(),
+        spec: to_toml(&spec),
+        priority: args.priority,
+        min_workers: args.min_workers,
+        max_workers: args.max_workers.unwrap_or(0),
+    };
+    block_on(async {
+        let mut client = args.at.connect().await?;
+        let reply = client.submit(request).await.map_err(|status| args.at.refused(&status))?.into_inner();
+        let view: View = read(&reply.json)?;
+        if args.detach {
+            if args.json {
+                out::line(reply.json)?;
+            } else {
+                out::line(format_args!("{}\n\nnext:  convoy watch {}", view.job, view.job))?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !args.json {
+            out::line(&view.job)?;
+        }
+        watch::follow(&args.at, &view.job, args.json).await
+    })
+}

@@ -1,0 +1,314 @@
+//! The queue of jobs: what was submitted, where it stands, and what people want of it.
+
+mod planner;
+mod record;
+mod run;
+mod service;
+mod store;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use convoy_scheduler::{FleetEvent, JobId};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+
+pub use planner::{Planner, Ready, Refusal};
+pub use record::{JobRecord, JobState};
+pub(crate) use service::JobsService;
+pub use store::StoreError;
+
+use crate::fleet_loop::Waiting;
+use crate::hub::Hub;
+use crate::status::Status;
+use store::Store;
+
+/// Why a job cannot be had or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobError {
+    #[error("there is no job `{0}`; `convoy ls` shows those there are")]
+    Unknown(String),
+    #[error("{job} is {state}, so it cannot be {wanted}")]
+    State { job: String, state: JobState, wanted: &'static str },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+/// A job with what happens to it right now.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct JobView {
+    #[serde(flatten)]
+    pub(crate) record: JobRecord,
+    /// What it waits for.
+    pub(crate) waiting_for: Option<String>,
+    /// Its run, while it is open.
+    pub(crate) status: Option<Status>,
+}
+
+/// What a submission asks for besides its spec.
+#[derive(Debug, Clone)]
+pub(crate) struct Wishes {
+    pub(crate) priority: i32,
+    pub(crate) min_workers: u32,
+    pub(crate) max_workers: Option<u32>,
+    pub(crate) submitted_by: String,
+}
+
+/// All jobs of a coordinator.
+pub(crate) struct Jobs {
+    folder: PathBuf,
+    store: Store,
+    planner: Arc<dyn Planner>,
+    fleet: mpsc::UnboundedSender<FleetEvent>,
+    waiting: Waiting,
+    hub: Arc<Hub>,
+    live: Mutex<BTreeMap<JobId, Live>>,
+    /// Runs that are open.
+    carried: watch::Sender<usize>,
+    closing: watch::Sender<bool>,
+}
+
+/// A job in memory.
+struct Live {
+    record: JobRecord,
+    status: Option<watch::Receiver<Status>>,
+}
+
+impl Jobs {
+    /// Opens the jobs in `folder` and tells the fleet of those that are not over.
+    pub(crate) fn open(
+        folder: &Path,
+        planner: Arc<dyn Planner>,
+        fleet: mpsc::UnboundedSender<FleetEvent>,
+        waiting: Waiting,
+        hub: Arc<Hub>,
+    ) -> Result<Jobs, JobError> {
+        let path = folder.join("jobs");
+        fs::create_dir_all(&path).map_err(|source| JobError::Io { path, source })?;
+        let store = Store::open(&folder.join("jobs.redb"))?;
+        let jobs = Jobs {
+            folder: folder.to_owned(),
+            planner,
+            fleet,
+            waiting,
+            hub,
+            live: Mutex::default(),
+            carried: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+            store,
+        };
+        for mut record in jobs.store.all()? {
+            // What was acknowledged before the coordinator died is done now.
+            let state = match record.state {
+                JobState::Pausing => JobState::Paused,
+                JobState::Stopping => JobState::Stopped,
+                state => state,
+            };
+            if state != record.state {
+                record.state = state;
+                jobs.store.put(&record)?;
+            }
+            jobs.tell_of(&record);
+            jobs.live().insert(record.id(), Live { record, status: None });
+        }
+        Ok(jobs)
+    }
+
+    fn tell_of(&self, record: &JobRecord) {
+        let (job, request) = (record.id(), record.request());
+        if !record.state.is_over() {
+            let started = record.state == JobState::Running;
+            self.tell(FleetEvent::JobAdded { job, request, started });
+        }
+        if record.state == JobState::Paused {
+            self.tell(FleetEvent::JobPaused { job });
+        }
+    }
+
+    /// Plans a spec, keeps the job and queues it. Takes as long as looking at the data does.
+    pub(crate) fn submit(&self, spec: &str, wishes: Wishes) -> Result<JobView, JobError> {
+        let (plan, manifest) = self.planner.plan(spec)?;
+        let id = self.store.next_id()?;
+        let record = JobRecord {
+            id,
+            job: format!("{}-{id}", record::name_of(&plan.spec.name)),
+            state: JobState::Queued,
+            priority: wishes.priority,
+            min_workers: wishes.min_workers.max(1),
+            max_workers: wishes.max_workers,
+            numerics: plan.spec.numerics.clone(),
+            submitted_by: wishes.submitted_by,
+            submitted: now(),
+            started: None,
+            ended: None,
+            error: None,
+            result: None,
+        };
+        let dir = crate::RunDir::create(&self.folder_of(id), &plan, &manifest);
+        dir.map_err(|error| Refusal { message: error.to_string(), code: 1 })?;
+        self.store.put(&record)?;
+        tracing::info!(job = record.job, "submitted");
+        self.live().insert(record.id(), Live { record: record.clone(), status: None });
+        self.tell_of(&record);
+        self.view(record.id()).ok_or(JobError::Unknown(record.job))
+    }
+
+    /// The run folder of a job.
+    pub(crate) fn folder_of(&self, id: u64) -> PathBuf {
+        self.folder.join("jobs").join(id.to_string())
+    }
+
+    /// The job that somebody means by a number, a name or `last`.
+    pub(crate) fn find(&self, text: &str) -> Result<JobId, JobError> {
+        let live = self.live();
+        let found = match text {
+            "last" => live.keys().next_back().copied(),
+            text => live.iter().find(|(_, live)| live.record.is(text)).map(|(id, _)| *id),
+        };
+        found.ok_or_else(|| JobError::Unknown(text.to_owned()))
+    }
+
+    /// A job as it is now.
+    pub(crate) fn view(&self, id: JobId) -> Option<JobView> {
+        let live = self.live();
+        let job = live.get(&id)?;
+        let (record, status) = (job.record.clone(), job.status.as_ref().map(|status| status.borrow().clone()));
+        drop(live);
+        let waiting_for = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        Some(JobView { waiting_for: waiting_for.filter(|_| !record.state.is_over()), record, status })
+    }
+
+    /// All jobs, the oldest first.
+    pub(crate) fn views(&self) -> Vec<JobView> {
+        let ids: Vec<JobId> = self.live().keys().copied().collect();
+        ids.into_iter().filter_map(|id| self.view(id)).collect()
+    }
+
+    /// Who is connected.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Ends a job; its run saves first.
+    pub(crate) fn stop(&self, id: JobId) -> Result<JobView, JobError> {
+        let state = self.change(id, "stopped", |state| match state {
+            JobState::Queued | JobState::Paused => Some(JobState::Stopped),
+            JobState::Running | JobState::Pausing | JobState::Stopping => Some(JobState::Stopping),
+            JobState::Completed | JobState::Stopped | JobState::Failed => None,
+        })?;
+        self.tell(match state {
+            JobState::Stopped => FleetEvent::JobEnded { job: id },
+            _ => FleetEvent::JobPaused { job: id },
+        });
+        self.existing(id)
+    }
+
+    /// Lets a job wait.
+    pub(crate) fn pause(&self, id: JobId) -> Result<JobView, JobError> {
+        self.change(id, "paused", |state| match state {
+            JobState::Queued | JobState::Paused => Some(JobState::Paused),
+            JobState::Running | JobState::Pausing => Some(JobState::Pausing),
+            _ => None,
+        })?;
+        self.tell(FleetEvent::JobPaused { job: id });
+        self.existing(id)
+    }
+
+    /// Lets a paused job go on; one that was stopped or failed tries again.
+    pub(crate) fn resume(&self, id: JobId) -> Result<JobView, JobError> {
+        let before = self.existing(id)?.record.state;
+        self.change(id, "resumed", |state| match state {
+            JobState::Paused | JobState::Stopped | JobState::Failed => Some(JobState::Queued),
+            JobState::Pausing => Some(JobState::Running),
+            _ => None,
+        })?;
+        if before.is_over() {
+            let record = self.existing(id)?.record;
+            self.tell_of(&record);
+        } else {
+            self.tell(FleetEvent::JobContinued { job: id });
+        }
+        self.existing(id)
+    }
+
+    /// Removes a job that is over, with its files.
+    pub(crate) fn remove(&self, id: JobId) -> Result<JobView, JobError> {
+        let view = self.existing(id)?;
+        let JobRecord { job, state, .. } = view.record.clone();
+        if !state.is_over() {
+            return Err(JobError::State { job, state, wanted: "removed; stop it first" });
+        }
+        self.store.remove(id.0)?;
+        self.live().remove(&id);
+        let path = self.folder_of(id.0);
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(JobError::Io { path, source }),
+            _ => Ok(view),
+        }
+    }
+
+    /// Moves a job to another state, on disk first.
+    fn change(
+        &self,
+        id: JobId,
+        wanted: &'static str,
+        to: impl FnOnce(JobState) -> Option<JobState>,
+    ) -> Result<JobState, JobError> {
+        let mut live = self.live();
+        let job = live.get_mut(&id).ok_or_else(|| JobError::Unknown(id.0.to_string()))?;
+        let state = job.record.state;
+        let Some(next) = to(state) else {
+            return Err(JobError::State { job: job.record.job.clone(), state, wanted });
+        };
+        let mut record = JobRecord { state: next, ..job.record.clone() };
+        record.ended = next.is_over().then(now).or(record.ended.filter(|_| next.is_over()));
+        if next == JobState::Queued {
+            (record.error, record.result) = (None, None);
+        }
+        self.store.put(&record)?;
+        job.record = record;
+        Ok(next)
+    }
+
+    fn existing(&self, id: JobId) -> Result<JobView, JobError> {
+        self.view(id).ok_or_else(|| JobError::Unknown(id.0.to_string()))
+    }
+
+    /// Changes what is kept of a job; a disk that fails is logged, since the run itself is in its journal.
+    fn note(&self, id: JobId, change: impl FnOnce(&mut Live)) {
+        let mut live = self.live();
+        let Some(job) = live.get_mut(&id) else { return };
+        change(job);
+        if let Err(error) = self.store.put(&job.record) {
+            tracing::error!(job = job.record.job, %error, "the job's record is not up to date");
+        }
+    }
+
+    fn tell(&self, event: FleetEvent) {
+        // The fleet's loop ends last.
+        _ = self.fleet.send(event);
+    }
+
+    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks all runs to finish their step, save and stop, and waits for them.
+    pub(crate) async fn close(&self) {
+        self.closing.send_replace(true);
+        let mut carried = self.carried.subscribe();
+        // The sender is this very struct.
+        _ = carried.wait_for(|carried| *carried == 0).await;
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}

@@ -1,0 +1,120 @@
+//! What is known of a job.
+
+use convoy_scheduler::{JobId, JobRequest};
+use serde::{Deserialize, Serialize};
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// It waits for its turn.
+    Queued,
+    /// Its run is open.
+    Running,
+    /// Its run finishes a step before the pause.
+    Pausing,
+    /// Somebody wants it to wait.
+    Paused,
+    /// Its run finishes a step before the end.
+    Stopping,
+    /// It came to its end.
+    Completed,
+    /// Somebody stopped it.
+    Stopped,
+    /// It could not go on.
+    Failed,
+}
+
+impl JobState {
+    /// Whether nothing more happens by itself.
+    pub fn is_over(self) -> bool {
+        matches!(self, JobState::Completed | JobState::Stopped | JobState::Failed)
+    }
+}
+
+impl std::fmt::Display for JobState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            JobState::Queued => "queued",
+            JobState::Running => "running",
+            JobState::Pausing => "pausing",
+            JobState::Paused => "paused",
+            JobState::Stopping => "stopping",
+            JobState::Completed => "completed",
+            JobState::Stopped => "stopped",
+            JobState::Failed => "failed",
+        })
+    }
+}
+
+/// A job as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Counted by submission.
+    pub id: u64,
+    /// Its name in commands: the spec's, and its number.
+    pub job: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Workers without which it does not start.
+    pub min_workers: u32,
+    /// Workers beyond which it gets no more.
+    pub max_workers: Option<u32>,
+    /// Class of arithmetic.
+    pub numerics: String,
+    /// Who submitted it.
+    pub submitted_by: String,
+    /// When.
+    pub submitted: String,
+    /// When its run was opened first.
+    pub started: Option<String>,
+    /// When it was over.
+    pub ended: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The object that its run ended with.
+    pub result: Option<serde_json::Value>,
+}
+
+impl JobRecord {
+    /// Its number.
+    pub fn id(&self) -> JobId {
+        JobId(self.id)
+    }
+
+    /// What it asks of the fleet.
+    pub(crate) fn request(&self) -> JobRequest {
+        JobRequest {
+            priority: self.priority,
+            least: self.min_workers,
+            most: self.max_workers,
+            numerics: crate::numerics_number(&self.numerics).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether `text` means this job: its number or its name.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.job == text || text.parse() == Ok(self.id)
+    }
+}
+
+/// The first part of a job's name: lower case letters, digits, dots, hyphens and underscores, at most 40 of them.
+pub(crate) fn name_of(spec_name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    let name: String = spec_name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).take(40).collect();
+    let name = name.trim_start_matches(['.', '-', '_']);
+    if name.is_empty() { "job".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_can_be_typed_and_stay_in_their_folder() {
+        let names = ["Fashion MNIST", "../../etc", "", "ünde"].map(name_of);
+        assert_eq!(names, ["fashion-mnist", "etc", "job", "nde"]);
+    }
+}
