@@ -16,7 +16,7 @@ fn checkpoints(run: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn free_address() -> String {
+pub fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").to_string()
 }
@@ -28,7 +28,7 @@ fn coordinator(job: &Job, address: &str, run: &str) -> Command {
     command
 }
 
-fn worker(address: &str) -> Process {
+pub fn worker(address: &str) -> Process {
     let mut command = convoy();
     command.args(["worker", "--coordinator", address, "--threads", "1"]).stderr(Stdio::null());
     Process(command.spawn().expect("convoy starts"))

@@ -1,5 +1,6 @@
 //! The binary as its users start it: real processes, real sockets, real files.
 
+mod cluster;
 mod commands;
 mod errors;
 mod faults;

@@ -33,7 +33,11 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let text = args.run.to_string_lossy();
     if !args.run.exists() && !text.contains(std::path::MAIN_SEPARATOR) {
         let job = change::Args { job: text.into_owned(), json: args.json, at: args.at };
-        return change::run(job, Change::Resume);
+        match change::run(job, Change::Resume) {
+            // Then a run folder was meant, and it is not there.
+            Err(CliError::Unreachable { .. }) => {}
+            done => return done,
+        }
     }
     args.carry.check()?;
     runner::train(ready(&args.run)?, &args.carry, args.json)
