@@ -168,10 +168,11 @@ mod tests {
     use convoy_common::plan::DataFacts;
     use convoy_common::spec::parse;
     use convoy_model::Network;
-    use convoy_scheduler::{LeaseId, LeaseRef, NodeResult, Run, RunGeneration, RunPlan, WorkerId};
+    use convoy_scheduler::{JobId, LeaseId, LeaseRef, NodeResult, Run, RunGeneration, RunPlan, WorkerId};
 
     use super::*;
     use crate::events::Events;
+    use crate::hub::Hub;
     use crate::leases::Leases;
     use crate::tracker::{History, Tracker};
     use crate::writer::Writer;
@@ -198,6 +199,8 @@ mod tests {
         let (input_sender, inputs) = mpsc::unbounded_channel();
         let (_, news) = mpsc::unbounded_channel();
         let shell = Shell {
+            hub: Arc::new(Hub::new(mpsc::unbounded_channel().0)),
+            job: JobId(1),
             workers: BTreeMap::new(),
             commands: mpsc::unbounded_channel().0,
             leases: Arc::new(Leases::default()),

@@ -1,6 +1,6 @@
 //! What is known of a job.
 
-use convoy_scheduler::{JobId, JobRequest};
+use convoy_scheduler::{JobId, JobRequest, Limits};
 use serde::{Deserialize, Serialize};
 
 /// Where a job stands.
@@ -89,7 +89,8 @@ impl JobRecord {
         JobRequest {
             priority: self.priority,
             least: self.min_workers,
-            most: self.max_workers,
+            // A run takes no more members than that.
+            most: Some(self.max_workers.unwrap_or(u32::MAX).min(Limits::default().workers)),
             numerics: crate::numerics_number(&self.numerics).unwrap_or(u32::MAX),
         }
     }
