@@ -144,6 +144,9 @@ fn describe(event: &RunEvent) -> Option<String> {
         RunEvent::Overdue { worker, node, seconds } => {
             format!("worker {worker} is late with {node} ({seconds:.1} s); another computes it as well")
         }
+        RunEvent::Doubted { worker, node } => {
+            format!("warning: {node} came from worker {worker} with a NaN or an infinity; it is computed again")
+        }
         RunEvent::WorkerLeft { worker, reason } if reason != "drained" => {
             format!("worker {worker} left ({reason}); others take over what it held")
         }

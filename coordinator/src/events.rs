@@ -48,6 +48,13 @@ pub enum RunEvent {
         /// Seconds since it began.
         seconds: f64,
     },
+    /// A node came with a NaN or an infinity; it is computed again before that is believed.
+    Doubted {
+        /// Who computed it.
+        worker: u32,
+        /// Which shards.
+        node: String,
+    },
     /// A worker could not do a lease.
     LeaseFailed {
         /// Which worker.

@@ -163,7 +163,6 @@ impl Hub {
         self.gone(worker, LeaveReason::Closed);
     }
 
-
     /// Tells everybody that there is nothing more to do.
     pub(crate) fn farewell(&self, over: bool, reason: &str) {
         let members = std::mem::take(&mut *self.members());

@@ -170,7 +170,10 @@ impl Reducer {
                 drop(permit);
             }
             Command::Summary { step, work, node, sums, not_finite, done } => {
-                self.summary(step, work, node, sums);
+                // A node that is not finite may be computed again.
+                if not_finite.is_none() {
+                    self.summary(step, work, node, sums);
+                }
                 self.tell(News::Node { done, not_finite });
                 self.finish_step();
             }

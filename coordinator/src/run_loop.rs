@@ -24,8 +24,8 @@ pub(crate) struct RunLoop {
     pub(crate) begun: Instant,
     /// What the reducer has made, until the run has accepted all nodes of it.
     pub(crate) made: Option<News>,
-    /// The first shard in which a worker found a NaN or an infinity.
-    pub(crate) not_finite: Option<u32>,
+    /// The last shard in which a NaN or an infinity was found, and its step.
+    pub(crate) not_finite: Option<(StepId, u32)>,
     /// Why the newest checkpoint could not be written.
     pub(crate) checkpoint_failed: Option<String>,
 }
@@ -108,7 +108,9 @@ impl RunLoop {
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {
         match news {
             News::Node { done, not_finite } => {
-                self.not_finite = self.not_finite.or(not_finite);
+                if let (Event::NodeDone { at, .. }, Some(shard)) = (&done, not_finite) {
+                    self.not_finite = Some((at.step, shard));
+                }
                 self.event(done)?;
             }
             made => self.made = Some(made),

@@ -351,7 +351,9 @@ fn report(
     match outcome {
         Outcome::Completed | Outcome::StoppedEarly | Outcome::Stopped => {}
         Outcome::NotFinite { step, work, .. } => {
-            let Some(shard) = not_finite else { return Err(RunError::Overflow { step: step.0 }) };
+            let Some((_, shard)) = not_finite.filter(|(at, _)| *at == step) else {
+                return Err(RunError::Overflow { step: step.0 });
+            };
             let node = Node { first: shard, last: shard + 1 };
             let samples = samples_of(&run_loop.plan, manifest, step.0, work, shard);
             return Err(RunError::NotFinite { what: format!("the {work} of {step}, {node}"), samples });

@@ -137,6 +137,15 @@ impl Coordinator for Service {
         let mut arrived = vec![false; if lease.work == Work::Train { chunk_count(run.elements) } else { 0 }];
         loop {
             match next(&mut messages).await? {
+                Some(v1::node_message::Message::Chunk(chunk)) if !is_finite(&chunk.data) => {
+                    // A worker of sound mind says so itself, and sends no chunks.
+                    let sums = vec![0.0; TRAIN_SUMS];
+                    let summary = v1::NodeSummary { sums, not_finite: Some(lease.node.first), ..Default::default() };
+                    run.queue_summary(worker, lease.at, lease.work, lease.node, summary)?;
+                    return Ok(Response::new(v1::PushNodeReply {
+                        ignored: "it holds a NaN or an infinity".to_owned(),
+                    }));
+                }
                 Some(v1::node_message::Message::Chunk(chunk)) => {
                     run.queue_chunk(lease.at.step, lease.node, chunk, &mut arrived).await?;
                 }
@@ -241,6 +250,12 @@ impl Shared {
     }
 }
 
+/// Whether there is no NaN or infinity among the little-endian f32 of `data`.
+fn is_finite(data: &[u8]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    data.as_chunks::<4>().0.iter().all(|quad| u32::from_le_bytes(*quad) & EXPONENT != EXPONENT)
+}
+
 /// What a worker of this version never sends.
 fn check_summary(summary: &v1::NodeSummary, node: Node, sums: usize) -> Result<(), WireError> {
     let invalid = |field, value: String| Err(WireError::Invalid { field, value });
@@ -285,6 +300,15 @@ fn futures_chunks(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_are_none_are_seen() {
+        let bytes = |values: [f32; 3]| values.map(f32::to_le_bytes).concat();
+        assert!(is_finite(&bytes([f32::MAX, -0.0, f32::MIN_POSITIVE])));
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(!is_finite(&bytes([1.0, 2.0, value])));
+        }
+    }
 
     #[test]
     fn a_summary_that_cannot_be_true_is_refused() {

@@ -70,6 +70,10 @@ impl Outbox for Shell {
                 let seconds = held.0 as f64 / 1e6;
                 self.events.tell(RunEvent::Overdue { worker: worker.0, node: node.to_string(), seconds });
             }
+            Effect::Doubt { worker, at, node } => {
+                tracing::warn!(%worker, %at, %node, "came with a NaN or an infinity; computed again before that is believed");
+                self.events.tell(RunEvent::Doubted { worker: worker.0, node: node.to_string() });
+            }
             Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
             Effect::Finish { outcome } => self.finish(outcome),
         }

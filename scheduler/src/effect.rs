@@ -82,6 +82,16 @@ pub enum Effect {
         /// How long it has been computed on.
         held: Micros,
     },
+    /// For the log: a node came with a NaN or an infinity. It is computed again, elsewhere if there is anybody, before
+    /// that is believed.
+    Doubt {
+        /// Who computed it.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
+        /// Its node.
+        node: Node,
+    },
     /// For the log: an event that changed nothing.
     Ignore {
         /// The worker it told of.

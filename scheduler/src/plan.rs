@@ -60,11 +60,13 @@ pub struct Limits {
     pub data_attempts: u32,
     /// Attempts at a node that fails inside a worker, before the run ends.
     pub internal_attempts: u32,
+    /// Times that a node must come out with a NaN or an infinity before that is believed.
+    pub not_finite_attempts: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { workers: 1024, lease_shards: 64, data_attempts: 2, internal_attempts: 3 }
+        Limits { workers: 1024, lease_shards: 64, data_attempts: 2, internal_attempts: 3, not_finite_attempts: 2 }
     }
 }
 
@@ -113,6 +115,7 @@ impl RunPlan {
             ("limits.lease_shards", u64::from(self.limits.lease_shards)),
             ("limits.data_attempts", u64::from(self.limits.data_attempts)),
             ("limits.internal_attempts", u64::from(self.limits.internal_attempts)),
+            ("limits.not_finite_attempts", u64::from(self.limits.not_finite_attempts)),
         ];
         if let Some((field, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(PlanError::Zero { field });

@@ -36,7 +36,16 @@ pub(crate) struct NodeState {
     /// How often it was leased.
     leased: u32,
     /// Who failed at it, and how.
-    pub failures: Vec<(WorkerId, Failure)>,
+    pub failures: Vec<(WorkerId, Fault)>,
+}
+
+/// How a worker failed at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fault {
+    /// It could not compute it.
+    Failed(Failure),
+    /// It computed a NaN or an infinity.
+    NotFinite,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -203,12 +212,12 @@ impl Step {
     }
 
     /// Ends a lease because its worker failed at it. The answer is how often the node failed in this way.
-    pub fn fail(&mut self, lease: LeaseId, failure: Failure) -> (Node, usize) {
+    pub fn fail(&mut self, lease: LeaseId, fault: Fault) -> (Node, usize) {
         let worker = self.leases[&lease].worker;
         let node = self.end(lease);
         let failures = &mut self.nodes.get_mut(&node).expect("a running lease has its node").failures;
-        failures.push((worker, failure));
-        (node, failures.iter().filter(|(_, other)| *other == failure).count())
+        failures.push((worker, fault));
+        (node, failures.iter().filter(|(_, other)| *other == fault).count())
     }
 
     /// Ends all leases of a worker that is gone, and makes homeless what was planned for it.

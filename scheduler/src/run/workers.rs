@@ -6,7 +6,7 @@ use crate::event::{Failure, LeaveReason, NodeResult};
 use crate::ids::{Micros, StepId, WorkerId};
 use crate::lease::LeaseRef;
 use crate::record::Record;
-use crate::step::Step;
+use crate::step::{Fault, Step};
 
 impl Run {
     pub(super) fn worker_joined(
@@ -111,9 +111,13 @@ impl Run {
         let step = self.fence(worker, at)?;
         let (id, work) = (step.step, step.work);
         if result == NodeResult::NotFinite {
-            let node = step.end(at.lease);
-            self.abandon(AbandonReason::NotFinite, effects);
-            self.finish(Outcome::NotFinite { step: id, work, node }, effects);
+            let (node, times) = step.fail(at.lease, Fault::NotFinite);
+            if times >= self.plan.limits.not_finite_attempts as usize {
+                self.abandon(AbandonReason::NotFinite, effects);
+                self.finish(Outcome::NotFinite { step: id, work, node }, effects);
+            } else {
+                effects.push(Effect::Doubt { worker, at, node });
+            }
             return Ok(());
         }
         for loser in step.done(at.lease, now) {
@@ -139,7 +143,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
         let step = self.fence(worker, at)?;
-        let (node, times) = step.fail(at.lease, failure);
+        let (node, times) = step.fail(at.lease, Fault::Failed(failure));
         let (step, work) = (step.step, step.work);
         self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.strike(step);
         let (limit, outcome) = match failure {

@@ -416,7 +416,33 @@ fn a_worker_that_fails_sits_out_the_next_steps() {
 }
 
 #[test]
-fn a_number_that_is_not_finite_ends_the_run_and_commits_nothing() {
+fn a_number_that_is_finite_elsewhere_is_taken_from_there() {
+    check(
+        Run::new(plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 1 done 1 #0 100 nan
+        doubt worker 1 #0: shards 0..8
+        send worker 2 #1 epoch 1: shards 0..8
+        > 2 done 2 #1
+        > 2 reduced 0
+        record step 0 committed: 0..8 by 2
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #2: shards 0..4
+        send worker 2 #3: shards 4..8",
+    );
+}
+
+#[test]
+fn a_number_that_is_not_finite_twice_ends_the_run_and_commits_nothing() {
     check(
         Run::new(plan()),
         "> 0 join 1 x1
@@ -436,6 +462,9 @@ fn a_number_that_is_not_finite_ends_the_run_and_commits_nothing() {
         send worker 1 #1: shards 0..4
         send worker 2 #2: shards 4..8
         > 2 done 2 #2 100 nan
+        doubt worker 2 #2: shards 4..8
+        send worker 1 #3 epoch 1: shards 4..8
+        > 3 done 1 #3 100 nan
         revoke worker 1 #1: StepAbandoned
         abandon training step 1: NotFinite
         record finished: a NaN or an infinity in the training of step 1, shards 4..8

@@ -241,7 +241,7 @@ impl Coordinator {
                     "at the end all is on disk, or it is said"
                 );
             }
-            Effect::Overdue { .. } | Effect::Ignore { .. } => {}
+            Effect::Overdue { .. } | Effect::Doubt { .. } | Effect::Ignore { .. } => {}
         }
     }
 
