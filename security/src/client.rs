@@ -1,0 +1,221 @@
+//! Opening connections to a server that is known by its cluster's pin.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::authority::Pin;
+use crate::identity::Identity;
+
+/// Time to connect, handshake included.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// It is no address.
+    #[error("`{0}` is no HOST:PORT")]
+    Address(String),
+    /// Nobody answers.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It took too long.
+    #[error("no answer within 5 s")]
+    TimedOut,
+    /// The server is of another cluster.
+    #[error(
+        "it is of another cluster than the token or certificate here, or it is not who it says; check the address, or join it with a token of its own"
+    )]
+    WrongPin,
+    /// The server's certificate has expired.
+    #[error("its certificate has expired; check both machines' clocks, and start the coordinator again")]
+    ServerExpired,
+    /// The server's certificate is for other names.
+    #[error("its certificate is not for `{0}`; add the name with `convoy cluster init --host`, or use another one")]
+    WrongName(String),
+    /// The server does not take the client's certificate.
+    #[error("it does not accept the certificate here ({0}); join the cluster again with a new token")]
+    Refused(String),
+    /// The server does not speak TLS, or not as it should.
+    #[error("no encrypted connection: {0}")]
+    Tls(String),
+}
+
+/// Opens a connection to `address` (`HOST:PORT`), a server of the cluster with this pin, as `identity` or as nobody.
+///
+/// # Errors
+/// When there is none; why, in words.
+pub async fn connect(
+    endpoint: impl FnOnce(Endpoint) -> Endpoint,
+    address: &str,
+    pin: Pin,
+    identity: Option<&Identity>,
+) -> Result<Channel, ConnectError> {
+    let host = address.rsplit_once(':').map(|(host, _)| host.trim_start_matches('[').trim_end_matches(']'));
+    let name = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
+    let (Some(name), Ok(uri)) = (name, Endpoint::from_shared(format!("http://{address}"))) else {
+        return Err(ConnectError::Address(address.to_owned()));
+    };
+    let config = client_config(pin, identity)?;
+    let address = address.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (address, name, config) = (address.clone(), name.clone(), config.clone());
+        async move {
+            match tokio::time::timeout(CONNECT, open(&address, name, config)).await {
+                Ok(opened) => opened.map(TokioIo::new),
+                Err(_) => Err(ConnectError::TimedOut),
+            }
+        }
+    });
+    endpoint(uri).connect_with_connector(connector).await.map_err(|error| {
+        let error: &(dyn StdError + 'static) = &error;
+        ConnectError::find(error).unwrap_or_else(|| ConnectError::Unreachable(last(error).to_string()))
+    })
+}
+
+async fn open(
+    address: &str,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+    stream.set_nodelay(true).map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+    let text = name.to_str().into_owned();
+    TlsConnector::from(config).connect(name, stream).await.map_err(|error| ConnectError::of_io(&error, &text))
+}
+
+fn client_config(pin: Pin, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, ConnectError> {
+    let bad = |error: TlsError| ConnectError::Tls(error.to_string());
+    let builder = ClientConfig::builder_with_provider(crate::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(bad)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned { pin }));
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let resolver = rustls::sign::SingleCertAndKey::from(identity.certified());
+            builder.with_client_cert_resolver(Arc::new(resolver))
+        }
+    };
+    config.alpn_protocols = vec![crate::ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+impl ConnectError {
+    /// What lies behind an error of tonic, if it is one of these.
+    pub fn find(error: &(dyn StdError + 'static)) -> Option<ConnectError> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<ConnectError>() {
+                return Some(found.clone());
+            }
+            // Errors of HTTP/2 keep only the text of what was below them.
+            let text = error.to_string();
+            if let Some((_, alert)) = text.rsplit_once("received fatal alert: ") {
+                return Some(ConnectError::Refused(alert.to_owned()));
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    fn of_io(error: &io::Error, name: &str) -> ConnectError {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+        match inner {
+            Some(TlsError::InvalidCertificate(problem)) => match problem {
+                CertificateError::Other(OtherError(other)) if other.is::<NotPinned>() => ConnectError::WrongPin,
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => ConnectError::ServerExpired,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    ConnectError::WrongName(name.to_owned())
+                }
+                other => ConnectError::Tls(other.to_string()),
+            },
+            Some(TlsError::AlertReceived(alert)) => ConnectError::Refused(format!("{alert:?}")),
+            Some(other) => ConnectError::Tls(other.to_string()),
+            None => ConnectError::Unreachable(error.to_string()),
+        }
+    }
+}
+
+fn last<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}
+
+/// Trusts servers whose chain holds the certificate with this pin, and whose own is signed by it.
+#[derive(Debug)]
+struct Pinned {
+    pin: Pin,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no certificate of the chain has the pin")]
+struct NotPinned;
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let not_pinned = || TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotPinned))));
+        let authority =
+            intermediates.iter().find(|certificate| Pin::of(certificate) == self.pin).ok_or_else(not_pinned)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crate::provider())
+            .build()
+            .map_err(|error| TlsError::General(error.to_string()))?;
+        let verified = verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now);
+        verified.map_err(|error| match error {
+            TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                not_pinned()
+            }
+            error => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        crate::provider().signature_verification_algorithms.supported_schemes()
+    }
+}

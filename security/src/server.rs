@@ -1,0 +1,269 @@
+//! Accepting connections: handshakes with a time limit, and no more of anything than there is room for.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin as StdPin;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use crate::authority::Fingerprint;
+use crate::identity::{Identity, KeyError};
+
+/// Bounds on what strangers can take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Time for a handshake.
+    pub handshake: Duration,
+    /// Handshakes at the same time.
+    pub handshakes: usize,
+    /// Connections at the same time.
+    pub connections: usize,
+    /// Connections from one address at the same time.
+    pub per_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { handshake: Duration::from_secs(5), handshakes: 256, connections: 8192, per_address: 4096 }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Its certificate, of this cluster and valid when it connected; none where it has none.
+    pub fingerprint: Option<Fingerprint>,
+    /// Whether nobody between can read.
+    pub encrypted: bool,
+}
+
+/// What a server shows and asks for. Its certificate can be exchanged while it runs.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    served: Arc<Served>,
+}
+
+#[derive(Debug)]
+struct Served(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl ServerTls {
+    /// Shows `identity`; clients may show a certificate of the same authority, and none of another.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn new(identity: &Identity) -> Result<Self, KeyError> {
+        let bad = |error: &dyn std::fmt::Display| KeyError::Bad(error.to_string());
+        let certified = identity.certified();
+        let mut roots = RootCertStore::empty();
+        roots.add(certified.cert[1].clone()).map_err(|error| bad(&error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| bad(&error))?;
+        let served = Arc::new(Served(RwLock::new(certified)));
+        let mut config = ServerConfig::builder_with_provider(crate::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| bad(&error))?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(served.clone());
+        config.alpn_protocols = vec![crate::ALPN.to_vec()];
+        // A session that is taken up again would not look at the certificate's time.
+        config.send_tls13_tickets = 0;
+        Ok(ServerTls { config: Arc::new(config), served })
+    }
+
+    /// Shows `identity` from now on.
+    pub fn exchange(&self, identity: &Identity) {
+        *self.served.0.write().unwrap_or_else(PoisonError::into_inner) = identity.certified();
+    }
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    peer: Peer,
+    _place: Place,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Counts connections by address.
+#[derive(Debug, Default)]
+struct Places {
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = by_address.values().sum();
+        let here = by_address.entry(address).or_default();
+        if all >= limits.connections || *here >= limits.per_address {
+            return None;
+        }
+        *here += 1;
+        Some(Place { places: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_address = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Accepts connections for as long as somebody takes them. Without `tls` nothing is encrypted, and only processes on this
+/// machine are let in. What fails on one connection is logged and harms no other.
+pub fn incoming(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    limits: Limits,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, accepted) = mpsc::channel(64);
+    tokio::spawn(accept(listener, tls, limits, sender));
+    ReceiverStream::new(accepted)
+}
+
+/// How long to wait when the system cannot accept, for want of file descriptors mostly.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    limits: Limits,
+    sender: mpsc::Sender<io::Result<Connection>>,
+) {
+    let places = Arc::new(Places::default());
+    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+    loop {
+        let (stream, address) = tokio::select! {
+            () = sender.closed() => return,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections; trying again");
+                    tokio::time::sleep(BACKOFF).await;
+                    continue;
+                }
+            },
+        };
+        let Some(place) = places.take(address.ip(), &limits) else {
+            tracing::debug!(%address, "refused: too many connections");
+            continue;
+        };
+        let (tls, handshakes, sender, limit) = (tls.clone(), handshakes.clone(), sender.clone(), limits.handshake);
+        tokio::spawn(async move {
+            let greeting = async {
+                let _turn = handshakes.acquire_owned().await;
+                greet(stream, address, tls, place).await
+            };
+            match tokio::time::timeout(limit, greeting).await {
+                Ok(Ok(connection)) => _ = sender.send(Ok(connection)).await,
+                Ok(Err(error)) => tracing::debug!(%address, %error, "no connection"),
+                Err(_) => tracing::debug!(%address, "no connection: the handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn greet(stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>, place: Place) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(io::Error::other("only processes on this machine are let in without encryption"));
+        }
+        let peer = Peer { address, fingerprint: None, encrypted: false };
+        return Ok(Connection { stream: Stream::Plain(stream), peer, _place: place });
+    };
+    let stream = TlsAcceptor::from(tls.config).accept(stream).await?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let fingerprint = certificate.map(Fingerprint::of);
+    let peer = Peer { address, fingerprint, encrypted: true };
+    Ok(Connection { stream: Stream::Tls(Box::new(stream)), peer, _place: place })
+}
+
+impl Connection {
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: StdPin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => StdPin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => StdPin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: StdPin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => StdPin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => StdPin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: StdPin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => StdPin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => StdPin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: StdPin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => StdPin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => StdPin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

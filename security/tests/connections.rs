@@ -1,0 +1,206 @@
+//! Real sockets: who gets through, who does not, and what they are told.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
+
+use convoy_security::{
+    Authority, ConnectError, Connection, Identity, Limits, NewKey, Pin, ServerTls, connect, incoming,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http;
+use tonic::transport::Channel;
+use tower::ServiceExt;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Cluster {
+    folder: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::create(folder.path(), SystemTime::now()).unwrap();
+        Cluster { folder, authority }
+    }
+
+    fn server(&self, hosts: &[&str], made: SystemTime) -> Identity {
+        let hosts: Vec<String> = hosts.iter().map(|host| host.to_string()).collect();
+        self.authority.server(&hosts, HOUR, made).unwrap()
+    }
+
+    fn member(&self, made: SystemTime) -> Identity {
+        let key = NewKey::generate().unwrap();
+        let signed = self.authority.sign(&key.public().unwrap(), "somebody", HOUR, made).unwrap();
+        let identity = key.with(signed.chain_pem).unwrap();
+        assert_eq!(identity.fingerprint(), signed.fingerprint);
+        identity
+    }
+}
+
+/// A listener, its address, and what it accepts.
+async fn listen(tls: Option<ServerTls>, limits: Limits) -> (String, ReceiverStream<std::io::Result<Connection>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (address, incoming(listener, tls, limits))
+}
+
+async fn served(identity: &Identity) -> (String, ReceiverStream<std::io::Result<Connection>>) {
+    listen(Some(ServerTls::new(identity).unwrap()), Limits::default()).await
+}
+
+async fn open(address: &str, pin: Pin, identity: Option<&Identity>) -> Result<Channel, ConnectError> {
+    connect(|endpoint| endpoint, address, pin, identity).await
+}
+
+/// What a call over `channel` fails with.
+async fn call(channel: Channel) -> Option<ConnectError> {
+    let request = http::Request::post("http://localhost/x").body(tonic::body::Body::empty()).unwrap();
+    let error = channel.oneshot(request).await.expect_err("nobody answers");
+    ConnectError::find(&error)
+}
+
+#[tokio::test]
+async fn members_are_known_and_strangers_are_nobody() {
+    let (cluster, now) = (Cluster::new(), SystemTime::now());
+    let (address, mut accepted) = served(&cluster.server(&["127.0.0.1"], now)).await;
+    let pin = cluster.authority.pin();
+    let member = cluster.member(now);
+    let _channel = open(&address, pin, Some(&member)).await.unwrap();
+    let peer = accepted.next().await.unwrap().unwrap().peer().clone();
+    assert_eq!((peer.fingerprint, peer.encrypted), (Some(member.fingerprint()), true));
+    let _channel = open(&address, pin, None).await.unwrap();
+    assert_eq!(accepted.next().await.unwrap().unwrap().peer().fingerprint, None);
+}
+
+#[tokio::test]
+async fn a_server_of_another_cluster_or_name_or_time_is_not_trusted() {
+    let (cluster, other, now) = (Cluster::new(), Cluster::new(), SystemTime::now());
+    let pin = cluster.authority.pin();
+    let (address, _accepted) = served(&other.server(&["127.0.0.1"], now)).await;
+    assert_eq!(open(&address, pin, None).await.unwrap_err(), ConnectError::WrongPin);
+    let (address, _accepted) = served(&cluster.server(&["coordinator"], now)).await;
+    let refused = open(&address, pin, None).await.unwrap_err();
+    assert_eq!(refused, ConnectError::WrongName("127.0.0.1".to_owned()));
+    let (address, _accepted) = served(&cluster.server(&["127.0.0.1"], now - 2 * HOUR)).await;
+    assert_eq!(open(&address, pin, None).await.unwrap_err(), ConnectError::ServerExpired);
+}
+
+#[tokio::test]
+async fn a_chain_that_only_shows_the_pinned_certificate_is_not_trusted() {
+    let (cluster, other, now) = (Cluster::new(), Cluster::new(), SystemTime::now());
+    // A liar has the authority's certificate, which is no secret, and signs with a key of its own.
+    let genuine = std::fs::read_to_string(cluster.folder.path().join("ca.pem")).unwrap();
+    let key = NewKey::generate().unwrap();
+    let signed = other.authority.sign(&key.public().unwrap(), "liar", HOUR, now).unwrap();
+    let leaf = signed.chain_pem.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().replace('\r', "");
+    let liar = key.with(format!("{leaf}{genuine}")).unwrap();
+    let (address, _accepted) = served(&liar).await;
+    assert!(open(&address, cluster.authority.pin(), None).await.is_err());
+}
+
+#[tokio::test]
+async fn clients_of_another_cluster_or_with_an_old_certificate_are_told_so() {
+    let (cluster, other, now) = (Cluster::new(), Cluster::new(), SystemTime::now());
+    let (address, _accepted) = served(&cluster.server(&["127.0.0.1"], now)).await;
+    for stranger in [other.member(now), cluster.member(now - 2 * HOUR)] {
+        // In TLS 1.3 the client hears of it after its handshake.
+        let refused = match open(&address, cluster.authority.pin(), Some(&stranger)).await {
+            Ok(channel) => call(channel).await,
+            Err(error) => Some(error),
+        };
+        assert!(matches!(refused, Some(ConnectError::Refused(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_cut_off_and_holds_up_nobody() {
+    let (cluster, now) = (Cluster::new(), SystemTime::now());
+    let tls = ServerTls::new(&cluster.server(&["127.0.0.1"], now)).unwrap();
+    let limits = Limits { handshake: Duration::from_millis(300), handshakes: 2, ..Limits::default() };
+    let (address, mut accepted) = listen(Some(tls), limits).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(&address).await.unwrap());
+    }
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "the server hangs up");
+    }
+    let _channel = open(&address, cluster.authority.pin(), None).await.unwrap();
+    assert!(accepted.next().await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn one_address_gets_no_more_than_its_share() {
+    let limits = Limits { per_address: 2, ..Limits::default() };
+    let (address, mut accepted) = listen(None, limits).await;
+    let first = TcpStream::connect(&address).await.unwrap();
+    let _second = TcpStream::connect(&address).await.unwrap();
+    let held = accepted.next().await.unwrap().unwrap();
+    let _also = accepted.next().await.unwrap().unwrap();
+    let mut third = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0, "one too many");
+    drop((first, held));
+    let _fourth = TcpStream::connect(&address).await.unwrap();
+    assert!(accepted.next().await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn plain_connections_say_that_they_are() {
+    let (address, mut accepted) = listen(None, Limits::default()).await;
+    let _stream = TcpStream::connect(&address).await.unwrap();
+    let peer = accepted.next().await.unwrap().unwrap().peer().clone();
+    assert_eq!((peer.fingerprint, peer.encrypted), (None, false));
+    let cluster = Cluster::new();
+    let refused = open(&address, cluster.authority.pin(), None);
+    let (refused, plain) = tokio::join!(refused, async { drop(accepted.next().await) });
+    let () = plain;
+    assert!(matches!(refused, Err(ConnectError::Tls(_) | ConnectError::Unreachable(_))), "{refused:?}");
+    assert!(matches!(open("127.0.0.1:1", cluster.authority.pin(), None).await, Err(ConnectError::Unreachable(_))));
+    assert!(matches!(open("nonsense", cluster.authority.pin(), None).await, Err(ConnectError::Address(_))));
+}
+
+#[tokio::test]
+async fn a_servers_certificate_can_be_exchanged_while_it_runs() {
+    let (cluster, now) = (Cluster::new(), SystemTime::now());
+    let tls = ServerTls::new(&cluster.server(&["127.0.0.1"], now - 2 * HOUR)).unwrap();
+    let (address, _accepted) = listen(Some(tls.clone()), Limits::default()).await;
+    let pin = cluster.authority.pin();
+    assert_eq!(open(&address, pin, None).await.unwrap_err(), ConnectError::ServerExpired);
+    tls.exchange(&cluster.server(&["127.0.0.1"], now));
+    assert!(open(&address, pin, None).await.is_ok());
+}
+
+#[test]
+fn keys_are_their_owners_alone_and_come_back() {
+    let (cluster, now) = (Cluster::new(), SystemTime::now());
+    let folder = cluster.folder.path();
+    let member = cluster.member(now);
+    member.save(folder, "member").unwrap();
+    for key in ["ca.key", "member.key"] {
+        assert_eq!(std::fs::metadata(folder.join(key)).unwrap().permissions().mode() & 0o777, 0o600, "{key}");
+    }
+    assert_eq!(Identity::load(folder, "member").unwrap().fingerprint(), member.fingerprint());
+    assert_eq!(Authority::open(folder).unwrap().pin(), member.pin());
+    assert!(Authority::create(folder, now).unwrap_err().to_string().contains("already"));
+    let key = std::fs::read_to_string(folder.join("member.key")).unwrap();
+    assert!(!format!("{member:?} {:?}", cluster.authority).contains(key.lines().nth(1).unwrap()));
+    let other = cluster.member(now);
+    other.save(folder, "other").unwrap();
+    std::fs::copy(folder.join("other.key"), folder.join("member.key")).unwrap();
+    assert!(Identity::load(folder, "member").is_err(), "the key of somebody else");
+}
+
+#[test]
+fn only_keys_and_hosts_are_signed() {
+    let cluster = Cluster::new();
+    for bytes in [vec![], vec![4; 64], vec![3; 65]] {
+        assert!(convoy_security::PublicKey::new(bytes).is_err());
+    }
+    let refused = cluster.authority.server(&["not a host!".to_owned()], HOUR, SystemTime::now()).unwrap_err();
+    assert!(refused.to_string().contains("not a host!"), "{refused}");
+}
