@@ -1,0 +1,509 @@
+//! Workers, connections, a coordinator and time. Everything that is going to happen stands on one agenda.
+
+mod coordinator;
+mod faults;
+mod process;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use convoy_scheduler::*;
+
+use self::coordinator::Coordinator;
+use self::process::{Answer, Message, Process, Stream};
+use crate::dice::Dice;
+use crate::facts::Fact;
+use crate::mutants::{Mutant, Sabotage};
+use crate::oracle;
+use crate::scenario::{Fault, Scenario, Tail, Weather};
+use crate::watch::{Violation, Watch};
+
+/// A run must end so long after its last fault, besides the time that its slowest worker alone would need.
+const PATIENCE: Micros = Micros::seconds(3600);
+/// Nothing that is sane takes so many happenings.
+const MOST_HAPPENINGS: u64 = 5_000_000;
+
+/// What is going to happen.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// The coordinator's process starts.
+    Start,
+    /// A process connects.
+    Connect(usize),
+    /// A process's heartbeat thread wakes up.
+    Beat(usize, WorkerId),
+    /// The first message of a stream arrives.
+    Arrive(usize, WorkerId, Stream),
+    /// A process finishes a lease.
+    Computed(usize, LeaseRef),
+    /// An answer arrives once more, under the name that its process has then.
+    Again(usize, Answer),
+    /// The coordinator notices that a connection closed.
+    Closed(WorkerId),
+    /// A checkpoint of this start of the coordinator is on disk.
+    Saved(u64, StepId),
+    /// The reducer or the disk of this start of the coordinator is done with something.
+    Internal(u64, Event),
+    /// The journal of this start is synced.
+    Sync(u64),
+    /// Time for faults.
+    Weather,
+    /// A connection carries nothing any more, or again.
+    Clog(usize, bool),
+}
+
+impl Happening {
+    /// The process that must be awake for it.
+    fn process(&self) -> Option<usize> {
+        match self {
+            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Computed(i, _) => Some(*i),
+            Happening::Arrive(i, _, Stream::DownControl | Stream::DownBulk) => Some(*i),
+            _ => None,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its last parameters.
+    pub committed: StepId,
+    /// Steps that were committed, those that were computed again included.
+    pub commits: u64,
+    /// Starts of the coordinator.
+    pub starts: u64,
+    /// Leases that were overdue.
+    pub overdue: u64,
+    /// Copies of leases that were revoked since another was first.
+    pub copies: u64,
+    /// Events that changed nothing.
+    pub ignored: u64,
+    /// Faults, by [`Fault`].
+    pub faults: Vec<u64>,
+    /// Virtual time from the last fault to the end.
+    pub after_storm: Micros,
+    /// A digest of every effect of every start, in order.
+    pub effects: u64,
+}
+
+/// Plays a scenario to its end.
+///
+/// # Errors
+/// The first promise that did not hold.
+pub fn play(scenario: &Scenario) -> Result<Story, Violation> {
+    guarded(scenario, None)
+}
+
+/// As [`play`], and adds a line to `trace` for all that happens.
+///
+/// # Errors
+/// The first promise that did not hold.
+pub fn play_traced(scenario: &Scenario, trace: &mut Vec<String>) -> Result<Story, Violation> {
+    guarded(scenario, Some(trace))
+}
+
+/// An assertion of the scheduler that fails is a violation like any other.
+fn guarded(scenario: &Scenario, trace: Option<&mut Vec<String>>) -> Result<Story, Violation> {
+    catch_unwind(AssertUnwindSafe(|| World::new(scenario, trace).run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+        Err(Violation { invariant: "assertion", at: RunTime(0), what })
+    })
+}
+
+struct World<'a> {
+    storm: RunTime,
+    chances: Weather,
+    all_heal: bool,
+    sabotage: Sabotage,
+    dice: Dice,
+    now: RunTime,
+    agenda: BTreeMap<(RunTime, u64), Happening>,
+    planned: u64,
+    processes: Vec<Process>,
+    next_worker: u32,
+    coordinator: Coordinator,
+    watch: Watch<'a>,
+    story: Story,
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &Scenario, trace: Option<&'a mut Vec<String>>) -> World<'a> {
+        let mut dice = Dice::new(!scenario.seed);
+        let processes: Vec<Process> = (0..scenario.workers).map(|_| Process::new(&mut dice)).collect();
+        let story = Story {
+            outcome: Outcome::Stopped,
+            committed: StepId(0),
+            commits: 0,
+            starts: 0,
+            overdue: 0,
+            copies: 0,
+            ignored: 0,
+            faults: vec![0; Fault::ALL.len()],
+            after_storm: Micros(0),
+            effects: 0,
+        };
+        let mut world = World {
+            storm: RunTime(scenario.weather.storm.0),
+            chances: scenario.weather.clone(),
+            all_heal: scenario.weather.all_heal,
+            sabotage: Sabotage(scenario.mutant),
+            dice,
+            now: RunTime(0),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            processes,
+            next_worker: 0,
+            coordinator: Coordinator::new(scenario),
+            watch: Watch::new(&scenario.plan, trace),
+            story,
+        };
+        world.at(RunTime(0), Happening::Start);
+        for i in 0..scenario.workers {
+            let late = world.storm() && world.dice.chance(200);
+            world.later(if late { 20_000_000 } else { 1_000_000 }, Happening::Connect(i));
+        }
+        world.at(RunTime(1), Happening::Weather);
+        world
+    }
+
+    fn run(mut self) -> Result<Story, Violation> {
+        let last = self.storm.after(self.alone()).after(PATIENCE);
+        for _ in 0..MOST_HAPPENINGS {
+            if let Some(broken) = self.watch.broken.take() {
+                return Err(broken);
+            }
+            match self.coordinator.outcome() {
+                Some(Outcome::Stopped | Outcome::Unsaved { .. }) => self.crash(Tail::Kept),
+                Some(outcome) => {
+                    let outcome = outcome.clone();
+                    self.watch.see(&Fact::Ended(&outcome));
+                    return self.watch.broken.take().map_or(Ok(self.end(outcome)), Err);
+                }
+                None => {}
+            }
+            let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
+            match self.coordinator.deadline().filter(|deadline| *deadline < next) {
+                Some(deadline) => {
+                    self.pass(deadline);
+                    self.tell(Event::Deadline, None);
+                    if self.coordinator.deadline().is_some_and(|at| at <= self.now) {
+                        self.watch.see(&Fact::Overtime { waiting: "a deadline that is past" });
+                    }
+                }
+                None => {
+                    let Some(((at, _), happening)) = self.agenda.pop_first() else { break };
+                    self.pass(at);
+                    self.happen(happening);
+                }
+            }
+            if self.now > last {
+                break;
+            }
+        }
+        let waiting = self.coordinator.waiting_for();
+        self.watch.see(&Fact::Overtime { waiting: &waiting });
+        Err(self.watch.broken.take().expect("overtime is a violation"))
+    }
+
+    fn end(self, outcome: Outcome) -> Story {
+        let (committed, starts) = (self.coordinator.committed, self.coordinator.start);
+        Story { outcome, committed, starts, after_storm: self.now.since(self.storm), ..self.story }
+    }
+
+    /// The time that the slowest worker alone needs, on one thread.
+    fn alone(&self) -> Micros {
+        let plan = &self.watch.books.plan;
+        let shards = plan.last_parameters().0 * u64::from(plan.shards_full_step.max(plan.shards_last_step))
+            + u64::from(plan.epochs) * u64::from(plan.evaluate_shards);
+        let slowest = self.processes.iter().map(|process| process.shard_micros(self.now)).max().unwrap_or(0);
+        Micros(slowest).times(shards)
+    }
+
+    fn pass(&mut self, to: RunTime) {
+        self.now = self.now.max(to);
+        self.watch.books.now = self.now;
+    }
+
+    /// Puts something on the agenda, at most `within_us` from now.
+    fn later(&mut self, within_us: u64, happening: Happening) {
+        let wait = Micros(1 + self.dice.below(within_us));
+        self.at(self.now.after(wait), happening);
+    }
+
+    fn at(&mut self, at: RunTime, happening: Happening) {
+        self.planned += 1;
+        self.agenda.insert((at, self.planned), happening);
+    }
+
+    fn storm(&self) -> bool {
+        self.now < self.storm
+    }
+
+    /// Whether this fault strikes now.
+    fn throw(&mut self, fault: Fault) -> bool {
+        self.storm() && self.dice.chance(self.chances.chance(fault))
+    }
+
+    fn count(&mut self, fault: Fault, process: Option<usize>) {
+        self.story.faults[fault as usize] += 1;
+        self.watch.note(|| match process {
+            Some(i) => format!("!! {} (process {i})", fault.name()),
+            None => format!("!! {}", fault.name()),
+        });
+    }
+
+    /// Tells the coordinator, and carries out what follows.
+    fn tell(&mut self, event: Event, answer: Option<&Answer>) {
+        match self.coordinator.handle(event, answer, &mut self.watch) {
+            Ok(effects) => {
+                for effect in effects {
+                    self.carry_out(&effect);
+                }
+            }
+            Err(crash) => {
+                self.count(Fault::CrashAtWrite, None);
+                return self.crash(crash.tail);
+            }
+        }
+        if let Some(reduced) = self.coordinator.reduced() {
+            self.later(20_000, Happening::Internal(self.coordinator.start, reduced));
+        }
+    }
+
+    fn carry_out(&mut self, effect: &Effect) {
+        self.story.effects = oracle::mix(self.story.effects, fingerprint(effect));
+        match effect {
+            Effect::Send { worker, lease } => self.send(*worker, Stream::DownControl, Message::Send(*lease)),
+            Effect::Revoke { worker, at, why } => {
+                self.story.copies += u64::from(*why == RevokeReason::AnotherWasFirst);
+                self.send(*worker, Stream::DownControl, Message::Revoke(*at));
+            }
+            Effect::Evict { worker, .. } => self.send(*worker, Stream::DownControl, Message::Evict),
+            Effect::Commit { .. } => {
+                self.story.commits += 1;
+                (0..self.processes.len()).for_each(|i| self.send_parameters(i));
+            }
+            Effect::Checkpoint { step, .. } => self.checkpoint(*step),
+            Effect::Overdue { .. } => self.story.overdue += 1,
+            Effect::Ignore { .. } => self.story.ignored += 1,
+            _ => {}
+        }
+    }
+
+    fn checkpoint(&mut self, step: StepId) {
+        let start = self.coordinator.start;
+        let at = self.now.after(Micros(1 + self.dice.below(700_000)));
+        if self.throw(Fault::DiskFull) {
+            self.count(Fault::DiskFull, None);
+            return self.at(at, Happening::Internal(start, Event::CheckpointFailed { step }));
+        }
+        let early = self.sabotage.is(Mutant::EarlyWritten);
+        let told = if early { self.now } else { at.after(Micros(self.dice.below(5_000))) };
+        self.at(at, Happening::Saved(start, step));
+        self.at(told, Happening::Internal(start, Event::CheckpointWritten { step }));
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let asleep = happening.process().map(|i| self.processes[i].paused_until.max(self.processes[i].away_until));
+        if let Some(until) = asleep.filter(|until| *until > self.now) {
+            return self.at(until, happening);
+        }
+        match happening {
+            Happening::Start => self.start(),
+            Happening::Connect(i) => self.connect(i),
+            Happening::Beat(i, worker) => {
+                if self.processes[i].worker == Some(worker) {
+                    self.say(i, Event::Heartbeat { worker });
+                    self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, worker));
+                }
+            }
+            Happening::Arrive(i, worker, stream) => {
+                if !self.processes[i].clogged {
+                    self.deliver(i, worker, stream);
+                }
+            }
+            Happening::Computed(i, at) => self.computed(i, at),
+            Happening::Again(i, answer) => {
+                if let Some(worker) = self.processes[i].worker {
+                    self.tell(answer.event(worker), Some(&answer));
+                }
+            }
+            Happening::Closed(worker) => self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None),
+            Happening::Weather => self.weather(),
+            Happening::Clog(i, clogged) => {
+                if self.storm() || !clogged {
+                    self.clog(i, clogged);
+                }
+            }
+            // The coordinator that these were for may be dead.
+            Happening::Saved(start, step) => {
+                if start == self.coordinator.start {
+                    self.coordinator.saved(step, &mut self.watch);
+                }
+            }
+            Happening::Internal(start, event) => {
+                if start == self.coordinator.start {
+                    self.tell(event, None);
+                }
+            }
+            Happening::Sync(start) => {
+                if start == self.coordinator.start && self.coordinator.is_up() {
+                    self.coordinator.sync(&mut self.watch);
+                    self.at(self.now.after(Micros::millis(200)), Happening::Sync(start));
+                }
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        let damaged = self.throw(Fault::Damage);
+        if damaged {
+            self.count(Fault::Damage, None);
+        }
+        self.coordinator.start(&mut self.watch, damaged);
+        self.at(self.now.after(Micros::millis(200)), Happening::Sync(self.coordinator.start));
+    }
+
+    /// The coordinator is dead, and starts again on what the disk holds.
+    fn crash(&mut self, tail: Tail) {
+        self.coordinator.die(&mut self.watch, tail, &mut self.dice);
+        for i in 0..self.processes.len() {
+            if self.processes[i].worker.is_some() {
+                self.disconnect(i);
+            }
+        }
+        self.later(2_000_000, Happening::Start);
+    }
+
+    fn connect(&mut self, i: usize) {
+        if self.processes[i].worker.is_some() {
+            return;
+        }
+        if !self.coordinator.is_up() {
+            return self.later(1_000_000, Happening::Connect(i));
+        }
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        self.processes[i].connected(worker);
+        let threads = self.processes[i].threads;
+        self.tell(Event::WorkerJoined { worker, threads }, None);
+        self.later(500_000, Happening::Beat(i, worker));
+        self.send_parameters(i);
+    }
+
+    /// The connection is gone. The process tries again; an answer that did not get through may come again.
+    fn disconnect(&mut self, i: usize) {
+        self.processes[i].worker = None;
+        for message in std::mem::take(&mut self.processes[i].streams[Stream::UpPush as usize]) {
+            if let Message::Answer(answer) = message
+                && self.throw(Fault::Repeat)
+            {
+                self.count(Fault::Repeat, Some(i));
+                self.later(5_000_000, Happening::Again(i, answer));
+            }
+        }
+        self.later(1_500_000, Happening::Connect(i));
+    }
+
+    fn send_parameters(&mut self, i: usize) {
+        if let Some(worker) = self.processes[i].worker {
+            let message = Message::Parameters(self.coordinator.committed, self.coordinator.parameters);
+            self.send(worker, Stream::DownBulk, message);
+        }
+    }
+
+    fn say(&mut self, i: usize, event: Event) {
+        if let Some(worker) = self.processes[i].worker {
+            self.send(worker, Stream::UpControl, Message::Say(event));
+        }
+    }
+
+    /// Puts a message on a stream of a connection, if it is open.
+    fn send(&mut self, worker: WorkerId, stream: Stream, message: Message) {
+        let Some(i) = self.processes.iter().position(|process| process.worker == Some(worker)) else { return };
+        let usual = if stream == Stream::DownBulk { 30_000 } else { 5_000 };
+        let mut wait = Micros(1 + self.dice.below(usual));
+        if self.throw(Fault::Delay) {
+            self.count(Fault::Delay, Some(i));
+            wait = wait.times(100);
+        }
+        let process = &mut self.processes[i];
+        process.streams[stream as usize].push_back(message);
+        let at = self.now.after(wait).max(process.arrivals[stream as usize].after(Micros(1)));
+        process.arrivals[stream as usize] = at;
+        self.at(at, Happening::Arrive(i, worker, stream));
+    }
+
+    /// The first message of a stream is there.
+    fn deliver(&mut self, i: usize, worker: WorkerId, stream: Stream) {
+        let process = &mut self.processes[i];
+        if process.worker != Some(worker) {
+            return;
+        }
+        let Some(message) = process.streams[stream as usize].pop_front() else { return };
+        match message {
+            Message::Say(event) => self.tell(event, None),
+            Message::Answer(answer) => self.tell(answer.event(worker), Some(&answer)),
+            Message::Send(lease) => {
+                process.queue.push(lease);
+                self.compute(i);
+            }
+            Message::Revoke(at) => {
+                process.drop_lease(at);
+                self.compute(i);
+            }
+            Message::Evict => self.disconnect(i),
+            Message::Parameters(step, value) => {
+                process.parameters = process.parameters.max(Some((step, value)));
+                self.say(i, Event::WorkerReady { worker, step });
+                self.compute(i);
+            }
+        }
+    }
+
+    /// Starts the next lease of a process, if it can.
+    fn compute(&mut self, i: usize) {
+        if let Some((at, micros)) = self.processes[i].start(self.now) {
+            let wobble = self.dice.below(micros / 4);
+            self.at(self.now.after(Micros(micros + wobble)), Happening::Computed(i, at));
+        }
+    }
+
+    fn computed(&mut self, i: usize, at: LeaseRef) {
+        let process = &mut self.processes[i];
+        // A hung process holds on to what it has.
+        if process.hung || process.computing.is_none_or(|(computing, _)| computing != at) {
+            return;
+        }
+        let parameters = process.computing.take().expect("it is this lease").1;
+        let (Some(worker), Some(lease)) = (process.worker, process.drop_lease(at)) else {
+            return self.compute(i);
+        };
+        let shard_micros = process.shard_micros(self.now);
+        let failure = self.throw(Fault::Failure).then(|| {
+            self.count(Fault::Failure, Some(i));
+            self.dice.pick(&[Failure::Internal, Failure::DataUnreadable])
+        });
+        self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step) });
+        let value = oracle::node_value(parameters, lease.work, lease.node);
+        let answer = Answer { lease, value, shard_micros, failure };
+        if self.throw(Fault::Repeat) {
+            self.count(Fault::Repeat, Some(i));
+            let within = if self.dice.chance(500) { 50_000 } else { 3_000_000 };
+            self.later(within, Happening::Again(i, answer.clone()));
+        }
+        self.send(worker, Stream::UpPush, Message::Answer(answer));
+        self.compute(i);
+    }
+}
+
+/// A number for an effect, to compare stories by.
+fn fingerprint(effect: &Effect) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    effect.hash(&mut hasher);
+    hasher.finish()
+}
