@@ -1,5 +1,5 @@
-//! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant; one that
-//! is not shows what the invariants do not see.
+//! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant; one
+//! that is not shows what the invariants do not see.
 
 use convoy_scheduler::{Effect, Event, EvictReason, IgnoreReason, LedgerEntry, Record, StepId, WorkerId};
 

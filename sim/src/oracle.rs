@@ -64,8 +64,8 @@ pub fn samples_per_epoch(plan: &RunPlan) -> u64 {
     (full + u64::from(plan.shards_last_step)) * SHARD_SAMPLES
 }
 
-/// The samples of a training shard: a function of the plan, the step and the shard alone, in an order of its own in each
-/// epoch.
+/// The samples of a training shard: a function of the plan, the step and the shard alone. Each epoch has an order of
+/// its own.
 pub fn samples(plan: &RunPlan, step: StepId, shard: ShardId) -> impl Iterator<Item = u64> {
     let (epoch, within) = (step.0 / plan.steps_per_epoch, step.0 % plan.steps_per_epoch);
     let first = (within * u64::from(plan.shards_full_step) + u64::from(shard.0)) * SHARD_SAMPLES;

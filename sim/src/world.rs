@@ -1,11 +1,11 @@
 //! Workers, connections, a coordinator and time. Everything that is going to happen stands on one agenda.
 
+mod connections;
 mod coordinator;
 mod faults;
 mod process;
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use convoy_scheduler::*;
 
@@ -15,6 +15,7 @@ use crate::dice::Dice;
 use crate::facts::Fact;
 use crate::mutants::{Mutant, Sabotage};
 use crate::oracle;
+use crate::play::Story;
 use crate::scenario::{Fault, Scenario, Tail, Weather};
 use crate::watch::{Violation, Watch};
 
@@ -63,60 +64,8 @@ impl Happening {
     }
 }
 
-/// What came of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Story {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Its last parameters.
-    pub committed: StepId,
-    /// Steps that were committed, those that were computed again included.
-    pub commits: u64,
-    /// Starts of the coordinator.
-    pub starts: u64,
-    /// Leases that were overdue.
-    pub overdue: u64,
-    /// Copies of leases that were revoked since another was first.
-    pub copies: u64,
-    /// Events that changed nothing.
-    pub ignored: u64,
-    /// Faults, by [`Fault`].
-    pub faults: Vec<u64>,
-    /// Virtual time from the last fault to the end.
-    pub after_storm: Micros,
-    /// A digest of every effect of every start, in order.
-    pub effects: u64,
-}
-
-/// Plays a scenario to its end.
-///
-/// # Errors
-/// The first promise that did not hold.
-pub fn play(scenario: &Scenario) -> Result<Story, Violation> {
-    guarded(scenario, None)
-}
-
-/// As [`play`], and adds a line to `trace` for all that happens.
-///
-/// # Errors
-/// The first promise that did not hold.
-pub fn play_traced(scenario: &Scenario, trace: &mut Vec<String>) -> Result<Story, Violation> {
-    guarded(scenario, Some(trace))
-}
-
-/// An assertion of the scheduler that fails is a violation like any other.
-fn guarded(scenario: &Scenario, trace: Option<&mut Vec<String>>) -> Result<Story, Violation> {
-    catch_unwind(AssertUnwindSafe(|| World::new(scenario, trace).run())).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
-        Err(Violation { invariant: "assertion", at: RunTime(0), what })
-    })
-}
-
-struct World<'a> {
-    storm: RunTime,
-    chances: Weather,
-    all_heal: bool,
+pub(crate) struct World<'a> {
+    weather: Weather,
     sabotage: Sabotage,
     dice: Dice,
     now: RunTime,
@@ -130,7 +79,8 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &Scenario, trace: Option<&'a mut Vec<String>>) -> World<'a> {
+    /// A world in which nothing has happened.
+    pub fn new(scenario: &Scenario, trace: Option<&'a mut Vec<String>>) -> World<'a> {
         let mut dice = Dice::new(!scenario.seed);
         let processes: Vec<Process> = (0..scenario.workers).map(|_| Process::new(&mut dice)).collect();
         let story = Story {
@@ -146,9 +96,7 @@ impl<'a> World<'a> {
             effects: 0,
         };
         let mut world = World {
-            storm: RunTime(scenario.weather.storm.0),
-            chances: scenario.weather.clone(),
-            all_heal: scenario.weather.all_heal,
+            weather: scenario.weather.clone(),
             sabotage: Sabotage(scenario.mutant),
             dice,
             now: RunTime(0),
@@ -169,8 +117,9 @@ impl<'a> World<'a> {
         world
     }
 
-    fn run(mut self) -> Result<Story, Violation> {
-        let last = self.storm.after(self.alone()).after(PATIENCE);
+    /// Lets everything happen until the run is over or a promise is broken.
+    pub fn run(mut self) -> Result<Story, Violation> {
+        let last = self.calm_from().after(self.alone()).after(PATIENCE);
         for _ in 0..MOST_HAPPENINGS {
             if let Some(broken) = self.watch.broken.take() {
                 return Err(broken);
@@ -210,7 +159,7 @@ impl<'a> World<'a> {
 
     fn end(self, outcome: Outcome) -> Story {
         let (committed, starts) = (self.coordinator.committed, self.coordinator.start);
-        Story { outcome, committed, starts, after_storm: self.now.since(self.storm), ..self.story }
+        Story { outcome, committed, starts, after_storm: self.now.since(self.calm_from()), ..self.story }
     }
 
     /// The time that the slowest worker alone needs, on one thread.
@@ -238,13 +187,18 @@ impl<'a> World<'a> {
         self.agenda.insert((at, self.planned), happening);
     }
 
+    /// When the last fault may be.
+    fn calm_from(&self) -> RunTime {
+        RunTime(self.weather.storm.0)
+    }
+
     fn storm(&self) -> bool {
-        self.now < self.storm
+        self.now < self.calm_from()
     }
 
     /// Whether this fault strikes now.
     fn throw(&mut self, fault: Fault) -> bool {
-        self.storm() && self.dice.chance(self.chances.chance(fault))
+        self.storm() && self.dice.chance(self.weather.chance(fault))
     }
 
     fn count(&mut self, fault: Fault, process: Option<usize>) {
@@ -332,7 +286,7 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Closed(worker) => self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None),
-            Happening::Weather => self.weather(),
+            Happening::Weather => self.faults(),
             Happening::Clog(i, clogged) => {
                 if self.storm() || !clogged {
                     self.clog(i, clogged);
@@ -376,92 +330,6 @@ impl<'a> World<'a> {
             }
         }
         self.later(2_000_000, Happening::Start);
-    }
-
-    fn connect(&mut self, i: usize) {
-        if self.processes[i].worker.is_some() {
-            return;
-        }
-        if !self.coordinator.is_up() {
-            return self.later(1_000_000, Happening::Connect(i));
-        }
-        let worker = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        self.processes[i].connected(worker);
-        let threads = self.processes[i].threads;
-        self.tell(Event::WorkerJoined { worker, threads }, None);
-        self.later(500_000, Happening::Beat(i, worker));
-        self.send_parameters(i);
-    }
-
-    /// The connection is gone. The process tries again; an answer that did not get through may come again.
-    fn disconnect(&mut self, i: usize) {
-        self.processes[i].worker = None;
-        for message in std::mem::take(&mut self.processes[i].streams[Stream::UpPush as usize]) {
-            if let Message::Answer(answer) = message
-                && self.throw(Fault::Repeat)
-            {
-                self.count(Fault::Repeat, Some(i));
-                self.later(5_000_000, Happening::Again(i, answer));
-            }
-        }
-        self.later(1_500_000, Happening::Connect(i));
-    }
-
-    fn send_parameters(&mut self, i: usize) {
-        if let Some(worker) = self.processes[i].worker {
-            let message = Message::Parameters(self.coordinator.committed, self.coordinator.parameters);
-            self.send(worker, Stream::DownBulk, message);
-        }
-    }
-
-    fn say(&mut self, i: usize, event: Event) {
-        if let Some(worker) = self.processes[i].worker {
-            self.send(worker, Stream::UpControl, Message::Say(event));
-        }
-    }
-
-    /// Puts a message on a stream of a connection, if it is open.
-    fn send(&mut self, worker: WorkerId, stream: Stream, message: Message) {
-        let Some(i) = self.processes.iter().position(|process| process.worker == Some(worker)) else { return };
-        let usual = if stream == Stream::DownBulk { 30_000 } else { 5_000 };
-        let mut wait = Micros(1 + self.dice.below(usual));
-        if self.throw(Fault::Delay) {
-            self.count(Fault::Delay, Some(i));
-            wait = wait.times(100);
-        }
-        let process = &mut self.processes[i];
-        process.streams[stream as usize].push_back(message);
-        let at = self.now.after(wait).max(process.arrivals[stream as usize].after(Micros(1)));
-        process.arrivals[stream as usize] = at;
-        self.at(at, Happening::Arrive(i, worker, stream));
-    }
-
-    /// The first message of a stream is there.
-    fn deliver(&mut self, i: usize, worker: WorkerId, stream: Stream) {
-        let process = &mut self.processes[i];
-        if process.worker != Some(worker) {
-            return;
-        }
-        let Some(message) = process.streams[stream as usize].pop_front() else { return };
-        match message {
-            Message::Say(event) => self.tell(event, None),
-            Message::Answer(answer) => self.tell(answer.event(worker), Some(&answer)),
-            Message::Send(lease) => {
-                process.queue.push(lease);
-                self.compute(i);
-            }
-            Message::Revoke(at) => {
-                process.drop_lease(at);
-                self.compute(i);
-            }
-            Message::Evict => self.disconnect(i),
-            Message::Parameters(step, value) => {
-                process.parameters = process.parameters.max(Some((step, value)));
-                self.say(i, Event::WorkerReady { worker, step });
-                self.compute(i);
-            }
-        }
     }
 
     /// Starts the next lease of a process, if it can.

@@ -8,8 +8,8 @@ use super::{Invariant, check};
 use crate::facts::{Books, Fact};
 
 /// Queues and leases have the plan's bounds. Only a member is sent a lease, of the step in work, on a node of its tree,
-/// no larger than the plan allows, not one that it holds, and not more than its threads' queues take. No number of a lease
-/// is given twice, none is revoked that is not held, and there are no more members than the plan allows.
+/// no larger than the plan allows, not one that it holds, and not more than its threads' queues take. No number of a
+/// lease is given twice, none is revoked that is not held, and there are no more members than the plan allows.
 #[derive(Default)]
 pub(super) struct Bounds {
     given: BTreeSet<LeaseId>,

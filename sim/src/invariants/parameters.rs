@@ -6,8 +6,9 @@ use super::{Invariant, check};
 use crate::facts::{Books, Fact};
 use crate::oracle;
 
-/// The parameters after each step are those of one machine alone: in what is committed, in what a start reads and in what
-/// a checkpoint holds. A node that was added in another order, twice, or from other parameters changes all that follow.
+/// The parameters after each step are those of one machine alone: in what is committed, in what a start reads and in
+/// what a checkpoint holds. A node that was added in another order, twice, or from other parameters changes all that
+/// follow.
 #[derive(Default)]
 pub(super) struct Parameters {
     history: Vec<u64>,

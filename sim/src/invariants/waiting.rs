@@ -6,8 +6,8 @@ use super::{Invariant, check};
 use crate::facts::{Books, Fact, Member};
 
 /// After every event the run says what it waits for, and that is so: a worker that is named is there and holds what is
-/// said, nobody is there where nobody is said to be, the reducer has all nodes, the checkpoint is being written, the end
-/// has come.
+/// said, nobody is there where nobody is said to be, the reducer has all nodes, the checkpoint is being written, the
+/// end has come.
 pub(super) struct WaitingFor;
 
 impl Invariant for WaitingFor {

@@ -1,6 +1,6 @@
 //! The faults that strike every 50 ms, as the weather has it.
 
-use convoy_scheduler::{Event, LeaveReason, Micros};
+use convoy_scheduler::{Event, LeaveReason, Micros, WorkerId};
 
 use super::process::Stream;
 use super::{Happening, World};
@@ -8,7 +8,7 @@ use crate::scenario::{Fault, Tail};
 
 impl World<'_> {
     /// Time for faults, or for the end of the storm.
-    pub(super) fn weather(&mut self) {
+    pub(super) fn faults(&mut self) {
         if !self.storm() {
             return self.calm();
         }
@@ -93,7 +93,7 @@ impl World<'_> {
 
     /// What is on its way up arrives to some place in each stream; the rest is lost, or sent again over the next
     /// connection, if it was an answer.
-    fn lose_connection(&mut self, i: usize) -> Option<convoy_scheduler::WorkerId> {
+    fn lose_connection(&mut self, i: usize) -> Option<WorkerId> {
         let worker = self.processes[i].worker?;
         for stream in Stream::UP {
             let arrive = self.dice.below(self.processes[i].streams[stream as usize].len() as u64 + 1);
@@ -142,7 +142,7 @@ impl World<'_> {
             process.slow_until = now;
             process.away_until = now.min(process.away_until);
             if process.hung
-                && (i == 0 || self.all_heal)
+                && (i == 0 || self.weather.all_heal)
                 && let Some(worker) = self.lose_connection(i)
             {
                 self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None);

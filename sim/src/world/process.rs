@@ -1,4 +1,5 @@
-//! A worker process: it computes its leases one after the other, each on all its threads, with the parameters they name.
+//! A worker process: it computes its leases one after the other, each on all its threads, with the parameters that they
+//! name.
 
 use std::collections::VecDeque;
 
