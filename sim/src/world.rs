@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use convoy_scheduler::*;
 
 use self::coordinator::Coordinator;
-use self::process::{Answer, Message, Process, Stream};
+use self::process::{Answer, Link, Message, Process, Stream};
 use crate::dice::Dice;
 use crate::facts::Fact;
 use crate::mutants::{Mutant, Sabotage};
@@ -32,15 +32,15 @@ enum Happening {
     /// A process connects.
     Connect(usize),
     /// A process's heartbeat thread wakes up.
-    Beat(usize, WorkerId),
+    Beat(usize, Link),
     /// The first message of a stream arrives.
-    Arrive(usize, WorkerId, Stream),
+    Arrive(usize, Link, Stream),
     /// A process finishes a lease.
     Computed(usize, LeaseRef),
     /// An answer arrives once more, under the name that its process has then.
     Again(usize, Answer),
-    /// The coordinator notices that a connection closed.
-    Closed(WorkerId),
+    /// This start of the coordinator notices that a connection closed.
+    Closed(u64, WorkerId),
     /// A checkpoint of this start of the coordinator is on disk.
     Saved(u64, StepId),
     /// The reducer or the disk of this start of the coordinator is done with something.
@@ -72,7 +72,7 @@ pub(crate) struct World<'a> {
     agenda: BTreeMap<(RunTime, u64), Happening>,
     planned: u64,
     processes: Vec<Process>,
-    next_worker: u32,
+    links: u64,
     coordinator: Coordinator,
     watch: Watch<'a>,
     story: Story,
@@ -103,7 +103,7 @@ impl<'a> World<'a> {
             agenda: BTreeMap::new(),
             planned: 0,
             processes,
-            next_worker: 0,
+            links: 0,
             coordinator: Coordinator::new(scenario),
             watch: Watch::new(&scenario.plan, trace),
             story,
@@ -268,15 +268,15 @@ impl<'a> World<'a> {
         match happening {
             Happening::Start => self.start(),
             Happening::Connect(i) => self.connect(i),
-            Happening::Beat(i, worker) => {
-                if self.processes[i].worker == Some(worker) {
+            Happening::Beat(i, link) => {
+                if let Some(worker) = self.processes[i].worker_on(link) {
                     self.say(i, Event::Heartbeat { worker });
-                    self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, worker));
+                    self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, link));
                 }
             }
-            Happening::Arrive(i, worker, stream) => {
+            Happening::Arrive(i, link, stream) => {
                 if !self.processes[i].clogged {
-                    self.deliver(i, worker, stream);
+                    self.deliver(i, link, stream);
                 }
             }
             Happening::Computed(i, at) => self.computed(i, at),
@@ -285,7 +285,6 @@ impl<'a> World<'a> {
                     self.tell(answer.event(worker), Some(&answer));
                 }
             }
-            Happening::Closed(worker) => self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None),
             Happening::Weather => self.faults(),
             Happening::Clog(i, clogged) => {
                 if self.storm() || !clogged {
@@ -293,6 +292,11 @@ impl<'a> World<'a> {
                 }
             }
             // The coordinator that these were for may be dead.
+            Happening::Closed(start, worker) => {
+                if start == self.coordinator.start {
+                    self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None);
+                }
+            }
             Happening::Saved(start, step) => {
                 if start == self.coordinator.start {
                     self.coordinator.saved(step, &mut self.watch);

@@ -20,6 +20,10 @@ impl Invariant for Membership {
 
     fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
         match fact {
+            Fact::Started { .. } => {
+                self.put_out.clear();
+                Ok(())
+            }
             Fact::Left(Effect::Evict { worker, .. }) => {
                 self.put_out.insert(*worker);
                 Ok(())

@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use super::process::{Message, Stream};
+use super::process::{Link, Message, Stream};
 use super::{Happening, World};
 use crate::scenario::Fault;
 
@@ -14,12 +14,12 @@ impl World<'_> {
         if !self.coordinator.is_up() {
             return self.later(1_000_000, Happening::Connect(i));
         }
-        let worker = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        self.processes[i].connected(worker);
+        let (worker, link) = (self.coordinator.next_worker(), Link(self.links));
+        self.links += 1;
+        self.processes[i].connected(worker, link);
         let threads = self.processes[i].threads;
         self.tell(Event::WorkerJoined { worker, threads }, None);
-        self.later(500_000, Happening::Beat(i, worker));
+        self.later(500_000, Happening::Beat(i, link));
         self.send_parameters(i);
     }
 
@@ -60,18 +60,17 @@ impl World<'_> {
             wait = wait.times(100);
         }
         let process = &mut self.processes[i];
+        let link = process.link;
         process.streams[stream as usize].push_back(message);
         let at = self.now.after(wait).max(process.arrivals[stream as usize].after(Micros(1)));
         process.arrivals[stream as usize] = at;
-        self.at(at, Happening::Arrive(i, worker, stream));
+        self.at(at, Happening::Arrive(i, link, stream));
     }
 
     /// The first message of a stream is there.
-    pub(super) fn deliver(&mut self, i: usize, worker: WorkerId, stream: Stream) {
+    pub(super) fn deliver(&mut self, i: usize, link: Link, stream: Stream) {
         let process = &mut self.processes[i];
-        if process.worker != Some(worker) {
-            return;
-        }
+        let Some(worker) = process.worker_on(link) else { return };
         let Some(message) = process.streams[stream as usize].pop_front() else { return };
         match message {
             Message::Say(event) => self.tell(event, None),

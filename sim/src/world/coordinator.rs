@@ -76,6 +76,7 @@ pub struct Coordinator {
     pub parameters: u64,
     /// Counts the starts, whatever generation they say they are.
     pub start: u64,
+    workers: u32,
     plan: RunPlan,
     driver: Option<Driver<Wire, Wire>>,
     wire: Wire,
@@ -99,6 +100,7 @@ impl Coordinator {
             committed: StepId(0),
             parameters: oracle::FIRST_PARAMETERS,
             start: 0,
+            workers: 0,
             plan: RunPlan { generation: RunGeneration(0), ..scenario.plan.clone() },
             driver: None,
             wire,
@@ -130,6 +132,7 @@ impl Coordinator {
         self.plan.first_step = first_step;
         self.plan.evaluation_pending = checkpoint.evaluation_pending;
         self.start += 1;
+        self.workers = 0;
         self.committed = first_step;
         self.parameters = checkpoint.parameters;
         self.evaluated = !checkpoint.evaluation_pending;
@@ -164,6 +167,12 @@ impl Coordinator {
     pub fn kill_at_write(&mut self, next: u64, written: bool) {
         let mut wire = self.wire.0.borrow_mut();
         wire.crash = Some(CrashPoint { write: wire.writes + next, written, tail: Tail::Random });
+    }
+
+    /// A number for a worker; each start counts from 1.
+    pub fn next_worker(&mut self) -> WorkerId {
+        self.workers += 1;
+        WorkerId(self.workers)
     }
 
     pub fn is_up(&self) -> bool {

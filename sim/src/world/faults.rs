@@ -77,7 +77,7 @@ impl World<'_> {
         let Some(worker) = self.lose_connection(i) else { return false };
         self.processes[i].paused_until = self.now;
         self.processes[i].away_until = self.now.after(Micros(away));
-        self.later(100_000, Happening::Closed(worker));
+        self.later(100_000, Happening::Closed(self.coordinator.start, worker));
         true
     }
 
@@ -86,7 +86,7 @@ impl World<'_> {
         let Some(worker) = self.lose_connection(i) else { return false };
         if self.dice.chance(700) {
             let within = if self.dice.chance(500) { 50_000 } else { 5_000_000 };
-            self.later(within, Happening::Closed(worker));
+            self.later(within, Happening::Closed(self.coordinator.start, worker));
         }
         true
     }
@@ -95,12 +95,13 @@ impl World<'_> {
     /// connection, if it was an answer.
     fn lose_connection(&mut self, i: usize) -> Option<WorkerId> {
         let worker = self.processes[i].worker?;
+        let link = self.processes[i].link;
         for stream in Stream::UP {
             let arrive = self.dice.below(self.processes[i].streams[stream as usize].len() as u64 + 1);
-            (0..arrive).for_each(|_| self.deliver(i, worker, stream));
+            (0..arrive).for_each(|_| self.deliver(i, link, stream));
         }
         // What arrived may have made the coordinator die, and taken the connection with it.
-        if self.processes[i].worker == Some(worker) {
+        if self.processes[i].worker_on(link).is_some() {
             self.disconnect(i);
         }
         Some(worker)
@@ -123,11 +124,14 @@ impl World<'_> {
 
     pub(super) fn clog(&mut self, i: usize, clogged: bool) {
         self.processes[i].clogged = clogged;
-        let Some(worker) = self.processes[i].worker.filter(|_| !clogged) else { return };
+        if clogged || self.processes[i].worker.is_none() {
+            return;
+        }
+        let link = self.processes[i].link;
         for stream in [Stream::UpControl, Stream::UpPush, Stream::DownControl, Stream::DownBulk] {
             let waiting = self.processes[i].streams[stream as usize].len() as u64;
             let at = self.now.after(Micros(1 + self.dice.below(10_000)));
-            (0..waiting).for_each(|n| self.at(at.after(Micros(n)), Happening::Arrive(i, worker, stream)));
+            (0..waiting).for_each(|n| self.at(at.after(Micros(n)), Happening::Arrive(i, link, stream)));
         }
     }
 

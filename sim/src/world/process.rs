@@ -58,10 +58,16 @@ impl Stream {
     const COUNT: usize = 4;
 }
 
+/// One connection, whatever number the coordinator gives the worker: each start counts workers from 1 again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link(pub u64);
+
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Its connection, if it has one.
+    /// What the coordinator calls it, if it has a connection.
     pub worker: Option<WorkerId>,
+    /// Its connection, or the last that it had.
+    pub link: Link,
     pub threads: u32,
     shard_micros: u64,
     /// Its heart beats, but nothing comes.
@@ -87,6 +93,7 @@ impl Process {
     pub fn new(dice: &mut Dice) -> Process {
         Process {
             worker: None,
+            link: Link(u64::MAX),
             threads: 1 + dice.below(4) as u32,
             shard_micros: 10_000 << dice.below(5),
             hung: false,
@@ -103,8 +110,9 @@ impl Process {
     }
 
     /// A new connection: nothing of the old one is left.
-    pub fn connected(&mut self, worker: WorkerId) {
+    pub fn connected(&mut self, worker: WorkerId, link: Link) {
         self.worker = Some(worker);
+        self.link = link;
         self.hung = false;
         self.clogged = false;
         self.streams.iter_mut().for_each(VecDeque::clear);
@@ -112,6 +120,11 @@ impl Process {
         self.queue.clear();
         self.computing = None;
         self.parameters = None;
+    }
+
+    /// Its name, if this is still its connection.
+    pub fn worker_on(&self, link: Link) -> Option<WorkerId> {
+        self.worker.filter(|_| self.link == link)
     }
 
     /// What a shard takes it now.
