@@ -20,6 +20,10 @@ example:
 twin:
     cargo run --release -- spec examples/fashion-mnist.toml --json | python tests/reference/twin.py --seeds 1 2 3
 
+# Simulated runs: 20,000 seeds.
+sim:
+    cargo run --release -p convoy-sim -- --seeds 20000
+
 # Many more cases of the property tests, and the digests of a build for this machine's CPU alone.
 long:
     .ci/long

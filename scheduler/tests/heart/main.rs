@@ -8,7 +8,5 @@ mod plan;
 mod resume;
 mod script;
 mod tree;
-mod unruly;
 mod waiting;
 mod workers;
-mod world;

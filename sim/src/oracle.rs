@@ -1,4 +1,4 @@
-//! What must come out, computed alone and in order: parameters are a number, and so is a shard's gradient.
+//! What one machine alone would compute, in order: parameters are a number, and so is a shard's gradient.
 
 use convoy_scheduler::{Node, RunPlan, ShardId, StepId, Work, tree};
 
@@ -53,4 +53,28 @@ pub fn history(plan: &RunPlan) -> Vec<u64> {
         history.push(next_parameters(parameters, sum));
     }
     history
+}
+
+/// Samples in a shard. The world's shards are all full.
+const SHARD_SAMPLES: u64 = 2;
+
+/// Samples that an epoch has.
+pub fn samples_per_epoch(plan: &RunPlan) -> u64 {
+    let full = (plan.steps_per_epoch - 1) * u64::from(plan.shards_full_step);
+    (full + u64::from(plan.shards_last_step)) * SHARD_SAMPLES
+}
+
+/// The samples of a training shard: a function of the plan, the step and the shard alone. Each epoch has an order of
+/// its own.
+pub fn samples(plan: &RunPlan, step: StepId, shard: ShardId) -> impl Iterator<Item = u64> {
+    let (epoch, within) = (step.0 / plan.steps_per_epoch, step.0 % plan.steps_per_epoch);
+    let first = (within * u64::from(plan.shards_full_step) + u64::from(shard.0)) * SHARD_SAMPLES;
+    let count = samples_per_epoch(plan);
+    let offset = mix(epoch, 1) % count;
+    let stride = (0..).map(|i| mix(epoch, 2 + i) % count).find(|stride| gcd(*stride, count) == 1).unwrap_or(1);
+    (first..first + SHARD_SAMPLES).map(move |at| (offset + at * stride) % count)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -1,0 +1,51 @@
+//! What must hold, one promise in each file. Each looks at every fact, and at the books as they were before it.
+//!
+//! The order of [`all`] is the order in which they are asked: where one fact breaks two promises, the first is named.
+
+mod bounds;
+mod determinism;
+mod durability;
+mod fencing;
+mod ledger;
+mod liveness;
+mod membership;
+mod order;
+mod parameters;
+mod samples;
+mod waiting;
+
+use crate::facts::{Books, Fact};
+
+/// A promise that is checked at every fact.
+pub trait Invariant {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+
+    /// Judges a fact, given the books before it.
+    ///
+    /// # Errors
+    /// What was found, if the promise does not hold.
+    fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String>;
+}
+
+/// All promises.
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(determinism::Determinism),
+        Box::new(ledger::Ledger),
+        Box::new(fencing::Fencing::default()),
+        Box::new(samples::Samples::default()),
+        Box::new(durability::Durability::default()),
+        Box::new(order::Order),
+        Box::new(parameters::Parameters::default()),
+        Box::new(bounds::Bounds::default()),
+        Box::new(membership::Membership::default()),
+        Box::new(waiting::WaitingFor),
+        Box::new(liveness::Liveness),
+    ]
+}
+
+/// An error unless `holds`.
+fn check(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}

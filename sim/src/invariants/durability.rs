@@ -1,0 +1,94 @@
+//! See [`Durability`].
+
+use std::collections::BTreeMap;
+
+use convoy_scheduler::{Effect, Outcome, Record, StepId};
+
+use super::{Invariant, check};
+use crate::facts::{Books, Fact};
+
+/// Nothing that was acknowledged is lost over restarts. A worker hears of nothing, and no step is committed, before the
+/// journal has it; a start reads all that was synced, in its order; it begins with a checkpoint that is on disk; a step
+/// that is committed again has the digest that it had; and a run that ends well has its last parameters on disk.
+#[derive(Default)]
+pub(super) struct Durability {
+    journal: Vec<Record>,
+    synced: usize,
+    saved: BTreeMap<StepId, u64>,
+    digests: BTreeMap<StepId, [u8; 32]>,
+}
+
+impl Invariant for Durability {
+    fn name(&self) -> &'static str {
+        "durability"
+    }
+
+    fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Appended(record) => {
+                self.journal.push((*record).clone());
+                Ok(())
+            }
+            Fact::Synced => {
+                self.synced = self.journal.len();
+                Ok(())
+            }
+            Fact::Saved { step, parameters } => {
+                self.saved.insert(*step, *parameters);
+                Ok(())
+            }
+            Fact::Started { plan, parameters, read } => {
+                check(self.journal.starts_with(read), || "the journal was read back changed".to_owned())?;
+                check(read.len() >= self.synced, || {
+                    let (read, synced) = (read.len(), self.synced);
+                    format!("{synced} records were synced, {read} were read back")
+                })?;
+                self.journal.truncate(read.len());
+                let saved = plan.first_step == StepId(0) || self.saved.get(&plan.first_step) == Some(parameters);
+                check(saved, || format!("a start from {}, of which no such checkpoint was written", plan.first_step))
+            }
+            Fact::Left(effect) => self.left(books, effect),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Durability {
+    fn left(&mut self, books: &Books, effect: &Effect) -> Result<(), String> {
+        match effect {
+            Effect::OpenStep { step, .. } => {
+                let recorded = self.since_start().is_some();
+                check(recorded, || format!("{step} is opened before the journal has the start"))
+            }
+            Effect::Send { worker, lease } => {
+                let joined = |record: &Record| matches!(record, Record::WorkerJoined { worker: w, .. } if w == worker);
+                let recorded = self.since_start().is_some_and(|records| records.iter().any(joined));
+                check(recorded, || format!("{} goes to {worker} before the journal has it", lease.at))
+            }
+            Effect::Commit { step, digest } => {
+                let recorded = matches!(self.journal.last(), Some(Record::StepCommitted { step: s, digest: d, .. })
+                    if (s, d) == (step, digest));
+                check(recorded, || format!("{step} is committed before the journal has it"))?;
+                let before = self.digests.insert(*step, *digest);
+                check(before.is_none_or(|before| before == *digest), || {
+                    format!("{step} is committed again with another digest")
+                })
+            }
+            Effect::Finish { outcome } => {
+                let recorded = matches!(self.journal.last(), Some(Record::Finished { .. }));
+                check(recorded, || "the run ends before the journal has it".to_owned())?;
+                let saved = books.committed == StepId(0) || self.saved.contains_key(&books.committed);
+                check(saved || matches!(outcome, Outcome::Unsaved { .. }), || {
+                    format!("the run ends well, but its parameters of {} are not on disk", books.committed)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the journal has of this start.
+    fn since_start(&self) -> Option<&[Record]> {
+        let start = self.journal.iter().rposition(|record| matches!(record, Record::Started { .. }))?;
+        Some(&self.journal[start..])
+    }
+}

@@ -1,0 +1,36 @@
+//! See [`Liveness`].
+
+use convoy_scheduler::{Outcome, StepId};
+
+use super::{Invariant, check};
+use crate::facts::{Books, Fact};
+use crate::oracle;
+
+/// A run with a worker that computes gets to its end, within a bounded time after the last fault, and ends where one
+/// machine alone would have; it can always be started again; and it never asks for a time that is past.
+pub(super) struct Liveness;
+
+impl Invariant for Liveness {
+    fn name(&self) -> &'static str {
+        "liveness"
+    }
+
+    fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Refused(error) => Err(format!("the coordinator cannot start: {error}")),
+            Fact::Overtime { waiting } => Err(format!("the run does not end; it waits for {waiting}")),
+            Fact::Rested { deadline: Some(deadline), .. } => {
+                check(*deadline >= books.now, || format!("the deadline is {} us and stays there", deadline.0))
+            }
+            Fact::Ended(outcome) => {
+                let last = StepId(oracle::history(&books.plan).len() as u64 - 1);
+                let complete = last == books.plan.last_parameters();
+                let due = if complete { Outcome::Completed } else { Outcome::StoppedEarly };
+                check(**outcome == due && books.committed == last, || {
+                    format!("the run ended at {}: {outcome}; it should have at {last}: {due}", books.committed)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! See [`Parameters`].
+
+use convoy_scheduler::{Effect, StepId};
+
+use super::{Invariant, check};
+use crate::facts::{Books, Fact};
+use crate::oracle;
+
+/// The parameters after each step are those of one machine alone: in what is committed, in what a start reads and in
+/// what a checkpoint holds. A node that was added in another order, twice, or from other parameters changes all that
+/// follow.
+#[derive(Default)]
+pub(super) struct Parameters {
+    history: Vec<u64>,
+}
+
+impl Invariant for Parameters {
+    fn name(&self) -> &'static str {
+        "parameters"
+    }
+
+    fn look(&mut self, _: &Books, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Started { plan, parameters, .. } => {
+                if self.history.is_empty() {
+                    self.history = oracle::history(plan);
+                }
+                self.are(plan.first_step, *parameters)
+            }
+            Fact::Made { step, parameters } | Fact::Saved { step, parameters } => self.are(*step, *parameters),
+            Fact::Left(Effect::Commit { step, digest }) => {
+                let right = self.history.get(step.next().0 as usize).is_some_and(|p| oracle::digest(*p) == *digest);
+                check(right, || format!("{step} is committed with a digest that is not the oracle's"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Parameters {
+    fn are(&self, step: StepId, parameters: u64) -> Result<(), String> {
+        let right = self.history.get(step.0 as usize);
+        check(right == Some(&parameters), || format!("the parameters of {step} are {parameters}, not {right:?}"))
+    }
+}

@@ -1,0 +1,45 @@
+//! See [`WaitingFor`].
+
+use convoy_scheduler::{StepId, Waiting, WorkerId};
+
+use super::{Invariant, check};
+use crate::facts::{Books, Fact, Member};
+
+/// After every event the run says what it waits for, and that is so: a worker that is named is there and holds what is
+/// said, nobody is there where nobody is said to be, the reducer has all nodes, the checkpoint is being written, the
+/// end has come.
+pub(super) struct WaitingFor;
+
+impl Invariant for WaitingFor {
+    fn name(&self) -> &'static str {
+        "waiting"
+    }
+
+    fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
+        let Fact::Rested { waiting, .. } = fact else { return Ok(()) };
+        let said = waiting.to_string();
+        check(!said.trim().is_empty(), || "the run does not say what it waits for".to_owned())?;
+        check(is_so(books, waiting), || format!("the run says that it waits for {said}, and that is not so"))
+    }
+}
+
+fn is_so(books: &Books, waiting: &Waiting) -> bool {
+    let open = |at: &StepId| books.open.as_ref().filter(|open| open.step == *at);
+    let holds = |worker: &WorkerId, fits: &dyn Fn(&Member) -> bool| books.members.get(worker).is_some_and(fits);
+    match waiting {
+        Waiting::Start => false,
+        Waiting::Workers { step, work } => {
+            open(step).is_some_and(|open| open.work == *work && !open.is_covered()) && books.members.is_empty()
+        }
+        Waiting::Parameters { worker, step, .. } => {
+            holds(worker, &|member| !member.held.is_empty() && member.ready < Some(*step))
+        }
+        Waiting::Node { worker, work, step, node, .. } => holds(worker, &|member| {
+            let lease = member.held.values().find(|lease| lease.node == *node);
+            lease.is_some_and(|lease| (lease.work, lease.at.step) == (*work, *step)) && member.ready >= Some(*step)
+        }),
+        Waiting::Reducer { work, step, .. } => open(step).is_some_and(|open| open.work == *work && open.is_covered()),
+        Waiting::Checkpoint { step } => books.being_written.contains(step),
+        Waiting::Nothing { outcome } => books.finished.as_ref() == Some(outcome),
+    }
+}

@@ -1,0 +1,199 @@
+//! Plays simulated runs by the thousand, or one of them line by line.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use convoy_sim::{Fault, Mutant, Scenario, Shape, Story, Violation, play, play_traced};
+
+/// Lines of the trace that are shown before a violation.
+const SHOWN: usize = 60;
+
+/// Plays training runs in virtual time, with the scheduler and driver of the coordinator and faults from a seed.
+///
+/// Every promise is checked at everything that happens. The first that does not hold ends the program with its name,
+/// the seed and what led to it; the exit code is then 1.
+#[derive(Parser)]
+#[command(name = "convoy-sim", after_help = EXAMPLES)]
+struct Args {
+    /// Replay the run of this seed and print all events, effects and faults.
+    #[arg(required_unless_present_any = ["seeds", "mutants"])]
+    seed: Option<u64>,
+    /// Play this many seeds.
+    #[arg(long, value_name = "N", conflicts_with = "seed")]
+    seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "seeds")]
+    from: u64,
+    /// Put a fault into Convoy itself, to see it caught.
+    #[arg(long, value_name = "NAME", value_parser = mutant)]
+    mutant: Option<Mutant>,
+    /// List the mutants.
+    #[arg(long)]
+    mutants: bool,
+    /// Worker processes of a run.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    workers: u16,
+    /// Steps of a run.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
+    steps: u16,
+    /// Threads that play runs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
+}
+
+const EXAMPLES: &str = "Examples:
+  convoy-sim --seeds 10000                        play the seeds 0..10000
+  convoy-sim --seeds 5000 --from 10000            play the seeds 10000..15000
+  convoy-sim 8731                                 replay seed 8731, line by line
+  convoy-sim --seeds 100 --mutant arrival-order   see a mutant caught
+  convoy-sim --seeds 1000 --workers 3 --steps 12  smaller runs
+  convoy-sim --mutants                            list the mutants";
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    Mutant::named(name).ok_or_else(|| "there is no such mutant; --mutants lists them".to_owned())
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.mutants {
+        for mutant in Mutant::ALL {
+            println!("{:16} {}", mutant.name(), mutant.about());
+        }
+        return ExitCode::SUCCESS;
+    }
+    match (args.seed, args.seeds) {
+        (Some(seed), _) => replay(&args.scenario(seed)),
+        (None, seeds) => sweep(&args, seeds.unwrap_or(0)),
+    }
+}
+
+impl Args {
+    fn scenario(&self, seed: u64) -> Scenario {
+        let shape = Shape { workers: usize::from(self.workers), steps: u64::from(self.steps) };
+        Scenario { mutant: self.mutant, ..Scenario::drawn(seed, shape) }
+    }
+}
+
+/// One run, with everything that happens.
+fn replay(scenario: &Scenario) -> ExitCode {
+    println!("{scenario}");
+    let mut trace = Vec::new();
+    let played = play_traced(scenario, &mut trace);
+    trace.iter().for_each(|line| println!("{line}"));
+    match played {
+        Ok(story) => {
+            let Story { outcome, committed, commits, starts, .. } = &story;
+            println!("{outcome} at {committed}: {commits} commits, {starts} starts; every promise held");
+            ExitCode::SUCCESS
+        }
+        Err(violation) => {
+            println!("seed {}: {violation}", scenario.seed);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What came of all runs so far.
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    commits: u64,
+    starts: u64,
+    ignored: u64,
+    copies: u64,
+    overdue: u64,
+    longest_after_storm: f64,
+    faults: BTreeMap<Fault, u64>,
+}
+
+impl Totals {
+    fn add(&mut self, story: &Story) {
+        self.runs += 1;
+        self.commits += story.commits;
+        self.starts += story.starts;
+        self.ignored += story.ignored;
+        self.copies += story.copies;
+        self.overdue += story.overdue;
+        self.longest_after_storm = self.longest_after_storm.max(story.after_storm.0 as f64 / 1e6);
+        for fault in Fault::ALL {
+            *self.faults.entry(*fault).or_default() += story.faults[*fault as usize];
+        }
+    }
+
+    fn print(&self, took: Duration) {
+        println!("{} runs, {} steps committed, {} starts of the coordinator", self.runs, self.commits, self.starts);
+        println!(
+            "{} events ignored, {} copies of leases revoked, {} leases overdue",
+            self.ignored, self.copies, self.overdue
+        );
+        let faults: Vec<String> =
+            self.faults.iter().map(|(fault, times)| format!("{} {times}", fault.name())).collect();
+        println!("faults: {}", faults.join(", "));
+        println!("longest time from the last fault to the end: {:.0} s, virtual", self.longest_after_storm);
+        let minutes = took.as_secs_f64() / 60.0;
+        println!("{:.0} simulated runs a minute ({:.1} s)", self.runs as f64 / minutes, took.as_secs_f64());
+    }
+}
+
+/// Many runs. Says how it goes every few seconds, and stops at the first violation.
+fn sweep(args: &Args, seeds: u64) -> ExitCode {
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (totals, found) = (Mutex::new(Totals::default()), Mutex::new(None::<(u64, Violation)>));
+    let (began, told) = (Instant::now(), Mutex::new(Instant::now()));
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = args.from + next.fetch_add(1, Ordering::Relaxed);
+            if seed >= args.from + seeds {
+                return;
+            }
+            match play(&args.scenario(seed)) {
+                Ok(story) => {
+                    let mut totals = totals.lock().expect("nobody panics with it");
+                    totals.add(&story);
+                    let mut told = told.lock().expect("nobody panics with it");
+                    if told.elapsed() > Duration::from_secs(5) {
+                        *told = Instant::now();
+                        eprintln!("{} of {seeds} runs, {} steps", totals.runs, totals.commits);
+                    }
+                }
+                Err(violation) => {
+                    stop.store(true, Ordering::Relaxed);
+                    let mut found = found.lock().expect("nobody panics with it");
+                    if found.as_ref().is_none_or(|(other, _)| seed < *other) {
+                        *found = Some((seed, violation));
+                    }
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..args.threads).for_each(|_| drop(scope.spawn(work))));
+    totals.into_inner().expect("nobody panics with it").print(began.elapsed());
+    match found.into_inner().expect("nobody panics with it") {
+        None => {
+            println!("every promise held");
+            ExitCode::SUCCESS
+        }
+        Some((seed, violation)) => {
+            explain(args, seed, &violation);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What led to a violation: the same seed once more, with its trace.
+fn explain(args: &Args, seed: u64, violation: &Violation) {
+    let scenario = args.scenario(seed);
+    let mut trace = Vec::new();
+    // It goes as it went before, so its end is known.
+    drop(play_traced(&scenario, &mut trace));
+    println!("\n{scenario}\n...");
+    trace[trace.len().saturating_sub(SHOWN)..].iter().for_each(|line| println!("{line}"));
+    println!("\nseed {seed}: {violation}");
+    let mutant = args.mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
+    let (workers, steps) = (args.workers, args.steps);
+    println!("replay it: cargo run --release -p convoy-sim -- {seed}{mutant} --workers {workers} --steps {steps}");
+}

@@ -1,0 +1,156 @@
+//! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant; one
+//! that is not shows what the invariants do not see.
+
+use convoy_scheduler::{Effect, Event, EvictReason, IgnoreReason, LedgerEntry, Record, StepId, WorkerId};
+
+use crate::facts::Books;
+
+macro_rules! mutants {
+    ($($mutant:ident = $name:literal, $about:literal;)*) => {
+        /// A deliberate fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Mutant { $(#[doc = $about] $mutant,)* }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Mutant] = &[$(Mutant::$mutant,)*];
+
+            /// Its name, as it is typed.
+            pub fn name(self) -> &'static str {
+                match self { $(Mutant::$mutant => $name,)* }
+            }
+
+            /// What it does.
+            pub fn about(self) -> &'static str {
+                match self { $(Mutant::$mutant => $about,)* }
+            }
+
+            /// The mutant of this name.
+            pub fn named(name: &str) -> Option<Mutant> {
+                Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
+            }
+        }
+    };
+}
+
+mutants! {
+    CountTwice = "count-twice", "a node that arrives again is added again";
+    ArrivalOrder = "arrival-order", "nodes are added in the order in which they arrive";
+    ForgetEntry = "forget-entry", "the journal loses an entry of a ledger";
+    CreditAnother = "credit-another", "the ledger names another worker for one of its entries";
+    NextSamples = "next-samples", "a worker takes the samples of the next step for one of its leases";
+    SendFirst = "send-first", "effects leave before their records are in the journal";
+    LoseRecord = "lose-record", "a start loses the last record of the journal and nobody notices";
+    EarlyWritten = "early-written", "a checkpoint is said to be written before it is";
+    SkipReplay = "skip-replay", "a start goes on with the step after its checkpoint's without computing that one again";
+    SameGeneration = "same-generation", "a start does not get a generation of its own";
+    NoFence = "no-fence", "an answer to an earlier start is taken for one of this start's leases";
+    IgnoreSilence = "ignore-silence", "silent workers are taken for alive";
+    DropEviction = "drop-eviction", "a worker that is put out is not told";
+    LendTwice = "lend-twice", "a lease goes out to two workers";
+    ForgetReduced = "forget-reduced", "the reducer's word that a step is complete is lost";
+    CommitTwice = "commit-twice", "a step is committed a second time";
+    StaleAnswer = "stale-answer", "the run says what it waited for before the last event";
+    SwapEffects = "swap-effects", "the last two effects of an event are carried out in the wrong order";
+}
+
+/// What left the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Append(Record),
+    Out(Effect),
+}
+
+/// A mutant at work; or none, which changes nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sabotage(pub Option<Mutant>);
+
+impl Sabotage {
+    pub fn is(self, mutant: Mutant) -> bool {
+        self.0 == Some(mutant)
+    }
+
+    /// What is handed to the driver instead of `event`.
+    pub fn hear(self, event: Event, books: &Books) -> Vec<Event> {
+        match (self.0, event) {
+            (Some(Mutant::NoFence), Event::NodeDone { worker, at, shard_micros, result }) => {
+                let stale = at.generation != books.plan.generation;
+                let other = books.members.get(&worker).and_then(|member| member.held.values().next());
+                let at = other.filter(|_| stale).map_or(at, |lease| lease.at);
+                vec![Event::NodeDone { worker, at, shard_micros, result }]
+            }
+            (Some(Mutant::IgnoreSilence), Event::Deadline) => {
+                let alive = books.members.keys().map(|worker| Event::Heartbeat { worker: *worker });
+                alive.chain([Event::Deadline]).collect()
+            }
+            (Some(Mutant::ForgetReduced), Event::StepReduced { step: StepId(5), .. }) => Vec::new(),
+            (_, event) => vec![event],
+        }
+    }
+
+    /// What becomes of what left the driver.
+    pub fn act(self, mut acts: Vec<Act>, books: &Books) -> Vec<Act> {
+        match self.0 {
+            Some(Mutant::ForgetEntry) => ledgers(&mut acts, |step, ledger| {
+                if step.0 % 4 == 3 {
+                    ledger.pop();
+                }
+            }),
+            Some(Mutant::CreditAnother) => ledgers(&mut acts, |step, ledger| {
+                if step.0 % 4 == 3 {
+                    ledger[0].worker = WorkerId(ledger[0].worker.0 + 1);
+                }
+            }),
+            Some(Mutant::SendFirst) => acts.sort_by_key(|act| matches!(act, Act::Append(_))),
+            Some(Mutant::DropEviction) => acts.retain(|act| {
+                let reason = |why: &EvictReason| matches!(why, EvictReason::Silent { .. } | EvictReason::Drained);
+                !matches!(act, Act::Out(Effect::Evict { why, .. }) if reason(why))
+            }),
+            Some(Mutant::LendTwice) => {
+                let sent = |act: &Act| match act {
+                    Act::Out(Effect::Send { worker, lease }) if lease.at.lease.0 % 50 == 49 => Some((*worker, *lease)),
+                    _ => None,
+                };
+                if let Some((first, lease)) = acts.iter().find_map(sent)
+                    && let Some(worker) = books.members.keys().copied().find(|worker| *worker != first)
+                {
+                    acts.push(Act::Out(Effect::Send { worker, lease }));
+                }
+            }
+            Some(Mutant::CommitTwice) => {
+                let commit = |act: &Act| matches!(act, Act::Out(Effect::Commit { step: StepId(5), .. }));
+                if let Some(i) = acts.iter().position(commit) {
+                    acts.insert(i, acts[i].clone());
+                }
+            }
+            Some(Mutant::SwapEffects) => {
+                if let [.., before, last] = acts.as_mut_slice() {
+                    std::mem::swap(before, last);
+                }
+            }
+            _ => {}
+        }
+        acts
+    }
+
+    /// Whether an answer is counted, given whether and why the run ignored it.
+    pub fn counts(self, ignored: Option<IgnoreReason>) -> bool {
+        match ignored {
+            None => true,
+            Some(why) => self.is(Mutant::CountTwice) && matches!(why, IgnoreReason::LeaseOver(_)),
+        }
+    }
+
+    /// The step whose samples a worker takes for a lease of `step`.
+    pub fn data_of(self, step: StepId) -> StepId {
+        if self.is(Mutant::NextSamples) && step.0 % 4 == 3 { step.next() } else { step }
+    }
+}
+
+fn ledgers(acts: &mut [Act], change: impl Fn(StepId, &mut Vec<LedgerEntry>)) {
+    for act in acts {
+        if let Act::Append(Record::StepCommitted { step, ledger, .. }) = act {
+            change(*step, ledger);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a run is played with: its plan, its workers, and the faults that it meets.
+
+use std::fmt;
+
+use convoy_scheduler::{Limits, Micros, RunPlan};
+
+use crate::dice::Dice;
+use crate::mutants::Mutant;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident = $name:literal, at most $most:literal;)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault { $($(#[$doc])* $fault,)* }
+
+        impl Fault {
+            /// All kinds.
+            pub const ALL: &[Fault] = &[$(Fault::$fault,)*];
+
+            /// How it is named in a summary.
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$fault => $name,)* }
+            }
+
+            /// Its highest chance in a thousand, in the weather of a seed.
+            fn most(self) -> u64 {
+                match self { $(Fault::$fault => $most,)* }
+            }
+        }
+    };
+}
+
+// The first group strikes every 50 ms, the second at each lease, message or checkpoint, the third at each restart.
+faults! {
+    /// A worker's process dies. Its connection closes and it comes back.
+    Kill = "kill", at most 40;
+    /// A connection is lost in mid-stream: each of its streams is cut at a place of its own. The coordinator may notice
+    /// late or never.
+    Cut = "cut", at most 40;
+    /// A worker is stopped (SIGSTOP) for up to 12 s, and then goes on as if nothing had happened.
+    Pause = "pause", at most 30;
+    /// A worker computes ten times slower for some seconds.
+    Slow = "slow", at most 30;
+    /// A worker's heart beats on, but it computes no more.
+    Hang = "hang", at most 20;
+    /// A worker asks to go, goes, and comes back.
+    Drain = "drain", at most 20;
+    /// All workers die, and stay away for some seconds.
+    Exodus = "exodus", at most 5;
+    /// Some workers' connections carry nothing any more, one after the other, and then again, in another order.
+    Swizzle = "swizzle", at most 8;
+    /// The coordinator is killed between two events.
+    Crash = "crash", at most 8;
+    /// The coordinator is killed at one of its next writes to the journal, before or after it took effect.
+    CrashAtWrite = "crash at a write", at most 12;
+    /// Somebody stops the run, and starts it again.
+    Stop = "stop", at most 10;
+    /// A worker fails at a lease.
+    Failure = "failed lease", at most 100;
+    /// An answer arrives a second time, much later, perhaps over another connection.
+    Repeat = "repeat", at most 200;
+    /// A message takes a hundred times as long as usual; what follows it in its stream waits.
+    Delay = "delay", at most 30;
+    /// A checkpoint cannot be written.
+    DiskFull = "checkpoint failed", at most 300;
+    /// The newest checkpoint cannot be read after a restart; the one before it can.
+    Damage = "checkpoint damaged", at most 200;
+}
+
+/// How rough it is, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weather {
+    /// Faults happen until then; after that the run must get to its end.
+    pub storm: Micros,
+    /// In a thousand, by [`Fault`].
+    pub chances: Vec<u32>,
+    /// After the storm all workers are well; otherwise one at least is, and the hung stay hung.
+    pub all_heal: bool,
+}
+
+impl Weather {
+    /// No fault at all.
+    pub fn calm() -> Weather {
+        Weather { storm: Micros(0), chances: vec![0; Fault::ALL.len()], all_heal: true }
+    }
+
+    /// This weather with another chance of one fault, in a thousand.
+    pub fn with(mut self, fault: Fault, per_mille: u32) -> Weather {
+        self.chances[fault as usize] = per_mille;
+        self
+    }
+
+    /// The chance of a fault, in a thousand.
+    pub fn chance(&self, fault: Fault) -> u32 {
+        self.chances[fault as usize]
+    }
+
+    /// One in eight is calm. Otherwise each kind of fault is left out of half of all weathers: a fault that comes all
+    /// the time hides what others do.
+    fn drawn(dice: &mut Dice) -> Weather {
+        if dice.chance(125) {
+            return Weather::calm();
+        }
+        let storm = Micros::millis(2_000 + dice.below(28_000));
+        let mut draw = |fault: &Fault| if dice.chance(500) { 0 } else { 1 + dice.below(fault.most()) as u32 };
+        let chances = Fault::ALL.iter().map(&mut draw).collect();
+        Weather { storm, chances, all_heal: dice.chance(500) }
+    }
+}
+
+/// What becomes of the journal's records that were written but not synced when the coordinator dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// They are there: the process died, the machine did not.
+    Kept,
+    /// They are gone.
+    Lost,
+    /// Some of the last are gone.
+    Random,
+}
+
+/// Where the coordinator is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrashPoint {
+    /// At this write to the journal, counted from 1 over all starts.
+    pub write: u64,
+    /// The write took effect before.
+    pub written: bool,
+    /// What is lost.
+    pub tail: Tail,
+}
+
+/// The size of the runs that are drawn from seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Workers.
+    pub workers: usize,
+    /// Steps in the run.
+    pub steps: u64,
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape { workers: 8, steps: 40 }
+    }
+}
+
+/// All that decides how a simulated run goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Of all that the world leaves to chance.
+    pub seed: u64,
+    /// The plan of the first start.
+    pub plan: RunPlan,
+    /// Worker processes.
+    pub workers: usize,
+    /// The faults.
+    pub weather: Weather,
+    /// A kill of the coordinator at a given write, besides the weather.
+    pub crash_at: Option<CrashPoint>,
+    /// A fault of Convoy itself.
+    pub mutant: Option<Mutant>,
+    /// Every event is handled by a second run as well, which must do the same. Doubles the time.
+    pub doubles: bool,
+}
+
+impl Scenario {
+    /// A run without faults.
+    pub fn calm(seed: u64, plan: RunPlan, workers: usize) -> Scenario {
+        let weather = Weather::calm();
+        Scenario { seed, plan, workers, weather, crash_at: None, mutant: None, doubles: false }
+    }
+
+    /// The run of this seed: plan and weather are drawn from it.
+    pub fn drawn(seed: u64, shape: Shape) -> Scenario {
+        let mut dice = Dice::new(seed);
+        let plan = plan(&mut dice, shape);
+        let weather = Weather::drawn(&mut dice);
+        Scenario { weather, doubles: seed.is_multiple_of(16), ..Scenario::calm(seed, plan, shape.workers) }
+    }
+}
+
+fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
+    let steps = shape.steps.max(1);
+    let fitting: Vec<u64> = [1, 2, 4, 5].into_iter().filter(|epochs| steps.is_multiple_of(*epochs)).collect();
+    let epochs = dice.pick(&fitting);
+    let full = 8 + dice.below(33) as u32;
+    let last = 1 + dice.below(u64::from(full)) as u32;
+    let limits = Limits {
+        workers: if dice.chance(100) { shape.workers.max(1) as u32 } else { 1024 },
+        lease_shards: 2 + dice.below(15) as u32,
+        // Failures must not end these runs: they would hide what comes after.
+        data_attempts: 1_000_000,
+        internal_attempts: 1_000_000,
+        not_finite_attempts: 1_000_000,
+    };
+    RunPlan {
+        evaluate_shards: if dice.chance(333) { 1 + dice.below(32) as u32 } else { 0 },
+        checkpoint_every_steps: dice.below(9),
+        checkpoint_every: Micros::seconds(dice.below(4)),
+        queue_per_thread: 1 + dice.below(3) as u32,
+        lease_unmeasured: Micros::seconds(dice.pick(&[5, 60])),
+        ready_grace: Micros::seconds(dice.pick(&[1, 10])),
+        limits,
+        ..RunPlan::new(epochs as u32, steps / epochs, full, last)
+    }
+}
+
+/// What must be known to see why a run went as it did.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RunPlan { epochs, steps_per_epoch, shards_full_step, shards_last_step, evaluate_shards, .. } = self.plan;
+        writeln!(
+            f,
+            "seed {}: {} workers, {epochs} epochs of {steps_per_epoch} steps of {shards_full_step} shards \
+             ({shards_last_step} in the last), {evaluate_shards} to evaluate",
+            self.seed, self.workers
+        )?;
+        write!(f, "faults for {}, chances in a thousand:", self.weather.storm)?;
+        let faults = Fault::ALL.iter().filter(|fault| self.weather.chance(**fault) > 0);
+        faults.into_iter().try_for_each(|fault| write!(f, " {} {},", fault.name(), self.weather.chance(*fault)))?;
+        if let Some(mutant) = self.mutant {
+            write!(f, " mutant {}: {}", mutant.name(), mutant.about())?;
+        }
+        Ok(())
+    }
+}

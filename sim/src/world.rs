@@ -1,0 +1,381 @@
+//! Workers, connections, a coordinator and time. Everything that is going to happen stands on one agenda.
+
+mod connections;
+mod coordinator;
+mod faults;
+mod process;
+
+use std::collections::BTreeMap;
+
+use convoy_scheduler::*;
+
+use self::coordinator::Coordinator;
+use self::process::{Answer, Link, Message, Process, Stream};
+use crate::dice::Dice;
+use crate::facts::Fact;
+use crate::mutants::{Mutant, Sabotage};
+use crate::oracle;
+use crate::play::Story;
+use crate::scenario::{Fault, Scenario, Tail, Weather};
+use crate::watch::{Violation, Watch};
+
+/// A run must end so long after its last fault, besides the time that its slowest worker alone would need.
+const PATIENCE: Micros = Micros::seconds(3600);
+/// Nothing that is sane takes so many happenings.
+const MOST_HAPPENINGS: u64 = 5_000_000;
+
+/// What is going to happen.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// The coordinator's process starts.
+    Start,
+    /// A process connects.
+    Connect(usize),
+    /// A process's heartbeat thread wakes up.
+    Beat(usize, Link),
+    /// The first message of a stream arrives.
+    Arrive(usize, Link, Stream),
+    /// A process finishes a lease.
+    Computed(usize, LeaseRef),
+    /// An answer arrives once more, under the name that its process has then.
+    Again(usize, Answer),
+    /// This start of the coordinator notices that a connection closed.
+    Closed(u64, WorkerId),
+    /// A checkpoint of this start of the coordinator is on disk.
+    Saved(u64, StepId),
+    /// The reducer or the disk of this start of the coordinator is done with something.
+    Internal(u64, Event),
+    /// The journal of this start is synced.
+    Sync(u64),
+    /// Time for faults.
+    Weather,
+    /// A connection carries nothing any more, or again.
+    Clog(usize, bool),
+}
+
+impl Happening {
+    /// The process that must be awake for it.
+    fn process(&self) -> Option<usize> {
+        match self {
+            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Computed(i, _) => Some(*i),
+            Happening::Arrive(i, _, Stream::DownControl | Stream::DownBulk) => Some(*i),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) struct World<'a> {
+    weather: Weather,
+    sabotage: Sabotage,
+    dice: Dice,
+    now: RunTime,
+    agenda: BTreeMap<(RunTime, u64), Happening>,
+    planned: u64,
+    processes: Vec<Process>,
+    links: u64,
+    coordinator: Coordinator,
+    watch: Watch<'a>,
+    story: Story,
+}
+
+impl<'a> World<'a> {
+    /// A world in which nothing has happened.
+    pub fn new(scenario: &Scenario, trace: Option<&'a mut Vec<String>>) -> World<'a> {
+        let mut dice = Dice::new(!scenario.seed);
+        let processes: Vec<Process> = (0..scenario.workers).map(|_| Process::new(&mut dice)).collect();
+        let story = Story {
+            outcome: Outcome::Stopped,
+            committed: StepId(0),
+            commits: 0,
+            starts: 0,
+            overdue: 0,
+            copies: 0,
+            ignored: 0,
+            faults: vec![0; Fault::ALL.len()],
+            after_storm: Micros(0),
+            effects: 0,
+        };
+        let mut world = World {
+            weather: scenario.weather.clone(),
+            sabotage: Sabotage(scenario.mutant),
+            dice,
+            now: RunTime(0),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            processes,
+            links: 0,
+            coordinator: Coordinator::new(scenario),
+            watch: Watch::new(&scenario.plan, trace),
+            story,
+        };
+        world.at(RunTime(0), Happening::Start);
+        for i in 0..scenario.workers {
+            let late = world.storm() && world.dice.chance(200);
+            world.later(if late { 20_000_000 } else { 1_000_000 }, Happening::Connect(i));
+        }
+        world.at(RunTime(1), Happening::Weather);
+        world
+    }
+
+    /// Lets everything happen until the run is over or a promise is broken.
+    pub fn run(mut self) -> Result<Story, Violation> {
+        let last = self.calm_from().after(self.alone()).after(PATIENCE);
+        for _ in 0..MOST_HAPPENINGS {
+            if let Some(broken) = self.watch.broken.take() {
+                return Err(broken);
+            }
+            match self.coordinator.outcome() {
+                Some(Outcome::Stopped | Outcome::Unsaved { .. }) => self.crash(Tail::Kept),
+                Some(outcome) => {
+                    let outcome = outcome.clone();
+                    self.watch.see(&Fact::Ended(&outcome));
+                    return self.watch.broken.take().map_or(Ok(self.end(outcome)), Err);
+                }
+                None => {}
+            }
+            let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
+            match self.coordinator.deadline().filter(|deadline| *deadline < next) {
+                Some(deadline) => {
+                    self.pass(deadline);
+                    self.tell(Event::Deadline, None);
+                    if self.coordinator.deadline().is_some_and(|at| at <= self.now) {
+                        self.watch.see(&Fact::Overtime { waiting: "a deadline that is past" });
+                    }
+                }
+                None => {
+                    let Some(((at, _), happening)) = self.agenda.pop_first() else { break };
+                    self.pass(at);
+                    self.happen(happening);
+                }
+            }
+            if self.now > last {
+                break;
+            }
+        }
+        let waiting = self.coordinator.waiting_for();
+        self.watch.see(&Fact::Overtime { waiting: &waiting });
+        Err(self.watch.broken.take().expect("overtime is a violation"))
+    }
+
+    fn end(self, outcome: Outcome) -> Story {
+        let (committed, starts) = (self.coordinator.committed, self.coordinator.start);
+        Story { outcome, committed, starts, after_storm: self.now.since(self.calm_from()), ..self.story }
+    }
+
+    /// The time that the slowest worker alone needs, on one thread.
+    fn alone(&self) -> Micros {
+        let plan = &self.watch.books.plan;
+        let shards = plan.last_parameters().0 * u64::from(plan.shards_full_step.max(plan.shards_last_step))
+            + u64::from(plan.epochs) * u64::from(plan.evaluate_shards);
+        let slowest = self.processes.iter().map(|process| process.shard_micros(self.now)).max().unwrap_or(0);
+        Micros(slowest).times(shards)
+    }
+
+    fn pass(&mut self, to: RunTime) {
+        self.now = self.now.max(to);
+        self.watch.books.now = self.now;
+    }
+
+    /// Puts something on the agenda, at most `within_us` from now.
+    fn later(&mut self, within_us: u64, happening: Happening) {
+        let wait = Micros(1 + self.dice.below(within_us));
+        self.at(self.now.after(wait), happening);
+    }
+
+    fn at(&mut self, at: RunTime, happening: Happening) {
+        self.planned += 1;
+        self.agenda.insert((at, self.planned), happening);
+    }
+
+    /// When the last fault may be.
+    fn calm_from(&self) -> RunTime {
+        RunTime(self.weather.storm.0)
+    }
+
+    fn storm(&self) -> bool {
+        self.now < self.calm_from()
+    }
+
+    /// Whether this fault strikes now.
+    fn throw(&mut self, fault: Fault) -> bool {
+        self.storm() && self.dice.chance(self.weather.chance(fault))
+    }
+
+    fn count(&mut self, fault: Fault, process: Option<usize>) {
+        self.story.faults[fault as usize] += 1;
+        self.watch.note(|| match process {
+            Some(i) => format!("!! {} (process {i})", fault.name()),
+            None => format!("!! {}", fault.name()),
+        });
+    }
+
+    /// Tells the coordinator, and carries out what follows.
+    fn tell(&mut self, event: Event, answer: Option<&Answer>) {
+        match self.coordinator.handle(event, answer, &mut self.watch) {
+            Ok(effects) => {
+                for effect in effects {
+                    self.carry_out(&effect);
+                }
+            }
+            Err(crash) => {
+                self.count(Fault::CrashAtWrite, None);
+                return self.crash(crash.tail);
+            }
+        }
+        if let Some(reduced) = self.coordinator.reduced() {
+            self.later(20_000, Happening::Internal(self.coordinator.start, reduced));
+        }
+    }
+
+    fn carry_out(&mut self, effect: &Effect) {
+        self.story.effects = oracle::mix(self.story.effects, fingerprint(effect));
+        match effect {
+            Effect::Send { worker, lease } => self.send(*worker, Stream::DownControl, Message::Send(*lease)),
+            Effect::Revoke { worker, at, why } => {
+                self.story.copies += u64::from(*why == RevokeReason::AnotherWasFirst);
+                self.send(*worker, Stream::DownControl, Message::Revoke(*at));
+            }
+            Effect::Evict { worker, .. } => self.send(*worker, Stream::DownControl, Message::Evict),
+            Effect::Commit { .. } => {
+                self.story.commits += 1;
+                (0..self.processes.len()).for_each(|i| self.send_parameters(i));
+            }
+            Effect::Checkpoint { step, .. } => self.checkpoint(*step),
+            Effect::Overdue { .. } => self.story.overdue += 1,
+            Effect::Ignore { .. } => self.story.ignored += 1,
+            _ => {}
+        }
+    }
+
+    fn checkpoint(&mut self, step: StepId) {
+        let start = self.coordinator.start;
+        let at = self.now.after(Micros(1 + self.dice.below(700_000)));
+        if self.throw(Fault::DiskFull) {
+            self.count(Fault::DiskFull, None);
+            return self.at(at, Happening::Internal(start, Event::CheckpointFailed { step }));
+        }
+        let early = self.sabotage.is(Mutant::EarlyWritten);
+        let told = if early { self.now } else { at.after(Micros(self.dice.below(5_000))) };
+        self.at(at, Happening::Saved(start, step));
+        self.at(told, Happening::Internal(start, Event::CheckpointWritten { step }));
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let asleep = happening.process().map(|i| self.processes[i].paused_until.max(self.processes[i].away_until));
+        if let Some(until) = asleep.filter(|until| *until > self.now) {
+            return self.at(until, happening);
+        }
+        match happening {
+            Happening::Start => self.start(),
+            Happening::Connect(i) => self.connect(i),
+            Happening::Beat(i, link) => {
+                if let Some(worker) = self.processes[i].worker_on(link) {
+                    self.say(i, Event::Heartbeat { worker });
+                    self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, link));
+                }
+            }
+            Happening::Arrive(i, link, stream) => {
+                if !self.processes[i].clogged {
+                    self.deliver(i, link, stream);
+                }
+            }
+            Happening::Computed(i, at) => self.computed(i, at),
+            Happening::Again(i, answer) => {
+                if let Some(worker) = self.processes[i].worker {
+                    self.tell(answer.event(worker), Some(&answer));
+                }
+            }
+            Happening::Weather => self.faults(),
+            Happening::Clog(i, clogged) => {
+                if self.storm() || !clogged {
+                    self.clog(i, clogged);
+                }
+            }
+            // The coordinator that these were for may be dead.
+            Happening::Closed(start, worker) => {
+                if start == self.coordinator.start {
+                    self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None);
+                }
+            }
+            Happening::Saved(start, step) => {
+                if start == self.coordinator.start {
+                    self.coordinator.saved(step, &mut self.watch);
+                }
+            }
+            Happening::Internal(start, event) => {
+                if start == self.coordinator.start {
+                    self.tell(event, None);
+                }
+            }
+            Happening::Sync(start) => {
+                if start == self.coordinator.start && self.coordinator.is_up() {
+                    self.coordinator.sync(&mut self.watch);
+                    self.at(self.now.after(Micros::millis(200)), Happening::Sync(start));
+                }
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        let damaged = self.throw(Fault::Damage);
+        if damaged {
+            self.count(Fault::Damage, None);
+        }
+        self.coordinator.start(&mut self.watch, damaged);
+        self.at(self.now.after(Micros::millis(200)), Happening::Sync(self.coordinator.start));
+    }
+
+    /// The coordinator is dead, and starts again on what the disk holds.
+    fn crash(&mut self, tail: Tail) {
+        self.coordinator.die(&mut self.watch, tail, &mut self.dice);
+        for i in 0..self.processes.len() {
+            if self.processes[i].worker.is_some() {
+                self.disconnect(i);
+            }
+        }
+        self.later(2_000_000, Happening::Start);
+    }
+
+    /// Starts the next lease of a process, if it can.
+    fn compute(&mut self, i: usize) {
+        if let Some((at, micros)) = self.processes[i].start(self.now) {
+            let wobble = self.dice.below(micros / 4);
+            self.at(self.now.after(Micros(micros + wobble)), Happening::Computed(i, at));
+        }
+    }
+
+    fn computed(&mut self, i: usize, at: LeaseRef) {
+        let process = &mut self.processes[i];
+        // A hung process holds on to what it has.
+        if process.hung || process.computing.is_none_or(|(computing, _)| computing != at) {
+            return;
+        }
+        let parameters = process.computing.take().expect("it is this lease").1;
+        let (Some(worker), Some(lease)) = (process.worker, process.drop_lease(at)) else {
+            return self.compute(i);
+        };
+        let shard_micros = process.shard_micros(self.now);
+        let failure = self.throw(Fault::Failure).then(|| {
+            self.count(Fault::Failure, Some(i));
+            self.dice.pick(&[Failure::Internal, Failure::DataUnreadable])
+        });
+        self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step) });
+        let value = oracle::node_value(parameters, lease.work, lease.node);
+        let answer = Answer { lease, value, shard_micros, failure };
+        if self.throw(Fault::Repeat) {
+            self.count(Fault::Repeat, Some(i));
+            let within = if self.dice.chance(500) { 50_000 } else { 3_000_000 };
+            self.later(within, Happening::Again(i, answer.clone()));
+        }
+        self.send(worker, Stream::UpPush, Message::Answer(answer));
+        self.compute(i);
+    }
+}
+
+/// A number for an effect, to compare stories by.
+fn fingerprint(effect: &Effect) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    effect.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,94 @@
+//! Connections: they come and go, and carry messages in streams.
+
+use convoy_scheduler::*;
+
+use super::process::{Link, Message, Stream};
+use super::{Happening, World};
+use crate::scenario::Fault;
+
+impl World<'_> {
+    pub(super) fn connect(&mut self, i: usize) {
+        if self.processes[i].worker.is_some() {
+            return;
+        }
+        if !self.coordinator.is_up() {
+            return self.later(1_000_000, Happening::Connect(i));
+        }
+        let (worker, link) = (self.coordinator.next_worker(), Link(self.links));
+        self.links += 1;
+        self.processes[i].connected(worker, link);
+        let threads = self.processes[i].threads;
+        self.tell(Event::WorkerJoined { worker, threads }, None);
+        self.later(500_000, Happening::Beat(i, link));
+        self.send_parameters(i);
+    }
+
+    /// The connection is gone. The process tries again; an answer that did not get through may come again.
+    pub(super) fn disconnect(&mut self, i: usize) {
+        self.processes[i].worker = None;
+        for message in std::mem::take(&mut self.processes[i].streams[Stream::UpPush as usize]) {
+            if let Message::Answer(answer) = message
+                && self.throw(Fault::Repeat)
+            {
+                self.count(Fault::Repeat, Some(i));
+                self.later(5_000_000, Happening::Again(i, answer));
+            }
+        }
+        self.later(1_500_000, Happening::Connect(i));
+    }
+
+    pub(super) fn send_parameters(&mut self, i: usize) {
+        if let Some(worker) = self.processes[i].worker {
+            let message = Message::Parameters(self.coordinator.committed, self.coordinator.parameters);
+            self.send(worker, Stream::DownBulk, message);
+        }
+    }
+
+    pub(super) fn say(&mut self, i: usize, event: Event) {
+        if let Some(worker) = self.processes[i].worker {
+            self.send(worker, Stream::UpControl, Message::Say(event));
+        }
+    }
+
+    /// Puts a message on a stream of a connection, if it is open.
+    pub(super) fn send(&mut self, worker: WorkerId, stream: Stream, message: Message) {
+        let Some(i) = self.processes.iter().position(|process| process.worker == Some(worker)) else { return };
+        let usual = if stream == Stream::DownBulk { 30_000 } else { 5_000 };
+        let mut wait = Micros(1 + self.dice.below(usual));
+        if self.throw(Fault::Delay) {
+            self.count(Fault::Delay, Some(i));
+            wait = wait.times(100);
+        }
+        let process = &mut self.processes[i];
+        let link = process.link;
+        process.streams[stream as usize].push_back(message);
+        let at = self.now.after(wait).max(process.arrivals[stream as usize].after(Micros(1)));
+        process.arrivals[stream as usize] = at;
+        self.at(at, Happening::Arrive(i, link, stream));
+    }
+
+    /// The first message of a stream is there.
+    pub(super) fn deliver(&mut self, i: usize, link: Link, stream: Stream) {
+        let process = &mut self.processes[i];
+        let Some(worker) = process.worker_on(link) else { return };
+        let Some(message) = process.streams[stream as usize].pop_front() else { return };
+        match message {
+            Message::Say(event) => self.tell(event, None),
+            Message::Answer(answer) => self.tell(answer.event(worker), Some(&answer)),
+            Message::Send(lease) => {
+                process.queue.push(lease);
+                self.compute(i);
+            }
+            Message::Revoke(at) => {
+                process.drop_lease(at);
+                self.compute(i);
+            }
+            Message::Evict => self.disconnect(i),
+            Message::Parameters(step, value) => {
+                process.parameters = process.parameters.max(Some((step, value)));
+                self.say(i, Event::WorkerReady { worker, step });
+                self.compute(i);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The faults that strike every 50 ms, as the weather has it.
+
+use convoy_scheduler::{Event, LeaveReason, Micros, WorkerId};
+
+use super::process::Stream;
+use super::{Happening, World};
+use crate::scenario::{Fault, Tail};
+
+impl World<'_> {
+    /// Time for faults, or for the end of the storm.
+    pub(super) fn faults(&mut self) {
+        if !self.storm() {
+            return self.calm();
+        }
+        for fault in Fault::ALL {
+            if self.throw(*fault) {
+                self.strike(*fault);
+            }
+        }
+        self.at(self.now.after(Micros::millis(50)), Happening::Weather);
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        let i = self.dice.below(self.processes.len() as u64) as usize;
+        let struck = match fault {
+            Fault::Kill => self.kill(i, 1_500_000),
+            Fault::Cut => self.cut(i),
+            Fault::Pause => {
+                let span = if self.dice.chance(500) { 1_000_000 } else { 12_000_000 };
+                self.processes[i].paused_until = self.now.after(Micros(self.dice.below(span)));
+                true
+            }
+            Fault::Slow => {
+                self.processes[i].slow_until = self.now.after(Micros(1_000_000 + self.dice.below(10_000_000)));
+                true
+            }
+            Fault::Hang => {
+                self.processes[i].hung = self.processes[i].worker.is_some();
+                self.processes[i].hung
+            }
+            Fault::Drain => self.processes[i].worker.is_some_and(|worker| {
+                self.say(i, Event::WorkerDraining { worker });
+                true
+            }),
+            Fault::Exodus => {
+                let away = self.dice.below(8_000_000);
+                (0..self.processes.len()).filter(|i| self.kill(*i, away)).count() > 0
+            }
+            Fault::Swizzle => self.swizzle(),
+            Fault::Crash => {
+                self.coordinator.is_up() && {
+                    let tail = if self.dice.chance(500) { Tail::Kept } else { Tail::Random };
+                    self.crash(tail);
+                    true
+                }
+            }
+            Fault::CrashAtWrite => {
+                let (next, written) = (1 + self.dice.below(12), self.dice.chance(500));
+                self.coordinator.kill_at_write(next, written);
+                // It is counted when it happens.
+                false
+            }
+            Fault::Stop => {
+                self.tell(Event::StopRequested, None);
+                true
+            }
+            // These strike where leases, messages and checkpoints are.
+            Fault::Failure | Fault::Repeat | Fault::Delay | Fault::DiskFull | Fault::Damage => false,
+        };
+        if struck {
+            self.count(fault, Some(i));
+        }
+    }
+
+    /// A process dies, comes back, and its connection closes.
+    fn kill(&mut self, i: usize, away: u64) -> bool {
+        let Some(worker) = self.lose_connection(i) else { return false };
+        self.processes[i].paused_until = self.now;
+        self.processes[i].away_until = self.now.after(Micros(away));
+        self.later(100_000, Happening::Closed(self.coordinator.start, worker));
+        true
+    }
+
+    /// A connection breaks. The coordinator hears of it at once, late, or never.
+    fn cut(&mut self, i: usize) -> bool {
+        let Some(worker) = self.lose_connection(i) else { return false };
+        if self.dice.chance(700) {
+            let within = if self.dice.chance(500) { 50_000 } else { 5_000_000 };
+            self.later(within, Happening::Closed(self.coordinator.start, worker));
+        }
+        true
+    }
+
+    /// What is on its way up arrives to some place in each stream; the rest is lost, or sent again over the next
+    /// connection, if it was an answer.
+    fn lose_connection(&mut self, i: usize) -> Option<WorkerId> {
+        let worker = self.processes[i].worker?;
+        let link = self.processes[i].link;
+        for stream in Stream::UP {
+            let arrive = self.dice.below(self.processes[i].streams[stream as usize].len() as u64 + 1);
+            (0..arrive).for_each(|_| self.deliver(i, link, stream));
+        }
+        // What arrived may have made the coordinator die, and taken the connection with it.
+        if self.processes[i].worker_on(link).is_some() {
+            self.disconnect(i);
+        }
+        Some(worker)
+    }
+
+    /// Swizzle-clog: a random part of the connections clogs one by one, and unclogs in another order.
+    fn swizzle(&mut self) -> bool {
+        let mut some: Vec<usize> = (0..self.processes.len()).filter(|_| self.dice.chance(500)).collect();
+        self.dice.shuffle(&mut some);
+        let mut at = self.now;
+        for clogged in [true, false] {
+            for i in &some {
+                at = at.after(Micros(1 + self.dice.below(800_000)));
+                self.at(at, Happening::Clog(*i, clogged));
+            }
+            self.dice.shuffle(&mut some);
+        }
+        !some.is_empty()
+    }
+
+    pub(super) fn clog(&mut self, i: usize, clogged: bool) {
+        self.processes[i].clogged = clogged;
+        if clogged || self.processes[i].worker.is_none() {
+            return;
+        }
+        let link = self.processes[i].link;
+        for stream in [Stream::UpControl, Stream::UpPush, Stream::DownControl, Stream::DownBulk] {
+            let waiting = self.processes[i].streams[stream as usize].len() as u64;
+            let at = self.now.after(Micros(1 + self.dice.below(10_000)));
+            (0..waiting).for_each(|n| self.at(at.after(Micros(n)), Happening::Arrive(i, link, stream)));
+        }
+    }
+
+    /// The storm is over: nothing is clogged, stopped or slow any more, and the first worker, or all, compute.
+    fn calm(&mut self) {
+        self.watch.note(|| "** the storm is over".to_owned());
+        for i in 0..self.processes.len() {
+            self.clog(i, false);
+            let now = self.now;
+            let process = &mut self.processes[i];
+            process.paused_until = now.min(process.paused_until);
+            process.slow_until = now;
+            process.away_until = now.min(process.away_until);
+            if process.hung
+                && (i == 0 || self.weather.all_heal)
+                && let Some(worker) = self.lose_connection(i)
+            {
+                self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Any plan, of any size, in any weather.
+
+use convoy_scheduler::*;
+use convoy_sim::{Fault, Scenario, Weather};
+use proptest::prelude::*;
+
+use crate::holds;
+
+fn weathers() -> impl Strategy<Value = Weather> {
+    let chances: Vec<_> = Fault::ALL.iter().map(|_| prop_oneof![Just(0), 1u32..40]).collect();
+    (0u64..20_000, chances, any::<bool>()).prop_map(|(storm_ms, chances, all_heal)| Weather {
+        storm: Micros::millis(storm_ms),
+        chances,
+        all_heal,
+    })
+}
+
+fn plans() -> impl Strategy<Value = RunPlan> {
+    let sizes = (1u32..4, 1u64..12, 1u32..40, 1u32..40, 0u32..50);
+    let bounds = (0u64..5, 0u64..5, 1u32..4, 1u32..20);
+    (sizes, bounds).prop_map(|((epochs, steps, full, last, evaluate_shards), bounds)| {
+        let (checkpoint_every_steps, seconds, queue_per_thread, lease_shards) = bounds;
+        let limits = Limits { lease_shards, data_attempts: 100_000, internal_attempts: 100_000, ..Limits::default() };
+        let checkpoint_every = Micros::seconds(seconds);
+        let plan = RunPlan::new(epochs, steps, full, last);
+        RunPlan { evaluate_shards, checkpoint_every_steps, checkpoint_every, queue_per_thread, limits, ..plan }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn any_run_in_any_weather_ends_well(
+        plan in plans(), weather in weathers(), seed: u64, workers in 1usize..7, doubles: bool,
+    ) {
+        holds(&Scenario { weather, doubles, ..Scenario::calm(seed, plan, workers) });
+    }
+
+    #[test]
+    fn nothing_is_computed_twice_in_calm_weather(plan in plans(), seed: u64, workers in 1usize..7) {
+        let story = holds(&Scenario::calm(seed, plan.clone(), workers));
+        prop_assert_eq!((story.starts, story.overdue, story.commits), (1, 0, story.committed.0));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(20) })]
+
+    #[test]
+    fn the_same_scenario_tells_the_same_story(plan in plans(), weather in weathers(), seed: u64, workers in 1usize..7) {
+        let scenario = Scenario { weather, ..Scenario::calm(seed, plan, workers) };
+        prop_assert_eq!(holds(&scenario), holds(&scenario));
+    }
+}
