@@ -1,35 +1,79 @@
-//! Talking to a coordinator of jobs: where it is, what its answers mean.
+//! Talking to a coordinator of jobs: where it is, who one is there, what its answers mean.
 
 use std::future::Future;
 
-use convoy_proto::channel::connect_jobs;
+use convoy_proto::channel::Link;
+use convoy_proto::v1::access_client::AccessClient;
 use convoy_proto::v1::jobs_client::JobsClient;
+use convoy_security::ConnectError;
 use serde::de::DeserializeOwned;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::error::CliError;
-use crate::runner::loopback;
+use crate::member::{self, Home};
+use crate::runner::is_loopback;
+
+const DEFAULT: &str = "127.0.0.1:7070";
 
 /// Which coordinator is meant.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Where {
-    /// The coordinator.
-    #[arg(long, value_name = "HOST:PORT", env = "CONVOY_COORDINATOR", default_value = "127.0.0.1:7070")]
-    pub coordinator: String,
+    /// The coordinator; without it the one that `convoy login` was told, or 127.0.0.1:7070.
+    #[arg(long = "coordinator", value_name = "HOST:PORT", env = "CONVOY_COORDINATOR")]
+    given: Option<String>,
 }
 
 impl Where {
-    /// Opens a connection for commands.
+    /// Opens a connection for commands about jobs.
     ///
     /// # Errors
-    /// When nobody answers there, or it may not be asked.
+    /// When nobody answers there, or one may not ask.
     pub async fn connect(&self) -> Result<JobsClient<Channel>, CliError> {
-        loopback(&self.coordinator)?;
-        connect_jobs(&self.coordinator).await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            self.unreachable(cause.unwrap_or_else(|| error.to_string()))
-        })
+        let link = self.link().await?;
+        link.jobs().await.map_err(|error| failed(&link.address, error))
+    }
+
+    /// Opens a connection for commands about members and tokens.
+    ///
+    /// # Errors
+    /// As [`Where::connect`].
+    pub async fn access(&self) -> Result<AccessClient<Channel>, CliError> {
+        let link = self.link().await?;
+        link.access().await.map_err(|error| failed(&link.address, error))
+    }
+
+    /// Where the coordinator is, as far as that is known.
+    pub fn address(&self) -> String {
+        let home = || Home::load(&Home::folder()).ok().flatten().map(|(home, _)| home.coordinator);
+        self.given.clone().or_else(home).unwrap_or_else(|| DEFAULT.to_owned())
+    }
+
+    /// How it is reached. A certificate that gets old is renewed on the way.
+    async fn link(&self) -> Result<Link, CliError> {
+        let folder = Home::folder();
+        let Some((mut home, identity)) = Home::load(&folder)? else { return self.plain() };
+        if self.given.as_ref().is_some_and(|given| *given != home.coordinator) {
+            return self.plain();
+        }
+        let mut link = Link { address: home.coordinator.clone(), cluster: Some((home.cluster, Some(identity))) };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        if now.as_secs() >= home.renew_at
+            && let Ok(signed) = member::renew(&link).await
+        {
+            home.renew_at = signed.renew_at();
+            home.save(&folder, &signed.identity)?;
+            link.cluster = Some((home.cluster, Some(signed.identity)));
+        }
+        Ok(link)
+    }
+
+    fn plain(&self) -> Result<Link, CliError> {
+        let address = self.given.clone().unwrap_or_else(|| DEFAULT.to_owned());
+        match is_loopback(&address)? {
+            true => Ok(Link::plain(address)),
+            false => Err(CliError::NotMember { address }),
+        }
     }
 
     /// What an answer that is none means.
@@ -38,14 +82,37 @@ impl Where {
             Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted => {
                 self.unreachable(status.message().to_owned())
             }
-            code => CliError::Answer { code: exit_code(code), message: status.message().to_owned() },
+            // What answers does not speak gRPC, at least not in the clear.
+            Code::Unknown if ConnectError::find(status).is_none() => self.unreachable(format!(
+                "{}; if it is a cluster's, join it with `convoy login {} --token-file FILE`",
+                status.message(),
+                self.address()
+            )),
+            _ => answer(status),
         }
     }
 
     /// Nobody answers.
     pub fn unreachable(&self, reason: String) -> CliError {
-        CliError::Unreachable { address: self.coordinator.clone(), reason }
+        CliError::Unreachable { address: self.address(), reason }
     }
+}
+
+fn failed(address: &str, error: ConnectError) -> CliError {
+    match error {
+        ConnectError::Unreachable(reason) => CliError::Unreachable { address: address.to_owned(), reason },
+        ConnectError::TimedOut => CliError::Unreachable { address: address.to_owned(), reason: error.to_string() },
+        error => error.into(),
+    }
+}
+
+/// What the coordinator said, with the exit code that it means.
+pub fn answer(status: &Status) -> CliError {
+    // A certificate that is not accepted shows itself in the first call.
+    if let Some(error) = ConnectError::find(status) {
+        return error.into();
+    }
+    CliError::Answer { code: exit_code(status.code()), message: status.message().to_owned() }
 }
 
 /// The exit code that an answer of the coordinator means.

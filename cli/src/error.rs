@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use convoy_common::spec::SpecError;
-use convoy_coordinator::{ClusterError, RunDirError, RunError, StoreError};
+use convoy_coordinator::{AccessError, ClusterError, RunDirError, RunError, StoreError};
 use convoy_model::{InitError, LoadError, NetworkError, ReadError, WriteError};
 use convoy_nn::ComputeError;
+use convoy_security::{AuthorityError, ConnectError, KeyError};
 use convoy_vision::ScanError;
 use convoy_worker::WorkerError;
 
@@ -81,8 +82,8 @@ pub enum CliError {
     },
     /// An address that is not allowed.
     #[error(
-        "{address} is not a loopback address; connections are not encrypted yet, so only loopback (127.0.0.1, [::1], \
-         localhost) is allowed"
+        "{address} is not a loopback address, and without a cluster nothing is encrypted; `convoy cluster init --state DIR` \
+         makes one, and `convoy coordinator --state DIR` then serves every address"
     )]
     NotLoopback {
         /// What was given.
@@ -99,6 +100,23 @@ pub enum CliError {
     /// The coordinator of jobs.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The cluster's authority, members or tokens.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// An identity.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The other end is not trusted, or does not trust us.
+    #[error("the coordinator is not talked to: {0}")]
+    Connect(#[from] ConnectError),
+    /// Only members talk to a coordinator on another machine.
+    #[error(
+        "{address} is not on this machine; join its cluster first: `convoy login {address} --token-file FILE` for commands, --token-file for a worker"
+    )]
+    NotMember {
+        /// Where the coordinator is.
+        address: String,
+    },
     /// The coordinator said no.
     #[error("{message}")]
     Answer {
@@ -163,7 +181,16 @@ impl CliError {
             CliError::Answer { code, .. } => *code,
             CliError::Unreachable { .. } | CliError::Cluster(ClusterError::Store(StoreError::InUse(_))) => 75,
             CliError::Cluster(ClusterError::Io { source, .. }) => io_code(source),
-            CliError::Cluster(_) => 1,
+            CliError::Cluster(_) | CliError::Key(_) => 1,
+            CliError::NotMember { .. } => 4,
+            CliError::Connect(ConnectError::Address(_)) => 2,
+            CliError::Connect(ConnectError::Unreachable(_) | ConnectError::TimedOut) => 75,
+            CliError::Connect(_) => 4,
+            CliError::Access(AccessError::Authority(AuthorityError::Exists(_))) => 4,
+            CliError::Access(AccessError::Authority(AuthorityError::Bad { .. })) => 2,
+            CliError::Access(AccessError::Io { source, .. }) => io_code(source),
+            CliError::Access(AccessError::Authority(AuthorityError::Io { source, .. })) => io_code(source),
+            CliError::Access(_) => 1,
             CliError::BrokenPipe => 0,
         }
     }

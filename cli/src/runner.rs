@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use convoy_common::Plan;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
+use convoy_proto::channel::Link;
 use convoy_worker::RunData;
 use tokio::sync::{mpsc, watch};
 
@@ -55,7 +56,7 @@ impl Carry {
 /// # Errors
 /// When the run does not end as planned.
 pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, bind("127.0.0.1:0")?, Some(carry), json)
+    run(ready, bind("127.0.0.1:0", false)?, Some(carry), json)
 }
 
 /// Runs `ready` for workers that come to `listener` from elsewhere.
@@ -135,7 +136,7 @@ async fn with_workers(
             let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone())?);
             for number in 1..=carry.workers {
                 let config = convoy_worker::Config {
-                    coordinator: address.to_string(),
+                    link: watch::channel(Link::plain(address.to_string())).1,
                     name: format!("local-{number}"),
                     threads: carry.threads(),
                     data: Some(data.clone()),
@@ -173,31 +174,38 @@ async fn with_workers(
     Ok(report)
 }
 
-/// Opens the socket; loopback only, as nothing is encrypted yet.
+/// Opens the socket; loopback only unless connections are `encrypted`.
 ///
 /// # Errors
 /// When the address is not allowed, or in use.
-pub fn bind(listen: &str) -> Result<TcpListener, CliError> {
-    let bound = TcpListener::bind(&loopback(listen)?[..]).and_then(|listener| {
+pub fn bind(listen: &str, encrypted: bool) -> Result<TcpListener, CliError> {
+    let found = addresses(listen)?;
+    if !encrypted && !found.iter().all(|address| address.ip().is_loopback()) {
+        return Err(CliError::NotLoopback { address: listen.to_owned() });
+    }
+    let bound = TcpListener::bind(&found[..]).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
     bound.map_err(|source| CliError::Listen { address: listen.to_owned(), source })
 }
 
-/// The addresses that `HOST:PORT` means.
+/// Whether `HOST:PORT` means this machine.
 ///
 /// # Errors
-/// When it means none, or one that is not loopback.
-pub fn loopback(address: &str) -> Result<Vec<SocketAddr>, CliError> {
+/// When it means nothing.
+pub fn is_loopback(address: &str) -> Result<bool, CliError> {
+    Ok(addresses(address)?.iter().all(|address| address.ip().is_loopback()))
+}
+
+fn addresses(address: &str) -> Result<Vec<SocketAddr>, CliError> {
     let found: Vec<SocketAddr> = address
         .to_socket_addrs()
         .map_err(|error| CliError::Usage(format!("`{address}` is no HOST:PORT: {error}")))?
         .collect();
-    match found.iter().find(|address| !address.ip().is_loopback()) {
-        None if found.is_empty() => Err(CliError::Usage(format!("`{address}` means no address"))),
-        None => Ok(found),
-        Some(_) => Err(CliError::NotLoopback { address: address.to_owned() }),
+    match found.is_empty() {
+        true => Err(CliError::Usage(format!("`{address}` means no address"))),
+        false => Ok(found),
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_scheduler::JobId;
+use convoy_security::{Limits, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::access::{Access, AccessError, AccessLayer, AccessService};
 use crate::fleet_loop::{FleetLoop, Waiting};
 use crate::hub::Hub;
 use crate::jobs::{JobError, Jobs, JobsService, Planner, StoreError};
@@ -40,6 +41,9 @@ pub enum ClusterError {
     /// Its job store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its authority, members or tokens cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The socket failed.
     #[error("the coordinator's socket failed: {0}")]
     Socket(String),
@@ -57,6 +61,7 @@ pub async fn serve_cluster(
 ) -> Result<(), ClusterError> {
     let ClusterConfig { state, planner } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
+    let access = Access::open(&state)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(events.clone()));
     let waiting = Waiting::default();
@@ -74,10 +79,14 @@ pub async fn serve_cluster(
     };
     let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_events, waiting, start).run());
     let (close, closed) = oneshot::channel::<()>();
+    let connections = incoming(listener, access.tls(), Limits::default());
+    let fresh = tokio::spawn(access.clone().keep_fresh());
     let server = convoy_proto::channel::server()
+        .layer(AccessLayer(access.clone()))
+        .add_service(convoy_proto::channel::access_service(AccessService { access, hub: hub.clone() }))
         .add_service(convoy_proto::channel::service(Service(hub.clone())))
         .add_service(convoy_proto::channel::jobs_service(JobsService(jobs.clone())))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async { _ = closed.await });
+        .serve_with_incoming_shutdown(connections, async { _ = closed.await });
     let mut server = tokio::spawn(server);
     tokio::select! {
         () = stop => {}
@@ -90,5 +99,6 @@ pub async fn serve_cluster(
         tracing::debug!("some connections did not end");
     }
     fleet.abort();
+    fresh.abort();
     Ok(())
 }

@@ -163,6 +163,13 @@ impl Hub {
         self.gone(worker, LeaveReason::Closed);
     }
 
+    /// Closes every connection whose caller is `unwanted`.
+    pub(crate) fn put_out_where(&self, unwanted: impl Fn(&Caller) -> bool, reason: &str) {
+        let found: Vec<WorkerId> =
+            self.members().iter().filter(|(_, member)| unwanted(&member.caller)).map(|(worker, _)| *worker).collect();
+        found.into_iter().for_each(|worker| self.put_out(worker, reason));
+    }
+
     /// Tells everybody that there is nothing more to do.
     pub(crate) fn farewell(&self, over: bool, reason: &str) {
         let members = std::mem::take(&mut *self.members());

@@ -27,6 +27,7 @@ mod tracker;
 mod update;
 mod writer;
 
+pub use access::{AccessError, Caller, MemberRecord, init_cluster, is_cluster};
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
 pub use events::{EpochRow, RunEvent};
 pub use export::{Summary, export};

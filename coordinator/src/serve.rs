@@ -15,11 +15,12 @@ use convoy_scheduler::{
     Driver, FleetEvent, Halt, JobId, JobRequest, Micros, Node, Outcome, PlanError, Record, ResumeError, Run,
     RunGeneration, RunPlan, StepId, Work,
 };
+use convoy_security::{Limits, incoming};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::access::{Access, AccessLayer};
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::events::{Events, RunEvent};
 use crate::fleet_loop::{Ended, FleetLoop, Waiting};
@@ -273,9 +274,11 @@ pub async fn serve(
     let (events, fleet_inputs) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(events.clone()));
     let (close, closed) = oneshot::channel::<()>();
+    let connections = incoming(listener, None, Limits::default());
     let server = convoy_proto::channel::server()
+        .layer(AccessLayer(Access::loopback()))
         .add_service(convoy_proto::channel::service(Service(hub.clone())))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async { _ = closed.await });
+        .serve_with_incoming_shutdown(connections, async { _ = closed.await });
     let server = tokio::spawn(server);
     let job = JobId(1);
     let (done, report) = oneshot::channel();

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use convoy_security::{ConnectError, Identity, Pin};
 use tonic::transport::{Channel, Endpoint, Server};
 
+use crate::v1::access_client::AccessClient;
+use crate::v1::access_server::{Access, AccessServer};
 use crate::v1::coordinator_client::CoordinatorClient;
 use crate::v1::coordinator_server::{Coordinator, CoordinatorServer};
 use crate::v1::jobs_client::JobsClient;
@@ -15,6 +18,8 @@ use crate::v1::jobs_server::{Jobs, JobsServer};
 pub const MESSAGE_LIMIT: usize = 8 * convoy_common::plan::MAX_NAMES * convoy_common::plan::MAX_NAMES + (1 << 20);
 /// Largest spec that may be submitted, with the message around it.
 const SPEC_LIMIT: usize = 4 << 20;
+/// Messages of people and strangers.
+const SMALL: usize = 64 << 10;
 const WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 256 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -46,32 +51,71 @@ pub fn jobs_service<J: Jobs>(jobs: J) -> JobsServer<J> {
     JobsServer::new(jobs).max_decoding_message_size(SPEC_LIMIT)
 }
 
-/// Opens a connection for a worker to the coordinator at `address` (`HOST:PORT`).
-///
-/// # Errors
-/// When the address is none, or nobody answers there.
-pub async fn connect(address: &str) -> Result<CoordinatorClient<Channel>, tonic::transport::Error> {
-    Ok(CoordinatorClient::new(open(address).await?)
-        .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT))
+/// The service of members and tokens.
+pub fn access_service<A: Access>(access: A) -> AccessServer<A> {
+    AccessServer::new(access).max_decoding_message_size(SMALL)
 }
 
-/// Opens a connection for commands to the coordinator at `address` (`HOST:PORT`).
-///
-/// # Errors
-/// As [`connect`].
-pub async fn connect_jobs(address: &str) -> Result<JobsClient<Channel>, tonic::transport::Error> {
-    Ok(JobsClient::new(open(address).await?).max_decoding_message_size(MESSAGE_LIMIT))
+/// How a coordinator is reached.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// Its cluster, and who one is there; `None` for a plain connection on loopback.
+    pub cluster: Option<(Pin, Option<Identity>)>,
 }
 
-async fn open(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Endpoint::from_shared(format!("http://{address}"))?
+impl Link {
+    /// A plain connection, which coordinators take from their own machine alone.
+    pub fn plain(address: String) -> Self {
+        Link { address, cluster: None }
+    }
+
+    /// Opens a connection for a worker.
+    ///
+    /// # Errors
+    /// When the address is none, nobody answers there, or one of both is not trusted.
+    pub async fn coordinator(&self) -> Result<CoordinatorClient<Channel>, ConnectError> {
+        Ok(CoordinatorClient::new(self.open().await?)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT))
+    }
+
+    /// Opens a connection for commands about jobs.
+    ///
+    /// # Errors
+    /// As [`Link::coordinator`].
+    pub async fn jobs(&self) -> Result<JobsClient<Channel>, ConnectError> {
+        Ok(JobsClient::new(self.open().await?).max_decoding_message_size(MESSAGE_LIMIT))
+    }
+
+    /// Opens a connection for joining, and for commands about members and tokens.
+    ///
+    /// # Errors
+    /// As [`Link::coordinator`].
+    pub async fn access(&self) -> Result<AccessClient<Channel>, ConnectError> {
+        Ok(AccessClient::new(self.open().await?))
+    }
+
+    async fn open(&self) -> Result<Channel, ConnectError> {
+        if let Some((pin, identity)) = &self.cluster {
+            return convoy_security::connect(settings, &self.address, *pin, identity.as_ref()).await;
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
+            .map_err(|_| ConnectError::Address(self.address.clone()))?;
+        settings(endpoint).connect().await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            ConnectError::Unreachable(cause.unwrap_or_else(|| error.to_string()))
+        })
+    }
+}
+
+fn settings(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
-        .connect()
-        .await
 }

@@ -36,8 +36,12 @@ fn only_loopback_is_served() {
     let job = Job::new();
     let spec = job.spec().display().to_string();
     let out = job.path("run").display().to_string();
-    check(&["coordinator", &spec, "--out", &out, "--listen", "0.0.0.0:0"], 4, &["loopback", "encrypted"]);
-    check(&["worker", "--coordinator", "192.0.2.1:7070"], 4, &["loopback"]);
+    check(
+        &["coordinator", &spec, "--out", &out, "--listen", "0.0.0.0:0"],
+        4,
+        &["loopback", "encrypted", "convoy cluster init"],
+    );
+    check(&["worker", "--coordinator", "192.0.2.1:7070"], 4, &["--token-file"]);
     check(&["worker", "--coordinator", "127.0.0.1:1", "--patience", "0"], 75, &["127.0.0.1:1"]);
 }
 

@@ -6,4 +6,5 @@ mod errors;
 mod faults;
 mod job;
 mod learning;
+mod members;
 mod runs;

@@ -10,14 +10,18 @@ mod session;
 
 use std::sync::Arc;
 
+use convoy_proto::channel::Link;
+use convoy_security::ConnectError;
+use tokio::sync::watch;
+
 pub use data::RunData;
 pub use session::run;
 
 /// How a worker is set up. Nothing here can change a bit of the result.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `HOST:PORT` of the coordinator.
-    pub coordinator: String,
+    /// How the coordinator is reached; whoever holds the other end may exchange the identity in it.
+    pub link: watch::Receiver<Link>,
     /// A name for people.
     pub name: String,
     /// Shards computed at a time.
@@ -50,6 +54,9 @@ pub enum WorkerError {
         /// What the system said.
         reason: String,
     },
+    /// The coordinator is not trusted, or does not trust this worker.
+    #[error("the coordinator is not talked to: {0}")]
+    Connect(ConnectError),
     /// The coordinator does not want it.
     #[error("the coordinator refused this worker: {reason}")]
     Refused {

@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use convoy_common::spec::CPU_F32_V1;
-use convoy_proto::channel::connect;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{VERSION, v1};
+use convoy_security::ConnectError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,7 +51,7 @@ pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<E
             Err(OpenError::Unreachable(reason)) => reason,
         };
         if config.patience.is_some_and(|patience| alone_since.elapsed() + pause > patience) {
-            return Err(WorkerError::Unreachable { address: config.coordinator, reason: lost });
+            return Err(WorkerError::Unreachable { address: config.link.borrow().address.clone(), reason: lost });
         }
         let again_in = jittered(pause);
         tracing::info!(reason = lost, ?again_in, "no coordinator");
@@ -85,6 +85,10 @@ impl From<WorkerError> for OpenError {
 
 impl From<Status> for OpenError {
     fn from(status: Status) -> Self {
+        // A certificate that is not accepted shows itself in the first call.
+        if let Some(error) = ConnectError::find(&status) {
+            return error.into();
+        }
         match status.code() {
             Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated => {
                 OpenError::Fatal(WorkerError::Refused { reason: status.message().to_owned() })
@@ -94,10 +98,14 @@ impl From<Status> for OpenError {
     }
 }
 
-impl From<tonic::transport::Error> for OpenError {
-    fn from(error: tonic::transport::Error) -> Self {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        OpenError::Unreachable(source.unwrap_or_else(|| error.to_string()))
+impl From<ConnectError> for OpenError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            // A coordinator that is being started, or whose name is not known yet.
+            ConnectError::Unreachable(reason) => OpenError::Unreachable(reason),
+            ConnectError::TimedOut => OpenError::Unreachable(error.to_string()),
+            error => OpenError::Fatal(WorkerError::Connect(error)),
+        }
     }
 }
 
@@ -118,7 +126,8 @@ struct Session {
 
 impl Session {
     async fn open(config: &Config) -> Result<Session, OpenError> {
-        let mut control = connect(&config.coordinator).await?;
+        let link = config.link.borrow().clone();
+        let mut control = link.coordinator().await?;
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let hello = v1::Hello {
             version: VERSION.to_owned(),
@@ -218,12 +227,12 @@ impl Session {
             data: config.data.clone(),
             outbox: self.outbox.clone(),
         };
-        let (known, address) = (self.bulk.clone(), config.coordinator.clone());
+        let (known, link) = (self.bulk.clone(), config.link.borrow().clone());
         let job = assigned.job;
         let coming = tokio::spawn(async move {
             let bulk = match known {
                 Some(bulk) => bulk,
-                None => connect(&address).await?,
+                None => link.coordinator().await?,
             };
             Membership::open(set_up, bulk).await
         });

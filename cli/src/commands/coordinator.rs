@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use crate::error::CliError;
 use crate::{job, runner};
 
-/// Coordinate: a queue of jobs with --state, or one run. Loopback only until connections are encrypted.
+/// Coordinate: a queue of jobs with --state, or one run. Loopback only, unless `convoy cluster init` made the state
+/// folder a cluster's; then everything is encrypted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy coordinator --state DIR\n  \
     convoy coordinator examples/fashion-mnist.toml --listen 127.0.0.1:7070\n  \
@@ -34,7 +35,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     // First, as reading the data may take long.
-    let listener = runner::bind(&args.listen)?;
+    let encrypted = args.state.as_ref().is_some_and(|state| convoy_coordinator::is_cluster(state));
+    let listener = runner::bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
         return runner::serve_jobs(state, listener);
     }

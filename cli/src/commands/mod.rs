@@ -44,6 +44,11 @@ pub enum Command {
     Rm(cluster::change::Args),
     Get(cluster::fetch::Args),
     Health(cluster::change::HealthArgs),
+    Login(cluster::access::LoginArgs),
+    #[command(subcommand)]
+    Cluster(cluster::access::Command),
+    #[command(subcommand)]
+    Token(cluster::access::TokenCommand),
 }
 
 /// Does what was asked for.
@@ -72,5 +77,8 @@ pub fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Rm(args) => cluster::change::run(args, Change::Remove),
         Command::Get(args) => cluster::fetch::run(args),
         Command::Health(args) => cluster::change::health(args),
+        Command::Login(args) => cluster::access::login(args),
+        Command::Cluster(command) => cluster::access::cluster(command),
+        Command::Token(command) => cluster::access::token(command),
     }
 }

@@ -1,26 +1,38 @@
 //! `convoy worker`: computes for a coordinator.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use convoy_proto::channel::Link;
+use convoy_security::Token;
 use convoy_worker::{Config, Ended};
+use tokio::sync::watch;
 
 use crate::device::Device;
 use crate::error::CliError;
-use crate::runner::loopback;
+use crate::member::{self, JoinError, Signed};
+use crate::runner::is_loopback;
 use crate::signals::Stop;
 
-/// Compute for a coordinator until its run is over. Loopback only until connections are encrypted.
+/// Before a coordinator that is not there is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Compute for a coordinator, one job after the other. A coordinator on another machine wants a token.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  convoy worker --coordinator 127.0.0.1:7070 --threads 4")]
+#[command(after_help = "Examples:\n  convoy worker --coordinator 127.0.0.1:7070 --threads 4\n  \
+    convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token")]
 pub struct Args {
     /// Address of the coordinator.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", env = "CONVOY_COORDINATOR")]
     coordinator: String,
+    /// The file that holds a token with the role worker; - for standard input.
+    #[arg(long, value_name = "FILE", env = "CONVOY_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Shards computed at a time; the machine's cores when absent.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-    /// A name for people; the process number when absent.
+    /// A name for people; host and process number when absent.
     #[arg(long)]
     name: Option<String>,
     /// Seconds for which an unreachable coordinator is tried again; without it, for as long as it takes.
@@ -33,14 +45,12 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     args.device.check()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = Config {
-        coordinator: args.coordinator.clone(),
-        name: args.name.unwrap_or_else(|| format!("process {}", std::process::id())),
-        threads: args.threads.map_or(cores, |threads| threads as usize),
-        data: None,
-        patience: args.patience.map(Duration::from_secs),
-    };
-    loopback(&args.coordinator)?;
+    let token = args.token_file.as_deref().map(member::read_token).transpose()?;
+    if token.is_none() && !is_loopback(&args.coordinator)? {
+        return Err(CliError::NotMember { address: args.coordinator });
+    }
+    let name = args.name.unwrap_or_else(own_name);
+    let patience = args.patience.map(Duration::from_secs);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -49,10 +59,51 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let (ended, stop) = runtime.block_on(async {
         let stop = Stop::listen("finishing what this worker holds; press Ctrl-C again to leave at once")
             .map_err(|source| CliError::Io { path: "signals".into(), source })?;
+        let link = tokio::select! {
+            link = link(&args.coordinator, token, &name, patience) => link?,
+            () = stop.asked() => return Ok((Ended::Drained, stop)),
+        };
+        let threads = args.threads.map_or(cores, |threads| threads as usize);
+        let config = Config { link, name, threads, data: None, patience };
         let asked = stop.clone();
         let ended = convoy_worker::run(config, Box::pin(async move { asked.asked().await })).await?;
         Ok::<_, CliError>((ended, stop))
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(ExitCode::from(if ended == Ended::Drained { stop.exit_code() } else { 0 }))
+}
+
+/// How the coordinator is reached: plainly, or as a member that has joined with the token and renews its certificate.
+async fn link(
+    coordinator: &str,
+    token: Option<Token>,
+    name: &str,
+    patience: Option<Duration>,
+) -> Result<watch::Receiver<Link>, CliError> {
+    let Some(token) = token else {
+        return Ok(watch::channel(Link::plain(coordinator.to_owned())).1);
+    };
+    let begun = Instant::now();
+    let Signed { identity, life, .. } = loop {
+        match member::join(coordinator, &token, name).await {
+            Ok(signed) => break signed,
+            Err(JoinError::Fatal(error)) => return Err(error),
+            Err(JoinError::Unreachable(reason)) => {
+                if patience.is_some_and(|patience| begun.elapsed() + AGAIN > patience) {
+                    return Err(CliError::Unreachable { address: coordinator.to_owned(), reason });
+                }
+                tracing::info!(reason, "no coordinator");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    let cluster = Some((token.pin, Some(identity)));
+    let (sender, link) = watch::channel(Link { address: coordinator.to_owned(), cluster });
+    tokio::spawn(member::keep_fresh(sender, life));
+    Ok(link)
+}
+
+fn own_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", if host.trim().is_empty() { "worker" } else { host.trim() }, std::process::id())
 }

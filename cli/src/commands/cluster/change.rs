@@ -74,6 +74,6 @@ pub fn health(args: HealthArgs) -> Result<ExitCode, CliError> {
         let reply = args.at.connect().await?.health(v1::HealthRequest {}).await;
         Ok(reply.map_err(|status| args.at.refused(&status))?.into_inner().version)
     })?;
-    out::line(format_args!("Convoy {version} answers at {}", args.at.coordinator))?;
+    out::line(format_args!("Convoy {version} answers at {}", args.at.address()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! Commands for a coordinator that keeps a queue of jobs, one file for each group.
 
+pub mod access;
 pub mod change;
 pub mod fetch;
 pub mod list;

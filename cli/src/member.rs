@@ -1,0 +1,187 @@
+//! Membership of a cluster: who this machine is there, joining with a token, renewing in time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use convoy_proto::channel::Link;
+use convoy_proto::v1;
+use convoy_security::{ConnectError, Identity, NewKey, Pin, Token};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::cluster::answer;
+use crate::error::CliError;
+
+const FILE: &str = "cluster.json";
+const NAME: &str = "member";
+
+/// The cluster that somebody has logged in to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Home {
+    /// The coordinator, `HOST:PORT`.
+    pub coordinator: String,
+    /// What the cluster is known by.
+    pub cluster: Pin,
+    /// When to renew, in seconds since 1970.
+    pub renew_at: u64,
+}
+
+impl Home {
+    /// Where it is kept: `$CONVOY_HOME`, or `convoy` in the user's folder of settings.
+    pub fn folder() -> PathBuf {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        set("CONVOY_HOME")
+            .or_else(|| set("XDG_CONFIG_HOME").map(|folder| folder.join("convoy")))
+            .or_else(|| set("HOME").map(|folder| folder.join(".config").join("convoy")))
+            .unwrap_or_else(|| PathBuf::from(".convoy"))
+    }
+
+    /// The cluster in `folder`, and who one is there; `None` where nobody has logged in.
+    ///
+    /// # Errors
+    /// When a file is damaged.
+    pub fn load(folder: &Path) -> Result<Option<(Home, Identity)>, CliError> {
+        let path = folder.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(CliError::Io { path, source }),
+        };
+        let home = serde_json::from_str(&text).map_err(|error| {
+            CliError::Usage(format!("{}: {error}; log in again with `convoy login`", path.display()))
+        })?;
+        Ok(Some((home, Identity::load(folder, NAME)?)))
+    }
+
+    /// Keeps cluster and identity in `folder`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, folder: &Path, identity: &Identity) -> Result<(), CliError> {
+        identity.save(folder, NAME)?;
+        let path = folder.join(FILE);
+        let text = serde_json::to_string_pretty(self).expect("it is plain data");
+        fs::write(&path, text + "\n").map_err(|source| CliError::Io { path, source })
+    }
+}
+
+/// An identity that was just signed, and how long it is good for.
+pub struct Signed {
+    /// The identity.
+    pub identity: Identity,
+    /// What it may do.
+    pub role: String,
+    /// Life of its certificate.
+    pub life: Duration,
+}
+
+impl Signed {
+    fn of(key: NewKey, reply: v1::CertificateReply) -> Result<Self, CliError> {
+        let identity = key.with(reply.chain_pem)?;
+        Ok(Signed { identity, role: reply.role, life: Duration::from_secs(reply.seconds) })
+    }
+
+    /// When to renew it, in seconds since 1970.
+    pub fn renew_at(&self) -> u64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        (now + Identity::renew_after(self.life)).as_secs()
+    }
+}
+
+/// Why somebody did not become a member.
+pub enum JoinError {
+    /// The coordinator is not there yet.
+    Unreachable(String),
+    /// It said no, or is not trusted.
+    Fatal(CliError),
+}
+
+impl From<CliError> for JoinError {
+    fn from(error: CliError) -> Self {
+        JoinError::Fatal(error)
+    }
+}
+
+impl From<ConnectError> for JoinError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unreachable(reason) => JoinError::Unreachable(reason),
+            ConnectError::TimedOut => JoinError::Unreachable(error.to_string()),
+            error => JoinError::Fatal(error.into()),
+        }
+    }
+}
+
+impl From<Status> for JoinError {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            tonic::Code::Unavailable => JoinError::Unreachable(status.message().to_owned()),
+            _ => JoinError::Fatal(answer(&status)),
+        }
+    }
+}
+
+/// Joins the cluster of `token` at `address`.
+///
+/// # Errors
+/// When the coordinator is not there, not of that cluster, or does not take the token.
+pub async fn join(address: &str, token: &Token, name: &str) -> Result<Signed, JoinError> {
+    let key = NewKey::generate().map_err(CliError::from)?;
+    let public_key = key.public().map_err(CliError::from)?.bytes().to_vec();
+    let link = Link { address: address.to_owned(), cluster: Some((token.pin, None)) };
+    let request = v1::JoinRequest { token: token.expose(), public_key: public_key.into(), name: name.to_owned() };
+    let reply = link.access().await?.join(request).await?.into_inner();
+    Ok(Signed::of(key, reply)?)
+}
+
+/// Asks for a new certificate.
+///
+/// # Errors
+/// As [`join`].
+pub async fn renew(link: &Link) -> Result<Signed, JoinError> {
+    let key = NewKey::generate().map_err(CliError::from)?;
+    let public_key = key.public().map_err(CliError::from)?.bytes().to_vec();
+    let reply = link.access().await?.renew(v1::RenewRequest { public_key: public_key.into() }).await?.into_inner();
+    Ok(Signed::of(key, reply)?)
+}
+
+/// Renews the identity in `link` whenever it is time, for as long as somebody uses it. The first one lives for `life`.
+pub async fn keep_fresh(link: watch::Sender<Link>, mut life: Duration) {
+    let mut wait = Identity::renew_after(life);
+    loop {
+        tokio::time::sleep(wait).await;
+        let now = link.borrow().clone();
+        match renew(&now).await {
+            Ok(signed) => {
+                life = signed.life;
+                wait = Identity::renew_after(life);
+                let cluster = now.cluster.map(|(pin, _)| (pin, Some(signed.identity)));
+                link.send_replace(Link { cluster, ..now });
+                tracing::info!("the certificate was renewed");
+            }
+            Err(JoinError::Unreachable(reason)) => {
+                tracing::debug!(reason, "the certificate was not renewed; trying again");
+                wait = (life / 20).clamp(Duration::from_secs(1), Duration::from_secs(60));
+            }
+            Err(JoinError::Fatal(error)) => {
+                tracing::warn!(%error, "the certificate was not renewed; trying again");
+                wait = (life / 20).clamp(Duration::from_secs(1), Duration::from_secs(60));
+            }
+        }
+    }
+}
+
+/// Reads a token from the file at `path`, or from standard input for `-`.
+///
+/// # Errors
+/// When it cannot be read or is none.
+pub fn read_token(path: &Path) -> Result<Token, CliError> {
+    let text = match path.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => fs::read_to_string(path),
+    };
+    let text = text.map_err(|source| CliError::Io { path: path.to_owned(), source })?;
+    text.parse().map_err(|error: convoy_security::TokenError| CliError::Usage(format!("{}: {error}", path.display())))
+}

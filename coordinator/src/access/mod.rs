@@ -1,0 +1,245 @@
+//! Who calls, and what they may do.
+
+mod layer;
+mod roles;
+mod service;
+mod store;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use convoy_proto::VERSION;
+use convoy_security::{
+    Authority, AuthorityError, Certificate, Fingerprint, Identity, KeyError, NewKey, Peer, PublicKey, Role, ServerTls,
+    Token, TokenError, TokenRecord,
+};
+use tonic::Status;
+
+pub(crate) use layer::AccessLayer;
+pub(crate) use service::AccessService;
+pub use store::MemberRecord;
+use store::{AccessStore, Member};
+
+use crate::jobs::StoreError;
+
+/// Life of a member's certificate. It renews it after two thirds.
+const MEMBER_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Life of the coordinator's own certificate, likewise.
+const SERVER_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Names under which a coordinator can always be reached.
+const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Who is behind a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A process on this machine, over a plain connection on loopback.
+    Local,
+    /// Somebody without a certificate.
+    Stranger,
+    /// A member of the cluster.
+    Member {
+        /// Its number.
+        id: u64,
+        /// Its name.
+        name: String,
+        /// What it may do.
+        role: Role,
+    },
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Caller::Local => f.write_str("local"),
+            Caller::Stranger => f.write_str("a stranger"),
+            Caller::Member { id, name, .. } => write!(f, "{name} ({id})"),
+        }
+    }
+}
+
+impl Caller {
+    /// Whether both are the same identity, whatever certificate it shows.
+    pub fn is(&self, other: &Caller) -> bool {
+        match (self, other) {
+            (Caller::Member { id, .. }, Caller::Member { id: other, .. }) => id == other,
+            (Caller::Local, Caller::Local) => true,
+            _ => false,
+        }
+    }
+
+    /// The caller behind `request`, as [`AccessLayer`] found it.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Caller {
+        request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Stranger)
+    }
+}
+
+/// Why access cannot be managed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// What is kept of members and tokens.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no such member.
+    #[error("there is no member `{0}`; `convoy cluster members` shows them")]
+    UnknownMember(String),
+}
+
+/// Makes a cluster: its authority in `state`, and an identity that may do everything.
+///
+/// # Errors
+/// When there is one already, or the folder cannot be written.
+pub fn init_cluster(state: &Path, hosts: &[String]) -> Result<Identity, AccessError> {
+    let now = SystemTime::now();
+    let hosts_path = state.join("hosts");
+    let authority = Authority::create(&state.join("ca"), now)?;
+    // Wrong names are found now and not at the first start.
+    authority.server(hosts, SERVER_LIFE, now)?;
+    fs::write(&hosts_path, hosts.join("\n") + "\n").map_err(|source| AccessError::Io { path: hosts_path, source })?;
+    let store = AccessStore::open(&state.join("access.redb"))?;
+    let key = NewKey::generate()?;
+    // Whoever can read the state folder can do all of this again.
+    let life = Duration::from_secs(10 * 365 * 24 * 3600);
+    let certificate = authority.sign(&key.public()?, "admin", life, now)?;
+    store.add_member("admin", Role::Admin, &certificate)?;
+    Ok(key.with(certificate.chain_pem)?)
+}
+
+/// Authority, members and tokens of a coordinator; none where it serves loopback alone.
+#[derive(Debug)]
+pub(crate) struct Access {
+    cluster: Option<Cluster>,
+}
+
+#[derive(Debug)]
+struct Cluster {
+    authority: Authority,
+    hosts: Vec<String>,
+    store: AccessStore,
+    tls: ServerTls,
+}
+
+impl Access {
+    /// Everybody on this machine may do everything, and nobody else is let in.
+    pub(crate) fn loopback() -> Arc<Access> {
+        Arc::new(Access { cluster: None })
+    }
+
+    /// The cluster in `state`, if there is one.
+    pub(crate) fn open(state: &Path) -> Result<Arc<Access>, AccessError> {
+        if !is_cluster(state) {
+            return Ok(Access::loopback());
+        }
+        let authority = Authority::open(&state.join("ca"))?;
+        let path = state.join("hosts");
+        let named = fs::read_to_string(&path).map_err(|source| AccessError::Io { path, source })?;
+        let named = named.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned);
+        let hosts: Vec<String> = named.chain(LOCAL_HOSTS.map(str::to_owned)).collect();
+        let tls = ServerTls::new(&authority.server(&hosts, SERVER_LIFE, SystemTime::now())?)?;
+        let store = AccessStore::open(&state.join("access.redb"))?;
+        Ok(Arc::new(Access { cluster: Some(Cluster { authority, hosts, store, tls }) }))
+    }
+
+    /// What the server shows, if it encrypts.
+    pub(crate) fn tls(&self) -> Option<ServerTls> {
+        self.cluster.as_ref().map(|cluster| cluster.tls.clone())
+    }
+
+    /// Renews the coordinator's own certificate for as long as it runs.
+    pub(crate) async fn keep_fresh(self: Arc<Self>) {
+        let Some(cluster) = &self.cluster else { return };
+        loop {
+            tokio::time::sleep(Identity::renew_after(SERVER_LIFE)).await;
+            match cluster.authority.server(&cluster.hosts, SERVER_LIFE, SystemTime::now()) {
+                Ok(identity) => cluster.tls.exchange(&identity),
+                Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
+            }
+        }
+    }
+
+    /// Who is behind a connection, or why nobody should be.
+    pub(crate) fn caller(&self, peer: &Peer) -> Result<Caller, Status> {
+        match (&self.cluster, peer.fingerprint) {
+            (None, _) => Ok(Caller::Local),
+            (Some(_), None) => Ok(Caller::Stranger),
+            (Some(cluster), Some(fingerprint)) => cluster.member(fingerprint, seconds(SystemTime::now())),
+        }
+    }
+
+    fn cluster(&self) -> Result<&Cluster, Status> {
+        self.cluster.as_ref().ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "this coordinator (Convoy {VERSION}) serves loopback alone and knows no members; `convoy cluster init` changes that"
+            ))
+        })
+    }
+}
+
+/// Whether a cluster was made in `state`.
+pub fn is_cluster(state: &Path) -> bool {
+    state.join("ca").join("ca.key").is_file()
+}
+
+impl Cluster {
+    fn member(&self, fingerprint: Fingerprint, now: u64) -> Result<Caller, Status> {
+        match self.store.member(fingerprint).map_err(|error| Status::internal(error.to_string()))? {
+            None => {
+                Err(Status::unauthenticated("the cluster does not know this certificate; join it again with a token"))
+            }
+            Some(member) if member.revoked => {
+                Err(Status::unauthenticated("this certificate was revoked; ask the cluster's admin"))
+            }
+            Some(member) if now > member.expires_at => {
+                Err(Status::unauthenticated("this certificate has expired; join the cluster again with a token"))
+            }
+            Some(Member { id, name, role, .. }) => Ok(Caller::Member { id, name, role }),
+        }
+    }
+
+    fn join(&self, token: &Token, key: &PublicKey, name: &str) -> Result<(Role, Certificate), AccessError> {
+        let now = SystemTime::now();
+        if token.pin != self.authority.pin() {
+            return Err(TokenError::Unknown.into());
+        }
+        let role = self.store.redeem(token, seconds(now))?;
+        let certificate = self.authority.sign(key, name, MEMBER_LIFE, now)?;
+        self.store.add_member(name, role, &certificate)?;
+        tracing::info!(name, %role, fingerprint = %certificate.fingerprint, "joined the cluster");
+        Ok((role, certificate))
+    }
+
+    fn renew(&self, id: u64, name: &str, key: &PublicKey) -> Result<Certificate, AccessError> {
+        let certificate = self.authority.sign(key, name, MEMBER_LIFE, SystemTime::now())?;
+        self.store.renew(id, &certificate)?;
+        Ok(certificate)
+    }
+
+    fn create_token(&self, role: Role, ttl: Duration, uses: Option<u32>) -> Result<Token, AccessError> {
+        let token = Token::new(self.authority.pin());
+        let expires_at = seconds(SystemTime::now()).saturating_add(ttl.as_secs());
+        self.store.put_token(&TokenRecord::new(&token, role, expires_at, uses))?;
+        Ok(token)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

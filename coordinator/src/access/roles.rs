@@ -1,0 +1,120 @@
+//! Which roles may call which method. What is not in the table is denied.
+
+use convoy_security::Role;
+
+use super::Caller;
+
+const VIEW: &[Role] = &[Role::Viewer, Role::Submitter, Role::Admin];
+const SUBMIT: &[Role] = &[Role::Submitter, Role::Admin];
+const WORK: &[Role] = &[Role::Worker];
+const MANAGE: &[Role] = &[Role::Admin];
+
+/// Who may call a method.
+enum Who {
+    /// Everybody, also without a certificate.
+    Anybody,
+    /// Every member.
+    Members,
+    /// Members of these roles.
+    Roles(&'static [Role]),
+}
+
+/// All methods, in the order of the `.proto` files.
+const METHODS: &[(&str, Who)] = &[
+    ("/convoy.v1.Coordinator/Control", Who::Roles(WORK)),
+    ("/convoy.v1.Coordinator/Plan", Who::Roles(WORK)),
+    ("/convoy.v1.Coordinator/Parameters", Who::Roles(WORK)),
+    ("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK)),
+    ("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Jobs/List", Who::Roles(VIEW)),
+    ("/convoy.v1.Jobs/Workers", Who::Roles(VIEW)),
+    ("/convoy.v1.Jobs/Watch", Who::Roles(VIEW)),
+    ("/convoy.v1.Jobs/Logs", Who::Roles(VIEW)),
+    ("/convoy.v1.Jobs/Stop", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Jobs/Pause", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Jobs/Resume", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Jobs/Remove", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Jobs/Fetch", Who::Roles(VIEW)),
+    ("/convoy.v1.Jobs/Health", Who::Members),
+    ("/convoy.v1.Access/Join", Who::Anybody),
+    ("/convoy.v1.Access/Renew", Who::Members),
+    ("/convoy.v1.Access/CreateToken", Who::Roles(MANAGE)),
+    ("/convoy.v1.Access/ListTokens", Who::Roles(MANAGE)),
+    ("/convoy.v1.Access/RemoveToken", Who::Roles(MANAGE)),
+    ("/convoy.v1.Access/ListMembers", Who::Roles(MANAGE)),
+    ("/convoy.v1.Access/Revoke", Who::Roles(MANAGE)),
+];
+
+/// Why `caller` may not call `method`; `None` when it may.
+pub(super) fn denial(caller: &Caller, method: &str) -> Option<String> {
+    let Some((_, who)) = METHODS.iter().find(|(name, _)| *name == method) else {
+        return Some(format!("there is no method {method}"));
+    };
+    match (who, caller) {
+        (_, Caller::Local) | (Who::Anybody, _) | (Who::Members, Caller::Member { .. }) => None,
+        (_, Caller::Stranger) => Some(
+            "this needs a certificate of the cluster; join it with a token: `convoy login HOST:PORT --token-file FILE`"
+                .to_owned(),
+        ),
+        (Who::Roles(roles), Caller::Member { role, .. }) if roles.contains(role) => None,
+        (Who::Roles(roles), Caller::Member { role, .. }) => {
+            let roles: Vec<String> = roles.iter().map(Role::to_string).collect();
+            Some(format!("a {role} may not do this, only: {}; ask the cluster's admin for a token", roles.join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The methods that the `.proto` files name.
+    fn declared() -> Vec<String> {
+        let mut found = Vec::new();
+        for text in [include_str!("../../../proto/convoy.proto"), include_str!("../../../proto/cluster.proto")] {
+            let mut service = "";
+            for line in text.lines().map(str::trim) {
+                let word = |prefix: &str| line.strip_prefix(prefix)?.split([' ', '(']).next();
+                service = word("service ").unwrap_or(service);
+                found.extend(word("rpc ").map(|method| format!("/convoy.v1.{service}/{method}")));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_method_is_in_the_table() {
+        let table: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(table, declared());
+    }
+
+    #[test]
+    fn each_role_may_do_what_the_table_says_and_nothing_else() {
+        let may = |caller: &Caller| -> Vec<String> {
+            let names = declared().into_iter().filter(|method| denial(caller, method).is_none());
+            names.map(|name| name.rsplit('/').next().unwrap_or_default().to_owned()).collect()
+        };
+        let member = |role| Caller::Member { id: 1, name: "somebody".to_owned(), role };
+        assert_eq!(may(&Caller::Stranger), ["Join"]);
+        assert_eq!(
+            may(&member(Role::Worker)),
+            ["Control", "Plan", "Parameters", "PushNode", "Health", "Join", "Renew"]
+        );
+        let viewer = ["List", "Workers", "Watch", "Logs", "Fetch", "Health", "Join", "Renew"];
+        assert_eq!(may(&member(Role::Viewer)), viewer);
+        let submitter = [
+            "Submit", "List", "Workers", "Watch", "Logs", "Stop", "Pause", "Resume", "Remove", "Fetch", "Health",
+            "Join", "Renew",
+        ];
+        assert_eq!(may(&member(Role::Submitter)), submitter);
+        assert_eq!(may(&member(Role::Admin)).len(), declared().len() - WORKER_ONLY);
+        assert_eq!(
+            may(&Caller::Local),
+            declared().iter().map(|m| m.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
+        );
+        assert!(denial(&member(Role::Admin), "/convoy.v1.Jobs/Anything").is_some(), "unknown methods are denied");
+    }
+
+    /// Control, Plan, Parameters, PushNode.
+    const WORKER_ONLY: usize = 4;
+}

@@ -1,0 +1,158 @@
+//! A cluster of members: encrypted, authenticated, and closed to everybody else.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use crate::faults::free_address;
+use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
+
+struct Cluster {
+    job: Job,
+    address: String,
+}
+
+impl Cluster {
+    /// A cluster whose coordinator runs.
+    fn start() -> (Self, Process) {
+        let cluster = Cluster { job: Job::new(), address: free_address() };
+        let state = cluster.job.path("state").display().to_string();
+        let made = cluster.run("admin", &["cluster", "init", "--state", &state, "--coordinator", &cluster.address]);
+        assert!(made.status.success(), "{made:?}");
+        let mut command = convoy();
+        command.args(["coordinator", "--state", &state, "--listen", &cluster.address]).stderr(Stdio::null());
+        let process = Process(command.spawn().expect("convoy starts"));
+        wait_for("the coordinator", || cluster.run("admin", &["health"]).status.success().then_some(()));
+        (cluster, process)
+    }
+
+    /// `convoy` as somebody with a home of that name.
+    fn convoy(&self, who: &str, args: &[&str]) -> Command {
+        let mut command = convoy();
+        command.env("CONVOY_HOME", self.job.path(who)).env_remove("CONVOY_COORDINATOR").args(args);
+        command
+    }
+
+    fn run(&self, who: &str, args: &[&str]) -> Output {
+        self.convoy(who, args).output().expect("convoy starts")
+    }
+
+    /// Runs a command and checks its exit code and what its error names.
+    fn check(&self, who: &str, args: &[&str], code: i32, names: &[&str]) -> String {
+        let output = self.run(who, args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{who} {args:?}: {stderr}");
+        for name in names {
+            assert!(stderr.contains(name), "{who} {args:?}: {name:?} is not in: {stderr}");
+        }
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A file with a new token.
+    fn token(&self, role: &str, more: &[&str]) -> PathBuf {
+        let token = self.check("admin", &[&["token", "create", "--role", role], more].concat(), 0, &[]);
+        let path = self.job.path(&format!("{role}.token"));
+        fs::write(&path, token).expect("the folder is writable");
+        path
+    }
+
+    fn login(&self, who: &str, role: &str) {
+        let token = self.token(role, &[]).display().to_string();
+        self.check(who, &["login", &self.address, "--token-file", &token, "--name", who], 0, &[]);
+    }
+
+    fn worker(&self, name: &str) -> Process {
+        let token = self.token("worker", &["--uses", "0"]).display().to_string();
+        let args = ["worker", "--coordinator", &self.address, "--token-file", &token, "--threads", "1", "--name", name];
+        Process(self.convoy("nobody", &args).stderr(Stdio::null()).spawn().expect("convoy starts"))
+    }
+}
+
+#[test]
+fn members_train_together_and_nothing_is_plain() {
+    let (cluster, _coordinator) = Cluster::start();
+    cluster.login("anna", "submitter");
+    let _workers = [cluster.worker("one"), cluster.worker("two")];
+    let spec = cluster.job.spec().display().to_string();
+    let done = report(&cluster.run("anna", &["submit", &spec, "--json"]));
+    assert_eq!(done["result"]["parameters_digest"], GOLDEN.trim());
+    assert!(done["submitted_by"].as_str().is_some_and(|by| by.starts_with("anna")), "{done}");
+    let got = cluster.job.path("got").display().to_string();
+    cluster.check("anna", &["get", "last", "--out", &got], 0, &[]);
+    assert!(cluster.job.path("got/model/model.safetensors").is_file());
+}
+
+#[test]
+fn everybody_else_is_told_why_not() {
+    let (cluster, _coordinator) = Cluster::start();
+    let (spec, address) = (cluster.job.spec().display().to_string(), cluster.address.as_str());
+    cluster.check("stranger", &["ls", "--coordinator", address], 75, &[address, "convoy login"]);
+    cluster.check("stranger", &["ls", "--coordinator", "192.0.2.1:7070"], 4, &["convoy login 192.0.2.1:7070"]);
+    cluster.check("nobody", &["worker", "--coordinator", "192.0.2.1:7070"], 4, &["--token-file"]);
+
+    cluster.login("victor", "viewer");
+    cluster.check("victor", &["ls"], 0, &[]);
+    cluster.check("victor", &["submit", &spec], 4, &["viewer may not", "submitter"]);
+    cluster.check("victor", &["token", "create", "--role", "admin"], 4, &["viewer may not"]);
+
+    let once = cluster.token("submitter", &[]).display().to_string();
+    cluster.check("anna", &["login", address, "--token-file", &once], 0, &[]);
+    cluster.check("otto", &["login", address, "--token-file", &once], 4, &["as often as it may"]);
+    let late = cluster.token("viewer", &["--ttl", "0s", "--uses", "0"]).display().to_string();
+    wait_for("the token to expire", || {
+        let output = cluster.run("otto", &["login", address, "--token-file", &late]);
+        String::from_utf8_lossy(&output.stderr).contains("expired").then_some(())
+    });
+    let text = fs::read_to_string(&late).expect("a token");
+    let (rest, secret) = text.trim().rsplit_once('.').expect("a token");
+    fs::write(&late, format!("{rest}.{}", "0".repeat(secret.len()))).expect("the folder is writable");
+    cluster.check("otto", &["login", address, "--token-file", &late], 4, &["does not know this token"]);
+
+    let (other, _other_coordinator) = Cluster::start();
+    let foreign = other.token("viewer", &[]).display().to_string();
+    cluster.check("otto", &["login", address, "--token-file", &foreign], 4, &["another cluster"]);
+    other.login("olga", "submitter");
+    let home = cluster.job.path("olga");
+    fs::create_dir(&home).expect("the folder is writable");
+    for (from, name) in [("olga", "member.key"), ("olga", "member.pem"), ("../admin", "cluster.json")] {
+        let from = if name == "cluster.json" { cluster.job.path("admin") } else { other.job.path(from) };
+        fs::copy(from.join(name), home.join(name)).expect("it can be copied");
+    }
+    cluster.check("olga", &["ls"], 4, &["does not accept the certificate"]);
+    let nonsense = cluster.job.path("nonsense");
+    fs::write(&nonsense, "let me in").expect("the folder is writable");
+    cluster.check("otto", &["login", address, "--token-file", &nonsense.display().to_string()], 2, &["no token"]);
+}
+
+#[test]
+fn a_member_that_is_revoked_is_put_out_at_once() {
+    let (cluster, _coordinator) = Cluster::start();
+    let mut worker = cluster.worker("mallory");
+    wait_for("the worker", || cluster.check("admin", &["workers"], 0, &[]).contains("mallory").then_some(()));
+    cluster.check("admin", &["cluster", "revoke", "mallory"], 0, &[]);
+    assert_eq!(worker.0.wait().expect("it ends").code(), Some(4), "it may not come back");
+    assert!(!cluster.check("admin", &["workers"], 0, &[]).contains("mallory"));
+    assert!(cluster.check("admin", &["cluster", "members"], 0, &[]).contains("revoked"));
+    cluster.check("admin", &["cluster", "revoke", "mallory"], 3, &["no member `mallory`"]);
+}
+
+#[test]
+fn no_secret_is_in_a_log_or_in_the_state() {
+    let (cluster, coordinator) = Cluster::start();
+    cluster.login("anna", "submitter");
+    let token = fs::read_to_string(cluster.job.path("submitter.token")).expect("a token");
+    let secret = token.trim().rsplit_once('.').expect("a token").1.to_owned();
+    drop(coordinator);
+    let mut folders = vec![cluster.job.path("state"), cluster.job.path("anna"), cluster.job.path("admin")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                let bytes = fs::read(entry.path()).expect("a file");
+                let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                assert!(!found, "{} holds a token's secret", entry.path().display());
+            }
+        }
+    }
+}
