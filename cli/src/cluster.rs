@@ -78,16 +78,17 @@ impl Where {
 
     /// What an answer that is none means.
     pub fn refused(&self, status: &Status) -> CliError {
+        // Not an answer: what is there does not speak gRPC, at least not in the clear, or it went away.
+        if std::error::Error::source(status).is_some() && ConnectError::find(status).is_none() {
+            let (address, reason) = (self.address(), status.message());
+            return self.unreachable(format!(
+                "{reason}; if it is a cluster's, join it with `convoy login {address} --token-file FILE`"
+            ));
+        }
         match status.code() {
             Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted => {
                 self.unreachable(status.message().to_owned())
             }
-            // What answers does not speak gRPC, at least not in the clear.
-            Code::Unknown if ConnectError::find(status).is_none() => self.unreachable(format!(
-                "{}; if it is a cluster's, join it with `convoy login {} --token-file FILE`",
-                status.message(),
-                self.address()
-            )),
             _ => answer(status),
         }
     }

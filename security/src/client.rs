@@ -14,6 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -72,11 +73,11 @@ pub async fn connect(
         return Err(ConnectError::Address(address.to_owned()));
     };
     let config = client_config(pin, identity)?;
-    let address = address.to_owned();
+    let (address, shows_identity) = (address.to_owned(), identity.is_some());
     let connector = tower::service_fn(move |_: Uri| {
         let (address, name, config) = (address.clone(), name.clone(), config.clone());
         async move {
-            match tokio::time::timeout(CONNECT, open(&address, name, config)).await {
+            match tokio::time::timeout(CONNECT, open(&address, name, config, shows_identity)).await {
                 Ok(opened) => opened.map(TokioIo::new),
                 Err(_) => Err(ConnectError::TimedOut),
             }
@@ -92,11 +93,19 @@ async fn open(
     address: &str,
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
+    shows_identity: bool,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::Unreachable(error.to_string()))?;
     stream.set_nodelay(true).map_err(|error| ConnectError::Unreachable(error.to_string()))?;
     let text = name.to_str().into_owned();
-    TlsConnector::from(config).connect(name, stream).await.map_err(|error| ConnectError::of_io(&error, &text))
+    let failed = |error: io::Error| ConnectError::of_io(&error, &text);
+    let mut stream = TlsConnector::from(config).connect(name, stream).await.map_err(failed)?;
+    // In TLS 1.3 a client is done before the server has looked at its certificate; HTTP/2 begins with the server's
+    // settings, or it is refused.
+    if shows_identity && stream.fill_buf().await.map_err(failed)?.is_empty() {
+        return Err(ConnectError::Unreachable("the server hung up".to_owned()));
+    }
+    Ok(stream)
 }
 
 fn client_config(pin: Pin, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, ConnectError> {
