@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
@@ -41,6 +42,7 @@ pub fn start(format: LogFormat) {
         .with(stderr)
         .with(file.with_filter(LevelFilter::INFO))
         .with(JobLogs.with_filter(LevelFilter::INFO))
+        .with(Collector.with_filter(LevelFilter::INFO))
         .init();
 }
 
@@ -68,15 +70,41 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLogs {
         let Some(scope) = context.event_scope(event) else { return };
         for span in scope {
             if let Some(JobLog(file)) = span.extensions().get() {
-                let mut fields = Fields::default();
-                event.record(&mut fields);
-                let (time, level) = (jiff::Timestamp::now(), event.metadata().level());
-                let line = format!("{time:.3} {level:>5} {}{}\n", fields.message, fields.others);
+                let line = line_of(event) + "\n";
                 // A log that cannot be written stops nothing.
                 _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
             }
         }
     }
+}
+
+/// Lines that may wait to be handed on; more are dropped.
+const COLLECTED: usize = 1024;
+
+static COLLECTING: OnceLock<mpsc::Sender<String>> = OnceLock::new();
+
+/// Hands on what is logged at level info and above, from now on.
+pub fn collect() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(COLLECTED);
+    _ = COLLECTING.set(sender);
+    lines
+}
+
+struct Collector;
+
+impl<S: Subscriber> Layer<S> for Collector {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if let Some(sender) = COLLECTING.get() {
+            _ = sender.try_send(line_of(event));
+        }
+    }
+}
+
+fn line_of(event: &Event<'_>) -> String {
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    let (time, level) = (jiff::Timestamp::now(), event.metadata().level());
+    format!("{time:.3} {level:>5} {}{}", fields.message, fields.others)
 }
 
 #[derive(Default)]

@@ -140,6 +140,7 @@ async fn with_workers(
                     name: format!("local-{number}"),
                     threads: carry.threads(),
                     data: Some(data.clone()),
+                    log: None,
                     patience: Some(Duration::from_secs(10)),
                 };
                 workers.spawn(convoy_worker::run(config, std::future::pending()));

@@ -113,8 +113,20 @@ impl Hub {
                 self.input(JobId(declined.job), input);
             }
             Message::Draining(_) => self.drains(worker),
+            Message::Log(log) => self.keep(worker, JobId(log.job), &log.line),
         }
         Ok(())
+    }
+
+    /// Keeps a line of a worker's log with its job.
+    fn keep(&self, worker: WorkerId, job: JobId, line: &str) {
+        let members = self.members();
+        let Some(member) = members.get(&worker).filter(|member| member.place == Place::Member(job)) else { return };
+        let name = member.name.clone();
+        drop(members);
+        if let Some(run) = self.run(job) {
+            run.worker_logs.append(&name, line);
+        }
     }
 
     fn joined(&self, worker: WorkerId, job: JobId, generation: u64) {

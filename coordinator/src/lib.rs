@@ -25,6 +25,7 @@ mod shell;
 mod status;
 mod tracker;
 mod update;
+mod worker_logs;
 mod writer;
 
 pub use access::{AccessError, Caller, MemberRecord, init_cluster, is_cluster};

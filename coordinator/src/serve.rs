@@ -36,6 +36,7 @@ use crate::shell::Shell;
 use crate::status::Status;
 use crate::tracker::{Best, History, Tracker, Waits};
 use crate::update::{Generation, moment_names};
+use crate::worker_logs::WorkerLogs;
 use crate::writer::Writer;
 
 /// Chunks that may wait for the reducer, 256 KiB each.
@@ -215,6 +216,7 @@ pub(crate) async fn carry(
         board: board.clone(),
         leases: leases.clone(),
         room: Arc::new(Semaphore::new(CHUNKS_WAITING)),
+        worker_logs: WorkerLogs::new(dir.path()),
     };
     let writer = Writer::start(dir.checkpoints(), plan.clone(), network.clone(), journal.syncer(), input_sender);
     let reducer = Reducer::new(plan.clone(), network.clone(), board, generation, news_sender);

@@ -19,6 +19,7 @@ use crate::leases::Leases;
 use crate::published::Board;
 use crate::reducer::Command;
 use crate::tracker::Waits;
+use crate::worker_logs::WorkerLogs;
 use crate::{NUMERICS, numerics_number};
 
 /// Messages that may wait for one worker; one for which more wait is cut off.
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) leases: Arc<Leases>,
     /// Room for chunks that wait for the reducer.
     pub(crate) room: Arc<Semaphore>,
+    /// What workers log.
+    pub(crate) worker_logs: WorkerLogs,
 }
 
 /// The service.

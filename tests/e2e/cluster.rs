@@ -82,6 +82,14 @@ fn a_submitted_job_is_followed_to_its_end_and_fetched() {
     assert_eq!(String::from_utf8_lossy(&printed.stdout).trim(), GOLDEN.trim());
     let log = cluster.convoy(&["logs", "job-1"]).output().expect("convoy starts");
     assert!(String::from_utf8_lossy(&log.stdout).contains("epoch"), "the job's log tells of its epochs");
+    let workers = cluster.convoy(&["workers", "--json"]).output().expect("convoy starts");
+    for line in String::from_utf8_lossy(&workers.stdout).lines() {
+        let worker: serde_json::Value = serde_json::from_str(line).expect("an object a line");
+        let name = worker["name"].as_str().expect("a name");
+        let log = cluster.convoy(&["logs", "job-1", "--worker", name]).output().expect("convoy starts");
+        assert!(String::from_utf8_lossy(&log.stdout).contains("joined the run"), "{name}");
+    }
+    cluster.check(&["logs", "job-1", "--worker", "nobody"], 3, &["nobody", "convoy workers"]);
     assert_eq!(digest(&cluster.json(&["watch", "1"])), GOLDEN.trim(), "a job that is over can be watched");
 }
 

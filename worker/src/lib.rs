@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use convoy_proto::channel::Link;
 use convoy_security::ConnectError;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use data::RunData;
 pub use session::run;
 
 /// How a worker is set up. Nothing here can change a bit of the result.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Config {
     /// How the coordinator is reached; whoever holds the other end may exchange the identity in it.
     pub link: watch::Receiver<Link>,
@@ -28,6 +28,8 @@ pub struct Config {
     pub threads: usize,
     /// The run's data, where it is in memory already; otherwise the manifest's files are opened.
     pub data: Option<Arc<RunData>>,
+    /// Lines that were logged, to be kept with the job they belong to.
+    pub log: Option<mpsc::Receiver<String>>,
     /// For how long an unreachable coordinator is tried again; `None` for as long as it takes.
     pub patience: Option<std::time::Duration>,
 }

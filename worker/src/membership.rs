@@ -109,6 +109,12 @@ impl Membership {
     pub(crate) async fn join(&self) {
         let joined = v1::Joined { job: self.job, generation: self.generation };
         self.say(v1::worker_message::Message::Joined(joined)).await;
+        tracing::info!(job = self.job, elements = self.elements, "data and network are ready; joined the run");
+    }
+
+    /// Hands a line of this worker's log on.
+    pub(crate) async fn log(&self, line: String) {
+        self.say(v1::worker_message::Message::Log(v1::Log { job: self.job, line })).await;
     }
 
     /// The run's data, for a later membership.

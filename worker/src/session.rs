@@ -173,6 +173,11 @@ impl Session {
                         member.take(news).await;
                     }
                 }
+                Some(line) = logged(&mut config.log) => {
+                    if let Some(member) = &self.member {
+                        member.log(line).await;
+                    }
+                }
                 (job, came) = arrival(&mut self.coming) => match came {
                     Ok(member) => {
                         config.data = Some(member.data());
@@ -272,6 +277,14 @@ fn goodbye_means(goodbye: v1::Goodbye, leaving: bool) -> Option<Ended> {
             tracing::warn!(reason = goodbye.reason, "put out by the coordinator; connecting again");
             None
         }
+    }
+}
+
+/// The next line that was logged; never, where nobody collects them.
+async fn logged(log: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
+    match log {
+        Some(lines) => lines.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::device::Device;
 use crate::error::CliError;
+use crate::logging;
 use crate::member::{self, JoinError, Signed};
 use crate::runner::is_loopback;
 use crate::signals::Stop;
@@ -64,7 +65,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             () = stop.asked() => return Ok((Ended::Drained, stop)),
         };
         let threads = args.threads.map_or(cores, |threads| threads as usize);
-        let config = Config { link, name, threads, data: None, patience };
+        let config = Config { link, name, threads, data: None, log: Some(logging::collect()), patience };
         let asked = stop.clone();
         let ended = convoy_worker::run(config, Box::pin(async move { asked.asked().await })).await?;
         Ok::<_, CliError>((ended, stop))

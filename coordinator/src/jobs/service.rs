@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use super::tail::lines_from;
 use super::{JobError, JobView, Jobs, Wishes};
 use crate::access::Caller;
+use crate::worker_logs;
 
 /// How often a watched job is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -212,10 +213,12 @@ async fn logs(
 
 /// The log of a worker, which was kept under its name.
 fn worker_log(folder: &Path, worker: &str) -> Result<PathBuf, Status> {
-    let path = folder.join("workers").join(format!("{}.log", super::record::name_of(worker)));
+    let path = worker_logs::path(folder, worker);
     match path.is_file() {
         true => Ok(path),
-        false => Err(Status::not_found(format!("nothing was logged by a worker `{worker}` for this job"))),
+        false => Err(Status::not_found(format!(
+            "nothing was logged by a worker `{worker}` for this job; `convoy workers` shows names"
+        ))),
     }
 }
 
