@@ -11,8 +11,8 @@
 //!
 //! *Expected* is [what a shard may take the worker](Timing::expected), times the rounds of its threads that its queue
 //! needs. An evaluation goes by training shards until one of its own was measured;
-//! before any measurement there is `lease_unmeasured` for each round instead. A worker that does not hold the parameters
-//! is late after `ready_grace`.
+//! before any measurement a lease is slow after `spare_unmeasured` and overdue after `lease_unmeasured` for each round. A
+//! worker that does not hold the parameters is late after `ready_grace`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,8 +52,8 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
     let rounds = lease.rounds(member.threads);
     match timing.expected(step.work, member) {
         None => {
-            let at = started.after(plan.lease_unmeasured.times(rounds));
-            Due { slow: at, overdue: at }
+            let overdue = started.after(plan.lease_unmeasured.times(rounds));
+            Due { slow: started.after(plan.spare_unmeasured).min(overdue), overdue }
         }
         Some(per_shard) => {
             let after =

@@ -37,6 +37,8 @@ pub struct RunPlan {
     pub lease_factor: u32,
     /// Before the first measurement, a lease is overdue after this for each round of shards.
     pub lease_unmeasured: Micros,
+    /// A lease that has run for this long before anything was measured is slow: an idle worker computes it as well.
+    pub spare_unmeasured: Micros,
     /// No idle worker gets a second copy of a lease before this.
     pub spare_floor: Micros,
     /// An idle worker gets a copy of a lease that has taken this many times what it should.
@@ -89,6 +91,7 @@ impl RunPlan {
             lease_floor: Micros::seconds(2),
             lease_factor: 4,
             lease_unmeasured: Micros::seconds(60),
+            spare_unmeasured: Micros::seconds(10),
             spare_floor: Micros::millis(200),
             spare_factor: 2,
             ready_grace: Micros::seconds(10),
@@ -108,6 +111,7 @@ impl RunPlan {
             ("lease_floor", self.lease_floor.0),
             ("lease_factor", u64::from(self.lease_factor)),
             ("lease_unmeasured", self.lease_unmeasured.0),
+            ("spare_unmeasured", self.spare_unmeasured.0),
             ("spare_floor", self.spare_floor.0),
             ("spare_factor", u64::from(self.spare_factor)),
             ("queue_per_thread", u64::from(self.queue_per_thread)),

@@ -416,6 +416,29 @@ fn a_worker_that_fails_sits_out_the_next_steps() {
 }
 
 #[test]
+fn an_idle_worker_copies_the_first_lease_of_all_before_it_is_late() {
+    check(
+        Run::new(plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 ready 1 @0
+        > 1 join 2 x1
+        record worker 2 joined x1
+        > 1 ready 2 @0
+        > 9000 beat 1
+        > 9000 beat 2
+        > 9999 deadline
+        > 10000 deadline
+        send worker 2 #1 epoch 1: shards 0..8
+        > 11000 done 2 #1
+        revoke worker 1 #0: AnotherWasFirst",
+    );
+}
+
+#[test]
 fn a_number_that_is_finite_elsewhere_is_taken_from_there() {
     check(
         Run::new(plan()),
