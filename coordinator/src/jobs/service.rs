@@ -111,19 +111,19 @@ impl jobs_server::Jobs for JobsService {
     }
 
     async fn stop(&self, request: Request<v1::JobRequest>) -> Result<Response<v1::JobReply>, Status> {
-        Ok(reply(&self.0.stop(self.0.find(&request.into_inner().job)?)?))
+        self.change(request, Jobs::stop).await
     }
 
     async fn pause(&self, request: Request<v1::JobRequest>) -> Result<Response<v1::JobReply>, Status> {
-        Ok(reply(&self.0.pause(self.0.find(&request.into_inner().job)?)?))
+        self.change(request, Jobs::pause).await
     }
 
     async fn resume(&self, request: Request<v1::JobRequest>) -> Result<Response<v1::JobReply>, Status> {
-        Ok(reply(&self.0.resume(self.0.find(&request.into_inner().job)?)?))
+        self.change(request, Jobs::resume).await
     }
 
     async fn remove(&self, request: Request<v1::JobRequest>) -> Result<Response<v1::JobReply>, Status> {
-        Ok(reply(&self.0.remove(self.0.find(&request.into_inner().job)?)?))
+        self.change(request, Jobs::remove).await
     }
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
@@ -140,6 +140,21 @@ impl jobs_server::Jobs for JobsService {
 
     async fn health(&self, _: Request<v1::HealthRequest>) -> Result<Response<v1::HealthReply>, Status> {
         Ok(Response::new(v1::HealthReply { version: VERSION.to_owned() }))
+    }
+}
+
+impl JobsService {
+    /// Changes a job on a thread that may wait for the disk.
+    async fn change(
+        &self,
+        request: Request<v1::JobRequest>,
+        change: impl FnOnce(&Jobs, JobId) -> Result<JobView, JobError> + Send + 'static,
+    ) -> Result<Response<v1::JobReply>, Status> {
+        let id = self.0.find(&request.into_inner().job)?;
+        let jobs = self.0.clone();
+        let changing = tokio::task::spawn_blocking(move || change(&jobs, id));
+        let view = changing.await.map_err(|error| Status::internal(format!("changing the job crashed: {error}")))??;
+        Ok(reply(&view))
     }
 }
 
