@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use convoy_common::files::Tree;
+use convoy_common::place::Place;
 use convoy_common::spec::{self, Spec, SpecError};
 use convoy_common::{Digest, Plan};
 use convoy_model::{InitReport, Network, init_from};
-use convoy_vision::{Scanned, facts, scan};
+use convoy_vision::{Disk, Scanned, facts, scan};
 
 use crate::error::CliError;
 use crate::progress::Counter;
@@ -52,8 +54,12 @@ pub fn read_spec(path: Option<&Path>, overrides: &[String]) -> Result<(Spec, Str
     Ok((spec, text))
 }
 
-/// `path` from the root of the file system, so that a run can be resumed from anywhere.
+/// `path` from the root of the file system, so that a run can be resumed from anywhere; as it is, if it is none of this
+/// machine.
 pub fn absolute(base: &Path, path: &str) -> String {
+    if Place::parse(path).map_or(true, |place| !place.is_local()) {
+        return path.to_owned();
+    }
     let joined = base.join(path);
     std::path::absolute(&joined).unwrap_or(joined).display().to_string()
 }
@@ -72,59 +78,91 @@ pub fn toml_string(text: &str) -> String {
     quoted
 }
 
-/// Looks at the data of `spec`.
+/// The files of this machine.
+pub fn disk() -> Arc<dyn Tree> {
+    Arc::new(Disk)
+}
+
+/// Looks at the data of `spec` on this machine.
+///
+/// # Errors
+/// When it is elsewhere, or cannot be used.
+pub fn look_here(spec: &Spec) -> Result<Scanned, CliError> {
+    for (key, path) in spec.paths() {
+        if !Place::parse(path).is_ok_and(|place| place.is_local()) {
+            return Err(CliError::Usage(format!(
+                "{key} = \"{path}\" is kept by a coordinator: `convoy submit` trains on it; here, name a path"
+            )));
+        }
+    }
+    look(&Disk, spec)
+}
+
+/// Looks at the data of `spec` in `tree`.
 ///
 /// # Errors
 /// When it cannot be used.
-pub fn look(spec: &Spec) -> Result<Scanned, CliError> {
+pub fn look(tree: &dyn Tree, spec: &Spec) -> Result<Scanned, CliError> {
     let counter = Counter::new("looking at files");
-    Ok(scan(&spec.data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?)
+    Ok(scan(tree, &spec.data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?)
 }
 
 impl Job {
-    /// The job that `spec` means with the data that was looked at. `text` is the spec's file, for error messages.
+    /// The job that `spec` means with the data that was looked at in `tree`. `text` is the spec's file, for error messages.
     ///
     /// # Errors
     /// When spec, data and network do not fit.
-    pub fn new(spec: Spec, scanned: Scanned, file: Option<&Path>, text: &str) -> Result<Job, CliError> {
+    pub fn new(
+        tree: &Arc<dyn Tree>,
+        spec: Spec,
+        scanned: Scanned,
+        file: Option<&Path>,
+        text: &str,
+    ) -> Result<Job, CliError> {
         let fail = |error: SpecError| CliError::Spec { file: file.map(Path::to_owned), error: error.located(text) };
         let counter = Counter::new("measuring statistics");
-        let mut facts = facts(&spec, &scanned, &|done, all| counter.show(done, all))?;
+        let mut facts = facts(&spec, &scanned, &(tree.clone() as _), &|done, all| counter.show(done, all))?;
         drop(counter);
-        facts.init = match &spec.network.init {
-            None => None,
-            Some(path) => Some(digest_of_file(Path::new(path))?),
-        };
+        let init = init_file(tree.as_ref(), &spec)?;
+        facts.init = init.as_deref().map(Digest::of);
         let plan = Plan::resolve(spec, &facts).map_err(fail)?;
         let network = Network::of(&plan)?;
-        let (initial, init) = initial(&plan, &network)?;
+        let (initial, init) = initial(&plan, &network, init.as_deref())?;
         Ok(Job { plan: Arc::new(plan), network: Arc::new(network), scanned, initial, init })
     }
 }
 
-/// Parameters and buffers before the first step.
+/// Parameters and buffers before the first step; `init` are the bytes of the model file that the spec names, if any.
 ///
 /// # Errors
-/// When the spec names a model file that cannot be used.
-pub fn initial(plan: &Plan, network: &Network) -> Result<(Vec<f32>, Option<InitReport>), CliError> {
-    match &plan.spec.network.init {
-        None => Ok((network.initial(plan.spec.seed), None)),
-        Some(path) => {
-            let (flat, report) = init_from(network, plan.spec.seed, Path::new(path))?;
+/// When that file cannot be used.
+pub fn initial(
+    plan: &Plan,
+    network: &Network,
+    init: Option<&[u8]>,
+) -> Result<(Vec<f32>, Option<InitReport>), CliError> {
+    match (&plan.spec.network.init, init) {
+        (Some(path), Some(bytes)) => {
+            let (flat, report) = init_from(network, plan.spec.seed, Path::new(path), bytes)?;
             Ok((flat, Some(report)))
         }
+        _ => Ok((network.initial(plan.spec.seed), None)),
     }
 }
 
-/// blake3 of a file's bytes.
-pub fn digest_of_file(path: &Path) -> Result<Digest, CliError> {
-    let bytes = std::fs::read(path).map_err(|source| match source.kind() {
+/// The bytes of the model file that the network starts from, if the spec names one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn init_file(tree: &dyn Tree, spec: &Spec) -> Result<Option<Vec<u8>>, CliError> {
+    let Some(path) = spec.network.init.as_deref().map(Path::new) else { return Ok(None) };
+    let bytes = tree.read(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => {
             CliError::NotFound { path: path.to_owned(), hint: "network.init names a .safetensors file".to_owned() }
         }
         _ => CliError::Io { path: path.to_owned(), source },
     })?;
-    Ok(Digest::of(&bytes))
+    Ok(Some(bytes))
 }
 
 /// The folder for a new run: `given`, or the first free `runs/NAME-N`.

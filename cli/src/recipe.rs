@@ -24,7 +24,7 @@ pub fn choose(path: &Path, overrides: &[String]) -> Result<(Spec, Scanned, Strin
     ];
     given.extend_from_slice(overrides);
     let (first, _) = job::read_spec(None, &given)?;
-    let scanned = job::look(&first)?;
+    let scanned = job::look_here(&first)?;
     let (chosen, reasons) = recipe(&scanned);
     given.splice(2..2, chosen);
     let (spec, _) = job::read_spec(None, &given)?;

@@ -17,7 +17,7 @@ use crate::error::CliError;
 use crate::planner::LocalPlanner;
 use crate::progress::{duration, show_run};
 use crate::signals::Stop;
-use crate::{logging, out};
+use crate::{job, logging, out};
 
 /// How long workers of this process are given to leave after the run.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -92,11 +92,11 @@ fn run(ready: Ready, listener: TcpListener, carry: Option<&Carry>, json: bool) -
     Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
 }
 
-/// Serves jobs from the folder `state` for workers and commands that come to `listener`, until it is asked to stop.
+/// Serves jobs from the folder `state`, with data from the folder `shared` if there is one, for workers and commands that come to `listener`, until it is asked to stop.
 ///
 /// # Errors
 /// When the folder cannot be used.
-pub fn serve_jobs(state: PathBuf, listener: TcpListener) -> Result<ExitCode, CliError> {
+pub fn serve_jobs(state: PathBuf, shared: Option<PathBuf>, listener: TcpListener) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -109,7 +109,7 @@ pub fn serve_jobs(state: PathBuf, listener: TcpListener) -> Result<ExitCode, Cli
             .map_err(|source| CliError::Io { path: "socket".into(), source })?;
         let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
         out::note(format_args!("listening on {address}; jobs are kept in {}", state.display()));
-        let config = ClusterConfig { state, planner: Arc::new(LocalPlanner) };
+        let config = ClusterConfig { state, shared, planner: Arc::new(LocalPlanner) };
         serve_cluster(config, listener, stop.asked()).await?;
         Ok::<_, CliError>(stop)
     })?;
@@ -133,13 +133,15 @@ async fn with_workers(
             "listening on {address}; start workers with `convoy worker --coordinator {address}`"
         )),
         Some(carry) => {
-            let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone())?);
+            let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), job::disk())?);
             for number in 1..=carry.workers {
                 let config = convoy_worker::Config {
                     link: watch::channel(Link::plain(address.to_string())).1,
                     name: format!("local-{number}"),
                     threads: carry.threads(),
                     data: Some(data.clone()),
+                    cache: None,
+                    sees: None,
                     log: None,
                     patience: Some(Duration::from_secs(10)),
                 };
@@ -153,6 +155,7 @@ async fn with_workers(
         network: ready.network,
         manifest: Arc::new(ready.manifest),
         initial: ready.initial,
+        files: job::disk(),
         listener: Some(listening),
         status,
     };

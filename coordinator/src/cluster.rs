@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::access::{Access, AccessError, AccessLayer, AccessService};
+use crate::data::{DataError, DataService, DataStore, Sources};
 use crate::fleet_loop::{FleetLoop, Waiting};
 use crate::hub::Hub;
 use crate::jobs::{JobError, Jobs, JobsService, Planner, StoreError};
@@ -23,6 +24,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct ClusterConfig {
     /// Where jobs and all that belongs to them are kept.
     pub state: PathBuf,
+    /// A folder that workers see, too, for data whose path begins with `shared:`.
+    pub shared: Option<PathBuf>,
     /// Makes runs of specs.
     pub planner: Arc<dyn Planner>,
 }
@@ -41,6 +44,9 @@ pub enum ClusterError {
     /// Its job store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its data cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// Its authority, members or tokens cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -59,17 +65,20 @@ pub async fn serve_cluster(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, planner } = config;
+    let ClusterConfig { state, shared, planner } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
     let access = Access::open(&state)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(events.clone()));
     let waiting = Waiting::default();
-    let jobs = Jobs::open(&state, planner, events, waiting.clone(), hub.clone()).map_err(|error| match error {
-        JobError::Store(error) => ClusterError::Store(error),
-        JobError::Io { path, source } => ClusterError::Io { path, source },
-        error => ClusterError::Socket(error.to_string()),
-    })?;
+    let store = Arc::new(DataStore::open(&state.join("data"))?);
+    let sources = Arc::new(Sources { store: store.clone(), shared });
+    let jobs =
+        Jobs::open(&state, planner, sources, events, waiting.clone(), hub.clone()).map_err(|error| match error {
+            JobError::Store(error) => ClusterError::Store(error),
+            JobError::Io { path, source } => ClusterError::Io { path, source },
+            error => ClusterError::Socket(error.to_string()),
+        })?;
     let jobs = Arc::new(jobs);
     let carrier = jobs.clone();
     let start = move |job: JobId, stop| {
@@ -86,6 +95,7 @@ pub async fn serve_cluster(
         .add_service(convoy_proto::channel::access_service(AccessService { access, hub: hub.clone() }))
         .add_service(convoy_proto::channel::service(Service(hub.clone())))
         .add_service(convoy_proto::channel::jobs_service(JobsService(jobs.clone())))
+        .add_service(convoy_proto::channel::data_service(DataService { store, jobs: jobs.clone() }))
         .serve_with_incoming_shutdown(connections, async { _ = closed.await });
     let mut server = tokio::spawn(server);
     tokio::select! {

@@ -7,6 +7,7 @@
 mod access;
 pub mod checkpoint;
 mod cluster;
+mod data;
 mod events;
 mod export;
 mod fleet_loop;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use access::{AccessError, Caller, MemberRecord, init_cluster, is_cluster};
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
+pub use data::{DataError, DataSet};
 pub use events::{EpochRow, RunEvent};
 pub use export::{Summary, export};
 pub use jobs::{JobRecord, JobState, Planner, Ready, Refusal, StoreError};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use convoy_common::files::Files;
 use convoy_common::manifest::Manifest;
 use convoy_common::metrics::Metrics;
 use convoy_common::order::EpochOrder;
@@ -57,6 +58,8 @@ pub struct Config {
     pub network: Arc<Network>,
     /// The data.
     pub manifest: Arc<Manifest>,
+    /// Where the data is read, for workers that do not see it themselves.
+    pub files: Arc<dyn Files>,
     /// Initial parameters and buffers; used when there is no checkpoint.
     pub initial: Vec<f32>,
     /// Who wants to hear of events.
@@ -158,6 +161,7 @@ pub(crate) struct Loaded {
     plan: Arc<Plan>,
     network: Arc<Network>,
     manifest: Arc<Manifest>,
+    files: Arc<dyn Files>,
     listener: Option<mpsc::UnboundedSender<RunEvent>>,
     status: watch::Sender<Status>,
     journal: JournalFile,
@@ -172,7 +176,7 @@ pub(crate) struct Loaded {
 /// # Errors
 /// When the run cannot begin.
 pub(crate) fn load(config: Config) -> Result<Loaded, RunError> {
-    let Config { dir, plan, network, manifest, initial, listener, status } = config;
+    let Config { dir, plan, network, manifest, files, initial, listener, status } = config;
     let (journal, records) = JournalFile::open(&dir.journal())?;
     let reach =
         records.iter().map(|record| if let Record::StepCommitted { step, .. } = record { step.0 + 1 } else { 0 });
@@ -182,7 +186,7 @@ pub(crate) fn load(config: Config) -> Result<Loaded, RunError> {
     run_plan.check().map_err(RunError::Plan)?;
     let number = run_plan.generation;
     let run = Run::resume(run_plan, records).map_err(RunError::Resume)?;
-    Ok(Loaded { dir, plan, network, manifest, listener, status, journal, run, number, generation, history })
+    Ok(Loaded { dir, plan, network, manifest, files, listener, status, journal, run, number, generation, history })
 }
 
 /// Carries a run with the workers that the hub sends to it, until it is over; `stop` asks it to finish the step in
@@ -196,7 +200,8 @@ pub(crate) async fn carry(
     hub: Arc<Hub>,
     stop: impl Future<Output = ()>,
 ) -> Result<RunReport, RunError> {
-    let Loaded { dir, plan, network, manifest, listener, status, journal, run, number, generation, history } = loaded;
+    let Loaded { dir, plan, network, manifest, files, listener, status, journal, run, number, generation, history } =
+        loaded;
     let mut events = Events::open(&dir.events(), listener);
     events.tell(RunEvent::Started { generation: number.0, step: generation.step, steps: plan.total_steps() });
     let (input_sender, inputs) = mpsc::unbounded_channel();
@@ -206,6 +211,8 @@ pub(crate) async fn carry(
     let leases = Arc::new(Leases::default());
     let digest = network.digest(&generation.flat);
     let shared = Shared {
+        data: manifest.clone(),
+        files,
         plan: serde_json::to_vec(&*plan).expect("a plan is plain data").into(),
         manifest: Bytes::from(serde_json::to_vec(&*manifest).expect("a manifest is plain data")),
         generation: number,

@@ -1,10 +1,13 @@
 //! The gRPC service for workers: turns the wire into inputs for the loop and commands for the reducer. It decides nothing.
 
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use convoy_common::files::Files;
+use convoy_common::manifest::Manifest;
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
 use convoy_scheduler::{Event, LeaseRef, LeaveReason, Node, NodeResult, RunGeneration, StepId, Work, WorkerId};
@@ -24,6 +27,8 @@ use crate::{NUMERICS, numerics_number};
 
 /// Messages that may wait for one worker; one for which more wait is cut off.
 const OUTBOX: usize = 1024;
+/// Files in one call.
+const MOST_FILES: usize = 1024;
 const PIECE: usize = 256 << 10;
 /// How often workers say that they live.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -37,6 +42,10 @@ pub(crate) struct Shared {
     pub(crate) plan: Bytes,
     /// The manifest as JSON.
     pub(crate) manifest: Bytes,
+    /// The same, to find files in.
+    pub(crate) data: Arc<Manifest>,
+    /// Where its files are read.
+    pub(crate) files: Arc<dyn Files>,
     /// The start of the coordinator.
     pub(crate) generation: RunGeneration,
     /// Elements of parameters and buffers.
@@ -65,6 +74,7 @@ pub(crate) struct Service(pub(crate) Arc<Hub>);
 impl Coordinator for Service {
     type ControlStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
     type PlanStream = Reply<v1::PlanChunk>;
+    type FilesStream = ReceiverStream<Result<v1::FilePiece, Status>>;
     type ParametersStream = Reply<v1::ParametersChunk>;
 
     async fn control(
@@ -119,6 +129,37 @@ impl Coordinator for Service {
             .ok_or_else(|| Status::not_found(format!("the parameters of step {} are gone", request.step)))?;
         let chunks = futures_chunks(published);
         Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let run = self.0.run_for(&caller, request.worker, request.job)?;
+        run.check_generation(request.generation)?;
+        if request.files.len() > MOST_FILES {
+            return Err(Status::invalid_argument(format!("ask for at most {MOST_FILES} files at a time")));
+        }
+        let paths = request.files.iter().map(|file| run.path_of(*file)).collect::<Result<Vec<_>, _>>()?;
+        let (sender, replies) = mpsc::channel(4);
+        let files = run.files.clone();
+        // Disks are waited for on a thread that may.
+        tokio::task::spawn_blocking(move || {
+            for path in paths {
+                let read = files.read(&path);
+                let sent = match read {
+                    Ok(bytes) => send_file(&sender, bytes.into()),
+                    Err(error) => {
+                        let status = Status::data_loss(format!("{} cannot be read: {error}", path.display()));
+                        _ = sender.blocking_send(Err(status));
+                        false
+                    }
+                };
+                if !sent {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(replies)))
     }
 
     async fn push_node(
@@ -189,6 +230,14 @@ fn check_hello(hello: &v1::Hello) -> Result<Vec<u32>, Status> {
     }
 }
 
+/// Sends a file in pieces, at least one; `false` when nobody listens.
+fn send_file(sender: &mpsc::Sender<Result<v1::FilePiece, Status>>, bytes: Bytes) -> bool {
+    let mut pieces: Vec<Bytes> = pieces(bytes).collect();
+    let end = pieces.pop().unwrap_or_default();
+    let pieces = pieces.into_iter().map(|data| v1::FilePiece { data, last: false });
+    pieces.chain([v1::FilePiece { data: end, last: true }]).all(|piece| sender.blocking_send(Ok(piece)).is_ok())
+}
+
 fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> {
     (0..bytes.len()).step_by(PIECE).map(move |start| bytes.slice(start..(start + PIECE).min(bytes.len())))
 }
@@ -199,6 +248,17 @@ impl Shared {
             true => Ok(()),
             false => Err(Status::aborted("the run was started again; join again")),
         }
+    }
+
+    /// Where file number `file` of the manifest is read.
+    fn path_of(&self, file: u32) -> Result<PathBuf, Status> {
+        let (train, validation) = (&self.data.train, &self.data.validation);
+        let (split, file) = match (file as usize).checked_sub(train.files.len()) {
+            None => (train, file as usize),
+            Some(rest) => (validation, rest),
+        };
+        let entry = split.files.get(file).ok_or_else(|| Status::not_found("the manifest has no such file"))?;
+        Ok(Path::new(&split.root).join(&entry.path))
     }
 
     fn tell(&self, input: Input) -> Result<(), Status> {

@@ -186,6 +186,14 @@ impl TensorFile {
         read(path, Origin::Foreign)
     }
 
+    /// [`TensorFile::read_foreign`] of a file that is in memory; `path` is for messages.
+    ///
+    /// # Errors
+    /// When it is damaged, or has tensors of other types.
+    pub fn parse_foreign(path: &Path, bytes: &[u8]) -> Result<TensorFile, ReadError> {
+        parse(path, bytes, bytes.len() as u64, Origin::Foreign)
+    }
+
     /// The tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&NamedTensor> {
         self.tensors.iter().find(|tensor| tensor.name == name)

@@ -85,14 +85,15 @@ impl fmt::Display for InitReport {
     }
 }
 
-/// The flat vector of `network` with the numbers of the torchvision or Convoy model file at `path`. If the
+/// The flat vector of `network` with the numbers of the torchvision or Convoy model file whose bytes these are; `path`
+/// is for messages. If the
 /// head's tensors there have other shapes, the whole head begins anew, as [`Network::initial`] of `seed`.
 ///
 /// # Errors
-/// When the file cannot be read, is of another network or another number of input channels, or holds a number
+/// When the file is damaged, is of another network or another number of input channels, or holds a number
 /// that is not finite.
-pub fn init_from(network: &Network, seed: u64, path: &Path) -> Result<(Vec<f32>, InitReport), InitError> {
-    let file = TensorFile::read_foreign(path)?;
+pub fn init_from(network: &Network, seed: u64, path: &Path, bytes: &[u8]) -> Result<(Vec<f32>, InitReport), InitError> {
+    let file = TensorFile::parse_foreign(path, bytes)?;
     let found: BTreeMap<&str, &NamedTensor> = file.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     check(network, path, &found)?;
 

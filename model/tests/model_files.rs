@@ -146,12 +146,12 @@ fn starting_from_a_file_takes_all_but_another_head() {
     let source = network("resnet20", 3, 10);
     let there = file_of(&source, &path, |views| views.reverse());
 
-    let (flat, report) = init_from(&source, 1, &path).unwrap();
+    let (flat, report) = init_from(&source, 1, &path, &std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(flat, there);
     assert_eq!((report.taken, report.replaced.len()), (source.tensors.len(), 0));
 
     let wider = network("resnet20", 3, 12);
-    let (flat, report) = init_from(&wider, 1, &path).unwrap();
+    let (flat, report) = init_from(&wider, 1, &path, &std::fs::read(&path).unwrap()).unwrap();
     let fresh = wider.initial(1);
     for (tensor, before) in wider.tensors.iter().zip(&source.tensors) {
         let expected = if tensor.head { &fresh[tensor.range()] } else { &there[before.range()] };
@@ -167,7 +167,7 @@ fn files_of_other_networks_are_refused() {
     let path = folder.path().join("start.safetensors");
     let source = network("resnet20", 3, 10);
     let check = |wanted: &Network, parts: &[&str]| {
-        let error = init_from(wanted, 1, &path).unwrap_err().to_string();
+        let error = init_from(wanted, 1, &path, &std::fs::read(&path).unwrap()).unwrap_err().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     };
     file_of(&source, &path, |_| {});

@@ -50,7 +50,7 @@ fn to_torchvision(python: &str, folder: &Path, setting: &mut Setting) {
 fn from_torchvision(python: &str, folder: &Path, name: &str, setting: &mut Setting) {
     let file = folder.join("theirs.safetensors");
     script(python, &["--export", "--size", &SIDE.to_string(), name, file.to_str().unwrap()]);
-    setting.state = init_from(&setting.network, 0, &file).unwrap().0;
+    setting.state = init_from(&setting.network, 0, &file, &std::fs::read(&file).unwrap()).unwrap().0;
     let check = TensorFile::read_foreign(&file.with_extension("check.safetensors")).unwrap();
     let expected = &check.get("logits").unwrap().data;
     let logits = setting.executor().logits(&check.get("x_nhwc").unwrap().data, SAMPLES as usize).unwrap();

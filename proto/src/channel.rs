@@ -9,6 +9,8 @@ use crate::v1::access_client::AccessClient;
 use crate::v1::access_server::{Access, AccessServer};
 use crate::v1::coordinator_client::CoordinatorClient;
 use crate::v1::coordinator_server::{Coordinator, CoordinatorServer};
+use crate::v1::data_client::DataClient;
+use crate::v1::data_server::{Data, DataServer};
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::jobs_server::{Jobs, JobsServer};
 
@@ -18,6 +20,8 @@ use crate::v1::jobs_server::{Jobs, JobsServer};
 pub const MESSAGE_LIMIT: usize = 8 * convoy_common::plan::MAX_NAMES * convoy_common::plan::MAX_NAMES + (1 << 20);
 /// Largest spec that may be submitted, with the message around it.
 const SPEC_LIMIT: usize = 4 << 20;
+/// Lists and pieces of files.
+const DATA_LIMIT: usize = 4 << 20;
 /// Messages of people and strangers.
 const SMALL: usize = 64 << 10;
 const WINDOW: u32 = 4 << 20;
@@ -49,6 +53,11 @@ pub fn service<C: Coordinator>(coordinator: C) -> CoordinatorServer<C> {
 /// The service of jobs with Convoy's limits.
 pub fn jobs_service<J: Jobs>(jobs: J) -> JobsServer<J> {
     JobsServer::new(jobs).max_decoding_message_size(SPEC_LIMIT)
+}
+
+/// The service of data sets with Convoy's limits.
+pub fn data_service<D: Data>(data: D) -> DataServer<D> {
+    DataServer::new(data).max_decoding_message_size(DATA_LIMIT)
 }
 
 /// The service of members and tokens.
@@ -87,6 +96,14 @@ impl Link {
     /// As [`Link::coordinator`].
     pub async fn jobs(&self) -> Result<JobsClient<Channel>, ConnectError> {
         Ok(JobsClient::new(self.open().await?).max_decoding_message_size(MESSAGE_LIMIT))
+    }
+
+    /// Opens a connection for data sets.
+    ///
+    /// # Errors
+    /// As [`Link::coordinator`].
+    pub async fn data(&self) -> Result<DataClient<Channel>, ConnectError> {
+        Ok(DataClient::new(self.open().await?).max_decoding_message_size(MESSAGE_LIMIT))
     }
 
     /// Opens a connection for joining, and for commands about members and tokens.

@@ -1,10 +1,10 @@
 //! The images of a split, loaded on demand and checked against the manifest.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use convoy_common::files::Files;
 use convoy_common::manifest::{FileEntry, Split};
 use convoy_common::{Batch, Digest, Plan, Targets};
 
@@ -17,6 +17,7 @@ use crate::source::idx::{IdxData, IdxPaths};
 /// The images of a split. Shared by threads.
 pub struct Images {
     split: Split,
+    files: Arc<dyn Files>,
     limits: Limits,
     /// The pair of IDX files, held whole.
     idx: Option<IdxData>,
@@ -27,16 +28,16 @@ pub struct Images {
 }
 
 impl Images {
-    /// The images of `split`, of which `cache_bytes` of decoded pixels are kept in memory: the first that are asked
+    /// The images of `split`, read from `files`, of which `cache_bytes` of decoded pixels are kept in memory: the first that are asked
     /// for, as long as they fit. Since an epoch asks for each sample once, in another order each time, nothing is
     /// gained by replacing some by others.
     ///
     /// # Errors
     /// When IDX files cannot be read or are not those of the manifest.
-    pub fn open(split: Split, limits: Limits, cache_bytes: usize) -> Result<Self, LoadError> {
-        let idx = if is_idx(&split) { Some(open_idx(&split)?) } else { None };
+    pub fn open(split: Split, files: Arc<dyn Files>, limits: Limits, cache_bytes: usize) -> Result<Self, LoadError> {
+        let idx = if is_idx(&split) { Some(open_idx(&split, files.as_ref())?) } else { None };
         let kept = split.samples.iter().map(|_| OnceLock::new()).collect();
-        Ok(Images { split, limits, idx, kept, budget: AtomicUsize::new(cache_bytes) })
+        Ok(Images { split, files, limits, idx, kept, budget: AtomicUsize::new(cache_bytes) })
     }
 
     /// The split that these images are of.
@@ -81,7 +82,7 @@ impl Images {
         if let Some(idx) = &self.idx {
             return idx.pixels(entry.index).ok_or_else(|| broken("is not in the file".to_owned()));
         }
-        let bytes = fs::read(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
+        let bytes = self.files.read(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
         let now = FileEntry { path: file.path.clone(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
         check_unchanged(path.clone(), file, &now)?;
         decode(&bytes, &self.limits).map(|decoded| decoded.pixels).map_err(|error| broken(error.to_string()))
@@ -93,10 +94,10 @@ fn is_idx(split: &Split) -> bool {
     split.files.len() == 2 && !split.samples.is_empty() && split.samples.iter().all(|sample| sample.file == 0)
 }
 
-fn open_idx(split: &Split) -> Result<IdxData, LoadError> {
+fn open_idx(split: &Split, files: &dyn Files) -> Result<IdxData, LoadError> {
     let [images, labels] = [0, 1].map(|file: usize| split.files[file].path.clone());
     let paths = IdxPaths { folder: PathBuf::from(&split.root), images, labels };
-    let data = IdxData::read(&paths).map_err(|error| match error {
+    let data = IdxData::read(files, &paths).map_err(|error| match error {
         ScanError::Io { path, source } => LoadError::Io { path, source },
         other => LoadError::Broken { sample: 0, path: paths.folder.join(&paths.images), reason: other.to_string() },
     })?;
@@ -133,13 +134,13 @@ impl Dataset {
         Dataset { images, preparation, names }
     }
 
-    /// A split of a plan's manifest, with `data.cache_mib` for decoded images.
+    /// A split of a plan's manifest, read from `files`, with `data.cache_mib` for decoded images.
     ///
     /// # Errors
     /// As [`Images::open`].
-    pub fn open(plan: &Plan, split: Split) -> Result<Self, LoadError> {
+    pub fn open(plan: &Plan, split: Split, files: Arc<dyn Files>) -> Result<Self, LoadError> {
         let cache = plan.spec.data.cache_mib as usize * (1 << 20);
-        let images = Images::open(split, Limits::from(&plan.spec.data), cache)?;
+        let images = Images::open(split, files, Limits::from(&plan.spec.data), cache)?;
         Ok(Dataset::new(images, Preparation::of(plan), plan.names.len()))
     }
 

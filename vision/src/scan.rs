@@ -1,10 +1,10 @@
 //! From a spec's `[data]` to the manifest: every file is read once, digested and decoded.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::Digest;
+use convoy_common::files::{Files, Tree};
 use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::spec::{BadImage, Data, Task};
 
@@ -74,16 +74,23 @@ impl SplitFacts {
     }
 }
 
-/// Looks at all data of a job. Relative paths in `data` start at `base`.
+/// Looks at all data of a job in `tree`. Relative paths in `data` start at `base`.
 ///
 /// The manifest is the same on every machine that sees the same bytes, whatever its number of threads.
 ///
 /// # Errors
 /// When data is missing, makes no sense, cannot be read, or holds broken images and `data.bad_images` is `"fail"`.
-pub fn scan(data: &Data, task: Task, seed: u64, base: &Path, progress: &Progress) -> Result<Scanned, ScanError> {
-    let scanned = match source::list(data, task, base)? {
-        Listing::Files { train, validation } => scan_files(data, seed, train, validation, progress)?,
-        Listing::Idx { train, validation } => scan_idx(data, seed, &train, validation.as_ref())?,
+pub fn scan(
+    tree: &dyn Tree,
+    data: &Data,
+    task: Task,
+    seed: u64,
+    base: &Path,
+    progress: &Progress,
+) -> Result<Scanned, ScanError> {
+    let scanned = match source::list(tree, data, task, base)? {
+        Listing::Files { train, validation } => scan_files(tree, data, seed, train, validation, progress)?,
+        Listing::Idx { train, validation } => scan_idx(tree, data, seed, &train, validation.as_ref())?,
     };
     check_broken(data, base, &scanned.manifest)?;
     Ok(scanned)
@@ -95,6 +102,7 @@ pub fn scan(data: &Data, task: Task, seed: u64, base: &Path, progress: &Progress
 /// # Errors
 /// As [`scan`], and when the data has a class that is not among `names`.
 pub fn scan_known(
+    tree: &dyn Tree,
     path: &Path,
     data: &Data,
     names: &[String],
@@ -110,10 +118,10 @@ pub fn scan_known(
         LabelKind::Set => Task::Multilabel,
         LabelKind::Values => Task::Regression,
     };
-    let (split, facts) = match source::list_labelled(path, &at, task)? {
-        Labelled::Files(listed) => scan_split(listed, names, data, progress)?,
+    let (split, facts) = match source::list_labelled(tree, path, &at, task)? {
+        Labelled::Files(listed) => scan_split(tree, listed, names, data, progress)?,
         Labelled::Idx(paths) => {
-            let read = idx::IdxData::read(&paths)?;
+            let read = idx::IdxData::read(tree, &paths)?;
             let classes = idx_classes(&read, names, &paths)?;
             idx_split(&read, &paths, &classes, &vec![true; read.len()])
         }
@@ -124,6 +132,7 @@ pub fn scan_known(
 }
 
 fn scan_files(
+    tree: &dyn Tree,
     data: &Data,
     seed: u64,
     train: Listed,
@@ -137,9 +146,9 @@ fn scan_files(
     };
     let total = train.entries.len() + validation.as_ref().map_or(0, |validation| validation.entries.len());
     let done_before = train.entries.len();
-    let (train, train_facts) = scan_split(train, &names, data, &|done, _| progress(done, total))?;
+    let (train, train_facts) = scan_split(tree, train, &names, data, &|done, _| progress(done, total))?;
     let (validation, validation_facts) = match validation {
-        Some(listed) => scan_split(listed, &names, data, &|done, _| progress(done_before + done, total))?,
+        Some(listed) => scan_split(tree, listed, &names, data, &|done, _| progress(done_before + done, total))?,
         None => Default::default(),
     };
     let manifest = Manifest { names, labels, train, validation };
@@ -182,6 +191,7 @@ fn divide(train: Listed, names: &[String], fraction: f64, seed: u64) -> (Listed,
 
 /// Reads and decodes every file of a split.
 fn scan_split(
+    tree: &dyn Tree,
     listed: Listed,
     names: &[String],
     data: &Data,
@@ -194,7 +204,7 @@ fn scan_split(
     // A table may name a file in several rows; entries are sorted, so that these are neighbours.
     let mut paths: Vec<&str> = listed.entries.iter().map(|entry| entry.path.as_str()).collect();
     paths.dedup();
-    let seen = look_at_all(&listed.root, &paths, &Limits::from(data), progress)?;
+    let seen = look_at_all(tree, &listed.root, &paths, &Limits::from(data), progress)?;
     let mut split = Split { root: text(&listed.root), ..Split::default() };
     let mut facts = SplitFacts { ignored: listed.ignored, ..SplitFacts::default() };
     let mut file = 0;
@@ -243,7 +253,13 @@ struct Seen {
 
 /// Looks at all files on as many threads as the machine has; results in the order of `paths`, and so is the error
 /// that is reported.
-fn look_at_all(root: &Path, paths: &[&str], limits: &Limits, progress: &Progress) -> Result<Vec<Seen>, ScanError> {
+fn look_at_all(
+    files: &dyn Files,
+    root: &Path,
+    paths: &[&str],
+    limits: &Limits,
+    progress: &Progress,
+) -> Result<Vec<Seen>, ScanError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len().max(1));
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
@@ -251,7 +267,7 @@ fn look_at_all(root: &Path, paths: &[&str], limits: &Limits, progress: &Progress
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(path) = paths.get(index) else { return seen };
-            seen.push((index, look_at(root, path, limits)));
+            seen.push((index, look_at(files, root, path, limits)));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, paths.len());
         }
     };
@@ -266,9 +282,9 @@ fn look_at_all(root: &Path, paths: &[&str], limits: &Limits, progress: &Progress
     all.into_iter().map(|(_, seen)| seen).collect()
 }
 
-fn look_at(root: &Path, path: &str, limits: &Limits) -> Result<Seen, ScanError> {
+fn look_at(files: &dyn Files, root: &Path, path: &str, limits: &Limits) -> Result<Seen, ScanError> {
     let full = root.join(path);
-    let bytes = fs::read(&full).map_err(|source| ScanError::Io { path: full, source })?;
+    let bytes = files.read(&full).map_err(|source| ScanError::Io { path: full, source })?;
     let entry = FileEntry { path: path.to_owned(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
     let image = match decode(&bytes, limits) {
         Ok(decoded) => Ok(ImageFacts {
@@ -304,17 +320,18 @@ fn check_broken(data: &Data, base: &Path, manifest: &Manifest) -> Result<(), Sca
 }
 
 fn scan_idx(
+    tree: &dyn Tree,
     data: &Data,
     seed: u64,
     train: &idx::IdxPaths,
     validation: Option<&idx::IdxPaths>,
 ) -> Result<Scanned, ScanError> {
-    let read = idx::IdxData::read(train)?;
+    let read = idx::IdxData::read(tree, train)?;
     let names = idx_names(&read.labels);
     let classes = idx_classes(&read, &names, train)?;
     let (train_parts, validation_parts) = match validation {
         Some(paths) => {
-            let read_validation = idx::IdxData::read(paths)?;
+            let read_validation = idx::IdxData::read(tree, paths)?;
             let classes_validation = idx_classes(&read_validation, &names, paths)?;
             let all = vec![true; read_validation.len()];
             let validation = idx_split(&read_validation, paths, &classes_validation, &all);

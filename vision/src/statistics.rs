@@ -1,7 +1,9 @@
 //! Mean and standard deviation of prepared images, from exact integer sums: no order of addition changes them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use convoy_common::files::Files;
 use convoy_common::plan::{DataFacts, Input, Normalization};
 use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Channels, Normalize, Prepare, Size, Spec, Statistic, StatisticWord};
@@ -112,7 +114,7 @@ fn normalizations(sums: &[ChannelSums]) -> (Normalization, Normalization) {
 }
 
 /// What a plan needs to know of the data: sizes and channels in force, and statistics where the spec wants them
-/// measured. `init` is left empty.
+/// measured, read from `files`. `init` is left empty.
 ///
 /// - `prepare.size = "auto"`: the size that all images have.
 /// - `prepare.channels = "auto"`: 1 when all images are stored grey, else 3.
@@ -121,7 +123,12 @@ fn normalizations(sums: &[ChannelSums]) -> (Normalization, Normalization) {
 ///
 /// # Errors
 /// When the size is open and images differ, or an image cannot be loaded.
-pub fn facts(spec: &Spec, scanned: &Scanned, progress: &Progress) -> Result<DataFacts, ScanError> {
+pub fn facts(
+    spec: &Spec,
+    scanned: &Scanned,
+    files: &Arc<dyn Files>,
+    progress: &Progress,
+) -> Result<DataFacts, ScanError> {
     let manifest = &scanned.manifest;
     let size = match spec.prepare.size {
         Size::Fixed(size) => size,
@@ -135,7 +142,7 @@ pub fn facts(spec: &Spec, scanned: &Scanned, progress: &Progress) -> Result<Data
     let usable = manifest.train.usable();
     let (measured, measured_global) = if is_measured(&spec.prepare) {
         let input = Input { height: size[0], width: size[1], channels };
-        let images = Images::open(manifest.train.clone(), Limits::from(&spec.data), 0)?;
+        let images = Images::open(manifest.train.clone(), files.clone(), Limits::from(&spec.data), 0)?;
         let samples = chosen(&usable, spec.data.statistics_samples, spec.seed);
         let sums = measure(&images, &Geometry::new(&spec.prepare, input), &samples, progress)?;
         let (each, global) = normalizations(&sums);

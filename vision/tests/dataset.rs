@@ -6,10 +6,13 @@ use std::fs;
 use std::sync::Arc;
 
 use common::{data, idx, scan_at, two_classes, write};
+use convoy_common::files::Files;
 use convoy_common::plan::Plan;
 use convoy_common::spec::{Augment, Channels, Fill, Normalize, Prepare, Resize, Size, Spec, parse};
 use convoy_common::{Batch, Targets};
-use convoy_vision::{Dataset, LoadError, Loader, Mode, Pixels, Preparation, Request, Scanned, check, facts, preview};
+use convoy_vision::{
+    Dataset, Disk, LoadError, Loader, Mode, Pixels, Preparation, Request, Scanned, check, facts, preview,
+};
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
@@ -18,8 +21,12 @@ fn spec(root: &TempDir, extra: &str) -> Spec {
     parse(&text, &[]).unwrap()
 }
 
+fn disk() -> Arc<dyn Files> {
+    Arc::new(Disk)
+}
+
 fn plan(scanned: &Scanned, spec: Spec) -> Plan {
-    let facts = facts(&spec, scanned, &|_, _| {}).unwrap();
+    let facts = facts(&spec, scanned, &disk(), &|_, _| {}).unwrap();
     Plan::resolve(spec, &facts).unwrap()
 }
 
@@ -45,7 +52,7 @@ fn facts_come_from_the_data() {
     assert_eq!((plan.train_samples, plan.validation_samples), (16, 4));
     // With these statistics, the training data has mean 0 and deviation 1 in each channel.
     let usable = scanned.manifest.train.usable();
-    let dataset = Dataset::open(&plan, scanned.manifest.train.clone()).unwrap();
+    let dataset = Dataset::open(&plan, scanned.manifest.train.clone(), Arc::new(Disk)).unwrap();
     let batch = dataset.batch(&usable, Mode::Evaluate).unwrap();
     for channel in 0..3 {
         let values = || batch.x_nhwc.iter().skip(channel).step_by(3).map(|x| f64::from(*x));
@@ -66,7 +73,7 @@ fn an_open_size_needs_equal_images() {
     let (root, _) = photos();
     write(root.path(), "a/other.png", &common::grey_png(30, 31, 0));
     let scanned = scan_at(&data(root.path())).unwrap();
-    let text = facts(&spec(&root, ""), &scanned, &|_, _| {}).unwrap_err().to_string();
+    let text = facts(&spec(&root, ""), &scanned, &disk(), &|_, _| {}).unwrap_err().to_string();
     assert!(text.contains("12 x 10") && text.contains("30 x 31") && text.contains("prepare.size"), "{text}");
     let fixed = plan(&scanned, spec(&root, "[prepare]\nsize = [7, 9]"));
     assert_eq!((fixed.input.height, fixed.input.width, fixed.input.channels), (7, 9, 3));
@@ -88,21 +95,21 @@ fn a_changed_file_is_named() {
     let (root, scanned) = photos();
     let plan = plan(&scanned, spec(&root, ""));
     let split = scanned.manifest.train.clone();
-    let dataset = Dataset::open(&plan, split.clone()).unwrap();
+    let dataset = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap();
     let path = root.path().join(&split.files[0].path);
     let old = fs::read(&path).unwrap();
     dataset.batch(&[0], Mode::Evaluate).unwrap();
     fs::write(&path, common::png(12, 10, 77)).unwrap();
     // It is still in memory here, but a new worker must not read it.
     assert!(dataset.batch(&[0], Mode::Evaluate).is_ok());
-    let error = Dataset::open(&plan, split.clone()).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
+    let error = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
     assert!(matches!(error, LoadError::Changed { .. }), "{error}");
     assert!(error.to_string().contains(&split.files[0].path), "{error}");
     fs::remove_file(&path).unwrap();
-    let error = Dataset::open(&plan, split.clone()).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
+    let error = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
     assert!(matches!(error, LoadError::Io { .. }), "{error}");
     fs::write(&path, old).unwrap();
-    assert!(Dataset::open(&plan, split).unwrap().batch(&[0], Mode::Evaluate).is_ok());
+    assert!(Dataset::open(&plan, split, Arc::new(Disk)).unwrap().batch(&[0], Mode::Evaluate).is_ok());
     assert!(matches!(dataset.batch(&[16], Mode::Evaluate), Err(LoadError::NoSuchSample { sample: 16, count: 16 })));
 }
 
@@ -115,11 +122,11 @@ fn changed_idx_files_are_named() {
     write(root.path(), "train-labels-idx1-ubyte", &labels);
     let scanned = scan_at(&data(root.path())).unwrap();
     let plan = plan(&scanned, spec(&root, ""));
-    assert!(Dataset::open(&plan, scanned.manifest.train.clone()).is_ok());
+    assert!(Dataset::open(&plan, scanned.manifest.train.clone(), Arc::new(Disk)).is_ok());
     let mut other = pixels.clone();
     *other.last_mut().unwrap() ^= 1;
     write(root.path(), "train-images-idx3-ubyte", &other);
-    let error = Dataset::open(&plan, scanned.manifest.train.clone()).err().unwrap();
+    let error = Dataset::open(&plan, scanned.manifest.train.clone(), Arc::new(Disk)).err().unwrap();
     assert!(matches!(error, LoadError::Changed { .. }) && error.to_string().contains("train-images"), "{error}");
 }
 
@@ -136,7 +143,7 @@ fn batches(dataset: &Arc<Dataset>, threads: usize, capacity: usize) -> Vec<Batch
 fn threads_and_caches_change_nothing() {
     let (root, scanned) = photos();
     let mut plan = plan(&scanned, spec(&root, AUGMENTED));
-    let open = |plan: &Plan| Arc::new(Dataset::open(plan, scanned.manifest.train.clone()).unwrap());
+    let open = |plan: &Plan| Arc::new(Dataset::open(plan, scanned.manifest.train.clone(), Arc::new(Disk)).unwrap());
     let cached = open(&plan);
     let first = batches(&cached, 1, 100);
     assert_eq!(batches(&cached, 3, 2), first);
@@ -149,7 +156,7 @@ fn threads_and_caches_change_nothing() {
 fn a_loader_forgets_what_it_is_told_to() {
     let (root, scanned) = photos();
     let plan = plan(&scanned, spec(&root, ""));
-    let dataset = Arc::new(Dataset::open(&plan, scanned.manifest.train.clone()).unwrap());
+    let dataset = Arc::new(Dataset::open(&plan, scanned.manifest.train.clone(), Arc::new(Disk)).unwrap());
     let loader = Loader::new(dataset, 1, 2).unwrap();
     let request = |sample| Request { mode: Mode::Evaluate, samples: vec![sample] };
     assert!(loader.request(request(0)) && loader.request(request(0)) && loader.request(request(1)));
@@ -196,7 +203,7 @@ fn check_reports_what_is_odd() {
 fn the_preview_shows_what_the_first_shard_sees() {
     let (root, scanned) = photos();
     let plan = plan(&scanned, spec(&root, AUGMENTED));
-    let dataset = Dataset::open(&plan, scanned.manifest.train.clone()).unwrap();
+    let dataset = Dataset::open(&plan, scanned.manifest.train.clone(), Arc::new(Disk)).unwrap();
     let picture = preview(&plan, &dataset, 1).unwrap();
     let order = convoy_common::order::EpochOrder::shuffled(3, 0, &scanned.manifest.train.usable());
     let first = dataset.batch(order.samples(0..1), train(0)).unwrap();

@@ -73,7 +73,8 @@ fn real_photographs_are_whole() {
     let Some(folder) = cases() else { return };
     let flowers = folder.join("../flowers-small");
     let data = convoy_common::spec::Data::at(flowers.to_str().unwrap());
-    let scanned = convoy_vision::scan(&data, Default::default(), 0, &flowers, &|_, _| {}).unwrap();
+    let scanned =
+        convoy_vision::scan(&convoy_vision::Disk, &data, Default::default(), 0, &flowers, &|_, _| {}).unwrap();
     assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (160, 40));
     assert_eq!(scanned.manifest.names, ["daisy", "dandelion", "roses", "sunflowers", "tulips"]);
 }

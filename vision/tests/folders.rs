@@ -7,7 +7,7 @@ use std::fs;
 use common::{data, png, scan_at, two_classes, write};
 use convoy_common::manifest::Label;
 use convoy_common::spec::{BadImage, Data};
-use convoy_vision::{ScanError, scan};
+use convoy_vision::{Disk, ScanError, scan};
 use tempfile::tempdir;
 
 fn paths(split: &convoy_common::manifest::Split) -> Vec<&str> {
@@ -47,7 +47,7 @@ fn one_folder_is_split_by_seed_and_class() {
     let classes = |class| held_out.samples.iter().filter(|sample| sample.label == Label::Class(class)).count();
     assert_eq!((classes(0), classes(1), scanned.manifest.train.samples.len()), (2, 2, 16));
     assert_eq!(scan_at(&data).unwrap(), scanned);
-    let other = scan(&data, Default::default(), 4, root.path(), &|_, _| {}).unwrap();
+    let other = scan(&Disk, &data, Default::default(), 4, root.path(), &|_, _| {}).unwrap();
     assert_ne!(other.manifest.digest(), scanned.manifest.digest());
     let none = scan_at(&Data { validation_fraction: 0.0, ..data }).unwrap();
     assert_eq!((none.manifest.train.samples.len(), none.manifest.validation.samples.len()), (20, 0));
@@ -152,7 +152,7 @@ fn progress_reaches_the_end() {
     two_classes(root.path(), 5);
     let seen = std::sync::Mutex::new(Vec::new());
     let note = |done, total| seen.lock().unwrap().push((done, total));
-    scan(&data(root.path()), Default::default(), 0, root.path(), &note).unwrap();
+    scan(&Disk, &data(root.path()), Default::default(), 0, root.path(), &note).unwrap();
     let mut seen = seen.into_inner().unwrap();
     seen.sort_unstable();
     assert_eq!(seen, (1..=10).map(|done| (done, 10)).collect::<Vec<_>>());

@@ -3,11 +3,12 @@
 mod common;
 
 use std::io::Write;
+use std::sync::Arc;
 
 use common::{data, idx, scan_at, write};
 use convoy_common::manifest::Label;
 use convoy_common::spec::Data;
-use convoy_vision::{Images, Limits};
+use convoy_vision::{Disk, Images, Limits};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::tempdir;
@@ -41,7 +42,7 @@ fn plain_and_zipped() {
         assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (20, 7));
         assert_eq!(scanned.manifest.train.samples[13].label, Label::Class(3));
         assert_eq!(scanned.train.sizes(), Some([(2, 3); 3]));
-        let images = Images::open(scanned.manifest.train.clone(), LIMITS, 0).unwrap();
+        let images = Images::open(scanned.manifest.train.clone(), Arc::new(Disk), LIMITS, 0).unwrap();
         let pixels = images.pixels(13).unwrap();
         assert_eq!((pixels.width, pixels.height, pixels.channels, &pixels.data[..]), (2, 3, 1, &[13; 6][..]));
         // The images' file by name is the same.
@@ -60,7 +61,7 @@ fn one_pair_of_files_is_split() {
     let scanned = scan_at(&Data { validation_fraction: 0.25, ..data(root.path()) }).unwrap();
     assert_eq!((&scanned.manifest.names[0][..], &scanned.manifest.names[10][..]), ("00", "10"));
     assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (33, 11));
-    let validation = Images::open(scanned.manifest.validation.clone(), LIMITS, 0).unwrap();
+    let validation = Images::open(scanned.manifest.validation.clone(), Arc::new(Disk), LIMITS, 0).unwrap();
     for (place, sample) in (0..).zip(&scanned.manifest.validation.samples) {
         assert_eq!(validation.pixels(place).unwrap().data[0] as u32, sample.index);
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::{png, scan_at, write};
 use convoy_common::manifest::{Label, LabelKind, Manifest};
 use convoy_common::spec::{Data, Task};
-use convoy_vision::{scan, scan_known};
+use convoy_vision::{Disk, scan, scan_known};
 use tempfile::{TempDir, tempdir};
 
 /// A folder with images `0.png` to `3.png` and the table `text`.
@@ -23,7 +23,9 @@ fn folder(name: &str, text: &str) -> (TempDir, Data) {
 
 fn manifest(text: &str, task: Task) -> Result<Manifest, String> {
     let (_root, data) = folder("t.csv", text);
-    scan(&data, task, 0, Path::new(""), &|_, _| {}).map(|scanned| scanned.manifest).map_err(|error| error.to_string())
+    scan(&Disk, &data, task, 0, Path::new(""), &|_, _| {})
+        .map(|scanned| scanned.manifest)
+        .map_err(|error| error.to_string())
 }
 
 fn labels(manifest: &Manifest) -> Vec<Label> {
@@ -76,7 +78,7 @@ fn validation_is_found_beside_and_has_the_same_columns() {
     assert_eq!(found.validation.samples[0].label, Label::Values(vec![5.0]));
     let test = root.path().join("test.csv");
     write(root.path(), "test.csv", b"file,rbc,note\n3.png,9,w\n");
-    let (split, _) = scan_known(&test, &data, &found.names, found.labels, &|_, _| {}).unwrap();
+    let (split, _) = scan_known(&Disk, &test, &data, &found.names, found.labels, &|_, _| {}).unwrap();
     assert_eq!(split.samples[0].label, Label::Values(vec![9.0]));
 }
 

@@ -4,17 +4,24 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::files::RunFiles;
+use convoy_common::files::Files;
 use convoy_common::manifest::Manifest;
 use convoy_common::order::EpochOrder;
 use convoy_common::{Batch, Digest, Plan};
 use convoy_scheduler::{Node, StepId, Work};
 use convoy_vision::{Dataset, LoadError, Loader, Mode, Request};
 
+/// Steps whose files are fetched ahead of time.
+const FETCH_AHEAD: u64 = 8;
+
 /// The data of a run; workers of one process share it.
 pub struct RunData {
     plan: Digest,
     train: Arc<Dataset>,
     validation: Arc<Dataset>,
+    /// Where the files come from, when not from this machine's disk alone.
+    remote: Option<Arc<RunFiles>>,
 }
 
 impl std::fmt::Debug for RunData {
@@ -24,16 +31,30 @@ impl std::fmt::Debug for RunData {
 }
 
 impl RunData {
-    /// Opens the files of `manifest`.
+    /// Opens the files of `manifest`, read from `files`.
     ///
     /// # Errors
     /// When they cannot be read or have changed.
-    pub fn open(plan: &Plan, manifest: Manifest) -> Result<Self, LoadError> {
+    pub fn open(plan: &Plan, manifest: Manifest, files: Arc<dyn Files>) -> Result<Self, LoadError> {
         Ok(RunData {
             plan: plan.digest(),
-            train: Arc::new(Dataset::open(plan, manifest.train)?),
-            validation: Arc::new(Dataset::open(plan, manifest.validation)?),
+            train: Arc::new(Dataset::open(plan, manifest.train, files.clone())?),
+            validation: Arc::new(Dataset::open(plan, manifest.validation, files)?),
+            remote: None,
         })
+    }
+
+    /// The same with files that are fetched as they are needed.
+    ///
+    /// # Errors
+    /// As [`RunData::open`].
+    pub(crate) fn fetched(plan: &Plan, manifest: Manifest, files: Arc<RunFiles>) -> Result<Self, LoadError> {
+        Ok(RunData { remote: Some(files.clone()), ..RunData::open(plan, manifest, files)? })
+    }
+
+    /// The files that are fetched as they are needed, if they are.
+    pub(crate) fn remote(&self) -> Option<&Arc<RunFiles>> {
+        self.remote.as_ref()
     }
 
     /// Digest of the plan that it is prepared for.
@@ -54,6 +75,7 @@ pub(crate) struct Shards {
     validation: Loader,
     train_usable: Vec<u32>,
     validation_usable: Vec<u32>,
+    remote: Option<Arc<RunFiles>>,
     state: Mutex<State>,
 }
 
@@ -73,6 +95,7 @@ impl Shards {
             validation_usable: data.validation.images().split().usable(),
             train: Loader::new(data.train.clone(), threads, capacity)?,
             validation: Loader::new(data.validation.clone(), threads, capacity)?,
+            remote: data.remote.clone(),
             state: Mutex::default(),
             plan,
         })
@@ -115,6 +138,7 @@ impl Shards {
     /// Begins to prepare the shards of `node`, and those that the next step is likely to ask for: a worker mostly
     /// gets the same place in every step.
     pub(crate) fn prepare(&self, work: Work, step: StepId, node: Node) {
+        self.fetch_ahead(work, step, node);
         if work == Work::Evaluate {
             node.leaves().for_each(|shard| _ = self.validation.request(self.request(work, step, shard.0)));
             return;
@@ -131,6 +155,24 @@ impl Shards {
                 if self.train.request(request.clone()) {
                     self.lock().ahead.push((step, request));
                 }
+            }
+        }
+    }
+
+    /// Has the files of `node` fetched, and of the same place in the next steps of the epoch.
+    fn fetch_ahead(&self, work: Work, step: StepId, node: Node) {
+        let Some(remote) = &self.remote else { return };
+        let (train, validation) = (self.train.dataset(), self.validation.dataset());
+        let split = if work == Work::Train { train } else { validation }.images().split();
+        let cut = self.plan.train_cut();
+        let steps = if work == Work::Train { FETCH_AHEAD.min(cut.steps() - step.0 % cut.steps()) } else { 1 };
+        for ahead in 0..steps {
+            let step = StepId(step.0 + ahead);
+            let shards = if work == Work::Train { cut.shards(step.0 % cut.steps()) } else { node.last };
+            for shard in node.leaves().filter(|shard| shard.0 < shards) {
+                let request = self.request(work, step, shard.0);
+                let files = request.samples.iter().map(|sample| split.samples[*sample as usize].file);
+                remote.will_need(work == Work::Train, files);
             }
         }
     }

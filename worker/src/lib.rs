@@ -1,19 +1,23 @@
 //! A worker: it joins a coordinator, computes the shards it is lent and sends their sums back. It holds nothing
 //! that a run could miss: it may vanish at any time.
 
+mod cache;
 mod compute;
 mod data;
+mod files;
 mod membership;
 mod parameters;
 mod push;
 mod session;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use convoy_proto::channel::Link;
 use convoy_security::ConnectError;
 use tokio::sync::{mpsc, watch};
 
+pub use cache::Cache;
 pub use data::RunData;
 pub use session::run;
 
@@ -28,6 +32,10 @@ pub struct Config {
     pub threads: usize,
     /// The run's data, where it is in memory already; otherwise the manifest's files are opened.
     pub data: Option<Arc<RunData>>,
+    /// Where files that come from the coordinator are kept; without it they are fetched again in every epoch.
+    pub cache: Option<Arc<Cache>>,
+    /// A folder of this machine that may hold data sets (`NAME/...`) and shared data, which then is not fetched.
+    pub sees: Option<PathBuf>,
     /// Lines that were logged, to be kept with the job they belong to.
     pub log: Option<mpsc::Receiver<String>>,
     /// For how long an unreachable coordinator is tried again; `None` for as long as it takes.

@@ -1,6 +1,7 @@
 //! A worker's part in one run: fetch what it needs, compute leases, send nodes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use tokio::task::AbortHandle;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::cache::Cache;
 use crate::compute::{Computed, Output, Pool};
 use crate::data::{RunData, Shards};
+use crate::files::{Fetching, RunFiles, Source};
 use crate::session::OpenError;
 use crate::{WorkerError, parameters, push};
 
@@ -33,6 +36,8 @@ pub(crate) struct SetUp {
     pub(crate) threads: usize,
     /// Data of an earlier membership; used again where the plan is the same.
     pub(crate) data: Option<Arc<RunData>>,
+    pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) sees: Option<PathBuf>,
     pub(crate) outbox: mpsc::Sender<v1::WorkerMessage>,
 }
 
@@ -50,6 +55,8 @@ pub(crate) struct Membership {
     bulk: CoordinatorClient<Channel>,
     outbox: mpsc::Sender<v1::WorkerMessage>,
     data: Arc<RunData>,
+    /// Keeps files coming.
+    _fetching: Option<Fetching>,
     pool: Arc<Pool>,
     outputs: mpsc::UnboundedReceiver<Output>,
     elements: usize,
@@ -69,13 +76,22 @@ impl Membership {
     /// Fetches plan and manifest, opens the data and starts the threads that compute.
     pub(crate) async fn open(set_up: SetUp, mut bulk: CoordinatorClient<Channel>) -> Result<Membership, OpenError> {
         let (plan, manifest) = fetch_plan(&mut bulk, &set_up).await?;
-        let SetUp { job, generation, worker, threads, data, outbox } = set_up;
+        let SetUp { job, generation, worker, threads, data, cache, sees, outbox } = set_up;
+        let data = data.filter(|data| data.plan() == plan.digest());
+        // Opening the data may want files already.
+        let files = match &data {
+            Some(data) => data.remote().cloned(),
+            None => Some(Arc::new(RunFiles::new(&manifest, sees, cache))),
+        };
+        let source = || Source { bulk: bulk.clone(), worker, job, generation };
+        let fetching = files.as_ref().map(|files| files.fetch_from(source()));
         let (output_sender, outputs) = mpsc::unbounded_channel();
         let opened = tokio::task::spawn_blocking(move || {
             let network = Network::of(&plan).map_err(|error| nonsense("a plan", error.to_string()))?;
-            let data = match data {
-                Some(data) if data.plan() == plan.digest() => data,
-                _ => Arc::new(RunData::open(&plan, manifest)?),
+            let data = match (data, files) {
+                (Some(data), _) => data,
+                (None, Some(files)) => Arc::new(RunData::fetched(&plan, manifest, files)?),
+                (None, None) => unreachable!("data that is not there has files"),
             };
             let (plan, network) = (Arc::new(plan), Arc::new(network));
             let shards = Shards::new(plan.clone(), &data, threads)
@@ -93,6 +109,7 @@ impl Membership {
             bulk,
             outbox,
             data,
+            _fetching: fetching,
             pool,
             outputs,
             elements,

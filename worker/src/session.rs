@@ -230,6 +230,8 @@ impl Session {
             worker: self.worker,
             threads: config.threads,
             data: config.data.clone(),
+            cache: config.cache.clone(),
+            sees: config.sees.clone(),
             outbox: self.outbox.clone(),
         };
         let (known, link) = (self.bulk.clone(), config.link.borrow().clone());

@@ -19,6 +19,9 @@ pub struct Args {
     /// Keep a queue of jobs in this folder, for `convoy submit`.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["job", "overrides", "out", "json"])]
     state: Option<PathBuf>,
+    /// A folder that workers see as well, for data whose path in a spec begins with `shared:`.
+    #[arg(long, value_name = "DIR", requires = "state")]
+    data: Option<PathBuf>,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -38,14 +41,14 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let encrypted = args.state.as_ref().is_some_and(|state| convoy_coordinator::is_cluster(state));
     let listener = runner::bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
-        return runner::serve_jobs(state, listener);
+        return runner::serve_jobs(state, args.data, listener);
     }
     let job = args.job.ok_or_else(|| CliError::Usage("name a spec, a folder, or --state".to_owned()))?;
     if job.join("plan.json").is_file() {
         if args.out.is_some() || !args.overrides.is_empty() {
             return Err(CliError::Usage("--out and --set do not go with a run folder; its plan is fixed".to_owned()));
         }
-        return runner::coordinate(super::resume::ready(&job)?, listener, args.json);
+        return runner::coordinate(super::resume::ready(&job::disk(), &job)?, listener, args.json);
     }
     let (job, _) = super::train::prepare(&job, &args.overrides)?;
     let folder = job::run_folder(args.out, &job.plan.spec.name);

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use convoy_common::spec::BadImage;
-use convoy_vision::{Dataset, check, preview};
+use convoy_vision::{Dataset, Disk, check, preview};
 
 use super::train::prepare;
 use crate::error::CliError;
@@ -71,7 +72,7 @@ fn run_check(args: &CheckArgs) -> Result<ExitCode, CliError> {
     };
     // All broken files are to be seen, not only the first.
     spec.data.bad_images = BadImage::Quarantine;
-    let report = check(&job::look(&spec)?);
+    let report = check(&job::look_here(&spec)?);
     if args.json {
         out::json(&report)?;
     } else {
@@ -86,7 +87,7 @@ fn run_preview(args: &PreviewArgs) -> Result<ExitCode, CliError> {
     if let Some(choices) = choices {
         out::line(choices)?;
     }
-    let dataset = Dataset::open(&job.plan, job.scanned.manifest.train)?;
+    let dataset = Dataset::open(&job.plan, job.scanned.manifest.train, Arc::new(Disk))?;
     let count = args.count.unwrap_or(job.plan.spec.train.shard);
     let picture = preview(&job.plan, &dataset, count)?;
     save(&picture, &args.out)?;

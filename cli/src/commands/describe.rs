@@ -76,8 +76,8 @@ fn find(args: &Args) -> Result<(Arc<Plan>, Arc<Network>), CliError> {
         if args.input.is_some() || args.classes.is_some() {
             return without_data(spec, args, Some(&args.network), &text);
         }
-        let scanned = job::look(&spec)?;
-        let job = Job::new(spec, scanned, Some(&args.network), &text)?;
+        let scanned = job::look_here(&spec)?;
+        let job = Job::new(&job::disk(), spec, scanned, Some(&args.network), &text)?;
         return Ok((job.plan, job.network));
     }
     if args.network.exists() {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use convoy_common::manifest::{LabelKind, Split};
 use convoy_common::metrics::{MetricLayout, Metrics};
@@ -9,7 +10,7 @@ use convoy_common::order::{Cut, EpochOrder};
 use convoy_common::spec::{BadImage, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_scheduler::Node;
-use convoy_vision::{Dataset, Mode, scan, scan_known};
+use convoy_vision::{Dataset, Disk, Mode, scan, scan_known};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -84,7 +85,7 @@ fn own_validation(model: &Trained) -> Result<Split, CliError> {
     }
     let data = convoy_common::spec::Data { bad_images: BadImage::Quarantine, ..spec.data.clone() };
     let counter = Counter::new("looking at files");
-    let scanned = scan(&data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?;
+    let scanned = scan(&Disk, &data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?;
     if scanned.manifest.digest() != model.plan.manifest {
         let difference = "files are not those that it was trained with; name the data to evaluate on".to_owned();
         return Err(CliError::DataChanged { difference });
@@ -100,7 +101,8 @@ fn other_data(model: &Trained, path: &Path) -> Result<Split, CliError> {
         Task::Regression => LabelKind::Values,
     };
     let counter = Counter::new("looking at files");
-    let (split, _) = scan_known(path, &plan.spec.data, &plan.names, labels, &|done, all| counter.show(done, all))?;
+    let (split, _) =
+        scan_known(&Disk, path, &plan.spec.data, &plan.names, labels, &|done, all| counter.show(done, all))?;
     Ok(split)
 }
 
@@ -113,7 +115,7 @@ fn evaluate(model: &Trained, split: Split, threads: usize) -> Result<Evaluation,
     }
     let order = EpochOrder::sequential(&usable);
     let cut = Cut { samples, batch: samples, shard: plan.spec.train.shard, keep_last: true };
-    let dataset = Dataset::open(plan, split)?;
+    let dataset = Dataset::open(plan, split, Arc::new(Disk))?;
     let (layout, shards) = (plan.metric_layout(), cut.shards(0));
     let mut sums = TreeSum::over(shards);
     let counter = Counter::new("evaluating");

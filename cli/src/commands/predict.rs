@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use convoy_common::spec::Task;
 use convoy_nn::Executor;
-use convoy_vision::{Limits, Mode, Preparation, decode, image_files};
+use convoy_vision::{Disk, Limits, Mode, Preparation, decode, image_files};
 use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
@@ -86,7 +86,7 @@ fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
         if path == Path::new("-") {
             sources.extend(standard_input()?);
         } else if path.is_dir() {
-            let files = image_files(path)?;
+            let files = image_files(&Disk, path)?;
             if files.is_empty() {
                 return Err(CliError::NotFound {
                     path: path.join("*.{jpg,jpeg,png}"),

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use convoy_common::Digest;
+use convoy_common::files::Tree;
 use convoy_coordinator::{Ready, RunDir};
 use convoy_model::Network;
 
@@ -40,30 +42,30 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         }
     }
     args.carry.check()?;
-    runner::train(ready(&args.run)?, &args.carry, args.json)
+    runner::train(ready(&job::disk(), &args.run)?, &args.carry, args.json)
 }
 
-/// The run in `folder`, after its data was compared with the manifest.
+/// The run in `folder`, after its data in `tree` was compared with the manifest.
 ///
 /// # Errors
 /// When it is no run, or the data has changed.
-pub fn ready(folder: &std::path::Path) -> Result<Ready, CliError> {
+pub fn ready(tree: &Arc<dyn Tree>, folder: &std::path::Path) -> Result<Ready, CliError> {
     let (dir, plan, manifest) = RunDir::open(folder)?;
     let mut data = plan.spec.data.clone();
     // What is broken now but was not before is a change, and named as one.
     data.bad_images = convoy_common::spec::BadImage::Quarantine;
     let spec = convoy_common::Spec { data, ..plan.spec.clone() };
-    let now = job::look(&spec)?.manifest;
+    let now = job::look(tree.as_ref(), &spec)?.manifest;
     if now.digest() != plan.manifest {
         let difference = manifest.difference(&now).unwrap_or_else(|| "its manifest differs".to_owned());
         return Err(CliError::DataChanged { difference });
     }
     let network = Network::of(&plan)?;
-    if let (Some(path), Some(then)) = (&plan.spec.network.init, plan.init)
-        && job::digest_of_file(path.as_ref())? != then
-    {
-        return Err(CliError::DataChanged { difference: format!("{path} has other bytes") });
+    let init = job::init_file(tree.as_ref(), &plan.spec)?;
+    if init.as_deref().map(Digest::of) != plan.init {
+        let difference = "the file that network.init names has other bytes".to_owned();
+        return Err(CliError::DataChanged { difference });
     }
-    let (initial, _) = job::initial(&plan, &network)?;
+    let (initial, _) = job::initial(&plan, &network, init.as_deref())?;
     Ok(Ready { dir, plan: Arc::new(plan), network: Arc::new(network), manifest: now, initial })
 }

@@ -45,11 +45,11 @@ pub fn prepare(path: &Path, overrides: &[String]) -> Result<(Job, Option<String>
     let is_spec = path.extension().is_some_and(|extension| extension == "toml");
     if is_spec || !path.exists() {
         let (spec, text) = job::read_spec(Some(path), overrides)?;
-        let scanned = job::look(&spec)?;
-        return Ok((Job::new(spec, scanned, Some(path), &text)?, None));
+        let scanned = job::look_here(&spec)?;
+        return Ok((Job::new(&job::disk(), spec, scanned, Some(path), &text)?, None));
     }
     let (spec, scanned, reasons) = recipe::choose(path, overrides)?;
-    Ok((Job::new(spec, scanned, None, "")?, Some(reasons)))
+    Ok((Job::new(&job::disk(), spec, scanned, None, "")?, Some(reasons)))
 }
 
 /// Makes the run folder of `job`.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoy_proto::channel::Link;
 use convoy_security::Token;
-use convoy_worker::{Config, Ended};
+use convoy_worker::{Cache, Config, Ended};
 use tokio::sync::watch;
 
 use crate::device::Device;
@@ -39,6 +40,16 @@ pub struct Args {
     /// Seconds for which an unreachable coordinator is tried again; without it, for as long as it takes.
     #[arg(long, value_name = "SECONDS")]
     patience: Option<u64>,
+    /// A folder of this machine that holds data: data sets as NAME/..., and what specs call `shared:`. What is not there
+    /// comes from the coordinator.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where files that come from the coordinator are kept; $XDG_CACHE_HOME/convoy when absent.
+    #[arg(long, value_name = "DIR", env = "CONVOY_CACHE")]
+    cache: Option<PathBuf>,
+    /// How large the cache may become, in MiB.
+    #[arg(long, default_value_t = 10_240, value_name = "MIB")]
+    cache_mib: u64,
     #[command(flatten)]
     device: Device,
 }
@@ -50,6 +61,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if token.is_none() && !is_loopback(&args.coordinator)? {
         return Err(CliError::NotMember { address: args.coordinator });
     }
+    let folder = args.cache.unwrap_or_else(cache_folder);
+    let cache = Cache::open(&folder, args.cache_mib.saturating_mul(1 << 20));
+    let cache = Arc::new(cache.map_err(|source| CliError::Io { path: folder, source })?);
     let name = args.name.unwrap_or_else(own_name);
     let patience = args.patience.map(Duration::from_secs);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,7 +79,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             () = stop.asked() => return Ok((Ended::Drained, stop)),
         };
         let threads = args.threads.map_or(cores, |threads| threads as usize);
-        let config = Config { link, name, threads, data: None, log: Some(logging::collect()), patience };
+        let cache = Some(cache);
+        let config =
+            Config { link, name, threads, data: None, cache, sees: args.data, log: Some(logging::collect()), patience };
         let asked = stop.clone();
         let ended = convoy_worker::run(config, Box::pin(async move { asked.asked().await })).await?;
         Ok::<_, CliError>((ended, stop))
@@ -102,6 +118,12 @@ async fn link(
     let (sender, link) = watch::channel(Link { address: coordinator.to_owned(), cluster });
     tokio::spawn(member::keep_fresh(sender, life));
     Ok(link)
+}
+
+fn cache_folder() -> PathBuf {
+    let given = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || given("HOME").map(|home| home.join(".cache"));
+    given("XDG_CACHE_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("convoy")
 }
 
 fn own_name() -> String {

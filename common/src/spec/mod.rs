@@ -67,6 +67,29 @@ pub struct Spec {
     pub checkpoint: CheckpointSpec,
 }
 
+impl Spec {
+    /// The keys that name files or folders, with what they name.
+    pub fn paths(&self) -> Vec<(&'static str, &str)> {
+        let optional = [("data.validation", &self.data.validation), ("network.init", &self.network.init)];
+        let given = optional.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
+        [("data.train", self.data.train.as_str())].into_iter().chain(given).collect()
+    }
+
+    /// The same with other paths: `change` gets each key of [`Spec::paths`] and what it names.
+    ///
+    /// # Errors
+    /// The first of `change`.
+    pub fn with_paths<E>(mut self, mut change: impl FnMut(&'static str, &str) -> Result<String, E>) -> Result<Self, E> {
+        self.data.train = change("data.train", &self.data.train)?;
+        for (key, path) in [("data.validation", &mut self.data.validation), ("network.init", &mut self.network.init)] {
+            if let Some(path) = path {
+                *path = change(key, path)?;
+            }
+        }
+        Ok(self)
+    }
+}
+
 fn default_name() -> String {
     "job".to_owned()
 }

@@ -24,6 +24,7 @@ const METHODS: &[(&str, Who)] = &[
     ("/convoy.v1.Coordinator/Control", Who::Roles(WORK)),
     ("/convoy.v1.Coordinator/Plan", Who::Roles(WORK)),
     ("/convoy.v1.Coordinator/Parameters", Who::Roles(WORK)),
+    ("/convoy.v1.Coordinator/Files", Who::Roles(WORK)),
     ("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK)),
     ("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT)),
     ("/convoy.v1.Jobs/List", Who::Roles(VIEW)),
@@ -36,6 +37,11 @@ const METHODS: &[(&str, Who)] = &[
     ("/convoy.v1.Jobs/Remove", Who::Roles(SUBMIT)),
     ("/convoy.v1.Jobs/Fetch", Who::Roles(VIEW)),
     ("/convoy.v1.Jobs/Health", Who::Members),
+    ("/convoy.v1.Data/Missing", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Data/Push", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Data/Commit", Who::Roles(SUBMIT)),
+    ("/convoy.v1.Data/ListData", Who::Roles(VIEW)),
+    ("/convoy.v1.Data/RemoveData", Who::Roles(SUBMIT)),
     ("/convoy.v1.Access/Join", Who::Anybody),
     ("/convoy.v1.Access/Renew", Who::Members),
     ("/convoy.v1.Access/CreateToken", Who::Roles(MANAGE)),
@@ -98,13 +104,29 @@ mod tests {
         assert_eq!(may(&Caller::Stranger), ["Join"]);
         assert_eq!(
             may(&member(Role::Worker)),
-            ["Control", "Plan", "Parameters", "PushNode", "Health", "Join", "Renew"]
+            ["Control", "Plan", "Parameters", "Files", "PushNode", "Health", "Join", "Renew"]
         );
-        let viewer = ["List", "Workers", "Watch", "Logs", "Fetch", "Health", "Join", "Renew"];
+        let viewer = ["List", "Workers", "Watch", "Logs", "Fetch", "Health", "ListData", "Join", "Renew"];
         assert_eq!(may(&member(Role::Viewer)), viewer);
         let submitter = [
-            "Submit", "List", "Workers", "Watch", "Logs", "Stop", "Pause", "Resume", "Remove", "Fetch", "Health",
-            "Join", "Renew",
+            "Submit",
+            "List",
+            "Workers",
+            "Watch",
+            "Logs",
+            "Stop",
+            "Pause",
+            "Resume",
+            "Remove",
+            "Fetch",
+            "Health",
+            "Missing",
+            "Push",
+            "Commit",
+            "ListData",
+            "RemoveData",
+            "Join",
+            "Renew",
         ];
         assert_eq!(may(&member(Role::Submitter)), submitter);
         assert_eq!(may(&member(Role::Admin)).len(), declared().len() - WORKER_ONLY);
@@ -115,6 +137,6 @@ mod tests {
         assert!(denial(&member(Role::Admin), "/convoy.v1.Jobs/Anything").is_some(), "unknown methods are denied");
     }
 
-    /// Control, Plan, Parameters, PushNode.
-    const WORKER_ONLY: usize = 4;
+    /// Control, Plan, Parameters, Files, PushNode.
+    const WORKER_ONLY: usize = 5;
 }

@@ -12,6 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use convoy_common::files::Tree;
+use convoy_common::place::{DataName, Place};
 use convoy_scheduler::{FleetEvent, JobId};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
@@ -66,6 +68,7 @@ pub(crate) struct Jobs {
     folder: PathBuf,
     store: Store,
     planner: Arc<dyn Planner>,
+    data: Arc<dyn Tree>,
     fleet: mpsc::UnboundedSender<FleetEvent>,
     waiting: Waiting,
     hub: Arc<Hub>,
@@ -86,6 +89,7 @@ impl Jobs {
     pub(crate) fn open(
         folder: &Path,
         planner: Arc<dyn Planner>,
+        data: Arc<dyn Tree>,
         fleet: mpsc::UnboundedSender<FleetEvent>,
         waiting: Waiting,
         hub: Arc<Hub>,
@@ -96,6 +100,7 @@ impl Jobs {
         let jobs = Jobs {
             folder: folder.to_owned(),
             planner,
+            data,
             fleet,
             waiting,
             hub,
@@ -134,7 +139,7 @@ impl Jobs {
 
     /// Plans a spec, keeps the job and queues it. Takes as long as looking at the data does.
     pub(crate) fn submit(&self, spec: &str, wishes: Wishes) -> Result<JobView, JobError> {
-        let (plan, manifest) = self.planner.plan(spec)?;
+        let (plan, manifest) = self.planner.plan(&self.data, spec)?;
         let id = self.store.next_id()?;
         let record = JobRecord {
             id,
@@ -148,6 +153,7 @@ impl Jobs {
             submitted: now(),
             started: None,
             ended: None,
+            data: plan.spec.paths().into_iter().filter_map(|(_, path)| data_set_of(path)).collect(),
             error: None,
             result: None,
         };
@@ -189,6 +195,13 @@ impl Jobs {
     pub(crate) fn views(&self) -> Vec<JobView> {
         let ids: Vec<JobId> = self.live().keys().copied().collect();
         ids.into_iter().filter_map(|id| self.view(id)).collect()
+    }
+
+    /// A job that is not over and needs this data set.
+    pub(crate) fn user_of(&self, data: &DataName) -> Option<String> {
+        let live = self.live();
+        let mut records = live.values().map(|live| &live.record);
+        records.find(|record| !record.state.is_over() && record.data.contains(data)).map(|record| record.job.clone())
     }
 
     /// Who is connected.
@@ -306,6 +319,13 @@ impl Jobs {
         let mut carried = self.carried.subscribe();
         // The sender is this very struct.
         _ = carried.wait_for(|carried| *carried == 0).await;
+    }
+}
+
+fn data_set_of(path: &str) -> Option<DataName> {
+    match Place::parse(path) {
+        Ok(Place::DataSet(name, _)) => Some(name),
+        _ => None,
     }
 }
 

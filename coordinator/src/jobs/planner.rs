@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoy_common::Plan;
+use convoy_common::files::Tree;
 use convoy_common::manifest::Manifest;
 use convoy_model::Network;
 
@@ -36,15 +37,15 @@ pub struct Ready {
 
 /// Makes runs of specs. Called on threads that may block.
 pub trait Planner: Send + Sync {
-    /// Looks at the data of `spec` (TOML) and makes the plan.
+    /// Looks at the data of `spec` (TOML) in `data` and makes the plan.
     ///
     /// # Errors
     /// When spec, data and network do not fit.
-    fn plan(&self, spec: &str) -> Result<(Plan, Manifest), Refusal>;
+    fn plan(&self, data: &Arc<dyn Tree>, spec: &str) -> Result<(Plan, Manifest), Refusal>;
 
-    /// Opens the run in `folder`, after its data was compared with the manifest.
+    /// Opens the run in `folder`, after its data in `data` was compared with the manifest.
     ///
     /// # Errors
     /// When it is no run, or its data has changed.
-    fn open(&self, folder: &Path) -> Result<Ready, Refusal>;
+    fn open(&self, data: &Arc<dyn Tree>, folder: &Path) -> Result<Ready, Refusal>;
 }

@@ -1,5 +1,6 @@
 //! What is known of a job.
 
+use convoy_common::place::DataName;
 use convoy_scheduler::{JobId, JobRequest, Limits};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,9 @@ pub struct JobRecord {
     pub started: Option<String>,
     /// When it was over.
     pub ended: Option<String>,
+    /// The data sets that its spec names.
+    #[serde(default)]
+    pub data: Vec<DataName>,
     /// Why it failed.
     pub error: Option<String>,
     /// The object that its run ended with.

@@ -120,6 +120,7 @@ mod tests {
             submitted: String::new(),
             started: None,
             ended: None,
+            data: Vec::new(),
             error: None,
             result: None,
         };

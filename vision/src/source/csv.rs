@@ -7,9 +7,9 @@
 //! - `task = "auto"`: when every field of every label column is a number, regression; else there is one, and it holds
 //!   sets when any row has a `|`, classes otherwise.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use convoy_common::files::Tree;
 use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{Data, Task};
 
@@ -38,8 +38,14 @@ struct Row {
 }
 
 /// The entries of the table at `path`, in byte order of their paths; for validation data, `train` says what labels are.
-pub(crate) fn list(path: &Path, data: &Data, task: Task, train: Option<&Listed>) -> Result<Listed, ScanError> {
-    let table = Table::read(path, data, train)?;
+pub(crate) fn list(
+    tree: &dyn Tree,
+    path: &Path,
+    data: &Data,
+    task: Task,
+    train: Option<&Listed>,
+) -> Result<Listed, ScanError> {
+    let table = Table::read(tree, path, data, train)?;
     let kind = match train {
         Some(train) => train.labels,
         None => table.kind(task),
@@ -53,7 +59,7 @@ pub(crate) fn list(path: &Path, data: &Data, task: Task, train: Option<&Listed>)
     }
     let mut entries = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
-        let (path, label) = (table.image_path(row)?, table.label(row, kind)?);
+        let (path, label) = (table.image_path(tree, row)?, table.label(row, kind)?);
         entries.push(Entry { path, label, line: Some(row.line) });
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -62,7 +68,7 @@ pub(crate) fn list(path: &Path, data: &Data, task: Task, train: Option<&Listed>)
 }
 
 impl Table {
-    fn read(path: &Path, data: &Data, train: Option<&Listed>) -> Result<Self, ScanError> {
+    fn read(tree: &dyn Tree, path: &Path, data: &Data, train: Option<&Listed>) -> Result<Self, ScanError> {
         let fail = |line: Option<u64>, problem: String| ScanError::Table { path: path.to_owned(), line, problem };
         let io = |source| ScanError::Io { path: path.to_owned(), source };
         let wrong = |error: csv::Error| {
@@ -77,10 +83,11 @@ impl Table {
             }
         };
         let tabs = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
+        let bytes = tree.read(path).map_err(io)?;
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(if tabs { b'\t' } else { b',' })
             .trim(csv::Trim::All)
-            .from_reader(File::open(path).map_err(io)?);
+            .from_reader(bytes.as_slice());
         let header = reader.headers().map_err(wrong)?.clone();
         let columns: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
         let position = |name: &str, key: &str| {
@@ -136,7 +143,7 @@ impl Table {
     }
 
     /// The row's path, relative to the table's folder.
-    fn image_path(&self, row: &Row) -> Result<String, ScanError> {
+    fn image_path(&self, tree: &dyn Tree, row: &Row) -> Result<String, ScanError> {
         let fail = |problem: String| self.fail(Some(row.line), format!("column `{}`: {problem}", self.path_column));
         if row.path.is_empty() {
             return Err(fail("is empty".to_owned()));
@@ -149,7 +156,7 @@ impl Table {
         } else {
             path.strip_prefix(".").unwrap_or(path)
         };
-        if !self.folder.join(relative).is_file() {
+        if !tree.is_file(&self.folder.join(relative)) {
             return Err(fail(format!("there is no file {}; paths start at the table's folder", row.path)));
         }
         Ok(relative.to_str().unwrap_or(&row.path).to_owned())

@@ -1,8 +1,8 @@
 //! Class folders of JPEG and PNG files.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use convoy_common::files::{Kind, Tree};
 use convoy_common::manifest::LabelKind;
 
 use super::{Entry, Listed, RawLabel, VALIDATION_NAMES};
@@ -20,23 +20,23 @@ fn is_hidden(name: &str) -> bool {
 }
 
 /// The entries of a folder in byte order of their names, without hidden ones.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
+fn entries(tree: &dyn Tree, folder: &Path) -> Result<Vec<(String, PathBuf, Kind)>, ScanError> {
     let fail = |source| ScanError::Io { path: folder.to_owned(), source };
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
+    for (path, kind) in tree.entries(folder).map_err(fail)? {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| ScanError::NotUtf8 { path: path.clone() })?.to_owned();
         if !is_hidden(&name) {
-            found.push((name, path));
+            found.push((name, path, kind));
         }
     }
-    found.sort();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
 }
 
-fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
-    Ok(entries(folder)?.into_iter().filter(|(_, path)| path.is_dir()).collect())
+fn subfolders(tree: &dyn Tree, folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
+    let folders = entries(tree, folder)?.into_iter().filter(|(_, _, kind)| *kind == Kind::Folder);
+    Ok(folders.map(|(name, path, _)| (name, path)).collect())
 }
 
 /// The training folder, and the folder in which validation data would be found.
@@ -44,11 +44,11 @@ fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
 /// A folder is one of splits when it holds `train` together with a validation name or `test`, or `train` and no other
 /// folder; so `train` may be a class among others. When the folder itself is called `train`, a validation folder is
 /// looked for beside it.
-pub(crate) fn splits(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), ScanError> {
-    if !folder.is_dir() {
+pub(crate) fn splits(tree: &dyn Tree, folder: &Path) -> Result<(PathBuf, Option<PathBuf>), ScanError> {
+    if !tree.is_folder(folder) {
         return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: "a file, not a folder".to_owned() });
     }
-    let inside = subfolders(folder)?;
+    let inside = subfolders(tree, folder)?;
     let holds = |name: &str| inside.iter().any(|(found, _)| found == name);
     let has_parts = VALIDATION_NAMES.iter().any(|name| holds(name)) || holds("test") || inside.len() == 1;
     if holds("train") && has_parts {
@@ -62,8 +62,8 @@ pub(crate) fn splits(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), ScanEr
 }
 
 /// The validation folder in `folder`, if there is one.
-pub(crate) fn validation_in(folder: &Path) -> Result<Option<PathBuf>, ScanError> {
-    let found: Vec<&str> = VALIDATION_NAMES.into_iter().filter(|name| folder.join(name).is_dir()).collect();
+pub(crate) fn validation_in(tree: &dyn Tree, folder: &Path) -> Result<Option<PathBuf>, ScanError> {
+    let found: Vec<&str> = VALIDATION_NAMES.into_iter().filter(|name| tree.is_folder(&folder.join(name))).collect();
     match found.as_slice() {
         [] => Ok(None),
         [name] => Ok(Some(folder.join(name))),
@@ -75,16 +75,16 @@ pub(crate) fn validation_in(folder: &Path) -> Result<Option<PathBuf>, ScanError>
 }
 
 /// All images below the class folders of `folder`, in byte order of their paths.
-pub(crate) fn list(folder: &Path) -> Result<Listed, ScanError> {
-    let mut walk = Walk { entries: Vec::new(), ignored: 0, trail: Vec::new() };
-    for (class, path) in subfolders(folder)? {
+pub(crate) fn list(tree: &dyn Tree, folder: &Path) -> Result<Listed, ScanError> {
+    let mut walk = Walk { tree, entries: Vec::new(), ignored: 0, trail: Vec::new() };
+    for (class, path) in subfolders(tree, folder)? {
         walk.folder(&path, &class, &class)?;
     }
     if walk.entries.is_empty() {
-        return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: census(folder)? });
+        return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: census(tree, folder)? });
     }
     walk.entries.sort_by(|a, b| a.path.cmp(&b.path));
-    let beside = entries(folder)?.iter().filter(|(_, path)| path.is_file()).count() as u64;
+    let beside = entries(tree, folder)?.iter().filter(|(_, _, kind)| *kind == Kind::File).count() as u64;
     Ok(Listed {
         origin: folder.to_owned(),
         root: folder.to_owned(),
@@ -99,8 +99,8 @@ pub(crate) fn list(folder: &Path) -> Result<Listed, ScanError> {
 ///
 /// # Errors
 /// When a folder cannot be read, or a link leads back to a folder above it.
-pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
-    let mut walk = Walk { entries: Vec::new(), ignored: 0, trail: Vec::new() };
+pub fn image_files(tree: &dyn Tree, folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
+    let mut walk = Walk { tree, entries: Vec::new(), ignored: 0, trail: Vec::new() };
     walk.folder(folder, "", "")?;
     let mut paths: Vec<String> = walk.entries.into_iter().map(|entry| entry.path).collect();
     paths.sort();
@@ -108,34 +108,35 @@ pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
 }
 
 /// What a folder without class folders holds, in words.
-fn census(folder: &Path) -> Result<String, ScanError> {
-    let all = entries(folder)?;
+fn census(tree: &dyn Tree, folder: &Path) -> Result<String, ScanError> {
+    let all = entries(tree, folder)?;
     if all.is_empty() {
         return Ok("nothing, it is empty".to_owned());
     }
-    let folders = all.iter().filter(|(_, path)| path.is_dir()).count();
-    let images = all.iter().filter(|(_, path)| path.is_file() && is_image_name(path)).count();
+    let folders = all.iter().filter(|(_, _, kind)| *kind == Kind::Folder).count();
+    let images = all.iter().filter(|(_, path, kind)| *kind == Kind::File && is_image_name(path)).count();
     let others = all.len() - folders - images;
     Ok(format!("{images} images directly, {folders} folders without images, {others} other files"))
 }
 
-struct Walk {
+struct Walk<'a> {
+    tree: &'a dyn Tree,
     entries: Vec<Entry>,
     ignored: u64,
     /// The real paths of the folders above, to notice a link that leads back.
     trail: Vec<PathBuf>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn folder(&mut self, folder: &Path, relative: &str, class: &str) -> Result<(), ScanError> {
-        let real = fs::canonicalize(folder).map_err(|source| ScanError::Io { path: folder.to_owned(), source })?;
+        let real = self.tree.real(folder).map_err(|source| ScanError::Io { path: folder.to_owned(), source })?;
         if self.trail.contains(&real) {
             return Err(ScanError::Loop { path: folder.to_owned() });
         }
         self.trail.push(real);
-        for (name, path) in entries(folder)? {
+        for (name, path, kind) in entries(self.tree, folder)? {
             let relative = format!("{relative}/{name}");
-            if path.is_dir() {
+            if kind == Kind::Folder {
                 self.folder(&path, &relative, class)?;
             } else if is_image_name(&path) {
                 let label = RawLabel::Class(class.to_owned());

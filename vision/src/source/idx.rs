@@ -1,11 +1,11 @@
 //! MNIST's IDX files, plain or gzipped: images (type 0x08 with 3 dimensions, or 4 with 1 or 3 channels last) and labels
 //! (type 0x08 with 1 dimension).
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
+use convoy_common::files::{Files, Tree};
 use convoy_common::manifest::FileEntry;
 use flate2::read::GzDecoder;
 
@@ -37,8 +37,8 @@ const TRAIN: &str = "train";
 const VALIDATION: &str = "t10k";
 
 /// Whether the folder holds images under one of the usual names.
-pub(crate) fn is_idx_folder(folder: &Path) -> bool {
-    [TRAIN, VALIDATION].into_iter().flat_map(usual_names).any(|name| folder.join(name).is_file())
+pub(crate) fn is_idx_folder(tree: &dyn Tree, folder: &Path) -> bool {
+    [TRAIN, VALIDATION].into_iter().flat_map(usual_names).any(|name| tree.is_file(&folder.join(name)))
 }
 
 /// Whether a file's name speaks of IDX.
@@ -49,12 +49,12 @@ pub(crate) fn looks_like_idx(path: &Path) -> bool {
 impl IdxPaths {
     /// The files that `path` means: a folder with the usual names, or the images' file, whose labels' file has
     /// `labels` for `images` and `idx1` for `idx3` in its name.
-    pub(crate) fn find(path: &Path, part: Part) -> Result<Self, ScanError> {
+    pub(crate) fn find(tree: &dyn Tree, path: &Path, part: Part) -> Result<Self, ScanError> {
         let fail = |problem: String| ScanError::Idx { path: path.to_owned(), problem };
-        let (folder, images) = if path.is_dir() {
+        let (folder, images) = if tree.is_folder(path) {
             let prefixes: &[&str] = if part == Part::Train { &[TRAIN] } else { &[VALIDATION, TRAIN] };
             let names: Vec<String> = prefixes.iter().flat_map(|prefix| usual_names(prefix)).collect();
-            let found = names.iter().find(|name| path.join(name).is_file());
+            let found = names.iter().find(|name| tree.is_file(&path.join(name)));
             let none = || fail(format!("holds no IDX images; looked for {}", names.join(", ")));
             (path.to_owned(), found.ok_or_else(none)?.clone())
         } else {
@@ -65,20 +65,20 @@ impl IdxPaths {
         if !images.contains("images") {
             return Err(fail("name the images' file; its labels are found by the name, `labels` for `images`".into()));
         }
-        let labels = labels_name(&folder, &images).ok_or_else(|| {
+        let labels = labels_name(tree, &folder, &images).ok_or_else(|| {
             fail(format!("its labels are missing: looked for {} beside it", images_to_labels(&images)))
         })?;
         Ok(IdxPaths { folder, images, labels })
     }
 
     /// The validation files beside training files of the usual names.
-    pub(crate) fn beside(&self) -> Option<Self> {
+    pub(crate) fn beside(&self, tree: &dyn Tree) -> Option<Self> {
         let rest = self.images.strip_prefix(TRAIN)?;
         let stem = rest.strip_suffix(".gz").unwrap_or(rest);
         let candidates =
             [format!("{VALIDATION}{rest}"), format!("{VALIDATION}{stem}"), format!("{VALIDATION}{stem}.gz")];
-        let images = candidates.into_iter().find(|name| self.folder.join(name).is_file())?;
-        let labels = labels_name(&self.folder, &images)?;
+        let images = candidates.into_iter().find(|name| tree.is_file(&self.folder.join(name)))?;
+        let labels = labels_name(tree, &self.folder, &images)?;
         Some(IdxPaths { folder: self.folder.clone(), images, labels })
     }
 }
@@ -88,11 +88,11 @@ fn images_to_labels(images: &str) -> String {
 }
 
 /// The labels' file, which may be gzipped when the images are not, and the other way round.
-fn labels_name(folder: &Path, images: &str) -> Option<String> {
+fn labels_name(tree: &dyn Tree, folder: &Path, images: &str) -> Option<String> {
     let name = images_to_labels(images);
     let stem = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
     let candidates = [name, stem.clone(), format!("{stem}.gz")];
-    candidates.into_iter().find(|name| folder.join(name).is_file())
+    candidates.into_iter().find(|name| tree.is_file(&folder.join(name)))
 }
 
 /// A pair of files in memory.
@@ -107,9 +107,9 @@ pub(crate) struct IdxData {
 
 impl IdxData {
     /// Reads both files whole and checks that headers, sizes and counts agree.
-    pub(crate) fn read(paths: &IdxPaths) -> Result<Self, ScanError> {
-        let (image_entry, dimensions, images) = read_file(&paths.folder, &paths.images)?;
-        let (label_entry, label_dimensions, labels) = read_file(&paths.folder, &paths.labels)?;
+    pub(crate) fn read(files: &dyn Files, paths: &IdxPaths) -> Result<Self, ScanError> {
+        let (image_entry, dimensions, images) = read_file(files, &paths.folder, &paths.images)?;
+        let (label_entry, label_dimensions, labels) = read_file(files, &paths.folder, &paths.labels)?;
         let fail = |name: &str, problem: String| ScanError::Idx { path: paths.folder.join(name), problem };
         let (count, height, width, channels) = match dimensions[..] {
             [count, height, width] => (count, height, width, 1),
@@ -143,10 +143,10 @@ impl IdxData {
 const DEFLATE_LIMIT: u64 = 1100;
 
 /// The file's entry, dimensions and contents after the header. Nothing is allocated on the header's word alone.
-fn read_file(folder: &Path, name: &str) -> Result<(FileEntry, Vec<u32>, Vec<u8>), ScanError> {
+fn read_file(files: &dyn Files, folder: &Path, name: &str) -> Result<(FileEntry, Vec<u32>, Vec<u8>), ScanError> {
     let path = folder.join(name);
     let fail = |problem: String| ScanError::Idx { path: path.clone(), problem };
-    let stored = fs::read(&path).map_err(|source| ScanError::Io { path: path.clone(), source })?;
+    let stored = files.read(&path).map_err(|source| ScanError::Io { path: path.clone(), source })?;
     let entry = FileEntry { path: name.to_owned(), size: stored.len() as u64, blake3: Digest::of(&stored) };
     let zipped = stored.starts_with(&[0x1F, 0x8B]);
     let mut reader: Box<dyn Read> =

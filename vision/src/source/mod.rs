@@ -6,6 +6,7 @@ pub(crate) mod idx;
 
 use std::path::{Path, PathBuf};
 
+use convoy_common::files::Tree;
 use convoy_common::manifest::LabelKind;
 use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Data, DataFormat, Task};
@@ -51,40 +52,40 @@ pub(crate) enum Listing {
     Idx { train: idx::IdxPaths, validation: Option<idx::IdxPaths> },
 }
 
-/// Finds the training and validation data of `data`; relative paths start at `base`.
-pub(crate) fn list(data: &Data, task: Task, base: &Path) -> Result<Listing, ScanError> {
-    let train = existing(base.join(&data.train), "data.train")?;
+/// Finds the training and validation data of `data` in `tree`; relative paths start at `base`.
+pub(crate) fn list(tree: &dyn Tree, data: &Data, task: Task, base: &Path) -> Result<Listing, ScanError> {
+    let train = existing(tree, base.join(&data.train), "data.train")?;
     let validation = match &data.validation {
-        Some(path) => Some(existing(base.join(path), "data.validation")?),
+        Some(path) => Some(existing(tree, base.join(path), "data.validation")?),
         None => None,
     };
-    match format_of(&train, data.format)? {
+    match format_of(tree, &train, data.format)? {
         DataFormat::Csv => {
-            let validation = validation.or_else(|| sibling(&train));
-            let listed = csv::list(&train, data, task, None)?;
+            let validation = validation.or_else(|| sibling(tree, &train));
+            let listed = csv::list(tree, &train, data, task, None)?;
             let validation = match validation {
-                Some(path) => Some(csv::list(&path, data, task, Some(&listed))?),
+                Some(path) => Some(csv::list(tree, &path, data, task, Some(&listed))?),
                 None => None,
             };
             Ok(Listing::Files { train: listed, validation })
         }
         DataFormat::Idx => {
-            let paths = idx::IdxPaths::find(&train, idx::Part::Train)?;
+            let paths = idx::IdxPaths::find(tree, &train, idx::Part::Train)?;
             let validation = match validation {
-                Some(path) => Some(idx::IdxPaths::find(&path, idx::Part::Validation)?),
-                None => paths.beside(),
+                Some(path) => Some(idx::IdxPaths::find(tree, &path, idx::Part::Validation)?),
+                None => paths.beside(tree),
             };
             Ok(Listing::Idx { train: paths, validation })
         }
         DataFormat::Folders | DataFormat::Auto => {
-            let (train, beside) = folders::splits(&train)?;
-            let listed = folders::list(&train)?;
+            let (train, beside) = folders::splits(tree, &train)?;
+            let listed = folders::list(tree, &train)?;
             let found = match (&validation, beside) {
-                (None, Some(place)) => folders::validation_in(&place)?,
+                (None, Some(place)) => folders::validation_in(tree, &place)?,
                 _ => validation,
             };
             let validation = match found {
-                Some(path) => Some(folders::list(&path)?),
+                Some(path) => Some(folders::list(tree, &path)?),
                 None => None,
             };
             Ok(Listing::Files { train: listed, validation })
@@ -100,34 +101,34 @@ pub(crate) enum Labelled {
 
 /// Finds the labelled data at `path`: its validation data where it holds that beside training data, else all of it.
 /// Of `data`, only what says how a table is read counts.
-pub(crate) fn list_labelled(path: &Path, data: &Data, task: Task) -> Result<Labelled, ScanError> {
-    let path = existing(path.to_owned(), "the data")?;
-    match format_of(&path, DataFormat::Auto)? {
-        DataFormat::Csv => Ok(Labelled::Files(csv::list(&path, data, task, None)?)),
-        DataFormat::Idx => Ok(Labelled::Idx(idx::IdxPaths::find(&path, idx::Part::Validation)?)),
+pub(crate) fn list_labelled(tree: &dyn Tree, path: &Path, data: &Data, task: Task) -> Result<Labelled, ScanError> {
+    let path = existing(tree, path.to_owned(), "the data")?;
+    match format_of(tree, &path, DataFormat::Auto)? {
+        DataFormat::Csv => Ok(Labelled::Files(csv::list(tree, &path, data, task, None)?)),
+        DataFormat::Idx => Ok(Labelled::Idx(idx::IdxPaths::find(tree, &path, idx::Part::Validation)?)),
         DataFormat::Folders | DataFormat::Auto => {
-            let (train, place) = folders::splits(&path)?;
-            let validation = if place.as_deref() == Some(&path) { folders::validation_in(&path)? } else { None };
-            Ok(Labelled::Files(folders::list(&validation.unwrap_or(train))?))
+            let (train, place) = folders::splits(tree, &path)?;
+            let validation = if place.as_deref() == Some(&path) { folders::validation_in(tree, &path)? } else { None };
+            Ok(Labelled::Files(folders::list(tree, &validation.unwrap_or(train))?))
         }
     }
 }
 
-fn existing(path: PathBuf, key: &'static str) -> Result<PathBuf, ScanError> {
-    match path.try_exists() {
-        Ok(true) => Ok(path),
-        Ok(false) => Err(ScanError::Missing { path, key }),
+fn existing(tree: &dyn Tree, path: PathBuf, key: &'static str) -> Result<PathBuf, ScanError> {
+    match tree.kind(&path) {
+        Ok(Some(_)) => Ok(path),
+        Ok(None) => Err(ScanError::Missing { path, key }),
         Err(source) => Err(ScanError::Io { path, source }),
     }
 }
 
 /// The kind of a source: as the spec says, or by looking.
-pub(crate) fn format_of(path: &Path, given: DataFormat) -> Result<DataFormat, ScanError> {
+pub(crate) fn format_of(tree: &dyn Tree, path: &Path, given: DataFormat) -> Result<DataFormat, ScanError> {
     if given != DataFormat::Auto {
         return Ok(given);
     }
-    if path.is_dir() {
-        return Ok(if idx::is_idx_folder(path) { DataFormat::Idx } else { DataFormat::Folders });
+    if tree.is_folder(path) {
+        return Ok(if idx::is_idx_folder(tree, path) { DataFormat::Idx } else { DataFormat::Folders });
     }
     if csv::is_table(path) {
         return Ok(DataFormat::Csv);
@@ -142,13 +143,13 @@ pub(crate) fn format_of(path: &Path, given: DataFormat) -> Result<DataFormat, Sc
 pub(crate) const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
 
 /// For a table called `train.*`, the validation table beside it.
-fn sibling(train: &Path) -> Option<PathBuf> {
+fn sibling(tree: &dyn Tree, train: &Path) -> Option<PathBuf> {
     if train.file_stem()?.to_str()? != "train" {
         return None;
     }
     let extension = train.extension()?;
     let candidates = VALIDATION_NAMES.iter().map(|name| train.with_file_name(name).with_extension(extension));
-    candidates.into_iter().find(|path| path.is_file())
+    candidates.into_iter().find(|path| tree.is_file(path))
 }
 
 /// Which samples, each of a stratum, become validation data: of each stratum, `fraction` of the samples, rounded half

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use convoy_common::spec::Data;
-use convoy_vision::{ScanError, Scanned, scan};
+use convoy_vision::{Disk, ScanError, Scanned, scan};
 use image::{GrayImage, ImageFormat, RgbImage};
 
 /// A picture that differs for each `seed`.
@@ -69,7 +69,7 @@ pub fn idx(height: u32, width: u32, images: &[(u8, Vec<u8>)]) -> (Vec<u8>, Vec<u
 
 /// Scans with everything else left open.
 pub fn scan_at(data: &Data) -> Result<Scanned, ScanError> {
-    scan(data, convoy_common::spec::Task::Auto, 3, Path::new(""), &|_, _| {})
+    scan(&Disk, data, convoy_common::spec::Task::Auto, 3, Path::new(""), &|_, _| {})
 }
 
 /// `[data]` for a path.

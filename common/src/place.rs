@@ -1,0 +1,161 @@
+//! Where a spec's data is: on the machine that reads the spec, with a coordinator, or in a folder that machines share.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What begins the path of a data set that a coordinator keeps: `dataset:NAME` or `dataset:NAME/inner/path`.
+pub const DATA_SET: &str = "dataset:";
+/// What begins a path in the folder that coordinator and workers share: `shared:inner/path`.
+pub const SHARED: &str = "shared:";
+
+/// The name of a data set: 1 to 63 of `a-z`, `0-9`, `.`, `_` and `-`, beginning with a letter or a digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DataName(String);
+
+impl DataName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DataName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<DataName> for String {
+    fn from(name: DataName) -> String {
+        name.0
+    }
+}
+
+impl TryFrom<String> for DataName {
+    type Error = PlaceError;
+
+    fn try_from(text: String) -> Result<Self, PlaceError> {
+        text.parse()
+    }
+}
+
+impl FromStr for DataName {
+    type Err = PlaceError;
+
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        let known = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        let begins = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
+        match begins && text.len() <= 63 && text.bytes().all(|byte| known(&byte)) {
+            true => Ok(DataName(text.to_owned())),
+            false => Err(PlaceError::Name(text.to_owned())),
+        }
+    }
+}
+
+/// A path that is none of a data set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// Not a name.
+    #[error(
+        "`{0}` cannot be the name of a data set; use 1 to 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or a \
+         digit"
+    )]
+    Name(String),
+    /// A path that does not stay in its folder.
+    #[error("`{0}` does not stay in its folder; write it as names with `/` between them, without `..`")]
+    Leaves(String),
+}
+
+/// A path inside some folder, which it cannot leave: names with `/` between them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Inner(String);
+
+impl Inner {
+    /// The path as text; empty for the folder itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Inner {
+    type Err = PlaceError;
+
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        let mut parts = Vec::new();
+        for part in Path::new(text).components() {
+            match part {
+                Component::Normal(name) => parts.push(name.to_str().unwrap_or_default()),
+                Component::CurDir => {}
+                _ => return Err(PlaceError::Leaves(text.to_owned())),
+            }
+        }
+        match text.contains(['\0', '\\']) {
+            true => Err(PlaceError::Leaves(text.to_owned())),
+            false => Ok(Inner(parts.join("/"))),
+        }
+    }
+}
+
+/// What a path in a spec means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A path of the machine that reads the spec.
+    Local(PathBuf),
+    /// In a data set that a coordinator keeps.
+    DataSet(DataName, Inner),
+    /// In the folder that coordinator and workers share.
+    Shared(Inner),
+}
+
+impl Place {
+    /// Reads a path.
+    ///
+    /// # Errors
+    /// When it begins like that of a data set or a shared folder, and is not one.
+    pub fn parse(path: &str) -> Result<Place, PlaceError> {
+        if let Some(rest) = path.strip_prefix(DATA_SET) {
+            let (name, inner) = rest.split_once('/').unwrap_or((rest, ""));
+            return Ok(Place::DataSet(name.parse()?, inner.parse()?));
+        }
+        match path.strip_prefix(SHARED) {
+            Some(inner) => Ok(Place::Shared(inner.parse()?)),
+            None => Ok(Place::Local(path.into())),
+        }
+    }
+
+    /// Whether the machine that reads the spec has it.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Place::Local(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_paths_stay_where_they_are() {
+        for name in ["", "A", ".a", "-a", "a/b", "a b", "..", &"a".repeat(64)] {
+            assert!(name.parse::<DataName>().is_err(), "{name}");
+        }
+        assert_eq!("flowers-2.1_x".parse::<DataName>().unwrap().as_str(), "flowers-2.1_x");
+        for path in ["/etc", "../x", "a/../b", "a\\b", "a\0b"] {
+            assert!(path.parse::<Inner>().is_err(), "{path:?}");
+            assert!(Place::parse(&format!("{SHARED}{path}")).is_err(), "{path:?}");
+            assert!(Place::parse(&format!("{DATA_SET}x/{path}")).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_says_where_it_leads() {
+        let name: DataName = "f".parse().unwrap();
+        assert_eq!(Place::parse("dataset:f"), Ok(Place::DataSet(name.clone(), Inner::default())));
+        assert_eq!(Place::parse("dataset:f/a//./b/"), Ok(Place::DataSet(name, "a/b".parse().unwrap())));
+        assert_eq!(Place::parse("shared:a"), Ok(Place::Shared("a".parse().unwrap())));
+        assert!(Place::parse("data set/x").unwrap().is_local());
+    }
+}

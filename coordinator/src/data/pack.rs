@@ -1,0 +1,124 @@
+//! Packs: tar files of many images, which any tar opens; where each file lies in them is kept beside.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use convoy_common::Digest;
+
+/// A pack is closed once it holds this much.
+pub(super) const PACK_BYTES: u64 = 64 << 20;
+const BLOCK: u64 = 512;
+/// What tar's size field holds.
+pub(super) const LARGEST_FILE: u64 = 0o77_777_777_777;
+
+/// Where a file lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Located {
+    pub(super) pack: Digest,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// A pack that is closed: its digest is its name.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) digest: Digest,
+    /// Digest, offset and size of each file.
+    pub(super) files: Vec<(Digest, u64, u64)>,
+}
+
+pub(super) fn path_of(folder: &Path, pack: &Digest) -> PathBuf {
+    folder.join(format!("{pack}.tar"))
+}
+
+/// A pack that is being written. Dropped without [`PackWriter::close`], it leaves nothing behind.
+pub(super) struct PackWriter {
+    folder: PathBuf,
+    file: BufWriter<tempfile::NamedTempFile>,
+    hasher: blake3::Hasher,
+    length: u64,
+    files: Vec<(Digest, u64, u64)>,
+}
+
+impl PackWriter {
+    pub(super) fn create(folder: &Path) -> io::Result<Self> {
+        let file = tempfile::Builder::new().prefix(".pack-").suffix(".tmp").tempfile_in(folder)?;
+        let hasher = blake3::Hasher::new();
+        Ok(PackWriter { folder: folder.to_owned(), file: BufWriter::new(file), hasher, length: 0, files: Vec::new() })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Adds a file. `path` is what tar shows; the digest's hex where it does not fit tar's header.
+    pub(super) fn add(&mut self, path: &str, digest: Digest, bytes: &[u8]) -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        if header.set_path(path).is_err() {
+            header.set_path(digest.to_string())?;
+        }
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        self.write(header.as_bytes())?;
+        self.files.push((digest, self.length, bytes.len() as u64));
+        self.write(bytes)?;
+        let padding = self.length.next_multiple_of(BLOCK) - self.length;
+        self.write(&[0; BLOCK as usize][..padding as usize])
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    /// Writes it through to the disk, under its name. `None` when nothing was added.
+    pub(super) fn close(mut self) -> io::Result<Option<Packed>> {
+        if self.files.is_empty() {
+            return Ok(None);
+        }
+        self.write(&[0; 2 * BLOCK as usize])?;
+        let digest = Digest(*self.hasher.finalize().as_bytes());
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.as_file().sync_all()?;
+        file.persist(path_of(&self.folder, &digest)).map_err(|error| error.error)?;
+        File::open(&self.folder)?.sync_all()?;
+        Ok(Some(Packed { digest, files: self.files }))
+    }
+}
+
+/// The bytes of a file in a pack.
+pub(super) fn read(folder: &Path, at: &Located) -> io::Result<Vec<u8>> {
+    let file = File::open(path_of(folder, &at.pack))?;
+    let end = at.offset.checked_add(at.size).filter(|end| file.metadata().is_ok_and(|facts| *end <= facts.len()));
+    if end.is_none() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("pack {} is too short", at.pack)));
+    }
+    let mut bytes = vec![0; at.size as usize];
+    file.read_exact_at(&mut bytes, at.offset)?;
+    Ok(bytes)
+}
+
+/// Removes what an earlier process was writing when it ended.
+pub(super) fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the pack's bytes have its digest.
+#[cfg(test)]
+pub(super) fn is_whole(folder: &Path, pack: &Digest) -> io::Result<bool> {
+    let mut file = File::open(path_of(folder, pack))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut file, &mut hasher)?;
+    Ok(Digest(*hasher.finalize().as_bytes()) == *pack)
+}

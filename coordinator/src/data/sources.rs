@@ -1,0 +1,150 @@
+//! All places that a coordinator has data in, as one tree: paths begin with `dataset:NAME` or `shared:`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use convoy_common::Digest;
+use convoy_common::files::{Files, Kind, Tree};
+use convoy_common::place::{Inner, Place};
+
+use super::store::DataStore;
+
+/// Data sets, and the folder that workers share, if there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    pub(crate) store: Arc<DataStore>,
+    pub(crate) shared: Option<PathBuf>,
+}
+
+fn no_place(path: &Path) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{} is neither in a data set (dataset:NAME/...) nor shared (shared:...)", path.display()),
+    )
+}
+
+impl Sources {
+    fn place(&self, path: &Path) -> io::Result<Place> {
+        let text = path.to_str().ok_or_else(|| no_place(path))?;
+        Place::parse(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+    }
+
+    fn shared(&self, inner: &Inner) -> io::Result<PathBuf> {
+        let folder = self.shared.as_ref().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "this coordinator has no shared folder; start it with --data DIR")
+        })?;
+        // A link may point anywhere, and what it points to is somebody's choice on this machine; a path may not.
+        Ok(folder.join(inner.as_str()))
+    }
+}
+
+fn kind_on_disk(path: &Path) -> io::Result<Option<Kind>> {
+    match std::fs::metadata(path) {
+        Ok(facts) => Ok(Some(if facts.is_dir() { Kind::Folder } else { Kind::File })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Files for Sources {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.place(path)? {
+            Place::DataSet(name, inner) => match self.store.file(&name, &inner).map_err(io::Error::other)? {
+                Some((digest, _)) => self.store.read(&digest),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
+            Place::Shared(inner) => std::fs::read(self.shared(&inner)?),
+            Place::Local(path) => Err(no_place(&path)),
+        }
+    }
+}
+
+impl Tree for Sources {
+    fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
+        match self.place(path)? {
+            Place::DataSet(name, inner) => {
+                if self.store.file(&name, &inner).map_err(io::Error::other)?.is_some() {
+                    return Ok(Some(Kind::File));
+                }
+                let inside = self.store.entries(&name, &inner).map_err(io::Error::other)?;
+                Ok((!inside.is_empty()).then_some(Kind::Folder))
+            }
+            Place::Shared(inner) => kind_on_disk(&self.shared(&inner)?),
+            Place::Local(path) => Err(no_place(&path)),
+        }
+    }
+
+    fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, Kind)>> {
+        match self.place(folder)? {
+            Place::DataSet(name, inner) => {
+                let inside = self.store.entries(&name, &inner).map_err(io::Error::other)?;
+                let kind = |is_folder| if is_folder { Kind::Folder } else { Kind::File };
+                Ok(inside.into_iter().map(|(name, is_folder)| (folder.join(name), kind(is_folder))).collect())
+            }
+            Place::Shared(inner) => {
+                let mut found = Vec::new();
+                for entry in std::fs::read_dir(self.shared(&inner)?)? {
+                    let entry = entry?;
+                    let kind = kind_on_disk(&entry.path())?.unwrap_or(Kind::File);
+                    // `shared:` itself is no folder whose names could be joined with `/`.
+                    let at = match inner.as_str() {
+                        "" => PathBuf::from(format!("{}{}", folder.display(), entry.file_name().to_string_lossy())),
+                        _ => folder.join(entry.file_name()),
+                    };
+                    found.push((at, kind));
+                }
+                Ok(found)
+            }
+            Place::Local(path) => Err(no_place(&path)),
+        }
+    }
+
+    fn known(&self, path: &Path) -> io::Result<Option<(u64, Digest)>> {
+        let Place::DataSet(name, inner) = self.place(path)? else { return Ok(None) };
+        let found = self.store.file(&name, &inner).map_err(io::Error::other)?;
+        Ok(found.map(|(digest, size)| (size, digest)))
+    }
+
+    fn real(&self, folder: &Path) -> io::Result<PathBuf> {
+        match self.place(folder)? {
+            Place::Shared(inner) => std::fs::canonicalize(self.shared(&inner)?),
+            _ => Ok(folder.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::SetFile;
+    use super::*;
+
+    #[test]
+    fn both_places_are_trees_and_nothing_else_is_seen() {
+        let (state, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(shared.path().join("a")).unwrap();
+        std::fs::write(shared.path().join("a/x"), "disk").unwrap();
+        let store = Arc::new(DataStore::open(state.path()).unwrap());
+        let mut receiver = store.receive();
+        let (digest, path) = (Digest::of(b"kept"), "a/x".parse::<Inner>().unwrap());
+        receiver.add(&path, digest, b"kept").unwrap();
+        receiver.finish().unwrap();
+        store.commit(&"s".parse().unwrap(), vec![SetFile { path, digest, size: 4 }], false, String::new()).unwrap();
+        let tree = Sources { store, shared: Some(shared.path().to_owned()) };
+        for (root, text) in [("dataset:s", "kept"), ("shared:", "disk")] {
+            let folder = tree.entries(Path::new(root)).unwrap();
+            assert_eq!(folder.len(), 1, "{root}");
+            assert_eq!(folder[0].1, Kind::Folder);
+            let files = tree.entries(&folder[0].0).unwrap();
+            assert!(tree.is_folder(&folder[0].0) && tree.is_file(&files[0].0), "{root}");
+            assert_eq!(tree.read(&files[0].0).unwrap(), text.as_bytes());
+        }
+        for path in ["/etc/passwd", "shared:../x", "dataset:s/../../x", "dataset:S", "shared:/etc/passwd"] {
+            assert!(tree.read(Path::new(path)).is_err(), "{path}");
+            assert!(!tree.is_file(Path::new(path)), "{path}");
+        }
+        assert_eq!(tree.kind(Path::new("dataset:none")).unwrap(), None);
+        let closed = Sources { shared: None, ..tree };
+        assert!(closed.read(Path::new("shared:a/x")).unwrap_err().to_string().contains("--data"));
+    }
+}
