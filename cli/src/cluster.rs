@@ -4,6 +4,7 @@ use std::future::Future;
 
 use convoy_proto::channel::Link;
 use convoy_proto::v1::access_client::AccessClient;
+use convoy_proto::v1::data_client::DataClient;
 use convoy_proto::v1::jobs_client::JobsClient;
 use convoy_security::ConnectError;
 use serde::de::DeserializeOwned;
@@ -32,6 +33,15 @@ impl Where {
     pub async fn connect(&self) -> Result<JobsClient<Channel>, CliError> {
         let link = self.link().await?;
         link.jobs().await.map_err(|error| failed(&link.address, error))
+    }
+
+    /// Opens a connection for commands about data sets.
+    ///
+    /// # Errors
+    /// As [`Where::connect`].
+    pub async fn data(&self) -> Result<DataClient<Channel>, CliError> {
+        let link = self.link().await?;
+        link.data().await.map_err(|error| failed(&link.address, error))
     }
 
     /// Opens a connection for commands about members and tokens.

@@ -11,6 +11,7 @@ mod model;
 mod out;
 mod planner;
 mod progress;
+mod push;
 mod recipe;
 mod runner;
 mod signals;

@@ -34,6 +34,6 @@ pub use pixels::Pixels;
 pub use prepare::{Geometry, Mode, Preparation};
 pub use preview::preview;
 pub use resize::resize;
-pub use scan::{ImageFacts, Progress, Scanned, SplitFacts, scan, scan_known};
+pub use scan::{ImageFacts, Progress, Scanned, SplitFacts, files_of, scan, scan_known};
 pub use source::folders::image_files;
 pub use statistics::{ChannelSums, facts, measure};

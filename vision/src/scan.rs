@@ -1,6 +1,7 @@
 //! From a spec's `[data]` to the manifest: every file is read once, digested and decoded.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::Digest;
@@ -129,6 +130,29 @@ pub fn scan_known(
     let manifest = Manifest { names: names.to_vec(), labels, train: split, validation: Split::default() };
     check_broken(data, path, &manifest)?;
     Ok((manifest.train, facts))
+}
+
+/// The files that [`scan`] would read for `data` in `tree`, without reading images: full paths, in any order.
+///
+/// # Errors
+/// When data is missing or makes no sense.
+pub fn files_of(tree: &dyn Tree, data: &Data, task: Task, base: &Path) -> Result<Vec<PathBuf>, ScanError> {
+    let mut found = BTreeSet::new();
+    match source::list(tree, data, task, base)? {
+        Listing::Files { train, validation } => {
+            for listed in [Some(train), validation].into_iter().flatten() {
+                found.extend(listed.entries.iter().map(|entry| listed.root.join(&entry.path)));
+                // A table is a file itself.
+                found.extend((listed.origin != listed.root).then_some(listed.origin));
+            }
+        }
+        Listing::Idx { train, validation } => {
+            for paths in [Some(train), validation].into_iter().flatten() {
+                found.extend([&paths.images, &paths.labels].map(|name| paths.folder.join(name)));
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 fn scan_files(

@@ -152,7 +152,7 @@ impl Cache {
             .filter(|(_, held)| held.run < run || run == 0)
             .map(|(digest, held)| (held.run, held.modified, *digest))
             .collect();
-        old.sort_unstable_by(|a, b| (a.0, a.1, a.2.0).cmp(&(b.0, b.1, b.2.0)));
+        old.sort_unstable_by_key(|a| (a.0, a.1, a.2.0));
         for (_, _, digest) in old {
             if state.bytes + size <= self.limit {
                 break;

@@ -181,15 +181,18 @@ impl RunFiles {
     /// The next files to ask for.
     async fn next_batch(&self) -> Vec<u32> {
         loop {
-            let mut state = self.lock();
-            let count = state.queue.len().min(BATCH);
-            let batch: Vec<u32> = state.queue.drain(..count).collect();
-            drop(state);
+            let batch = self.take_batch();
             if !batch.is_empty() {
                 return batch;
             }
             self.wanted.notified().await;
         }
+    }
+
+    fn take_batch(&self) -> Vec<u32> {
+        let mut state = self.lock();
+        let count = state.queue.len().min(BATCH);
+        state.queue.drain(..count).collect()
     }
 
     /// Takes a file in that came whole, or a reason why it will not.

@@ -1,21 +1,28 @@
-//! `convoy data`: looking at data before training on it.
+//! `convoy data`: looking at data before training on it; data sets that a coordinator keeps.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use convoy_common::place::DataName;
 use convoy_common::spec::BadImage;
+use convoy_coordinator::DataSet;
+use convoy_proto::v1;
 use convoy_vision::{Dataset, Disk, check, preview};
 
 use super::train::prepare;
+use crate::cluster::{Where, block_on, read};
 use crate::error::CliError;
-use crate::{job, out};
+use crate::{job, out, push};
 
-/// Look at data before training on it.
+/// Look at data before training on it; keep data sets with a coordinator.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Check(CheckArgs),
     Preview(PreviewArgs),
+    Push(PushArgs),
+    Ls(LsArgs),
+    Rm(RmArgs),
 }
 
 /// Count classes; find broken, equal, rotated and odd images, images in both training and validation data, and
@@ -54,10 +61,103 @@ pub struct PreviewArgs {
     overrides: Vec<String>,
 }
 
+/// Push a folder to a coordinator, which keeps it as a data set: specs name it `dataset:NAME` from then on.
+///
+/// Files that the coordinator has already, from this or another data set, are not sent again, so that a push that was
+/// interrupted goes on when it is repeated.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  convoy data push photos/ flowers\n  \
+    convoy submit job.toml --set data.train=dataset:flowers/train")]
+pub struct PushArgs {
+    /// The folder; hidden files are left out.
+    folder: PathBuf,
+    /// What the data set is called: a-z, 0-9, `.`, `_` and `-`.
+    name: DataName,
+    /// Take the place of another data set of that name.
+    #[arg(long)]
+    replace: bool,
+    /// End with one JSON object on standard output: the data set's record.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// List the data sets that a coordinator keeps.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoy data ls")]
+pub struct LsArgs {
+    /// Print one JSON object for each data set.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// Remove a data set that no unfinished job needs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoy data rm flowers")]
+pub struct RmArgs {
+    /// The data set.
+    name: DataName,
+    /// End with one JSON object on standard output: the data set's record.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: Where,
+}
+
+fn run_push(args: &PushArgs) -> Result<ExitCode, CliError> {
+    let files = push::below(&args.folder)?;
+    let set = block_on(push::push(&args.at, &files, Some(&args.name), args.replace))?;
+    print_set(&set, args.json, "pushed")
+}
+
+fn run_ls(args: &LsArgs) -> Result<ExitCode, CliError> {
+    let sets = block_on(async {
+        let mut client = args.at.data().await?;
+        let reply = client.list_data(v1::ListDataRequest {}).await.map_err(|status| args.at.refused(&status))?;
+        Ok(reply.into_inner().json)
+    })?;
+    if args.json {
+        for set in sets {
+            out::line(set)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    out::line(format_args!("{:<28} {:>9} {:>12}  PUSHED", "NAME", "FILES", "BYTES"))?;
+    for set in sets {
+        let set: DataSet = read(&set)?;
+        out::line(format_args!("{:<28} {:>9} {:>12}  {}", set.name, set.files, set.bytes, set.pushed))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_rm(args: &RmArgs) -> Result<ExitCode, CliError> {
+    let set = block_on(async {
+        let mut client = args.at.data().await?;
+        let request = v1::RemoveDataRequest { name: args.name.to_string() };
+        let reply = client.remove_data(request).await.map_err(|status| args.at.refused(&status))?;
+        read::<DataSet>(&reply.into_inner().json)
+    })?;
+    print_set(&set, args.json, "removed")
+}
+
+fn print_set(set: &DataSet, json: bool, done: &str) -> Result<ExitCode, CliError> {
+    match json {
+        true => out::json(set)?,
+        false => out::line(format_args!("{done} {}: {} files, {} bytes", set.name, set.files, set.bytes))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub fn run(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Check(args) => run_check(&args),
         Command::Preview(args) => run_preview(&args),
+        Command::Push(args) => run_push(&args),
+        Command::Ls(args) => run_ls(&args),
+        Command::Rm(args) => run_rm(&args),
     }
 }
 

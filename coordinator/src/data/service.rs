@@ -82,7 +82,7 @@ struct Coming {
 impl data_server::Data for DataService {
     async fn missing(&self, request: Request<v1::MissingRequest>) -> Result<Response<v1::MissingReply>, Status> {
         let digests = request.into_inner().digests;
-        if digests.len() % 32 != 0 || digests.len() / 32 > ASKED {
+        if !digests.len().is_multiple_of(32) || digests.len() / 32 > ASKED {
             return Err(Status::invalid_argument(format!("ask for at most {ASKED} digests of 32 bytes at a time")));
         }
         let digests: Vec<Digest> = digests.as_chunks::<32>().0.iter().map(|bytes| Digest(*bytes)).collect();

@@ -9,9 +9,10 @@ use convoy_proto::{VERSION, v1};
 use super::watch::{self, View};
 use crate::cluster::{Where, block_on, read};
 use crate::error::CliError;
-use crate::{job, out};
+use crate::{job, out, push};
 
-/// Submit a job to a coordinator, and follow it to its end.
+/// Submit a job to a coordinator, and follow it to its end. Data that the spec names by a path of this machine is
+/// pushed first, unless the coordinator has it already.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy submit examples/fashion-mnist.toml\n  \
     convoy submit job.toml --set optimizer.lr=0.1 --priority 5 --detach")]
@@ -42,14 +43,15 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let (spec, _) = job::read_spec(Some(&args.spec), &args.overrides)?;
-    let request = v1::SubmitRequest {
-        version: VERSION.to_owned(),
-        spec: to_toml(&spec),
-        priority: args.priority,
-        min_workers: args.min_workers,
-        max_workers: args.max_workers.unwrap_or(0),
-    };
     block_on(async {
+        let spec = push::with_data(&args.at, spec).await?;
+        let request = v1::SubmitRequest {
+            version: VERSION.to_owned(),
+            spec: to_toml(&spec),
+            priority: args.priority,
+            min_workers: args.min_workers,
+            max_workers: args.max_workers.unwrap_or(0),
+        };
         let mut client = args.at.connect().await?;
         let reply = client.submit(request).await.map_err(|status| args.at.refused(&status))?.into_inner();
         let view: View = read(&reply.json)?;

@@ -1,0 +1,239 @@
+//! Giving files of this machine to a coordinator.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use convoy_common::Digest;
+use convoy_common::files::Tree;
+use convoy_common::place::{DATA_SET, DataName, Inner, Place};
+use convoy_common::spec::Spec;
+use convoy_coordinator::DataSet;
+use convoy_proto::v1;
+use convoy_vision::{Disk, files_of};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+
+use crate::cluster::{Where, read};
+use crate::error::CliError;
+use crate::progress::Counter;
+
+/// Digests in one question.
+const ASKED: usize = 8192;
+/// Files in one message of a list.
+const LISTED: usize = 4096;
+const PIECE: usize = 256 << 10;
+/// How often a push begins again when the coordinator lost what it had, as when somebody removes another data set.
+const TRIES: usize = 3;
+
+/// Files by their paths in a data set.
+pub type Files = BTreeMap<Inner, PathBuf>;
+
+/// All files below a folder but hidden ones.
+///
+/// # Errors
+/// When something cannot be read, or has a name that a data set cannot hold.
+pub fn below(folder: &Path) -> Result<Files, CliError> {
+    let mut files = Files::new();
+    let mut trail = Vec::new();
+    walk(folder, String::new(), &mut trail, &mut files)?;
+    match files.is_empty() {
+        true => Err(CliError::NotFound { path: folder.to_owned(), hint: "a data set has files".to_owned() }),
+        false => Ok(files),
+    }
+}
+
+fn walk(folder: &Path, inner: String, trail: &mut Vec<PathBuf>, files: &mut Files) -> Result<(), CliError> {
+    let fail = |source| CliError::Io { path: folder.to_owned(), source };
+    let real = Disk.real(folder).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            CliError::NotFound { path: folder.to_owned(), hint: "name a folder to push".to_owned() }
+        }
+        _ => fail(source),
+    })?;
+    if trail.contains(&real) {
+        return Err(CliError::Usage(format!("{}: a link leads back to a folder above it", folder.display())));
+    }
+    trail.push(real);
+    for (path, kind) in Disk.entries(folder).map_err(fail)? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| CliError::Usage(format!("{}: its name is not UTF-8", path.display())))?;
+        if name.starts_with('.') {
+            continue;
+        }
+        let inner = if inner.is_empty() { name.to_owned() } else { format!("{inner}/{name}") };
+        match kind {
+            convoy_common::files::Kind::Folder => walk(&path, inner, trail, files)?,
+            convoy_common::files::Kind::File => _ = files.insert(parse_inner(&inner)?, path),
+        }
+    }
+    trail.pop();
+    Ok(())
+}
+
+fn parse_inner(path: &str) -> Result<Inner, CliError> {
+    path.parse().map_err(|error| CliError::Usage(format!("{error}")))
+}
+
+/// `spec` with the data that it names by paths of this machine pushed to the coordinator, under a name made of its
+/// contents.
+///
+/// # Errors
+/// When that data cannot be used or pushed.
+pub async fn with_data(at: &Where, spec: Spec) -> Result<Spec, CliError> {
+    let mut local = Vec::new();
+    for (key, path) in spec.paths() {
+        match Place::parse(path).map_err(|error| CliError::Usage(format!("{key}: {error}")))? {
+            Place::Local(path) => local.push((key, path)),
+            Place::DataSet(..) | Place::Shared(_) => {}
+        }
+    }
+    let is_local = |wanted: &str| local.iter().any(|(key, _)| *key == wanted);
+    if is_local("data.validation") && !is_local("data.train") {
+        return Err(CliError::Usage(
+            "data.validation is a path of this machine, and data.train is not; push both as one data set".to_owned(),
+        ));
+    }
+    let mut paths =
+        if is_local("data.train") { files_of(&Disk, &spec.data, spec.task, Path::new(""))? } else { Vec::new() };
+    paths.extend(spec.network.init.iter().filter(|_| is_local("network.init")).map(PathBuf::from));
+    let Some(root) = common_folder(paths.iter().chain(local.iter().map(|(_, path)| path))) else { return Ok(spec) };
+    let inside = |path: &Path| -> Result<Inner, CliError> {
+        let inner = path.strip_prefix(&root).unwrap_or(path);
+        parse_inner(inner.to_str().ok_or_else(|| CliError::Usage(format!("{}: is not UTF-8", path.display())))?)
+    };
+    let files = paths.iter().map(|path| Ok((inside(path)?, path.clone()))).collect::<Result<Files, CliError>>()?;
+    let set = push(at, &files, None, false).await?;
+    spec.with_paths(|_, path| match Place::parse(path) {
+        Ok(Place::Local(path)) => {
+            let inner = inside(&path)?;
+            let slash = if inner.as_str().is_empty() { "" } else { "/" };
+            Ok(format!("{DATA_SET}{}{slash}{}", set.name, inner.as_str()))
+        }
+        _ => Ok(path.to_owned()),
+    })
+}
+
+/// The innermost folder that holds all `paths`, or is one of them.
+fn common_folder<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Option<PathBuf> {
+    let mut common: Option<PathBuf> = None;
+    for path in paths {
+        let folder = if path.is_dir() { path.as_path() } else { path.parent()? };
+        common = Some(match common {
+            None => folder.to_owned(),
+            Some(common) => {
+                common.components().zip(folder.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+            }
+        });
+    }
+    common
+}
+
+/// A file as it is now.
+struct Known {
+    inner: Inner,
+    path: PathBuf,
+    size: u64,
+    digest: Digest,
+}
+
+/// Pushes files and gives them a name; `None` for one made of their contents.
+///
+/// # Errors
+/// When a file cannot be read, or the coordinator refuses.
+pub async fn push(at: &Where, files: &Files, name: Option<&DataName>, replace: bool) -> Result<DataSet, CliError> {
+    let files = look(files)?;
+    let name = name.map_or_else(|| contents_name(&files), DataName::to_string);
+    let mut client = at.data().await?;
+    let mut tries = 0;
+    loop {
+        let mut missing = Vec::new();
+        for (number, some) in files.chunks(ASKED).enumerate() {
+            let digests: Vec<u8> = some.iter().flat_map(|file| file.digest.0).collect();
+            let reply = client.missing(v1::MissingRequest { digests: digests.into() }).await;
+            let positions = reply.map_err(|status| at.refused(&status))?.into_inner().missing;
+            missing.extend(positions.iter().filter_map(|at| files.get(number * ASKED + *at as usize)));
+        }
+        if !missing.is_empty() {
+            send(at, &missing).await?;
+        }
+        let list = files.chunks(LISTED).map(|some| v1::CommitRequest {
+            name: name.clone(),
+            replace,
+            files: some.iter().map(data_file).collect(),
+        });
+        let list: Vec<_> = list.collect();
+        match client.commit(tokio_stream::iter(list)).await {
+            Ok(reply) => return read(&reply.into_inner().json),
+            Err(status) if status.code() == Code::Aborted && tries + 1 < TRIES => tries += 1,
+            Err(status) => return Err(at.refused(&status)),
+        }
+    }
+}
+
+fn data_file(file: &Known) -> v1::DataFile {
+    v1::DataFile {
+        path: file.inner.as_str().to_owned(),
+        size: file.size,
+        digest: bytes::Bytes::copy_from_slice(&file.digest.0),
+    }
+}
+
+/// Size and digest of each file.
+fn look(files: &Files) -> Result<Vec<Known>, CliError> {
+    let counter = Counter::new("looking at files");
+    let mut known = Vec::with_capacity(files.len());
+    for (done, (inner, path)) in files.iter().enumerate() {
+        let bytes = fs::read(path).map_err(|source| CliError::Io { path: path.clone(), source })?;
+        let (size, digest) = (bytes.len() as u64, Digest::of(&bytes));
+        known.push(Known { inner: inner.clone(), path: path.clone(), size, digest });
+        counter.show(done + 1, files.len());
+    }
+    Ok(known)
+}
+
+/// `auto-` and the beginning of a digest over paths and contents: the same files get the same name.
+fn contents_name(files: &[Known]) -> String {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend_from_slice(file.inner.as_str().as_bytes());
+        all.push(0);
+        all.extend_from_slice(&file.digest.0);
+    }
+    format!("auto-{}", &Digest::of(&all).to_string()[..16])
+}
+
+async fn send(at: &Where, missing: &[&Known]) -> Result<(), CliError> {
+    let mut client = at.data().await?;
+    let counter = Counter::new("pushing files");
+    let (sender, requests) = mpsc::channel(8);
+    let pushing = client.push(ReceiverStream::new(requests));
+    let feeding = async {
+        for (done, file) in missing.iter().enumerate() {
+            let bytes = fs::read(&file.path).map_err(|source| CliError::Io { path: file.path.clone(), source })?;
+            let bytes = bytes::Bytes::from(bytes);
+            let mut head = Some(data_file(file));
+            let mut start = 0;
+            loop {
+                let end = (start + PIECE).min(bytes.len());
+                let piece = v1::PushRequest { file: head.take(), data: bytes.slice(start..end) };
+                // The coordinator says itself why it does not listen any more.
+                if sender.send(piece).await.is_err() {
+                    return Ok(());
+                }
+                start = end;
+                if start == bytes.len() {
+                    break;
+                }
+            }
+            counter.show(done + 1, missing.len());
+        }
+        drop(sender);
+        Ok::<_, CliError>(())
+    };
+    let (pushed, fed) = tokio::join!(pushing, feeding);
+    fed?;
+    pushed.map_err(|status| at.refused(&status))?;
+    Ok(())
+}
