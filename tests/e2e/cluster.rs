@@ -6,18 +6,18 @@ use crate::faults::{free_address, worker};
 use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
 
 /// A coordinator of jobs with its state in the job's folder.
-struct Cluster {
-    job: Job,
-    address: String,
+pub struct Cluster {
+    pub job: Job,
+    pub address: String,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Cluster { job: Job::new(), address: free_address() }
     }
 
     /// Starts the coordinator and waits until it answers.
-    fn start(&self) -> Process {
+    pub fn start(&self) -> Process {
         let mut command = convoy();
         command.arg("coordinator").arg("--state").arg(self.job.path("state")).args(["--listen", &self.address]);
         let process = Process(command.stderr(Stdio::null()).spawn().expect("convoy starts"));
@@ -25,18 +25,18 @@ impl Cluster {
         process
     }
 
-    fn convoy(&self, args: &[&str]) -> Command {
+    pub fn convoy(&self, args: &[&str]) -> Command {
         let mut command = convoy();
         command.env("CONVOY_COORDINATOR", &self.address).args(args);
         command
     }
 
-    fn json(&self, args: &[&str]) -> serde_json::Value {
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
         report(&self.convoy(args).arg("--json").output().expect("convoy starts"))
     }
 
     /// Queues the tiny job, with more to override.
-    fn submit(&self, more: &[&str]) -> serde_json::Value {
+    pub fn submit(&self, more: &[&str]) -> serde_json::Value {
         let spec = self.job.spec().display().to_string();
         self.json(&[&["submit", &spec, "--detach"], more].concat())
     }
@@ -47,12 +47,12 @@ impl Cluster {
     }
 
     /// Waits until a job is as `wanted` says, and returns it.
-    fn when(&self, id: u64, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    pub fn when(&self, id: u64, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         wait_for(what, || self.list().into_iter().find(|job| job["id"] == id && wanted(job)))
     }
 
     /// Runs a command and checks its exit code and what its error names.
-    fn check(&self, args: &[&str], code: i32, names: &[&str]) {
+    pub fn check(&self, args: &[&str], code: i32, names: &[&str]) {
         let output = self.convoy(args).output().expect("convoy starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
@@ -62,7 +62,7 @@ impl Cluster {
     }
 }
 
-fn digest(job: &serde_json::Value) -> &str {
+pub fn digest(job: &serde_json::Value) -> &str {
     job["result"]["parameters_digest"].as_str().unwrap_or_default()
 }
 

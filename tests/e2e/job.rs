@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up.
@@ -94,9 +95,15 @@ fn write_idx(folder: &Path, name: &str, count: u32) {
     fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).expect("the folder is writable");
 }
 
+/// A cache that workers of the tests share, as those of one machine do.
+fn cache() -> &'static Path {
+    static CACHE: LazyLock<PathBuf> = LazyLock::new(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    &CACHE
+}
+
 pub fn convoy() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command.env_remove("RUST_LOG").env("CONVOY_CACHE", cache()).stdin(Stdio::null());
     command
 }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod commands;
+mod data;
 mod errors;
 mod faults;
 mod job;

@@ -40,19 +40,26 @@ pub(crate) struct Source {
 /// The files of a manifest.
 #[derive(Debug)]
 pub(crate) struct RunFiles {
-    /// By path: number in the manifest, what it must be.
-    files: HashMap<PathBuf, (u32, FileEntry)>,
-    entries: Vec<FileEntry>,
+    /// By path: number in the manifest.
+    numbers: HashMap<PathBuf, u32>,
+    entries: Vec<Entry>,
     /// Training files come first in the manifest's numbering.
     train_files: u32,
-    /// A folder of this machine that may hold them.
-    seen: Option<PathBuf>,
     cache: Option<Arc<Cache>>,
     state: Mutex<State>,
     /// Something came.
     arrived: Condvar,
     /// Something is wanted.
     wanted: Notify,
+}
+
+/// A file and where it may be on this machine.
+#[derive(Debug)]
+struct Entry {
+    size: u64,
+    digest: Digest,
+    /// On a disk that this machine shares or that holds the same data.
+    seen: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -78,19 +85,24 @@ impl Drop for Fetching {
 }
 
 impl RunFiles {
-    pub(crate) fn new(manifest: &Manifest, seen: Option<PathBuf>, cache: Option<Arc<Cache>>) -> Self {
+    pub(crate) fn new(manifest: &Manifest, sees: Option<PathBuf>, cache: Option<Arc<Cache>>) -> Self {
         let splits = [&manifest.train, &manifest.validation];
         let all = splits.into_iter().flat_map(|split| split.files.iter().map(move |file| (&split.root, file)));
         let path = |root: &str, file: &FileEntry| Path::new(root).join(&file.path);
-        let files = (0..).zip(all.clone()).map(|(number, (root, file))| (path(root, file), (number, file.clone())));
+        let numbers = (0..).zip(all.clone()).map(|(number, (root, file))| (path(root, file), number));
+        let seen = |path: PathBuf| seen_in(sees.as_ref()?, path.to_str()?);
+        let entry = |(root, file): (&String, &FileEntry)| Entry {
+            size: file.size,
+            digest: file.blake3,
+            seen: seen(path(root, file)),
+        };
         if let Some(cache) = &cache {
             cache.begin_run();
         }
         RunFiles {
-            files: files.collect(),
-            entries: all.map(|(_, file)| file.clone()).collect(),
+            numbers: numbers.collect(),
+            entries: all.map(entry).collect(),
             train_files: manifest.train.files.len() as u32,
-            seen,
             cache,
             state: Mutex::default(),
             arrived: Condvar::new(),
@@ -113,8 +125,12 @@ impl RunFiles {
         let mut state = self.lock();
         let known = state.queue.len();
         for file in files.map(|file| first + file) {
-            let held = || self.cache.as_ref().is_some_and(|cache| cache.holds(&self.entries[file as usize].blake3));
-            if !state.asked.contains(&file) && !state.came.contains_key(&file) && !held() {
+            let entry = &self.entries[file as usize];
+            let is_near = || {
+                self.cache.as_ref().is_some_and(|cache| cache.holds(&entry.digest))
+                    || entry.seen.as_ref().is_some_and(|path| path.is_file())
+            };
+            if !state.asked.contains(&file) && !state.came.contains_key(&file) && !is_near() {
                 state.asked.insert(file);
                 state.queue.push_back(file);
             }
@@ -124,18 +140,6 @@ impl RunFiles {
         if more {
             self.wanted.notify_one();
         }
-    }
-
-    /// The file where this machine sees it, if it does and it is the right one.
-    fn on_disk(&self, place: &Place, entry: &FileEntry) -> Option<Vec<u8>> {
-        let folder = self.seen.as_ref()?;
-        let path = match place {
-            Place::DataSet(name, inner) => folder.join(name.as_str()).join(inner.as_str()),
-            Place::Shared(inner) => folder.join(inner.as_str()),
-            Place::Local(_) => return None,
-        };
-        let bytes = std::fs::read(path).ok()?;
-        (Digest::of(&bytes) == entry.blake3).then_some(bytes)
     }
 
     /// Waits for a file from the coordinator.
@@ -198,12 +202,12 @@ impl RunFiles {
     /// Takes a file in that came whole, or a reason why it will not.
     fn take(&self, file: u32, came: Result<Bytes, String>) {
         let entry = &self.entries[file as usize];
-        let came = came.and_then(|bytes| match Digest::of(&bytes) == entry.blake3 {
+        let came = came.and_then(|bytes| match Digest::of(&bytes) == entry.digest {
             true => Ok(bytes),
             false => Err("the coordinator sent other bytes than the manifest names".to_owned()),
         });
         let kept = match (&came, &self.cache) {
-            (Ok(bytes), Some(cache)) => cache.put(&entry.blake3, bytes),
+            (Ok(bytes), Some(cache)) => cache.put(&entry.digest, bytes),
             _ => false,
         };
         let mut state = self.lock();
@@ -229,22 +233,34 @@ impl RunFiles {
     }
 }
 
+/// Where data is in the folder that this machine sees.
+fn seen_in(folder: &Path, path: &str) -> Option<PathBuf> {
+    match Place::parse(path).ok()? {
+        Place::DataSet(name, inner) => Some(folder.join(name.as_str()).join(inner.as_str())),
+        Place::Shared(inner) => Some(folder.join(inner.as_str())),
+        Place::Local(_) => None,
+    }
+}
+
 impl Files for RunFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let (file, entry) = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let file = *self.numbers.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let entry = &self.entries[file as usize];
         let place = path.to_str().and_then(|path| Place::parse(path).ok());
         let place = place.ok_or(io::ErrorKind::InvalidInput)?;
         if let Place::Local(path) = &place {
             // The coordinator of one run, on this machine: it reads the same disk.
             return std::fs::read(path);
         }
-        if let Some(bytes) = self.on_disk(&place, entry) {
+        if let Some(bytes) = entry.seen.as_ref().and_then(|path| std::fs::read(path).ok())
+            && Digest::of(&bytes) == entry.digest
+        {
             return Ok(bytes);
         }
-        if let Some(bytes) = self.cache.as_ref().and_then(|cache| cache.get(&entry.blake3)) {
+        if let Some(bytes) = self.cache.as_ref().and_then(|cache| cache.get(&entry.digest)) {
             return Ok(bytes);
         }
-        self.fetched(*file)
+        self.fetched(file)
     }
 }
 

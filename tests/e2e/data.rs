@@ -1,0 +1,126 @@
+//! Data sets that a coordinator keeps, and workers that see no file of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::cluster::{Cluster, digest};
+use crate::job::{GOLDEN, Job, Process, convoy, wait_for};
+
+/// A worker with a cache of its own.
+fn worker_with_cache(address: &str, cache: &Path, more: &[&str]) -> Process {
+    let mut command = convoy();
+    command.args(["worker", "--coordinator", address, "--threads", "1"]).args(more).env("CONVOY_CACHE", cache);
+    Process(command.stderr(Stdio::null()).spawn().expect("convoy starts"))
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
+}
+
+/// 60 PNG files of 8x8 in three class folders, and what `convoy train` makes of them.
+fn photos(job: &Job) -> String {
+    for index in 0..60u32 {
+        let class = index % 3;
+        let pixel = |x: u32, y: u32| image::Luma([((x * 29 + y * class * 31 + index * 7) % 200) as u8]);
+        let folder = job.path("photos").join(["left", "middle", "right"][class as usize]);
+        fs::create_dir_all(&folder).expect("the folder is writable");
+        let picture = image::GrayImage::from_fn(8, 8, pixel);
+        picture.save(folder.join(format!("{index:02}.png"))).expect("the folder is writable");
+    }
+    let train = format!("data.train={}", job.path("photos").display());
+    let report = job.train("alone", &["--set", &train]);
+    report["parameters_digest"].as_str().expect("a digest").to_owned()
+}
+
+#[test]
+fn what_is_submitted_takes_its_data_along() {
+    let cluster = Cluster::new();
+    let coordinator = cluster.start();
+    let alone = photos(&cluster.job);
+    let train = format!("data.train={}", cluster.job.path("photos").display());
+    let (first, second) = (cluster.submit(&[]), cluster.submit(&["--set", &train]));
+    fs::remove_dir_all(cluster.job.path("data")).expect("the data is there");
+    fs::remove_dir_all(cluster.job.path("photos")).expect("the data is there");
+    let cache = cluster.job.path("cache");
+    let workers = [0, 1].map(|_| worker_with_cache(&cluster.address, &cache, &[]));
+    let done = |id: &serde_json::Value| {
+        cluster.when(id.as_u64().expect("a number"), "a job's end", |job| job["state"] == "completed")
+    };
+    assert_eq!(digest(&done(&first["id"])), GOLDEN.trim());
+    assert_eq!(digest(&done(&second["id"])), alone);
+    assert_eq!(files_in(&cache).len(), 4 + 60, "every file came, once");
+
+    // A later job reads from the cache, and a coordinator that was killed has the data still.
+    drop(coordinator);
+    drop(workers);
+    let _coordinator = cluster.start();
+    for pack in files_in(&cluster.job.path("state/data/packs")) {
+        fs::write(&pack, "gone").expect("the pack is writable");
+    }
+    let name = second["data"][0].as_str().expect("a data set").to_owned();
+    cluster.check(&["data", "rm", "nothing"], 3, &["nothing", "convoy data ls"]);
+    assert!(cluster.json(&["data", "rm", &name])["files"] == 60, "no unfinished job needs it");
+}
+
+#[test]
+fn a_data_set_is_pushed_once_and_named_by_jobs() {
+    let cluster = Cluster::new();
+    let _coordinator = cluster.start();
+    let alone = photos(&cluster.job);
+    let photos = cluster.job.path("photos").display().to_string();
+    fs::write(cluster.job.path("photos/.hidden"), "x").expect("the folder is writable");
+    let set = cluster.json(&["data", "push", &photos, "photos"]);
+    assert_eq!((&set["files"], set["name"].as_str()), (&60.into(), Some("photos")));
+    assert_eq!(cluster.json(&["data", "push", &photos, "photos"]), set, "the same again is the same");
+    let packs = || files_in(&cluster.job.path("state/data/packs")).len();
+    assert_eq!(cluster.json(&["data", "push", &photos, "again"])["digest"], set["digest"]);
+    assert_eq!(packs(), 1, "equal contents are kept once");
+    fs::write(cluster.job.path("photos/left/00.png"), "other").expect("the folder is writable");
+    cluster.check(&["data", "push", &photos, "photos"], 1, &["photos", "--replace"]);
+    cluster.check(&["data", "push", &photos, "../x"], 2, &["../x"]);
+
+    let job = cluster.submit(&["--set", "data.train=dataset:photos"]);
+    cluster.check(&["data", "rm", "photos"], 1, &["photos", "used by job-1"]);
+    let cache = cluster.job.path("cache");
+    let worker = worker_with_cache(&cluster.address, &cache, &["--cache-mib", "0"]);
+    let done = cluster.when(job["id"].as_u64().expect("a number"), "its end", |job| job["state"] == "completed");
+    assert_eq!(digest(&done), alone);
+    assert_eq!(files_in(&cache), [] as [PathBuf; 0], "a cache without room holds nothing");
+    drop(worker);
+
+    let spec = cluster.job.spec().display().to_string();
+    let refused = |path: &str, code, names: &[&str]| {
+        let set = format!("data.train={path}");
+        cluster.check(&["submit", &spec, "--set", &set, "--detach"], code, names);
+    };
+    refused("dataset:none", 3, &["dataset:none"]);
+    refused("dataset:photos/../../x", 2, &["does not stay in its folder"]);
+    refused("shared:photos", 3, &["--data"]);
+    refused("nowhere", 3, &["nowhere"]);
+    let here = convoy().args(["train", &spec, "--set", "data.train=dataset:photos"]).output().expect("convoy starts");
+    assert_eq!(here.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&here.stderr).contains("convoy submit"));
+}
+
+#[test]
+fn a_shared_folder_is_read_where_it_is() {
+    let cluster = Cluster::new();
+    let mut command = convoy();
+    command.arg("coordinator").arg("--state").arg(cluster.job.path("state")).args(["--listen", &cluster.address]);
+    command.arg("--data").arg(cluster.job.path("")).stderr(Stdio::null());
+    let _coordinator = Process(command.spawn().expect("convoy starts"));
+    wait_for("the coordinator", || cluster.convoy(&["health"]).output().ok()?.status.success().then_some(()));
+    let job = cluster.submit(&["--set", "data.train=shared:data"]);
+    let (sees, blind) = (cluster.job.path("sees"), cluster.job.path("blind"));
+    let root = cluster.job.path("").display().to_string();
+    let _workers = [
+        worker_with_cache(&cluster.address, &sees, &["--data", &root]),
+        worker_with_cache(&cluster.address, &blind, &[]),
+    ];
+    let done = cluster.when(job["id"].as_u64().expect("a number"), "its end", |job| job["state"] == "completed");
+    assert_eq!(digest(&done), GOLDEN.trim());
+    assert_eq!(files_in(&sees), [] as [PathBuf; 0], "what it sees is not fetched");
+}
