@@ -1,6 +1,7 @@
 //! Membership of a cluster: who this machine is there, joining with a token, renewing in time.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,6 +172,20 @@ pub async fn keep_fresh(link: watch::Sender<Link>, mut life: Duration) {
             }
         }
     }
+}
+
+/// Writes a line that only the file's owner may read. It appears whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
+    let fail = |source| CliError::Io { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(fail)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    writeln!(file, "{text}").map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(())
 }
 
 /// Reads a token from the file at `path`, or from standard input for `-`.

@@ -29,7 +29,7 @@ mod update;
 mod worker_logs;
 mod writer;
 
-pub use access::{AccessError, Caller, MemberRecord, init_cluster, is_cluster};
+pub use access::{AccessError, Caller, MemberRecord, create_token, init_cluster, is_cluster};
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
 pub use data::{DataError, DataSet};
 pub use events::{EpochRow, RunEvent};

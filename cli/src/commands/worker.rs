@@ -31,8 +31,8 @@ pub struct Args {
     /// The file that holds a token with the role worker; - for standard input.
     #[arg(long, value_name = "FILE", env = "CONVOY_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Shards computed at a time; the machine's cores when absent.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Shards computed at a time; as many as the machine has cores when absent or 0.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1024), env = "CONVOY_THREADS")]
     threads: Option<u32>,
     /// A name for people; host and process number when absent.
     #[arg(long)]
@@ -78,7 +78,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             link = link(&args.coordinator, token, &name, patience) => link?,
             () = stop.asked() => return Ok((Ended::Drained, stop)),
         };
-        let threads = args.threads.map_or(cores, |threads| threads as usize);
+        let threads = args.threads.filter(|threads| *threads > 0).map_or(cores, |threads| threads as usize);
         let cache = Some(cache);
         let config =
             Config { link, name, threads, data: None, cache, sees: args.data, log: Some(logging::collect()), patience };

@@ -123,6 +123,29 @@ pub fn init_cluster(state: &Path, hosts: &[String]) -> Result<Identity, AccessEr
     Ok(key.with(certificate.chain_pem)?)
 }
 
+/// Makes a token in `state` while no coordinator uses it.
+///
+/// # Errors
+/// When there is no cluster, or a coordinator runs.
+pub fn create_token(state: &Path, role: Role, ttl: Duration, uses: Option<u32>) -> Result<Token, AccessError> {
+    let authority = Authority::open(&state.join("ca"))?;
+    let store = AccessStore::open(&state.join("access.redb"))?;
+    new_token(&authority, &store, role, ttl, uses)
+}
+
+fn new_token(
+    authority: &Authority,
+    store: &AccessStore,
+    role: Role,
+    ttl: Duration,
+    uses: Option<u32>,
+) -> Result<Token, AccessError> {
+    let token = Token::new(authority.pin());
+    let expires_at = seconds(SystemTime::now()).saturating_add(ttl.as_secs());
+    store.put_token(&TokenRecord::new(&token, role, expires_at, uses))?;
+    Ok(token)
+}
+
 /// Authority, members and tokens of a coordinator; none where it serves loopback alone.
 #[derive(Debug)]
 pub(crate) struct Access {
@@ -233,10 +256,7 @@ impl Cluster {
     }
 
     fn create_token(&self, role: Role, ttl: Duration, uses: Option<u32>) -> Result<Token, AccessError> {
-        let token = Token::new(self.authority.pin());
-        let expires_at = seconds(SystemTime::now()).saturating_add(ttl.as_secs());
-        self.store.put_token(&TokenRecord::new(&token, role, expires_at, uses))?;
-        Ok(token)
+        new_token(&self.authority, &self.store, role, ttl, uses)
     }
 }
 

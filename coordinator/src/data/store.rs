@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
 use convoy_common::place::{DataName, Inner};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
+
+use crate::jobs::StoreError;
 
 use super::pack::{self, LARGEST_FILE, Located, PACK_BYTES, PackWriter, Packed};
 
@@ -93,16 +95,20 @@ pub(crate) struct DataStore {
 
 impl DataStore {
     /// Opens the data in `folder`, or makes it. Nobody else may have it open.
-    pub(crate) fn open(folder: &Path) -> Result<Self, DataError> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
+        let io = |error: &dyn std::fmt::Display| StoreError::Io(error.to_string());
         let packs = folder.join("packs");
-        fs::create_dir_all(&packs).map_err(io)?;
-        pack::sweep(&packs).map_err(io)?;
-        let database = Database::create(folder.join("data.redb")).map_err(io)?;
-        let write = database.begin_write().map_err(io)?;
-        write.open_table(FILES).map_err(io)?;
-        write.open_table(PATHS).map_err(io)?;
-        write.open_table(SETS).map_err(io)?;
-        write.commit().map_err(io)?;
+        fs::create_dir_all(&packs).map_err(|error| io(&error))?;
+        pack::sweep(&packs).map_err(|error| io(&error))?;
+        let database = Database::create(folder.join("data.redb")).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(folder.display().to_string()),
+            error => io(&error),
+        })?;
+        let write = database.begin_write().map_err(|error| io(&error))?;
+        write.open_table(FILES).map_err(|error| io(&error))?;
+        write.open_table(PATHS).map_err(|error| io(&error))?;
+        write.open_table(SETS).map_err(|error| io(&error))?;
+        write.commit().map_err(|error| io(&error))?;
         Ok(DataStore { packs, database })
     }
 

@@ -1,6 +1,6 @@
 //! `convoy cluster`, `convoy token` and `convoy login`: who belongs to a cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use crate::cluster::{Where, block_on, read};
 use crate::error::CliError;
 use crate::member::{self, Home, JoinError};
 use crate::out;
+
+/// Life of the token that `cluster init` makes.
+const WORKER_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Make a cluster, see its members, put one out.
 #[derive(Debug, clap::Subcommand)]
@@ -37,7 +40,10 @@ pub struct InitArgs {
     /// Where commands on this machine shall find the coordinator.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
     coordinator: String,
-    /// Do nothing, and succeed, when the cluster is there already.
+    /// Write a token with the role worker to this file, good for any number of workers and ten years.
+    #[arg(long, value_name = "FILE")]
+    worker_token: Option<PathBuf>,
+    /// Do nothing, and succeed, when the cluster is there already; a token's file that is missing is made.
     #[arg(long)]
     if_needed: bool,
 }
@@ -148,6 +154,9 @@ pub fn cluster(command: Command) -> Result<ExitCode, CliError> {
 
 fn init(args: InitArgs) -> Result<ExitCode, CliError> {
     if args.if_needed && convoy_coordinator::is_cluster(&args.state) {
+        if let Some(path) = args.worker_token.filter(|path| !path.exists()) {
+            write_worker_token(&args.state, &path)?;
+        }
         out::line(format_args!("{} holds a cluster already", args.state.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -155,6 +164,9 @@ fn init(args: InitArgs) -> Result<ExitCode, CliError> {
     let home = Home { coordinator: args.coordinator, cluster: identity.pin(), renew_at: u64::MAX };
     let folder = Home::folder();
     home.save(&folder, &identity)?;
+    if let Some(path) = &args.worker_token {
+        write_worker_token(&args.state, path)?;
+    }
     out::line(format_args!(
         "cluster    {}\nauthority  {}\nadmin      {}\n\nnext:  convoy coordinator --state {} --listen 0.0.0.0:7070\n       \
          convoy token create --role worker --ttl 1d --uses 0 > worker.token",
@@ -164,6 +176,12 @@ fn init(args: InitArgs) -> Result<ExitCode, CliError> {
         args.state.display(),
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a token for workers while no coordinator runs, in a file that only its owner reads.
+fn write_worker_token(state: &Path, path: &Path) -> Result<(), CliError> {
+    let token = convoy_coordinator::create_token(state, Role::Worker, WORKER_TOKEN_LIFE, None)?;
+    member::write_secret(path, &token.expose())
 }
 
 fn members(args: MembersArgs) -> Result<ExitCode, CliError> {
