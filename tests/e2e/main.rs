@@ -2,6 +2,7 @@
 
 mod cluster;
 mod commands;
+mod containers;
 mod data;
 mod errors;
 mod faults;
