@@ -166,7 +166,8 @@ fn seal(json: &str) -> String {
 }
 
 /// The records up to the first line that is not what was written, and the length of that part.
-fn parse(bytes: &[u8]) -> (Vec<Record>, usize) {
+/// The records of a journal up to the first line that is not whole, and how many bytes they take.
+pub(crate) fn parse(bytes: &[u8]) -> (Vec<Record>, usize) {
     let (mut records, mut good) = (Vec::new(), 0);
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let Some(record) = unseal(line) else { break };

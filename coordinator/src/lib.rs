@@ -5,6 +5,7 @@
 //! run the very same code.
 
 mod access;
+mod audit;
 pub mod checkpoint;
 mod cluster;
 mod data;
@@ -30,6 +31,7 @@ mod worker_logs;
 mod writer;
 
 pub use access::{AccessError, Caller, MemberRecord, create_token, init_cluster, is_cluster};
+pub use audit::{Audit, Counted, EpochAudit, audit, read_ledger};
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
 pub use data::{DataError, DataSet};
 pub use events::{EpochRow, RunEvent};

@@ -1,5 +1,6 @@
 //! The commands, one file each: what was typed, then what it does.
 
+mod audit;
 mod cluster;
 mod coordinator;
 mod data;
@@ -43,6 +44,7 @@ pub enum Command {
     /// Remove a job that is over, with its files.
     Rm(cluster::change::Args),
     Get(cluster::fetch::Args),
+    Audit(audit::Args),
     Health(cluster::change::HealthArgs),
     Login(cluster::access::LoginArgs),
     #[command(subcommand)]
@@ -76,6 +78,7 @@ pub fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Pause(args) => cluster::change::run(args, Change::Pause),
         Command::Rm(args) => cluster::change::run(args, Change::Remove),
         Command::Get(args) => cluster::fetch::run(args),
+        Command::Audit(args) => audit::run(&args),
         Command::Health(args) => cluster::change::health(args),
         Command::Login(args) => cluster::access::login(args),
         Command::Cluster(command) => cluster::access::cluster(command),

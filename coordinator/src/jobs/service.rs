@@ -131,7 +131,7 @@ impl jobs_server::Jobs for JobsService {
         let folder = self.0.folder_of(self.0.find(&request.job)?.0);
         let (sender, replies) = mpsc::channel(4);
         tokio::spawn(async move {
-            if let Err(error) = fetch(&folder, request.all, &sender).await {
+            if let Err(error) = fetch(&folder, &request, &sender).await {
                 _ = sender.send(Err(Status::internal(format!("{}: {error}", folder.display())))).await;
             }
         });
@@ -242,7 +242,7 @@ const ONLY_WITH_ALL: [&str; 6] = ["checkpoints", "journal", "journal.damaged", "
 
 async fn fetch(
     folder: &Path,
-    all: bool,
+    request: &v1::FetchRequest,
     replies: &mpsc::Sender<Result<v1::FetchReply, Status>>,
 ) -> std::io::Result<()> {
     let mut folders = vec![String::new()];
@@ -250,12 +250,15 @@ async fn fetch(
         let mut entries = tokio::fs::read_dir(folder.join(&inside)).await?;
         while let Some(entry) = entries.next_entry().await? {
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let skipped = inside.is_empty() && !all && ONLY_WITH_ALL.contains(&name.as_str());
+            let skipped = inside.is_empty() && !request.all && ONLY_WITH_ALL.contains(&name.as_str());
             if skipped || name == "lock" || name.starts_with('.') {
                 continue;
             }
             let path = if inside.is_empty() { name } else { format!("{inside}/{name}") };
             let kind = entry.file_type().await?;
+            if kind.is_file() && !request.files.is_empty() && !request.files.contains(&path) {
+                continue;
+            }
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() && !send_file(folder, path, replies).await? {

@@ -32,25 +32,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    let (files, bytes) = block_on(async {
-        let mut client = args.at.connect().await?;
-        let request = v1::FetchRequest { job: args.job.clone(), all: args.all };
-        let refused = |status| args.at.refused(&status);
-        let mut pieces = client.fetch(request).await.map_err(refused)?.into_inner();
-        let (mut current, mut files, mut bytes) = (None, 0u64, 0u64);
-        while let Some(piece) = pieces.message().await.map_err(refused)? {
-            if !piece.path.is_empty() {
-                current = Some(create(&args.out, &piece.path)?);
-                files += 1;
-            }
-            if let Some((path, file)) = &mut current {
-                let fail = |source| CliError::Io { path: path.clone(), source };
-                File::write_all(file, &piece.data).map_err(fail)?;
-                bytes += piece.data.len() as u64;
-            }
-        }
-        Ok((files, bytes))
-    })?;
+    let request = v1::FetchRequest { job: args.job.clone(), all: args.all, files: Vec::new() };
+    let (files, bytes) = block_on(fetch(&args.at, request, &args.out))?;
     if args.json {
         out::json(&serde_json::json!({ "folder": args.out, "files": files, "bytes": bytes }))?;
     } else {
@@ -61,6 +44,29 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches files of a job into `folder`; how many, and their bytes.
+///
+/// # Errors
+/// When the coordinator refuses or a file cannot be written.
+pub async fn fetch(at: &Where, request: v1::FetchRequest, folder: &Path) -> Result<(u64, u64), CliError> {
+    let mut client = at.connect().await?;
+    let refused = |status| at.refused(&status);
+    let mut pieces = client.fetch(request).await.map_err(refused)?.into_inner();
+    let (mut current, mut files, mut bytes) = (None, 0u64, 0u64);
+    while let Some(piece) = pieces.message().await.map_err(refused)? {
+        if !piece.path.is_empty() {
+            current = Some(create(folder, &piece.path)?);
+            files += 1;
+        }
+        if let Some((path, file)) = &mut current {
+            let fail = |source| CliError::Io { path: path.clone(), source };
+            File::write_all(file, &piece.data).map_err(fail)?;
+            bytes += piece.data.len() as u64;
+        }
+    }
+    Ok((files, bytes))
 }
 
 /// Opens a file under `folder`; nothing leaves it.
