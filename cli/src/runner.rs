@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::Plan;
+use convoy_common::files::Files;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
 use convoy_proto::channel::Link;
 use convoy_worker::RunData;
@@ -59,6 +60,20 @@ pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliErr
     run(ready, bind("127.0.0.1:0", false)?, Some(carry), json)
 }
 
+/// Runs `ready` with workers in this process, which read `files`, until step `last` is committed, and shows progress.
+///
+/// # Errors
+/// When the run does not get there; above all when a step has another digest than before.
+pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> Result<(), CliError> {
+    let listener = bind("127.0.0.1:0", false)?;
+    let way = Way { files, carry: Some(carry), last: Some(last) };
+    let (report, _) = block_on_run(ready, listener, &way)?;
+    match report.steps > last {
+        true => Ok(()),
+        false => Err(CliError::Answer { code: 5, message: format!("stopped after {} steps", report.steps) }),
+    }
+}
+
 /// Runs `ready` for workers that come to `listener` from elsewhere.
 ///
 /// # Errors
@@ -72,24 +87,39 @@ fn run(ready: Ready, listener: TcpListener, carry: Option<&Carry>, json: bool) -
     if let Err(source) = logging::to_file(&path.join("log")) {
         tracing::warn!(%source, "the run folder gets no log");
     }
+    let (plan, network) = (ready.plan.clone(), ready.network.clone());
+    let (report, stop) = block_on_run(ready, listener, &Way { files: job::disk(), carry, last: None })?;
+    let summary = export(&path, &plan, &network, &report)?;
+    out::unless_closed(if json { out::json(&summary) } else { print(&summary, &plan) })?;
+    Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+}
+
+/// How a run is carried here.
+struct Way<'a> {
+    /// Where images are read.
+    files: Arc<dyn Files>,
+    /// Workers in this process, if there shall be some.
+    carry: Option<&'a Carry>,
+    /// A step after which it stops.
+    last: Option<u64>,
+}
+
+fn block_on_run(ready: Ready, listener: TcpListener, way: &Way<'_>) -> Result<(RunReport, Stop), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
-    let (plan, network) = (ready.plan.clone(), ready.network.clone());
-    let (report, stop) = runtime.block_on(async {
+    let done = runtime.block_on(async {
         let stop = Stop::listen("finishing the step and saving; press Ctrl-C again to leave at once")
             .map_err(|source| CliError::Io { path: "signals".into(), source })?;
         let listener = tokio::net::TcpListener::from_std(listener)
             .map_err(|source| CliError::Io { path: "socket".into(), source })?;
-        let report = with_workers(ready, listener, carry, &stop).await?;
+        let report = with_workers(ready, listener, way, &stop).await?;
         Ok::<_, CliError>((report, stop))
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
-    let summary = export(&path, &plan, &network, &report)?;
-    out::unless_closed(if json { out::json(&summary) } else { print(&summary, &plan) })?;
-    Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+    Ok(done)
 }
 
 /// Serves jobs from the folder `state`, with data from the folder `shared` if there is one, for workers and commands that come to `listener`, until it is asked to stop.
@@ -120,20 +150,21 @@ pub fn serve_jobs(state: PathBuf, shared: Option<PathBuf>, listener: TcpListener
 async fn with_workers(
     ready: Ready,
     listener: tokio::net::TcpListener,
-    carry: Option<&Carry>,
+    way: &Way<'_>,
     stop: &Stop,
 ) -> Result<RunReport, CliError> {
     let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
     let (status, watched) = watch::channel(Status::default());
     let (listening, events) = mpsc::unbounded_channel();
+    let mut reached = watched.clone();
     let progress = tokio::spawn(show_run(watched, events));
     let mut workers = tokio::task::JoinSet::new();
-    match carry {
+    match way.carry {
         None => out::note(format_args!(
             "listening on {address}; start workers with `convoy worker --coordinator {address}`"
         )),
         Some(carry) => {
-            let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), job::disk())?);
+            let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), way.files.clone())?);
             for number in 1..=carry.workers {
                 let config = convoy_worker::Config {
                     link: watch::channel(Link::plain(address.to_string())).1,
@@ -155,11 +186,23 @@ async fn with_workers(
         network: ready.network,
         manifest: Arc::new(ready.manifest),
         initial: ready.initial,
-        files: job::disk(),
+        files: way.files.clone(),
         listener: Some(listening),
         status,
     };
-    let serving = serve(config, listener, stop.asked());
+    let last_step = async {
+        match way.last {
+            Some(last) => _ = reached.wait_for(|status| status.step > last).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopped = async {
+        tokio::select! {
+            () = stop.asked() => {}
+            () = last_step => {}
+        }
+    };
+    let serving = serve(config, listener, stopped);
     tokio::pin!(serving);
     let report = loop {
         tokio::select! {

@@ -1,5 +1,6 @@
 //! The binary as its users start it: real processes, real sockets, real files.
 
+mod audit;
 mod cluster;
 mod commands;
 mod containers;

@@ -2,16 +2,24 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use convoy_coordinator::{Audit, audit, read_ledger};
+use convoy_common::Digest;
+use convoy_common::files::{Files, Kind, Tree};
+use convoy_common::place::Place;
+use convoy_coordinator::{Audit, Ready, RunDir, audit, prepare_replay, read_ledger};
+use convoy_model::Network;
 use convoy_proto::v1;
+use convoy_vision::Disk;
+use serde::Serialize;
 
 use super::cluster::fetch::fetch;
 use crate::cluster::{Where, block_on};
 use crate::error::CliError;
-use crate::out;
+use crate::runner::{self, Carry};
+use crate::{job, out};
 
 /// What an audit reads of a job.
 const FILES: [&str; 3] = ["plan.json", "manifest.json", "journal"];
@@ -21,13 +29,23 @@ const FILES: [&str; 3] = ["plan.json", "manifest.json", "journal"];
 /// The exit code is 1 when it was not. A worker is named START.WORKER: its number in a start of the coordinator, as the
 /// run's log has it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  convoy audit runs/fashion-mnist-1\n  convoy audit last --samples ledger.csv")]
+#[command(after_help = "Examples:\n  convoy audit runs/fashion-mnist-1\n  convoy audit last --samples ledger.csv\n  \
+    convoy audit runs/fashion-mnist-1 --replay 500")]
 pub struct Args {
     /// A run folder; or a job of a coordinator, by name, number, or `last`.
     run: PathBuf,
     /// Write a row for each sample that was counted: epoch, step, shard, sample, file, worker.
     #[arg(long, value_name = "CSV")]
     samples: Option<PathBuf>,
+    /// Compute this step (counted from 0) again, from the nearest checkpoint before it, and compare its digest, and those of
+    /// the steps between, with the journal. Nothing in the run changes.
+    #[arg(long, value_name = "STEP")]
+    replay: Option<u64>,
+    /// With --replay, for data that a coordinator kept: the folder with the files of the data set.
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    carry: Carry,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -45,13 +63,17 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
         return Err(CliError::NotFound { path: args.run.clone(), hint });
     }
     let folder = tempfile::tempdir().map_err(|source| CliError::Io { path: std::env::temp_dir(), source })?;
-    let files = FILES.map(str::to_owned).to_vec();
+    // Checkpoints are large, and only a replay needs them.
+    let files = if args.replay.is_some() { Vec::new() } else { FILES.map(str::to_owned).to_vec() };
     let request = v1::FetchRequest { job: text.into_owned(), all: true, files };
     block_on(fetch(&args.at, request, folder.path()))?;
     audit_folder(args, folder.path())
 }
 
-fn audit_folder(args: &Args, folder: &std::path::Path) -> Result<ExitCode, CliError> {
+fn audit_folder(args: &Args, folder: &Path) -> Result<ExitCode, CliError> {
+    if let Some(step) = args.replay {
+        return replay(args, folder, step);
+    }
     let (plan, manifest, records, damaged) = read_ledger(folder)?;
     let mut rows = None;
     if let Some(path) = &args.samples {
@@ -88,6 +110,75 @@ fn audit_folder(args: &Args, folder: &std::path::Path) -> Result<ExitCode, CliEr
         print(&found)?
     }
     Ok(ExitCode::from(u8::from(!found.exact)))
+}
+
+/// What a replay ends with.
+#[derive(Serialize)]
+struct Replayed {
+    from_step: u64,
+    step: u64,
+    steps_computed: u64,
+    parameters_digest: Digest,
+    equal: bool,
+}
+
+fn replay(args: &Args, folder: &Path, step: u64) -> Result<ExitCode, CliError> {
+    args.carry.check()?;
+    let work = tempfile::tempdir().map_err(|source| CliError::Io { path: std::env::temp_dir(), source })?;
+    let Some(replay) = prepare_replay(folder, step, work.path())? else {
+        let hint = format!("its journal knows no step {step}; `convoy audit` tells how many there are");
+        return Err(CliError::NotFound { path: args.run.clone(), hint });
+    };
+    let steps = step + 1 - replay.from;
+    out::note(format_args!("{steps} steps are computed again, from the checkpoint at step {}", replay.from));
+    let (dir, plan, manifest) = RunDir::open(work.path())?;
+    let network = Network::of(&plan)?;
+    let files: Arc<dyn Tree> = match &args.data {
+        Some(folder) => Arc::new(Elsewhere { folder: folder.clone() }),
+        None => job::disk(),
+    };
+    let init = job::init_file(files.as_ref(), &plan.spec)?;
+    let (initial, _) = job::initial(&plan, &network, init.as_deref())?;
+    let ready = Ready { dir, plan: Arc::new(plan), network: Arc::new(network), manifest, initial };
+    runner::replay(ready, files, &args.carry, step)?;
+    let done =
+        Replayed { from_step: replay.from, step, steps_computed: steps, parameters_digest: replay.digest, equal: true };
+    match args.json {
+        true => out::json(&done)?,
+        false => out::line(format_args!("step {step} has the digest of the journal: {}", replay.digest))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files of data sets where they lie on this machine: the path in the data set, under a folder.
+#[derive(Debug)]
+struct Elsewhere {
+    folder: PathBuf,
+}
+
+impl Elsewhere {
+    fn at(&self, path: &Path) -> PathBuf {
+        match path.to_str().map(Place::parse) {
+            Some(Ok(Place::DataSet(_, inner) | Place::Shared(inner))) => self.folder.join(inner.as_str()),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+impl Files for Elsewhere {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        Disk.read(&self.at(path))
+    }
+}
+
+impl Tree for Elsewhere {
+    fn kind(&self, path: &Path) -> std::io::Result<Option<Kind>> {
+        Disk.kind(&self.at(path))
+    }
+
+    fn entries(&self, folder: &Path) -> std::io::Result<Vec<(PathBuf, Kind)>> {
+        Disk.entries(&self.at(folder))
+    }
 }
 
 fn print(audit: &Audit) -> Result<(), CliError> {
