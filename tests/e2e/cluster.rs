@@ -41,9 +41,15 @@ impl Cluster {
         self.json(&[&["submit", &spec, "--detach"], more].concat())
     }
 
-    fn list(&self) -> Vec<serde_json::Value> {
+    pub fn list(&self) -> Vec<serde_json::Value> {
         let output = self.convoy(&["ls", "--json"]).output().expect("convoy starts");
         String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Workers that are connected.
+    pub fn workers(&self) -> usize {
+        let output = self.convoy(&["workers", "--json"]).output().expect("convoy starts");
+        String::from_utf8_lossy(&output.stdout).lines().count()
     }
 
     /// Waits until a job is as `wanted` says, and returns it.
@@ -160,6 +166,8 @@ fn a_killed_coordinator_comes_back_and_goes_on_by_itself() {
     assert_eq!(watched["state"], "completed");
     let whole = cluster.job.train("whole", &["--set", "train.epochs=60"]);
     assert_eq!(digest(&watched), whole["parameters_digest"].as_str().expect("a digest"));
+    let audit = cluster.json(&["audit", "last"]);
+    assert_eq!((&audit["exact"], &audit["starts"]), (&true.into(), &4.into()));
 }
 
 #[cfg(unix)]
