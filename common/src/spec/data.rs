@@ -23,7 +23,9 @@ pub enum Task {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files) or a CSV file.
+    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files) or a CSV file. For jobs of a
+    /// coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder that it
+    /// and its workers see.
     pub train: String,
     /// Validation data of the same kind; found beside the training data when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
