@@ -1,4 +1,4 @@
-//! Who gets a lease next. Five rules, tried in this order after every event, each as simple as it can be:
+//! Who gets a lease next. Six rules, tried in this order after every event, each as simple as it can be:
 //!
 //! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`) loses its good name: all that
 //!    it holds is *overdue*, what was planned for it goes to others, and it sits out some steps.
@@ -8,6 +8,9 @@
 //! 5. A node all of whose leases are *slow* (past `max(spare_floor, spare_factor × expected)`) is lent to an idle worker
 //!    as well; one whose leases are all overdue, to anybody with room. The first answer wins; a worker that began earlier
 //!    and lost sits out, too. As every worker holds a node once at most, there are never more copies than workers.
+//! 6. When a worker has been sent `audit_every` shards since the last time, one shard is cut out of what is planned for
+//!    it. It is sent first, and once it is done, to a worker that has not computed it: an *audit*. So are nodes with which
+//!    something is wrong.
 //!
 //! *Expected* is [what a shard may take the worker](Timing::expected), times the rounds of its threads that its queue
 //! needs. An evaluation goes by training shards until one of its own was measured;
@@ -19,9 +22,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::assign::{self, place};
 use crate::effect::Effect;
 use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
+use crate::lease::Check;
 use crate::membership::{Membership, Timing};
 use crate::plan::RunPlan;
-use crate::step::{LeaseState, Load, Step};
+use crate::step::{Fault, LeaseState, Load, Step};
 use crate::tree::Node;
 
 /// All that dispatching looks at and changes.
@@ -67,7 +71,7 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
 }
 
 impl Dispatch<'_> {
-    /// Applies the five rules.
+    /// Applies the six rules.
     pub fn run(mut self) {
         self.mark_overdue();
         let candidates = self.members.candidates(self.step.step);
@@ -77,7 +81,9 @@ impl Dispatch<'_> {
         let owners: BTreeSet<WorkerId> = self.step.planned().map(|(owner, _)| owner).collect();
         owners.into_iter().filter(|owner| !candidates.contains(owner)).for_each(|owner| self.step.unplan(owner));
         self.deal_homeless(&candidates);
+        self.cut_out_audits(&candidates);
         self.send_planned(&candidates);
+        self.send_audits(&candidates);
         self.hand_over(&candidates);
         self.copy_slow(&candidates);
     }
@@ -117,6 +123,42 @@ impl Dispatch<'_> {
         }
         for (node, tried) in failed {
             self.deal_failed(node, &tried, candidates);
+            // Who is right about a NaN shows when a third computes it.
+            if self.plan.audit_every > 0 && self.step.times(node, Fault::NotFinite) > 0 {
+                self.step.want_audit(node);
+            }
+        }
+    }
+
+    /// A shard of what is planned for each worker whose audit is due, as long as there is another who can do it.
+    fn cut_out_audits(&mut self, candidates: &[WorkerId]) {
+        if self.plan.audit_every == 0 || candidates.len() < 2 {
+            return;
+        }
+        for worker in candidates {
+            let Some(member) = self.members.get_mut(*worker).filter(|member| member.audit_is_due()) else { continue };
+            let planned = self.step.planned().filter(|(owner, node)| owner == worker && !self.step.has_failed(*node));
+            let planned = planned.map(|(_, node)| node);
+            if let Some(Node { last, .. }) = planned.min_by_key(|node| (node.size(), *node)) {
+                let shard = Node { first: last - 1, last };
+                self.step.plan(shard, *worker);
+                self.step.want_audit(shard);
+                member.audit_again_after(self.plan.audit_every);
+            }
+        }
+    }
+
+    fn send_audits(&mut self, candidates: &[WorkerId]) {
+        let audits: Vec<(Node, Vec<WorkerId>)> = self.step.audits().collect();
+        for (node, voters) in audits {
+            if self.step.running().any(|lease| lease.node == node) {
+                continue;
+            }
+            let fits = |worker: &WorkerId| self.load(*worker).held < self.queue(*worker) && !voters.contains(worker);
+            let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
+            if let Some(worker) = first_to_finish(&self.weigh(&fitting), node) {
+                self.send(worker, node);
+            }
         }
     }
 
@@ -137,7 +179,8 @@ impl Dispatch<'_> {
         let loads = self.step.loads();
         for worker in candidates {
             let mut nodes = planned.remove(worker).unwrap_or_default();
-            nodes.sort_by_key(|node| (std::cmp::Reverse(node.size()), *node));
+            let audited = |node: &Node| self.step.check(*node) != Check::Count;
+            nodes.sort_by_key(|node| (!audited(node), std::cmp::Reverse(node.size()), *node));
             let held = loads.get(worker).map_or(0, |load| load.held);
             let room = self.queue(*worker).saturating_sub(held);
             for node in nodes.into_iter().take(room as usize) {
@@ -164,6 +207,7 @@ impl Dispatch<'_> {
             let last = self
                 .step
                 .planned()
+                .filter(|(_, node)| !self.step.has_tried(*node, *idle))
                 .max_by_key(|(owner, node)| (finish(*owner, 0), std::cmp::Reverse(node.size()), *node));
             if let Some((owner, node)) = last
                 && finish(*idle, node.size()) < finish(owner, 0)
@@ -185,10 +229,11 @@ impl Dispatch<'_> {
         }
         slow.sort();
         for (_, node, overdue, holders) in slow {
+            let voters = self.step.voters(node);
             let fits = |worker: &WorkerId| {
                 let load = self.load(*worker);
                 let room = if overdue { load.held < self.queue(*worker) } else { load == Load::default() };
-                room && !holders.contains(worker)
+                room && !holders.contains(worker) && !voters.contains(worker)
             };
             let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
             if let Some(worker) = first_to_finish(&self.weigh(&fitting), node) {
@@ -200,10 +245,17 @@ impl Dispatch<'_> {
     fn send(&mut self, worker: WorkerId, node: Node) {
         let lease = *self.next_lease;
         self.next_lease.0 += 1;
-        let member = self.members.get(worker).expect("only a member is sent a lease");
+        if self.step.audit_all {
+            self.step.want_audit(node);
+        }
+        let check = self.step.check(node);
+        let member = self.members.get_mut(worker).expect("only a member is sent a lease");
+        if check != Check::Digest {
+            member.sent(node.size());
+        }
         let ready = member.ready >= Some(self.step.step);
         let lease = self.step.lend(node, worker, self.plan.generation, lease, self.now, ready);
-        self.effects.push(Effect::Send { worker, lease });
+        self.effects.push(Effect::Send { worker, lease, check });
     }
 
     /// Leases that a worker may hold at once.

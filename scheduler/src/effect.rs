@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::ids::{LeaseId, Micros, RunGeneration, StepId, WorkerId};
-use crate::lease::{Lease, LeaseRef, Work};
+use crate::lease::{Check, Lease, LeaseRef, Work};
 use crate::record::Record;
 use crate::tree::Node;
 
@@ -38,6 +38,8 @@ pub enum Effect {
         worker: WorkerId,
         /// What.
         lease: Lease,
+        /// What is done with the answer. The worker does not know.
+        check: Check,
     },
     /// Tell a worker to drop a lease it holds.
     Revoke {
@@ -82,8 +84,8 @@ pub enum Effect {
         /// How long it has been computed on.
         held: Micros,
     },
-    /// For the log: a node came with a NaN or an infinity. It is computed again, elsewhere if there is anybody, before
-    /// that is believed.
+    /// For the log: a node came with a NaN, an infinity or absurdly large. The step is opened again, and the node computed
+    /// elsewhere if there is anybody, before that is believed.
     Doubt {
         /// Who computed it.
         worker: WorkerId,
@@ -91,6 +93,31 @@ pub enum Effect {
         at: LeaseRef,
         /// Its node.
         node: Node,
+    },
+    /// For the log: workers computed the same node and did not come out the same. Others compute it, until two agree.
+    Dispute {
+        /// The step.
+        step: StepId,
+        /// The node.
+        node: Node,
+        /// Who computed it, in this order.
+        workers: Vec<WorkerId>,
+    },
+    /// A worker was proven to compute wrongly: two others agree that a node of it is wrong. It may not come back. Its
+    /// [`Record::Distrusted`] comes right before.
+    Distrust {
+        /// Which one.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// The step in which it was found out.
+        step: StepId,
+        /// The node that it computed wrongly.
+        node: Node,
+        /// Two that agree.
+        judges: [WorkerId; 2],
+        /// What it had a part in from this step on is not believed.
+        since: StepId,
     },
     /// For the log: an event that changed nothing.
     Ignore {
@@ -115,6 +142,8 @@ pub enum AbandonReason {
     Stopped,
     /// A NaN or an infinity in a node.
     NotFinite,
+    /// What was counted of it is not believed.
+    Doubted,
     /// A node failed too often.
     Failed,
     /// The step's digest is not the one in the journal.
@@ -128,6 +157,8 @@ pub enum RevokeReason {
     AnotherWasFirst,
     /// The step is given up.
     StepAbandoned,
+    /// An audit that nobody else can do in time.
+    AuditDropped,
 }
 
 /// Why a worker's connection is closed.
@@ -140,6 +171,8 @@ pub enum EvictReason {
     },
     /// It asked to go and holds nothing more.
     Drained,
+    /// It was proven to compute wrongly.
+    Distrusted,
     /// There are as many workers as the plan allows.
     Full {
         /// That many.
@@ -244,6 +277,14 @@ pub enum Outcome {
         /// The parameters.
         step: StepId,
     },
+    /// A worker computed wrongly, and steps that are committed may have its numbers in them. The run goes on from its
+    /// newest checkpoint that has not.
+    RolledBack {
+        /// Parameters that are newer are not believed.
+        to: StepId,
+        /// Who computed wrongly.
+        worker: WorkerId,
+    },
     /// A NaN or an infinity; nothing of the step was committed.
     NotFinite {
         /// The step (of an evaluation: the parameters).
@@ -293,6 +334,9 @@ impl fmt::Display for Outcome {
             Outcome::StoppedEarly => write!(f, "stopped early"),
             Outcome::Stopped => write!(f, "stopped"),
             Outcome::Unsaved { step } => write!(f, "the checkpoint of {step}, the last, could not be written"),
+            Outcome::RolledBack { to, worker } => {
+                write!(f, "{worker} computed wrongly; what follows the parameters of {to} is computed again")
+            }
             Outcome::NotFinite { step, work, node } => {
                 write!(f, "a NaN or an infinity in the {work} of {step}, {node}")
             }

@@ -12,8 +12,10 @@ pub enum Event {
     /// A worker was admitted. The coordinator sends it the committed parameters unasked: it gets no lease before it has
     /// held parameters once, except where that is true of all workers.
     WorkerJoined {
-        /// Its name, unused so far.
+        /// Its number, unused so far.
         worker: WorkerId,
+        /// Its name, which it has whenever it comes back.
+        name: String,
         /// Shards it computes at a time.
         threads: u32,
     },
@@ -52,6 +54,8 @@ pub enum Event {
         shard_micros: u64,
         /// Whether its numbers can be used.
         result: NodeResult,
+        /// Digest of its numbers, where the lease asked for one and they are finite.
+        digest: Option<[u8; 32]>,
     },
     /// A worker could not do a lease.
     LeaseFailed {
@@ -150,6 +154,8 @@ pub enum LeaveReason {
     Silent,
     /// It finished what it held and went.
     Drained,
+    /// It was proven to compute wrongly.
+    Distrusted,
 }
 
 /// Whether the numbers of a node can be used.
@@ -157,6 +163,8 @@ pub enum LeaveReason {
 pub enum NodeResult {
     /// All finite.
     Good,
+    /// All finite, and some so large that they are believed only when they come out so again.
+    Absurd,
     /// A NaN or an infinity among them.
     NotFinite,
 }

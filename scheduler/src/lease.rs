@@ -59,3 +59,14 @@ pub struct Lease {
     /// The shards to compute and add up.
     pub node: Node,
 }
+
+/// What is done with the answer to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Check {
+    /// It is counted.
+    Count,
+    /// It is counted, and its digest is told, so that it can be compared.
+    CountAndDigest,
+    /// Its node is counted already: only its digest is told.
+    Digest,
+}

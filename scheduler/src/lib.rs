@@ -11,6 +11,9 @@
 //! - [`Fleet`]: all jobs and workers of a coordinator, and which worker serves which job.
 //! - [`assign`]: which worker gets which nodes of it.
 //!
+//! A share of all shards is computed twice, by two workers, and compared (*audits*): what makes a machine that computes
+//! wrongly known by name, and puts it out.
+//!
 //! What is promised: every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the proof);
 //! nothing stale, repeated or foreign is counted; a run with a worker that computes gets on.
 #![forbid(unsafe_code)]
@@ -30,6 +33,7 @@ mod resume;
 mod run;
 mod step;
 pub mod tree;
+mod trust;
 mod waiting;
 
 pub use driver::{Driver, Halt, Journal, Outbox};
@@ -37,10 +41,10 @@ pub use effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreRea
 pub use event::{Event, Failure, LeaveReason, NodeResult};
 pub use fleet::{Fleet, FleetEffect, FleetEvent, FleetIgnore, FleetPlan, JobRequest, JobWaiting};
 pub use ids::{JobId, LeaseId, Micros, RunGeneration, RunTime, ShardId, StepId, WorkerId};
-pub use lease::{Lease, LeaseRef, Work};
+pub use lease::{Check, Lease, LeaseRef, Work};
 pub use plan::{Limits, PlanError, RunPlan};
 pub use record::{LedgerEntry, LedgerError, Record, check_ledger};
-pub use resume::ResumeError;
+pub use resume::{ResumeError, believed};
 pub use run::Run;
 pub use tree::{Fold, FoldError, Merge, Node};
 pub use waiting::{Progress, Waiting, WorkerProgress};

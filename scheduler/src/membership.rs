@@ -27,6 +27,10 @@ pub(crate) struct Member {
     pub ready: Option<StepId>,
     /// It wants to go.
     pub draining: bool,
+    /// Shards that it was sent to be counted.
+    sent: u64,
+    /// An audit is due when so many were sent.
+    audit_at: u64,
     speeds: BTreeMap<Work, Speed>,
     /// What shards took it that it finished.
     shown: BTreeMap<Work, Micros>,
@@ -65,6 +69,22 @@ impl Member {
         if self.speeds.get(&work).is_none_or(|speed| speed.per_shard < per_shard) {
             self.speeds.insert(work, Speed { per_shard, fresh: true });
         }
+    }
+
+    /// It was sent so many shards to be counted.
+    pub fn sent(&mut self, shards: u32) {
+        self.sent += u64::from(shards);
+    }
+
+    /// Whether its next shard is to be computed elsewhere as well. The first one is: a machine that computes otherwise is
+    /// found out before anything of it is committed.
+    pub fn audit_is_due(&self) -> bool {
+        self.sent >= self.audit_at
+    }
+
+    /// One shard is; the next one after `every` shards.
+    pub fn audit_again_after(&mut self, every: u32) {
+        self.audit_at = self.sent + u64::from(every);
     }
 
     /// A step of this kind begins.
@@ -128,6 +148,8 @@ impl Membership {
             heard: now,
             ready: None,
             draining: false,
+            sent: 0,
+            audit_at: 0,
             speeds: BTreeMap::new(),
             shown: BTreeMap::new(),
             strikes: 0,

@@ -45,6 +45,8 @@ pub struct RunPlan {
     pub spare_factor: u32,
     /// The clock of a lease starts when its worker holds the parameters, but not later than this after sending.
     pub ready_grace: Micros,
+    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
+    pub audit_every: u32,
     /// Leases that a worker holds at once, for each of its threads.
     pub queue_per_thread: u32,
     /// Bounds on sizes and retries.
@@ -62,13 +64,13 @@ pub struct Limits {
     pub data_attempts: u32,
     /// Attempts at a node that fails inside a worker, before the run ends.
     pub internal_attempts: u32,
-    /// Times that a node must come out with a NaN or an infinity before that is believed.
-    pub not_finite_attempts: u32,
+    /// Times that a node must come out with a NaN, an infinity or absurdly large before that is believed.
+    pub doubtful_attempts: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { workers: 1024, lease_shards: 64, data_attempts: 2, internal_attempts: 3, not_finite_attempts: 2 }
+        Limits { workers: 1024, lease_shards: 64, data_attempts: 2, internal_attempts: 3, doubtful_attempts: 2 }
     }
 }
 
@@ -95,6 +97,7 @@ impl RunPlan {
             spare_floor: Micros::millis(200),
             spare_factor: 2,
             ready_grace: Micros::seconds(10),
+            audit_every: 0,
             queue_per_thread: 2,
             limits: Limits::default(),
         }
@@ -119,7 +122,7 @@ impl RunPlan {
             ("limits.lease_shards", u64::from(self.limits.lease_shards)),
             ("limits.data_attempts", u64::from(self.limits.data_attempts)),
             ("limits.internal_attempts", u64::from(self.limits.internal_attempts)),
-            ("limits.not_finite_attempts", u64::from(self.limits.not_finite_attempts)),
+            ("limits.doubtful_attempts", u64::from(self.limits.doubtful_attempts)),
         ];
         if let Some((field, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(PlanError::Zero { field });

@@ -20,8 +20,10 @@ pub enum Record {
     },
     /// A worker joined.
     WorkerJoined {
-        /// Which one.
+        /// Its number in this start.
         worker: WorkerId,
+        /// Its name.
+        name: String,
         /// Shards it computes at a time.
         threads: u32,
     },
@@ -40,6 +42,22 @@ pub enum Record {
         digest: [u8; 32],
         /// Who computed which shards: every shard of the step exactly once, from left to right.
         ledger: Vec<LedgerEntry>,
+    },
+    /// A worker was proven to compute wrongly and may not come back. Commits of `since` and later steps before this record
+    /// are not believed.
+    Distrusted {
+        /// Its number in this start.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// The first step that may have wrong numbers of it.
+        since: StepId,
+    },
+    /// Two workers each agree on every node of step `since`, and its digest is not the one that the journal has: commits
+    /// of it and of later steps before this record are not believed.
+    Disbelieved {
+        /// The first of them.
+        since: StepId,
     },
     /// The parameters `step` have been evaluated.
     Evaluated {
@@ -62,6 +80,8 @@ pub struct LedgerEntry {
     pub node: Node,
     /// Who computed them.
     pub worker: WorkerId,
+    /// Who computed them as well, and came out the same.
+    pub auditor: Option<WorkerId>,
 }
 
 /// Where a ledger fails to name every shard exactly once.

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::ids::{RunGeneration, StepId};
 use crate::plan::{PlanError, RunPlan};
 use crate::record::Record;
+use crate::trust::Trust;
 
 /// What a start must know of the starts before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +15,22 @@ pub(crate) struct Past {
     pub digests: BTreeMap<StepId, [u8; 32]>,
     /// The run had stopped early at `first_step`.
     pub stopped_early: bool,
+    /// What audits have shown.
+    pub trust: Trust,
+}
+
+/// Digests of the parameters after each step that the journal holds and believes, by step. No checkpoint of other
+/// parameters may be used.
+pub fn believed<'a>(journal: impl IntoIterator<Item = &'a Record>) -> BTreeMap<StepId, [u8; 32]> {
+    let mut digests = BTreeMap::new();
+    for record in journal {
+        match record {
+            Record::StepCommitted { step, digest, .. } => _ = digests.insert(*step, *digest),
+            Record::Distrusted { since, .. } | Record::Disbelieved { since } => _ = digests.split_off(since),
+            _ => {}
+        }
+    }
+    digests
 }
 
 /// Reads the journal of earlier starts for a start with `plan`.
@@ -21,6 +38,7 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
     let mut digests: BTreeMap<StepId, [u8; 32]> = BTreeMap::new();
     let mut early: BTreeSet<StepId> = BTreeSet::new();
     let mut current: Option<(RunGeneration, StepId)> = None;
+    let mut trust = Trust::default();
     let reach = |digests: &BTreeMap<StepId, _>| digests.last_key_value().map_or(StepId(0), |(step, _)| step.next());
     for record in journal {
         match record {
@@ -32,8 +50,9 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
                     return Err(ResumeError::Gap { expected: reach(&digests), found: first_step });
                 }
                 current = Some((generation, first_step));
+                trust.started();
             }
-            Record::StepCommitted { step, digest, .. } => {
+            Record::StepCommitted { step, digest, ledger } => {
                 let Some((generation, expected)) = current else {
                     return Err(ResumeError::NoStart { step });
                 };
@@ -44,14 +63,24 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
                     return Err(ResumeError::TwoDigests { step });
                 }
                 current = Some((generation, step.next()));
+                for entry in &ledger {
+                    trust.counted(entry.worker, step);
+                    if let Some(auditor) = entry.auditor {
+                        trust.found_clean(entry.worker, step);
+                        trust.found_clean(auditor, step);
+                    }
+                }
             }
+            Record::WorkerJoined { worker, name, .. } => trust.joined(worker, &name),
+            Record::Distrusted { name, since, .. } => {
+                trust.distrust(&name);
+                disbelieve(&mut digests, &mut early, &mut trust, since);
+            }
+            Record::Disbelieved { since } => disbelieve(&mut digests, &mut early, &mut trust, since),
             Record::Evaluated { step, stop_early: true } => {
                 early.insert(step);
             }
-            Record::Evaluated { .. }
-            | Record::WorkerJoined { .. }
-            | Record::WorkerLeft { .. }
-            | Record::Finished { .. } => {}
+            Record::Evaluated { .. } | Record::WorkerLeft { .. } | Record::Finished { .. } => {}
         }
     }
     if plan.first_step > reach(&digests) {
@@ -59,7 +88,19 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
     }
     let digests = digests.split_off(&plan.first_step);
     let stopped_early = early.contains(&plan.first_step) && !plan.evaluation_pending;
-    Ok(Past { digests, stopped_early })
+    Ok(Past { digests, stopped_early, trust })
+}
+
+/// Forgets what the journal has of `since` and later steps.
+fn disbelieve(
+    digests: &mut BTreeMap<StepId, [u8; 32]>,
+    early: &mut BTreeSet<StepId>,
+    trust: &mut Trust,
+    since: StepId,
+) {
+    digests.split_off(&since);
+    early.retain(|step| *step <= since);
+    trust.disbelieve(since);
 }
 
 /// Why a run cannot be resumed.

@@ -7,6 +7,7 @@
 //!                              Working ── complete, or stopping ──> Saving ── all checkpoints written ──> Finished
 //! ```
 
+mod audits;
 mod ending;
 mod view;
 mod workers;
@@ -24,6 +25,7 @@ use crate::record::Record;
 use crate::resume::{self, Past, ResumeError};
 use crate::step::Step;
 use crate::tree::root;
+use crate::trust::Trust;
 
 /// One training run as the coordinator sees it: a state machine without clock, socket, random number or float.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +34,7 @@ pub struct Run {
     past: Past,
     phase: Phase,
     members: Membership,
+    trust: Trust,
     timing: Timing,
     /// The parameters that are final.
     committed: StepId,
@@ -74,6 +77,7 @@ impl Run {
             past: Past::default(),
             phase: Phase::Unstarted,
             members: Membership::default(),
+            trust: Trust::default(),
             timing: Timing::default(),
             committed,
             stopping: false,
@@ -88,8 +92,10 @@ impl Run {
     /// there is no other recovery.
     pub fn resume(plan: RunPlan, journal: impl IntoIterator<Item = Record>) -> Result<Run, ResumeError> {
         plan.check()?;
-        let past = resume::read(&plan, journal)?;
-        Ok(Run { past, ..Run::new(plan) })
+        let mut past = resume::read(&plan, journal)?;
+        let mut trust = std::mem::take(&mut past.trust);
+        trust.started();
+        Ok(Run { past, trust, ..Run::new(plan) })
     }
 
     /// Takes one event that happened at `now` and appends all that must be done about it. Cannot fail.
@@ -125,13 +131,13 @@ impl Run {
             self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard = self.now;
         }
         match event {
-            Event::WorkerJoined { worker, threads } => self.worker_joined(worker, threads, effects),
+            Event::WorkerJoined { worker, name, threads } => self.worker_joined(worker, name, threads, effects),
             Event::WorkerLeft { worker, reason } => self.worker_left(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
             Event::Heartbeat { .. } => Ok(()),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
-            Event::NodeDone { worker, at, shard_micros, result } => {
-                self.node_done(worker, at, Micros(shard_micros.max(1)), result, effects)
+            Event::NodeDone { worker, at, shard_micros, result, digest } => {
+                self.node_done(worker, at, Micros(shard_micros.max(1)), result, digest, effects)
             }
             Event::LeaseFailed { worker, at, failure } => self.lease_failed(worker, at, failure, effects),
             Event::StepReduced { step, digest } => self.step_reduced(step, digest, effects),
@@ -167,6 +173,7 @@ impl Run {
                 effects,
             }
             .run();
+            self.drop_audits(effects);
         }
         if self.next_interval().is_some_and(|at| at <= self.now) {
             self.checkpoint(CheckpointReason::Interval, effects);
@@ -186,11 +193,12 @@ impl Run {
 
     fn step_reduced(&mut self, step: StepId, digest: [u8; 32], effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let ledger = self.covered(step, Work::Train)?.ledger();
-        if let Some(recorded) = self.past.digests.remove(&step).filter(|recorded| *recorded != digest) {
-            self.abandon(AbandonReason::Diverged, effects);
-            self.finish(Outcome::Diverged { step, recorded, computed: digest }, effects);
+        if let Some(recorded) = self.past.digests.get(&step).copied().filter(|recorded| *recorded != digest)
+            && !self.is_believed(step, recorded, digest, effects)
+        {
             return Ok(());
         }
+        self.past.digests.remove(&step);
         assert_eq!(step, self.committed, "steps are committed one after the other");
         self.committed = step.next();
         effects.push(Effect::Record(Record::StepCommitted { step, digest, ledger }));

@@ -1,5 +1,7 @@
 //! The step in work: its shards cut into nodes, and the leases on them.
 
+mod audit;
+
 use std::collections::BTreeMap;
 
 use crate::effect::IgnoreReason;
@@ -8,6 +10,9 @@ use crate::ids::{LeaseId, Micros, RunGeneration, RunTime, StepId, WorkerId};
 use crate::lease::{Lease, LeaseRef, Work};
 use crate::record::{LedgerEntry, check_ledger};
 use crate::tree::{Node, root};
+
+use audit::Audit;
+pub(crate) use audit::Verdict;
 
 /// A step (or an evaluation) in work.
 ///
@@ -21,8 +26,10 @@ pub(crate) struct Step {
     pub work: Work,
     /// How many there are.
     pub shards: u32,
-    /// Since when all nodes are done.
+    /// Since when all nodes are done and no audit is open.
     pub covered: Option<RunTime>,
+    /// Every node is computed twice.
+    pub audit_all: bool,
     nodes: BTreeMap<Node, NodeState>,
     leases: BTreeMap<LeaseId, LeaseState>,
 }
@@ -37,6 +44,7 @@ pub(crate) struct NodeState {
     leased: u32,
     /// Who failed at it, and how.
     pub failures: Vec<(WorkerId, Fault)>,
+    audit: Audit,
 }
 
 /// How a worker failed at a node.
@@ -46,6 +54,8 @@ pub(crate) enum Fault {
     Failed(Failure),
     /// It computed a NaN or an infinity.
     NotFinite,
+    /// It computed something absurdly large.
+    Absurd,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +98,7 @@ pub(crate) struct Load {
 impl Step {
     pub fn new(step: StepId, work: Work, shards: u32) -> Step {
         let nodes = BTreeMap::from([(root(shards), NodeState::default())]);
-        Step { step, work, shards, covered: None, nodes, leases: BTreeMap::new() }
+        Step { step, work, shards, covered: None, audit_all: false, nodes, leases: BTreeMap::new() }
     }
 
     /// Whether this answer is to a lease that still runs.
@@ -175,7 +185,8 @@ impl Step {
     ) -> Lease {
         let queue = node.size() + self.running().filter(|l| l.worker == worker).map(|l| l.node.size()).sum::<u32>();
         let state = self.nodes.get_mut(&node).expect("only a node of the step is lent");
-        assert!(state.done.is_none(), "{node} is lent although it is done");
+        let open = state.done.is_none() || matches!(state.audit, Audit::Open(_));
+        assert!(open, "{node} is lent although it is done");
         let at = LeaseRef { generation, step: self.step, lease, epoch: state.leased };
         state.planned = None;
         state.leased += 1;
@@ -186,20 +197,36 @@ impl Step {
         Lease { at, work: self.work, node }
     }
 
-    /// Ends a lease with its node done. The answer holds the other leases on it, which end with it.
-    pub fn done(&mut self, lease: LeaseId, now: RunTime) -> Vec<LeaseState> {
+    /// Ends a lease with its node done; `digest` opens the audit that was wanted. The answer holds the other leases on it,
+    /// which end with it.
+    pub fn done(&mut self, lease: LeaseId, digest: Option<[u8; 32]>, now: RunTime) -> Vec<LeaseState> {
         let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
         let state = self.nodes.get_mut(&node).expect("a running lease has its node");
         assert!(state.done.replace(worker).is_none(), "{node} is counted twice");
-        let ended = std::mem::take(&mut state.running);
+        if std::mem::take(&mut state.audit) == Audit::Wanted && digest.is_some() {
+            let nan = |(other, fault): &(WorkerId, Fault)| (*fault == Fault::NotFinite).then_some((*other, None));
+            let before = state.failures.iter().filter_map(nan).filter(|(other, _)| *other != worker);
+            state.audit = Audit::Open(before.chain([(worker, digest)]).collect());
+        }
+        let losers = self.end_all(node, lease);
+        self.cover(now);
+        losers
+    }
+
+    /// Ends all leases on `node`; the answer holds all but `first`.
+    fn end_all(&mut self, node: Node, first: LeaseId) -> Vec<LeaseState> {
+        let ended = self.nodes.get_mut(&node).map(|state| std::mem::take(&mut state.running)).unwrap_or_default();
         for lease in &ended {
             self.leases.get_mut(lease).expect("a running lease is known").over = true;
         }
-        if self.nodes.values().all(|state| state.done.is_some()) {
+        let losers = ended.into_iter().filter(|other| *other != first);
+        losers.map(|loser| self.leases[&loser].clone()).collect()
+    }
+
+    fn cover(&mut self, now: RunTime) {
+        if self.nodes.values().all(|state| state.done.is_some() && !matches!(state.audit, Audit::Open(_))) {
             self.covered = Some(now);
         }
-        let losers = ended.into_iter().filter(|other| *other != lease);
-        losers.map(|loser| self.leases[&loser].clone()).collect()
     }
 
     /// Ends a lease without a result.
@@ -242,11 +269,47 @@ impl Step {
         held.for_each(|lease| lease.overdue = true);
     }
 
+    /// The node of a lease that was given in this step.
+    pub fn node_of(&self, lease: LeaseId) -> Node {
+        self.leases[&lease].node
+    }
+
+    /// Whether `node` is counted.
+    pub fn is_done(&self, node: Node) -> bool {
+        self.nodes.get(&node).is_some_and(|state| state.done.is_some())
+    }
+
+    /// Whether anybody failed at `node`.
+    pub fn has_failed(&self, node: Node) -> bool {
+        !self.nodes[&node].failures.is_empty()
+    }
+
+    /// Whether `worker` failed at `node`.
+    pub fn has_tried(&self, node: Node, worker: WorkerId) -> bool {
+        self.nodes[&node].failures.iter().any(|(tried, _)| *tried == worker)
+    }
+
+    /// How often somebody failed at `node` in this way.
+    pub fn times(&self, node: Node, fault: Fault) -> usize {
+        self.nodes[&node].failures.iter().filter(|(_, other)| *other == fault).count()
+    }
+
+    /// Nothing of it is done, nobody computes anything of it; who failed at what is not forgotten.
+    pub fn reopen(&mut self) {
+        self.leases.values_mut().for_each(|lease| lease.over = true);
+        self.covered = None;
+        for state in self.nodes.values_mut() {
+            let failures = std::mem::take(&mut state.failures);
+            *state = NodeState { leased: state.leased, failures, ..NodeState::default() };
+        }
+    }
+
     /// Who computed what. All nodes must be done.
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         let entry = |(node, state): (&Node, &NodeState)| LedgerEntry {
             node: *node,
             worker: state.done.expect("a ledger is taken when all nodes are done"),
+            auditor: if let Audit::Agreed(auditor) = state.audit { Some(auditor) } else { None },
         };
         let ledger: Vec<LedgerEntry> = self.nodes.iter().map(entry).collect();
         assert_eq!(check_ledger(&ledger, self.shards), Ok(()), "{} must count every shard once", self.step);

@@ -41,6 +41,17 @@ pub enum Waiting {
         /// Since when.
         since: Micros,
     },
+    /// Another worker: those that computed a node did not come out the same.
+    Judge {
+        /// What they computed.
+        work: Work,
+        /// With which parameters.
+        step: StepId,
+        /// Which shards.
+        node: Node,
+        /// Who.
+        workers: Vec<WorkerId>,
+    },
     /// All nodes are in; the reducer adds them and makes the next parameters (or the evaluation's outcome).
     Reducer {
         /// What it adds.
@@ -72,6 +83,14 @@ impl fmt::Display for Waiting {
             }
             Waiting::Node { worker, work, step, node, since } => {
                 write!(f, "{worker} for {node} of the {work} of {step}, since {since}")
+            }
+            Waiting::Judge { work, step, node, workers } => {
+                let workers: Vec<String> = workers.iter().map(ToString::to_string).collect();
+                let workers = workers.join(" and ");
+                write!(
+                    f,
+                    "one more worker: {workers} computed {node} of the {work} of {step} and did not come out the same"
+                )
             }
             Waiting::Reducer { work: Work::Train, step, since } => {
                 write!(f, "the reducer to finish {step}, since {since}")

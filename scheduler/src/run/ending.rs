@@ -65,7 +65,8 @@ impl Run {
     /// pending in the checkpoint, and a resumed run begins with it.
     pub(super) fn stop_if_asked(&mut self, effects: &mut Vec<Effect>) {
         let Phase::Working(step) = &self.phase else { return };
-        let can_finish = step.covered.is_some() || !self.members.is_empty();
+        let stuck = self.members.is_empty() || step.awaits_judge().is_some();
+        let can_finish = step.covered.is_some() || !stuck;
         if self.stopping && !(step.work == Work::Train && can_finish) {
             self.abandon(AbandonReason::Stopped, effects);
             self.save(CheckpointReason::Stop, Outcome::Stopped, effects);

@@ -46,7 +46,10 @@ impl Run {
             return Waiting::Reducer { work, step: id, since: self.now.since(covered) };
         }
         match step.running().min_by_key(|lease| (lease.started.unwrap_or(lease.sent), lease.at)) {
-            None => Waiting::Workers { work, step: id },
+            None => match step.awaits_judge() {
+                Some(node) => Waiting::Judge { work, step: id, node, workers: step.voters(node) },
+                None => Waiting::Workers { work, step: id },
+            },
             Some(lease) => match lease.started {
                 Some(started) => {
                     let (worker, node) = (lease.worker, lease.node);

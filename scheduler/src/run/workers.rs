@@ -4,14 +4,15 @@ use super::{Phase, Run};
 use crate::effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
 use crate::event::{Failure, LeaveReason, NodeResult};
 use crate::ids::{Micros, StepId, WorkerId};
-use crate::lease::LeaseRef;
+use crate::lease::{LeaseRef, Work};
 use crate::record::Record;
-use crate::step::{Fault, Step};
+use crate::step::{Fault, LeaseState, Step};
 
 impl Run {
     pub(super) fn worker_joined(
         &mut self,
         worker: WorkerId,
+        name: String,
         threads: u32,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
@@ -21,11 +22,14 @@ impl Run {
         let limit = self.plan.limits.workers;
         if matches!(self.phase, Phase::Finished(_)) {
             effects.push(Effect::Evict { worker, why: EvictReason::RunOver });
+        } else if self.trust.is_put_out(&name) {
+            effects.push(Effect::Evict { worker, why: EvictReason::Distrusted });
         } else if self.members.len() >= limit as usize {
             effects.push(Effect::Evict { worker, why: EvictReason::Full { limit } });
         } else {
             self.members.join(worker, threads, self.now);
-            effects.push(Effect::Record(Record::WorkerJoined { worker, threads }));
+            self.trust.joined(worker, &name);
+            effects.push(Effect::Record(Record::WorkerJoined { worker, name, threads }));
         }
         Ok(())
     }
@@ -103,36 +107,56 @@ impl Run {
         at: LeaseRef,
         per_shard: Micros,
         result: NodeResult,
+        digest: Option<[u8; 32]>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
         // Even an answer that comes too late shows that the worker computes.
         self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.forgive();
-        let now = self.now;
+        let (now, attempts) = (self.now, self.plan.limits.doubtful_attempts as usize);
         let step = self.fence(worker, at)?;
-        let (id, work) = (step.step, step.work);
-        if result == NodeResult::NotFinite {
-            let (node, times) = step.fail(at.lease, Fault::NotFinite);
-            if times >= self.plan.limits.not_finite_attempts as usize {
+        let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
+        if step.is_done(node) {
+            self.measured(worker, work, per_shard);
+            return self.audited(worker, at, node, digest, effects);
+        }
+        match result {
+            NodeResult::Good => {}
+            NodeResult::Absurd if step.times(node, Fault::Absurd) + 1 >= attempts => {}
+            NodeResult::Absurd => return self.doubt(worker, at, Fault::Absurd, effects),
+            NodeResult::NotFinite if step.times(node, Fault::NotFinite) + 1 >= attempts => {
+                step.end(at.lease);
                 self.abandon(AbandonReason::NotFinite, effects);
                 self.finish(Outcome::NotFinite { step: id, work, node }, effects);
-            } else {
-                effects.push(Effect::Doubt { worker, at, node });
+                return Ok(());
             }
-            return Ok(());
+            NodeResult::NotFinite => return self.doubt(worker, at, Fault::NotFinite, effects),
         }
-        for loser in step.done(at.lease, now) {
+        let losers = step.done(at.lease, digest, now);
+        self.trust.counted(worker, id);
+        self.outrun(work, at, losers, effects);
+        self.measured(worker, work, per_shard);
+        Ok(())
+    }
+
+    fn measured(&mut self, worker: WorkerId, work: Work, per_shard: Micros) {
+        if let Some(member) = self.members.get_mut(worker) {
+            member.measured(work, per_shard);
+        }
+        self.timing.measured(work, per_shard);
+    }
+
+    /// The lease `first` was done before these on the same node.
+    pub(super) fn outrun(&mut self, work: Work, first: LeaseRef, losers: Vec<LeaseState>, effects: &mut Vec<Effect>) {
+        for loser in losers {
             let (worker, why) = (loser.worker, RevokeReason::AnotherWasFirst);
             effects.push(Effect::Revoke { worker, at: loser.at, why });
             let member = self.members.get_mut(worker).expect("a running lease has its worker");
-            member.at_least(work, loser.per_shard_at_least(now, member.threads));
+            member.at_least(work, loser.per_shard_at_least(self.now, member.threads));
             // One that began earlier and lost may hang: without this, every step would wait to find out.
-            if loser.at.epoch < at.epoch && !loser.overdue {
-                member.strike(id);
+            if loser.at.epoch < first.epoch && !loser.overdue {
+                member.strike(first.step);
             }
         }
-        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.measured(work, per_shard);
-        self.timing.measured(work, per_shard);
-        Ok(())
     }
 
     pub(super) fn lease_failed(

@@ -96,7 +96,7 @@ proptest! {
         let root = tree::root(shards);
         let placed = assign(shards, &members, largest);
         let ledger: Vec<LedgerEntry> =
-            placed.iter().map(|(worker, node)| LedgerEntry { node: *node, worker: *worker }).collect();
+            placed.iter().map(|(worker, node)| LedgerEntry { node: *node, worker: *worker, auditor: None }).collect();
         prop_assert_eq!(check_ledger(&ledger, shards), Ok(()));
         prop_assert!(placed.iter().all(|(_, node)| node.is_node_of(root) && node.size() <= largest));
         for (member, quota) in members.iter().zip(quotas(shards, &members)) {

@@ -57,9 +57,10 @@ fn driver(fail_at: Option<usize>) -> (Driver<Both, Both>, Both) {
 /// Up to the first commit.
 fn one_step(driver: &mut Driver<Both, Both>, both: &Both) -> Result<(), Halt<&'static str>> {
     let worker = WorkerId(1);
-    driver.handle(RunTime(0), Event::WorkerJoined { worker, threads: 1 })?;
+    driver.handle(RunTime(0), Event::WorkerJoined { worker, name: "one".to_owned(), threads: 1 })?;
     let at = both.leases.borrow()[0];
-    driver.handle(RunTime(1), Event::NodeDone { worker, at, shard_micros: 1, result: NodeResult::Good })?;
+    driver
+        .handle(RunTime(1), Event::NodeDone { worker, at, shard_micros: 1, result: NodeResult::Good, digest: None })?;
     driver.handle(RunTime(2), Event::StepReduced { step: StepId(0), digest: digest(0) })
 }
 

@@ -453,6 +453,8 @@ fn a_number_that_is_finite_elsewhere_is_taken_from_there() {
         > 0 ready 2 @0
         > 1 done 1 #0 100 nan
         doubt worker 1 #0: shards 0..8
+        abandon training step 0: Doubted
+        open training step 0: 8 shards
         send worker 2 #1 epoch 1: shards 0..8
         > 2 done 2 #1
         > 2 reduced 0
@@ -486,9 +488,15 @@ fn a_number_that_is_not_finite_twice_ends_the_run_and_commits_nothing() {
         send worker 2 #2: shards 4..8
         > 2 done 2 #2 100 nan
         doubt worker 2 #2: shards 4..8
-        send worker 1 #3 epoch 1: shards 4..8
-        > 3 done 1 #3 100 nan
         revoke worker 1 #1: StepAbandoned
+        abandon training step 1: Doubted
+        open training step 1: 8 shards
+        send worker 1 #3 epoch 1: shards 4..8
+        send worker 1 #4 epoch 1: shards 0..2
+        send worker 2 #5 epoch 1: shards 2..4
+        > 3 done 1 #3 100 nan
+        revoke worker 1 #4: StepAbandoned
+        revoke worker 2 #5: StepAbandoned
         abandon training step 1: NotFinite
         record finished: a NaN or an infinity in the training of step 1, shards 4..8
         finish: a NaN or an infinity in the training of step 1, shards 4..8

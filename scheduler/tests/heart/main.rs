@@ -1,6 +1,7 @@
 //! Tests of the heart through its public face.
 
 mod assign;
+mod audits;
 mod driver;
 mod finishing;
 mod leases;

@@ -12,7 +12,7 @@ fn started(generation: u64, first: u64) -> Record {
 
 fn committed(step: u64) -> Record {
     let node = tree::root(plan().shards(StepId(step)));
-    let ledger = vec![LedgerEntry { node, worker: WorkerId(1) }];
+    let ledger = vec![LedgerEntry { node, worker: WorkerId(1), auditor: None }];
     Record::StepCommitted { step: StepId(step), digest: digest(step), ledger }
 }
 

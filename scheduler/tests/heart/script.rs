@@ -63,16 +63,26 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         }
     };
     let event = match words[1] {
-        "join" => Event::WorkerJoined { worker: worker(), threads: number(3) as u32 },
+        "join" => {
+            let name = words.get(4).map_or_else(|| format!("machine {}", number(2)), |name| (*name).to_owned());
+            Event::WorkerJoined { worker: worker(), name, threads: number(3) as u32 }
+        }
         "left" => Event::WorkerLeft { worker: worker(), reason: LeaveReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
         "beat" => Event::Heartbeat { worker: worker() },
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
         "done" => {
-            let result = if words.get(5) == Some(&"nan") { NodeResult::NotFinite } else { NodeResult::Good };
+            let result = match words.get(5) {
+                Some(&"nan") => NodeResult::NotFinite,
+                Some(&"absurd") => NodeResult::Absurd,
+                _ => NodeResult::Good,
+            };
+            // `=3` is a digest.
+            let digest = words.last().and_then(|word| word.strip_prefix('=')?.parse().ok()).map(digest);
             // Milliseconds a shard took; one second unless it says so.
-            let shard_micros = words.get(4).map_or(1_000_000, |_| number(4) * 1000);
-            Event::NodeDone { worker: worker(), at: lease(), shard_micros, result }
+            let shard_micros =
+                words.get(4).filter(|word| !word.starts_with('=')).map_or(1_000_000, |_| number(4) * 1000);
+            Event::NodeDone { worker: worker(), at: lease(), shard_micros, result, digest }
         }
         "unreadable" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::DataUnreadable },
         "broken" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::Internal },
@@ -96,9 +106,14 @@ fn show(effect: &Effect) -> String {
         Effect::Record(record) => format!("record {}", show_record(record)),
         Effect::OpenStep { step, work, shards } => format!("open {work} {step}: {shards} shards"),
         Effect::AbandonStep { step, work, why } => format!("abandon {work} {step}: {why:?}"),
-        Effect::Send { worker, lease } => {
+        Effect::Send { worker, lease, check } => {
+            let check = match check {
+                Check::Count => "",
+                Check::CountAndDigest => ", with its digest",
+                Check::Digest => ", audit",
+            };
             let epoch = if lease.at.epoch > 0 { format!(" epoch {}", lease.at.epoch) } else { String::new() };
-            format!("send {worker} #{}{epoch}: {}", lease.at.lease.0, lease.node)
+            format!("send {worker} #{}{epoch}: {}{check}", lease.at.lease.0, lease.node)
         }
         Effect::Revoke { worker, at, why } => format!("revoke {worker} #{}: {why:?}", at.lease.0),
         Effect::Evict { worker, why: EvictReason::Silent { silence } } => {
@@ -111,6 +126,13 @@ fn show(effect: &Effect) -> String {
         Effect::Overdue { worker, at, node, held } => {
             format!("overdue {worker} #{}: {node} for {held}", at.lease.0)
         }
+        Effect::Dispute { step, node, workers } => {
+            let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
+            format!("dispute {step}, {node}: {}", workers.join(", "))
+        }
+        Effect::Distrust { worker, name, step, node, judges: [one, two], since } => {
+            format!("distrust {worker} ({name}) at {step}, {node}, say {one} and {two}: since {since}")
+        }
         Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
         Effect::Finish { outcome } => format!("finish: {outcome}"),
     }
@@ -119,16 +141,21 @@ fn show(effect: &Effect) -> String {
 fn show_record(record: &Record) -> String {
     match record {
         Record::Started { generation, first_step } => format!("{generation} started at {first_step}"),
-        Record::WorkerJoined { worker, threads } => format!("{worker} joined x{threads}"),
+        Record::WorkerJoined { worker, threads, .. } => format!("{worker} joined x{threads}"),
         Record::WorkerLeft { worker, reason } => format!("{worker} left: {reason:?}"),
         Record::StepCommitted { step, ledger, .. } => {
-            let entries: Vec<String> =
-                ledger.iter().map(|e| format!("{}..{} by {}", e.node.first, e.node.last, e.worker.0)).collect();
+            let entry = |e: &LedgerEntry| {
+                let auditor = e.auditor.map(|auditor| format!(" and {}", auditor.0)).unwrap_or_default();
+                format!("{}..{} by {}{auditor}", e.node.first, e.node.last, e.worker.0)
+            };
+            let entries: Vec<String> = ledger.iter().map(entry).collect();
             format!("{step} committed: {}", entries.join(", "))
         }
         Record::Evaluated { step, stop_early } => {
             format!("{step} evaluated{}", if *stop_early { ", enough" } else { "" })
         }
+        Record::Distrusted { worker, name, since } => format!("{worker} ({name}) distrusted since {since}"),
+        Record::Disbelieved { since } => format!("disbelieved since {since}"),
         Record::Finished { outcome } => format!("finished: {outcome}"),
     }
 }

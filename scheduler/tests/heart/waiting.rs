@@ -60,8 +60,8 @@ fn progress_counts_steps_shards_and_workers() {
     let mut run = Run::new(plan());
     let mut effects = Vec::new();
     let (one, two) = (WorkerId(1), WorkerId(2));
-    run.handle(RunTime(0), Event::WorkerJoined { worker: one, threads: 2 }, &mut effects);
-    run.handle(RunTime(0), Event::WorkerJoined { worker: two, threads: 1 }, &mut effects);
+    run.handle(RunTime(0), Event::WorkerJoined { worker: one, name: "one".to_owned(), threads: 2 }, &mut effects);
+    run.handle(RunTime(0), Event::WorkerJoined { worker: two, name: "two".to_owned(), threads: 1 }, &mut effects);
     run.handle(RunTime(0), Event::WorkerReady { worker: one, step: StepId(0) }, &mut effects);
     let worker = WorkerProgress {
         worker: one,
@@ -88,7 +88,7 @@ fn progress_counts_steps_shards_and_workers() {
     let Some(Effect::Send { lease, .. }) = effects.iter().find(|effect| matches!(effect, Effect::Send { .. })) else {
         panic!("worker 1 has no lease: {effects:?}");
     };
-    let done = Event::NodeDone { worker: one, at: lease.at, shard_micros: 7, result: NodeResult::Good };
+    let done = Event::NodeDone { worker: one, at: lease.at, shard_micros: 7, result: NodeResult::Good, digest: None };
     run.handle(RunTime(1), done, &mut Vec::new());
     let worker = WorkerProgress { leases: 0, shards: 0, shard_micros: Some(Micros(7)), ..worker };
     let progress = Progress { shards_done: 8, workers: vec![worker, second], ..progress };
