@@ -78,12 +78,14 @@ impl Dispatch<'_> {
         if candidates.is_empty() {
             return;
         }
+        let all = candidates;
+        let candidates = self.step.unsuspected(&all);
         let owners: BTreeSet<WorkerId> = self.step.planned().map(|(owner, _)| owner).collect();
         owners.into_iter().filter(|owner| !candidates.contains(owner)).for_each(|owner| self.step.unplan(owner));
         self.deal_homeless(&candidates);
         self.cut_out_audits(&candidates);
         self.send_planned(&candidates);
-        self.send_audits(&candidates);
+        self.send_audits(&all);
         self.hand_over(&candidates);
         self.copy_slow(&candidates);
     }

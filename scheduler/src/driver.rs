@@ -13,7 +13,8 @@ pub trait Journal {
     /// What can go wrong with it.
     type Error;
 
-    /// Adds a record at the end. Once it returns, a later start reads this record before any later one.
+    /// Adds a record at the end. Once it returns, a later start reads this record before any later one; and if it
+    /// [is urgent](Record::is_urgent), it is on disk.
     fn append(&mut self, record: &Record) -> Result<(), Self::Error>;
 }
 

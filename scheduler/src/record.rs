@@ -73,6 +73,13 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// Whether it must be on disk before any later effect is carried out: it cannot be found out again by computing.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Record::Distrusted { .. } | Record::Disbelieved { .. })
+    }
+}
+
 /// These shards were computed by this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerEntry {

@@ -2,7 +2,7 @@
 
 mod audit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::IgnoreReason;
 use crate::event::Failure;
@@ -30,6 +30,8 @@ pub(crate) struct Step {
     pub covered: Option<RunTime>,
     /// Every node is computed twice.
     pub audit_all: bool,
+    /// Who came to numbers that are not believed. They compute nothing more of it that counts, as long as there are others.
+    suspects: BTreeSet<WorkerId>,
     nodes: BTreeMap<Node, NodeState>,
     leases: BTreeMap<LeaseId, LeaseState>,
 }
@@ -98,7 +100,16 @@ pub(crate) struct Load {
 impl Step {
     pub fn new(step: StepId, work: Work, shards: u32) -> Step {
         let nodes = BTreeMap::from([(root(shards), NodeState::default())]);
-        Step { step, work, shards, covered: None, audit_all: false, nodes, leases: BTreeMap::new() }
+        Step {
+            step,
+            work,
+            shards,
+            covered: None,
+            audit_all: false,
+            suspects: BTreeSet::new(),
+            nodes,
+            leases: BTreeMap::new(),
+        }
     }
 
     /// Whether this answer is to a lease that still runs.
@@ -205,8 +216,9 @@ impl Step {
         assert!(state.done.replace(worker).is_none(), "{node} is counted twice");
         if std::mem::take(&mut state.audit) == Audit::Wanted && digest.is_some() {
             let nan = |(other, fault): &(WorkerId, Fault)| (*fault == Fault::NotFinite).then_some((*other, None));
-            let before = state.failures.iter().filter_map(nan).filter(|(other, _)| *other != worker);
-            state.audit = Audit::Open(before.chain([(worker, digest)]).collect());
+            let before: BTreeMap<WorkerId, _> =
+                state.failures.iter().filter_map(nan).filter(|(other, _)| *other != worker).collect();
+            state.audit = Audit::Open(before.into_iter().chain([(worker, digest)]).collect());
         }
         let losers = self.end_all(node, lease);
         self.cover(now);
@@ -277,6 +289,24 @@ impl Step {
     /// Whether `node` is counted.
     pub fn is_done(&self, node: Node) -> bool {
         self.nodes.get(&node).is_some_and(|state| state.done.is_some())
+    }
+
+    /// Ends a lease because what its worker came to is not believed.
+    pub fn doubt(&mut self, lease: LeaseId, fault: Fault) -> Node {
+        self.suspects.insert(self.leases[&lease].worker);
+        self.fail(lease, fault).0
+    }
+
+    /// What this worker failed at says nothing about the nodes.
+    pub fn discredit(&mut self, worker: WorkerId) {
+        self.nodes.values_mut().for_each(|state| state.failures.retain(|(failed, _)| *failed != worker));
+    }
+
+    /// Those of `candidates` that are not suspected; all, if that is nobody.
+    pub fn unsuspected(&self, candidates: &[WorkerId]) -> Vec<WorkerId> {
+        let others: Vec<WorkerId> =
+            candidates.iter().copied().filter(|worker| !self.suspects.contains(worker)).collect();
+        if others.is_empty() { candidates.to_vec() } else { others }
     }
 
     /// Whether anybody failed at `node`.

@@ -33,6 +33,8 @@ pub enum Fact<'a> {
         lease: Lease,
         /// The step whose samples it took.
         data_of: StepId,
+        /// It came to other numbers than it should.
+        lied: bool,
     },
     /// The reducer adds a node.
     Counted {
@@ -109,6 +111,19 @@ pub struct Open {
     pub counted: Vec<(Node, WorkerId, LeaseRef)>,
 }
 
+/// What a worker computed.
+#[derive(Clone, Debug)]
+pub struct Computed {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Which node.
+    pub node: Node,
+    /// From which step's samples.
+    pub data_of: StepId,
+    /// It came to other numbers than it should.
+    pub lied: bool,
+}
+
 impl Open {
     /// Whether all shards are counted.
     pub fn is_covered(&self) -> bool {
@@ -133,8 +148,14 @@ pub struct Books {
     pub evaluated: bool,
     /// Checkpoints asked for.
     pub being_written: BTreeSet<StepId>,
-    /// What workers computed since the last commit: whose, which node, from which step's samples.
-    pub computed: BTreeMap<LeaseRef, (WorkerId, Node, StepId)>,
+    /// What workers computed since the last commit.
+    pub computed: BTreeMap<LeaseRef, Computed>,
+    /// Names of the workers of this start, those that are gone too.
+    pub names: BTreeMap<WorkerId, String>,
+    /// Nodes of the step in work on which workers do not agree.
+    pub disputed: BTreeSet<Node>,
+    /// The first committed step that has a lie in it.
+    pub tainted: Option<StepId>,
     /// How this start ended.
     pub finished: Option<Outcome>,
 }
@@ -151,6 +172,9 @@ impl Books {
             evaluated: true,
             being_written: BTreeSet::new(),
             computed: BTreeMap::new(),
+            names: BTreeMap::new(),
+            disputed: BTreeSet::new(),
+            tainted: None,
             finished: None,
         }
     }
@@ -161,7 +185,8 @@ impl Books {
             Fact::Started { plan, .. } => {
                 let evaluated = !plan.evaluation_pending;
                 let computed = std::mem::take(&mut self.computed);
-                *self = Books { now: self.now, evaluated, computed, ..Books::new((*plan).clone()) };
+                let tainted = self.tainted.filter(|step| *step < plan.first_step);
+                *self = Books { now: self.now, evaluated, computed, tainted, ..Books::new((*plan).clone()) };
             }
             Fact::Died => {
                 self.members.clear();
@@ -169,8 +194,9 @@ impl Books {
                 self.open = None;
             }
             Fact::Told { event, ignored } => self.told(event, *ignored),
-            Fact::Computed { worker, lease, data_of } => {
-                self.computed.insert(lease.at, (*worker, lease.node, *data_of));
+            Fact::Computed { worker, lease, data_of, lied } => {
+                let computed = Computed { worker: *worker, node: lease.node, data_of: *data_of, lied: *lied };
+                self.computed.insert(lease.at, computed);
             }
             Fact::Counted { worker, answered, node } => {
                 if let Some(open) = &mut self.open {
@@ -186,6 +212,13 @@ impl Books {
         }
     }
 
+    /// Whose lies are counted in the step in work, and in which nodes.
+    pub fn lies(&self) -> impl Iterator<Item = (WorkerId, Node)> {
+        let counted = self.open.iter().flat_map(|open| &open.counted);
+        let lied = |at| self.computed.get(at).is_some_and(|computed| computed.lied);
+        counted.filter(move |(_, _, at)| lied(at)).map(|(node, worker, _)| (*worker, *node))
+    }
+
     fn told(&mut self, event: &Event, ignored: bool) {
         if let Some(member) = event.worker().and_then(|worker| self.members.get_mut(&worker)) {
             member.heard = self.now;
@@ -194,7 +227,8 @@ impl Books {
             return;
         }
         match event {
-            Event::WorkerJoined { worker, threads } => {
+            Event::WorkerJoined { worker, name, threads } => {
+                self.names.insert(*worker, name.clone());
                 let member = Member { threads: *threads, heard: self.now, ready: None, held: BTreeMap::new() };
                 self.members.insert(*worker, member);
             }
@@ -222,9 +256,10 @@ impl Books {
         match effect {
             Effect::OpenStep { step, work, shards } => {
                 self.open = Some(Open { step: *step, work: *work, shards: *shards, counted: Vec::new() });
+                self.disputed.clear();
             }
             Effect::AbandonStep { .. } => self.open = None,
-            Effect::Send { worker, lease } => {
+            Effect::Send { worker, lease, .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
                     member.held.insert(lease.at.lease, *lease);
                 }
@@ -238,6 +273,9 @@ impl Books {
                 self.members.remove(worker);
             }
             Effect::Commit { step, .. } => {
+                if self.lies().next().is_some() {
+                    self.tainted.get_or_insert(*step);
+                }
                 self.computed.clear();
                 self.committed = step.next();
                 self.evaluated = !self.plan.ends_epoch(self.committed) || self.plan.evaluate_shards == 0;
@@ -247,7 +285,10 @@ impl Books {
                 self.being_written.insert(*step);
             }
             Effect::Finish { outcome } => self.finished = Some(outcome.clone()),
-            Effect::Record(_) | Effect::Overdue { .. } | Effect::Doubt { .. } | Effect::Ignore { .. } => {}
+            Effect::Dispute { node, .. } => {
+                self.disputed.insert(*node);
+            }
+            Effect::Record(_) | Effect::Distrust { .. } | Effect::Overdue { .. } | Effect::Doubt { .. } | Effect::Ignore { .. } => {}
         }
     }
 }

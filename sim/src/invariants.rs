@@ -2,6 +2,7 @@
 //!
 //! The order of [`all`] is the order in which they are asked: where one fact breaks two promises, the first is named.
 
+mod audits;
 mod bounds;
 mod determinism;
 mod durability;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(samples::Samples::default()),
         Box::new(durability::Durability::default()),
         Box::new(order::Order),
+        Box::new(audits::Audits::default()),
         Box::new(parameters::Parameters::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),

@@ -1,7 +1,7 @@
 //! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant; one
 //! that is not shows what the invariants do not see.
 
-use convoy_scheduler::{Effect, Event, EvictReason, IgnoreReason, LedgerEntry, Record, StepId, WorkerId};
+use convoy_scheduler::{Check, Effect, Event, EvictReason, IgnoreReason, LedgerEntry, Record, StepId, WorkerId};
 
 use crate::facts::Books;
 
@@ -51,6 +51,9 @@ mutants! {
     ForgetReduced = "forget-reduced", "the reducer's word that a step is complete is lost";
     CommitTwice = "commit-twice", "a step is committed a second time";
     StaleAnswer = "stale-answer", "the run says what it waited for before the last event";
+    TrustAll = "trust-all", "whatever an auditor computed is taken for equal";
+    BlameJudge = "blame-judge", "one of those that agree is put out, not the one that does not";
+    BelieveLiar = "believe-liar", "a run goes on from the step in which a liar was found out, whatever it did before";
     SwapEffects = "swap-effects", "the last two effects of an event are carried out in the wrong order";
 }
 
@@ -73,11 +76,14 @@ impl Sabotage {
     /// What is handed to the driver instead of `event`.
     pub fn hear(self, event: Event, books: &Books) -> Vec<Event> {
         match (self.0, event) {
-            (Some(Mutant::NoFence), Event::NodeDone { worker, at, shard_micros, result }) => {
+            (Some(Mutant::NoFence), Event::NodeDone { worker, at, shard_micros, result, digest }) => {
                 let stale = at.generation != books.plan.generation;
                 let other = books.members.get(&worker).and_then(|member| member.held.values().next());
                 let at = other.filter(|_| stale).map_or(at, |lease| lease.at);
-                vec![Event::NodeDone { worker, at, shard_micros, result }]
+                vec![Event::NodeDone { worker, at, shard_micros, result, digest }]
+            }
+            (Some(Mutant::TrustAll), Event::NodeDone { worker, at, shard_micros, result, digest: Some(_) }) => {
+                vec![Event::NodeDone { worker, at, shard_micros, result, digest: Some([0; 32]) }]
             }
             (Some(Mutant::IgnoreSilence), Event::Deadline) => {
                 let alive = books.members.keys().map(|worker| Event::Heartbeat { worker: *worker });
@@ -108,19 +114,33 @@ impl Sabotage {
             }),
             Some(Mutant::LendTwice) => {
                 let sent = |act: &Act| match act {
-                    Act::Out(Effect::Send { worker, lease }) if lease.at.lease.0 % 50 == 49 => Some((*worker, *lease)),
+                    Act::Out(Effect::Send { worker, lease, .. }) if lease.at.lease.0 % 50 == 49 => Some((*worker, *lease)),
                     _ => None,
                 };
                 if let Some((first, lease)) = acts.iter().find_map(sent)
                     && let Some(worker) = books.members.keys().copied().find(|worker| *worker != first)
                 {
-                    acts.push(Act::Out(Effect::Send { worker, lease }));
+                    acts.push(Act::Out(Effect::Send { worker, lease, check: Check::Count }));
                 }
             }
             Some(Mutant::CommitTwice) => {
                 let commit = |act: &Act| matches!(act, Act::Out(Effect::Commit { step: StepId(5), .. }));
                 if let Some(i) = acts.iter().position(commit) {
                     acts.insert(i, acts[i].clone());
+                }
+            }
+            Some(Mutant::BlameJudge) => {
+                for act in &mut acts {
+                    if let Act::Out(Effect::Distrust { name, judges: [judge, _], .. }) = act {
+                        *name = books.names.get(judge).cloned().unwrap_or_default();
+                    }
+                }
+            }
+            Some(Mutant::BelieveLiar) => {
+                for act in &mut acts {
+                    if let Act::Append(Record::Distrusted { since, .. }) | Act::Out(Effect::Distrust { since, .. }) = act {
+                        *since = books.committed;
+                    }
                 }
             }
             Some(Mutant::SwapEffects) => {

@@ -61,6 +61,8 @@ faults! {
     Repeat = "repeat", at most 200;
     /// A message takes a hundred times as long as usual; what follows it in its stream waits.
     Delay = "delay", at most 30;
+    /// A worker computes wrongly from now on: other numbers, a NaN, or something absurdly large.
+    Lie = "lying", at most 20;
     /// A checkpoint cannot be written.
     DiskFull = "checkpoint failed", at most 300;
     /// The newest checkpoint cannot be read after a restart; the one before it can.
@@ -192,13 +194,14 @@ fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
         // Failures must not end these runs: they would hide what comes after.
         data_attempts: 1_000_000,
         internal_attempts: 1_000_000,
-        not_finite_attempts: 1_000_000,
+        doubtful_attempts: 1_000_000,
     };
     RunPlan {
         evaluate_shards: if dice.chance(333) { 1 + dice.below(32) as u32 } else { 0 },
         checkpoint_every_steps: dice.below(9),
         checkpoint_every: Micros::seconds(dice.below(4)),
         queue_per_thread: 1 + dice.below(3) as u32,
+        audit_every: dice.pick(&[0, 3, 30, 100]),
         lease_unmeasured: Micros::seconds(dice.pick(&[5, 60])),
         ready_grace: Micros::seconds(dice.pick(&[1, 10])),
         limits,

@@ -14,7 +14,10 @@ pub(crate) fn show(fact: &Fact) -> Option<String> {
         Fact::Died => "** the coordinator is dead".to_owned(),
         Fact::Told { event: Event::Heartbeat { .. }, ignored: false } => return None,
         Fact::Told { event, .. } => format!("> {}", show_event(event)),
-        Fact::Computed { worker, lease, .. } => format!("   computed by {worker}: {}", lease.at),
+        Fact::Computed { worker, lease, lied, .. } => {
+            let how = if *lied { "computed wrongly" } else { "computed" };
+            format!("   {how} by {worker}: {}", lease.at)
+        }
         Fact::Counted { worker, answered, node } => format!("   counted: {node} of {worker}, {answered}"),
         Fact::Appended(record) => format!("  record {}", show_record(record)),
         Fact::Saved { step, .. } => format!("   on disk: checkpoint of {step}"),
@@ -39,7 +42,9 @@ fn show_event(event: &Event) -> String {
         }
         Event::LeaseFailed { worker, at, failure } => format!("lease failed: {worker}, {at}: {failure:?}"),
         Event::WorkerLeft { worker, reason } => format!("worker left: {worker}, {reason:?}"),
-        Event::WorkerJoined { worker, threads } => format!("worker joined: {worker} with {threads} threads"),
+        Event::WorkerJoined { worker, name, threads } => {
+            format!("worker joined: {worker}, {name}, with {threads} threads")
+        }
         Event::WorkerReady { worker, step } => format!("worker ready: {worker} holds {step}"),
         Event::WorkerDraining { worker } => format!("worker draining: {worker}"),
         other => format!("{other:?}"),
@@ -50,7 +55,7 @@ fn show_effect(effect: &Effect) -> String {
     match effect {
         Effect::Record(record) => format!("record {}", show_record(record)),
         Effect::OpenStep { step, work, shards } => format!("open {work} {step}: {shards} shards"),
-        Effect::Send { worker, lease } => format!("send {worker} {}: {}", lease.at, lease.node),
+        Effect::Send { worker, lease, check } => format!("send {worker} {}: {}, {check:?}", lease.at, lease.node),
         Effect::Revoke { worker, at, why } => format!("revoke {worker} {at}: {why:?}"),
         Effect::Commit { step, digest } => format!("commit {step}: {}", short(digest)),
         Effect::Ignore { what, why, worker } => match worker {
@@ -66,7 +71,9 @@ fn show_effect(effect: &Effect) -> String {
 fn show_record(record: &Record) -> String {
     match record {
         Record::StepCommitted { step, digest, ledger } => {
-            let entry = |e: &LedgerEntry| format!("{}..{} by {}", e.node.first, e.node.last, e.worker.0);
+            let auditor = |e: &LedgerEntry| e.auditor.map(|auditor| format!(" and {}", auditor.0)).unwrap_or_default();
+            let entry =
+                |e: &LedgerEntry| format!("{}..{} by {}{}", e.node.first, e.node.last, e.worker.0, auditor(e));
             let entries: Vec<String> = ledger.iter().map(entry).collect();
             format!("{step} committed: {}, {}", short(digest), entries.join(", "))
         }

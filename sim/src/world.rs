@@ -22,7 +22,7 @@ use crate::watch::{Violation, Watch};
 /// A run must end so long after its last fault, besides the time that its slowest worker alone would need.
 const PATIENCE: Micros = Micros::seconds(3600);
 /// Nothing that is sane takes so many happenings.
-const MOST_HAPPENINGS: u64 = 5_000_000;
+const MOST_HAPPENINGS: u64 = 1_000_000;
 
 /// What is going to happen.
 #[derive(Clone, Debug)]
@@ -43,7 +43,9 @@ enum Happening {
     Closed(u64, WorkerId),
     /// A checkpoint of this start of the coordinator is on disk.
     Saved(u64, StepId),
-    /// The reducer or the disk of this start of the coordinator is done with something.
+    /// The reducer of this start of the coordinator is done with what was opened as number so and so.
+    Reduced(u64, u64, Event),
+    /// The disk of this start of the coordinator is done with something.
     Internal(u64, Event),
     /// The journal of this start is synced.
     Sync(u64),
@@ -125,7 +127,11 @@ impl<'a> World<'a> {
                 return Err(broken);
             }
             match self.coordinator.outcome() {
-                Some(Outcome::Stopped | Outcome::Unsaved { .. }) => self.crash(Tail::Kept),
+                Some(Outcome::Stopped | Outcome::Unsaved { .. } | Outcome::RolledBack { .. }) => self.crash(Tail::Kept),
+                // A liar had a part in it, then or now.
+                Some(Outcome::Diverged { .. }) if self.processes.iter().any(|process| process.lies) => {
+                    self.crash(Tail::Kept);
+                }
                 Some(outcome) => {
                     let outcome = outcome.clone();
                     self.watch.see(&Fact::Ended(&outcome));
@@ -222,20 +228,20 @@ impl<'a> World<'a> {
                 return self.crash(crash.tail);
             }
         }
-        if let Some(reduced) = self.coordinator.reduced() {
-            self.later(20_000, Happening::Internal(self.coordinator.start, reduced));
+        if let Some((opening, reduced)) = self.coordinator.reduced() {
+            self.later(20_000, Happening::Reduced(self.coordinator.start, opening, reduced));
         }
     }
 
     fn carry_out(&mut self, effect: &Effect) {
         self.story.effects = oracle::mix(self.story.effects, fingerprint(effect));
         match effect {
-            Effect::Send { worker, lease } => self.send(*worker, Stream::DownControl, Message::Send(*lease)),
+            Effect::Send { worker, lease, .. } => self.send(*worker, Stream::DownControl, Message::Send(*lease)),
             Effect::Revoke { worker, at, why } => {
                 self.story.copies += u64::from(*why == RevokeReason::AnotherWasFirst);
                 self.send(*worker, Stream::DownControl, Message::Revoke(*at));
             }
-            Effect::Evict { worker, .. } => self.send(*worker, Stream::DownControl, Message::Evict),
+            Effect::Evict { worker, why } => self.send(*worker, Stream::DownControl, Message::Evict(*why)),
             Effect::Commit { .. } => {
                 self.story.commits += 1;
                 (0..self.processes.len()).for_each(|i| self.send_parameters(i));
@@ -302,6 +308,11 @@ impl<'a> World<'a> {
                     self.coordinator.saved(step, &mut self.watch);
                 }
             }
+            Happening::Reduced(start, opening, event) => {
+                if (start, opening) == (self.coordinator.start, self.coordinator.openings) {
+                    self.tell(event, None);
+                }
+            }
             Happening::Internal(start, event) => {
                 if start == self.coordinator.start {
                     self.tell(event, None);
@@ -359,9 +370,16 @@ impl<'a> World<'a> {
             self.count(Fault::Failure, Some(i));
             self.dice.pick(&[Failure::Internal, Failure::DataUnreadable])
         });
-        self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step) });
-        let value = oracle::node_value(parameters, lease.work, lease.node);
-        let answer = Answer { lease, value, shard_micros, failure };
+        let lied = self.processes[i].lies && failure.is_none();
+        self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step), lied });
+        let mut value = oracle::node_value(parameters, lease.work, lease.node);
+        let mut result = NodeResult::Good;
+        if lied {
+            value = oracle::mix(value, i as u64);
+            let good = NodeResult::Good;
+            result = self.dice.pick(&[good, good, good, good, NodeResult::NotFinite, NodeResult::Absurd]);
+        }
+        let answer = Answer { lease, value, shard_micros, failure, result };
         if self.throw(Fault::Repeat) {
             self.count(Fault::Repeat, Some(i));
             let within = if self.dice.chance(500) { 50_000 } else { 3_000_000 };

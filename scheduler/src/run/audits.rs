@@ -18,7 +18,7 @@ impl Run {
         fault: Fault,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
-        let (node, _) = self.fence(worker, at)?.fail(at.lease, fault);
+        let node = self.fence(worker, at)?.doubt(at.lease, fault);
         effects.push(Effect::Doubt { worker, at, node });
         self.reopen(effects);
         Ok(())
@@ -71,6 +71,9 @@ impl Run {
             effects.push(Effect::Distrust { worker, name: name.clone(), step, node, judges, since });
             self.trust.distrust(&name);
             self.trust.disbelieve(since);
+            if let Phase::Working(step) = &mut self.phase {
+                step.discredit(worker);
+            }
             let same: Vec<WorkerId> =
                 self.members.iter().map(|(other, _)| other).filter(|other| self.trust.name(*other) == name).collect();
             for worker in same {

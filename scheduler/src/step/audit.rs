@@ -94,7 +94,8 @@ impl Step {
         let Audit::Open(ballots) = &mut state.audit else { unreachable!("a done node is lent for its audit alone") };
         ballots.push((worker, digest));
         let agree = |(_, other): &&(WorkerId, Option<[u8; 32]>)| *other == digest;
-        if ballots.iter().filter(agree).count() < 2 {
+        // Two that find a NaN need not have found the same.
+        if digest.is_none() || ballots.iter().filter(agree).count() < 2 {
             let workers = ballots.iter().map(|(worker, _)| *worker).collect();
             return (Verdict::Undecided { workers }, losers);
         }

@@ -491,12 +491,10 @@ fn a_number_that_is_not_finite_twice_ends_the_run_and_commits_nothing() {
         revoke worker 1 #1: StepAbandoned
         abandon training step 1: Doubted
         open training step 1: 8 shards
-        send worker 1 #3 epoch 1: shards 4..8
-        send worker 1 #4 epoch 1: shards 0..2
-        send worker 2 #5 epoch 1: shards 2..4
-        > 3 done 1 #3 100 nan
-        revoke worker 1 #4: StepAbandoned
-        revoke worker 2 #5: StepAbandoned
+        send worker 1 #3 epoch 1: shards 0..4
+        send worker 1 #4 epoch 1: shards 4..8
+        > 3 done 1 #4 100 nan
+        revoke worker 1 #3: StepAbandoned
         abandon training step 1: NotFinite
         record finished: a NaN or an infinity in the training of step 1, shards 4..8
         finish: a NaN or an infinity in the training of step 1, shards 4..8

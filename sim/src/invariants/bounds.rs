@@ -26,7 +26,7 @@ impl Invariant for Bounds {
                 self.given.clear();
                 Ok(())
             }
-            Fact::Left(Effect::Send { worker, lease }) => self.sent(books, *worker, lease),
+            Fact::Left(Effect::Send { worker, lease, .. }) => self.sent(books, *worker, lease),
             Fact::Left(Effect::Revoke { worker, at, .. }) => {
                 let held = books.members.get(worker).is_some_and(|member| member.held.contains_key(&at.lease));
                 check(held, || format!("{at} is revoked, which {worker} does not hold"))

@@ -9,7 +9,7 @@ use crate::facts::{Books, Fact};
 
 /// Nothing that was acknowledged is lost over restarts. A worker hears of nothing, and no step is committed, before the
 /// journal has it; a start reads all that was synced, in its order; it begins with a checkpoint that is on disk; a step
-/// that is committed again has the digest that it had; and a run that ends well has its last parameters on disk.
+/// that is committed again has the digest that it had, unless the journal says that it is not believed; and a run that ends well has its last parameters on disk.
 #[derive(Default)]
 pub(super) struct Durability {
     journal: Vec<Record>,
@@ -27,6 +27,9 @@ impl Invariant for Durability {
         match fact {
             Fact::Appended(record) => {
                 self.journal.push((*record).clone());
+                if let Record::Distrusted { since, .. } | Record::Disbelieved { since } = record {
+                    self.digests.split_off(since);
+                }
                 Ok(())
             }
             Fact::Synced => {
@@ -60,7 +63,7 @@ impl Durability {
                 let recorded = self.since_start().is_some();
                 check(recorded, || format!("{step} is opened before the journal has the start"))
             }
-            Effect::Send { worker, lease } => {
+            Effect::Send { worker, lease, .. } => {
                 let joined = |record: &Record| matches!(record, Record::WorkerJoined { worker: w, .. } if w == worker);
                 let recorded = self.since_start().is_some_and(|records| records.iter().any(joined));
                 check(recorded, || format!("{} goes to {worker} before the journal has it", lease.at))
@@ -78,7 +81,9 @@ impl Durability {
                 let recorded = matches!(self.journal.last(), Some(Record::Finished { .. }));
                 check(recorded, || "the run ends before the journal has it".to_owned())?;
                 let saved = books.committed == StepId(0) || self.saved.contains_key(&books.committed);
-                check(saved || matches!(outcome, Outcome::Unsaved { .. }), || {
+                let ends_well =
+                    !matches!(outcome, Outcome::Unsaved { .. } | Outcome::RolledBack { .. } | Outcome::Diverged { .. });
+                check(saved || !ends_well, || {
                     format!("the run ends well, but its parameters of {} are not on disk", books.committed)
                 })
             }

@@ -30,7 +30,7 @@ impl Invariant for Fencing {
                         answered.generation, books.plan.generation
                     )
                 })?;
-                let by = books.computed.get(answered).map(|(by, ..)| *by);
+                let by = books.computed.get(answered).map(|computed| computed.worker);
                 check(by == Some(*worker), || format!("{node} is counted for {worker}, computed was it by {by:?}"))?;
                 let in_work = books.open.as_ref().is_some_and(|open| open.step == answered.step);
                 check(in_work, || format!("{node} is counted for {answered}, which is not in work"))?;

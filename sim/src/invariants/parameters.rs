@@ -8,7 +8,7 @@ use crate::oracle;
 
 /// The parameters after each step are those of one machine alone: in what is committed, in what a start reads and in
 /// what a checkpoint holds. A node that was added in another order, twice, or from other parameters changes all that
-/// follow.
+/// follow. Where a lie was counted that nobody has looked at yet, the promise holds for what was before it.
 #[derive(Default)]
 pub(super) struct Parameters {
     history: Vec<u64>,
@@ -19,8 +19,12 @@ impl Invariant for Parameters {
         "parameters"
     }
 
-    fn look(&mut self, _: &Books, fact: &Fact) -> Result<(), String> {
+    fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
+        let wrong = |step: StepId| books.tainted.is_some_and(|tainted| tainted < step);
         match fact {
+            Fact::Started { plan, .. } if wrong(plan.first_step) => Ok(()),
+            Fact::Made { step, .. } | Fact::Saved { step, .. } if wrong(*step) => Ok(()),
+            Fact::Left(Effect::Commit { step, .. }) if wrong(step.next()) || books.lies().next().is_some() => Ok(()),
             Fact::Started { plan, parameters, .. } => {
                 if self.history.is_empty() {
                     self.history = oracle::history(plan);

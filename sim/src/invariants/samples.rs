@@ -25,7 +25,7 @@ impl Invariant for Samples {
         match fact {
             Fact::Left(Effect::Commit { step, .. }) => {
                 let open = books.open.iter().filter(|open| open.work == Work::Train);
-                let source = |(node, _, at): &(Node, _, _)| Some((*node, books.computed.get(at)?.2));
+                let source = |(node, _, at): &(Node, _, _)| Some((*node, books.computed.get(at)?.data_of));
                 self.taken.insert(*step, open.flat_map(|open| open.counted.iter().filter_map(source)).collect());
                 if books.plan.ends_epoch(step.next()) { self.epoch_ends(books, *step) } else { Ok(()) }
             }

@@ -38,6 +38,9 @@ fn is_so(books: &Books, waiting: &Waiting) -> bool {
             let lease = member.held.values().find(|lease| lease.node == *node);
             lease.is_some_and(|lease| (lease.work, lease.at.step) == (*work, *step)) && member.ready >= Some(*step)
         }),
+        Waiting::Judge { work, step, node, .. } => {
+            open(step).is_some_and(|open| open.work == *work) && books.disputed.contains(node)
+        }
         Waiting::Reducer { work, step, .. } => open(step).is_some_and(|open| open.work == *work && open.is_covered()),
         Waiting::Checkpoint { step } => books.being_written.contains(step),
         Waiting::Nothing { outcome } => books.finished.as_ref() == Some(outcome),

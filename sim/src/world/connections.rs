@@ -8,7 +8,7 @@ use crate::scenario::Fault;
 
 impl World<'_> {
     pub(super) fn connect(&mut self, i: usize) {
-        if self.processes[i].worker.is_some() {
+        if self.processes[i].worker.is_some() || self.processes[i].put_out {
             return;
         }
         if !self.coordinator.is_up() {
@@ -18,7 +18,7 @@ impl World<'_> {
         self.links += 1;
         self.processes[i].connected(worker, link);
         let threads = self.processes[i].threads;
-        self.tell(Event::WorkerJoined { worker, threads }, None);
+        self.tell(Event::WorkerJoined { worker, name: format!("process {i}"), threads }, None);
         self.later(500_000, Happening::Beat(i, link));
         self.send_parameters(i);
     }
@@ -83,7 +83,12 @@ impl World<'_> {
                 process.drop_lease(at);
                 self.compute(i);
             }
-            Message::Evict => self.disconnect(i),
+            Message::Evict(why) => {
+                // The first time it does not know yet that it may not come back.
+                process.put_out = why == EvictReason::Distrusted && process.lies_found;
+                process.lies_found |= why == EvictReason::Distrusted;
+                self.disconnect(i);
+            }
             Message::Parameters(step, value) => {
                 process.parameters = process.parameters.max(Some((step, value)));
                 self.say(i, Event::WorkerReady { worker, step });

@@ -83,6 +83,10 @@ pub struct Coordinator {
     sabotage: Sabotage,
     doubles: bool,
     reducer: Option<Reducer>,
+    /// Counts what the reducer was opened for.
+    pub openings: u64,
+    /// What is done with the answers to leases.
+    checks: BTreeMap<LeaseRef, Check>,
     evaluated: bool,
     being_written: BTreeMap<StepId, Checkpoint>,
     waited_for: Option<Waiting>,
@@ -108,6 +112,8 @@ impl Coordinator {
             // Other mutants do what no run would do; other invariants must catch them.
             doubles: scenario.doubles && matches!(scenario.mutant, None | Some(Mutant::SwapEffects)),
             reducer: None,
+            openings: 0,
+            checks: BTreeMap::new(),
             evaluated: true,
             being_written: BTreeMap::new(),
             waited_for: None,
@@ -119,8 +125,7 @@ impl Coordinator {
 
     /// Starts on what the disk holds. If the newest checkpoint is damaged, the one before it is read.
     pub fn start(&mut self, watch: &mut Watch, damaged: bool) {
-        let good = self.checkpoints.iter().rev().nth(usize::from(damaged && self.checkpoints.len() > 1));
-        let (mut first_step, checkpoint) = good.map(|(step, checkpoint)| (*step, *checkpoint)).expect("one is kept");
+        let (mut first_step, checkpoint) = self.newest(damaged);
         if self.sabotage.is(Mutant::SkipReplay) && self.start > 0 && first_step < self.plan.last_parameters() {
             first_step = first_step.next();
         }
@@ -133,6 +138,7 @@ impl Coordinator {
         self.plan.evaluation_pending = checkpoint.evaluation_pending;
         self.start += 1;
         self.workers = 0;
+        self.checks.clear();
         self.committed = first_step;
         self.parameters = checkpoint.parameters;
         self.evaluated = !checkpoint.evaluation_pending;
@@ -144,6 +150,20 @@ impl Coordinator {
             Ok(run) => self.driver = Some(Driver::new(run, self.wire.clone(), self.wire.clone())),
             Err(error) => watch.see(&Fact::Refused(&error)),
         }
+    }
+
+    /// The newest checkpoint whose parameters the journal believes, or the one before it; the initialisation if there is
+    /// none.
+    fn newest(&self, damaged: bool) -> (StepId, Checkpoint) {
+        let digests = believed(&self.journal);
+        let is_believed = |(step, checkpoint): &(&StepId, &Checkpoint)| {
+            let digest = oracle::digest(checkpoint.parameters);
+            step.0 == 0 || digests.get(&StepId(step.0 - 1)) == Some(&digest)
+        };
+        let mut good = self.checkpoints.iter().rev().filter(is_believed).map(|(step, checkpoint)| (*step, *checkpoint));
+        let first = (StepId(0), Checkpoint { parameters: oracle::FIRST_PARAMETERS, evaluation_pending: false });
+        let newest = good.next().unwrap_or(first);
+        if damaged { good.next().unwrap_or(newest) } else { newest }
     }
 
     /// Dies. Of what was not synced, the tail may be lost.
@@ -202,8 +222,11 @@ impl Coordinator {
         let Some(checkpoint) = self.being_written.remove(&step) else { return };
         self.sync(watch);
         self.checkpoints.insert(step, checkpoint);
-        if self.checkpoints.len() > KEPT {
-            self.checkpoints.pop_first();
+        let trusted = self.driver.as_ref().map_or(step, |driver| driver.run().trusted());
+        let known_good = self.checkpoints.range(..=trusted).next_back().map(|(step, _)| *step);
+        let old = self.checkpoints.keys().copied().take(self.checkpoints.len().saturating_sub(KEPT));
+        for old in old.filter(|old| Some(*old) != known_good).collect::<Vec<_>>() {
+            self.checkpoints.remove(&old);
         }
         watch.see(&Fact::Saved { step, parameters: checkpoint.parameters });
     }
@@ -216,10 +239,14 @@ impl Coordinator {
         answer: Option<&Answer>,
         watch: &mut Watch,
     ) -> Result<Vec<Effect>, CrashPoint> {
-        let Some(driver) = &mut self.driver else { return Ok(Vec::new()) };
+        if self.driver.is_none() {
+            return Ok(Vec::new());
+        }
         let mut killed = false;
+        let event = self.with_digest(event, answer);
         let heard = self.sabotage.hear(event, &watch.books);
         let Some(event) = heard.last().cloned() else { return Ok(Vec::new()) };
+        let Some(driver) = &mut self.driver else { return Ok(Vec::new()) };
         let mut double = self.doubles.then(|| (driver.run().clone(), Vec::new()));
         for event in heard {
             if let Some((run, effects)) = &mut double {
@@ -241,6 +268,8 @@ impl Coordinator {
         });
         if let (Event::NodeDone { worker, .. }, Some(answer), false) = (&event, answer, killed)
             && self.sabotage.counts(why)
+            && self.checks.get(&answer.lease.at) != Some(&Check::Digest)
+            && answer.result != NodeResult::NotFinite
         {
             self.count(*worker, answer, watch);
         }
@@ -252,6 +281,18 @@ impl Coordinator {
         }
         self.rest(watch);
         Ok(effects)
+    }
+
+    /// As the coordinator's service hands an answer on: with the digest that it took of the numbers.
+    fn with_digest(&self, event: Event, answer: Option<&Answer>) -> Event {
+        match (event, answer) {
+            (Event::NodeDone { worker, at, shard_micros, result, .. }, Some(answer)) => {
+                let asked = self.checks.get(&at).is_some_and(|check| *check != Check::Count);
+                let digest = (asked && result != NodeResult::NotFinite).then(|| oracle::digest(answer.value));
+                Event::NodeDone { worker, at, shard_micros, result, digest }
+            }
+            (event, _) => event,
+        }
     }
 
     /// All is done: what does the run wait for?
@@ -286,18 +327,21 @@ impl Coordinator {
     }
 
     /// The reducer's news, once per step: its sum is complete.
-    pub fn reduced(&mut self) -> Option<Event> {
+    pub fn reduced(&mut self) -> Option<(u64, Event)> {
         let parameters = self.parameters;
+        // The run may still wait for an audit.
+        let Waiting::Reducer { .. } = self.driver.as_ref()?.run().waiting_for() else { return None };
         let reducer = self.reducer.as_mut().filter(|reducer| reducer.fold.is_complete() && reducer.next.is_none())?;
         let step = reducer.step;
         let root = reducer.fold.present().next().expect("it is complete");
         let sum = if self.sabotage.is(Mutant::ArrivalOrder) { reducer.arrived } else { reducer.values[&root] };
         let next = oracle::next_parameters(parameters, sum);
         reducer.next = Some(next);
-        Some(match reducer.work {
+        let event = match reducer.work {
             Work::Train => Event::StepReduced { step, digest: oracle::digest(next) },
             Work::Evaluate => Event::EvaluationReduced { step, stop_early: oracle::stop_early(parameters) },
-        })
+        };
+        Some((self.openings, event))
     }
 
     /// Does the coordinator's own part; the answer is what the world must do.
@@ -306,7 +350,11 @@ impl Coordinator {
             Act::Append(record) => {
                 watch.see(&Fact::Appended(&record));
                 self.evaluated |= matches!(record, Record::Evaluated { .. });
+                let at_once = record.is_urgent();
                 self.journal.push(record);
+                if at_once {
+                    self.sync(watch);
+                }
                 return None;
             }
             Act::Out(effect) => effect,
@@ -314,10 +362,12 @@ impl Coordinator {
         watch.see(&Fact::Left(&effect));
         match &effect {
             Effect::OpenStep { step, work, shards } => {
+                self.openings += 1;
                 let (fold, values) = (Fold::new(*shards), BTreeMap::new());
                 self.reducer = Some(Reducer { step: *step, work: *work, fold, values, arrived: 0, next: None });
             }
             Effect::AbandonStep { .. } => self.reducer = None,
+            Effect::Send { lease, check, .. } => _ = self.checks.insert(lease.at, *check),
             Effect::Commit { step, .. } => {
                 self.parameters = self.reducer.take().and_then(|reducer| reducer.next).unwrap_or(self.parameters);
                 self.committed = step.next();

@@ -38,6 +38,7 @@ impl World<'_> {
                 self.processes[i].hung = self.processes[i].worker.is_some();
                 self.processes[i].hung
             }
+            Fault::Lie => self.begin_to_lie(i),
             Fault::Drain => self.processes[i].worker.is_some_and(|worker| {
                 self.say(i, Event::WorkerDraining { worker });
                 true
@@ -70,6 +71,16 @@ impl World<'_> {
         if struck {
             self.count(fault, Some(i));
         }
+    }
+
+    /// A process computes wrongly from now on. Two that agree must be left to judge it, and one more, so that these may
+    /// hang.
+    fn begin_to_lie(&mut self, i: usize) -> bool {
+        let liars = self.processes.iter().filter(|process| process.lies).count();
+        let enough = self.processes.len() >= liars + 4 && self.weather.all_heal;
+        let audits = self.watch.books.plan.audit_every > 0;
+        self.processes[i].lies |= i > 0 && enough && audits;
+        self.processes[i].lies
     }
 
     /// A process dies, comes back, and its connection closes.

@@ -14,6 +14,7 @@ pub struct Answer {
     pub value: u64,
     pub shard_micros: u64,
     pub failure: Option<Failure>,
+    pub result: NodeResult,
 }
 
 impl Answer {
@@ -22,7 +23,7 @@ impl Answer {
         let (at, shard_micros) = (self.lease.at, self.shard_micros);
         match self.failure {
             Some(failure) => Event::LeaseFailed { worker, at, failure },
-            None => Event::NodeDone { worker, at, shard_micros, result: NodeResult::Good },
+            None => Event::NodeDone { worker, at, shard_micros, result: self.result, digest: None },
         }
     }
 }
@@ -39,7 +40,7 @@ pub enum Message {
     /// Down.
     Revoke(LeaseRef),
     /// Down.
-    Evict,
+    Evict(EvictReason),
     /// Down.
     Parameters(StepId, u64),
 }
@@ -70,6 +71,12 @@ pub struct Process {
     pub link: Link,
     pub threads: u32,
     shard_micros: u64,
+    /// It computes wrongly.
+    pub lies: bool,
+    /// It may not come back.
+    pub put_out: bool,
+    /// It was put out once.
+    pub lies_found: bool,
     /// Its heart beats, but nothing comes.
     pub hung: bool,
     /// It is stopped until then.
@@ -96,6 +103,9 @@ impl Process {
             link: Link(u64::MAX),
             threads: 1 + dice.below(4) as u32,
             shard_micros: 10_000 << dice.below(5),
+            lies: false,
+            put_out: false,
+            lies_found: false,
             hung: false,
             paused_until: RunTime(0),
             slow_until: RunTime(0),

@@ -29,6 +29,7 @@ fn caught_by(mutant: Mutant) -> &'static str {
         Mutant::ForgetReduced => "liveness",
         Mutant::CommitTwice => "order",
         Mutant::StaleAnswer => "waiting",
+        Mutant::TrustAll | Mutant::BlameJudge | Mutant::BelieveLiar => "audits",
         Mutant::SwapEffects => "determinism",
     }
 }
