@@ -27,11 +27,13 @@ use crate::membership::{Membership, Timing};
 use crate::plan::RunPlan;
 use crate::step::{Fault, LeaseState, Load, Step};
 use crate::tree::Node;
+use crate::trust::Trust;
 
 /// All that dispatching looks at and changes.
 pub(crate) struct Dispatch<'a> {
     pub plan: &'a RunPlan,
     pub members: &'a mut Membership,
+    pub trust: &'a Trust,
     pub timing: &'a Timing,
     pub step: &'a mut Step,
     pub next_lease: &'a mut LeaseId,
@@ -134,10 +136,13 @@ impl Dispatch<'_> {
 
     /// A shard of what is planned for each worker whose audit is due, as long as there is another who can do it.
     fn cut_out_audits(&mut self, candidates: &[WorkerId]) {
-        if self.plan.audit_every == 0 || candidates.len() < 2 {
+        if self.plan.audit_every == 0 {
             return;
         }
         for worker in candidates {
+            if !candidates.iter().any(|other| self.trust.is_other(*other, &[*worker])) {
+                continue;
+            }
             let Some(member) = self.members.get_mut(*worker).filter(|member| member.audit_is_due()) else { continue };
             let planned = self.step.planned().filter(|(owner, node)| owner == worker && !self.step.has_failed(*node));
             let planned = planned.map(|(_, node)| node);
@@ -156,9 +161,16 @@ impl Dispatch<'_> {
             if self.step.running().any(|lease| lease.node == node) {
                 continue;
             }
-            let fits = |worker: &WorkerId| self.load(*worker).held < self.queue(*worker) && !voters.contains(worker);
-            let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
-            if let Some(worker) = first_to_finish(&self.weigh(&fitting), node) {
+            let judges = |workers: &[WorkerId]| -> Vec<WorkerId> {
+                workers.iter().copied().filter(|worker| self.trust.is_other(*worker, &voters)).collect()
+            };
+            let mut judges_left = judges(candidates);
+            if judges_left.is_empty() && self.step.is_disputed(node) {
+                // Nothing goes on without: those that sit out are asked, too.
+                judges_left = judges(&self.members.staying());
+            }
+            judges_left.retain(|worker| self.load(*worker).held < self.queue(*worker));
+            if let Some(worker) = first_to_finish(&self.weigh(&judges_left), node) {
                 self.send(worker, node);
             }
         }
@@ -235,7 +247,7 @@ impl Dispatch<'_> {
             let fits = |worker: &WorkerId| {
                 let load = self.load(*worker);
                 let room = if overdue { load.held < self.queue(*worker) } else { load == Load::default() };
-                room && !holders.contains(worker) && !voters.contains(worker)
+                room && !holders.contains(worker) && self.trust.is_other(*worker, &voters)
             };
             let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
             if let Some(worker) = first_to_finish(&self.weigh(&fitting), node) {

@@ -182,6 +182,11 @@ impl Membership {
         tiers.into_iter().map(tier).find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 
+    /// Everybody who is not leaving.
+    pub fn staying(&self) -> Vec<WorkerId> {
+        self.iter().filter(|(_, member)| !member.draining).map(|(worker, _)| worker).collect()
+    }
+
     /// Those not heard of for `silence`, and for how long.
     pub fn silent(&self, now: RunTime, silence: Micros) -> Vec<(WorkerId, Micros)> {
         self.iter()

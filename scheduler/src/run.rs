@@ -166,6 +166,7 @@ impl Run {
             Dispatch {
                 plan: &self.plan,
                 members: &mut self.members,
+                trust: &self.trust,
                 timing: &self.timing,
                 step,
                 next_lease: &mut self.next_lease,

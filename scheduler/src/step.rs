@@ -297,9 +297,9 @@ impl Step {
         self.fail(lease, fault).0
     }
 
-    /// What this worker failed at says nothing about the nodes.
-    pub fn discredit(&mut self, worker: WorkerId) {
-        self.nodes.values_mut().for_each(|state| state.failures.retain(|(failed, _)| *failed != worker));
+    /// What such a worker failed at says nothing about the nodes.
+    pub fn discredit(&mut self, such: impl Fn(WorkerId) -> bool) {
+        self.nodes.values_mut().for_each(|state| state.failures.retain(|(failed, _)| !such(*failed)));
     }
 
     /// Those of `candidates` that are not suspected; all, if that is nobody.

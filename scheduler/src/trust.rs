@@ -25,6 +25,11 @@ impl Trust {
         self.names.insert(worker, name.to_owned());
     }
 
+    /// Whether `worker` is another machine than all of `others`: it may judge them.
+    pub fn is_other(&self, worker: WorkerId, others: &[WorkerId]) -> bool {
+        others.iter().all(|other| self.name(*other) != self.name(worker))
+    }
+
     /// A node of a worker is counted in `step`.
     pub fn counted(&mut self, worker: WorkerId, step: StepId) {
         if let Some(name) = self.names.get(&worker) {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::*;
 
+use crate::oracle;
+
 /// Something that happened, in the world's own words.
 #[derive(Debug)]
 pub enum Fact<'a> {
@@ -154,8 +156,10 @@ pub struct Books {
     pub names: BTreeMap<WorkerId, String>,
     /// Nodes of the step in work on which workers do not agree.
     pub disputed: BTreeSet<Node>,
-    /// The first committed step that has a lie in it.
+    /// The first step whose lie is in the parameters that the run goes on with.
     pub tainted: Option<StepId>,
+    /// Committed steps with lies in them that the journal believes.
+    pub lied_in: BTreeSet<StepId>,
     /// How this start ended.
     pub finished: Option<Outcome>,
 }
@@ -175,6 +179,7 @@ impl Books {
             names: BTreeMap::new(),
             disputed: BTreeSet::new(),
             tainted: None,
+            lied_in: BTreeSet::new(),
             finished: None,
         }
     }
@@ -182,11 +187,13 @@ impl Books {
     /// Enters a fact.
     pub fn enter(&mut self, fact: &Fact) {
         match fact {
-            Fact::Started { plan, .. } => {
+            Fact::Started { plan, parameters, .. } => {
                 let evaluated = !plan.evaluation_pending;
                 let computed = std::mem::take(&mut self.computed);
-                let tainted = self.tainted.filter(|step| *step < plan.first_step);
-                *self = Books { now: self.now, evaluated, computed, tainted, ..Books::new((*plan).clone()) };
+                let lied_in = std::mem::take(&mut self.lied_in);
+                let right = oracle::history(plan).get(plan.first_step.0 as usize) == Some(parameters);
+                let tainted = lied_in.first().copied().filter(|step| !right && *step < plan.first_step);
+                *self = Books { now: self.now, evaluated, computed, tainted, lied_in, ..Books::new((*plan).clone()) };
             }
             Fact::Died => {
                 self.members.clear();
@@ -206,6 +213,9 @@ impl Books {
             Fact::Appended(Record::Evaluated { .. }) => {
                 self.evaluated = true;
                 self.open = None;
+            }
+            Fact::Appended(Record::Distrusted { since, .. } | Record::Disbelieved { since }) => {
+                self.lied_in.split_off(since);
             }
             Fact::Left(effect) => self.left(effect),
             _ => {}
@@ -273,7 +283,9 @@ impl Books {
                 self.members.remove(worker);
             }
             Effect::Commit { step, .. } => {
+                self.lied_in.remove(step);
                 if self.lies().next().is_some() {
+                    self.lied_in.insert(*step);
                     self.tainted.get_or_insert(*step);
                 }
                 self.computed.clear();
@@ -288,7 +300,11 @@ impl Books {
             Effect::Dispute { node, .. } => {
                 self.disputed.insert(*node);
             }
-            Effect::Record(_) | Effect::Distrust { .. } | Effect::Overdue { .. } | Effect::Doubt { .. } | Effect::Ignore { .. } => {}
+            Effect::Record(_)
+            | Effect::Distrust { .. }
+            | Effect::Overdue { .. }
+            | Effect::Doubt { .. }
+            | Effect::Ignore { .. } => {}
         }
     }
 }

@@ -114,7 +114,9 @@ impl Sabotage {
             }),
             Some(Mutant::LendTwice) => {
                 let sent = |act: &Act| match act {
-                    Act::Out(Effect::Send { worker, lease, .. }) if lease.at.lease.0 % 50 == 49 => Some((*worker, *lease)),
+                    Act::Out(Effect::Send { worker, lease, .. }) if lease.at.lease.0 % 50 == 49 => {
+                        Some((*worker, *lease))
+                    }
                     _ => None,
                 };
                 if let Some((first, lease)) = acts.iter().find_map(sent)
@@ -138,7 +140,9 @@ impl Sabotage {
             }
             Some(Mutant::BelieveLiar) => {
                 for act in &mut acts {
-                    if let Act::Append(Record::Distrusted { since, .. }) | Act::Out(Effect::Distrust { since, .. }) = act {
+                    if let Act::Append(Record::Distrusted { since, .. }) | Act::Out(Effect::Distrust { since, .. }) =
+                        act
+                    {
                         *since = books.committed;
                     }
                 }

@@ -72,8 +72,7 @@ fn show_record(record: &Record) -> String {
     match record {
         Record::StepCommitted { step, digest, ledger } => {
             let auditor = |e: &LedgerEntry| e.auditor.map(|auditor| format!(" and {}", auditor.0)).unwrap_or_default();
-            let entry =
-                |e: &LedgerEntry| format!("{}..{} by {}{}", e.node.first, e.node.last, e.worker.0, auditor(e));
+            let entry = |e: &LedgerEntry| format!("{}..{} by {}{}", e.node.first, e.node.last, e.worker.0, auditor(e));
             let entries: Vec<String> = ledger.iter().map(entry).collect();
             format!("{step} committed: {}, {}", short(digest), entries.join(", "))
         }

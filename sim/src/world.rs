@@ -22,7 +22,7 @@ use crate::watch::{Violation, Watch};
 /// A run must end so long after its last fault, besides the time that its slowest worker alone would need.
 const PATIENCE: Micros = Micros::seconds(3600);
 /// Nothing that is sane takes so many happenings.
-const MOST_HAPPENINGS: u64 = 1_000_000;
+const MOST_HAPPENINGS: u64 = 500_000;
 
 /// What is going to happen.
 #[derive(Clone, Debug)]

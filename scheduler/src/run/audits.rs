@@ -62,17 +62,21 @@ impl Run {
     /// `judges` agree that what `wrong` computed for `node` is wrong.
     fn put_out(&mut self, node: Node, judges: [WorkerId; 2], wrong: &[WorkerId], effects: &mut Vec<Effect>) {
         let step = self.committed;
-        let mut back = (step, wrong[0]);
+        let mut back = None;
         for &worker in wrong {
+            if self.trust.is_put_out(self.trust.name(worker)) {
+                // A machine under two numbers: all of the step began anew when it was put out.
+                continue;
+            }
             let (name, since) =
                 (self.trust.name(worker).to_owned(), self.trust.clean(worker).map_or(step, |clean| clean.min(step)));
-            back = back.min((since, worker));
+            back = back.min(Some((since, worker))).or(Some((since, worker)));
             effects.push(Effect::Record(Record::Distrusted { worker, name: name.clone(), since }));
             effects.push(Effect::Distrust { worker, name: name.clone(), step, node, judges, since });
             self.trust.distrust(&name);
             self.trust.disbelieve(since);
             if let Phase::Working(step) = &mut self.phase {
-                step.discredit(worker);
+                step.discredit(|other| self.trust.name(other) == name);
             }
             let same: Vec<WorkerId> =
                 self.members.iter().map(|(other, _)| other).filter(|other| self.trust.name(*other) == name).collect();
@@ -81,7 +85,7 @@ impl Run {
                 self.worker_left(worker, LeaveReason::Distrusted, effects).expect("it is a member");
             }
         }
-        let (to, worker) = back;
+        let Some((to, worker)) = back else { return };
         if to < step {
             self.abandon(AbandonReason::Doubted, effects);
             self.finish(Outcome::RolledBack { to, worker }, effects);
@@ -124,7 +128,8 @@ impl Run {
         for (node, voters) in audits {
             let in_time = step.running().any(|lease| lease.node == node && !lease.overdue);
             let holders: Vec<WorkerId> = step.running().filter(|l| l.node == node).map(|l| l.worker).collect();
-            let anybody = candidates.iter().any(|worker| !voters.contains(worker) && !holders.contains(worker));
+            let fits = |worker: &WorkerId| !holders.contains(worker) && self.trust.is_other(*worker, &voters);
+            let anybody = candidates.iter().any(fits);
             if in_time || anybody || step.is_disputed(node) {
                 continue;
             }

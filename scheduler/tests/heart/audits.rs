@@ -208,8 +208,8 @@ fn two_that_differ_wait_for_a_third() {
         one more worker: worker 1 and worker 2 computed shard 1 of the training of step 1 and did not come out the same
         > 8 join 3 x1
         record worker 3 joined x1
-        > 8 ready 3 @1
         send worker 3 #7 epoch 2: shard 1, audit
+        > 8 ready 3 @1
         > 9 done 3 #7 100 =3
         record worker 2 (machine 2) distrusted since step 1
         distrust worker 2 (machine 2) at step 1, shard 1, say worker 1 and worker 3: since step 1
@@ -416,7 +416,10 @@ fn who_finds_a_nan_where_two_others_find_none_is_put_out() {
         record worker 1 left: Distrusted
         abandon training step 0: Doubted
         open training step 0: 4 shards
-        send worker 2 #3 epoch 3: shards 0..4, with its digest
+        send worker 2 #3 epoch 3: shard 1, with its digest
+        send worker 2 #4 epoch 3: shard 0
+        send worker 3 #5 epoch 3: shard 3, with its digest
+        send worker 3 #6 epoch 3: shard 2
         > 4 join 4 x1
         record worker 4 joined x1",
     );

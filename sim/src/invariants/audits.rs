@@ -25,8 +25,15 @@ impl Invariant for Audits {
 
     fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Started { plan, .. } => {
-                self.lies.values_mut().for_each(|steps| _ = steps.split_off(&plan.first_step));
+            Fact::Appended(Record::Distrusted { name, since, .. }) => {
+                let first = self.lies.get(name).and_then(|steps| steps.first().copied());
+                self.forget(*since);
+                check(first.is_none_or(|first| *since <= first), || {
+                    format!("{name} is believed up to {since}, but lied in {first:?}")
+                })
+            }
+            Fact::Appended(Record::Disbelieved { since }) => {
+                self.forget(*since);
                 Ok(())
             }
             Fact::Computed { worker, lied: true, .. } => {
@@ -39,18 +46,15 @@ impl Invariant for Audits {
                 check(audited.is_none(), || format!("the ledger of {step} has a lie that was audited: {audited:?}"))?;
                 let alone = ledger.iter().find(|entry| entry.auditor == Some(entry.worker));
                 check(alone.is_none(), || format!("the ledger of {step} has a worker that audited itself: {alone:?}"))?;
+                self.lies.values_mut().for_each(|steps| _ = steps.remove(step));
                 for (worker, _) in lies {
                     self.lies.entry(name(books, worker)).or_default().insert(*step);
                 }
                 Ok(())
             }
-            Fact::Left(Effect::Distrust { worker, name, since, .. }) => {
-                check(self.liars.contains(name), || format!("{worker} ({name}) is put out and never lied"))?;
-                let first = self.lies.get(name).and_then(|steps| steps.first().copied());
+            Fact::Left(Effect::Distrust { worker, name, .. }) => {
                 self.put_out.insert(name.clone());
-                check(first.is_none_or(|first| *since <= first), || {
-                    format!("{name} is believed up to {since}, but lied in {first:?}")
-                })
+                check(self.liars.contains(name), || format!("{worker} ({name}) is put out and never lied"))
             }
             Fact::Left(Effect::Send { worker, .. }) => {
                 let name = name(books, *worker);
@@ -58,6 +62,13 @@ impl Invariant for Audits {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Audits {
+    /// What was committed of `since` and later steps is not believed.
+    fn forget(&mut self, since: StepId) {
+        self.lies.values_mut().for_each(|steps| _ = steps.split_off(&since));
     }
 }
 

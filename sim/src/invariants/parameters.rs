@@ -22,7 +22,7 @@ impl Invariant for Parameters {
     fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
         let wrong = |step: StepId| books.tainted.is_some_and(|tainted| tainted < step);
         match fact {
-            Fact::Started { plan, .. } if wrong(plan.first_step) => Ok(()),
+            Fact::Started { plan, .. } if books.lied_in.first().is_some_and(|lied| *lied < plan.first_step) => Ok(()),
             Fact::Made { step, .. } | Fact::Saved { step, .. } if wrong(*step) => Ok(()),
             Fact::Left(Effect::Commit { step, .. }) if wrong(step.next()) || books.lies().next().is_some() => Ok(()),
             Fact::Started { plan, parameters, .. } => {
