@@ -57,7 +57,7 @@ impl Carry {
 /// # Errors
 /// When the run does not end as planned.
 pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, bind("127.0.0.1:0", false)?, Some(carry), json)
+    run(ready, bind("127.0.0.1:0", false)?, Some(carry), 0, json)
 }
 
 /// Runs `ready` with workers in this process, which read `files`, until step `last` is committed, and shows progress.
@@ -66,7 +66,7 @@ pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliErr
 /// When the run does not get there; above all when a step has another digest than before.
 pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> Result<(), CliError> {
     let listener = bind("127.0.0.1:0", false)?;
-    let way = Way { files, carry: Some(carry), last: Some(last) };
+    let way = Way { files, carry: Some(carry), audit_every: 0, last: Some(last) };
     let (report, _) = block_on_run(ready, listener, &way)?;
     match report.steps > last {
         true => Ok(()),
@@ -74,21 +74,27 @@ pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> 
     }
 }
 
-/// Runs `ready` for workers that come to `listener` from elsewhere.
+/// Runs `ready` for workers that come to `listener` from elsewhere; one in `audit_every` shards is computed twice.
 ///
 /// # Errors
 /// When the run does not end as planned.
-pub fn coordinate(ready: Ready, listener: TcpListener, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, listener, None, json)
+pub fn coordinate(ready: Ready, audit_every: u32, listener: TcpListener, json: bool) -> Result<ExitCode, CliError> {
+    run(ready, listener, None, audit_every, json)
 }
 
-fn run(ready: Ready, listener: TcpListener, carry: Option<&Carry>, json: bool) -> Result<ExitCode, CliError> {
+fn run(
+    ready: Ready,
+    listener: TcpListener,
+    carry: Option<&Carry>,
+    audit_every: u32,
+    json: bool,
+) -> Result<ExitCode, CliError> {
     let path = ready.dir.path().to_owned();
     if let Err(source) = logging::to_file(&path.join("log")) {
         tracing::warn!(%source, "the run folder gets no log");
     }
     let (plan, network) = (ready.plan.clone(), ready.network.clone());
-    let (report, stop) = block_on_run(ready, listener, &Way { files: job::disk(), carry, last: None })?;
+    let (report, stop) = block_on_run(ready, listener, &Way { files: job::disk(), carry, audit_every, last: None })?;
     let summary = export(&path, &plan, &network, &report)?;
     out::unless_closed(if json { out::json(&summary) } else { print(&summary, &plan) })?;
     Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
@@ -100,6 +106,8 @@ struct Way<'a> {
     files: Arc<dyn Files>,
     /// Workers in this process, if there shall be some.
     carry: Option<&'a Carry>,
+    /// One in so many shards is computed twice; 0 for none. Workers of one process are one machine.
+    audit_every: u32,
     /// A step after which it stops.
     last: Option<u64>,
 }
@@ -126,7 +134,12 @@ fn block_on_run(ready: Ready, listener: TcpListener, way: &Way<'_>) -> Result<(R
 ///
 /// # Errors
 /// When the folder cannot be used.
-pub fn serve_jobs(state: PathBuf, shared: Option<PathBuf>, listener: TcpListener) -> Result<ExitCode, CliError> {
+pub fn serve_jobs(
+    state: PathBuf,
+    shared: Option<PathBuf>,
+    audit_every: u32,
+    listener: TcpListener,
+) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -139,7 +152,7 @@ pub fn serve_jobs(state: PathBuf, shared: Option<PathBuf>, listener: TcpListener
             .map_err(|source| CliError::Io { path: "socket".into(), source })?;
         let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
         out::note(format_args!("listening on {address}; jobs are kept in {}", state.display()));
-        let config = ClusterConfig { state, shared, planner: Arc::new(LocalPlanner) };
+        let config = ClusterConfig { state, shared, audit_every, planner: Arc::new(LocalPlanner) };
         serve_cluster(config, listener, stop.asked()).await?;
         Ok::<_, CliError>(stop)
     })?;
@@ -181,11 +194,12 @@ async fn with_workers(
         }
     }
     let config = Config {
-        dir: ready.dir,
+        dir: Arc::new(ready.dir),
         plan: ready.plan,
         network: ready.network,
         manifest: Arc::new(ready.manifest),
         initial: ready.initial,
+        audit_every: way.audit_every,
         files: way.files.clone(),
         listener: Some(listening),
         status,

@@ -8,7 +8,7 @@ use std::path::Path;
 use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_common::order::EpochOrder;
-use convoy_scheduler::{LedgerEntry, Record, check_ledger};
+use convoy_scheduler::{LedgerEntry, Record, WorkerId, check_ledger};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +58,11 @@ pub struct Audit {
     pub total_steps: u64,
     /// Steps that were computed again after a restart, each with the digest it had.
     pub repeated: u64,
+    /// Commits that are not believed, as a worker that had a part in them was proven to compute wrongly; their steps were
+    /// computed again.
+    pub disbelieved: u64,
+    /// Workers that were proven to compute wrongly and put out, by name.
+    pub distrusted: Vec<String>,
     /// Starts of the coordinator.
     pub starts: u64,
     /// Epochs that have begun.
@@ -81,7 +86,10 @@ pub struct EpochAudit {
     pub more: u64,
     /// Usable samples that have not been counted. In a complete epoch these are what `train.last = "drop"` leaves out.
     pub not_yet: u64,
-    /// Samples by who computed them: a worker's number in a start of the coordinator, `START.WORKER`.
+    /// Samples that two workers computed, and came out the same.
+    pub audited: u64,
+    /// Samples by who computed them: the worker's name; `START.WORKER`, its number in a start of the coordinator, where the
+    /// journal has no name.
     pub workers: BTreeMap<String, u64>,
 }
 
@@ -102,9 +110,10 @@ pub struct Counted {
 
 /// The last commit of a step.
 struct Commit {
-    start: u64,
     digest: [u8; 32],
     ledger: Vec<LedgerEntry>,
+    /// Who each entry names.
+    workers: Vec<String>,
 }
 
 /// Audits the `records` of the run with `plan` and `manifest`. Each sample that was counted is handed to `each`, by step
@@ -118,6 +127,8 @@ pub fn audit(plan: &Plan, manifest: &Manifest, records: &[Record], mut each: imp
         steps: 0,
         total_steps: plan.total_steps(),
         repeated: 0,
+        disbelieved: 0,
+        distrusted: Vec::new(),
         starts: 0,
         epochs: Vec::new(),
         problems: Vec::new(),
@@ -144,11 +155,25 @@ pub fn audit(plan: &Plan, manifest: &Manifest, records: &[Record], mut each: imp
 
 fn last_commits(records: &[Record], audit: &mut Audit) -> BTreeMap<u64, Commit> {
     let mut commits: BTreeMap<u64, Commit> = BTreeMap::new();
+    let mut names: BTreeMap<WorkerId, &str> = BTreeMap::new();
     for record in records {
         match record {
-            Record::Started { generation, .. } => audit.starts = generation.0,
+            Record::Started { generation, .. } => {
+                audit.starts = generation.0;
+                names.clear();
+            }
+            Record::WorkerJoined { worker, name, .. } if !name.is_empty() => _ = names.insert(*worker, name),
+            Record::Distrusted { name, since, .. } => {
+                audit.distrusted.push(name.clone());
+                audit.disbelieved += commits.split_off(&since.0).len() as u64;
+            }
+            Record::Disbelieved { since } => audit.disbelieved += commits.split_off(&since.0).len() as u64,
             Record::StepCommitted { step, digest, ledger } => {
-                let commit = Commit { start: audit.starts, digest: *digest, ledger: ledger.clone() };
+                let start = audit.starts;
+                let name =
+                    |worker| names.get(&worker).map_or_else(|| format!("{start}.{}", worker.0), |n| (*n).to_owned());
+                let workers = ledger.iter().map(|entry| name(entry.worker)).collect();
+                let commit = Commit { digest: *digest, ledger: ledger.clone(), workers };
                 if let Some(before) = commits.insert(step.0, commit) {
                     audit.repeated += 1;
                     if before.digest != *digest {
@@ -180,6 +205,7 @@ fn audit_epoch<'a>(
         once: 0,
         more: 0,
         not_yet: 0,
+        audited: 0,
         workers: BTreeMap::new(),
     };
     for (step, commit) in commits {
@@ -189,11 +215,11 @@ fn audit_epoch<'a>(
         if let Err(error) = check_ledger(&commit.ledger, shards) {
             problems.push(format!("the ledger of step {step}: {error}"));
         }
-        for entry in &commit.ledger {
-            let worker = format!("{}.{}", commit.start, entry.worker.0);
+        for (entry, worker) in commit.ledger.iter().zip(&commit.workers) {
             for shard in entry.node.leaves().filter(|shard| shard.0 < shards) {
                 for sample in order.samples(cut.shard(in_epoch, shard.0)) {
                     *counts.entry(*sample).or_default() += 1;
+                    found.audited += u64::from(entry.auditor.is_some());
                     *found.workers.entry(worker.clone()).or_default() += 1;
                     let worker = worker.clone();
                     each(Counted { epoch: epoch + 1, step: *step, shard: shard.0, sample: *sample, worker });
@@ -224,7 +250,7 @@ mod tests {
     use convoy_common::manifest::{Label, LabelKind, Sample, Split};
     use convoy_common::plan::{DataFacts, Normalization};
     use convoy_common::spec;
-    use convoy_scheduler::{Node, RunGeneration, StepId, WorkerId};
+    use convoy_scheduler::{Node, RunGeneration, StepId};
 
     use super::*;
 
@@ -255,12 +281,29 @@ mod tests {
         let entry = |(first, last, worker): &(u32, u32, u32)| LedgerEntry {
             node: Node { first: *first, last: *last },
             worker: WorkerId(*worker),
+            auditor: (*worker == 2).then_some(WorkerId(1)),
         };
         Record::StepCommitted { step: StepId(step), digest: [digest; 32], ledger: ledger.iter().map(entry).collect() }
     }
 
     fn started(generation: u64, first_step: u64) -> Record {
         Record::Started { generation: RunGeneration(generation), first_step: StepId(first_step) }
+    }
+
+    fn joined(worker: u32, name: &str) -> Record {
+        Record::WorkerJoined { worker: WorkerId(worker), name: name.to_owned(), threads: 1 }
+    }
+
+    #[test]
+    fn what_a_liar_had_a_part_in_may_come_out_otherwise_again() {
+        let mut records = vec![started(1, 0), joined(1, "ox"), commit(0, 1, &[(0, 2, 1)]), commit(1, 2, &[(0, 2, 1)])];
+        let worker = WorkerId(1);
+        records.push(Record::Distrusted { worker, name: "ox".to_owned(), since: StepId(1) });
+        records.extend([started(2, 1), commit(1, 7, &[(0, 2, 3)])]);
+        let (audit, _) = run(&records);
+        assert!(audit.exact, "{:?}", audit.problems);
+        assert_eq!((audit.steps, audit.repeated, audit.disbelieved), (2, 0, 1));
+        assert_eq!(audit.distrusted, ["ox"]);
     }
 
     fn run(records: &[Record]) -> (Audit, Vec<Counted>) {
@@ -271,7 +314,8 @@ mod tests {
 
     #[test]
     fn every_sample_is_counted_once_by_whoever_computed_it() {
-        let mut records = vec![started(1, 0), commit(0, 1, &[(0, 1, 1), (1, 2, 2)]), commit(1, 2, &[(0, 2, 1)])];
+        let mut records = vec![started(1, 0), joined(1, "ox"), joined(2, "yak")];
+        records.extend([commit(0, 1, &[(0, 1, 1), (1, 2, 2)]), commit(1, 2, &[(0, 2, 1)])]);
         records.extend([started(2, 1), commit(1, 2, &[(0, 2, 3)]), commit(2, 3, &[(0, 1, 3)])]);
         records.push(commit(3, 4, &[(0, 2, 3)]));
         let (audit, counted) = run(&records);
@@ -279,7 +323,8 @@ mod tests {
         assert_eq!((audit.steps, audit.repeated, audit.starts, audit.total_steps), (4, 1, 2, 6));
         let [first, second] = &audit.epochs[..] else { panic!("{audit:?}") };
         assert_eq!((first.complete, first.once, first.more, first.not_yet), (true, 20, 0, 0));
-        let workers = [("1.1", 4), ("1.2", 4), ("2.3", 12)].map(|(worker, count)| (worker.to_owned(), count));
+        assert_eq!(first.audited, 4);
+        let workers = [("ox", 4), ("yak", 4), ("2.3", 12)].map(|(worker, count)| (worker.to_owned(), count));
         assert_eq!(first.workers, BTreeMap::from(workers));
         assert_eq!((second.complete, second.once, second.not_yet), (false, 8, 12));
         assert_eq!(counted.len(), 28);

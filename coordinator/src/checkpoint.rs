@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::{Digest, Plan};
 use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, WriteError, write_atomic};
+use convoy_scheduler::StepId;
 
 use crate::tracker::History;
 use crate::update::{Generation, moment_names};
@@ -155,24 +156,28 @@ pub fn list(folder: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
-/// The newest checkpoint up to step `reach` that can be used; older ones are tried when newer ones cannot, which is
-/// logged. `None` when there is none at all.
+/// The newest checkpoint that can be used: one of whose parameters the journal has the digest, as `believed` holds it by
+/// the step before. Older ones are tried when newer ones cannot, which is logged. `None` when there is none at all.
 ///
 /// # Errors
 /// The newest one's, when there are some but none can be used.
 pub fn newest(
     folder: &Path,
-    reach: u64,
+    believed: &BTreeMap<StepId, [u8; 32]>,
     plan: &Plan,
     network: &Network,
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     let mut first_error = None;
+    let reach = believed.last_key_value().map_or(0, |(last, _)| last.0 + 1);
     for (step, path) in list(folder).into_iter().rev() {
         if step > reach {
             tracing::warn!(checkpoint = %path.display(), reach, "ahead of the journal; computed again from an older one");
             continue;
         }
-        match read(&path, plan, network) {
+        match read(&path, plan, network).and_then(|checkpoint| {
+            check_digest(&path, &checkpoint, believed, network)?;
+            Ok(checkpoint)
+        }) {
             Ok(checkpoint) => {
                 if let Some(error) = first_error {
                     tracing::warn!(%error, used = %path.display(), "a newer checkpoint cannot be used");
@@ -185,14 +190,30 @@ pub fn newest(
     first_error.map_or(Ok(None), Err)
 }
 
-/// Removes all but the newest `keep` checkpoints up to `written`, the one just written, and the `best` one. Later ones
-/// are left: they could not be used, and are written anew.
-pub fn prune(folder: &Path, written: u64, keep: u32, best: Option<u64>) {
+/// Whether the journal knows these parameters. Those of a step in which somebody computed wrongly it does not.
+fn check_digest(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    believed: &BTreeMap<StepId, [u8; 32]>,
+    network: &Network,
+) -> Result<(), CheckpointError> {
+    let Some(before) = checkpoint.generation.step.checked_sub(1) else { return Ok(()) };
+    if believed.get(&StepId(before)) == Some(&network.digest(&checkpoint.generation.flat).0) {
+        return Ok(());
+    }
+    let problem = "has parameters whose digest is not the one in the journal".to_owned();
+    Err(CheckpointError::Foreign { path: path.to_owned(), problem })
+}
+
+/// Removes all but the newest `keep` checkpoints up to `written`, the one just written, the `best` one, and the newest up to
+/// `trusted`. Later ones are left: they could not be used, and are written anew.
+pub fn prune(folder: &Path, written: u64, keep: u32, best: Option<u64>, trusted: u64) {
     let mut found = list(folder);
     found.retain(|(step, _)| *step <= written);
     let old = found.len().saturating_sub(keep as usize);
+    let known_good = found.iter().map(|(step, _)| *step).filter(|step| *step <= trusted).max();
     for (step, path) in &found[..old] {
-        if Some(*step) != best
+        if ![best, known_good].contains(&Some(*step))
             && let Err(error) = fs::remove_file(path)
         {
             tracing::warn!(path = %path.display(), %error, "an old checkpoint cannot be removed");
@@ -205,13 +226,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pruning_keeps_the_newest_the_best_and_what_comes_later() {
+    fn pruning_keeps_the_newest_the_best_the_trusted_and_what_comes_later() {
         let folder = tempfile::tempdir().unwrap();
-        for step in [10, 20, 30, 40, 90] {
+        for step in [10, 20, 25, 30, 40, 90] {
             fs::write(folder.path().join(file_name(step)), "").unwrap();
         }
-        prune(folder.path(), 40, 2, Some(10));
+        prune(folder.path(), 40, 2, Some(10), 24);
         let left: Vec<u64> = list(folder.path()).into_iter().map(|(step, _)| step).collect();
-        assert_eq!(left, [10, 30, 40, 90]);
+        assert_eq!(left, [10, 20, 30, 40, 90]);
     }
 }

@@ -26,6 +26,8 @@ pub struct ClusterConfig {
     pub state: PathBuf,
     /// A folder that workers see, too, for data whose path begins with `shared:`.
     pub shared: Option<PathBuf>,
+    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
+    pub audit_every: u32,
     /// Makes runs of specs.
     pub planner: Arc<dyn Planner>,
 }
@@ -65,7 +67,7 @@ pub async fn serve_cluster(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, planner } = config;
+    let ClusterConfig { state, shared, audit_every, planner } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
     let access = Access::open(&state)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
@@ -74,10 +76,12 @@ pub async fn serve_cluster(
     let store = Arc::new(DataStore::open(&state.join("data"))?);
     let sources = Arc::new(Sources { store: store.clone(), shared });
     let jobs =
-        Jobs::open(&state, planner, sources, events, waiting.clone(), hub.clone()).map_err(|error| match error {
-            JobError::Store(error) => ClusterError::Store(error),
-            JobError::Io { path, source } => ClusterError::Io { path, source },
-            error => ClusterError::Socket(error.to_string()),
+        Jobs::open(&state, planner, sources, events, waiting.clone(), hub.clone(), audit_every).map_err(|error| {
+            match error {
+                JobError::Store(error) => ClusterError::Store(error),
+                JobError::Io { path, source } => ClusterError::Io { path, source },
+                error => ClusterError::Socket(error.to_string()),
+            }
         })?;
     let jobs = Arc::new(jobs);
     let carrier = jobs.clone();

@@ -48,12 +48,36 @@ pub enum RunEvent {
         /// Seconds since it began.
         seconds: f64,
     },
-    /// A node came with a NaN or an infinity; it is computed again before that is believed.
+    /// A node came with a NaN, an infinity or absurdly large; it is computed again before that is believed.
     Doubted {
         /// Who computed it.
         worker: u32,
         /// Which shards.
         node: String,
+    },
+    /// Workers computed the same shards and did not come out the same; another one judges.
+    Disputed {
+        /// The step.
+        step: u64,
+        /// Which shards.
+        node: String,
+        /// Who computed them, by name.
+        workers: Vec<String>,
+    },
+    /// A worker was proven to compute wrongly, and put out.
+    Distrusted {
+        /// Its number.
+        worker: u32,
+        /// Its name.
+        name: String,
+        /// The step in which it was found out.
+        step: u64,
+        /// The shards that it computed wrongly.
+        node: String,
+        /// Two that agree otherwise, by name.
+        judges: Vec<String>,
+        /// What it had a part in from this step on is computed again.
+        since: u64,
     },
     /// A worker could not do a lease.
     LeaseFailed {

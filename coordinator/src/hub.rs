@@ -22,6 +22,8 @@ pub(crate) struct Hub {
     runs: RwLock<BTreeMap<JobId, Arc<Shared>>>,
     members: Mutex<BTreeMap<WorkerId, Member>>,
     next_worker: AtomicU32,
+    /// Names of machines that were proven to compute wrongly, and what is said to them.
+    distrusted: Mutex<BTreeMap<String, String>>,
     fleet: mpsc::UnboundedSender<FleetEvent>,
 }
 
@@ -62,7 +64,13 @@ pub(crate) struct WorkerRow {
 impl Hub {
     /// A hub that tells `fleet` who comes and goes.
     pub(crate) fn new(fleet: mpsc::UnboundedSender<FleetEvent>) -> Self {
-        Hub { runs: RwLock::default(), members: Mutex::default(), next_worker: AtomicU32::new(1), fleet }
+        Hub {
+            runs: RwLock::default(),
+            members: Mutex::default(),
+            next_worker: AtomicU32::new(1),
+            distrusted: Mutex::default(),
+            fleet,
+        }
     }
 
     /// Takes a worker in that says hello.
@@ -82,6 +90,16 @@ impl Hub {
         self.members().insert(worker, member);
         self.tell(FleetEvent::WorkerJoined { worker, numerics });
         worker
+    }
+
+    /// Nobody of this name is taken in any more.
+    pub(crate) fn distrust(&self, name: &str, reason: String) {
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), reason);
+    }
+
+    /// Why nobody of this name is taken in.
+    pub(crate) fn distrusted(&self, name: &str) -> Option<String> {
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// What a worker said on its control stream.

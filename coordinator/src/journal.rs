@@ -123,6 +123,9 @@ impl Journal for JournalFile {
         let line = seal(&text::to_json(record));
         (&*self.file).write_all(line.as_bytes()).map_err(|error| self.error(error))?;
         self.sync.dirty.store(true, Ordering::Release);
+        if record.is_urgent() {
+            self.syncer().sync()?;
+        }
         Ok(())
     }
 }
@@ -165,7 +168,6 @@ fn seal(json: &str) -> String {
     format!("{} {json}\n", &blake3::hash(json.as_bytes()).to_hex()[..CHECK])
 }
 
-/// The records up to the first line that is not what was written, and the length of that part.
 /// The records of a journal up to the first line that is not whole, and how many bytes they take.
 pub(crate) fn parse(bytes: &[u8]) -> (Vec<Record>, usize) {
     let (mut records, mut good) = (Vec::new(), 0);
@@ -196,7 +198,7 @@ mod tests {
             Record::StepCommitted {
                 step: StepId(0),
                 digest: [7; 32],
-                ledger: vec![LedgerEntry { node: Node { first: 0, last: 4 }, worker: WorkerId(2) }],
+                ledger: vec![LedgerEntry { node: Node { first: 0, last: 4 }, worker: WorkerId(2), auditor: None }],
             },
         ]
     }

@@ -1,40 +1,57 @@
 //! Which leases are out, so that the service can turn away what nobody asked for before its bytes are queued.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use convoy_scheduler::{Lease, LeaseRef, Node, Work, WorkerId};
+use convoy_scheduler::{Check, Lease, LeaseRef, Node, Work, WorkerId};
+
+/// Counts what the reducer was opened for: a step, an evaluation, or one of them once more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Opening(u64);
 
 /// Leases of the open step by name.
 #[derive(Debug, Default)]
 pub struct Leases {
-    open: Mutex<BTreeMap<LeaseRef, (WorkerId, Work, Node)>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    opening: Opening,
+    out: BTreeMap<LeaseRef, (WorkerId, Lease, Check)>,
 }
 
 impl Leases {
     /// A lease went out.
-    pub fn add(&self, worker: WorkerId, lease: Lease) {
-        self.lock().insert(lease.at, (worker, lease.work, lease.node));
+    pub fn add(&self, worker: WorkerId, lease: Lease, check: Check) {
+        self.lock().out.insert(lease.at, (worker, lease, check));
     }
 
-    /// A step opened or was given up: what was out before is stale.
-    pub fn clear(&self) {
-        self.lock().clear();
+    /// A step opened or was given up: what was out before is stale. The answer is the number of what comes.
+    pub fn clear(&self) -> Opening {
+        let mut open = self.lock();
+        open.out.clear();
+        open.opening.0 += 1;
+        open.opening
     }
 
-    /// Why `worker` may not send `node` for the lease `at`; `None` when it may.
-    pub fn refusal(&self, worker: WorkerId, at: LeaseRef, work: Work, node: Node) -> Option<String> {
-        match self.lock().get(&at) {
-            None => Some(format!("{at} is not out")),
-            Some((holder, ..)) if *holder != worker => Some(format!("{at} was given to {holder}, not {worker}")),
-            Some((_, leased, lent)) if (*leased, *lent) != (work, node) => {
-                Some(format!("{at} is for the {leased} of {lent}, not the {work} of {node}"))
+    /// What is done with the answer of `worker`, and for which opening it is.
+    ///
+    /// # Errors
+    /// Why it may not send `node` for the lease `at`.
+    pub fn admit(&self, worker: WorkerId, at: LeaseRef, work: Work, node: Node) -> Result<(Opening, Check), String> {
+        let open = self.lock();
+        match open.out.get(&at) {
+            None => Err(format!("{at} is not out")),
+            Some((holder, ..)) if *holder != worker => Err(format!("{at} was given to {holder}, not {worker}")),
+            Some((_, lent, _)) if (lent.work, lent.node) != (work, node) => {
+                Err(format!("{at} is for the {} of {}, not the {work} of {node}", lent.work, lent.node))
             }
-            Some(_) => None,
+            Some((_, _, check)) => Ok((open.opening, *check)),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseRef, (WorkerId, Work, Node)>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,13 +67,14 @@ mod tests {
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(2), lease: LeaseId(3), epoch: 0 };
         let node = Node { first: 0, last: 2 };
         let leases = Leases::default();
-        leases.add(WorkerId(1), Lease { at, work: Work::Train, node });
-        assert_eq!(leases.refusal(WorkerId(1), at, Work::Train, node), None);
-        assert!(leases.refusal(WorkerId(2), at, Work::Train, node).is_some());
-        assert!(leases.refusal(WorkerId(1), at, Work::Evaluate, node).is_some());
-        assert!(leases.refusal(WorkerId(1), at, Work::Train, Node { first: 0, last: 1 }).is_some());
-        assert!(leases.refusal(WorkerId(1), LeaseRef { epoch: 1, ..at }, Work::Train, node).is_some());
-        leases.clear();
-        assert!(leases.refusal(WorkerId(1), at, Work::Train, node).is_some());
+        let opening = leases.clear();
+        leases.add(WorkerId(1), Lease { at, work: Work::Train, node }, Check::CountAndDigest);
+        assert_eq!(leases.admit(WorkerId(1), at, Work::Train, node), Ok((opening, Check::CountAndDigest)));
+        assert!(leases.admit(WorkerId(2), at, Work::Train, node).is_err());
+        assert!(leases.admit(WorkerId(1), at, Work::Evaluate, node).is_err());
+        assert!(leases.admit(WorkerId(1), at, Work::Train, Node { first: 0, last: 1 }).is_err());
+        assert!(leases.admit(WorkerId(1), LeaseRef { epoch: 1, ..at }, Work::Train, node).is_err());
+        assert!(leases.clear() > opening);
+        assert!(leases.admit(WorkerId(1), at, Work::Train, node).is_err());
     }
 }

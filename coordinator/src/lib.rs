@@ -18,6 +18,7 @@ mod jobs;
 mod journal;
 mod leases;
 mod published;
+mod received;
 mod reducer;
 mod replay;
 mod run_dir;

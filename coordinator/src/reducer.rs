@@ -14,14 +14,17 @@ use convoy_proto::{TRAIN_SUMS, chunk_count, chunk_range, from_le_bytes};
 use convoy_scheduler::{Event, Node, StepId, Work};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::leases::Opening;
 use crate::published::{Board, Published};
 use crate::update::{Generation, Scales, Update};
 
 /// What the reducer is told, in order.
 #[derive(Debug)]
 pub enum Command {
-    /// A fresh tree; chunks and sums of other steps are dropped from now on.
+    /// A fresh tree; chunks and sums of other openings are dropped from now on.
     Open {
+        /// Its number.
+        opening: Opening,
         /// The parameters to compute with.
         step: StepId,
         /// What for.
@@ -31,8 +34,8 @@ pub enum Command {
     },
     /// Part of a training node.
     Chunk {
-        /// The step it belongs to.
-        step: StepId,
+        /// What it belongs to.
+        opening: Opening,
         /// The node.
         node: Node,
         /// Index of the chunk.
@@ -44,10 +47,8 @@ pub enum Command {
     },
     /// All of a node is there. `done` is passed on once it is counted.
     Summary {
-        /// The step it belongs to.
-        step: StepId,
-        /// What for.
-        work: Work,
+        /// What it belongs to.
+        opening: Opening,
         /// The node.
         node: Node,
         /// Its sums; see [`convoy_proto::TRAIN_SUMS`].
@@ -82,11 +83,15 @@ pub enum News {
     },
     /// The next parameters have a NaN or an infinity in them although no shard had.
     NotFinite {
+        /// What was open.
+        opening: Opening,
         /// The step.
         step: StepId,
     },
     /// The next parameters are ready for their commit.
     Reduced {
+        /// What was open.
+        opening: Opening,
         /// The step.
         step: StepId,
         /// Digest of the parameters it made.
@@ -98,6 +103,8 @@ pub enum News {
     },
     /// The metric sums of an evaluation.
     Evaluated {
+        /// What was open.
+        opening: Opening,
         /// The parameters.
         step: StepId,
         /// As the task lays them out.
@@ -114,6 +121,7 @@ pub struct Reducer {
     committed: Arc<Generation>,
     /// Memory of an older generation, to be written over.
     spare: Option<Generation>,
+    opening: Opening,
     open: Option<Open>,
     news: mpsc::UnboundedSender<News>,
 }
@@ -149,7 +157,8 @@ impl Reducer {
         news: mpsc::UnboundedSender<News>,
     ) -> Self {
         let update = Update::new(&plan, &network);
-        Reducer { plan, network, update, board, committed: Arc::new(committed), spare: None, open: None, news }
+        let (committed, opening) = (Arc::new(committed), Opening::default());
+        Reducer { plan, network, update, board, committed, spare: None, opening, open: None, news }
     }
 
     /// Does what it is told until nobody can tell it anything.
@@ -164,15 +173,20 @@ impl Reducer {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Open { step, work, shards } => self.open(step, work, shards),
-            Command::Chunk { step, node, index, data, permit } => {
-                self.chunk(step, node, index, &data);
+            Command::Open { opening, step, work, shards } => {
+                self.open(step, work, shards);
+                self.opening = opening;
+            }
+            Command::Chunk { opening, node, index, data, permit } => {
+                if opening == self.opening {
+                    self.chunk(node, index, &data);
+                }
                 drop(permit);
             }
-            Command::Summary { step, work, node, sums, not_finite, done } => {
+            Command::Summary { opening, node, sums, not_finite, done } => {
                 // A node that is not finite may be computed again.
-                if not_finite.is_none() {
-                    self.summary(step, work, node, sums);
+                if opening == self.opening && not_finite.is_none() {
+                    self.summary(node, sums);
                 }
                 self.tell(News::Node { done, not_finite });
                 self.finish_step();
@@ -217,10 +231,10 @@ impl Reducer {
         Some(Scales { gradient: 1.0 / count, statistics: 1.0 / count })
     }
 
-    fn chunk(&mut self, step: StepId, node: Node, index: usize, data: &[u8]) {
+    fn chunk(&mut self, node: Node, index: usize, data: &[u8]) {
         let range = chunk_range(self.network.len(), index);
         let Some(Open::Train(open)) = &mut self.open else { return };
-        if open.step != step || open.roots[index].is_some() {
+        if open.roots[index].is_some() {
             return;
         }
         let mut values = vec![0.0; range.len()];
@@ -251,14 +265,12 @@ impl Reducer {
         open.finished += 1;
     }
 
-    fn summary(&mut self, step: StepId, work: Work, node: Node, sums: Vec<f64>) {
+    fn summary(&mut self, node: Node, sums: Vec<f64>) {
         match &mut self.open {
-            Some(Open::Train(open)) if open.step == step && work == Work::Train && sums.len() == TRAIN_SUMS => {
+            Some(Open::Train(open)) if sums.len() == TRAIN_SUMS => {
                 open.sums.insert(node, sums, add_f64);
             }
-            Some(Open::Evaluate { step: open, sums: tree })
-                if *open == step && work == Work::Evaluate && sums.len() == self.plan.metric_layout().len() =>
-            {
+            Some(Open::Evaluate { sums: tree, .. }) if sums.len() == self.plan.metric_layout().len() => {
                 tree.insert(node, sums, add_f64);
             }
             _ => {}
@@ -272,7 +284,7 @@ impl Reducer {
                 if let Some(sums) = sums.take() {
                     let step = *step;
                     self.open = None;
-                    self.tell(News::Evaluated { step, sums });
+                    self.tell(News::Evaluated { opening: self.opening, step, sums });
                 }
             }
             Some(Open::Train(open)) => {
@@ -322,8 +334,11 @@ impl Reducer {
         open.next.step = open.step.0 + 1;
         let (step, sums, norm) = (open.step, sums.clone(), open.norm);
         let news = match open.finite {
-            true => News::Reduced { step, digest: self.network.digest(&open.next.flat), sums, norm },
-            false => News::NotFinite { step },
+            true => {
+                let digest = self.network.digest(&open.next.flat);
+                News::Reduced { opening: self.opening, step, digest, sums, norm }
+            }
+            false => News::NotFinite { opening: self.opening, step },
         };
         self.tell(news);
     }

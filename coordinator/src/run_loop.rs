@@ -43,6 +43,7 @@ impl RunLoop {
                 self.show();
                 return Ok(outcome);
             }
+            self.pass_on()?;
             let deadline = self.driver.run().deadline().map(|at| self.begun + Duration::from_micros(at.0));
             tokio::select! {
                 biased;
@@ -60,6 +61,8 @@ impl RunLoop {
 
     fn event(&mut self, event: Event) -> Result<(), Halt<JournalError>> {
         let now = RunTime(self.begun.elapsed().as_micros() as u64);
+        let trusted = self.driver.run().trusted();
+        self.driver.outbox().trusted = trusted;
         self.driver.handle(now, event)
     }
 
@@ -74,11 +77,11 @@ impl RunLoop {
             Input::Attach { worker, name, threads, outbox } => {
                 tracing::info!(%worker, name, threads, "joined");
                 shell.events.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.clone(), threads });
-                shell.workers.insert(worker, (name, outbox));
+                shell.workers.insert(worker, (name.clone(), outbox));
                 let step = self.driver.run().progress().committed.0;
                 let committed = convoy_proto::v1::Committed { step };
                 self.driver.outbox().send(worker, convoy_proto::v1::coordinator_message::Message::Committed(committed));
-                self.event(Event::WorkerJoined { worker, threads })
+                self.event(Event::WorkerJoined { worker, name, threads })
             }
             Input::LeaseFailed { worker, reason } => {
                 tracing::warn!(%worker, reason, "could not do a lease");
@@ -119,21 +122,30 @@ impl RunLoop {
     }
 
     /// Hands on what the reducer has made, if the run waits for it. It may not yet: the reducer counts a node when its
-    /// bytes are there, the run when its worker is still a member. A node between the two is computed again first.
+    /// bytes are there, the run when its worker is still a member. A node between the two is computed again first; and an
+    /// audit may still be open.
     fn pass_on(&mut self) -> Result<(), Halt<JournalError>> {
+        if self.made.is_none() {
+            return Ok(());
+        }
+        let current = self.driver.outbox().opening;
         let Waiting::Reducer { work, step: awaited, .. } = self.driver.run().waiting_for() else { return Ok(()) };
         match self.made.take() {
-            Some(News::Reduced { step, digest, sums, norm }) if (work, step) == (Work::Train, awaited) => {
+            Some(News::Reduced { opening, step, digest, sums, norm })
+                if (opening, work, step) == (current, Work::Train, awaited) =>
+            {
                 if let Some(norm) = norm {
                     tracing::debug!(step = step.0, norm, "gradient norm");
                 }
                 self.driver.outbox().reduced = sums;
                 self.event(Event::StepReduced { step, digest: digest.0 })
             }
-            Some(News::NotFinite { step }) if (work, step) == (Work::Train, awaited) => {
+            Some(News::NotFinite { opening, step }) if (opening, work, step) == (current, Work::Train, awaited) => {
                 self.event(Event::StepNotFinite { step })
             }
-            Some(News::Evaluated { step, sums }) if (work, step) == (Work::Evaluate, awaited) => {
+            Some(News::Evaluated { opening, step, sums })
+                if (opening, work, step) == (current, Work::Evaluate, awaited) =>
+            {
                 let stop_early = self.driver.outbox().epoch_ended(step, Some(sums));
                 self.event(Event::EvaluationReduced { step, stop_early })
             }
@@ -207,10 +219,13 @@ mod tests {
             commands: mpsc::unbounded_channel().0,
             leases: Arc::new(Leases::default()),
             writer: Writer::start(folder.to_owned(), plan.clone(), network, journal.syncer(), input_sender),
+            board: Arc::new(crate::published::Board::new(0, &[])),
+            opening: Default::default(),
             tracker: Tracker::new(plan.clone(), History::default()),
             events: Events::open(&folder.join("events"), None),
             folder: folder.to_owned(),
             reduced: Vec::new(),
+            trusted: StepId(0),
             digest: Digest::default(),
             finished: None,
         };
@@ -234,10 +249,10 @@ mod tests {
         let node_of = |worker: u32, lease: u64, epoch: u32| {
             let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(lease), epoch };
             let result = NodeResult::Good;
-            let done = Event::NodeDone { worker: WorkerId(worker), at, shard_micros: 1, result };
+            let done = Event::NodeDone { worker: WorkerId(worker), at, shard_micros: 1, result, digest: None };
             News::Node { done, not_finite: None }
         };
-        let join = |worker: u32| Event::WorkerJoined { worker: WorkerId(worker), threads: 1 };
+        let join = |worker: u32| Event::WorkerJoined { worker: WorkerId(worker), name: worker.to_string(), threads: 1 };
         let committed = |run_loop: &RunLoop| run_loop.driver.run().progress().committed.0;
         run_loop.event(join(1)).unwrap();
         let reason = convoy_scheduler::LeaveReason::Closed;
@@ -245,7 +260,8 @@ mod tests {
         // The reducer had all bytes of the node before the worker was lost.
         run_loop.news(node_of(1, 0, 0)).unwrap();
         let sums = vec![8.0, 1.0, 8.0, 4.0];
-        run_loop.news(News::Reduced { step: StepId(0), digest: Digest::default(), sums, norm: None }).unwrap();
+        let opening = run_loop.driver.outbox().opening;
+        run_loop.news(News::Reduced { opening, step: StepId(0), digest: Digest::default(), sums, norm: None }).unwrap();
         assert_eq!(committed(&run_loop), 0, "nobody may be credited with the node yet");
         run_loop.event(join(2)).unwrap();
         run_loop.news(node_of(2, 1, 1)).unwrap();

@@ -14,7 +14,7 @@ use convoy_common::{Digest, Plan};
 use convoy_model::Network;
 use convoy_scheduler::{
     Driver, FleetEvent, Halt, JobId, JobRequest, Micros, Node, Outcome, PlanError, Record, ResumeError, Run,
-    RunGeneration, RunPlan, StepId, Work,
+    RunGeneration, RunPlan, StepId, Work, believed,
 };
 use convoy_security::{Limits, incoming};
 use serde::Serialize;
@@ -27,7 +27,7 @@ use crate::events::{Events, RunEvent};
 use crate::fleet_loop::{Ended, FleetLoop, Waiting};
 use crate::hub::Hub;
 use crate::journal::{JournalError, JournalFile};
-use crate::leases::Leases;
+use crate::leases::{Leases, Opening};
 use crate::published::Board;
 use crate::reducer::Reducer;
 use crate::run_dir::RunDir;
@@ -48,10 +48,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const NAMED_SAMPLES: usize = 8;
 
 /// What one start needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The run's folder.
-    pub dir: RunDir,
+    pub dir: Arc<RunDir>,
     /// The plan.
     pub plan: Arc<Plan>,
     /// The network that the plan means.
@@ -62,6 +62,8 @@ pub struct Config {
     pub files: Arc<dyn Files>,
     /// Initial parameters and buffers; used when there is no checkpoint.
     pub initial: Vec<f32>,
+    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
+    pub audit_every: u32,
     /// Who wants to hear of events.
     pub listener: Option<mpsc::UnboundedSender<RunEvent>>,
     /// Where the state of the run is shown.
@@ -157,13 +159,7 @@ pub struct RunReport {
 
 /// A run that is ready to be carried: its folder was read, nothing has happened yet.
 pub(crate) struct Loaded {
-    dir: RunDir,
-    plan: Arc<Plan>,
-    network: Arc<Network>,
-    manifest: Arc<Manifest>,
-    files: Arc<dyn Files>,
-    listener: Option<mpsc::UnboundedSender<RunEvent>>,
-    status: watch::Sender<Status>,
+    config: Config,
     journal: JournalFile,
     run: Run,
     number: RunGeneration,
@@ -175,33 +171,94 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// When the run cannot begin.
-pub(crate) fn load(config: Config) -> Result<Loaded, RunError> {
-    let Config { dir, plan, network, manifest, files, initial, listener, status } = config;
-    let (journal, records) = JournalFile::open(&dir.journal())?;
-    let reach =
-        records.iter().map(|record| if let Record::StepCommitted { step, .. } = record { step.0 + 1 } else { 0 });
-    let start = checkpoint::newest(&dir.checkpoints(), reach.max().unwrap_or(0), &plan, &network)?;
-    let Checkpoint { generation, history } = start.unwrap_or_else(|| beginning(&plan, &network, initial));
-    let run_plan = run_plan(&plan, generation.step, &history, &records);
+pub(crate) fn load(mut config: Config) -> Result<Loaded, RunError> {
+    let (journal, records) = JournalFile::open(&config.dir.journal())?;
+    let start = checkpoint::newest(&config.dir.checkpoints(), &believed(&records), &config.plan, &config.network)?;
+    let Checkpoint { generation, history } = match start {
+        Some(checkpoint) => checkpoint,
+        // An audit may take everything back.
+        None if config.audit_every > 0 => beginning(&config, config.initial.clone()),
+        None => {
+            let initial = std::mem::take(&mut config.initial);
+            beginning(&config, initial)
+        }
+    };
+    let run_plan = run_plan(&config, generation.step, &history, &records);
     run_plan.check().map_err(RunError::Plan)?;
     let number = run_plan.generation;
     let run = Run::resume(run_plan, records).map_err(RunError::Resume)?;
-    Ok(Loaded { dir, plan, network, manifest, files, listener, status, journal, run, number, generation, history })
+    Ok(Loaded { config, journal, run, number, generation, history })
 }
 
 /// Carries a run with the workers that the hub sends to it, until it is over; `stop` asks it to finish the step in
 /// flight, save and end.
 ///
+/// When a worker was found to compute wrongly, the run goes on from the newest checkpoint that has nothing of it.
+///
 /// # Errors
 /// When the run does not end as planned. What was saved before stays.
 pub(crate) async fn carry(
-    loaded: Loaded,
+    mut loaded: Loaded,
     job: JobId,
     hub: Arc<Hub>,
     stop: impl Future<Output = ()>,
 ) -> Result<RunReport, RunError> {
-    let Loaded { dir, plan, network, manifest, files, listener, status, journal, run, number, generation, history } =
-        loaded;
+    tokio::pin!(stop);
+    let mut stopping = false;
+    loop {
+        let until = async {
+            if !stopping {
+                stop.as_mut().await;
+                stopping = true;
+            }
+        };
+        let config = match carry_once(loaded, job, &hub, until).await {
+            Carried::Ended(report) => return *report,
+            Carried::RolledBack(config) => *config,
+        };
+        let loading = tokio::task::spawn_blocking(move || load(config));
+        loaded = loading.await.map_err(|error| RunError::Socket(format!("opening the run crashed: {error}")))??;
+    }
+}
+
+/// How far one start of a run came.
+enum Carried {
+    Ended(Box<Result<RunReport, RunError>>),
+    /// It goes on from an older checkpoint.
+    RolledBack(Box<Config>),
+}
+
+async fn carry_once(loaded: Loaded, job: JobId, hub: &Arc<Hub>, stop: impl Future<Output = ()>) -> Carried {
+    let config = loaded.config.clone();
+    let mut run_loop = match open(loaded, job, hub) {
+        Ok(run_loop) => run_loop,
+        Err(error) => return Carried::Ended(Box::new(Err(error))),
+    };
+    let outcome = run_loop.run_loop.run(stop).await;
+    hub.close(job, "the run is over");
+    let carried = match outcome {
+        Ok(Outcome::RolledBack { to, worker }) => {
+            tracing::warn!(%to, %worker, "goes on from the newest checkpoint up to there");
+            Carried::RolledBack(Box::new(config))
+        }
+        outcome => Carried::Ended(Box::new(report(&mut run_loop.run_loop, &config, outcome))),
+    };
+    run_loop.run_loop.driver.outbox().end();
+    drop(run_loop.run_loop);
+    _ = run_loop.reducer.join();
+    carried
+}
+
+/// A run on its way.
+struct OpenRun {
+    run_loop: RunLoop,
+    reducer: std::thread::JoinHandle<()>,
+}
+
+/// Starts what a run needs, and lets workers come.
+fn open(loaded: Loaded, job: JobId, hub: &Arc<Hub>) -> Result<OpenRun, RunError> {
+    let Loaded { config, journal, run, number, generation, history } = loaded;
+    let Config { dir, plan, network, manifest, files, listener, status, .. } = config;
     let mut events = Events::open(&dir.events(), listener);
     events.tell(RunEvent::Started { generation: number.0, step: generation.step, steps: plan.total_steps() });
     let (input_sender, inputs) = mpsc::unbounded_channel();
@@ -210,12 +267,17 @@ pub(crate) async fn carry(
     let board = Arc::new(Board::new(generation.step, &generation.flat));
     let leases = Arc::new(Leases::default());
     let digest = network.digest(&generation.flat);
+    let trusted = run.trusted();
+    for name in run.put_out_names() {
+        hub.distrust(name, format!("`{name}` was proven to compute wrongly in job {}", job.0));
+    }
     let shared = Shared {
         data: manifest.clone(),
         files,
         plan: serde_json::to_vec(&*plan).expect("a plan is plain data").into(),
         manifest: Bytes::from(serde_json::to_vec(&*manifest).expect("a manifest is plain data")),
         generation: number,
+        meaning: plan.clone(),
         elements: network.len(),
         evaluate_sums: plan.metric_layout().len(),
         inputs: input_sender.clone(),
@@ -226,7 +288,7 @@ pub(crate) async fn carry(
         worker_logs: WorkerLogs::new(dir.path()),
     };
     let writer = Writer::start(dir.checkpoints(), plan.clone(), network.clone(), journal.syncer(), input_sender);
-    let reducer = Reducer::new(plan.clone(), network.clone(), board, generation, news_sender);
+    let reducer = Reducer::new(plan.clone(), network, board.clone(), generation, news_sender);
     let reducer = std::thread::Builder::new()
         .name("reducer".to_owned())
         .spawn(move || reducer.run(commands))
@@ -237,16 +299,19 @@ pub(crate) async fn carry(
         workers: BTreeMap::new(),
         commands: command_sender,
         leases,
+        board,
+        opening: Opening::default(),
         writer,
         tracker: Tracker::new(plan.clone(), history),
         events,
         folder: dir.path().to_owned(),
         reduced: Vec::new(),
+        trusted,
         digest,
         finished: None,
     };
-    let mut run_loop = RunLoop {
-        plan: plan.clone(),
+    let run_loop = RunLoop {
+        plan,
         driver: Driver::new(run, journal, shell),
         inputs,
         news,
@@ -257,13 +322,7 @@ pub(crate) async fn carry(
         checkpoint_failed: None,
     };
     hub.open(job, Arc::new(shared));
-    let outcome = run_loop.run(stop).await;
-    hub.close(job, "the run is over");
-    let report = report(&mut run_loop, &dir, &manifest, outcome);
-    run_loop.driver.outbox().end();
-    drop(run_loop);
-    _ = reducer.join();
-    report
+    Ok(OpenRun { run_loop, reducer })
 }
 
 /// Runs the coordinator of one run on `listener` until the run is over; `stop` asks it to finish the step in flight,
@@ -324,12 +383,14 @@ pub async fn serve(
 }
 
 /// The state before the first step.
-fn beginning(plan: &Plan, network: &Network, flat: Vec<f32>) -> Checkpoint {
-    let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
+fn beginning(config: &Config, flat: Vec<f32>) -> Checkpoint {
+    let moments = moment_names(&config.plan.spec.optimizer);
+    let moments = moments.iter().map(|_| vec![0.0; config.network.parameters]).collect();
     Checkpoint { generation: Generation { step: 0, flat, moments }, history: History::default() }
 }
 
-fn run_plan(plan: &Plan, step: u64, history: &History, records: &[Record]) -> RunPlan {
+fn run_plan(config: &Config, step: u64, history: &History, records: &[Record]) -> RunPlan {
+    let plan = &config.plan;
     let (train, evaluate) = (plan.train_cut(), plan.evaluate_cut());
     let steps = train.steps();
     let started = records.iter().filter(|record| matches!(record, Record::Started { .. })).count() as u64;
@@ -342,15 +403,16 @@ fn run_plan(plan: &Plan, step: u64, history: &History, records: &[Record]) -> Ru
         evaluate_shards > 0 && step > 0 && step.is_multiple_of(steps) && history.evaluated_step != step;
     run_plan.checkpoint_every_steps = plan.spec.checkpoint.every_steps;
     run_plan.checkpoint_every = Micros::seconds(plan.spec.checkpoint.every_seconds);
+    run_plan.audit_every = config.audit_every;
     run_plan
 }
 
 fn report(
     run_loop: &mut RunLoop,
-    dir: &RunDir,
-    manifest: &Manifest,
+    config: &Config,
     outcome: Result<Outcome, Halt<JournalError>>,
 ) -> Result<RunReport, RunError> {
+    let (dir, manifest) = (&config.dir, &config.manifest);
     let outcome = outcome.map_err(|halt| match halt {
         Halt::Journal(error) => RunError::Journal(error),
         Halt::Before => unreachable!("the loop ends at the first halt"),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use convoy_common::Plan;
 use convoy_common::files::Files;
 use convoy_common::manifest::Manifest;
 use convoy_proto::v1::coordinator_server::Coordinator;
-use convoy_proto::{TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
-use convoy_scheduler::{Event, LeaseRef, LeaveReason, Node, NodeResult, RunGeneration, StepId, Work, WorkerId};
+use convoy_proto::{CHUNK_ELEMENTS, TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
+use convoy_scheduler::{Check, Event, Lease, LeaveReason, Node, NodeResult, RunGeneration, Work, WorkerId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -18,8 +19,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::access::Caller;
 use crate::hub::Hub;
 use crate::inputs::Input;
-use crate::leases::Leases;
+use crate::leases::{Leases, Opening};
 use crate::published::Board;
+use crate::received::{Look, Received};
 use crate::reducer::Command;
 use crate::tracker::Waits;
 use crate::worker_logs::WorkerLogs;
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) files: Arc<dyn Files>,
     /// The start of the coordinator.
     pub(crate) generation: RunGeneration,
+    /// What the run means.
+    pub(crate) meaning: Arc<Plan>,
     /// Elements of parameters and buffers.
     pub(crate) elements: usize,
     /// Sums of an evaluation.
@@ -89,6 +93,9 @@ impl Coordinator for Service {
         };
         let numerics = check_hello(&hello)?;
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
+        if let Some(reason) = self.0.distrusted(&name) {
+            return Err(Status::failed_precondition(reason));
+        }
         let (outbox, replies) = mpsc::channel(OUTBOX);
         let worker = self.0.connect(name, hello.threads, numerics, caller, outbox);
         let hub = self.0.clone();
@@ -172,33 +179,38 @@ impl Coordinator for Service {
             return Err(Status::invalid_argument("a node begins with its header"));
         };
         let run = self.0.run_for(&caller, header.worker, header.job)?;
-        let lease =
-            convoy_scheduler::Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node })?;
+        let lease = Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node })?;
         let worker = WorkerId(header.worker);
-        if let Some(ignored) = run.leases.refusal(worker, lease.at, lease.work, lease.node) {
-            return Ok(Response::new(v1::PushNodeReply { ignored }));
-        }
-        let mut arrived = vec![false; if lease.work == Work::Train { chunk_count(run.elements) } else { 0 }];
+        let ignored = |ignored: String| Ok(Response::new(v1::PushNodeReply { ignored }));
+        let (opening, check) = match run.leases.admit(worker, lease.at, lease.work, lease.node) {
+            Ok(admitted) => admitted,
+            Err(reason) => return ignored(reason),
+        };
+        let answer = Answer { worker, lease, opening, check };
+        let chunks = if lease.work == Work::Train { chunk_count(run.elements) } else { 0 };
+        let mut received = Received::new(chunks, check != Check::Count);
         loop {
             match next(&mut messages).await? {
-                Some(v1::node_message::Message::Chunk(chunk)) if !is_finite(&chunk.data) => {
-                    // A worker of sound mind says so itself, and sends no chunks.
-                    let sums = vec![0.0; TRAIN_SUMS];
-                    let summary = v1::NodeSummary { sums, not_finite: Some(lease.node.first), ..Default::default() };
-                    run.queue_summary(worker, lease.at, lease.work, lease.node, summary)?;
-                    return Ok(Response::new(v1::PushNodeReply {
-                        ignored: "it holds a NaN or an infinity".to_owned(),
-                    }));
-                }
                 Some(v1::node_message::Message::Chunk(chunk)) => {
-                    run.queue_chunk(lease.at.step, lease.node, chunk, &mut arrived).await?;
+                    let index = run.index_of(&chunk, received.chunks())?;
+                    if received.look(index, &chunk.data) == Look::NotFinite {
+                        // A worker of sound mind says so itself, and sends no chunks.
+                        let sums = vec![0.0; TRAIN_SUMS];
+                        let summary =
+                            v1::NodeSummary { sums, not_finite: Some(lease.node.first), ..Default::default() };
+                        run.queue_summary(&answer, summary, &received)?;
+                        return ignored("it holds a NaN or an infinity".to_owned());
+                    }
+                    if check != Check::Digest {
+                        run.queue_chunk(&answer, index, chunk.data).await?;
+                    }
                 }
                 Some(v1::node_message::Message::Summary(summary)) => {
-                    if summary.not_finite.is_none() && arrived.contains(&false) {
+                    if summary.not_finite.is_none() && !received.is_whole() {
                         return Err(Status::invalid_argument("the node ends before all of its chunks have come"));
                     }
-                    run.queue_summary(worker, lease.at, lease.work, lease.node, summary)?;
-                    return Ok(Response::new(v1::PushNodeReply::default()));
+                    run.queue_summary(&answer, summary, &received)?;
+                    return ignored(String::new());
                 }
                 Some(v1::node_message::Message::Header(_)) => {
                     return Err(Status::invalid_argument("a node has one header"));
@@ -207,6 +219,14 @@ impl Coordinator for Service {
             }
         }
     }
+}
+
+/// Whose answer a node is, and what is done with it.
+struct Answer {
+    worker: WorkerId,
+    lease: Lease,
+    opening: Opening,
+    check: Check,
 }
 
 /// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join.
@@ -269,37 +289,34 @@ impl Shared {
         self.commands.send(command).map_err(|_| Status::unavailable("the run is over"))
     }
 
-    async fn queue_chunk(
-        &self,
-        step: StepId,
-        node: Node,
-        chunk: v1::NodeChunk,
-        arrived: &mut [bool],
-    ) -> Result<(), Status> {
-        let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / convoy_proto::CHUNK_ELEMENTS;
-        let fits = index < arrived.len() && {
+    /// Which of the node's `chunks` chunks this is.
+    fn index_of(&self, chunk: &v1::NodeChunk, chunks: usize) -> Result<usize, WireError> {
+        let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
+        let fits = index < chunks && {
             let range = chunk_range(self.elements, index);
             range.start as u64 == chunk.offset && range.len() * 4 == chunk.data.len()
         };
         if !fits {
             let value = format!("{} bytes at element {}", chunk.data.len(), chunk.offset);
-            return Err(WireError::Invalid { field: "chunk", value }.into());
+            return Err(WireError::Invalid { field: "chunk", value });
         }
-        let room = self.room.clone().acquire_owned().await;
-        let permit = room.map_err(|_| Status::unavailable("the run is over"))?;
-        arrived[index] = true;
-        self.command(Command::Chunk { step, node, index, data: chunk.data, permit })
+        Ok(index)
     }
 
-    fn queue_summary(
-        &self,
-        worker: WorkerId,
-        at: LeaseRef,
-        work: Work,
-        node: Node,
-        summary: v1::NodeSummary,
-    ) -> Result<(), Status> {
-        check_summary(&summary, node, if work == Work::Train { TRAIN_SUMS } else { self.evaluate_sums })?;
+    async fn queue_chunk(&self, answer: &Answer, index: usize, data: Bytes) -> Result<(), Status> {
+        let room = self.room.clone().acquire_owned().await;
+        let permit = room.map_err(|_| Status::unavailable("the run is over"))?;
+        let (opening, node) = (answer.opening, answer.lease.node);
+        self.command(Command::Chunk { opening, node, index, data, permit })
+    }
+
+    fn queue_summary(&self, answer: &Answer, summary: v1::NodeSummary, received: &Received) -> Result<(), Status> {
+        let Answer { worker, lease: Lease { at, work, node }, opening, check } = *answer;
+        let samples = match work {
+            Work::Train => self.samples(at.step.0, node).map(|samples| (samples, TRAIN_SUMS)),
+            Work::Evaluate => None,
+        };
+        check_summary(&summary, node, samples, self.evaluate_sums)?;
         let computing = summary.shard_micros.saturating_mul(u64::from(node.size()));
         self.tell(Input::Worked(Waits {
             computing: seconds(computing),
@@ -307,28 +324,52 @@ impl Shared {
             parameters: seconds(summary.parameters_wait_micros),
         }))?;
         let not_finite = summary.not_finite;
-        let result = if not_finite.is_some() { NodeResult::NotFinite } else { NodeResult::Good };
-        let done = Event::NodeDone { worker, at, shard_micros: summary.shard_micros, result };
-        self.command(Command::Summary { step: at.step, work, node, sums: summary.sums, not_finite, done })
+        let result = match (not_finite, received.worst()) {
+            (Some(_), _) => NodeResult::NotFinite,
+            (None, Look::Absurd) => NodeResult::Absurd,
+            (None, _) => NodeResult::Good,
+        };
+        let digest = received.digest(&summary.sums).filter(|_| not_finite.is_none());
+        let done = Event::NodeDone { worker, at, shard_micros: summary.shard_micros, result, digest };
+        match check {
+            Check::Digest => self.tell(Input::Event(done)),
+            Check::Count | Check::CountAndDigest => {
+                self.command(Command::Summary { opening, node, sums: summary.sums, not_finite, done })
+            }
+        }
+    }
+
+    /// Samples in the training shards of `node` in step `step`; `None` where the step has no such shards.
+    fn samples(&self, step: u64, node: Node) -> Option<f64> {
+        let cut = self.meaning.train_cut();
+        let step = step % cut.steps();
+        let last = cut.shards(step) >= node.last;
+        last.then(|| node.leaves().map(|shard| cut.shard(step, shard.0).len()).sum::<usize>() as f64)
     }
 }
 
-/// Whether there is no NaN or infinity among the little-endian f32 of `data`.
-fn is_finite(data: &[u8]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    data.as_chunks::<4>().0.iter().all(|quad| u32::from_le_bytes(*quad) & EXPONENT != EXPONENT)
-}
-
-/// What a worker of this version never sends.
-fn check_summary(summary: &v1::NodeSummary, node: Node, sums: usize) -> Result<(), WireError> {
+/// What a worker of this version never sends. `training` is how many samples and sums a training node has.
+fn check_summary(
+    summary: &v1::NodeSummary,
+    node: Node,
+    training: Option<(f64, usize)>,
+    evaluate_sums: usize,
+) -> Result<(), WireError> {
     let invalid = |field, value: String| Err(WireError::Invalid { field, value });
+    let sums = training.map_or(evaluate_sums, |(_, sums)| sums);
     if summary.sums.len() != sums {
         return invalid("sums", format!("{} of {sums}", summary.sums.len()));
     }
     match summary.not_finite {
         Some(shard) if !(node.first..node.last).contains(&shard) => invalid("not_finite", shard.to_string()),
+        Some(_) => Ok(()),
         None if !summary.sums.iter().all(|sum| sum.is_finite()) => invalid("sums", "not finite".to_owned()),
-        _ => Ok(()),
+        None => match training {
+            Some((samples, _)) if summary.sums[0] != samples => {
+                invalid("sums", format!("{} samples, where {node} has {samples}", summary.sums[0]))
+            }
+            _ => Ok(()),
+        },
     }
 }
 
@@ -365,25 +406,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_are_none_are_seen() {
-        let bytes = |values: [f32; 3]| values.map(f32::to_le_bytes).concat();
-        assert!(is_finite(&bytes([f32::MAX, -0.0, f32::MIN_POSITIVE])));
-        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert!(!is_finite(&bytes([1.0, 2.0, value])));
-        }
-    }
-
-    #[test]
     fn a_summary_that_cannot_be_true_is_refused() {
         let node = Node { first: 4, last: 6 };
         let refused = |sums: Vec<f64>, not_finite: Option<u32>| {
             let summary = v1::NodeSummary { sums, not_finite, ..Default::default() };
-            check_summary(&summary, node, TRAIN_SUMS).is_err()
+            check_summary(&summary, node, Some((1.0, TRAIN_SUMS)), 3).is_err()
         };
         assert!(!refused(vec![1.0; TRAIN_SUMS], None));
         assert!(!refused(vec![f64::NAN; TRAIN_SUMS], Some(5)));
         assert!(refused(vec![1.0; TRAIN_SUMS - 1], None), "too few sums");
         assert!(refused(vec![f64::NAN; TRAIN_SUMS], None), "NaN in a node that is said to be finite");
         assert!(refused(vec![1.0; TRAIN_SUMS], Some(6)), "a shard of another node");
+        assert!(refused(vec![2.0; TRAIN_SUMS], None), "more samples than the node has");
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_proto::v1;
-use convoy_scheduler::{Effect, EvictReason, JobId, LeaveReason, Outbox, Outcome, StepId, Work, WorkerId};
+use convoy_scheduler::{Effect, EvictReason, JobId, LeaveReason, Node, Outbox, Outcome, StepId, Work, WorkerId};
 use tokio::sync::mpsc;
 
 use crate::events::{Events, RunEvent};
 use crate::hub::Hub;
-use crate::leases::Leases;
+use crate::leases::{Leases, Opening};
+use crate::published::Board;
 use crate::reducer::Command;
 use crate::tracker::Tracker;
 use crate::writer::{Job, Writer};
@@ -26,12 +27,17 @@ pub(crate) struct Shell {
     pub(crate) workers: BTreeMap<WorkerId, (String, WorkerOutbox)>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) board: Arc<Board>,
+    /// What the reducer was opened for last.
+    pub(crate) opening: Opening,
     pub(crate) writer: Writer,
     pub(crate) tracker: Tracker,
     pub(crate) events: Events,
     pub(crate) folder: PathBuf,
     /// Sums of the step that waits for its commit.
     pub(crate) reduced: Vec<f64>,
+    /// Parameters that no audit can still find wrong, as the run had it before this event.
+    pub(crate) trusted: StepId,
     /// Digest of the committed parameters.
     pub(crate) digest: Digest,
     pub(crate) finished: Option<Outcome>,
@@ -42,17 +48,20 @@ impl Outbox for Shell {
         match effect {
             Effect::Record(_) => {}
             Effect::OpenStep { step, work, shards } => {
-                self.leases.clear();
+                self.opening = self.leases.clear();
                 self.tracker.opened(work == Work::Train);
-                self.command(Command::Open { step, work, shards });
+                self.command(Command::Open { opening: self.opening, step, work, shards });
             }
             Effect::AbandonStep { step, work, why } => {
                 tracing::warn!(%step, %work, ?why, "step given up");
-                self.leases.clear();
+                self.opening = self.leases.clear();
                 self.command(Command::Abandon);
+                if work == Work::Train {
+                    self.take_back(step.next());
+                }
             }
-            Effect::Send { worker, lease } => {
-                self.leases.add(worker, lease);
+            Effect::Send { worker, lease, check } => {
+                self.leases.add(worker, lease, check);
                 self.send(worker, v1::coordinator_message::Message::Lease(lease.into()));
             }
             Effect::Revoke { worker, at, why } => {
@@ -71,8 +80,12 @@ impl Outbox for Shell {
                 self.events.tell(RunEvent::Overdue { worker: worker.0, node: node.to_string(), seconds });
             }
             Effect::Doubt { worker, at, node } => {
-                tracing::warn!(%worker, %at, %node, "came with a NaN or an infinity; computed again before that is believed");
+                tracing::warn!(%worker, %at, %node, "came with a NaN, an infinity or absurdly large; computed again before that is believed");
                 self.events.tell(RunEvent::Doubted { worker: worker.0, node: node.to_string() });
+            }
+            Effect::Dispute { step, node, workers } => self.dispute(step, node, &workers),
+            Effect::Distrust { worker, name, step, node, judges, since } => {
+                self.distrust(worker, name, step, node, judges, since);
             }
             Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
             Effect::Finish { outcome } => self.finish(outcome),
@@ -108,6 +121,10 @@ impl Shell {
                 self.left(worker, "silent");
                 self.hub.put_out(worker, &format!("not heard of for {silence}"));
             }
+            EvictReason::Distrusted => {
+                self.left(worker, "distrusted");
+                self.hub.put_out(worker, "it was proven to compute wrongly");
+            }
             EvictReason::Drained => {
                 self.left(worker, "drained");
                 self.hub.let_go(worker, self.job, "drained");
@@ -118,6 +135,55 @@ impl Shell {
             }
             EvictReason::RunOver => self.hub.let_go(worker, self.job, "the run is over"),
         }
+    }
+
+    /// Parameters of `step` that workers may have in part, or whole, will not come.
+    fn take_back(&mut self, step: StepId) {
+        self.board.abandon(step.0);
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for worker in workers {
+            let abandoned = v1::Abandoned { step: step.0 };
+            self.send(worker, v1::coordinator_message::Message::Abandoned(abandoned));
+        }
+    }
+
+    fn name_of(&self, worker: WorkerId) -> String {
+        self.workers.get(&worker).map_or_else(|| worker.to_string(), |(name, _)| name.clone())
+    }
+
+    fn dispute(&mut self, step: StepId, node: Node, workers: &[WorkerId]) {
+        let names: Vec<String> = workers.iter().map(|worker| self.name_of(*worker)).collect();
+        let workers = names.join(", ");
+        tracing::warn!(%step, %node, workers, "computed the same shards and did not come out the same; another judges");
+        self.events.tell(RunEvent::Disputed { step: step.0, node: node.to_string(), workers: names });
+    }
+
+    fn distrust(
+        &mut self,
+        worker: WorkerId,
+        name: String,
+        step: StepId,
+        node: Node,
+        judges: [WorkerId; 2],
+        since: StepId,
+    ) {
+        let judges = judges.map(|judge| self.name_of(judge));
+        tracing::error!(%worker, name, %step, %node, judges = judges.join(", "), %since, "computes wrongly; put out");
+        let (job, one, two) = (self.job.0, &judges[0], &judges[1]);
+        let reason = format!(
+            "`{name}` computed {node} of {step} of job {job} wrongly ({one} and {two} agree otherwise); look at the \
+             machine's memory and processor before it takes part again, under another --name"
+        );
+        self.hub.distrust(&name, reason);
+        let event = RunEvent::Distrusted {
+            worker: worker.0,
+            name,
+            step: step.0,
+            node: node.to_string(),
+            judges: judges.to_vec(),
+            since: since.0,
+        };
+        self.events.tell(event);
     }
 
     /// A worker is no longer a member.
@@ -158,7 +224,8 @@ impl Shell {
     fn checkpoint(&mut self, step: StepId) {
         let (reply, generation) = std::sync::mpsc::sync_channel(1);
         self.command(Command::Snapshot { reply });
-        self.writer.write(Job { step: step.0, generation, history: self.tracker.history() });
+        let trusted = self.trusted.0;
+        self.writer.write(Job { step: step.0, trusted, generation, history: self.tracker.history() });
     }
 
     fn finish(&mut self, outcome: Outcome) {

@@ -20,6 +20,8 @@ use crate::update::Generation;
 pub struct Job {
     /// Steps done.
     pub step: u64,
+    /// Parameters that no audit can still find wrong.
+    pub trusted: u64,
     /// Where the parameters come from.
     pub generation: Receiver<Arc<Generation>>,
     /// What is known of the run.
@@ -88,6 +90,7 @@ fn write(
     journal.sync().map_err(|error| error.to_string())?;
     let path =
         checkpoint::write(folder, plan, network, &generation, &job.history).map_err(|error| error.to_string())?;
-    checkpoint::prune(folder, job.step, plan.spec.checkpoint.keep, job.history.best.map(|best| best.step));
+    let best = job.history.best.map(|best| best.step);
+    checkpoint::prune(folder, job.step, plan.spec.checkpoint.keep, best, job.trusted);
     Ok(path)
 }

@@ -44,7 +44,15 @@ pub(crate) struct SetUp {
 /// Something that a membership waited for.
 pub(crate) enum News {
     Output(Output),
-    Fetched(u64, Result<Vec<f32>, Status>),
+    Fetched(Fetched),
+}
+
+/// Parameters that were asked for.
+pub(crate) struct Fetched {
+    step: u64,
+    /// Counts how often steps were given up: what was asked for before is not taken.
+    attempt: u64,
+    flat: Result<Vec<f32>, Status>,
 }
 
 /// One membership.
@@ -68,8 +76,9 @@ pub(crate) struct Membership {
     fetching: BTreeMap<u64, AbortHandle>,
     /// The newest step whose parameters came.
     newest: Option<u64>,
-    fetched: mpsc::UnboundedReceiver<(u64, Result<Vec<f32>, Status>)>,
-    fetches: mpsc::UnboundedSender<(u64, Result<Vec<f32>, Status>)>,
+    attempt: u64,
+    fetched: mpsc::UnboundedReceiver<Fetched>,
+    fetches: mpsc::UnboundedSender<Fetched>,
 }
 
 impl Membership {
@@ -117,6 +126,7 @@ impl Membership {
             early: BTreeMap::new(),
             fetching: BTreeMap::new(),
             newest: None,
+            attempt: 0,
             fetched,
             fetches,
         })
@@ -148,7 +158,7 @@ impl Membership {
     pub(crate) async fn next(&mut self) -> News {
         tokio::select! {
             biased;
-            Some((step, flat)) = self.fetched.recv() => News::Fetched(step, flat),
+            Some(fetched) = self.fetched.recv() => News::Fetched(fetched),
             Some(output) = self.outputs.recv() => News::Output(output),
             // The membership itself holds a sender of the first, the pool one of the second.
             else => std::future::pending().await,
@@ -158,7 +168,10 @@ impl Membership {
     /// Takes in what came.
     pub(crate) async fn take(&mut self, news: News) {
         match news {
-            News::Fetched(step, flat) => self.fetched(step, flat).await,
+            News::Fetched(fetched) if fetched.attempt == self.attempt => {
+                self.fetched(fetched.step, fetched.flat).await;
+            }
+            News::Fetched(_) => {}
             News::Output(output) => self.output(output).await,
         }
     }
@@ -174,7 +187,7 @@ impl Membership {
                 self.ask_for(committed.step);
                 if let Some(flat) = self.early.remove(&committed.step) {
                     // Through the queue, so that there is one way to take parameters over.
-                    _ = self.fetches.send((committed.step, Ok(flat)));
+                    _ = self.fetches.send(Fetched { step: committed.step, attempt: self.attempt, flat: Ok(flat) });
                 }
                 self.early.retain(|step, _| *step > committed.step);
             }
@@ -191,6 +204,7 @@ impl Membership {
                     self.pool.revoke(at.into());
                 }
             }
+            Message::Abandoned(abandoned) => self.abandon(abandoned.step),
             Message::Welcome(_) | Message::Assigned(_) | Message::Released(_) | Message::Goodbye(_) => {}
         }
         Ok(())
@@ -202,9 +216,26 @@ impl Membership {
         }
         let request = v1::ParametersRequest { worker: self.worker, job: self.job, generation: self.generation, step };
         let fetch = parameters::fetch(self.bulk.clone(), request, self.elements);
-        let fetches = self.fetches.clone();
-        let fetch = tokio::spawn(async move { _ = fetches.send((step, fetch.await)) });
+        let (fetches, attempt) = (self.fetches.clone(), self.attempt);
+        let fetch = async move { _ = fetches.send(Fetched { step, attempt, flat: fetch.await }) };
+        let fetch = tokio::spawn(fetch);
         self.fetching.insert(step, fetch.abort_handle());
+    }
+
+    /// What came of the parameters of `step` and later ones is nothing worth.
+    fn abandon(&mut self, step: u64) {
+        self.attempt += 1;
+        self.early.retain(|early, _| *early < step);
+        // Those of the committed step may be among them: they are asked for again.
+        let asked: Vec<u64> = std::mem::take(&mut self.fetching)
+            .into_iter()
+            .map(|(step, fetch)| {
+                fetch.abort();
+                step
+            })
+            .collect();
+        self.newest = self.newest.map(|newest| newest.min(step.saturating_sub(1)));
+        asked.into_iter().filter(|asked| *asked < step).for_each(|asked| self.ask_for(asked));
     }
 
     async fn fetched(&mut self, step: u64, flat: Result<Vec<f32>, Status>) {

@@ -26,8 +26,7 @@ const FILES: [&str; 3] = ["plan.json", "manifest.json", "journal"];
 
 /// Prove from the journal of a run that every sample of every epoch was counted exactly once, and by whom.
 ///
-/// The exit code is 1 when it was not. A worker is named START.WORKER: its number in a start of the coordinator, as the
-/// run's log has it.
+/// The exit code is 1 when it was not. AUDITED are samples that two workers computed, and came out the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy audit runs/fashion-mnist-1\n  convoy audit last --samples ledger.csv\n  \
     convoy audit runs/fashion-mnist-1 --replay 500")]
@@ -184,18 +183,28 @@ impl Tree for Elsewhere {
 fn print(audit: &Audit) -> Result<(), CliError> {
     out::line(format_args!(
         "{} of {} steps committed in {} starts; {} computed again, with the digests they had\n\n{:>5}  {:>7}  {:>9}  {:>6}  \
-         {:>8}  WORKERS (START.WORKER: SAMPLES)",
-        audit.steps, audit.total_steps, audit.starts, audit.repeated, "EPOCH", "STEPS", "ONCE", "MORE", "NOT YET"
+         {:>8}  {:>7}  WORKERS: SAMPLES",
+        audit.steps,
+        audit.total_steps,
+        audit.starts,
+        audit.repeated,
+        "EPOCH",
+        "STEPS",
+        "ONCE",
+        "MORE",
+        "NOT YET",
+        "AUDITED"
     ))?;
     for epoch in &audit.epochs {
         let workers: Vec<String> = epoch.workers.iter().map(|(worker, count)| format!("{worker}: {count}")).collect();
         out::line(format_args!(
-            "{:>5}  {:>7}  {:>9}  {:>6}  {:>8}  {}",
+            "{:>5}  {:>7}  {:>9}  {:>6}  {:>8}  {:>7}  {}",
             epoch.epoch,
             epoch.steps,
             epoch.once,
             epoch.more,
             epoch.not_yet,
+            epoch.audited,
             workers.join(", ")
         ))?;
     }

@@ -72,6 +72,8 @@ pub(crate) struct Jobs {
     fleet: mpsc::UnboundedSender<FleetEvent>,
     waiting: Waiting,
     hub: Arc<Hub>,
+    /// As in [`crate::Config`].
+    audit_every: u32,
     live: Mutex<BTreeMap<JobId, Live>>,
     /// Runs that are open.
     carried: watch::Sender<usize>,
@@ -93,6 +95,7 @@ impl Jobs {
         fleet: mpsc::UnboundedSender<FleetEvent>,
         waiting: Waiting,
         hub: Arc<Hub>,
+        audit_every: u32,
     ) -> Result<Jobs, JobError> {
         let path = folder.join("jobs");
         fs::create_dir_all(&path).map_err(|source| JobError::Io { path, source })?;
@@ -104,6 +107,7 @@ impl Jobs {
             fleet,
             waiting,
             hub,
+            audit_every,
             live: Mutex::default(),
             carried: watch::Sender::new(0),
             closing: watch::Sender::new(false),

@@ -46,11 +46,12 @@ impl Jobs {
             let ready = jobs.planner.open(&jobs.data, &folder).map_err(|refusal| refusal.to_string())?;
             let (plan, network) = (ready.plan.clone(), ready.network.clone());
             let config = Config {
-                dir: ready.dir,
+                dir: Arc::new(ready.dir),
                 plan: ready.plan,
                 network: ready.network,
                 manifest: Arc::new(ready.manifest),
                 initial: ready.initial,
+                audit_every: jobs.audit_every,
                 files: jobs.data.clone(),
                 listener: None,
                 status,

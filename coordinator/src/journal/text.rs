@@ -13,17 +13,27 @@ enum Line {
     },
     WorkerJoined {
         worker: u32,
+        #[serde(default)]
+        name: String,
         threads: u32,
     },
     WorkerLeft {
         worker: u32,
         reason: Leave,
     },
-    /// Ledger entries are (first shard, one past the last shard, worker).
+    /// Ledger entries are (first shard, one past the last shard, worker, worker that computed it as well).
     StepCommitted {
         step: u64,
         digest: Digest,
-        ledger: Vec<(u32, u32, u32)>,
+        ledger: Vec<Entry>,
+    },
+    Distrusted {
+        worker: u32,
+        name: String,
+        since: u64,
+    },
+    Disbelieved {
+        since: u64,
     },
     Evaluated {
         step: u64,
@@ -34,12 +44,21 @@ enum Line {
     },
 }
 
+/// The fourth is left out where there is none.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Audited(u32, u32, u32, u32),
+    Counted(u32, u32, u32),
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Leave {
     Closed,
     Silent,
     Drained,
+    Distrusted,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,6 +75,7 @@ enum End {
     StoppedEarly,
     Stopped,
     Unsaved { step: u64 },
+    RolledBack { to: u64, worker: u32 },
     NotFinite { step: u64, work: Kind, first: u32, last: u32 },
     DataUnreadable { step: u64, work: Kind, first: u32, last: u32, worker: u32 },
     Failed { step: u64, work: Kind, first: u32, last: u32, worker: u32 },
@@ -78,20 +98,27 @@ impl From<&Record> for Line {
             Record::Started { generation, first_step } => {
                 Line::Started { generation: generation.0, first_step: first_step.0 }
             }
-            Record::WorkerJoined { worker, threads } => Line::WorkerJoined { worker: worker.0, threads: *threads },
+            Record::WorkerJoined { worker, name, threads } => {
+                Line::WorkerJoined { worker: worker.0, name: name.clone(), threads: *threads }
+            }
             Record::WorkerLeft { worker, reason } => Line::WorkerLeft {
                 worker: worker.0,
                 reason: match reason {
                     LeaveReason::Closed => Leave::Closed,
                     LeaveReason::Silent => Leave::Silent,
                     LeaveReason::Drained => Leave::Drained,
+                    LeaveReason::Distrusted => Leave::Distrusted,
                 },
             },
             Record::StepCommitted { step, digest, ledger } => Line::StepCommitted {
                 step: step.0,
                 digest: Digest(*digest),
-                ledger: ledger.iter().map(|entry| (entry.node.first, entry.node.last, entry.worker.0)).collect(),
+                ledger: ledger.iter().map(Entry::from).collect(),
             },
+            Record::Distrusted { worker, name, since } => {
+                Line::Distrusted { worker: worker.0, name: name.clone(), since: since.0 }
+            }
+            Record::Disbelieved { since } => Line::Disbelieved { since: since.0 },
             Record::Evaluated { step, stop_early } => Line::Evaluated { step: step.0, stop_early: *stop_early },
             Record::Finished { outcome } => Line::Finished { outcome: outcome.into() },
         }
@@ -104,26 +131,50 @@ impl From<Line> for Record {
             Line::Started { generation, first_step } => {
                 Record::Started { generation: RunGeneration(generation), first_step: StepId(first_step) }
             }
-            Line::WorkerJoined { worker, threads } => Record::WorkerJoined { worker: WorkerId(worker), threads },
+            Line::WorkerJoined { worker, name, threads } => {
+                Record::WorkerJoined { worker: WorkerId(worker), name, threads }
+            }
             Line::WorkerLeft { worker, reason } => Record::WorkerLeft {
                 worker: WorkerId(worker),
                 reason: match reason {
                     Leave::Closed => LeaveReason::Closed,
                     Leave::Silent => LeaveReason::Silent,
                     Leave::Drained => LeaveReason::Drained,
+                    Leave::Distrusted => LeaveReason::Distrusted,
                 },
             },
             Line::StepCommitted { step, digest, ledger } => Record::StepCommitted {
                 step: StepId(step),
                 digest: digest.0,
-                ledger: ledger
-                    .into_iter()
-                    .map(|(first, last, worker)| LedgerEntry { node: Node { first, last }, worker: WorkerId(worker) })
-                    .collect(),
+                ledger: ledger.into_iter().map(LedgerEntry::from).collect(),
             },
+            Line::Distrusted { worker, name, since } => {
+                Record::Distrusted { worker: WorkerId(worker), name, since: StepId(since) }
+            }
+            Line::Disbelieved { since } => Record::Disbelieved { since: StepId(since) },
             Line::Evaluated { step, stop_early } => Record::Evaluated { step: StepId(step), stop_early },
             Line::Finished { outcome } => Record::Finished { outcome: outcome.into() },
         }
+    }
+}
+
+impl From<&LedgerEntry> for Entry {
+    fn from(entry: &LedgerEntry) -> Self {
+        let (Node { first, last }, worker) = (entry.node, entry.worker.0);
+        match entry.auditor {
+            Some(auditor) => Entry::Audited(first, last, worker, auditor.0),
+            None => Entry::Counted(first, last, worker),
+        }
+    }
+}
+
+impl From<Entry> for LedgerEntry {
+    fn from(entry: Entry) -> Self {
+        let (first, last, worker, auditor) = match entry {
+            Entry::Audited(first, last, worker, auditor) => (first, last, worker, Some(WorkerId(auditor))),
+            Entry::Counted(first, last, worker) => (first, last, worker, None),
+        };
+        LedgerEntry { node: Node { first, last }, worker: WorkerId(worker), auditor }
     }
 }
 
@@ -152,6 +203,7 @@ impl From<&Outcome> for End {
             Outcome::StoppedEarly => End::StoppedEarly,
             Outcome::Stopped => End::Stopped,
             Outcome::Unsaved { step } => End::Unsaved { step: step.0 },
+            Outcome::RolledBack { to, worker } => End::RolledBack { to: to.0, worker: worker.0 },
             Outcome::NotFinite { step, work, node } => {
                 End::NotFinite { step: step.0, work: work.into(), first: node.first, last: node.last }
             }
@@ -180,6 +232,7 @@ impl From<End> for Outcome {
             End::StoppedEarly => Outcome::StoppedEarly,
             End::Stopped => Outcome::Stopped,
             End::Unsaved { step } => Outcome::Unsaved { step: StepId(step) },
+            End::RolledBack { to, worker } => Outcome::RolledBack { to: StepId(to), worker: WorkerId(worker) },
             End::NotFinite { step, work, first, last } => {
                 Outcome::NotFinite { step: StepId(step), work: work.into(), node: node(first, last) }
             }

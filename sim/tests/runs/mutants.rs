@@ -3,7 +3,7 @@
 use convoy_sim::{Mutant, Scenario, Shape, play};
 
 /// Seeds that may pass before a mutant is caught.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 
 /// Plays the mutant until it is caught.
 fn check(mutant: Mutant, invariant: &str) {
