@@ -92,9 +92,9 @@ impl Hub {
         worker
     }
 
-    /// Nobody of this name is taken in any more.
+    /// Nobody of this name is taken in any more; the first reason is what they are told.
     pub(crate) fn distrust(&self, name: &str, reason: String) {
-        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), reason);
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_insert(reason);
     }
 
     /// Why nobody of this name is taken in.

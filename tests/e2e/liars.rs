@@ -1,0 +1,163 @@
+//! A machine that computes wrongly: a worker of sound mind behind a connection that changes bits of what it sends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use convoy_proto::channel::Link;
+use convoy_proto::v1;
+use convoy_proto::v1::coordinator_client::CoordinatorClient;
+use convoy_proto::v1::coordinator_server::Coordinator;
+use convoy_proto::v1::node_message::Message;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::cluster::{Cluster, digest};
+use crate::faults::worker;
+use crate::job::{Process, convoy, wait_for};
+
+/// Passes on what a worker and its coordinator say, and flips a bit in gradients.
+#[derive(Clone)]
+struct Liar {
+    real: CoordinatorClient<Channel>,
+    /// So many nodes are passed on as they are, then so many that have several shards are changed, then all.
+    honest: Arc<AtomicI64>,
+}
+
+/// Steps enough for everybody to have a part in them.
+const LONG: [&str; 4] = ["--set", "train.epochs=60", "--set", "checkpoint.every_steps=10"];
+/// Lies about nodes of several shards, which no audit looks at, before all others.
+const UNSEEN: i64 = 3;
+
+impl Liar {
+    fn lies_about(&self, header: &v1::NodeHeader) -> bool {
+        let several = header.node.is_some_and(|node| node.last - node.first > 1);
+        let left = self.honest.load(Ordering::SeqCst);
+        if left > 0 || (left > -UNSEEN && several) {
+            self.honest.fetch_sub(1, Ordering::SeqCst);
+        }
+        left <= -UNSEEN || (left <= 0 && several)
+    }
+}
+
+#[tonic::async_trait]
+impl Coordinator for Liar {
+    type ControlStream = Streaming<v1::CoordinatorMessage>;
+    type PlanStream = Streaming<v1::PlanChunk>;
+    type FilesStream = Streaming<v1::FilePiece>;
+    type ParametersStream = Streaming<v1::ParametersChunk>;
+
+    async fn control(
+        &self,
+        request: Request<Streaming<v1::WorkerMessage>>,
+    ) -> Result<Response<Self::ControlStream>, Status> {
+        self.real.clone().control(request.into_inner().map_while(Result::ok)).await
+    }
+
+    async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<Self::PlanStream>, Status> {
+        self.real.clone().plan(request.into_inner()).await
+    }
+
+    async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
+        self.real.clone().files(request.into_inner()).await
+    }
+
+    async fn parameters(
+        &self,
+        request: Request<v1::ParametersRequest>,
+    ) -> Result<Response<Self::ParametersStream>, Status> {
+        self.real.clone().parameters(request.into_inner()).await
+    }
+
+    async fn push_node(
+        &self,
+        request: Request<Streaming<v1::NodeMessage>>,
+    ) -> Result<Response<v1::PushNodeReply>, Status> {
+        let (liar, mut lies) = (self.clone(), false);
+        let messages = request.into_inner().map_while(Result::ok).map(move |mut message| {
+            match &mut message.message {
+                Some(Message::Header(header)) => lies = liar.lies_about(header),
+                Some(Message::Chunk(chunk)) if lies => {
+                    let mut data = chunk.data.to_vec();
+                    data[0] ^= 1;
+                    chunk.data = data.into();
+                }
+                _ => {}
+            }
+            message
+        });
+        self.real.clone().push_node(messages).await
+    }
+}
+
+/// A way to the coordinator at `address` that changes bits after `honest` nodes; and what keeps it open.
+fn liar(address: &str, honest: i64) -> (String, tokio::runtime::Runtime) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let at = runtime.block_on(async {
+        let real = Link::plain(address.to_owned()).coordinator().await.expect("the coordinator answers");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let at = listener.local_addr().expect("it is bound").to_string();
+        let liar = Liar { real, honest: Arc::new(AtomicI64::new(honest)) };
+        let server = convoy_proto::channel::server().add_service(convoy_proto::channel::service(liar));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        at
+    });
+    (at, runtime)
+}
+
+/// The worker `mallory` behind a liar.
+fn mallory(address: &str) -> Process {
+    let mut command = convoy();
+    command.args(["worker", "--coordinator", address, "--threads", "1", "--name", "mallory"]);
+    Process(command.stderr(std::process::Stdio::piped()).spawn().expect("convoy starts"))
+}
+
+/// It was told why it may not come back.
+fn check_put_out(mut mallory: Process) {
+    let ended = wait_for("its end", || mallory.0.try_wait().expect("it was started"));
+    assert_eq!(ended.code(), Some(4), "it may not come back");
+    let mut said = String::new();
+    let stderr = mallory.0.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_to_string(stderr, &mut said).expect("it is text");
+    assert!(said.contains("mallory") && said.contains("wrongly") && said.contains("agree otherwise"), "{said}");
+}
+
+#[test]
+fn a_machine_that_computes_wrongly_is_put_out_with_its_first_shard() {
+    let cluster = Cluster::new();
+    let alone = cluster.job.train("alone", &LONG);
+    let _coordinator = cluster.start();
+    let (address, _way) = liar(&cluster.address, -UNSEEN);
+    let _workers = [worker(&cluster.address), worker(&cluster.address)];
+    let mallory = mallory(&address);
+    wait_for("three workers", || (cluster.workers() == 3).then_some(()));
+    cluster.submit(&LONG);
+    let done = cluster.when(1, "its end", |job| job["state"] == "completed");
+    assert_eq!(digest(&done), alone["parameters_digest"].as_str().expect("a digest"));
+    check_put_out(mallory);
+    let audit = cluster.json(&["audit", "last"]);
+    assert_eq!((&audit["exact"], &audit["distrusted"]), (&true.into(), &serde_json::json!(["mallory"])));
+}
+
+#[test]
+fn what_a_machine_computed_wrongly_before_it_was_found_out_is_computed_again() {
+    let cluster = Cluster::new();
+    let alone = cluster.job.train("alone", &LONG);
+    let _coordinator = cluster.start();
+    let (address, _way) = liar(&cluster.address, 40);
+    let _workers = [worker(&cluster.address), worker(&cluster.address)];
+    let mallory = mallory(&address);
+    wait_for("three workers", || (cluster.workers() == 3).then_some(()));
+    cluster.submit(&LONG);
+    let done = cluster.when(1, "its end", |job| job["state"] == "completed");
+    assert_eq!(digest(&done), alone["parameters_digest"].as_str().expect("a digest"));
+    check_put_out(mallory);
+    let audit = cluster.json(&["audit", "last"]);
+    assert_eq!((&audit["exact"], &audit["distrusted"]), (&true.into(), &serde_json::json!(["mallory"])));
+    let (taken_back, starts) = (audit["disbelieved"].as_u64(), audit["starts"].as_u64());
+    assert!(taken_back > Some(0) && starts == Some(2), "{audit}");
+    let audited = |epoch: &serde_json::Value| epoch["audited"].as_u64().unwrap_or(0);
+    let audited: u64 = audit["epochs"].as_array().expect("epochs").iter().map(audited).sum();
+    println!("{} steps taken back; {audited} of {} samples audited", taken_back.unwrap_or(0), 60 * 150);
+}
