@@ -14,7 +14,7 @@ use crate::access::{Access, AccessError, AccessLayer, AccessService};
 use crate::data::{DataError, DataService, DataStore, Sources};
 use crate::fleet_loop::{FleetLoop, Waiting};
 use crate::hub::Hub;
-use crate::jobs::{JobError, Jobs, JobsService, Planner, StoreError};
+use crate::jobs::{JobError, JobLimits, Jobs, JobsService, Planner, StoreError};
 use crate::service::Service;
 
 /// How long connections may take to end.
@@ -28,6 +28,8 @@ pub struct ClusterConfig {
     pub shared: Option<PathBuf>,
     /// Makes runs of specs.
     pub planner: Arc<dyn Planner>,
+    /// The most that a submitted job may ask for.
+    pub limits: JobLimits,
 }
 
 /// Why a coordinator of jobs cannot work.
@@ -65,7 +67,7 @@ pub async fn serve_cluster(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, planner } = config;
+    let ClusterConfig { state, shared, planner, limits } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
     let access = Access::open(&state)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
@@ -74,10 +76,12 @@ pub async fn serve_cluster(
     let store = Arc::new(DataStore::open(&state.join("data"))?);
     let sources = Arc::new(Sources { store: store.clone(), shared });
     let jobs =
-        Jobs::open(&state, planner, sources, events, waiting.clone(), hub.clone()).map_err(|error| match error {
-            JobError::Store(error) => ClusterError::Store(error),
-            JobError::Io { path, source } => ClusterError::Io { path, source },
-            error => ClusterError::Socket(error.to_string()),
+        Jobs::open(&state, (planner, limits), sources, events, waiting.clone(), hub.clone()).map_err(|error| {
+            match error {
+                JobError::Store(error) => ClusterError::Store(error),
+                JobError::Io { path, source } => ClusterError::Io { path, source },
+                error => ClusterError::Socket(error.to_string()),
+            }
         })?;
     let jobs = Arc::new(jobs);
     let carrier = jobs.clone();

@@ -37,7 +37,7 @@ pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
 pub use data::{DataError, DataSet};
 pub use events::{EpochRow, RunEvent};
 pub use export::{Summary, export};
-pub use jobs::{JobRecord, JobState, Planner, Ready, Refusal, StoreError};
+pub use jobs::{JobLimits, JobRecord, JobState, Planner, Ready, Refusal, StoreError};
 pub use journal::JournalError;
 pub use replay::{Replay, prepare_replay};
 pub use run_dir::{RunDir, RunDirError};

@@ -10,5 +10,6 @@ mod errors;
 mod faults;
 mod job;
 mod learning;
+mod limits;
 mod members;
 mod runs;

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use convoy_coordinator::{ClusterConfig, JobLimits};
 
 use crate::error::CliError;
+use crate::planner::LocalPlanner;
 use crate::{job, runner};
 
 /// Coordinate: a queue of jobs with --state, or one run. Loopback only, unless `convoy cluster init` made the state
@@ -34,6 +38,57 @@ pub struct Args {
     /// End with one JSON object on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// The most that a submitted job may ask for. It is refused otherwise; jobs that are queued already stay.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits on submitted jobs (with --state)")]
+struct Limits {
+    /// Elements of a network's parameters and buffers.
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().parameters)]
+    max_parameters: u64,
+    /// Samples of a step (train.batch).
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().batch)]
+    max_batch: u64,
+    /// Height and width of the network's input, in pixels (prepare.size).
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().image_side)]
+    max_image_side: u64,
+    /// Width and height of images that are decoded to look at them, in pixels (data.max_image_side).
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().decoded_side)]
+    max_decoded_side: u64,
+    /// Shards of a step, or of an evaluation (samples / train.shard).
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().shards)]
+    max_shards: u64,
+    /// Steps of a whole run (train.epochs * samples / train.batch).
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().steps)]
+    max_steps: u64,
+    /// Checkpoints that are kept of a run (checkpoint.keep).
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().checkpoints)]
+    max_checkpoints: u64,
+    /// Memory that a run takes at the coordinator, as `convoy describe` estimates it.
+    #[arg(long, conflicts_with = "job", value_name = "MIB", default_value_t = JobLimits::default().memory_mib)]
+    max_memory_mib: u64,
+    /// Jobs that are kept, those that are over included.
+    #[arg(long, conflicts_with = "job", value_name = "N", default_value_t = JobLimits::default().jobs)]
+    max_jobs: u64,
+}
+
+impl Limits {
+    fn of_jobs(&self) -> JobLimits {
+        JobLimits {
+            parameters: self.max_parameters,
+            batch: self.max_batch,
+            image_side: self.max_image_side,
+            decoded_side: self.max_decoded_side,
+            shards: self.max_shards,
+            steps: self.max_steps,
+            checkpoints: self.max_checkpoints,
+            memory_mib: self.max_memory_mib,
+            jobs: self.max_jobs,
+        }
+    }
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
@@ -41,7 +96,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let encrypted = args.state.as_ref().is_some_and(|state| convoy_coordinator::is_cluster(state));
     let listener = runner::bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
-        return runner::serve_jobs(state, args.data, listener);
+        let limits = args.limits.of_jobs();
+        let config = ClusterConfig { state, shared: args.data, planner: Arc::new(LocalPlanner), limits };
+        return runner::serve_jobs(config, listener);
     }
     let job = args.job.ok_or_else(|| CliError::Usage("name a spec, a folder, or --state".to_owned()))?;
     if job.join("plan.json").is_file() {

@@ -1,5 +1,6 @@
 //! The queue of jobs: what was submitted, where it stands, and what people want of it.
 
+mod limits;
 mod planner;
 mod record;
 mod run;
@@ -18,6 +19,7 @@ use convoy_scheduler::{FleetEvent, JobId};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+pub use limits::JobLimits;
 pub use planner::{Planner, Ready, Refusal};
 pub use record::{JobRecord, JobState};
 pub(crate) use service::JobsService;
@@ -68,6 +70,7 @@ pub(crate) struct Jobs {
     folder: PathBuf,
     store: Store,
     planner: Arc<dyn Planner>,
+    limits: JobLimits,
     data: Arc<dyn Tree>,
     fleet: mpsc::UnboundedSender<FleetEvent>,
     waiting: Waiting,
@@ -88,7 +91,7 @@ impl Jobs {
     /// Opens the jobs in `folder` and tells the fleet of those that are not over.
     pub(crate) fn open(
         folder: &Path,
-        planner: Arc<dyn Planner>,
+        planner: (Arc<dyn Planner>, JobLimits),
         data: Arc<dyn Tree>,
         fleet: mpsc::UnboundedSender<FleetEvent>,
         waiting: Waiting,
@@ -99,7 +102,8 @@ impl Jobs {
         let store = Store::open(&folder.join("jobs.redb"))?;
         let jobs = Jobs {
             folder: folder.to_owned(),
-            planner,
+            planner: planner.0,
+            limits: planner.1,
             data,
             fleet,
             waiting,
@@ -139,7 +143,8 @@ impl Jobs {
 
     /// Plans a spec, keeps the job and queues it. Takes as long as looking at the data does.
     pub(crate) fn submit(&self, spec: &str, wishes: Wishes) -> Result<JobView, JobError> {
-        let (plan, manifest) = self.planner.plan(&self.data, spec)?;
+        self.limits.check_jobs(self.live().len())?;
+        let (plan, manifest) = self.planner.plan(&self.data, spec, &self.limits)?;
         let id = self.store.next_id()?;
         let record = JobRecord {
             id,
