@@ -10,7 +10,7 @@ use convoy_security::{Limits, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access::{Access, AccessError, AccessLayer, AccessService};
+use crate::access::{Access, AccessError, AccessLayer, AccessService, CallsLayer};
 use crate::data::{DataError, DataService, DataStore, Sources};
 use crate::fleet_loop::{FleetLoop, Waiting};
 use crate::hub::Hub;
@@ -30,6 +30,8 @@ pub struct ClusterConfig {
     pub planner: Arc<dyn Planner>,
     /// The most that a submitted job may ask for.
     pub limits: JobLimits,
+    /// Life of the certificates that the cluster's authority signs.
+    pub certificate_life: Duration,
 }
 
 /// Why a coordinator of jobs cannot work.
@@ -67,9 +69,9 @@ pub async fn serve_cluster(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, planner, limits } = config;
+    let ClusterConfig { state, shared, planner, limits, certificate_life } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
-    let access = Access::open(&state)?;
+    let access = Access::open(&state, certificate_life)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(events.clone()));
     let waiting = Waiting::default();
@@ -93,9 +95,10 @@ pub async fn serve_cluster(
     let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_events, waiting, start).run());
     let (close, closed) = oneshot::channel::<()>();
     let connections = incoming(listener, access.tls(), Limits::default());
-    let fresh = tokio::spawn(access.clone().keep_fresh());
+    let fresh = tokio::spawn(access.clone().keep_fresh(hub.clone()));
     let server = convoy_proto::channel::server()
         .layer(AccessLayer(access.clone()))
+        .layer(CallsLayer::default())
         .add_service(convoy_proto::channel::access_service(AccessService { access, hub: hub.clone() }))
         .add_service(convoy_proto::channel::service(Service(hub.clone())))
         .add_service(convoy_proto::channel::jobs_service(JobsService(jobs.clone())))

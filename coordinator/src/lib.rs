@@ -31,7 +31,7 @@ mod update;
 mod worker_logs;
 mod writer;
 
-pub use access::{AccessError, Caller, MemberRecord, create_token, init_cluster, is_cluster};
+pub use access::{AccessError, CERTIFICATE_LIFE, Caller, MemberRecord, create_token, init_cluster, is_cluster};
 pub use audit::{Audit, Counted, EpochAudit, audit, read_ledger};
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
 pub use data::{DataError, DataSet};

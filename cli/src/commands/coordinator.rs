@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use convoy_coordinator::{ClusterConfig, JobLimits};
 
@@ -40,6 +41,10 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     limits: Limits,
+    /// Life of the cluster's certificates: a number with s, m, h or d, at least 2s. Members and the coordinator renew theirs
+    /// after two thirds of it, by themselves.
+    #[arg(long, conflicts_with = "job", default_value = "1d", value_parser = life, value_name = "TIME")]
+    certificate_life: Duration,
 }
 
 /// The most that a submitted job may ask for. It is refused otherwise; jobs that are queued already stay.
@@ -91,13 +96,25 @@ impl Limits {
     }
 }
 
+fn life(text: &str) -> Result<Duration, String> {
+    let life = super::cluster::access::ttl(text)?;
+    let allowed = Duration::from_secs(2)..=Duration::from_secs(365 * 24 * 3600);
+    allowed.contains(&life).then_some(life).ok_or_else(|| "certificates live from 2s to 365d".to_owned())
+}
+
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     // First, as reading the data may take long.
     let encrypted = args.state.as_ref().is_some_and(|state| convoy_coordinator::is_cluster(state));
     let listener = runner::bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
         let limits = args.limits.of_jobs();
-        let config = ClusterConfig { state, shared: args.data, planner: Arc::new(LocalPlanner), limits };
+        let config = ClusterConfig {
+            state,
+            shared: args.data,
+            planner: Arc::new(LocalPlanner),
+            limits,
+            certificate_life: args.certificate_life,
+        };
         return runner::serve_jobs(config, listener);
     }
     let job = args.job.ok_or_else(|| CliError::Usage("name a spec, a folder, or --state".to_owned()))?;
