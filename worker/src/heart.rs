@@ -12,10 +12,9 @@ use tokio::time::MissedTickBehavior;
 /// The thread. All workers of a process share one; it ends with the last of them.
 ///
 /// Control connections are opened on it, so that the tasks which write to their sockets live there, beside those which
-/// queue heartbeats. Guaranteed: however long the threads of the session's own runtime are busy, and however full the
-/// queue of messages is, a heartbeat that finds room in the queue gets to the socket. Not guaranteed: that the rest of the
-/// worker makes progress (late leases show that), and heartbeats while the whole process stands still, or while the
-/// socket takes nothing more.
+/// queue heartbeats. Guaranteed: however long the threads of the session's own runtime are busy, a heartbeat that finds
+/// room in the queue gets to the socket. Not guaranteed: that the rest of the worker makes progress (late leases show
+/// that), and heartbeats while the whole process stands still, or while the socket takes nothing more.
 #[derive(Debug)]
 pub(crate) struct Heart {
     handle: Handle,
@@ -52,7 +51,8 @@ impl Heart {
         self.handle.spawn(work).await
     }
 
-    /// Queues a heartbeat in `outbox` every `period`, one at once. Where there is no room the other end has enough to read.
+    /// Queues a heartbeat in `outbox` every `period`, one at once. Where there is no room the other end has enough to
+    /// read.
     pub(crate) fn beat(&self, outbox: mpsc::Sender<v1::WorkerMessage>, period: Duration) -> Beating {
         let task = self.handle.spawn(async move {
             let mut tick = tokio::time::interval(period);

@@ -41,8 +41,8 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     limits: Limits,
-    /// Life of the cluster's certificates: a number with s, m, h or d, at least 2s. Members and the coordinator renew theirs
-    /// after two thirds of it, by themselves.
+    /// Life of the cluster's certificates: a number with s, m, h or d, at least 2s. Members and the coordinator renew
+    /// theirs after two thirds of it, by themselves.
     #[arg(long, conflicts_with = "job", default_value = "1d", value_parser = life, value_name = "TIME")]
     certificate_life: Duration,
 }

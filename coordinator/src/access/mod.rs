@@ -27,8 +27,8 @@ use store::{AccessStore, Member};
 use crate::hub::Hub;
 use crate::jobs::StoreError;
 
-/// Life of a certificate unless a coordinator is told otherwise. Members and the coordinator itself renew theirs after two
-/// thirds.
+/// Life of a certificate unless a coordinator is told otherwise. Members and the coordinator itself renew theirs after
+/// two thirds.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Longest time between two looks at the clock. Timers stand still while a machine sleeps, certificates do not.
 const LOOK: Duration = Duration::from_secs(60);
@@ -253,8 +253,8 @@ pub fn is_cluster(state: &Path) -> bool {
 }
 
 impl Cluster {
-    /// Whose connection it is. It stays that member's after the certificate that it was opened with has expired, as long
-    /// as the member has a newer one.
+    /// Whose connection it is. It stays that member's after the certificate that it was opened with has expired, as
+    /// long as the member has a newer one.
     fn member(&self, peer: &Peer, fingerprint: Fingerprint, now: SystemTime) -> Result<Caller, Status> {
         let internal = |error: StoreError| Status::internal(error.to_string());
         let owner = match peer.known.get() {

@@ -119,8 +119,8 @@ impl AccessStore {
     }
 
     /// Drops certificates that have expired by `now`, which no handshake takes any more, and members that did not renew
-    /// theirs and can never come back, after 30 days. Who was revoked is kept, and so is the newest member, whose number
-    /// says which comes next.
+    /// theirs and can never come back, after 30 days. Who was revoked is kept, and so is the newest member, whose
+    /// number says which comes next.
     pub(crate) fn tidy(&self, now: u64) -> Result<(), StoreError> {
         let gone = |member: &Member| !member.revoked && member.expires_at.saturating_add(KEPT) < now;
         self.change(|tables| {

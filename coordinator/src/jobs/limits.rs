@@ -91,8 +91,8 @@ impl JobLimits {
             return Ok(());
         }
         let message = format!(
-            "this coordinator keeps {kept} jobs and takes no more than {}; remove some with `convoy rm`, or have it started \
-             with a larger --max-jobs",
+            "this coordinator keeps {kept} jobs and takes no more than {}; remove some with `convoy rm`, or have it \
+             started with a larger --max-jobs",
             self.jobs
         );
         Err(Refusal { message, code: 75 })
@@ -116,7 +116,8 @@ fn within(what: &str, value: u64, limit: u64, remedy: &str, flag: &str) -> Resul
         return Ok(());
     }
     let message = format!(
-        "{what} is {value}, but this coordinator takes at most {limit}; {remedy}, or have it started with a larger {flag}"
+        "{what} is {value}, but this coordinator takes at most {limit}; {remedy}, or have it started with \
+         a larger {flag}"
     );
     Err(Refusal { message, code: 2 })
 }

@@ -38,8 +38,8 @@ pub struct Ready {
 
 /// Makes runs of specs. Called on threads that may block.
 pub trait Planner: Send + Sync {
-    /// Looks at the data of `spec` (TOML) in `data` and makes the plan. Asks `limits` before it takes time or memory for
-    /// what they bound.
+    /// Looks at the data of `spec` (TOML) in `data` and makes the plan. Asks `limits` before it takes time or memory
+    /// for what they bound.
     ///
     /// # Errors
     /// When spec, data and network do not fit, or ask for too much.

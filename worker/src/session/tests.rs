@@ -28,7 +28,7 @@ impl Coordinator for Listener {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
         let (sender, replies) = mpsc::channel(1);
-        let welcome = Message::Welcome(v1::Welcome { worker: 1, heartbeat_ms: 20, ..Default::default() });
+        let welcome = Message::Welcome(v1::Welcome { worker: 1, heartbeat_ms: 20 });
         _ = sender.send(Ok(v1::CoordinatorMessage { message: Some(welcome) })).await;
         let (heard, mut messages) = (self.0.clone(), request.into_inner());
         tokio::spawn(async move {
