@@ -96,9 +96,7 @@ impl Where {
             ));
         }
         match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted => {
-                self.unreachable(status.message().to_owned())
-            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => self.unreachable(status.message().to_owned()),
             _ => answer(status),
         }
     }
@@ -133,6 +131,7 @@ fn exit_code(code: Code) -> u8 {
         Code::NotFound => 3,
         Code::PermissionDenied | Code::Unauthenticated => 4,
         Code::Cancelled => 5,
+        Code::ResourceExhausted => 75,
         _ => 1,
     }
 }

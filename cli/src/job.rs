@@ -119,17 +119,33 @@ impl Job {
         file: Option<&Path>,
         text: &str,
     ) -> Result<Job, CliError> {
-        let fail = |error: SpecError| CliError::Spec { file: file.map(Path::to_owned), error: error.located(text) };
-        let counter = Counter::new("measuring statistics");
-        let mut facts = facts(&spec, &scanned, &(tree.clone() as _), &|done, all| counter.show(done, all))?;
-        drop(counter);
-        let init = init_file(tree.as_ref(), &spec)?;
-        facts.init = init.as_deref().map(Digest::of);
-        let plan = Plan::resolve(spec, &facts).map_err(fail)?;
-        let network = Network::of(&plan)?;
+        let (plan, network, init) = plan(tree, spec, &scanned, file, text)?;
         let (initial, init) = initial(&plan, &network, init.as_deref())?;
         Ok(Job { plan: Arc::new(plan), network: Arc::new(network), scanned, initial, init })
     }
+}
+
+/// What `spec` means with the data that was looked at in `tree`, the network, and the bytes of the model file that the
+/// spec names, if any. Takes no memory for parameters.
+///
+/// # Errors
+/// As [`Job::new`].
+pub fn plan(
+    tree: &Arc<dyn Tree>,
+    spec: Spec,
+    scanned: &Scanned,
+    file: Option<&Path>,
+    text: &str,
+) -> Result<(Plan, Network, Option<Vec<u8>>), CliError> {
+    let fail = |error: SpecError| CliError::Spec { file: file.map(Path::to_owned), error: error.located(text) };
+    let counter = Counter::new("measuring statistics");
+    let mut facts = facts(&spec, scanned, &(tree.clone() as _), &|done, all| counter.show(done, all))?;
+    drop(counter);
+    let init = init_file(tree.as_ref(), &spec)?;
+    facts.init = init.as_deref().map(Digest::of);
+    let plan = Plan::resolve(spec, &facts).map_err(fail)?;
+    let network = Network::of(&plan)?;
+    Ok((plan, network, init))
 }
 
 /// Parameters and buffers before the first step; `init` are the bytes of the model file that the spec names, if any.

@@ -152,7 +152,7 @@ pub async fn renew(link: &Link) -> Result<Signed, JoinError> {
 pub async fn keep_fresh(link: watch::Sender<Link>, mut life: Duration) {
     let mut wait = Identity::renew_after(life);
     loop {
-        tokio::time::sleep(wait).await;
+        passed(wait).await;
         let now = link.borrow().clone();
         match renew(&now).await {
             Ok(signed) => {
@@ -171,6 +171,17 @@ pub async fn keep_fresh(link: watch::Sender<Link>, mut life: Duration) {
                 wait = (life / 20).clamp(Duration::from_secs(1), Duration::from_secs(60));
             }
         }
+    }
+}
+
+/// Longest time between two looks at the clock.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Waits for `time` of the clock, which goes on while the machine sleeps; timers do not.
+async fn passed(time: Duration) {
+    let begun = std::time::SystemTime::now();
+    while let Some(left) = time.checked_sub(begun.elapsed().unwrap_or_default()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left.min(LOOK)).await;
     }
 }
 

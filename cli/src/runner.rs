@@ -1,7 +1,6 @@
 //! Running a coordinator, alone or with workers in the same process.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 
 use crate::device::Device;
 use crate::error::CliError;
-use crate::planner::LocalPlanner;
 use crate::progress::{duration, show_run};
 use crate::signals::Stop;
 use crate::{job, logging, out};
@@ -130,16 +128,11 @@ fn block_on_run(ready: Ready, listener: TcpListener, way: &Way<'_>) -> Result<(R
     Ok(done)
 }
 
-/// Serves jobs from the folder `state`, with data from the folder `shared` if there is one, for workers and commands that come to `listener`, until it is asked to stop.
+/// Serves jobs for workers and commands that come to `listener`, until it is asked to stop.
 ///
 /// # Errors
 /// When the folder cannot be used.
-pub fn serve_jobs(
-    state: PathBuf,
-    shared: Option<PathBuf>,
-    audit_every: u32,
-    listener: TcpListener,
-) -> Result<ExitCode, CliError> {
+pub fn serve_jobs(config: ClusterConfig, listener: TcpListener) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -151,8 +144,7 @@ pub fn serve_jobs(
         let listener = tokio::net::TcpListener::from_std(listener)
             .map_err(|source| CliError::Io { path: "socket".into(), source })?;
         let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
-        out::note(format_args!("listening on {address}; jobs are kept in {}", state.display()));
-        let config = ClusterConfig { state, shared, audit_every, planner: Arc::new(LocalPlanner) };
+        out::note(format_args!("listening on {address}; jobs are kept in {}", config.state.display()));
         serve_cluster(config, listener, stop.asked()).await?;
         Ok::<_, CliError>(stop)
     })?;

@@ -10,11 +10,11 @@ use convoy_security::{Limits, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access::{Access, AccessError, AccessLayer, AccessService};
+use crate::access::{Access, AccessError, AccessLayer, AccessService, CallsLayer};
 use crate::data::{DataError, DataService, DataStore, Sources};
 use crate::fleet_loop::{FleetLoop, Waiting};
 use crate::hub::Hub;
-use crate::jobs::{JobError, Jobs, JobsService, Planner, StoreError};
+use crate::jobs::{JobError, JobLimits, Jobs, JobsService, Planner, StoreError, Terms};
 use crate::service::Service;
 
 /// How long connections may take to end.
@@ -30,6 +30,10 @@ pub struct ClusterConfig {
     pub audit_every: u32,
     /// Makes runs of specs.
     pub planner: Arc<dyn Planner>,
+    /// The most that a submitted job may ask for.
+    pub limits: JobLimits,
+    /// Life of the certificates that the cluster's authority signs.
+    pub certificate_life: Duration,
 }
 
 /// Why a coordinator of jobs cannot work.
@@ -67,22 +71,21 @@ pub async fn serve_cluster(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, audit_every, planner } = config;
+    let ClusterConfig { state, shared, audit_every, planner, limits, certificate_life } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
-    let access = Access::open(&state)?;
+    let access = Access::open(&state, certificate_life)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(events.clone()));
     let waiting = Waiting::default();
     let store = Arc::new(DataStore::open(&state.join("data"))?);
     let sources = Arc::new(Sources { store: store.clone(), shared });
     let jobs =
-        Jobs::open(&state, planner, sources, events, waiting.clone(), hub.clone(), audit_every).map_err(|error| {
-            match error {
+        Jobs::open(&state, Terms { planner, limits, audit_every }, sources, events, waiting.clone(), hub.clone())
+            .map_err(|error| match error {
                 JobError::Store(error) => ClusterError::Store(error),
                 JobError::Io { path, source } => ClusterError::Io { path, source },
                 error => ClusterError::Socket(error.to_string()),
-            }
-        })?;
+            })?;
     let jobs = Arc::new(jobs);
     let carrier = jobs.clone();
     let start = move |job: JobId, stop| {
@@ -93,9 +96,10 @@ pub async fn serve_cluster(
     let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_events, waiting, start).run());
     let (close, closed) = oneshot::channel::<()>();
     let connections = incoming(listener, access.tls(), Limits::default());
-    let fresh = tokio::spawn(access.clone().keep_fresh());
+    let fresh = tokio::spawn(access.clone().keep_fresh(hub.clone()));
     let server = convoy_proto::channel::server()
         .layer(AccessLayer(access.clone()))
+        .layer(CallsLayer::default())
         .add_service(convoy_proto::channel::access_service(AccessService { access, hub: hub.clone() }))
         .add_service(convoy_proto::channel::service(Service(hub.clone())))
         .add_service(convoy_proto::channel::jobs_service(JobsService(jobs.clone())))

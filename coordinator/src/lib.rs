@@ -32,13 +32,13 @@ mod update;
 mod worker_logs;
 mod writer;
 
-pub use access::{AccessError, Caller, MemberRecord, create_token, init_cluster, is_cluster};
+pub use access::{AccessError, CERTIFICATE_LIFE, Caller, MemberRecord, create_token, init_cluster, is_cluster};
 pub use audit::{Audit, Counted, EpochAudit, audit, read_ledger};
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
 pub use data::{DataError, DataSet};
 pub use events::{EpochRow, RunEvent};
 pub use export::{Summary, export};
-pub use jobs::{JobRecord, JobState, Planner, Ready, Refusal, StoreError};
+pub use jobs::{JobLimits, JobRecord, JobState, Planner, Ready, Refusal, StoreError};
 pub use journal::JournalError;
 pub use replay::{Replay, prepare_replay};
 pub use run_dir::{RunDir, RunDirError};

@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::access::{Access, AccessLayer};
+use crate::access::{Access, AccessLayer, CallsLayer};
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::events::{Events, RunEvent};
 use crate::fleet_loop::{Ended, FleetLoop, Waiting};
@@ -345,6 +345,7 @@ pub async fn serve(
     let connections = incoming(listener, None, Limits::default());
     let server = convoy_proto::channel::server()
         .layer(AccessLayer(Access::loopback()))
+        .layer(CallsLayer::default())
         .add_service(convoy_proto::channel::service(Service(hub.clone())))
         .serve_with_incoming_shutdown(connections, async { _ = closed.await });
     let server = tokio::spawn(server);

@@ -39,7 +39,7 @@ impl MemoryEstimate {
 
     /// All at one worker.
     pub fn worker(&self) -> u64 {
-        self.worker_parameters + self.worker_gradients + self.worker_activations
+        (self.worker_parameters + self.worker_gradients).saturating_add(self.worker_activations)
     }
 }
 
@@ -62,7 +62,8 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
         reduction: levels * parameters,
         worker_parameters: all + parameters,
         worker_gradients: (u64::from(threads) + 1) * parameters,
-        worker_activations: 2 * 4 * outputs * u64::from(plan.spec.train.shard) * u64::from(threads),
+        // A spec may ask for more than there are bytes; the sums are then the most there is.
+        worker_activations: outputs.saturating_mul(8 * u64::from(plan.spec.train.shard)).saturating_mul(threads.into()),
         threads,
     }
 }

@@ -83,6 +83,19 @@ fn memory() {
 }
 
 #[test]
+fn memory_beyond_all_bytes_is_the_most_there_is() {
+    let layer =
+        "{ type = \"conv\", out = 32768, kernel = 1, padding = 123 }, { type = \"conv\", out = 1, kernel = 1 }, ";
+    let layers = layer.repeat(1000);
+    let plan = plan(&format!(
+        "[network]\nlayers = [{layers} {{ type = \"global_avg_pool\" }}, {{ type = \"linear\", out = 3 }}]\n[train]\n\
+         batch = 1048576\nshard = 1048576"
+    ));
+    let network = Network::of(&plan).unwrap();
+    assert_eq!(memory_estimate(&plan, &network, u32::MAX).worker(), u64::MAX);
+}
+
+#[test]
 fn batch_norm_needs_two_values() {
     let layers = "[network]\nlayers = [{ type = \"global_avg_pool\" }, { type = \"flatten\" }, \
                   { name = \"norm\", type = \"batch_norm\" }, { type = \"linear\", out = 3 }]\n";

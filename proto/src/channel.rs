@@ -19,11 +19,11 @@ use crate::v1::jobs_server::{Jobs, JobsServer};
 /// [`MAX_NAMES`]: convoy_common::plan::MAX_NAMES
 pub const MESSAGE_LIMIT: usize = 8 * convoy_common::plan::MAX_NAMES * convoy_common::plan::MAX_NAMES + (1 << 20);
 /// Largest spec that may be submitted, with the message around it.
-const SPEC_LIMIT: usize = 4 << 20;
+pub const SPEC_LIMIT: usize = 4 << 20;
 /// Lists and pieces of files.
-const DATA_LIMIT: usize = 4 << 20;
+pub const DATA_LIMIT: usize = 4 << 20;
 /// Messages of people and strangers.
-const SMALL: usize = 64 << 10;
+pub const SMALL: usize = 64 << 10;
 const WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 256 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(10);

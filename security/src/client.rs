@@ -49,6 +49,9 @@ pub enum ConnectError {
     /// The server's certificate is for other names.
     #[error("its certificate is not for `{0}`; add the name with `convoy cluster init --host`, or use another one")]
     WrongName(String),
+    /// The client's certificate has expired.
+    #[error("the certificate here has expired; join the cluster again with a new token")]
+    Expired,
     /// The server does not take the client's certificate.
     #[error("it does not accept the certificate here ({0}); join the cluster again with a new token")]
     Refused(String),
@@ -137,11 +140,18 @@ impl ConnectError {
             // Errors of HTTP/2 keep only the text of what was below them.
             let text = error.to_string();
             if let Some((_, alert)) = text.rsplit_once("received fatal alert: ") {
-                return Some(ConnectError::Refused(alert.to_owned()));
+                return Some(ConnectError::of_alert(alert));
             }
             next = error.source();
         }
         None
+    }
+
+    fn of_alert(alert: &str) -> ConnectError {
+        match alert {
+            "CertificateExpired" => ConnectError::Expired,
+            alert => ConnectError::Refused(alert.to_owned()),
+        }
     }
 
     fn of_io(error: &io::Error, name: &str) -> ConnectError {
@@ -155,7 +165,7 @@ impl ConnectError {
                 }
                 other => ConnectError::Tls(other.to_string()),
             },
-            Some(TlsError::AlertReceived(alert)) => ConnectError::Refused(format!("{alert:?}")),
+            Some(TlsError::AlertReceived(alert)) => ConnectError::of_alert(&format!("{alert:?}")),
             Some(other) => ConnectError::Tls(other.to_string()),
             None => ConnectError::Unreachable(error.to_string()),
         }

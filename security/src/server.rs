@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin as StdPin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,11 +34,22 @@ pub struct Limits {
     pub connections: usize,
     /// Connections from one address at the same time.
     pub per_address: usize,
+    /// Connections without a certificate at the same time; more of them wait, as long as a handshake may take.
+    pub strangers: usize,
+    /// Life of a connection without a certificate: time enough to join.
+    pub stranger_life: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { handshake: Duration::from_secs(5), handshakes: 256, connections: 8192, per_address: 4096 }
+        Limits {
+            handshake: Duration::from_secs(5),
+            handshakes: 256,
+            connections: 8192,
+            per_address: 4096,
+            strangers: 256,
+            stranger_life: Duration::from_secs(10),
+        }
     }
 }
 
@@ -50,6 +62,8 @@ pub struct Peer {
     pub fingerprint: Option<Fingerprint>,
     /// Whether nobody between can read.
     pub encrypted: bool,
+    /// A number for whoever serves the connection to know its other end by, once it was found out.
+    pub known: Arc<OnceLock<u64>>,
 }
 
 /// What a server shows and asks for. Its certificate can be exchanged while it runs.
@@ -105,7 +119,15 @@ impl ServerTls {
 pub struct Connection {
     stream: Stream,
     peer: Peer,
+    stranger: Option<Stranger>,
     _place: Place,
+}
+
+/// What a connection without a certificate has until it ends.
+#[derive(Debug)]
+struct Stranger {
+    end: StdPin<Box<Sleep>>,
+    _turn: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
@@ -174,6 +196,7 @@ async fn accept(
 ) {
     let places = Arc::new(Places::default());
     let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+    let strangers = Arc::new(Semaphore::new(limits.strangers));
     loop {
         let (stream, address) = tokio::select! {
             () = sender.closed() => return,
@@ -191,10 +214,17 @@ async fn accept(
             continue;
         };
         let (tls, handshakes, sender, limit) = (tls.clone(), handshakes.clone(), sender.clone(), limits.handshake);
+        let (strangers, life) = (strangers.clone(), limits.stranger_life);
         tokio::spawn(async move {
             let greeting = async {
-                let _turn = handshakes.acquire_owned().await;
-                greet(stream, address, tls, place).await
+                let turn = handshakes.acquire_owned().await;
+                let mut connection = greet(stream, address, tls, place).await?;
+                drop(turn);
+                if connection.peer.encrypted && connection.peer.fingerprint.is_none() {
+                    let turn = strangers.acquire_owned().await.map_err(io::Error::other)?;
+                    connection.stranger = Some(Stranger { end: Box::pin(tokio::time::sleep(life)), _turn: turn });
+                }
+                Ok::<_, io::Error>(connection)
             };
             match tokio::time::timeout(limit, greeting).await {
                 Ok(Ok(connection)) => _ = sender.send(Ok(connection)).await,
@@ -211,20 +241,29 @@ async fn greet(stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>, p
         if !address.ip().to_canonical().is_loopback() {
             return Err(io::Error::other("only processes on this machine are let in without encryption"));
         }
-        let peer = Peer { address, fingerprint: None, encrypted: false };
-        return Ok(Connection { stream: Stream::Plain(stream), peer, _place: place });
+        let peer = Peer { address, fingerprint: None, encrypted: false, known: Arc::default() };
+        return Ok(Connection { stream: Stream::Plain(stream), peer, stranger: None, _place: place });
     };
     let stream = TlsAcceptor::from(tls.config).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let fingerprint = certificate.map(Fingerprint::of);
-    let peer = Peer { address, fingerprint, encrypted: true };
-    Ok(Connection { stream: Stream::Tls(Box::new(stream)), peer, _place: place })
+    let peer = Peer { address, fingerprint, encrypted: true, known: Arc::default() };
+    Ok(Connection { stream: Stream::Tls(Box::new(stream)), peer, stranger: None, _place: place })
 }
 
 impl Connection {
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// An error when the connection's time is over; otherwise its task is woken then.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let over = self.stranger.as_mut().is_some_and(|stranger| stranger.end.as_mut().poll(cx).is_ready());
+        match over {
+            true => Err(io::Error::new(io::ErrorKind::TimedOut, "a connection without a certificate has had its time")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -238,6 +277,7 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: StdPin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_end(cx)?;
         match &mut self.stream {
             Stream::Plain(stream) => StdPin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => StdPin::new(stream).poll_read(cx, buf),

@@ -104,10 +104,10 @@ async fn a_chain_that_only_shows_the_pinned_certificate_is_not_trusted() {
 async fn clients_of_another_cluster_or_with_an_old_certificate_are_told_so() {
     let (cluster, other, now) = (Cluster::new(), Cluster::new(), SystemTime::now());
     let (address, _accepted) = served(&cluster.server(&["127.0.0.1"], now)).await;
-    for stranger in [other.member(now), cluster.member(now - 2 * HOUR)] {
-        let refused = open(&address, cluster.authority.pin(), Some(&stranger)).await.err();
-        assert!(matches!(refused, Some(ConnectError::Refused(_))), "{refused:?}");
-    }
+    let refused = open(&address, cluster.authority.pin(), Some(&other.member(now))).await.err();
+    assert!(matches!(refused, Some(ConnectError::Refused(_))), "{refused:?}");
+    let expired = open(&address, cluster.authority.pin(), Some(&cluster.member(now - 2 * HOUR))).await.err();
+    assert_eq!(expired, Some(ConnectError::Expired));
 }
 
 #[tokio::test]
@@ -196,4 +196,46 @@ fn only_keys_and_hosts_are_signed() {
     }
     let refused = cluster.authority.server(&["not a host!".to_owned()], HOUR, SystemTime::now()).unwrap_err();
     assert!(refused.to_string().contains("not a host!"), "{refused}");
+}
+
+/// Reads until the connection ends; why it did.
+async fn end_of(connection: &mut Connection) -> std::io::ErrorKind {
+    let mut bytes = [0; 256];
+    loop {
+        match connection.read(&mut bytes).await {
+            Ok(0) => return std::io::ErrorKind::UnexpectedEof,
+            Ok(_) => {}
+            Err(error) => return error.kind(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_has_little_time_and_few_places() {
+    let (cluster, now) = (Cluster::new(), SystemTime::now());
+    let tls = ServerTls::new(&cluster.server(&["127.0.0.1"], now)).unwrap();
+    let life = Duration::from_millis(300);
+    let limits = Limits { stranger_life: life, strangers: 1, handshake: Duration::from_secs(60), ..Limits::default() };
+    let (address, mut accepted) = listen(Some(tls), limits).await;
+    let pin = cluster.authority.pin();
+    let _first = open(&address, pin, None).await.unwrap();
+    let mut stranger = accepted.next().await.unwrap().unwrap();
+    let _second = open(&address, pin, None).await.unwrap();
+    let member = cluster.member(now);
+    let greeted = async {
+        let mut connection = accepted.next().await.unwrap().unwrap();
+        // Empty settings of HTTP/2, so that the client stays.
+        connection.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        connection.flush().await.unwrap();
+        connection
+    };
+    let (channel, mut known) = tokio::join!(open(&address, pin, Some(&member)), greeted);
+    let _channel = channel.unwrap();
+    assert_eq!(known.peer().fingerprint, Some(member.fingerprint()), "the second stranger waits, the member does not");
+    let end = tokio::time::timeout(Duration::from_secs(30), end_of(&mut stranger)).await;
+    assert_eq!(end.expect("it has an end"), std::io::ErrorKind::TimedOut);
+    let stays = tokio::time::timeout(3 * life, end_of(&mut known)).await;
+    assert!(stays.is_err(), "a member's connection ended: {stays:?}");
+    drop(stranger);
+    assert_eq!(accepted.next().await.unwrap().unwrap().peer().fingerprint, None, "now it is the second one's turn");
 }

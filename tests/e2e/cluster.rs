@@ -18,8 +18,14 @@ impl Cluster {
 
     /// Starts the coordinator and waits until it answers.
     pub fn start(&self) -> Process {
+        self.start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&self, more: &[&str]) -> Process {
         let mut command = convoy();
         command.arg("coordinator").arg("--state").arg(self.job.path("state")).args(["--listen", &self.address]);
+        command.args(more);
         let process = Process(command.stderr(Stdio::null()).spawn().expect("convoy starts"));
         wait_for("the coordinator", || self.convoy(&["health"]).output().ok()?.status.success().then_some(()));
         process

@@ -11,5 +11,6 @@ mod faults;
 mod job;
 mod learning;
 mod liars;
+mod limits;
 mod members;
 mod runs;

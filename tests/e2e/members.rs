@@ -15,12 +15,18 @@ struct Cluster {
 impl Cluster {
     /// A cluster whose coordinator runs.
     fn start() -> (Self, Process) {
+        Cluster::start_with(&[])
+    }
+
+    /// The same, with more arguments for the coordinator.
+    fn start_with(more: &[&str]) -> (Self, Process) {
         let cluster = Cluster { job: Job::new(), address: free_address() };
         let state = cluster.job.path("state").display().to_string();
         let made = cluster.run("admin", &["cluster", "init", "--state", &state, "--coordinator", &cluster.address]);
         assert!(made.status.success(), "{made:?}");
         let mut command = convoy();
-        command.args(["coordinator", "--state", &state, "--listen", &cluster.address]).stderr(Stdio::null());
+        command.args(["coordinator", "--state", &state, "--listen", &cluster.address]).args(more);
+        command.stderr(Stdio::null());
         let process = Process(command.spawn().expect("convoy starts"));
         wait_for("the coordinator", || cluster.run("admin", &["health"]).status.success().then_some(()));
         (cluster, process)
@@ -61,10 +67,17 @@ impl Cluster {
         self.check(who, &["login", &self.address, "--token-file", &token, "--name", who], 0, &[]);
     }
 
+    /// A worker whose log is in the file `NAME.log`.
     fn worker(&self, name: &str) -> Process {
         let token = self.token("worker", &["--uses", "0"]).display().to_string();
         let args = ["worker", "--coordinator", &self.address, "--token-file", &token, "--threads", "1", "--name", name];
-        Process(self.convoy("nobody", &args).stderr(Stdio::null()).spawn().expect("convoy starts"))
+        let log = fs::File::create(self.job.path(&format!("{name}.log"))).expect("the folder is writable");
+        let mut command = self.convoy("nobody", &args);
+        Process(command.env("RUST_LOG", "info").stderr(log).spawn().expect("convoy starts"))
+    }
+
+    fn log_of(&self, worker: &str) -> String {
+        fs::read_to_string(self.job.path(&format!("{worker}.log"))).expect("the worker was started")
     }
 }
 
@@ -155,4 +168,83 @@ fn no_secret_is_in_a_log_or_in_the_state() {
             }
         }
     }
+}
+
+#[test]
+fn certificates_are_renewed_in_time_and_a_run_goes_on_over_several_lives() {
+    let (cluster, _coordinator) = Cluster::start_with(&["--certificate-life", "6s"]);
+    cluster.login("anna", "submitter");
+    cluster.login("otto", "viewer");
+    let _worker = cluster.worker("lasting");
+    let spec = cluster.job.spec().display().to_string();
+    let long = ["--set", "train.epochs=100000", "--set", "checkpoint.every_steps=0"];
+    cluster.check("anna", &[&["submit", spec.as_str(), "--detach"], &long[..]].concat(), 0, &[]);
+    let certificate =
+        |who: &str| fs::read(cluster.job.path(who).join("member.pem")).expect("who has logged in has one");
+    let (first, mut renewed) = (certificate("anna"), std::collections::BTreeSet::new());
+    // With the coordinator's own first certificate nobody could connect after 6 s.
+    let journal = wait_for("three renewals of the worker, and two of a person", || {
+        cluster.check("anna", &["ls"], 0, &[]);
+        renewed.insert(certificate("anna"));
+        renewed.remove(&first);
+        let times = cluster.log_of("lasting").matches("the certificate was renewed").count();
+        (times >= 3 && renewed.len() >= 2).then(|| fs::read_to_string(cluster.job.path("state/jobs/1/journal")))
+    });
+    let (journal, log) = (journal.expect("the run has a journal"), cluster.log_of("lasting"));
+    assert_eq!(journal.matches("worker_joined").count(), 1, "it never had to come back");
+    assert_eq!(journal.matches("worker_left").count(), 0);
+    assert!(journal.matches("step_committed").count() > 100, "it worked meanwhile");
+    assert!(!log.contains("did not get through") && !log.contains("a lease failed"), "{log}");
+    // Nobody used this one in time.
+    cluster.check("otto", &["ls"], 4, &["has expired", "join the cluster again"]);
+    cluster.check("anna", &["stop", "job-1"], 0, &[]);
+}
+
+#[test]
+fn a_worker_that_does_not_renew_is_put_out() {
+    use convoy_proto::v1;
+    use convoy_proto::v1::coordinator_message::Message;
+
+    let (cluster, _coordinator) = Cluster::start_with(&["--certificate-life", "2s"]);
+    let token = fs::read_to_string(cluster.token("worker", &[])).expect("a token");
+    let token: convoy_security::Token = token.parse().expect("a token");
+    let mut link = convoy_proto::channel::Link { address: cluster.address.clone(), cluster: Some((token.pin, None)) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let said = runtime.block_on(async {
+        let key = convoy_security::NewKey::generate().expect("randomness");
+        let public_key = key.public().expect("a key").bytes().to_vec().into();
+        let request = v1::JoinRequest { token: token.expose(), public_key, name: "lazy".to_owned() };
+        let reply = link.access().await.expect("a connection").join(request).await.expect("it joins").into_inner();
+        link.cluster = Some((token.pin, Some(key.with(reply.chain_pem).expect("an identity"))));
+        let (outbox, messages) = tokio::sync::mpsc::channel(16);
+        let hello = v1::Hello {
+            version: convoy_proto::VERSION.to_owned(),
+            name: "lazy".to_owned(),
+            threads: 1,
+            numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
+        };
+        let message = Some(v1::worker_message::Message::Hello(hello));
+        outbox.send(v1::WorkerMessage { message }).await.expect("it is empty");
+        let stream = tokio_stream::wrappers::ReceiverStream::new(messages);
+        let mut client = link.coordinator().await.expect("a connection");
+        let mut inbox = client.control(stream).await.expect("it is let in").into_inner();
+        let said = async {
+            let mut beat = tokio::time::interval(std::time::Duration::from_millis(500));
+            loop {
+                let message = Some(v1::worker_message::Message::Heartbeat(v1::Heartbeat {}));
+                tokio::select! {
+                    _ = beat.tick() => drop(outbox.send(v1::WorkerMessage { message }).await),
+                    message = inbox.message() => match message.expect("it ends well").and_then(|said| said.message) {
+                        Some(Message::Goodbye(goodbye)) => return goodbye.reason,
+                        Some(_) => {}
+                        None => return "nothing".to_owned(),
+                    }
+                }
+            }
+        };
+        let said = tokio::time::timeout(std::time::Duration::from_secs(60), said).await.expect("it ends in time");
+        assert_eq!(link.coordinator().await.err(), Some(convoy_security::ConnectError::Expired));
+        said
+    });
+    assert_eq!(said, "its certificate has expired");
 }

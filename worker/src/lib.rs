@@ -5,6 +5,7 @@ mod cache;
 mod compute;
 mod data;
 mod files;
+mod heart;
 mod membership;
 mod parameters;
 mod push;

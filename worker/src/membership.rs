@@ -13,7 +13,7 @@ use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_scheduler::{Lease, StepId};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -25,6 +25,8 @@ use crate::files::{Fetching, RunFiles, Source};
 use crate::session::OpenError;
 use crate::{WorkerError, parameters, push};
 
+/// Nodes on their way at a time; a coordinator takes twice as many, those of a connection that was lost included.
+const PUSHES: usize = 8;
 /// Before parameters that did not come are asked for again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,6 +68,7 @@ pub(crate) struct Membership {
     /// Keeps files coming.
     _fetching: Option<Fetching>,
     pool: Arc<Pool>,
+    pushes: Arc<Semaphore>,
     outputs: mpsc::UnboundedReceiver<Output>,
     elements: usize,
     /// The newest committed parameters that were heard of.
@@ -120,6 +123,7 @@ impl Membership {
             data,
             _fetching: fetching,
             pool,
+            pushes: Arc::new(Semaphore::new(PUSHES)),
             outputs,
             elements,
             committed: None,
@@ -276,7 +280,10 @@ impl Membership {
     fn send_node(&self, computed: Computed) {
         let (bulk, pool, worker, job) = (self.bulk.clone(), self.pool.clone(), self.worker, self.job);
         let (outbox, at) = (self.outbox.clone(), computed.lease.at);
+        let pushes = self.pushes.clone();
         tokio::spawn(async move {
+            // Never closed.
+            let _turn = pushes.acquire_owned().await;
             let (reply, gradient) = push::push(bulk, worker, job, computed).await;
             pool.recycle(gradient);
             match reply {

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use convoy_common::spec::CPU_F32_V1;
+use convoy_nn::ComputeError;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{VERSION, v1};
@@ -14,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
+use crate::heart::{Beating, Heart};
 use crate::membership::{Membership, News, SetUp};
 use crate::{Config, Ended, WorkerError};
 
@@ -32,9 +34,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// When the coordinator cannot be reached or does not want this worker, or the data or network cannot be used.
 pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<Ended, WorkerError> {
     tokio::pin!(stop);
+    let heart = Heart::of_process().map_err(|error| ComputeError::Thread(error.to_string()))?;
     let (mut pause, mut alone_since) = (BACKOFF_FIRST, Instant::now());
     loop {
-        let lost = match Session::open(&config).await {
+        let lost = match Session::open(&config, &heart).await {
             Ok(session) => {
                 let begun = Instant::now();
                 let ended = session.run(&mut config, &mut stop).await;
@@ -116,7 +119,7 @@ struct Session {
     outbox: mpsc::Sender<v1::WorkerMessage>,
     inbox: Streaming<v1::CoordinatorMessage>,
     worker: u32,
-    heartbeat: Duration,
+    _beating: Beating,
     /// For everything that is large; opened with the first assignment.
     bulk: Option<CoordinatorClient<Channel>>,
     /// A membership on its way: files are opened, threads are started.
@@ -125,9 +128,8 @@ struct Session {
 }
 
 impl Session {
-    async fn open(config: &Config) -> Result<Session, OpenError> {
+    async fn open(config: &Config, heart: &Heart) -> Result<Session, OpenError> {
         let link = config.link.borrow().clone();
-        let mut control = link.coordinator().await?;
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let hello = v1::Hello {
             version: VERSION.to_owned(),
@@ -137,14 +139,19 @@ impl Session {
         };
         // The channel is new and has room.
         _ = outbox.try_send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) });
-        let mut inbox = control.control(ReceiverStream::new(messages)).await?.into_inner();
+        let opening = heart.run(async move {
+            let mut control = link.coordinator().await?;
+            Ok::<_, OpenError>(control.control(ReceiverStream::new(messages)).await?.into_inner())
+        });
+        let mut inbox = opening.await.map_err(|error| OpenError::Unreachable(error.to_string()))??;
         let first = inbox.message().await?.and_then(|message| message.message);
         let Some(Message::Welcome(welcome)) = first else {
             return Err(OpenError::Unreachable("the coordinator closed the connection".to_owned()));
         };
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10)));
         tracing::info!(worker = welcome.worker, "connected");
-        Ok(Session { outbox, inbox, worker: welcome.worker, heartbeat, bulk: None, coming: None, member: None })
+        let _beating = heart.beat(outbox.clone(), heartbeat);
+        Ok(Session { outbox, inbox, worker: welcome.worker, _beating, bulk: None, coming: None, member: None })
     }
 
     /// `None` when the connection was lost.
@@ -153,7 +160,6 @@ impl Session {
         config: &mut Config,
         stop: &mut (impl Future<Output = ()> + Unpin),
     ) -> Result<Option<Ended>, WorkerError> {
-        let mut heartbeat = tokio::time::interval(self.heartbeat);
         let mut leaving: Option<tokio::time::Instant> = None;
         loop {
             let goes = leaving.unwrap_or_else(|| tokio::time::Instant::now() + DRAIN);
@@ -167,7 +173,6 @@ impl Session {
                     Ok(None) | Err(_) if leaving.is_some() => return Ok(Some(Ended::Drained)),
                     Ok(None) | Err(_) => return Ok(None),
                 },
-                _ = heartbeat.tick() => self.say(v1::worker_message::Message::Heartbeat(v1::Heartbeat {})).await,
                 news = next_news(&mut self.member) => {
                     if let Some(member) = &mut self.member {
                         member.take(news).await;
@@ -304,3 +309,6 @@ async fn arrival(coming: &mut Option<(u64, Coming)>) -> (u64, Result<Membership,
     *coming = None;
     (job, came.unwrap_or_else(|error| Err(OpenError::Unreachable(error.to_string()))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,16 @@
 use super::{DataFacts, MAX_NAMES, Plan};
 use crate::manifest::LabelKind;
 use crate::spec::{
-    CPU_F32_V1, Channels, ClassWeights, LastStep, LossKind, Normalize, OptimizerKind, ScheduleKind, Size, Spec,
-    Statistic, Task,
+    CPU_F32_V1, Channels, ClassWeights, LastStep, Layer, LayerKind, LossKind, Normalize, OptimizerKind, ScheduleKind,
+    Size, Spec, Statistic, Task,
 };
+
+/// Most layers of a network, those inside residual blocks included.
+const MAX_LAYERS: usize = 4096;
+/// Longest name of a layer, in bytes. It is repeated in front of those of the layers inside it.
+const MAX_LAYER_NAME: usize = 128;
+/// Longest name of a job, in bytes.
+const MAX_NAME: usize = 1024;
 
 /// Key and what is wrong with it.
 type Problem = (String, String);
@@ -20,6 +27,9 @@ pub fn check_spec(spec: &Spec) -> Result<(), Problem> {
     }
     if spec.seed >= 1 << 53 {
         return problem("seed", "must be below 2^53, so that every TOML and JSON reader keeps it");
+    }
+    if spec.name.len() > MAX_NAME {
+        return problem("name", format!("has {} bytes; at most {MAX_NAME} are of use", spec.name.len()));
     }
     check_data(spec)?;
     check_prepare(spec)?;
@@ -53,6 +63,10 @@ fn positive(key: &str, value: f64) -> Result<(), Problem> {
 fn check_data(spec: &Spec) -> Result<(), Problem> {
     if spec.data.train.is_empty() {
         return problem("data.train", "is empty; name a folder or a CSV file");
+    }
+    if spec.data.label_columns.len() > MAX_NAMES {
+        let text = format!("names {} columns; there may be {MAX_NAMES}", spec.data.label_columns.len());
+        return problem("data.label_columns", text);
     }
     within("data.validation_fraction", spec.data.validation_fraction, 0.0, 0.9)?;
     at_least_one("data.max_image_side", spec.data.max_image_side.into())?;
@@ -130,6 +144,25 @@ fn check_augment(spec: &Spec) -> Result<(), Problem> {
 fn check_network(spec: &Spec) -> Result<(), Problem> {
     if spec.network.name.is_some() && !spec.network.layers.is_empty() {
         return problem("network.name", "and network.layers exclude each other; keep one");
+    }
+    let mut layers = 0;
+    check_layers(&spec.network.layers, &mut layers)
+}
+
+/// Adds `layers` to those that were counted. A spec's text nests no deeper than its reader takes.
+fn check_layers(layers: &[Layer], counted: &mut usize) -> Result<(), Problem> {
+    *counted += layers.len();
+    if *counted > MAX_LAYERS {
+        return problem("network.layers", format!("has {counted} layers or more; there may be {MAX_LAYERS}"));
+    }
+    for layer in layers {
+        if let Some(long) = layer.name.as_ref().filter(|name| name.len() > MAX_LAYER_NAME) {
+            let text = format!("has a layer whose name has {} bytes; there may be {MAX_LAYER_NAME}", long.len());
+            return problem("network.layers", text);
+        }
+        if let LayerKind::Residual { layers, .. } = &layer.kind {
+            check_layers(layers, counted)?;
+        }
     }
     Ok(())
 }
@@ -283,4 +316,54 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::parse;
+
+    /// Parses `head`, then training data, then `rest`.
+    fn refused(head: &str, rest: &str) -> String {
+        let text = format!("{head}\n[data]\ntrain = \"x\"\n{rest}");
+        parse(&text, &[]).expect_err("this spec should be refused").to_string()
+    }
+
+    fn layers(list: &str) -> String {
+        refused("", &format!("[network]\nlayers = [{list}]"))
+    }
+
+    #[test]
+    fn a_spec_has_bounds_on_all_that_its_text_may_repeat() {
+        let check = |error: String, names: [&str; 2]| {
+            assert!(names.iter().all(|name| error.contains(name)), "{names:?} are not in: {:.300}", error);
+        };
+        let relu = "{ type = \"relu\" }, ";
+        check(layers(&relu.repeat(4097)), ["`network.layers`", "4097 layers"]);
+        let block = format!("{{ type = \"residual\", layers = [{}] }}, ", relu.repeat(2048));
+        check(layers(&block.repeat(2)), ["`network.layers`", "4098 layers"]);
+        let named = |length: usize| format!("{{ type = \"relu\", name = \"{}\" }}", "n".repeat(length));
+        check(layers(&named(129)), ["`network.layers`", "129 bytes"]);
+        let inside = format!("{{ type = \"residual\", layers = [{}] }}", named(1 << 20));
+        check(layers(&inside), ["`network.layers`", "1048576 bytes"]);
+        let columns = format!("label_columns = [{}]", "\"a\", ".repeat(2049));
+        check(refused("", &columns), ["`data.label_columns`", "2049 columns"]);
+        check(refused(&format!("name = \"{}\"", "n".repeat(1025)), ""), ["`name`", "1025 bytes"]);
+    }
+
+    #[test]
+    fn as_much_as_is_allowed_is_read() {
+        let text = format!("[data]\ntrain = \"x\"\n[network]\nlayers = [{}]", "{ type = \"relu\" }, ".repeat(4096));
+        assert_eq!(parse(&text, &[]).map(|spec| spec.network.layers.len()), Ok(4096));
+    }
+
+    #[test]
+    fn nesting_without_end_is_an_error_and_no_overflow_of_the_stack() {
+        let deep = 200_000;
+        for (open, close) in [("[", "]"), ("{ type = \"residual\", layers = [", "] }"), ("{ a = ", " }")] {
+            let error = layers(&format!("{}{}", open.repeat(deep), close.repeat(deep)));
+            let tail = error.lines().last().unwrap_or_default();
+            assert!(tail.contains("max recursion depth"), "{tail:.300}");
+        }
+        assert!(!refused(&format!("{}x = 1", "a.".repeat(deep)), "").is_empty());
+    }
 }

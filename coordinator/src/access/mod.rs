@@ -1,5 +1,6 @@
 //! Who calls, and what they may do.
 
+mod calls;
 mod layer;
 mod roles;
 mod service;
@@ -17,17 +18,22 @@ use convoy_security::{
 };
 use tonic::Status;
 
+pub(crate) use calls::CallsLayer;
 pub(crate) use layer::AccessLayer;
 pub(crate) use service::AccessService;
 pub use store::MemberRecord;
 use store::{AccessStore, Member};
 
+use crate::hub::Hub;
 use crate::jobs::StoreError;
 
-/// Life of a member's certificate. It renews it after two thirds.
-const MEMBER_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Life of the coordinator's own certificate, likewise.
-const SERVER_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Life of a certificate unless a coordinator is told otherwise. Members and the coordinator itself renew theirs after
+/// two thirds.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Longest time between two looks at the clock. Timers stand still while a machine sleeps, certificates do not.
+const LOOK: Duration = Duration::from_secs(60);
+/// How often the store is tidied.
+const TIDY: Duration = Duration::from_secs(3600);
 /// Names under which a coordinator can always be reached.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -112,7 +118,7 @@ pub fn init_cluster(state: &Path, hosts: &[String]) -> Result<Identity, AccessEr
     let hosts_path = state.join("hosts");
     let authority = Authority::create(&state.join("ca"), now)?;
     // Wrong names are found now and not at the first start.
-    authority.server(hosts, SERVER_LIFE, now)?;
+    authority.server(hosts, CERTIFICATE_LIFE, now)?;
     fs::write(&hosts_path, hosts.join("\n") + "\n").map_err(|source| AccessError::Io { path: hosts_path, source })?;
     let store = AccessStore::open(&state.join("access.redb"))?;
     let key = NewKey::generate()?;
@@ -158,6 +164,7 @@ struct Cluster {
     hosts: Vec<String>,
     store: AccessStore,
     tls: ServerTls,
+    life: Duration,
 }
 
 impl Access {
@@ -166,8 +173,8 @@ impl Access {
         Arc::new(Access { cluster: None })
     }
 
-    /// The cluster in `state`, if there is one.
-    pub(crate) fn open(state: &Path) -> Result<Arc<Access>, AccessError> {
+    /// The cluster in `state`, if there is one, whose certificates live for `life`.
+    pub(crate) fn open(state: &Path, life: Duration) -> Result<Arc<Access>, AccessError> {
         if !is_cluster(state) {
             return Ok(Access::loopback());
         }
@@ -176,9 +183,11 @@ impl Access {
         let named = fs::read_to_string(&path).map_err(|source| AccessError::Io { path, source })?;
         let named = named.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned);
         let hosts: Vec<String> = named.chain(LOCAL_HOSTS.map(str::to_owned)).collect();
-        let tls = ServerTls::new(&authority.server(&hosts, SERVER_LIFE, SystemTime::now())?)?;
+        let now = SystemTime::now();
+        let tls = ServerTls::new(&authority.server(&hosts, life, now)?)?;
         let store = AccessStore::open(&state.join("access.redb"))?;
-        Ok(Arc::new(Access { cluster: Some(Cluster { authority, hosts, store, tls }) }))
+        store.tidy(seconds(now))?;
+        Ok(Arc::new(Access { cluster: Some(Cluster { authority, hosts, store, tls, life }) }))
     }
 
     /// What the server shows, if it encrypts.
@@ -186,14 +195,36 @@ impl Access {
         self.cluster.as_ref().map(|cluster| cluster.tls.clone())
     }
 
-    /// Renews the coordinator's own certificate for as long as it runs.
-    pub(crate) async fn keep_fresh(self: Arc<Self>) {
+    /// Renews the coordinator's own certificate for as long as it runs, puts workers out whose certificate has expired,
+    /// and tidies the store.
+    pub(crate) async fn keep_fresh(self: Arc<Self>, hub: Arc<Hub>) {
         let Some(cluster) = &self.cluster else { return };
+        let (mut renewed, mut tidied) = (SystemTime::now(), SystemTime::now());
+        let passed = |since: SystemTime| since.elapsed().unwrap_or_default();
         loop {
-            tokio::time::sleep(Identity::renew_after(SERVER_LIFE)).await;
-            match cluster.authority.server(&cluster.hosts, SERVER_LIFE, SystemTime::now()) {
-                Ok(identity) => cluster.tls.exchange(&identity),
-                Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
+            tokio::time::sleep((cluster.life / 20).min(LOOK)).await;
+            let now = SystemTime::now();
+            if passed(renewed) >= Identity::renew_after(cluster.life) {
+                match cluster.authority.server(&cluster.hosts, cluster.life, now) {
+                    Ok(identity) => {
+                        cluster.tls.exchange(&identity);
+                        renewed = now;
+                    }
+                    Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
+                }
+            }
+            let expired = |caller: &Caller| match caller {
+                Caller::Member { id, .. } => {
+                    matches!(cluster.store.member(*id), Ok(Some(member)) if member.expired(now))
+                }
+                _ => false,
+            };
+            hub.put_out_where(expired, "its certificate has expired");
+            if passed(tidied) >= TIDY {
+                tidied = now;
+                if let Err(error) = cluster.store.tidy(seconds(now)) {
+                    tracing::error!(%error, "certificates that have expired could not be dropped");
+                }
             }
         }
     }
@@ -203,7 +234,7 @@ impl Access {
         match (&self.cluster, peer.fingerprint) {
             (None, _) => Ok(Caller::Local),
             (Some(_), None) => Ok(Caller::Stranger),
-            (Some(cluster), Some(fingerprint)) => cluster.member(fingerprint, seconds(SystemTime::now())),
+            (Some(cluster), Some(fingerprint)) => cluster.member(peer, fingerprint, SystemTime::now()),
         }
     }
 
@@ -222,18 +253,29 @@ pub fn is_cluster(state: &Path) -> bool {
 }
 
 impl Cluster {
-    fn member(&self, fingerprint: Fingerprint, now: u64) -> Result<Caller, Status> {
-        match self.store.member(fingerprint).map_err(|error| Status::internal(error.to_string()))? {
+    /// Whose connection it is. It stays that member's after the certificate that it was opened with has expired, as
+    /// long as the member has a newer one.
+    fn member(&self, peer: &Peer, fingerprint: Fingerprint, now: SystemTime) -> Result<Caller, Status> {
+        let internal = |error: StoreError| Status::internal(error.to_string());
+        let owner = match peer.known.get() {
+            Some(id) => Some(*id),
+            None => self.store.owner(fingerprint).map_err(internal)?,
+        };
+        let member = owner.map(|id| self.store.member(id)).transpose().map_err(internal)?.flatten();
+        match member {
             None => {
                 Err(Status::unauthenticated("the cluster does not know this certificate; join it again with a token"))
             }
             Some(member) if member.revoked => {
                 Err(Status::unauthenticated("this certificate was revoked; ask the cluster's admin"))
             }
-            Some(member) if now > member.expires_at => {
+            Some(member) if member.expired(now) => {
                 Err(Status::unauthenticated("this certificate has expired; join the cluster again with a token"))
             }
-            Some(Member { id, name, role, .. }) => Ok(Caller::Member { id, name, role }),
+            Some(Member { id, name, role, .. }) => {
+                _ = peer.known.set(id);
+                Ok(Caller::Member { id, name, role })
+            }
         }
     }
 
@@ -243,15 +285,16 @@ impl Cluster {
             return Err(TokenError::Unknown.into());
         }
         let role = self.store.redeem(token, seconds(now))?;
-        let certificate = self.authority.sign(key, name, MEMBER_LIFE, now)?;
+        let certificate = self.authority.sign(key, name, self.life, now)?;
         self.store.add_member(name, role, &certificate)?;
         tracing::info!(name, %role, fingerprint = %certificate.fingerprint, "joined the cluster");
         Ok((role, certificate))
     }
 
     fn renew(&self, id: u64, name: &str, key: &PublicKey) -> Result<Certificate, AccessError> {
-        let certificate = self.authority.sign(key, name, MEMBER_LIFE, SystemTime::now())?;
-        self.store.renew(id, &certificate)?;
+        let now = SystemTime::now();
+        let certificate = self.authority.sign(key, name, self.life, now)?;
+        self.store.renew(id, &certificate, seconds(now))?;
         Ok(certificate)
     }
 

@@ -1,5 +1,6 @@
 //! Which roles may call which method. What is not in the table is denied.
 
+use convoy_proto::channel::{DATA_LIMIT, MESSAGE_LIMIT, SMALL, SPEC_LIMIT};
 use convoy_security::Role;
 
 use super::Caller;
@@ -19,41 +20,61 @@ enum Who {
     Roles(&'static [Role]),
 }
 
+/// A method and its bounds.
+pub(super) struct Method {
+    /// Its path.
+    pub(super) path: &'static str,
+    who: Who,
+    /// Calls that one caller may have in flight.
+    pub(super) calls: usize,
+    /// Largest message of a call, in bytes.
+    pub(super) message: usize,
+}
+
+const fn method(path: &'static str, who: Who, calls: usize, message: usize) -> Method {
+    Method { path, who, calls, message }
+}
+
 /// All methods, in the order of the `.proto` files.
-const METHODS: &[(&str, Who)] = &[
-    ("/convoy.v1.Coordinator/Control", Who::Roles(WORK)),
-    ("/convoy.v1.Coordinator/Plan", Who::Roles(WORK)),
-    ("/convoy.v1.Coordinator/Parameters", Who::Roles(WORK)),
-    ("/convoy.v1.Coordinator/Files", Who::Roles(WORK)),
-    ("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK)),
-    ("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Jobs/List", Who::Roles(VIEW)),
-    ("/convoy.v1.Jobs/Workers", Who::Roles(VIEW)),
-    ("/convoy.v1.Jobs/Watch", Who::Roles(VIEW)),
-    ("/convoy.v1.Jobs/Logs", Who::Roles(VIEW)),
-    ("/convoy.v1.Jobs/Stop", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Jobs/Pause", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Jobs/Resume", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Jobs/Remove", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Jobs/Fetch", Who::Roles(VIEW)),
-    ("/convoy.v1.Jobs/Health", Who::Members),
-    ("/convoy.v1.Data/Missing", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Data/Push", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Data/Commit", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Data/ListData", Who::Roles(VIEW)),
-    ("/convoy.v1.Data/RemoveData", Who::Roles(SUBMIT)),
-    ("/convoy.v1.Access/Join", Who::Anybody),
-    ("/convoy.v1.Access/Renew", Who::Members),
-    ("/convoy.v1.Access/CreateToken", Who::Roles(MANAGE)),
-    ("/convoy.v1.Access/ListTokens", Who::Roles(MANAGE)),
-    ("/convoy.v1.Access/RemoveToken", Who::Roles(MANAGE)),
-    ("/convoy.v1.Access/ListMembers", Who::Roles(MANAGE)),
-    ("/convoy.v1.Access/Revoke", Who::Roles(MANAGE)),
+const METHODS: &[Method] = &[
+    method("/convoy.v1.Coordinator/Control", Who::Roles(WORK), 4096, SMALL),
+    method("/convoy.v1.Coordinator/Plan", Who::Roles(WORK), 8, SMALL),
+    method("/convoy.v1.Coordinator/Parameters", Who::Roles(WORK), 16, SMALL),
+    method("/convoy.v1.Coordinator/Files", Who::Roles(WORK), 8, SMALL),
+    method("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK), 16, MESSAGE_LIMIT),
+    method("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT), 8, SPEC_LIMIT),
+    method("/convoy.v1.Jobs/List", Who::Roles(VIEW), 64, SMALL),
+    method("/convoy.v1.Jobs/Workers", Who::Roles(VIEW), 64, SMALL),
+    method("/convoy.v1.Jobs/Watch", Who::Roles(VIEW), 64, SMALL),
+    method("/convoy.v1.Jobs/Logs", Who::Roles(VIEW), 64, SMALL),
+    method("/convoy.v1.Jobs/Stop", Who::Roles(SUBMIT), 64, SMALL),
+    method("/convoy.v1.Jobs/Pause", Who::Roles(SUBMIT), 64, SMALL),
+    method("/convoy.v1.Jobs/Resume", Who::Roles(SUBMIT), 64, SMALL),
+    method("/convoy.v1.Jobs/Remove", Who::Roles(SUBMIT), 64, SMALL),
+    method("/convoy.v1.Jobs/Fetch", Who::Roles(VIEW), 16, SMALL),
+    method("/convoy.v1.Jobs/Health", Who::Members, 64, SMALL),
+    method("/convoy.v1.Data/Missing", Who::Roles(SUBMIT), 16, DATA_LIMIT),
+    method("/convoy.v1.Data/Push", Who::Roles(SUBMIT), 16, DATA_LIMIT),
+    method("/convoy.v1.Data/Commit", Who::Roles(SUBMIT), 8, DATA_LIMIT),
+    method("/convoy.v1.Data/ListData", Who::Roles(VIEW), 64, SMALL),
+    method("/convoy.v1.Data/RemoveData", Who::Roles(SUBMIT), 16, SMALL),
+    method("/convoy.v1.Access/Join", Who::Anybody, 4, SMALL),
+    method("/convoy.v1.Access/Renew", Who::Members, 16, SMALL),
+    method("/convoy.v1.Access/CreateToken", Who::Roles(MANAGE), 64, SMALL),
+    method("/convoy.v1.Access/ListTokens", Who::Roles(MANAGE), 64, SMALL),
+    method("/convoy.v1.Access/RemoveToken", Who::Roles(MANAGE), 64, SMALL),
+    method("/convoy.v1.Access/ListMembers", Who::Roles(MANAGE), 64, SMALL),
+    method("/convoy.v1.Access/Revoke", Who::Roles(MANAGE), 64, SMALL),
 ];
+
+/// The method at `path`.
+pub(super) fn find(path: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.path == path)
+}
 
 /// Why `caller` may not call `method`; `None` when it may.
 pub(super) fn denial(caller: &Caller, method: &str) -> Option<String> {
-    let Some((_, who)) = METHODS.iter().find(|(name, _)| *name == method) else {
+    let Some(Method { who, .. }) = find(method) else {
         return Some(format!("there is no method {method}"));
     };
     match (who, caller) {
@@ -90,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_method_is_in_the_table() {
-        let table: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
+        let table: Vec<&str> = METHODS.iter().map(|method| method.path).collect();
         assert_eq!(table, declared());
     }
 

@@ -7,7 +7,7 @@ use convoy_proto::v1;
 use convoy_security::{Certificate, PublicKey, Role, Token};
 use tonic::{Request, Response, Status};
 
-use super::{Access, AccessError, Caller, MEMBER_LIFE};
+use super::{Access, AccessError, Caller};
 use crate::hub::Hub;
 
 /// Longest life of a token.
@@ -36,8 +36,8 @@ fn key(bytes: &[u8]) -> Result<PublicKey, Status> {
     Ok(PublicKey::new(bytes.to_vec()).map_err(AccessError::from)?)
 }
 
-fn certificate(role: Role, certificate: Certificate) -> Response<v1::CertificateReply> {
-    let (role, seconds) = (role.to_string(), MEMBER_LIFE.as_secs());
+fn certificate(role: Role, certificate: Certificate, life: Duration) -> Response<v1::CertificateReply> {
+    let (role, seconds) = (role.to_string(), life.as_secs());
     Response::new(v1::CertificateReply { chain_pem: certificate.chain_pem, role, seconds })
 }
 
@@ -47,16 +47,18 @@ impl v1::access_server::Access for AccessService {
         let request = request.into_inner();
         let token: Token = request.token.parse().map_err(AccessError::from)?;
         let name: String = request.name.chars().filter(|c| !c.is_control()).take(128).collect();
-        let (role, signed) = self.access.cluster()?.join(&token, &key(&request.public_key)?, &name)?;
-        Ok(certificate(role, signed))
+        let cluster = self.access.cluster()?;
+        let (role, signed) = cluster.join(&token, &key(&request.public_key)?, &name)?;
+        Ok(certificate(role, signed, cluster.life))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::CertificateReply>, Status> {
         let Caller::Member { id, name, role } = Caller::of(&request) else {
             return Err(Status::failed_precondition("only members have certificates"));
         };
-        let signed = self.access.cluster()?.renew(id, &name, &key(&request.get_ref().public_key)?)?;
-        Ok(certificate(role, signed))
+        let cluster = self.access.cluster()?;
+        let signed = cluster.renew(id, &name, &key(&request.get_ref().public_key)?)?;
+        Ok(certificate(role, signed, cluster.life))
     }
 
     async fn create_token(

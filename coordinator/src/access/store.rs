@@ -1,6 +1,7 @@
 //! Members and tokens on disk: tables of a redb file.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use convoy_security::{Certificate, Fingerprint, Role, Token, TokenError, TokenRecord};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -11,8 +12,12 @@ use crate::jobs::StoreError;
 
 /// Members by number.
 const MEMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("members");
-/// Whose a certificate is.
-const CERTIFICATES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("certificates");
+/// Whose a certificate is, as versions before this one kept it.
+const OLD_CERTIFICATES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("certificates");
+/// Whose a certificate is, and when it expires in seconds since 1970.
+const CERTIFICATES: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("certificates with expiry");
+/// Seconds for which a member is kept that has not renewed in time and so can never come back.
+const KEPT: u64 = 30 * 24 * 3600;
 const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 
 /// A member as it is kept.
@@ -33,6 +38,13 @@ pub struct MemberRecord {
     pub expires_at: u64,
     /// Whether it was put out.
     pub revoked: bool,
+}
+
+impl MemberRecord {
+    /// Whether its newest certificate is worth nothing any more.
+    pub(crate) fn expired(&self, now: SystemTime) -> bool {
+        super::seconds(now) > self.expires_at
+    }
 }
 
 /// Members and tokens.
@@ -60,15 +72,20 @@ impl AccessStore {
             error => io(error),
         })?;
         let store = AccessStore { database };
-        store.change(|_| Ok::<_, StoreError>(()))?;
+        store.change(|tables| tables.take_over_old())?;
         Ok(store)
     }
 
     /// The member that a certificate is of.
-    pub(crate) fn member(&self, fingerprint: Fingerprint) -> Result<Option<Member>, StoreError> {
+    pub(crate) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<u64>, StoreError> {
         let read_only = self.database.begin_read().map_err(io)?;
         let certificates = read_only.open_table(CERTIFICATES).map_err(io)?;
-        let Some(id) = certificates.get(&fingerprint.0[..]).map_err(io)?.map(|id| id.value()) else { return Ok(None) };
+        Ok(certificates.get(&fingerprint.0[..]).map_err(io)?.map(|kept| kept.value().0))
+    }
+
+    /// The member with this number.
+    pub(crate) fn member(&self, id: u64) -> Result<Option<Member>, StoreError> {
+        let read_only = self.database.begin_read().map_err(io)?;
         let members = read_only.open_table(MEMBERS).map_err(io)?;
         members.get(id).map_err(io)?.map(|json| read(json.value())).transpose()
     }
@@ -91,13 +108,37 @@ impl AccessStore {
         })
     }
 
-    /// Gives a member its next certificate.
-    pub(crate) fn renew(&self, id: u64, certificate: &Certificate) -> Result<(), AccessError> {
+    /// Gives a member its next certificate. Those of its own that have expired by `now` are dropped.
+    pub(crate) fn renew(&self, id: u64, certificate: &Certificate, now: u64) -> Result<(), AccessError> {
         self.change(|tables| {
+            tables.drop_certificates(|owner, expires_at| owner == id && expires_at < now)?;
             let mut member = tables.member(id)?.ok_or_else(|| AccessError::UnknownMember(id.to_string()))?;
             (member.fingerprint, member.expires_at) = (certificate.fingerprint, certificate.expires_at);
             Ok(tables.put_member(&member)?)
         })
+    }
+
+    /// Drops certificates that have expired by `now`, which no handshake takes any more, and members that did not renew
+    /// theirs and can never come back, after 30 days. Who was revoked is kept, and so is the newest member, whose
+    /// number says which comes next.
+    pub(crate) fn tidy(&self, now: u64) -> Result<(), StoreError> {
+        let gone = |member: &Member| !member.revoked && member.expires_at.saturating_add(KEPT) < now;
+        self.change(|tables| {
+            tables.drop_certificates(|_, expires_at| expires_at < now)?;
+            let newest = tables.members.last().map_err(io)?.map_or(0, |(id, _)| id.value());
+            for id in tables.members_where(gone)?.into_iter().filter(|id| *id != newest) {
+                tables.members.remove(id).map_err(io)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// How many certificates are kept.
+    #[cfg(test)]
+    fn certificates(&self) -> u64 {
+        use redb::ReadableTableMetadata;
+        let read_only = self.database.begin_read().expect("the store can be read");
+        read_only.open_table(CERTIFICATES).and_then(|table| Ok(table.len()?)).expect("the store can be read")
     }
 
     /// Puts a member out, by number or name.
@@ -147,6 +188,7 @@ impl AccessStore {
             let mut tables = Tables {
                 members: transaction.open_table(MEMBERS).map_err(io)?,
                 certificates: transaction.open_table(CERTIFICATES).map_err(io)?,
+                old_certificates: transaction.open_table(OLD_CERTIFICATES).map_err(io)?,
                 tokens: transaction.open_table(TOKENS).map_err(io)?,
             };
             change(&mut tables)?
@@ -158,7 +200,8 @@ impl AccessStore {
 
 struct Tables<'a> {
     members: redb::Table<'a, u64, &'static [u8]>,
-    certificates: redb::Table<'a, &'static [u8], u64>,
+    certificates: redb::Table<'a, &'static [u8], (u64, u64)>,
+    old_certificates: redb::Table<'a, &'static [u8], u64>,
     tokens: redb::Table<'a, &'static str, &'static [u8]>,
 }
 
@@ -169,7 +212,107 @@ impl Tables<'_> {
 
     fn put_member(&mut self, member: &Member) -> Result<(), StoreError> {
         self.members.insert(member.id, write(member).as_slice()).map_err(io)?;
-        self.certificates.insert(&member.fingerprint.0[..], member.id).map_err(io)?;
+        self.certificates.insert(&member.fingerprint.0[..], (member.id, member.expires_at)).map_err(io)?;
         Ok(())
+    }
+
+    fn members_where(&self, wanted: impl Fn(&Member) -> bool) -> Result<Vec<u64>, StoreError> {
+        let mut found = Vec::new();
+        for entry in self.members.iter().map_err(io)? {
+            let member: Member = read(entry.map_err(io)?.1.value())?;
+            found.extend(wanted(&member).then_some(member.id));
+        }
+        Ok(found)
+    }
+
+    /// Drops the certificates of which `unwanted` holds, given whose they are and when they expire.
+    fn drop_certificates(&mut self, unwanted: impl Fn(u64, u64) -> bool) -> Result<(), StoreError> {
+        self.certificates.retain(|_, (owner, expires_at)| !unwanted(owner, expires_at)).map_err(io)
+    }
+
+    /// Certificates that an older version kept expire when their member's newest does, at the latest.
+    fn take_over_old(&mut self) -> Result<(), StoreError> {
+        loop {
+            let old = self.old_certificates.pop_first().map_err(io)?;
+            let Some((fingerprint, owner)) = old.map(|(key, owner)| (key.value().to_owned(), owner.value())) else {
+                return Ok(());
+            };
+            if let Some(member) = self.member(owner)? {
+                self.certificates.insert(fingerprint.as_slice(), (member.id, member.expires_at)).map_err(io)?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 3600;
+
+    fn certificate(number: u8, expires_at: u64) -> Certificate {
+        Certificate { chain_pem: String::new(), fingerprint: Fingerprint([number; 32]), expires_at }
+    }
+
+    fn store() -> (tempfile::TempDir, AccessStore) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = AccessStore::open(&folder.path().join("access.redb")).expect("the folder is writable");
+        (folder, store)
+    }
+
+    fn owners<const N: usize>(store: &AccessStore, numbers: [u8; N]) -> [Option<u64>; N] {
+        numbers.map(|number| store.owner(Fingerprint([number; 32])).expect("the store can be read"))
+    }
+
+    #[test]
+    fn renewing_drops_what_has_expired_of_that_member() {
+        let (_folder, store) = store();
+        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
+        let otto = store.add_member("otto", Role::Viewer, &certificate(200, 100)).unwrap();
+        store.renew(anna, &certificate(2, 160), 60).unwrap();
+        assert_eq!(owners(&store, [1, 2, 200]), [Some(anna), Some(anna), Some(otto)], "the first is good until 100");
+        for renewal in 3..100 {
+            let now = 60 * u64::from(renewal) - 60;
+            store.renew(anna, &certificate(renewal, now + 100), now).unwrap();
+            assert!(store.certificates() <= 4, "{} after {renewal} certificates", store.certificates());
+        }
+        assert_eq!(owners(&store, [1, 98, 99, 200]), [None, Some(anna), Some(anna), Some(otto)]);
+    }
+
+    #[test]
+    fn who_can_never_come_back_is_dropped_after_thirty_days() {
+        let (_folder, store) = store();
+        let add = |name: &str, number| store.add_member(name, Role::Worker, &certificate(number, 100)).unwrap();
+        let [gone, put_out, back, newest] =
+            [("gone", 1), ("out", 2), ("back", 3), ("newest", 4)].map(|(n, c)| add(n, c));
+        store.revoke("out").unwrap();
+        store.tidy(100).unwrap();
+        assert_eq!(store.certificates(), 4, "nothing has expired");
+        store.tidy(101).unwrap();
+        assert_eq!((store.certificates(), store.members().unwrap().len()), (0, 4), "members are kept");
+        store.renew(back, &certificate(5, 100 + 40 * DAY), 101).unwrap();
+        store.tidy(100 + 30 * DAY).unwrap();
+        assert_eq!(store.members().unwrap().len(), 4, "not a second before");
+        store.tidy(101 + 30 * DAY).unwrap();
+        let left: Vec<u64> = store.members().unwrap().iter().map(|member| member.id).collect();
+        assert_eq!(left, [put_out, back, newest]);
+        assert!(store.member(put_out).unwrap().is_some_and(|member| member.revoked), "its refusal says revoked");
+        assert_eq!(store.member(gone).unwrap(), None);
+        assert!(
+            store.add_member("next", Role::Worker, &certificate(6, 100)).unwrap() > newest,
+            "no number comes twice"
+        );
+    }
+
+    #[test]
+    fn certificates_of_an_older_version_are_taken_over() {
+        let (folder, store) = store();
+        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
+        store.change(|tables| tables.old_certificates.insert(&[7; 32][..], anna).map(|_| ()).map_err(io)).unwrap();
+        drop(store);
+        let store = AccessStore::open(&folder.path().join("access.redb")).unwrap();
+        assert_eq!(owners(&store, [1, 7]), [Some(anna), Some(anna)]);
+        store.tidy(101).unwrap();
+        assert_eq!(owners(&store, [1, 7]), [None, None]);
     }
 }

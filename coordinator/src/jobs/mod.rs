@@ -1,5 +1,6 @@
 //! The queue of jobs: what was submitted, where it stands, and what people want of it.
 
+mod limits;
 mod planner;
 mod record;
 mod run;
@@ -18,6 +19,7 @@ use convoy_scheduler::{FleetEvent, JobId};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+pub use limits::JobLimits;
 pub use planner::{Planner, Ready, Refusal};
 pub use record::{JobRecord, JobState};
 pub(crate) use service::JobsService;
@@ -63,17 +65,25 @@ pub(crate) struct Wishes {
     pub(crate) submitted_by: String,
 }
 
+/// What holds for all jobs.
+pub(crate) struct Terms {
+    /// Makes runs of specs.
+    pub(crate) planner: Arc<dyn Planner>,
+    /// The most that a job may ask for.
+    pub(crate) limits: JobLimits,
+    /// As in [`crate::Config`].
+    pub(crate) audit_every: u32,
+}
+
 /// All jobs of a coordinator.
 pub(crate) struct Jobs {
     folder: PathBuf,
     store: Store,
-    planner: Arc<dyn Planner>,
+    terms: Terms,
     data: Arc<dyn Tree>,
     fleet: mpsc::UnboundedSender<FleetEvent>,
     waiting: Waiting,
     hub: Arc<Hub>,
-    /// As in [`crate::Config`].
-    audit_every: u32,
     live: Mutex<BTreeMap<JobId, Live>>,
     /// Runs that are open.
     carried: watch::Sender<usize>,
@@ -90,24 +100,22 @@ impl Jobs {
     /// Opens the jobs in `folder` and tells the fleet of those that are not over.
     pub(crate) fn open(
         folder: &Path,
-        planner: Arc<dyn Planner>,
+        terms: Terms,
         data: Arc<dyn Tree>,
         fleet: mpsc::UnboundedSender<FleetEvent>,
         waiting: Waiting,
         hub: Arc<Hub>,
-        audit_every: u32,
     ) -> Result<Jobs, JobError> {
         let path = folder.join("jobs");
         fs::create_dir_all(&path).map_err(|source| JobError::Io { path, source })?;
         let store = Store::open(&folder.join("jobs.redb"))?;
         let jobs = Jobs {
             folder: folder.to_owned(),
-            planner,
+            terms,
             data,
             fleet,
             waiting,
             hub,
-            audit_every,
             live: Mutex::default(),
             carried: watch::Sender::new(0),
             closing: watch::Sender::new(false),
@@ -143,7 +151,8 @@ impl Jobs {
 
     /// Plans a spec, keeps the job and queues it. Takes as long as looking at the data does.
     pub(crate) fn submit(&self, spec: &str, wishes: Wishes) -> Result<JobView, JobError> {
-        let (plan, manifest) = self.planner.plan(&self.data, spec)?;
+        self.terms.limits.check_jobs(self.live().len())?;
+        let (plan, manifest) = self.terms.planner.plan(&self.data, spec, &self.terms.limits)?;
         let id = self.store.next_id()?;
         let record = JobRecord {
             id,

@@ -8,6 +8,7 @@ use convoy_common::files::Tree;
 use convoy_common::manifest::Manifest;
 use convoy_model::Network;
 
+use super::JobLimits;
 use crate::RunDir;
 
 /// Why a job is refused, in the words of a command line and with its exit code.
@@ -37,11 +38,12 @@ pub struct Ready {
 
 /// Makes runs of specs. Called on threads that may block.
 pub trait Planner: Send + Sync {
-    /// Looks at the data of `spec` (TOML) in `data` and makes the plan.
+    /// Looks at the data of `spec` (TOML) in `data` and makes the plan. Asks `limits` before it takes time or memory
+    /// for what they bound.
     ///
     /// # Errors
-    /// When spec, data and network do not fit.
-    fn plan(&self, data: &Arc<dyn Tree>, spec: &str) -> Result<(Plan, Manifest), Refusal>;
+    /// When spec, data and network do not fit, or ask for too much.
+    fn plan(&self, data: &Arc<dyn Tree>, spec: &str, limits: &JobLimits) -> Result<(Plan, Manifest), Refusal>;
 
     /// Opens the run in `folder`, after its data in `data` was compared with the manifest.
     ///

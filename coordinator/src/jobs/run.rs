@@ -43,7 +43,7 @@ impl Jobs {
     async fn run(self: Arc<Self>, id: JobId, status: watch::Sender<Status>, mut stop: watch::Receiver<bool>) -> Went {
         let (jobs, folder) = (self.clone(), self.folder_of(id.0));
         let loading = tokio::task::spawn_blocking(move || {
-            let ready = jobs.planner.open(&jobs.data, &folder).map_err(|refusal| refusal.to_string())?;
+            let ready = jobs.terms.planner.open(&jobs.data, &folder).map_err(|refusal| refusal.to_string())?;
             let (plan, network) = (ready.plan.clone(), ready.network.clone());
             let config = Config {
                 dir: Arc::new(ready.dir),
@@ -51,7 +51,7 @@ impl Jobs {
                 network: ready.network,
                 manifest: Arc::new(ready.manifest),
                 initial: ready.initial,
-                audit_every: jobs.audit_every,
+                audit_every: jobs.terms.audit_every,
                 files: jobs.data.clone(),
                 listener: None,
                 status,

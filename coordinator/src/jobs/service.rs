@@ -30,7 +30,7 @@ pub(crate) struct JobsService(pub(crate) Arc<Jobs>);
 
 impl From<JobError> for Status {
     fn from(error: JobError) -> Self {
-        let message = error.to_string();
+        let message = short(error.to_string());
         match error {
             JobError::Unknown(_) => Status::not_found(message),
             JobError::State { .. } => Status::failed_precondition(message),
@@ -38,11 +38,24 @@ impl From<JobError> for Status {
                 2 => Status::invalid_argument(message),
                 3 => Status::not_found(message),
                 4 => Status::permission_denied(message),
+                75 => Status::resource_exhausted(message),
                 _ => Status::failed_precondition(message),
             },
             JobError::Store(_) | JobError::Io { .. } => Status::internal(message),
         }
     }
+}
+
+/// Longest reason, in bytes: it travels in a header, where a client takes 16 KiB, each byte as up to three.
+const LONGEST_REASON: usize = 4 << 10;
+
+/// `text`, cut where it shows lines of a spec that are longer than any answer.
+fn short(mut text: String) -> String {
+    if text.len() > LONGEST_REASON {
+        text.truncate(text.floor_char_boundary(LONGEST_REASON));
+        text.push_str(" ... (cut)");
+    }
+    text
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -288,5 +301,21 @@ async fn send_file(
         if replies.send(Ok(piece)).await.is_err() {
             return Ok(false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_fits_into_the_header_that_it_travels_in() {
+        let status =
+            Status::from(JobError::Refused(super::super::Refusal { message: "\u{fc}".repeat(1 << 20), code: 2 }));
+        let response = status.clone().into_http::<tonic::body::Body>();
+        let bytes: usize = response.headers().values().map(|value| value.len()).sum();
+        assert!(bytes < 15 << 10, "{bytes}");
+        assert!(status.message().ends_with("(cut)"));
+        assert_eq!(short("as it is".to_owned()), "as it is");
     }
 }

@@ -132,7 +132,7 @@ pub struct LoginArgs {
 }
 
 /// `90s`, `15m`, `12h`, `7d`.
-fn ttl(text: &str) -> Result<Duration, String> {
+pub fn ttl(text: &str) -> Result<Duration, String> {
     let seconds = |digits: &str, unit: u64| digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
     let found = match text.char_indices().next_back() {
         Some((at, 's')) => seconds(&text[..at], 1),

@@ -1,0 +1,123 @@
+//! What a job may ask of the coordinator that keeps it: the most that its memory, its disk and its time are good for.
+
+use convoy_common::Plan;
+use convoy_common::spec::{Size, Spec};
+use convoy_model::{Network, memory_estimate};
+
+use super::Refusal;
+
+/// The most that a submitted job may ask for. Jobs that are there already keep what they have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLimits {
+    /// Elements of a network's parameters and buffers.
+    pub parameters: u64,
+    /// Samples of a step.
+    pub batch: u64,
+    /// Height and width of the network's input.
+    pub image_side: u64,
+    /// `data.max_image_side`: width and height of images that are decoded to look at them.
+    pub decoded_side: u64,
+    /// Shards of a step, and of an evaluation.
+    pub shards: u64,
+    /// Steps of the whole run, each of which is a record in the journal.
+    pub steps: u64,
+    /// `checkpoint.keep`.
+    pub checkpoints: u64,
+    /// Memory that the run takes at the coordinator, in MiB.
+    pub memory_mib: u64,
+    /// Jobs that are kept, those that are over included.
+    pub jobs: u64,
+}
+
+impl Default for JobLimits {
+    fn default() -> Self {
+        JobLimits {
+            parameters: 1_000_000_000,
+            batch: 65_536,
+            image_side: 4_096,
+            decoded_side: 16_384,
+            shards: 65_536,
+            steps: 10_000_000,
+            checkpoints: 100,
+            memory_mib: 65_536,
+            jobs: 10_000,
+        }
+    }
+}
+
+impl JobLimits {
+    /// Checks what can be checked before the data is looked at.
+    ///
+    /// # Errors
+    /// The first key that asks for too much, with its value, the limit and what to do.
+    pub fn check_spec(&self, spec: &Spec) -> Result<(), Refusal> {
+        if let Size::Fixed(size) = spec.prepare.size {
+            self.check_side(size)?;
+        }
+        let decoded = spec.data.max_image_side.into();
+        within("data.max_image_side", decoded, self.decoded_side, "lower it", "--max-decoded-side")?;
+        within("train.batch", spec.train.batch.into(), self.batch, "lower it", "--max-batch")?;
+        within("checkpoint.keep", spec.checkpoint.keep.into(), self.checkpoints, "lower it", "--max-checkpoints")
+    }
+
+    /// Checks what the data and the network show, before memory is taken for any parameter.
+    ///
+    /// # Errors
+    /// As [`JobLimits::check_spec`].
+    pub fn check_plan(&self, plan: &Plan, network: &Network) -> Result<(), Refusal> {
+        // What was "auto" in the spec is known now.
+        self.check_side([plan.input.height, plan.input.width])?;
+        let (train, evaluate) = (plan.train_cut(), plan.evaluate_cut());
+        let longest = train.shards(0).max(if plan.validation_samples == 0 { 0 } else { evaluate.shards(0) });
+        let remedy = "raise train.shard, or use fewer validation samples";
+        within("shards of a step or evaluation", longest.into(), self.shards, remedy, "--max-shards")?;
+        within(
+            "train.epochs, in steps,",
+            plan.total_steps(),
+            self.steps,
+            "lower it, or raise train.batch",
+            "--max-steps",
+        )?;
+        let remedy = "choose a smaller network";
+        within("parameters of [network]", network.len() as u64, self.parameters, remedy, "--max-parameters")?;
+        let memory = memory(plan, network, longest).div_ceil(1 << 20);
+        let remedy = "choose a smaller network, fewer classes, an optimizer with less state, or a larger train.shard";
+        within("memory of the run, in MiB,", memory, self.memory_mib, remedy, "--max-memory-mib")
+    }
+
+    /// Whether there is room for one more job beside `kept`.
+    pub(super) fn check_jobs(&self, kept: usize) -> Result<(), Refusal> {
+        if (kept as u64) < self.jobs {
+            return Ok(());
+        }
+        let message = format!(
+            "this coordinator keeps {kept} jobs and takes no more than {}; remove some with `convoy rm`, or have it \
+             started with a larger --max-jobs",
+            self.jobs
+        );
+        Err(Refusal { message, code: 75 })
+    }
+
+    fn check_side(&self, size: [u32; 2]) -> Result<(), Refusal> {
+        let side = size[0].max(size[1]).into();
+        within("prepare.size", side, self.image_side, "set it to a smaller one", "--max-image-side")
+    }
+}
+
+/// Bytes that the run takes at the coordinator. Sums of an evaluation wait at each level of its tree, as gradients do.
+fn memory(plan: &Plan, network: &Network, shards: u32) -> u64 {
+    let levels = u64::from(shards.max(1).ilog2()) + 2;
+    let sums = (plan.metric_layout().len() as u64).saturating_mul(8 * levels);
+    memory_estimate(plan, network, 1).coordinator().saturating_add(sums)
+}
+
+fn within(what: &str, value: u64, limit: u64, remedy: &str, flag: &str) -> Result<(), Refusal> {
+    if value <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "{what} is {value}, but this coordinator takes at most {limit}; {remedy}, or have it started with \
+         a larger {flag}"
+    );
+    Err(Refusal { message, code: 2 })
+}
