@@ -9,6 +9,8 @@ mod data;
 mod errors;
 mod faults;
 mod job;
+mod kills;
 mod learning;
 mod members;
+mod proxy;
 mod runs;
