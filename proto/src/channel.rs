@@ -24,7 +24,11 @@ pub const SPEC_LIMIT: usize = 4 << 20;
 pub const DATA_LIMIT: usize = 4 << 20;
 /// Messages of people and strangers.
 pub const SMALL: usize = 64 << 10;
+/// Bytes of one stream that may be on their way unread.
 const WINDOW: u32 = 4 << 20;
+/// Bytes of a connection. Half of it is how much unread frames may waste, each what it lacks to 256 bytes (h2): room for
+/// 16,000 heartbeats before the connection is given up.
+const CONNECTION_WINDOW: u32 = 8 << 20;
 const FRAME: u32 = 256 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +38,7 @@ const STREAMS: u32 = 1024;
 /// A server with Convoy's settings.
 pub fn server() -> Server {
     Server::builder()
-        .initial_connection_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(WINDOW)
         .max_frame_size(FRAME)
         .max_concurrent_streams(STREAMS)
@@ -129,7 +133,7 @@ impl Link {
 
 fn settings(endpoint: Endpoint) -> Endpoint {
     endpoint
-        .initial_connection_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)

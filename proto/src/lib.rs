@@ -5,6 +5,7 @@ mod chunk;
 mod convert;
 
 pub mod channel;
+pub mod codec;
 
 pub use chunk::{CHUNK_ELEMENTS, chunk_count, chunk_range, from_le_bytes, to_le_bytes};
 pub use convert::WireError;

@@ -10,7 +10,7 @@ use crate::job::{Process, wait_for};
 /// Epochs that take some seconds.
 const LONG: [&str; 4] = ["--set", "train.epochs=150", "--set", "checkpoint.every_steps=100"];
 
-fn signal(process: &Process, name: &str) {
+pub fn signal(process: &Process, name: &str) {
     let pid = process.0.id().to_string();
     assert!(Command::new("kill").args([name, &pid]).status().expect("kill starts").success());
 }

@@ -84,6 +84,44 @@ fn a_full_disk_loses_nothing_that_was_saved() {
     assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_journal_that_cannot_grow_ends_the_run_and_loses_nothing() {
+    let job = Job::new();
+    // Many steps and few parameters, so the journal reaches the limit before any other file does.
+    let long = ["--set", "train.epochs=60", "--set", "train.shard=1", "--set", "checkpoint.every_steps=20"];
+    let alone = job.train("alone", &long);
+    let address = free_address();
+    let command = coordinator(&job, &address, "run");
+    let mut limited = Command::new("sh");
+    // 64 blocks of 512 bytes. A write beyond them fails as on a full disk, once the signal is ignored.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]).arg(command.get_program());
+    limited
+        .args(command.get_args())
+        .args(long)
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = limited.spawn().expect("sh starts");
+    let worker = worker(&address);
+    let output = child.wait_with_output().expect("the coordinator ends");
+    drop(worker);
+    let (journal, stderr) = (job.path("run/journal"), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let told =
+        [journal.display().to_string().as_str(), "File too large", "convoy resume"].map(|said| stderr.contains(said));
+    assert_eq!(told, [true; 3], "{stderr}");
+    assert_eq!(fs::metadata(&journal).expect("a journal").len(), 32 << 10, "it is as long as it may be");
+    let saved = checkpoints(&job.path("run")).pop().expect("a checkpoint");
+    assert_eq!(job.resume("run")["parameters_digest"], alone["parameters_digest"]);
+    let text = fs::read_to_string(&journal).expect("a journal");
+    let started = text.lines().rfind(|line| line.contains("\"started\"")).expect("it was started again");
+    let step = started.rsplit_once(':').expect("a number").1.trim_end_matches('}');
+    let name = saved.file_name().expect("a name").to_string_lossy().into_owned();
+    assert_eq!(name, format!("step-{:0>8}.safetensors", step), "it goes on from what was saved");
+    let audit = report(&convoy().arg("audit").arg(job.path("run")).arg("--json").output().expect("convoy starts"));
+    assert_eq!((&audit["exact"], &audit["starts"]), (&true.into(), &2.into()));
+}
+
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_a_foreign_one_refused() {
     let job = Job::new();
