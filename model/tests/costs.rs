@@ -84,9 +84,11 @@ fn memory() {
 
 #[test]
 fn memory_beyond_all_bytes_is_the_most_there_is() {
-    let layer =
-        "{ type = \"conv\", out = 32768, kernel = 1, padding = 123 }, { type = \"conv\", out = 1, kernel = 1 }, ";
-    let layers = layer.repeat(1000);
+    let conv = |out: u32, padding: u32| {
+        format!("{{ type = \"conv\", out = {out}, kernel = 1, padding = {padding}, bias = false }}, ")
+    };
+    // 256x252 pixels, a thousand times in 32768 channels.
+    let layers = conv(1, 120) + &(conv(32_768, 0) + &conv(1, 0)).repeat(1000);
     let plan = plan(&format!(
         "[network]\nlayers = [{layers} {{ type = \"global_avg_pool\" }}, {{ type = \"linear\", out = 3 }}]\n[train]\n\
          batch = 1048576\nshard = 1048576"
