@@ -61,37 +61,40 @@ impl Run {
 
     /// `judges` agree that what `wrong` computed for `node` is wrong.
     fn put_out(&mut self, node: Node, judges: [WorkerId; 2], wrong: &[WorkerId], effects: &mut Vec<Effect>) {
-        let step = self.committed;
-        let mut back = None;
+        let mut back: Vec<(StepId, WorkerId)> = Vec::new();
         for &worker in wrong {
-            if self.trust.is_put_out(self.trust.name(worker)) {
-                // A machine under two numbers: all of the step began anew when it was put out.
-                continue;
-            }
-            let (name, since) =
-                (self.trust.name(worker).to_owned(), self.trust.clean(worker).map_or(step, |clean| clean.min(step)));
-            back = back.min(Some((since, worker))).or(Some((since, worker)));
-            effects.push(Effect::Record(Record::Distrusted { worker, name: name.clone(), since }));
-            effects.push(Effect::Distrust { worker, name: name.clone(), step, node, judges, since });
-            self.trust.distrust(&name);
-            self.trust.disbelieve(since);
-            if let Phase::Working(step) = &mut self.phase {
-                step.discredit(|other| self.trust.name(other) == name);
-            }
-            let same: Vec<WorkerId> =
-                self.members.iter().map(|(other, _)| other).filter(|other| self.trust.name(*other) == name).collect();
-            for worker in same {
-                effects.push(Effect::Evict { worker, why: EvictReason::Distrusted });
-                self.worker_left(worker, LeaveReason::Distrusted, effects).expect("it is a member");
+            // A machine under two numbers: all of the step began anew when it was put out.
+            if !self.trust.is_put_out(self.trust.name(worker)) {
+                back.push((self.distrust(worker, node, judges, effects), worker));
             }
         }
-        let Some((to, worker)) = back else { return };
-        if to < step {
+        let Some((to, worker)) = back.into_iter().min() else { return };
+        if to < self.committed {
             self.abandon(AbandonReason::Doubted, effects);
             self.finish(Outcome::RolledBack { to, worker }, effects);
         } else {
             self.reopen(effects);
         }
+    }
+
+    /// Puts a machine out. The answer is the first step that may have wrong numbers of it.
+    fn distrust(&mut self, worker: WorkerId, node: Node, judges: [WorkerId; 2], effects: &mut Vec<Effect>) -> StepId {
+        let (step, name) = (self.committed, self.trust.name(worker).to_owned());
+        let since = self.trust.clean(worker).map_or(step, |clean| clean.min(step));
+        effects.push(Effect::Record(Record::Distrusted { worker, name: name.clone(), since }));
+        effects.push(Effect::Distrust { worker, name: name.clone(), step, node, judges, since });
+        self.trust.distrust(&name);
+        self.trust.disbelieve(since);
+        if let Phase::Working(step) = &mut self.phase {
+            step.discredit(|other| self.trust.name(other) == name);
+        }
+        let here = self.members.iter().map(|(other, _)| other);
+        let same: Vec<WorkerId> = here.filter(|other| self.trust.name(*other) == name).collect();
+        for worker in same {
+            effects.push(Effect::Evict { worker, why: EvictReason::Distrusted });
+            self.worker_left(worker, LeaveReason::Distrusted, effects).expect("it is a member");
+        }
+        since
     }
 
     /// A step that was computed again has not the digest that it had. Somebody computed wrongly, then or now: each node is
