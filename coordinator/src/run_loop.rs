@@ -159,7 +159,8 @@ impl RunLoop {
     fn show(&mut self) {
         let batch = self.plan.spec.train.batch;
         let run = self.driver.run().clone();
-        let status = Status::of(&run, &self.driver.outbox().tracker, batch);
+        let shell = self.driver.outbox();
+        let status = Status::of(&run, &shell.tracker, batch, |worker| shell.name_of(worker));
         self.status.send_replace(status);
     }
 }

@@ -147,7 +147,8 @@ impl Shell {
         }
     }
 
-    fn name_of(&self, worker: WorkerId) -> String {
+    /// What people call a worker.
+    pub(crate) fn name_of(&self, worker: WorkerId) -> String {
         self.workers.get(&worker).map_or_else(|| worker.to_string(), |(name, _)| name.clone())
     }
 

@@ -1,6 +1,6 @@
 //! What a run looks like right now, for a progress bar or a page.
 
-use convoy_scheduler::Run;
+use convoy_scheduler::{Run, Waiting, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use crate::tracker::{Tracker, Waits};
@@ -36,8 +36,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// The status of `run`.
-    pub fn of(run: &Run, tracker: &Tracker, batch: u32) -> Self {
+    /// The status of `run`, whose workers have names.
+    pub fn of(run: &Run, tracker: &Tracker, batch: u32, name: impl Fn(WorkerId) -> String) -> Self {
         let progress = run.progress();
         let speed = tracker.recent_images_per_second();
         let left = progress.steps.saturating_sub(progress.committed.0) as f64 * f64::from(batch);
@@ -52,8 +52,20 @@ impl Status {
             eta_seconds: (speed > 0.0).then(|| left / speed + tracker.evaluation_seconds_left(progress.epoch)),
             workers: progress.workers.len(),
             evaluating: progress.work == Some(convoy_scheduler::Work::Evaluate),
-            waiting_for: run.waiting_for().to_string(),
+            waiting_for: waiting_for(&run.waiting_for(), name),
             waits: tracker.waits(),
         }
+    }
+}
+
+/// What a run waits for, with the name of whom it waits for.
+fn waiting_for(waiting: &Waiting, name: impl Fn(WorkerId) -> String) -> String {
+    match waiting {
+        Waiting::Node { worker, .. } | Waiting::Parameters { worker, .. } => format!("{waiting} ({})", name(*worker)),
+        Waiting::Judge { workers, .. } => {
+            let names: Vec<String> = workers.iter().map(|worker| name(*worker)).collect();
+            format!("{waiting} ({})", names.join(", "))
+        }
+        other => other.to_string(),
     }
 }
