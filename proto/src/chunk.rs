@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Elements of a chunk (256 KiB); a multiple of the block of the global norm.
 pub const CHUNK_ELEMENTS: usize = 65_536;
@@ -20,11 +20,11 @@ pub fn chunk_range(len: usize, index: usize) -> Range<usize> {
 
 /// The little-endian bytes of `values`.
 pub fn to_le_bytes(values: &[f32]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(values.len() * 4);
-    for value in values {
-        bytes.extend_from_slice(&value.to_le_bytes());
+    let mut bytes = vec![0; values.len() * 4];
+    for (quad, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        *quad = value.to_le_bytes();
     }
-    bytes.freeze()
+    bytes.into()
 }
 
 /// Reads little-endian `bytes` into `values`; `false`, and nothing read, when the lengths do not fit.

@@ -1,7 +1,7 @@
 //! Accepting connections: handshakes with a time limit, and no more of anything than there is room for.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin as StdPin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -290,6 +290,24 @@ impl AsyncWrite for Connection {
         match &mut self.stream {
             Stream::Plain(stream) => StdPin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => StdPin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: StdPin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => StdPin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => StdPin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
