@@ -1,16 +1,16 @@
-//! Networks by name. ResNets and VGG are torchvision's in structure, names and initialisation.
+//! Networks by name. ResNets, VGG and MobileNet are torchvision's in structure, names and initialisation.
 
 use convoy_common::plan::Input;
 
 use crate::builder::{Added, Builder, Conv, Fault, Scheme, Window};
 use crate::error::Problem;
-use crate::{NetworkError, Shape};
+use crate::{Activation, NetworkError, Shape};
 
 /// The builder of a network for so many outputs.
 type Recipe = fn(&mut Builder, u32) -> Added;
 
 /// All networks: name, initialisation, recipe.
-const ZOO: [(&str, Scheme, Recipe); 9] = [
+const ZOO: [(&str, Scheme, Recipe); 10] = [
     ("lenet5", Scheme::Torch, lenet5),
     ("simple-cnn", Scheme::Resnet, simple_cnn),
     ("resnet18", Scheme::Resnet, |b, out| {
@@ -30,6 +30,8 @@ const ZOO: [(&str, Scheme, Recipe); 9] = [
     }),
     ("resnet20", Scheme::Resnet, |b, out| resnet(b, out, Stem::Small, Block::Basic, &[(16, 3), (32, 3), (64, 3)])),
     ("vgg11_bn", Scheme::Vgg, vgg11_bn),
+    // torchvision initialises it as its VGG.
+    ("mobilenet_v2", Scheme::Vgg, mobilenet_v2),
 ];
 
 /// The names of all networks.
@@ -45,7 +47,7 @@ pub const NAMES: [&str; ZOO.len()] = {
 
 /// Whether torchvision (and timm) know a network of this name with these tensors.
 pub fn is_torchvision(name: &str) -> bool {
-    ["resnet18", "resnet34", "resnet50", "vgg11_bn"].contains(&name)
+    ["resnet18", "resnet34", "resnet50", "vgg11_bn", "mobilenet_v2"].contains(&name)
 }
 
 /// The names in a sentence.
@@ -225,6 +227,51 @@ fn vgg11_bn(b: &mut Builder, outputs: u32) -> Added {
         at = b.dropout(&format!("classifier.{}", first + 2), at, 0.5)?;
     }
     b.linear("classifier.6", at, outputs, true)
+}
+
+/// Sandler et al. 2018, "MobileNetV2: inverted residuals and linear bottlenecks", table 2: stages of (factor by which a
+/// block widens, width, blocks, stride of the first).
+fn mobilenet_v2(b: &mut Builder, outputs: u32) -> Added {
+    let stages =
+        [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
+    let mut at = conv_bn_relu6(b, "features.0", 0, Conv::same(32, 3).stride(2))?;
+    let mut index = 0;
+    for (widen, width, blocks, first_stride) in stages {
+        for number in 0..blocks {
+            index += 1;
+            let stride = if number == 0 { first_stride } else { 1 };
+            at = inverted_residual(b, &format!("features.{index}"), at, widen, width, stride)?;
+        }
+    }
+    let at = conv_bn_relu6(b, "features.18", at, Conv::same(1280, 1))?;
+    let at = b.global_avg_pool("avgpool", at)?;
+    let at = b.flatten("flatten", at)?;
+    let at = b.dropout("classifier.0", at, 0.2)?;
+    b.linear("classifier.1", at, outputs, true)
+}
+
+/// Widened by a 1x1 convolution, filtered channel by channel, narrowed by another; with a way around where the shapes are
+/// the same.
+fn inverted_residual(b: &mut Builder, name: &str, from: usize, widen: u32, width: u32, stride: u32) -> Added {
+    let input = b.shape(from).channels();
+    let wide = input * widen;
+    let (mut at, mut part) = (from, 0);
+    if widen > 1 {
+        at = conv_bn_relu6(b, &format!("{name}.conv.{part}"), at, Conv::same(wide, 1))?;
+        part += 1;
+    }
+    let depthwise = Conv { groups: wide, ..Conv::same(wide, 3).stride(stride) };
+    at = conv_bn_relu6(b, &format!("{name}.conv.{part}"), at, depthwise)?;
+    at = b.conv(&format!("{name}.conv.{}", part + 1), at, Conv::same(width, 1).no_bias())?;
+    at = norm(b, &format!("{name}.conv.{}", part + 2), at)?;
+    if stride == 1 && input == width { b.sum(&format!("{name}.add"), at, from) } else { Ok(at) }
+}
+
+/// `<name>.0`, `<name>.1` and `<name>.2`: a convolution without bias, batch norm, ReLU6.
+fn conv_bn_relu6(b: &mut Builder, name: &str, from: usize, conv: Conv) -> Added {
+    let at = b.conv(&format!("{name}.0"), from, conv.no_bias())?;
+    let at = norm(b, &format!("{name}.1"), at)?;
+    b.activation(&format!("{name}.2"), at, Activation::Relu6)
 }
 
 /// `AdaptiveAvgPool2d(7)` where its windows are all of one size.

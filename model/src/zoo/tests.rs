@@ -36,6 +36,7 @@ fn parameters_are_counted_as_torchvision_does() {
     check("resnet34", 21_797_672);
     check("resnet50", 25_557_032);
     check("vgg11_bn", 132_868_840);
+    check("mobilenet_v2", 3_504_872);
 }
 
 #[test]

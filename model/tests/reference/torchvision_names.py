@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-NETWORKS = ["resnet18", "resnet34", "resnet50", "vgg11_bn"]
+NETWORKS = ["resnet18", "resnet34", "resnet50", "vgg11_bn", "mobilenet_v2"]
 
 lines = []
 for name in NETWORKS:
