@@ -67,7 +67,7 @@ fn both_ways() {
         println!("skipped: CONVOY_PYTHON does not name a Python with torchvision");
         return;
     };
-    for name in ["resnet18", "resnet50"] {
+    for name in ["resnet18", "resnet50", "mobilenet_v2"] {
         let folder = tempfile::tempdir().unwrap();
         let mut setting = setting(&format!("[network]\nname = \"{name}\""), [SIDE, SIDE, 3], CLASSES);
         to_torchvision(&python, folder.path(), &mut setting);
