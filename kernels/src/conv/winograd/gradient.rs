@@ -23,38 +23,48 @@ pub(super) fn weight_gradient(of: &Tiling, layout: Layout, x: &[f32], dy: &[f32]
     let group = GROUP.min(tiles);
     let row_len = depth + GAP;
 
+    // With one group only, a panel's sums are done before those of the next begin.
+    let slots = if group == tiles { 1 } else { panels };
+
     // One row more keeps the planes from lying a power of two apart.
-    let sums_len = (panels * depth + 1) * size;
+    let sums_len = (slots * depth + 1) * size;
     let inputs_len = group * row_len + GAP;
     let outputs_len = (panels * group + 1) * size;
     let mut sums = scratch(PLANES * sums_len);
     let mut inputs = scratch(PLANES * inputs_len);
     let mut outputs = scratch(PLANES * outputs_len);
     let mut zeros = scratch(depth.max(channels));
-    sums.fill(0.0);
     zeros.fill(0.0);
 
     let run = [Run { offset: 0, len: depth }];
     let positions: Vec<Position> = (0..group).map(|i| Position { source: i * row_len, target: 0 }).collect();
     for first_tile in (0..tiles).step_by(group) {
-        let tiles = first_tile..(first_tile + group).min(tiles);
-        images::input(of, tiles.clone(), x, &zeros, &mut inputs, row_len, inputs_len);
-        images::output_gradient(of, tiles.clone(), dy, &zeros, &mut outputs, size, outputs_len);
-        for plane in 0..PLANES {
-            for panel in 0..panels {
-                cpu::dispatch(Accumulate {
-                    source: &inputs[plane * inputs_len..][..inputs_len],
-                    runs: &run,
-                    positions: &positions[..tiles.len()],
-                    dy: &outputs[plane * outputs_len + panel * tiles.len() * size..][..tiles.len() * size],
-                    sums: &mut sums[plane * sums_len + panel * depth * size..][..depth * size],
-                });
+        let range = first_tile..(first_tile + group).min(tiles);
+        let panel_len = range.len() * size;
+        images::input(of, range.clone(), x, &zeros, &mut inputs, row_len, inputs_len);
+        images::output_gradient(of, range.clone(), dy, &zeros, &mut outputs, size, outputs_len);
+        for first_panel in (0..panels).step_by(slots) {
+            if first_tile == 0 {
+                sums.fill(0.0);
+            }
+            for plane in 0..PLANES {
+                for slot in 0..slots {
+                    cpu::dispatch(Accumulate {
+                        source: &inputs[plane * inputs_len..][..inputs_len],
+                        runs: &run,
+                        positions: &positions[..range.len()],
+                        dy: &outputs[plane * outputs_len + (first_panel + slot) * panel_len..][..panel_len],
+                        sums: &mut sums[plane * sums_len + slot * depth * size..][..depth * size],
+                    });
+                }
+            }
+            if range.end == tiles {
+                for slot in 0..slots {
+                    let first = (first_panel + slot) * size;
+                    let lanes = [first, size.min(channels - first), size];
+                    layout.gradient(&sums[slot * depth * size..], sums_len, lanes, dw);
+                }
             }
         }
-    }
-    for panel in 0..panels {
-        let first = panel * size;
-        let lanes = [first, size.min(channels - first), size];
-        layout.gradient(&sums[panel * depth * size..], sums_len, lanes, dw);
     }
 }

@@ -22,7 +22,7 @@ simd! {
         let mut half = Box::new([0.0; PLANES * LANES]);
         for (i, tile) in tiles.enumerate() {
             let patch = of.input(of.tile(tile), source, zeros);
-            let mut work = FromInput { half: &mut half, patch, to: &mut to[i * row_len..], plane_len };
+            let mut work = FromInput { half: &mut half, patch: &patch, to: &mut to[i * row_len..], plane_len };
             for_lanes::<LANES>(of.source_channels, &mut work);
         }
     }
@@ -30,7 +30,7 @@ simd! {
 
 struct FromInput<'a> {
     half: &'a mut Half,
-    patch: Patch<'a, IN>,
+    patch: &'a Patch<'a, IN>,
     to: &'a mut [f32],
     plane_len: usize,
 }
@@ -120,7 +120,7 @@ simd! {
         for (i, tile) in tiles.enumerate() {
             let patch = of.output(of.tile(tile), dy, zeros);
             let to = &mut to[i * size..];
-            let mut work = FromOutput { half: &mut half, patch, to, size, panel_len, plane_len };
+            let mut work = FromOutput { half: &mut half, patch: &patch, to, size, panel_len, plane_len };
             for_lanes::<LANES>(of.target_channels, &mut work);
         }
     }
@@ -128,7 +128,7 @@ simd! {
 
 struct FromOutput<'a> {
     half: &'a mut Half,
-    patch: Patch<'a, OUT>,
+    patch: &'a Patch<'a, OUT>,
     to: &'a mut [f32],
     size: usize,
     panel_len: usize,

@@ -22,6 +22,7 @@ use crate::shape::expect_len;
 use correlate::correlate;
 use gradient::weight_gradient;
 use tiles::Tiling;
+use transform::{OUT, PLANES};
 use weights::Layout;
 
 /// Whether this module can compute a convolution of this shape: 3x3 kernel, stride 1, dilation 1, one group, padding of
@@ -29,6 +30,18 @@ use weights::Layout;
 pub fn fits(shape: ConvShape) -> bool {
     let ConvShape { kh, kw, stride, padding, dilation, groups, .. } = shape;
     [kh, kw] == [3, 3] && stride == [1, 1] && dilation == [1, 1] && groups == 1 && padding.iter().all(|&p| p <= 2)
+}
+
+/// Whether this module is faster than the direct functions, as measured: at least 16 channels on both sides, and tiles
+/// that are not mostly outside of the image, in either direction. It does not depend on the number of images, so that an
+/// image has the same bits in every batch, nor on the machine.
+pub fn pays(shape: ConvShape) -> bool {
+    // The direct functions' products for each of Winograd's, of which some are computed beyond the image's end.
+    let saves = |[height, width]: [usize; 2]| {
+        let tiles = height.div_ceil(OUT) * width.div_ceil(OUT);
+        9 * height * width >= 2 * PLANES * tiles
+    };
+    fits(shape) && shape.ci.min(shape.co) >= 16 && saves([shape.oh(), shape.ow()]) && saves([shape.h, shape.w])
 }
 
 fn check_fits(shape: &ConvShape) {

@@ -1,7 +1,10 @@
+use std::array::from_fn;
+
 use proptest::prelude::*;
 
+use super::transform::Transform;
 use super::*;
-use crate::naive::{products, wide};
+use crate::naive::{indices, products, wide};
 use crate::test_support::{noise, on_every_level};
 
 /// A 3x3 kernel, one image.
@@ -65,7 +68,7 @@ struct Values {
 impl Values {
     fn new(s: ConvShape, seed: u64) -> Values {
         let lens = [s.x_len(), s.w_len(), s.y_len(), s.co];
-        let [x, w, dy, bias] = std::array::from_fn(|i| noise(seed + i as u64, lens[i]));
+        let [x, w, dy, bias] = from_fn(|i| noise(seed + i as u64, lens[i]));
         Values { x, w, dy, bias }
     }
 }
@@ -117,6 +120,96 @@ fn check_batch(s: ConvShape, seed: u64) {
     }
 }
 
+/// The transform by its columns, then by its rows.
+fn square<T: Transform<FROM, TO>, const FROM: usize, const TO: usize>(x: [[f32; FROM]; FROM]) -> [[f32; TO]; TO] {
+    let columns: [[f32; TO]; FROM] = from_fn(|column| T::apply(from_fn(|row| x[row][column])));
+    from_fn(|row| T::apply(from_fn(|column| columns[column][row])))
+}
+
+/// A square of one channel of one image, zeros outside.
+fn cut<const SIDE: usize>(
+    values: &[f32],
+    [h, w, c]: [usize; 3],
+    [n, channel]: [usize; 2],
+    corner: [isize; 2],
+) -> [[f32; SIDE]; SIDE] {
+    let at = |first: isize, i: usize, size: usize| usize::try_from(first + i as isize).ok().filter(|&at| at < size);
+    from_fn(|row| {
+        from_fn(|column| match (at(corner[0], row, h), at(corner[1], column, w)) {
+            (Some(row), Some(column)) => values[((n * h + row) * w + column) * c + channel],
+            _ => 0.0,
+        })
+    })
+}
+
+/// First image, row and column of each tile, in order.
+fn corners(s: ConvShape) -> Vec<[usize; 3]> {
+    let sizes = [s.n, s.oh().div_ceil(4), s.ow().div_ceil(4)];
+    indices(sizes).map(|[n, row, column]| [n, row * 4, column * 4]).collect()
+}
+
+fn input_tile(s: ConvShape, x: &[f32], [n, row, column]: [usize; 3], channel: usize) -> [[f32; 6]; 6] {
+    let corner = [row as isize - s.padding[0] as isize, column as isize - s.padding[1] as isize];
+    square::<transform::Input, 6, 6>(cut(x, [s.h, s.w, s.ci], [n, channel], corner))
+}
+
+/// [`forward`] one value at a time, in the order that its documentation states.
+fn forward_in_order(s: ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    let mut y = vec![f32::NAN; s.y_len()];
+    for at @ [n, row, column] in corners(s) {
+        let inputs: Vec<_> = (0..s.ci).map(|channel| input_tile(s, x, at, channel)).collect();
+        for co in 0..s.co {
+            let mut sums = [[0.0; 6]; 6];
+            for (ci, input) in inputs.iter().enumerate() {
+                let kernel = |row, column| w[(co * s.ci + ci) * 9 + row * 3 + column];
+                let weight = square::<transform::Weight, 3, 6>(from_fn(|row| from_fn(|column| kernel(row, column))));
+                sums = from_fn(|i| from_fn(|j: usize| f32::mul_add(input[i][j], weight[i][j], sums[i][j])));
+            }
+            let tile = square::<transform::Output, 6, 4>(sums);
+            for [i, j] in indices([4.min(s.oh() - row), 4.min(s.ow() - column)]) {
+                let pixel = (n * s.oh() + row + i) * s.ow() + column + j;
+                y[pixel * s.co + co] = tile[i][j] + bias.map_or(0.0, |bias| bias[co]);
+            }
+        }
+    }
+    y
+}
+
+/// [`backward_weight`] one value at a time, in the order that its documentation states.
+fn backward_weight_in_order(s: ConvShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    let corners = corners(s);
+    let kernel = |[co, ci]: [usize; 2]| {
+        let mut sums = [[0.0; 6]; 6];
+        for group in corners.chunks(64) {
+            let mut own = [[0.0; 6]; 6];
+            for &at in group {
+                let corner = [at[1] as isize, at[2] as isize];
+                let tile = cut(dy, [s.oh(), s.ow(), s.co], [at[0], co], corner);
+                let (x, dy) = (input_tile(s, x, at, ci), square::<transform::OutputGradient, 4, 6>(tile));
+                own = from_fn(|i| from_fn(|j: usize| f32::mul_add(x[i][j], dy[i][j], own[i][j])));
+            }
+            sums = from_fn(|i| from_fn(|j: usize| sums[i][j] + own[i][j]));
+        }
+        square::<transform::WeightGradient, 6, 3>(sums).into_iter().flatten()
+    };
+    indices([s.co, s.ci]).flat_map(kernel).collect()
+}
+
+/// The orders that the documentation states, bit for bit (but for the sign of 0).
+fn check_orders(s: ConvShape, seed: u64) {
+    let Values { x, w, dy, bias } = Values::new(s, seed);
+    let (mut y, mut dx, mut dw) = (vec![0.0; s.y_len()], vec![0.0; s.x_len()], vec![0.0; s.w_len()]);
+    forward(s, &x, &w, Some(&bias), &mut y);
+    assert_eq!(y, forward_in_order(s, &x, &w, Some(&bias)), "{s:?}: y");
+    backward_data(s, &dy, &w, &mut dx);
+    let padding = s.padding.map(|padding| 2 - padding);
+    let back = ConvShape { h: s.oh(), w: s.ow(), ci: s.co, co: s.ci, padding, ..s };
+    let turned: Vec<f32> = indices([s.ci, s.co, 9]).map(|[ci, co, tap]| w[(co * s.ci + ci) * 9 + 8 - tap]).collect();
+    assert_eq!(dx, forward_in_order(back, &dy, &turned, None), "{s:?}: dx");
+    backward_weight(s, &x, &dy, &mut dw);
+    assert_eq!(dw, backward_weight_in_order(s, &x, &dy), "{s:?}: dw");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -128,6 +221,11 @@ proptest! {
     #[test]
     fn an_image_has_the_same_bits_alone_and_in_a_batch(shape in shapes(), seed in 0u64..1000) {
         check_batch(shape, seed);
+    }
+
+    #[test]
+    fn sums_have_the_stated_orders(shape in shapes(), seed in 0u64..1000) {
+        check_orders(shape, seed);
     }
 }
 
@@ -153,5 +251,57 @@ fn several_groups_of_tiles_and_panels_change_nothing() {
     ] {
         check_all(shape, 3);
         check_batch(shape, 3);
+        check_orders(shape, 3);
     }
+}
+
+#[test]
+fn an_infinite_pixel_shows_in_all_that_it_meets() {
+    let shape = ConvShape { h: 9, w: 9, ..UNIT };
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut x = [0.5; 81];
+        x[4 * 9 + 4] = bad;
+        let mut y = [0.0; 81];
+        forward(shape, &x, &[0.25; 9], None, &mut y);
+        for [row, column] in indices([3, 3]) {
+            assert!(!y[(row + 3) * 9 + column + 3].is_finite());
+        }
+        assert!(y[0].is_finite() && y[80].is_finite());
+    }
+}
+
+#[test]
+fn it_fits_plain_3x3_kernels_and_pays_for_many_channels_and_full_tiles() {
+    let good = ConvShape { n: 2, h: 8, w: 8, ci: 16, co: 16, ..UNIT };
+    assert!(fits(good) && pays(good) && pays(ConvShape { n: 1, ..good }));
+    for other in [
+        ConvShape { stride: [1, 2], ..good },
+        ConvShape { dilation: [2, 1], ..good },
+        ConvShape { groups: 2, ..good },
+        ConvShape { kw: 1, ..good },
+        ConvShape { padding: [3, 1], ..good },
+    ] {
+        assert!(!fits(other) && !pays(other), "{other:?}");
+    }
+    for slow in [
+        ConvShape { ci: 15, ..good },
+        ConvShape { co: 3, ..good },
+        ConvShape { h: 5, w: 5, ..good },
+        ConvShape { h: 2, w: 2, ..good },
+        ConvShape { h: 3, w: 3, padding: [0, 0], ..good },
+    ] {
+        assert!(fits(slow) && !pays(slow), "{slow:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "Winograd convolution needs a 3x3 kernel")]
+fn a_shape_that_does_not_fit_panics() {
+    forward(ConvShape { h: 3, w: 3, stride: [2, 2], ..UNIT }, &[0.0; 9], &[0.0; 9], None, &mut [0.0; 4]);
+}
+
+#[test]
+#[should_panic(expected = "`dw_oihw` has 8 elements, its shape asks for 9")]
+fn a_slice_that_does_not_fit_panics_and_is_named() {
+    backward_weight(UNIT, &[0.0], &[0.0], &mut [0.0; 8]);
 }
