@@ -2,7 +2,7 @@
 
 use super::super::band::{Position, Run};
 use super::super::tile::Multiply;
-use super::images;
+use super::images::{self, Planes};
 use super::tiles::Tiling;
 use super::transform::PLANES;
 use super::weights::Layout;
@@ -41,11 +41,14 @@ pub(super) fn correlate(
     zeros.fill(0.0);
     let start = start.unwrap_or(&zeros[..channels]);
 
+    let input_planes = Planes { row_len: depth, plane_len: inputs_len };
+    let product_planes = Planes { row_len: size, plane_len: products_len };
+
     let run = [Run { offset: 0, len: depth }];
     let positions: Vec<Position> = (0..group).map(|i| Position { source: i * depth, target: i * size }).collect();
     for first_tile in (0..tiles).step_by(group) {
         let tiles = first_tile..(first_tile + group).min(tiles);
-        images::input(of, tiles.clone(), source, &zeros, &mut inputs, depth, inputs_len);
+        images::input(of, tiles.clone(), source, &zeros, &mut inputs, input_planes);
         for firsts in firsts.chunks(slots) {
             if first_tile == 0 {
                 for (slot, &first) in firsts.iter().enumerate() {
@@ -68,7 +71,7 @@ pub(super) fn correlate(
             for (slot, &first) in firsts.iter().enumerate() {
                 let [_, width, _] = panel(first);
                 let (from, start) = (&products[slot * group * size..], &start[first..][..width]);
-                images::output(of, tiles.clone(), from, size, products_len, first, start, target);
+                images::output(of, tiles.clone(), from, product_planes, first, start, target);
             }
         }
     }

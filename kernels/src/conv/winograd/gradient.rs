@@ -2,7 +2,7 @@
 
 use super::super::band::{Position, Run};
 use super::super::tile::Accumulate;
-use super::images;
+use super::images::{self, Planes};
 use super::tiles::Tiling;
 use super::transform::PLANES;
 use super::weights::Layout;
@@ -41,7 +41,7 @@ pub(super) fn weight_gradient(of: &Tiling, layout: Layout, x: &[f32], dy: &[f32]
     for first_tile in (0..tiles).step_by(group) {
         let range = first_tile..(first_tile + group).min(tiles);
         let panel_len = range.len() * size;
-        images::input(of, range.clone(), x, &zeros, &mut inputs, row_len, inputs_len);
+        images::input(of, range.clone(), x, &zeros, &mut inputs, Planes { row_len, plane_len: inputs_len });
         images::output_gradient(of, range.clone(), dy, &zeros, &mut outputs, size, outputs_len);
         for first_panel in (0..panels).step_by(slots) {
             if first_tile == 0 {

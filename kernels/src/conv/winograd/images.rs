@@ -7,18 +7,25 @@ use super::transform::{Half, IN, Input, LANES, OUT, Output, OutputGradient, PLAN
 use crate::cpu::simd;
 use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 
+/// How products lie in memory: plane p begins at `p * plane_len`, and in it there is a row of channels for each tile,
+/// one every `row_len` values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planes {
+    pub row_len: usize,
+    pub plane_len: usize,
+}
+
 simd! {
-    /// `B^T d B` for each of the tiles: in plane p, which begins at `p * plane_len`, a row of all channels for each
-    /// tile, of which there is one every `row_len` values.
+    /// `B^T d B` for each of the tiles.
     pub(super) fn input(
         of: &Tiling,
         tiles: Range<usize>,
         source: &[f32],
         zeros: &[f32],
         to: &mut [f32],
-        row_len: usize,
-        plane_len: usize,
+        lie: Planes,
     ) {
+        let Planes { row_len, plane_len } = lie;
         let mut half = Box::new([0.0; PLANES * LANES]);
         for (i, tile) in tiles.enumerate() {
             let patch = of.input(of.tile(tile), source, zeros);
@@ -47,18 +54,18 @@ impl Lanes for FromInput<'_> {
 }
 
 simd! {
-    /// `A^T m A + start` for each of the tiles and the channels from `channel` on that `start` has; m lies as in
-    /// [`input`]. Pixels outside of the target are left out.
+    /// `A^T m A + start` for each of the tiles and the channels from `channel` on that `start` has. Pixels outside of
+    /// the target are left out.
     pub(super) fn output(
         of: &Tiling,
         tiles: Range<usize>,
         from: &[f32],
-        row_len: usize,
-        plane_len: usize,
+        lie: Planes,
         channel: usize,
         start: &[f32],
         target: &mut [f32],
     ) {
+        let Planes { row_len, plane_len } = lie;
         let mut half = Box::new([0.0; PLANES * LANES]);
         for (i, tile) in tiles.enumerate() {
             let from = &from[i * row_len..];
