@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use convoy_kernels::activation::Activation;
-use convoy_kernels::conv::{self, ConvShape};
+use convoy_kernels::conv::{self, ConvShape, winograd};
 use convoy_kernels::linear::{self, LinearShape};
 use convoy_kernels::norm::{self, Affine, Grads, Stats};
 use convoy_kernels::pool::{self, PoolShape};
@@ -50,6 +50,22 @@ fn main() {
         ConvShape { groups: 192, ..square(8, 28, 192, 192, 3, 1) },
     ] {
         bench.conv(shape);
+    }
+    for shape in [
+        square(32, 32, 64, 64, 3, 1),
+        square(32, 16, 128, 128, 3, 1),
+        square(32, 8, 256, 256, 3, 1),
+        square(32, 4, 512, 512, 3, 1),
+        square(16, 56, 64, 64, 3, 1),
+        square(16, 28, 128, 128, 3, 1),
+        square(16, 14, 256, 256, 3, 1),
+        square(16, 7, 512, 512, 3, 1),
+        square(32, 32, 16, 16, 3, 1),
+        square(32, 32, 32, 32, 3, 1),
+        square(32, 28, 32, 64, 3, 1),
+        square(32, 32, 3, 64, 3, 1),
+    ] {
+        bench.winograd(shape);
     }
     bench.linear(LinearShape { samples: 32, inputs: 512, outputs: 10 });
     bench.linear(LinearShape { samples: 32, inputs: 3136, outputs: 256 });
@@ -102,6 +118,46 @@ impl Bench {
         self.measure(&format!("{name} backward weight"), flops, "GFLOP/s", || {
             conv::backward_weight(s, &x, &y, &mut dw);
         });
+    }
+
+    /// Direct and Winograd convolution in turns, GFLOP/s of the direct one's operations, and how many times as fast
+    /// Winograd is.
+    fn winograd(&self, s: ConvShape) {
+        let (x, w, y) = (values(s.x_len()), values(s.w_len()), values(s.y_len()));
+        let (mut dx, mut dw, mut out) = (x.clone(), w.clone(), y.clone());
+        let ConvShape { n, h, w: width, ci, co, .. } = s;
+        let flops = 2.0 * s.y_len() as f64 * (9 * ci) as f64;
+        let name = format!("winograd {n}x{h}x{width} {ci}->{co}");
+        self.compare(&format!("{name} forward"), flops, |fast| match fast {
+            false => conv::forward(s, &x, &w, None, &mut out),
+            true => winograd::forward(s, &x, &w, None, &mut out),
+        });
+        self.compare(&format!("{name} backward data"), flops, |fast| match fast {
+            false => conv::backward_data(s, &y, &w, &mut dx),
+            true => winograd::backward_data(s, &y, &w, &mut dx),
+        });
+        self.compare(&format!("{name} backward weight"), flops, |fast| match fast {
+            false => conv::backward_weight(s, &x, &y, &mut dw),
+            true => winograd::backward_weight(s, &x, &y, &mut dw),
+        });
+    }
+
+    /// Runs `f(false)` and `f(true)` in turns and prints the best of each and their ratio.
+    fn compare(&self, name: &str, flops: f64, mut f: impl FnMut(bool)) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        let mut best = [f64::INFINITY; 2];
+        let start = Instant::now();
+        while start.elapsed().as_secs_f64() < 1.0 {
+            for (fast, best) in [false, true].into_iter().zip(&mut best) {
+                let now = Instant::now();
+                f(fast);
+                *best = best.min(now.elapsed().as_secs_f64());
+            }
+        }
+        let [direct, fast] = best.map(|seconds| flops / seconds / 1e9);
+        println!("{name:<48} direct {direct:>6.1}, winograd {fast:>6.1} GFLOP/s, ratio {:.2}", fast / direct);
     }
 
     fn linear(&self, s: LinearShape) {

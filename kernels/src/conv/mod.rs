@@ -10,6 +10,7 @@ mod shape;
 mod tests;
 mod tile;
 mod weight;
+pub mod winograd;
 
 pub use shape::ConvShape;
 

@@ -1,0 +1,155 @@
+//! Tiles of images to products, and products to tiles.
+
+use std::ops::Range;
+
+use super::tiles::{Patch, Tile, Tiling};
+use super::transform::{Half, IN, Input, LANES, OUT, Output, OutputGradient, PLANES, both_sides};
+use crate::cpu::simd;
+use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
+
+/// How products lie in memory: plane p begins at `p * plane_len`, and in it there is a row of channels for each tile,
+/// one every `row_len` values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planes {
+    pub row_len: usize,
+    pub plane_len: usize,
+}
+
+simd! {
+    /// `B^T d B` for each of the tiles.
+    pub(super) fn input(
+        of: &Tiling,
+        tiles: Range<usize>,
+        source: &[f32],
+        zeros: &[f32],
+        to: &mut [f32],
+        lie: Planes,
+    ) {
+        let Planes { row_len, plane_len } = lie;
+        let mut half = Box::new([0.0; PLANES * LANES]);
+        for (i, tile) in tiles.enumerate() {
+            let patch = of.input(of.tile(tile), source, zeros);
+            let mut work = FromInput { half: &mut half, patch: &patch, to: &mut to[i * row_len..], plane_len };
+            for_lanes::<LANES>(of.source_channels, &mut work);
+        }
+    }
+}
+
+struct FromInput<'a> {
+    half: &'a mut Half,
+    patch: &'a Patch<'a, IN>,
+    to: &'a mut [f32],
+    plane_len: usize,
+}
+
+impl Lanes for FromInput<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        both_sides::<Input, IN, IN, W>(
+            self.half,
+            |row, column| chunk(self.patch[row][column], first),
+            |row, column, done| *chunk_mut(self.to, (row * IN + column) * self.plane_len + first) = done,
+        );
+    }
+}
+
+simd! {
+    /// `A^T m A + start` for each of the tiles and the channels from `channel` on that `start` has. Pixels outside of
+    /// the target are left out.
+    pub(super) fn output(
+        of: &Tiling,
+        tiles: Range<usize>,
+        from: &[f32],
+        lie: Planes,
+        channel: usize,
+        start: &[f32],
+        target: &mut [f32],
+    ) {
+        let Planes { row_len, plane_len } = lie;
+        let mut half = Box::new([0.0; PLANES * LANES]);
+        for (i, tile) in tiles.enumerate() {
+            let from = &from[i * row_len..];
+            let tile = of.tile(tile);
+            let mut work = ToOutput { half: &mut half, of, tile, from, plane_len, channel, start, target };
+            for_lanes::<LANES>(start.len(), &mut work);
+        }
+    }
+}
+
+struct ToOutput<'a> {
+    half: &'a mut Half,
+    of: &'a Tiling,
+    tile: Tile,
+    from: &'a [f32],
+    plane_len: usize,
+    channel: usize,
+    start: &'a [f32],
+    target: &'a mut [f32],
+}
+
+impl Lanes for ToOutput<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let [height, width] = self.of.target;
+        let start: &[f32; W] = chunk(self.start, first);
+        let at = (self.tile.image * height + self.tile.row) * width + self.tile.column;
+        let [rows, columns] = [height - self.tile.row, width - self.tile.column];
+        both_sides::<Output, IN, OUT, W>(
+            self.half,
+            |row, column| chunk(self.from, (row * IN + column) * self.plane_len + first),
+            |row, column, mut done| {
+                if row < rows && column < columns {
+                    for lane in 0..W {
+                        done[lane] += start[lane];
+                    }
+                    let pixel = at + row * width + column;
+                    *chunk_mut(self.target, pixel * self.of.target_channels + self.channel + first) = done;
+                }
+            },
+        );
+    }
+}
+
+simd! {
+    /// `A dy A^T` for each of the tiles: in plane p, which begins at `p * plane_len`, for each panel of `size` channels
+    /// a row for each tile. Lanes beyond the last channel are left as they are.
+    pub(super) fn output_gradient(
+        of: &Tiling,
+        tiles: Range<usize>,
+        dy: &[f32],
+        zeros: &[f32],
+        to: &mut [f32],
+        size: usize,
+        plane_len: usize,
+    ) {
+        let mut half = Box::new([0.0; PLANES * LANES]);
+        let panel_len = tiles.len() * size;
+        for (i, tile) in tiles.enumerate() {
+            let patch = of.output(of.tile(tile), dy, zeros);
+            let to = &mut to[i * size..];
+            let mut work = FromOutput { half: &mut half, patch: &patch, to, size, panel_len, plane_len };
+            for_lanes::<LANES>(of.target_channels, &mut work);
+        }
+    }
+}
+
+struct FromOutput<'a> {
+    half: &'a mut Half,
+    patch: &'a Patch<'a, OUT>,
+    to: &'a mut [f32],
+    size: usize,
+    panel_len: usize,
+    plane_len: usize,
+}
+
+impl Lanes for FromOutput<'_> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let at = first / self.size * self.panel_len + first % self.size;
+        both_sides::<OutputGradient, OUT, IN, W>(
+            self.half,
+            |row, column| chunk(self.patch[row][column], first),
+            |row, column, done| *chunk_mut(self.to, (row * IN + column) * self.plane_len + at) = done,
+        );
+    }
+}
