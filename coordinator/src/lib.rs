@@ -46,10 +46,7 @@ pub use serve::{Config, RunError, RunReport, serve};
 pub use status::Status;
 pub use tracker::{Best, History, Waits};
 
-/// The classes of arithmetic that this version knows. A class's place in the list is its number in the fleet.
-const NUMERICS: [&str; 1] = [convoy_common::spec::CPU_F32_V1];
-
-/// The fleet's number for a class of arithmetic.
+/// The fleet's number for a class of arithmetic: its place in the list of those that this version knows.
 fn numerics_number(name: &str) -> Option<u32> {
-    NUMERICS.iter().position(|known| *known == name).map(|number| number as u32)
+    convoy_common::spec::NUMERICS.iter().position(|known| *known == name).map(|number| number as u32)
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use convoy_common::Plan;
 use convoy_common::files::Files;
 use convoy_common::manifest::Manifest;
+use convoy_common::spec::NUMERICS;
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{CHUNK_ELEMENTS, TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
 use convoy_scheduler::{Check, Event, Lease, LeaveReason, Node, NodeResult, RunGeneration, Work, WorkerId};
@@ -20,12 +21,12 @@ use crate::access::Caller;
 use crate::hub::Hub;
 use crate::inputs::Input;
 use crate::leases::{Leases, Opening};
+use crate::numerics_number;
 use crate::published::Board;
 use crate::received::{Look, Received};
 use crate::reducer::Command;
 use crate::tracker::Waits;
 use crate::worker_logs::WorkerLogs;
-use crate::{NUMERICS, numerics_number};
 
 /// Messages that may wait for one worker; one for which more wait is cut off.
 const OUTBOX: usize = 1024;

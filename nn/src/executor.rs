@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor, Var};
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::metrics::{COUNT, LOSS, MetricSums, WEIGHT, argmax};
 use convoy_common::plan::Plan;
-use convoy_common::spec::Task;
+use convoy_common::spec::{CPU_F32_V1, Task};
 use convoy_kernels::finite::all_finite;
 use convoy_kernels::{math, softmax};
 use convoy_model::{Network, Role};
@@ -181,7 +181,8 @@ impl Executor {
     fn forward(&self, x_nhwc: &[f32], count: usize, mode: Mode<'_>) -> Result<Forward, ComputeError> {
         let [h, w, c] = [self.plan.input.height, self.plan.input.width, self.plan.input.channels].map(|d| d as usize);
         let x = Tensor::from_slice(x_nhwc, (count, h, w, c), &Device::Cpu)?;
-        Pass { network: &self.network, weights: &self.weights, count, mode }.forward(x)
+        let winograd = self.plan.spec.numerics == CPU_F32_V1;
+        Pass { network: &self.network, weights: &self.weights, count, mode, winograd }.forward(x)
     }
 
     fn write_gradients(&self, gradients: &GradStore, sum: &mut [f32]) -> Result<(), ComputeError> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Tensor, Var};
 use convoy_common::spec::Pair;
 use convoy_kernels::activation::Activation as Function;
-use convoy_kernels::conv::ConvShape;
+use convoy_kernels::conv::{ConvShape, winograd};
 use convoy_kernels::linear::LinearShape;
 use convoy_kernels::pool::PoolShape;
 use convoy_model::{Activation, Network, Node, Op, Shape};
@@ -60,6 +60,8 @@ pub struct Pass<'a> {
     pub count: usize,
     /// Training or use.
     pub mode: Mode<'a>,
+    /// Whether convolutions are computed by Winograd's algorithm where it pays.
+    pub winograd: bool,
 }
 
 impl Pass<'_> {
@@ -99,7 +101,8 @@ impl Pass<'_> {
         let y = match &node.op {
             Op::Input => unreachable!("only the first node is the input"),
             Op::Conv { weight, bias, .. } => {
-                let op = ops::Conv(self.conv_shape(node, sees)?);
+                let shape = self.conv_shape(node, sees)?;
+                let op = ops::Conv { shape, winograd: self.winograd && winograd::pays(shape) };
                 match bias {
                     Some(bias) => x.apply_op3(&self.weight(*weight), &self.weight(*bias), op)?,
                     None => x.apply_op2(&self.weight(*weight), op)?,

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use convoy_common::spec::CPU_F32_V1;
+use convoy_common::spec::NUMERICS;
 use convoy_nn::ComputeError;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
@@ -135,7 +135,7 @@ impl Session {
             version: VERSION.to_owned(),
             name: config.name.clone(),
             threads: config.threads as u32,
-            numerics: vec![CPU_F32_V1.to_owned()],
+            numerics: NUMERICS.map(str::to_owned).to_vec(),
         };
         // The channel is new and has room.
         _ = outbox.try_send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) });

@@ -3,7 +3,7 @@
 use super::{DataFacts, MAX_NAMES, Plan};
 use crate::manifest::LabelKind;
 use crate::spec::{
-    CPU_F32_V1, Channels, ClassWeights, LastStep, Layer, LayerKind, LossKind, Normalize, OptimizerKind, ScheduleKind,
+    Channels, ClassWeights, LastStep, Layer, LayerKind, LossKind, NUMERICS, Normalize, OptimizerKind, ScheduleKind,
     Size, Spec, Statistic, Task,
 };
 
@@ -22,8 +22,9 @@ type Problem = (String, String);
 /// # Errors
 /// The first key that is out of range or does not belong, and what to do.
 pub fn check_spec(spec: &Spec) -> Result<(), Problem> {
-    if spec.numerics != CPU_F32_V1 {
-        return problem("numerics", format!("`{}` is not known; this version computes `{CPU_F32_V1}`", spec.numerics));
+    if !NUMERICS.contains(&spec.numerics.as_str()) {
+        let known = NUMERICS.join("` and `");
+        return problem("numerics", format!("`{}` is not known; this version computes `{known}`", spec.numerics));
     }
     if spec.seed >= 1 << 53 {
         return problem("seed", "must be below 2^53, so that every TOML and JSON reader keeps it");

@@ -19,8 +19,12 @@ pub use train::{
 
 use serde::{Deserialize, Serialize};
 
-/// The only numerics class of this version: f32 on CPUs, the same bits from every instruction set.
+/// f32 on CPUs, the same bits from every instruction set; 3x3 convolutions by Winograd's F(4x4, 3x3) where that is faster.
 pub const CPU_F32_V1: &str = "cpu-f32-v1";
+/// The same with all convolutions by their definition: smaller rounding errors, slower.
+pub const CPU_F32_DIRECT_V1: &str = "cpu-f32-direct-v1";
+/// All numerics classes of this version.
+pub const NUMERICS: [&str; 2] = [CPU_F32_V1, CPU_F32_DIRECT_V1];
 
 /// A job as its user wrote it, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +37,8 @@ pub struct Spec {
     /// At most 2^53 - 1, so that every TOML and JSON reader keeps it.
     #[serde(default)]
     pub seed: u64,
-    /// The class of arithmetic within which bits are promised.
+    /// The class of arithmetic within which bits are promised: `"cpu-f32-v1"`, or `"cpu-f32-direct-v1"`, which is slower and
+    /// rounds less.
     #[serde(default = "default_numerics")]
     pub numerics: String,
     /// What is to be learned.

@@ -81,8 +81,10 @@ const CONV: ConvShape = ConvShape {
 
 #[test]
 fn conv() {
-    check(&[&[2, 5, 7, 4], &[6, 2, 3, 2]], |t| t[0].apply_op2(&t[1], Conv(CONV)));
-    check(&[&[2, 5, 7, 4], &[6, 2, 3, 2], &[6]], |t| t[0].apply_op3(&t[1], &t[2], Conv(CONV)));
+    check(&[&[2, 5, 7, 4], &[6, 2, 3, 2]], |t| t[0].apply_op2(&t[1], Conv { shape: CONV, winograd: false }));
+    check(&[&[2, 5, 7, 4], &[6, 2, 3, 2], &[6]], |t| {
+        t[0].apply_op3(&t[1], &t[2], Conv { shape: CONV, winograd: false })
+    });
 }
 
 #[test]
@@ -165,7 +167,9 @@ fn losses() {
 fn what_the_tape_does_not_track_gets_no_gradient() {
     let w = Var::from_slice(&numbers_about(0.0, 0.1, &[72], 1), (6, 2, 3, 2), &Device::Cpu).unwrap();
     let x = Var::from_slice(&numbers_about(0.0, 0.1, &[280], 2), (2, 5, 7, 4), &Device::Cpu).unwrap();
-    let backward = |x: &Tensor| x.apply_op2(&w, Conv(CONV)).unwrap().sum_all().unwrap().backward().unwrap();
+    let backward = |x: &Tensor| {
+        x.apply_op2(&w, Conv { shape: CONV, winograd: false }).unwrap().sum_all().unwrap().backward().unwrap()
+    };
     let (tracked, untracked) = (backward(&x), backward(&x.detach()));
     assert!(tracked.get(&x).is_some());
     assert_eq!(untracked.get_ids().count(), 1);
