@@ -11,7 +11,7 @@ use crate::scratch::scratch;
 
 /// Tiles whose products are computed at once, so that they stay in the cache: full rows of the register tile. It is no
 /// part of the bits.
-const GROUP: usize = 60;
+const GROUP: usize = 66;
 
 /// `target = correlation of source with weight + start`.
 pub(super) fn correlate(
