@@ -64,9 +64,17 @@ pub(crate) fn address(seed: u64, epoch: u32, sample: u32) -> Address {
     Address::new(seed, Purpose::Augmentation, epoch, sample)
 }
 
-/// The image at the input's size and channels, changed at random.
+/// The window of an image of this size that a random resized crop takes, if there is to be one.
+pub(crate) fn window(augment: &Augment, width: u32, height: u32, address: Address) -> Option<Window> {
+    let aspect = augment.crop_aspect.unwrap_or([0.75, 4.0 / 3.0]);
+    let draw = Draw::of(address, Operation::ResizedCrop);
+    augment.random_resized_crop.map(|share| resized_crop(width, height, share, aspect, &draw))
+}
+
+/// The image at the input's size and channels, changed at random; after a random resized crop, `image` is its
+/// [`window()`].
 pub(crate) fn apply(augment: &Augment, geometry: &Geometry, image: &Pixels, address: Address) -> Pixels {
-    let mut out = cut_out(augment, geometry, image, address);
+    let mut out = to_size(augment, geometry, image, address);
     let scale = augment.scale.map_or(1.0, |range| Draw::of(address, Operation::Scale).uniform(0, range));
     let degrees = Draw::of(address, Operation::Rotate).uniform(0, [-augment.rotate, augment.rotate]);
     if scale != 1.0 || degrees != 0.0 {
@@ -82,13 +90,10 @@ pub(crate) fn apply(augment: &Augment, geometry: &Geometry, image: &Pixels, addr
     out
 }
 
-fn cut_out(augment: &Augment, geometry: &Geometry, image: &Pixels, address: Address) -> Pixels {
+fn to_size(augment: &Augment, geometry: &Geometry, image: &Pixels, address: Address) -> Pixels {
     let image = geometry.converted(image);
-    if let Some(share) = augment.random_resized_crop {
-        let aspect = augment.crop_aspect.unwrap_or([0.75, 4.0 / 3.0]);
-        let draw = Draw::of(address, Operation::ResizedCrop);
-        let crop = image.crop(resized_crop(image.width, image.height, share, aspect, &draw));
-        return resize(&crop, geometry.input.width, geometry.input.height, geometry.filter);
+    if augment.random_resized_crop.is_some() {
+        return resize(&image, geometry.input.width, geometry.input.height, geometry.filter);
     }
     let centre = geometry.placement(image.width, image.height);
     let place = match augment.crop_padding {

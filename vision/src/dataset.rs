@@ -10,7 +10,8 @@ use convoy_common::{Batch, Digest, Plan, Targets};
 
 use crate::decode::{Limits, decode};
 use crate::error::{LoadError, ScanError};
-use crate::pixels::Pixels;
+use crate::jpeg::Baseline;
+use crate::pixels::{Pixels, Window};
 use crate::prepare::{Mode, Preparation};
 use crate::source::idx::{IdxData, IdxPaths};
 
@@ -53,17 +54,52 @@ impl Images {
     pub fn pixels(&self, sample: u32) -> Result<Arc<Pixels>, LoadError> {
         let count = self.kept.len();
         let place = self.kept.get(sample as usize).ok_or(LoadError::NoSuchSample { sample, count })?;
-        if let Some(pixels) = place.get() {
-            return Ok(Arc::clone(pixels));
+        match place.get() {
+            Some(pixels) => Ok(Arc::clone(pixels)),
+            None => self.whole(sample, self.load(sample)?),
         }
-        let pixels = Arc::new(self.load(sample)?);
+    }
+
+    /// A sample, decoded where its pixels are kept.
+    fn picture(&self, sample: u32) -> Result<Picture, LoadError> {
+        if let Some(Some(pixels)) = self.kept.get(sample as usize).map(OnceLock::get) {
+            return Ok(Picture::Whole(Arc::clone(pixels)));
+        }
+        match self.load(sample)? {
+            Picture::Jpeg(file) if !self.fits(&file) => Ok(Picture::Jpeg(file)),
+            picture => self.whole(sample, picture).map(Picture::Whole),
+        }
+    }
+
+    /// Decodes, and keeps the pixels as long as they fit.
+    fn whole(&self, sample: u32, picture: Picture) -> Result<Arc<Pixels>, LoadError> {
+        let pixels = match picture {
+            Picture::Whole(pixels) => pixels,
+            Picture::Jpeg(file) => Arc::new(self.part(sample, &file, Window::whole(file.size()))?),
+        };
         if self.idx.is_none() && self.reserve(pixels.data.len()) {
             // Another thread may have been first; then the reservation is given back.
-            if place.set(Arc::clone(&pixels)).is_err() {
+            if self.kept[sample as usize].set(Arc::clone(&pixels)).is_err() {
                 self.budget.fetch_add(pixels.data.len(), Ordering::Relaxed);
             }
         }
         Ok(pixels)
+    }
+
+    /// The pixels of a window.
+    fn part(&self, sample: u32, file: &Baseline, window: Window) -> Result<Pixels, LoadError> {
+        if let Some(part) = file.window(window) {
+            return Ok(part);
+        }
+        match decode(file.bytes(), &self.limits) {
+            Ok(decoded) => Ok(decoded.pixels.crop(window)),
+            Err(error) => Err(self.broken(sample, error.to_string())),
+        }
+    }
+
+    fn fits(&self, file: &Baseline) -> bool {
+        let (width, height) = file.size();
+        self.budget.load(Ordering::Relaxed) >= width as usize * height as usize * file.channels() as usize
     }
 
     fn reserve(&self, bytes: usize) -> bool {
@@ -71,22 +107,45 @@ impl Images {
         self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
-    fn load(&self, sample: u32) -> Result<Pixels, LoadError> {
-        let entry = &self.split.samples[sample as usize];
-        let file = &self.split.files[entry.file as usize];
-        let path = Path::new(&self.split.root).join(&file.path);
-        let broken = |reason: String| LoadError::Broken { sample, path: path.clone(), reason };
+    fn load(&self, sample: u32) -> Result<Picture, LoadError> {
+        let entry = self
+            .split
+            .samples
+            .get(sample as usize)
+            .ok_or(LoadError::NoSuchSample { sample, count: self.kept.len() })?;
         if let Some(reason) = &entry.broken {
-            return Err(broken(reason.clone()));
+            return Err(self.broken(sample, reason.clone()));
         }
         if let Some(idx) = &self.idx {
-            return idx.pixels(entry.index).ok_or_else(|| broken("is not in the file".to_owned()));
+            let whole = |pixels| Picture::Whole(Arc::new(pixels));
+            let missing = || self.broken(sample, "is not in the file".to_owned());
+            return idx.pixels(entry.index).map(whole).ok_or_else(missing);
         }
+        let file = &self.split.files[entry.file as usize];
+        let path = Path::new(&self.split.root).join(&file.path);
         let bytes = self.files.read(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
         let now = FileEntry { path: file.path.clone(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
-        check_unchanged(path.clone(), file, &now)?;
-        decode(&bytes, &self.limits).map(|decoded| decoded.pixels).map_err(|error| broken(error.to_string()))
+        check_unchanged(path, file, &now)?;
+        // The scan found this very file whole.
+        match Baseline::open(bytes, &self.limits) {
+            Ok(file) => Ok(Picture::Jpeg(Box::new(file))),
+            Err(bytes) => match decode(&bytes, &self.limits) {
+                Ok(decoded) => Ok(Picture::Whole(Arc::new(decoded.pixels))),
+                Err(error) => Err(self.broken(sample, error.to_string())),
+            },
+        }
     }
+
+    fn broken(&self, sample: u32, reason: String) -> LoadError {
+        let file = &self.split.files[self.split.samples[sample as usize].file as usize];
+        LoadError::Broken { sample, path: Path::new(&self.split.root).join(&file.path), reason }
+    }
+}
+
+/// A sample, decoded or not.
+enum Picture {
+    Whole(Arc<Pixels>),
+    Jpeg(Box<Baseline>),
 }
 
 /// IDX samples all lie in the first of two files; of image files, each has a sample.
@@ -162,7 +221,15 @@ impl Dataset {
         let length = self.preparation.input().len();
         let mut x_nhwc = vec![0.0; samples.len() * length];
         for (sample, out) in samples.iter().zip(x_nhwc.chunks_exact_mut(length)) {
-            self.preparation.prepare(self.images.pixels(*sample)?.as_ref(), mode, *sample, out);
+            match self.images.picture(*sample)? {
+                Picture::Whole(pixels) => self.preparation.prepare(&pixels, mode, *sample, out),
+                Picture::Jpeg(file) => {
+                    let (width, height) = file.size();
+                    let window = self.preparation.window(width, height, mode, *sample);
+                    let part = self.images.part(*sample, &file, window)?;
+                    self.preparation.prepare_part(&part, mode, *sample, out);
+                }
+            }
         }
         let labels = samples.iter().map(|sample| &self.images.split.samples[*sample as usize].label);
         Ok(Batch { x_nhwc, samples: samples.to_vec(), targets: Targets::of(labels, self.names) })

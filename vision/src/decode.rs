@@ -8,7 +8,7 @@
 //! - A JPEG must follow the format up to its end marker, a PNG up to its end chunk, with right checksums of its critical
 //!   chunks. What other viewers would show half is broken here. What follows the end does not matter.
 //!
-//! JPEG decoding uses the decoder's portable arithmetic, never its vector instructions.
+//! JPEG decoding uses the decoder's portable arithmetic: its vector instructions are left out when it is built.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +31,15 @@ pub struct Limits {
     pub max_side: u32,
     /// Most pixels.
     pub max_pixels: u64,
+}
+
+impl Limits {
+    /// Whether an image of this size may be decoded.
+    pub(crate) fn allow(&self, width: u64, height: u64) -> bool {
+        let side = u64::from(self.max_side);
+        // Sides are checked first, so that the product cannot overflow.
+        width <= side && height <= side && width * height <= self.max_pixels
+    }
 }
 
 impl From<&Data> for Limits {
@@ -119,12 +128,7 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
 }
 
 fn check_size(width: u64, height: u64, limits: &Limits) -> Result<(), DecodeError> {
-    let side = u64::from(limits.max_side);
-    // Sides are checked first, so that the product cannot overflow.
-    if width > side || height > side || width * height > limits.max_pixels {
-        return Err(DecodeError::TooLarge { width, height, limits: *limits });
-    }
-    Ok(())
+    if limits.allow(width, height) { Ok(()) } else { Err(DecodeError::TooLarge { width, height, limits: *limits }) }
 }
 
 type WithExif = (Pixels, Option<Vec<u8>>);
@@ -139,7 +143,6 @@ fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
     };
     let options = DecoderOptions::default()
         .set_strict_mode(true)
-        .set_use_unsafe(false)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX));
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
@@ -239,7 +242,7 @@ fn eight_bits(raw: &[u8], colours: ColorType) -> Result<(u32, Vec<u8>), DecodeEr
 }
 
 /// The orientation of a TIFF block that may follow the marker `Exif\0\0`; damaged metadata says nothing.
-fn orientation_of(exif: &[u8]) -> Option<u8> {
+pub(crate) fn orientation_of(exif: &[u8]) -> Option<u8> {
     let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     Orientation::from_exif_chunk(tiff).map(Orientation::to_exif)
 }

@@ -13,6 +13,7 @@ mod decode;
 mod disk;
 mod error;
 mod font;
+mod jpeg;
 mod loader;
 mod pixels;
 mod prepare;

@@ -24,6 +24,13 @@ pub(crate) struct Window {
     pub height: u32,
 }
 
+impl Window {
+    /// All of an image of this width and height.
+    pub(crate) fn whole((width, height): (u32, u32)) -> Self {
+        Window { x: 0, y: 0, width, height }
+    }
+}
+
 impl Pixels {
     /// An image of `data`.
     ///

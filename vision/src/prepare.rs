@@ -157,7 +157,7 @@ pub struct Preparation {
     augment: Augment,
     normalization: Normalization,
     /// For each channel, the number that each pixel value becomes.
-    table: Vec<Vec<f32>>,
+    table: Vec<[f32; 256]>,
 }
 
 impl Preparation {
@@ -174,8 +174,7 @@ impl Preparation {
         let channels = input.channels as usize;
         let given = (normalization.mean.len(), normalization.std.len());
         assert_eq!(given, (channels, channels), "one mean and one deviation for each channel");
-        let channel =
-            |(mean, std): (&f32, &f32)| (0u8..=255).map(|value| (f32::from(value) / 255.0 - mean) / std).collect();
+        let channel = |(mean, std): (&f32, &f32)| std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
         Preparation {
             geometry: Geometry::new(prepare, input),
             augment: augment.clone(),
@@ -201,14 +200,40 @@ impl Preparation {
     /// # Panics
     /// When `out` has not the input's length.
     pub fn prepare(&self, image: &Pixels, mode: Mode, sample: u32, out: &mut [f32]) {
-        assert_eq!(out.len(), self.geometry.input.len(), "room for one sample");
-        let image = self.prepare_u8(image, mode, sample);
-        let channels = self.table.len();
-        for (channel, table) in self.table.iter().enumerate() {
-            let values = image.data.iter().skip(channel).step_by(channels);
-            for (number, value) in out.iter_mut().skip(channel).step_by(channels).zip(values) {
-                *number = table[usize::from(*value)];
+        self.prepare_part(&self.cut(image, mode, sample), mode, sample, out);
+    }
+
+    /// The window of an image of this size that [`Preparation::prepare_part`] wants.
+    pub(crate) fn window(&self, width: u32, height: u32, mode: Mode, sample: u32) -> Window {
+        let crop = match mode {
+            Mode::Evaluate => None,
+            Mode::Train { seed, epoch } => {
+                augment::window(&self.augment, width, height, augment::address(seed, epoch, sample))
             }
+        };
+        crop.unwrap_or(Window::whole((width, height)))
+    }
+
+    fn cut<'a>(&self, image: &'a Pixels, mode: Mode, sample: u32) -> Cow<'a, Pixels> {
+        let window = self.window(image.width, image.height, mode, sample);
+        if window == Window::whole((image.width, image.height)) {
+            return Cow::Borrowed(image);
+        }
+        Cow::Owned(image.crop(window))
+    }
+
+    /// [`Preparation::prepare`] of an image of which only the [`Preparation::window`] is there.
+    pub(crate) fn prepare_part(&self, part: &Pixels, mode: Mode, sample: u32, out: &mut [f32]) {
+        assert_eq!(out.len(), self.geometry.input.len(), "room for one sample");
+        let image = self.part_u8(part, mode, sample);
+        match &self.table[..] {
+            [grey] => out.iter_mut().zip(&image.data).for_each(|(number, value)| *number = grey[usize::from(*value)]),
+            [red, green, blue] => {
+                for (numbers, [r, g, b]) in out.as_chunks_mut().0.iter_mut().zip(image.data.as_chunks().0) {
+                    *numbers = [red[usize::from(*r)], green[usize::from(*g)], blue[usize::from(*b)]];
+                }
+            }
+            _ => unreachable!("an input has one or three channels"),
         }
         if let Mode::Train { seed, epoch } = mode {
             augment::erase(&self.augment, self.geometry.input, augment::address(seed, epoch, sample), out);
@@ -218,10 +243,14 @@ impl Preparation {
     /// The sample before normalization: resized and, in training, augmented, except for erasing, which comes
     /// after normalization.
     pub fn prepare_u8(&self, image: &Pixels, mode: Mode, sample: u32) -> Pixels {
+        self.part_u8(&self.cut(image, mode, sample), mode, sample)
+    }
+
+    fn part_u8(&self, part: &Pixels, mode: Mode, sample: u32) -> Pixels {
         match mode {
-            Mode::Evaluate => self.geometry.apply(image),
+            Mode::Evaluate => self.geometry.apply(part),
             Mode::Train { seed, epoch } => {
-                augment::apply(&self.augment, &self.geometry, image, augment::address(seed, epoch, sample))
+                augment::apply(&self.augment, &self.geometry, part, augment::address(seed, epoch, sample))
             }
         }
     }

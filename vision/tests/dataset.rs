@@ -152,6 +152,17 @@ fn threads_and_caches_change_nothing() {
     assert_ne!(first[0].x_nhwc, cached.batch(&[0, 1], train(2)).unwrap().x_nhwc);
 }
 
+/// Without a cache only the crop of a JPEG is decoded, with one all of it.
+#[test]
+fn a_cache_changes_no_random_crop() {
+    let (root, scanned) = photos();
+    let mut plan = plan(&scanned, spec(&root, "[augment]\nrandom_resized_crop = [0.1, 0.6]\nhorizontal_flip = 0.5"));
+    let open = |plan: &Plan| Arc::new(Dataset::open(plan, scanned.manifest.train.clone(), Arc::new(Disk)).unwrap());
+    let first = batches(&open(&plan), 1, 100);
+    plan.spec.data.cache_mib = 0;
+    assert_eq!(batches(&open(&plan), 1, 100), first);
+}
+
 #[test]
 fn a_loader_forgets_what_it_is_told_to() {
     let (root, scanned) = photos();

@@ -1,0 +1,98 @@
+//! Entropy-coded bytes: what was stuffed into them is taken out first, so that bits are read eight bytes at a time.
+
+/// Zeros behind each segment, so that reading ahead stays inside.
+const PADDING: usize = 16;
+
+/// Entropy-coded data without stuffing, cut at the restart markers.
+pub(super) struct Segments {
+    bytes: Vec<u8>,
+    /// Where each segment ends, without its padding.
+    ends: Vec<usize>,
+}
+
+impl Segments {
+    /// Up to the first marker that is no restart marker; those must count 0 to 7 in turn. `None` where there is no such
+    /// marker.
+    pub(super) fn of(mut data: &[u8]) -> Option<Self> {
+        let mut segments = Segments { bytes: Vec::with_capacity(data.len() + PADDING), ends: Vec::new() };
+        loop {
+            let at = memchr::memchr(0xFF, data)?;
+            let marker = *data.get(at + 1)?;
+            if marker == 0 {
+                segments.bytes.extend_from_slice(&data[..=at]);
+            } else {
+                segments.bytes.extend_from_slice(&data[..at]);
+                segments.ends.push(segments.bytes.len());
+                segments.bytes.extend([0; PADDING]);
+                match marker {
+                    0xD0..=0xD7 if usize::from(marker & 7) == (segments.ends.len() - 1) % 8 => {}
+                    0xD0..=0xD7 | 0xFF => return None,
+                    _ => return Some(segments),
+                }
+            }
+            data = &data[at + 2..];
+        }
+    }
+
+    /// The bits of segment `index`.
+    pub(super) fn bits(&self, index: usize) -> Option<Bits<'_>> {
+        let end = *self.ends.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] + PADDING);
+        Some(Bits { bytes: &self.bytes[start..end + PADDING], at: 0, buffer: 0, count: 0 })
+    }
+}
+
+/// Reads bits, the highest of each byte first. Behind the end come zeros; see [`Bits::overran`].
+#[derive(Clone)]
+pub(super) struct Bits<'a> {
+    bytes: &'a [u8],
+    /// The next byte to be taken into the buffer.
+    at: usize,
+    /// The next bits, from the top.
+    buffer: u64,
+    /// How many of them are bits of bytes before `at`.
+    count: u32,
+}
+
+impl Bits<'_> {
+    /// Makes at least 32 bits ready.
+    #[inline(always)]
+    pub(super) fn ready(&mut self) {
+        if self.count < 32 {
+            let word =
+                self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()).map_or(0, |w| u64::from_be_bytes(*w));
+            self.buffer |= word >> self.count;
+            let taken = (63 - self.count) / 8;
+            self.at += taken as usize;
+            self.count += taken * 8;
+        }
+    }
+
+    /// The next `COUNT` bits, which stay.
+    #[inline(always)]
+    pub(super) fn peek<const COUNT: u32>(&self) -> usize {
+        (self.buffer >> (64 - COUNT)) as usize
+    }
+
+    /// Drops bits that are ready.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, count: u32) {
+        self.buffer <<= count & 63;
+        self.count = self.count.wrapping_sub(count);
+    }
+
+    /// The next `size` bits, 1 to 16, as a signed number (`RECEIVE` and `EXTEND`, ITU T.81 F.2.2.1).
+    #[inline(always)]
+    pub(super) fn signed(&mut self, size: u32) -> i32 {
+        let bits = (self.buffer >> (64 - size)) as i32;
+        // A first bit of 0 stands for a negative number.
+        let negative = ((!self.buffer as i64) >> 63) as i32;
+        self.skip(size);
+        bits + (negative & (1 - (1 << size)))
+    }
+
+    /// Whether more bits were dropped than there are.
+    pub(super) fn overran(&self) -> bool {
+        self.at * 8 > (self.bytes.len() - PADDING) * 8 + self.count as usize
+    }
+}

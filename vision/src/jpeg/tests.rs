@@ -1,0 +1,152 @@
+//! Against the decoder of whole files, against the definition of the transform, and on every level of the CPU.
+
+use std::collections::BTreeMap;
+
+use convoy_kernels::cpu::{Level, with_level};
+use proptest::prelude::*;
+
+use super::*;
+use crate::decode::decode;
+
+const LIMITS: Limits = Limits { max_side: 4000, max_pixels: 1 << 24 };
+
+/// Files of `tests/reference/jpeg.py`.
+fn files(group: &str) -> BTreeMap<String, Vec<u8>> {
+    let all: serde_json::Value = serde_json::from_str(include_str!("../../tests/reference/jpeg.json")).unwrap();
+    let files: BTreeMap<String, String> = serde_json::from_value(all[group].clone()).unwrap();
+    let bytes =
+        |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    files.into_iter().map(|(name, hex)| (name, bytes(&hex))).collect()
+}
+
+/// Windows in each corner, of one pixel, and around the edges of blocks.
+fn windows(width: u32, height: u32) -> impl Iterator<Item = Window> {
+    let spans = |side: u32| {
+        [
+            (0, side),
+            (0, 1),
+            (side - 1, 1),
+            (side - 9, 9),
+            (7, 1),
+            (8, 9),
+            (15, 3),
+            (16, side - 16),
+            (31, 2),
+            (side / 3, side / 2),
+        ]
+    };
+    let columns = spans(width).into_iter();
+    columns.flat_map(move |(x, width)| spans(height).map(|(y, height)| Window { x, y, width, height }))
+}
+
+#[test]
+fn windows_are_those_of_the_other_decoder_on_every_level() {
+    for (name, bytes) in files("files") {
+        let whole = decode(&bytes, &LIMITS).unwrap().pixels;
+        let file = Baseline::open(bytes, &LIMITS).expect("ours to decode");
+        assert_eq!((file.size(), file.channels()), ((whole.width, whole.height), whole.channels), "{name}");
+        for window in windows(whole.width, whole.height) {
+            for level in Level::ALL {
+                if let Some(part) = with_level(level, || file.window(window)) {
+                    assert!(part == Some(whole.crop(window)), "{name}, {window:?}, {level:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn other_kinds_are_left_to_the_other_decoder() {
+    for (name, bytes) in files("left") {
+        assert!(decode(&bytes, &LIMITS).is_ok(), "{name}");
+        assert_eq!(Baseline::open(bytes.clone(), &LIMITS).err(), Some(bytes), "{name}");
+    }
+    let small = Limits { max_side: 82, ..LIMITS };
+    assert!(Baseline::open(files("files")["4:4:4"].clone(), &small).is_err());
+}
+
+/// Photographs as people have them; without the data set beside the repository there are none.
+#[test]
+fn photographs_are_those_of_the_other_decoder() {
+    let (mut all, mut ours) = (0, 0);
+    let mut folders =
+        vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/flowers-small"))];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(bytes) = std::fs::read(&path) else { continue };
+            let Ok(whole) = decode(&bytes, &LIMITS) else { continue };
+            all += 1;
+            let Ok(file) = Baseline::open(bytes, &LIMITS) else { continue };
+            ours += 1;
+            let (width, height) = file.size();
+            for window in [Window::whole(file.size()), Window { x: 31, y: 45, width: width / 2, height: height / 3 }] {
+                assert!(file.window(window) == Some(whole.pixels.crop(window)), "{} {window:?}", path.display());
+            }
+        }
+    }
+    assert!(ours * 10 >= all * 9, "{ours} of {all}");
+}
+
+#[test]
+fn truncated_data_are_irregular() {
+    let (width, height) = (83, 61);
+    let last = Window { x: width - 1, y: height - 1, width: 1, height: 1 };
+    for (name, bytes) in files("files") {
+        for length in 0..bytes.len() {
+            let window = Baseline::open(bytes[..length].to_vec(), &LIMITS).map(|file| file.window(last));
+            assert!(matches!(window, Err(_) | Ok(None)), "{name}: {length} bytes");
+        }
+        // Bits are missing before the marker at the end.
+        let missing = [&bytes[..bytes.len() - 12], &[0xFF, 0xD9]].concat();
+        assert_eq!(Baseline::open(missing, &LIMITS).map(|file| file.window(last)), Ok(None), "{name}");
+    }
+}
+
+/// The inverse transform by its definition (ITU T.81 A.3.3), in f64.
+fn definition(coefficients: &[i32; 64], row: usize, column: usize) -> f64 {
+    let scale = |place: usize| if place == 0 { 0.5f64.sqrt() } else { 1.0 };
+    let wave = |place: usize, at: usize| {
+        scale(place) * libm::cos((2 * at + 1) as f64 * place as f64 * std::f64::consts::PI / 16.0)
+    };
+    let term = |at: usize| f64::from(coefficients[at]) * wave(at / 8, row) * wave(at % 8, column);
+    ((0..64).map(term).sum::<f64>() / 4.0 + 128.0).clamp(0.0, 255.0)
+}
+
+proptest! {
+    #[test]
+    fn the_transform_is_its_definition_within_one(
+        dc in -1024i32..1024, ac in prop::collection::vec((1usize..64, -300i32..300), 0..12),
+    ) {
+        let mut coefficients = [0; 64];
+        coefficients[0] = dc;
+        ac.iter().for_each(|(place, value)| coefficients[usize::from(huffman::NATURAL[*place])] = *value);
+        let last = ac.iter().map(|(place, _)| *place).max().unwrap_or(0);
+        let mut out = [0; 64];
+        idct::block(&coefficients, last, &mut out, 8);
+        for (at, pixel) in out.iter().enumerate() {
+            let exact = definition(&coefficients, at / 8, at % 8);
+            prop_assert!((f64::from(*pixel) - exact).abs() <= 1.0, "{}: {}, not {}", at, pixel, exact);
+        }
+    }
+
+    /// Whatever damaged bytes decode to, both decoders agree where both take them.
+    #[test]
+    fn damage_is_no_panic_and_no_other_image(
+        which in 0usize..7, at in any::<prop::sample::Index>(), value: u8, corner in (0u32..60, 0u32..40),
+    ) {
+        let mut bytes = files("files").into_values().nth(which).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        if let Ok(file) = Baseline::open(bytes.clone(), &LIMITS) {
+            let (width, height) = file.size();
+            let window = Window { x: corner.0.min(width - 1), y: corner.1.min(height - 1), width: 1, height: 1 };
+            if let (Some(part), Ok(whole)) = (file.window(window), decode(&bytes, &LIMITS)) {
+                prop_assert_eq!(part, whole.pixels.crop(window), "byte {} is {}", at, value);
+            }
+        }
+    }
+}
