@@ -8,14 +8,15 @@
 //! 5. A node all of whose leases are *slow* (past `max(spare_floor, spare_factor × expected)`) is lent to an idle worker
 //!    as well; one whose leases are all overdue, to anybody with room. The first answer wins; a worker that began earlier
 //!    and lost sits out, too. As every worker holds a node once at most, there are never more copies than workers.
-//! 6. When a worker has been sent `audit_every` shards since the last time, one shard is cut out of what is planned for
-//!    it. It is sent first, and once it is done, to a worker that has not computed it: an *audit*. So are nodes with which
-//!    something is wrong.
+//! 6. A worker's first shard of a kind, and from then on one in `audit_every`, is cut out of what is planned for it. It is sent
+//!    first, and once it is done, to a worker that has not computed it: an *audit*. Whatever else a worker is sent while
+//!    it owes one (a node it takes over, a copy) is audited in its place. So are nodes with which something is wrong.
 //!
 //! *Expected* is [what a shard may take the worker](Timing::expected), times the rounds of its threads that its queue
 //! needs. An evaluation goes by training shards until one of its own was measured;
 //! before any measurement a lease is slow after `spare_unmeasured` and overdue after `lease_unmeasured` for each round. A
-//! worker that does not hold the parameters is late after `ready_grace`.
+//! worker that has finished nothing yet has [`NEWCOMER`] times as long until it is overdue: it may be slow. One that
+//! does not hold the parameters is late after `ready_grace`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,9 @@ use crate::plan::RunPlan;
 use crate::step::{Fault, LeaseState, Load, Step};
 use crate::tree::Node;
 use crate::trust::Trust;
+
+/// Until a worker has shown its speed, it is overdue after so many times `lease_factor`.
+const NEWCOMER: u64 = 2;
 
 /// All that dispatching looks at and changes.
 pub(crate) struct Dispatch<'a> {
@@ -62,11 +66,11 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
             Due { slow: started.after(plan.spare_unmeasured).min(overdue), overdue }
         }
         Some(per_shard) => {
-            let after =
-                |floor: Micros, factor: u32| started.after(per_shard.times(rounds).times(u64::from(factor)).max(floor));
+            let after = |floor: Micros, factor: u64| started.after(per_shard.times(rounds).times(factor).max(floor));
+            let patience = if member.shown(step.work).is_some() { 1 } else { NEWCOMER };
             Due {
-                slow: after(plan.spare_floor, plan.spare_factor),
-                overdue: after(plan.lease_floor, plan.lease_factor),
+                slow: after(plan.spare_floor, u64::from(plan.spare_factor)),
+                overdue: after(plan.lease_floor, u64::from(plan.lease_factor) * patience),
             }
         }
     }
@@ -134,25 +138,28 @@ impl Dispatch<'_> {
         }
     }
 
-    /// A shard of what is planned for each worker whose audit is due, as long as there is another who can do it.
+    /// A shard of what is planned for each worker that owes an audit.
     fn cut_out_audits(&mut self, candidates: &[WorkerId]) {
-        if self.plan.audit_every == 0 {
-            return;
-        }
         for worker in candidates {
-            if !candidates.iter().any(|other| self.trust.is_other(*other, &[*worker])) {
+            if !self.owes_audit(*worker, candidates) {
                 continue;
             }
-            let Some(member) = self.members.get_mut(*worker).filter(|member| member.audit_is_due()) else { continue };
             let planned = self.step.planned().filter(|(owner, node)| owner == worker && !self.step.has_failed(*node));
             let planned = planned.map(|(_, node)| node);
             if let Some(Node { last, .. }) = planned.min_by_key(|node| (node.size(), *node)) {
                 let shard = Node { first: last - 1, last };
                 self.step.plan(shard, *worker);
                 self.step.want_audit(shard);
-                member.audit_again_after(self.plan.audit_every);
             }
         }
+    }
+
+    /// Whether what `worker` computes next is to be audited, and one of `candidates` can do it.
+    fn owes_audit(&self, worker: WorkerId, candidates: &[WorkerId]) -> bool {
+        self.plan.audit_every > 0
+            && self.members.get(worker).is_some_and(|member| member.audit_is_due(self.step.work))
+            && !self.step.awaits_audit(worker)
+            && candidates.iter().any(|other| self.trust.is_other(*other, &[worker]))
     }
 
     fn send_audits(&mut self, candidates: &[WorkerId]) {
@@ -259,13 +266,13 @@ impl Dispatch<'_> {
     fn send(&mut self, worker: WorkerId, node: Node) {
         let lease = *self.next_lease;
         self.next_lease.0 += 1;
-        if self.step.audit_all {
+        if self.step.audit_all || self.owes_audit(worker, &self.members.candidates(self.step.step)) {
             self.step.want_audit(node);
         }
         let check = self.step.check(node);
         let member = self.members.get_mut(worker).expect("only a member is sent a lease");
         if check != Check::Digest {
-            member.sent(node.size());
+            member.sent(self.step.work, node.size());
         }
         let ready = member.ready >= Some(self.step.step);
         let lease = self.step.lend(node, worker, self.plan.generation, lease, self.now, ready);

@@ -27,10 +27,8 @@ pub(crate) struct Member {
     pub ready: Option<StepId>,
     /// It wants to go.
     pub draining: bool,
-    /// Shards that it was sent to be counted.
-    sent: u64,
-    /// An audit is due when so many were sent.
-    audit_at: u64,
+    /// Of each kind of work by itself: who evaluates as others do may still train otherwise.
+    audits: BTreeMap<Work, Audits>,
     speeds: BTreeMap<Work, Speed>,
     /// What shards took it that it finished.
     shown: BTreeMap<Work, Micros>,
@@ -42,6 +40,15 @@ pub(crate) struct Member {
 struct Speed {
     per_shard: Micros,
     fresh: bool,
+}
+
+/// When a member's shards are audited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Audits {
+    /// Shards that it was sent to be counted.
+    sent: u64,
+    /// An audit is due when so many were sent.
+    due: u64,
 }
 
 impl Member {
@@ -72,19 +79,26 @@ impl Member {
     }
 
     /// It was sent so many shards to be counted.
-    pub fn sent(&mut self, shards: u32) {
-        self.sent += u64::from(shards);
+    pub fn sent(&mut self, work: Work, shards: u32) {
+        self.audits.entry(work).or_default().sent += u64::from(shards);
     }
 
-    /// Whether its next shard is to be computed elsewhere as well. The first one is: a machine that computes otherwise is
-    /// found out before anything of it is committed.
-    pub fn audit_is_due(&self) -> bool {
-        self.sent >= self.audit_at
+    /// Whether its next shard of this kind is to be computed elsewhere as well. The first one is: a machine that computes
+    /// otherwise is found out before anything of it is committed.
+    pub fn audit_is_due(&self, work: Work) -> bool {
+        self.audits.get(&work).is_none_or(|audits| audits.sent >= audits.due)
     }
 
-    /// One shard is; the next one after `every` shards.
-    pub fn audit_again_after(&mut self, every: u32) {
-        self.audit_at = self.sent + u64::from(every);
+    /// A node of it is counted and will be audited. The next audit comes `every` shards after this one was due.
+    pub fn audit_opened(&mut self, work: Work, every: u32) {
+        let audits = self.audits.entry(work).or_default();
+        audits.due = (audits.due + u64::from(every)).max(audits.sent);
+    }
+
+    /// Its audit came to nothing: the next shard is audited in its place.
+    pub fn audit_dropped(&mut self, work: Work) {
+        let audits = self.audits.entry(work).or_default();
+        audits.due = audits.sent;
     }
 
     /// A step of this kind begins.
@@ -148,8 +162,7 @@ impl Membership {
             heard: now,
             ready: None,
             draining: false,
-            sent: 0,
-            audit_at: 0,
+            audits: BTreeMap::new(),
             speeds: BTreeMap::new(),
             shown: BTreeMap::new(),
             strikes: 0,

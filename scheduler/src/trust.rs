@@ -9,7 +9,7 @@ use crate::ids::{StepId, WorkerId};
 pub(crate) struct Trust {
     /// Names of all workers of this start, those that have left too.
     names: BTreeMap<WorkerId, String>,
-    /// The step of a name's last clean audit; before the first, that of which it was first believed a node.
+    /// The step of a name's last clean audit of a gradient; before the first, that of which it was first believed one.
     clean: BTreeMap<String, StepId>,
     put_out: BTreeSet<String>,
 }
@@ -30,7 +30,7 @@ impl Trust {
         others.iter().all(|other| self.name(*other) != self.name(worker))
     }
 
-    /// A node of a worker is counted in `step`.
+    /// A gradient of a worker is counted in `step`.
     pub fn counted(&mut self, worker: WorkerId, step: StepId) {
         if let Some(name) = self.names.get(&worker) {
             self.clean.entry(name.clone()).or_insert(step);
@@ -42,7 +42,7 @@ impl Trust {
         self.names.get(&worker).map_or("", String::as_str)
     }
 
-    /// What a worker computed in `step` came out the same elsewhere.
+    /// A gradient that a worker computed in `step` came out the same elsewhere.
     pub fn found_clean(&mut self, worker: WorkerId, step: StepId) {
         if let Some(name) = self.names.get(&worker) {
             let clean = self.clean.entry(name.clone()).or_insert(step);
@@ -50,7 +50,7 @@ impl Trust {
         }
     }
 
-    /// Steps before this one have nothing of the worker in them that was not found clean later; `None` when no step has
+    /// Steps before this one have no gradient of the worker in them that was not found clean later; `None` when no step has
     /// anything of it.
     pub fn clean(&self, worker: WorkerId) -> Option<StepId> {
         self.clean.get(self.name(worker)).copied()

@@ -4,7 +4,7 @@ use super::{Phase, Run};
 use crate::effect::{AbandonReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
 use crate::event::LeaveReason;
 use crate::ids::{StepId, WorkerId};
-use crate::lease::LeaseRef;
+use crate::lease::{LeaseRef, Work};
 use crate::record::Record;
 use crate::step::{Fault, Verdict};
 use crate::tree::Node;
@@ -50,7 +50,9 @@ impl Run {
         match verdict {
             Verdict::Undecided { workers } => effects.push(Effect::Dispute { step: id, node, workers }),
             Verdict::Decided { right, wrong } => {
-                right.iter().for_each(|worker| self.trust.found_clean(*worker, id));
+                if work == Work::Train {
+                    right.iter().for_each(|worker| self.trust.found_clean(*worker, id));
+                }
                 if !wrong.is_empty() {
                     self.put_out(node, [right[0], right[1]], &wrong, effects);
                 }
@@ -126,7 +128,7 @@ impl Run {
     /// Does without an audit that nobody can do.
     pub(super) fn drop_audits(&mut self, effects: &mut Vec<Effect>) {
         let Phase::Working(step) = &mut self.phase else { return };
-        let candidates = self.members.candidates(step.step);
+        let (work, candidates) = (step.work, self.members.candidates(step.step));
         let audits: Vec<(Node, Vec<WorkerId>)> = step.audits().collect();
         for (node, voters) in audits {
             let in_time = step.running().any(|lease| lease.node == node && !lease.overdue);
@@ -140,7 +142,7 @@ impl Run {
             let revoke = |worker, at| Effect::Revoke { worker, at, why: RevokeReason::AuditDropped };
             effects.extend(leases.into_iter().map(|lease| revoke(lease.worker, lease.at)));
             if let Some(member) = by.and_then(|by| self.members.get_mut(by)) {
-                member.audit_again_after(0);
+                member.audit_dropped(work);
             }
         }
     }

@@ -132,7 +132,12 @@ impl Run {
             NodeResult::NotFinite => return self.doubt(worker, at, Fault::NotFinite, effects),
         }
         let losers = step.done(at.lease, digest, now);
-        self.trust.counted(worker, id);
+        if work == Work::Train {
+            self.trust.counted(worker, id);
+        }
+        if let Some(member) = self.members.get_mut(worker).filter(|_| digest.is_some()) {
+            member.audit_opened(work, self.plan.audit_every);
+        }
         self.outrun(work, at, losers, effects);
         self.measured(worker, work, per_shard);
         Ok(())

@@ -53,6 +53,13 @@ impl Step {
         }
     }
 
+    /// Whether `worker` has, or will get, a node that opens an audit.
+    pub fn awaits_audit(&self, worker: WorkerId) -> bool {
+        let wanted = |node: &Node| self.nodes[node].audit == Audit::Wanted;
+        let planned = self.planned().any(|(owner, node)| owner == worker && wanted(&node));
+        planned || self.running().any(|lease| lease.worker == worker && wanted(&lease.node))
+    }
+
     /// Nodes whose audit is open, and who has computed them.
     pub fn audits(&self) -> impl Iterator<Item = (Node, Vec<WorkerId>)> {
         let open = |(node, state): (&Node, &NodeState)| match &state.audit {

@@ -91,8 +91,8 @@ fn two_that_agree_put_out_a_third_before_anything_of_it_is_committed() {
         revoke worker 3 #4: StepAbandoned
         abandon training step 1: Doubted
         open training step 1: 4 shards
-        send worker 1 #7 epoch 3: shard 2
-        send worker 3 #8 epoch 1: shard 0
+        send worker 1 #7 epoch 3: shard 2, with its digest
+        send worker 3 #8 epoch 1: shard 0, with its digest
         send worker 3 #9 epoch 1: shard 1
         > 5 join 4 x1 bad
         evict worker 4: Distrusted",
@@ -416,10 +416,9 @@ fn who_finds_a_nan_where_two_others_find_none_is_put_out() {
         record worker 1 left: Distrusted
         abandon training step 0: Doubted
         open training step 0: 4 shards
-        send worker 2 #3 epoch 3: shard 1, with its digest
-        send worker 2 #4 epoch 3: shard 0
-        send worker 3 #5 epoch 3: shard 3, with its digest
-        send worker 3 #6 epoch 3: shard 2
+        send worker 2 #3 epoch 3: shards 0..2
+        send worker 3 #4 epoch 3: shard 3, with its digest
+        send worker 3 #5 epoch 3: shard 2
         > 4 join 4 x1
         record worker 4 joined x1",
     );
@@ -525,5 +524,69 @@ fn the_journal_keeps_who_was_put_out_and_what_is_not_believed() {
         commit step 0
         open training step 1: 4 shards
         send worker 2 #1: shards 0..4",
+    );
+}
+
+#[test]
+fn who_was_right_about_an_evaluation_has_its_first_gradient_audited_too() {
+    check(
+        Run::new(RunPlan { evaluate_shards: 4, audit_every: 100, ..RunPlan::new(2, 1, 4, 4) }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 1 done 1 #0 100
+        > 1 reduced 0
+        record step 0 committed: 0..4 by 1
+        commit step 0
+        open evaluation step 1: 4 shards
+        send worker 1 #1: shard 1, with its digest
+        send worker 1 #2: shard 0
+        send worker 2 #3: shard 3, with its digest
+        send worker 2 #4: shard 2
+        > 2 done 1 #1 100 =1
+        > 2 done 2 #3 100 =2
+        send worker 2 #5 epoch 1: shard 1, audit
+        send worker 1 #6 epoch 1: shard 3, audit
+        > 3 done 1 #2 100
+        > 3 done 2 #4 100
+        > 4 done 1 #6 100 =2
+        > 4 done 2 #5 100 =1
+        > 5 evaluated 1
+        record step 1 evaluated
+        checkpoint step 1: EpochEnd
+        open training step 1: 4 shards
+        send worker 1 #7: shard 1, with its digest
+        send worker 1 #8: shard 0
+        send worker 2 #9: shard 3, with its digest
+        send worker 2 #10: shard 2",
+    );
+}
+
+#[test]
+fn a_node_that_a_newcomer_takes_over_is_audited() {
+    let limits = Limits { lease_shards: 1, ..Limits::default() };
+    check(
+        Run::new(RunPlan { limits, audit_every: 100, ..RunPlan::new(2, 3, 8, 8) }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shard 0
+        send worker 1 #1: shard 1
+        > 0 ready 1 @0
+        > 1 join 2 x1
+        record worker 2 joined x1
+        > 1 ready 2 @0
+        send worker 2 #2: shard 7, with its digest
+        > 2 done 1 #0 100
+        send worker 1 #3: shard 2, with its digest
+        > 2 done 2 #2 100 =1
+        send worker 2 #4: shard 6",
     );
 }

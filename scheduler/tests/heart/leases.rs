@@ -252,7 +252,7 @@ fn an_idle_worker_gets_a_copy_of_a_slow_lease_and_the_first_answer_wins() {
 #[test]
 fn a_hung_worker_is_named_and_sits_out_until_it_answers() {
     check(
-        Run::new(plan()),
+        Run::new(RunPlan { lease_factor: 2, ..plan() }),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 8 shards
@@ -318,9 +318,9 @@ fn an_overdue_lease_goes_to_a_busy_worker_too() {
         > 90 done 1 #0 100
         send worker 1 #3: shard 2
         > 180 done 1 #1 100
-        overdue worker 2 #2: shard 5 for 0.1 s
         send worker 1 #4: shard 3
         > 200 done 1 #4 100
+        overdue worker 2 #2: shard 5 for 0.2 s
         send worker 1 #5: shard 4
         > 201 deadline
         > 210 done 1 #3 100

@@ -44,6 +44,15 @@ proptest! {
     }
 }
 
+/// Its first lease is the larger part of the only step, and a worker four times as fast is measured before it.
+#[test]
+fn a_slow_worker_is_not_late_with_its_first_lease() {
+    let limits = Limits { lease_shards: 16, ..Limits::default() };
+    let plan = RunPlan { queue_per_thread: 1, limits, ..RunPlan::new(1, 1, 1, 17) };
+    let story = holds(&Scenario::calm(9_117_706_284_350_334_710, plan, 4));
+    assert_eq!((story.overdue, story.copies), (0, 2));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(20) })]
 
