@@ -6,6 +6,7 @@ mod device;
 mod error;
 mod job;
 mod logging;
+mod made_up;
 mod member;
 mod model;
 mod out;

@@ -13,7 +13,7 @@ use convoy_nn::Executor;
 use crate::device::Device;
 use crate::error::CliError;
 
-/// How a model is used; nothing here changes what comes out.
+/// How a model is used. Threads never change what comes out; a GPU rounds in another way than a CPU.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Compute {
     /// Threads; one for each core when absent.
@@ -29,9 +29,17 @@ impl Compute {
     /// # Errors
     /// When the device is not there.
     pub fn threads(&self) -> Result<usize, CliError> {
-        self.device.check()?;
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(self.threads.map_or_else(cores, |threads| threads as usize))
+        self.device.get()?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(self.threads.map_or(self.device.threads(cores), |threads| threads as usize))
+    }
+
+    /// Reads a model, as [`Trained::load`], to be computed here.
+    ///
+    /// # Errors
+    /// When the device is not there, and as [`Trained::load`].
+    pub fn load(&self, path: &Path) -> Result<Trained, CliError> {
+        Ok(Trained { device: self.device.get()?, ..Trained::load(path)? })
     }
 }
 
@@ -41,11 +49,12 @@ pub struct Trained {
     pub plan: Arc<Plan>,
     /// What it is.
     pub network: Arc<Network>,
-    flat: Vec<f32>,
+    flat: Arc<Vec<f32>>,
+    device: convoy_nn::Device,
 }
 
 impl Trained {
-    /// Reads a model: its folder, its `.safetensors` file, or a run folder, whose `model` is then meant.
+    /// Reads a model, to be computed on the CPU: its folder, its `.safetensors` file, or a run folder, whose `model` is then meant.
     ///
     /// # Errors
     /// When there is none, or it cannot be used.
@@ -57,7 +66,8 @@ impl Trained {
         let inside = path.join("model");
         let is_run = path.is_dir() && !path.join(model_dir::TENSORS).exists() && inside.is_dir();
         let Model { plan, network, flat } = model_dir::load(if is_run { &inside } else { path })?;
-        Ok(Trained { plan: Arc::new(plan), network: Arc::new(network), flat })
+        let device = convoy_nn::Device::Cpu;
+        Ok(Trained { plan: Arc::new(plan), network: Arc::new(network), flat: Arc::new(flat), device })
     }
 
     /// Does `work` for the indices `0..count` on `threads` threads, each with an executor of its own, and hands what
@@ -72,7 +82,9 @@ impl Trained {
         work: impl Fn(&Executor, usize) -> Result<T, CliError> + Sync,
         mut take: impl FnMut(usize, T) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let executors = (0..threads.clamp(1, count.max(1))).map(|_| self.executor()).collect::<Result<Vec<_>, _>>()?;
+        let mut executors = Executor::team(self.device, &self.plan, &self.network, threads.max(1))?;
+        executors.truncate(count.max(1));
+        executors.iter_mut().try_for_each(|executor| executor.load(&self.flat))?;
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
@@ -92,12 +104,6 @@ impl Trained {
             stop.store(true, Ordering::Relaxed);
             result
         })
-    }
-
-    fn executor(&self) -> Result<Executor, CliError> {
-        let mut executor = Executor::new(self.plan.clone(), self.network.clone())?;
-        executor.load(&self.flat)?;
-        Ok(executor)
     }
 }
 

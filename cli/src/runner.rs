@@ -31,22 +31,15 @@ pub struct Carry {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
     #[command(flatten)]
-    device: Device,
+    pub device: Device,
 }
 
 impl Carry {
-    /// Whether it can be done on this machine.
-    ///
-    /// # Errors
-    /// When the device is not there.
-    pub fn check(&self) -> Result<(), CliError> {
-        self.device.check()
-    }
-
     /// Threads of each worker.
     pub fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(|| (cores / self.workers as usize).max(1), |threads| threads as usize)
+        let share = self.device.threads((cores / self.workers as usize).max(1));
+        self.threads.map_or(share, |threads| threads as usize)
     }
 }
 
@@ -113,6 +106,7 @@ struct Way<'a> {
 fn block_on_run(ready: Ready, listener: TcpListener, way: &Way<'_>) -> Result<(RunReport, Stop), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_name("sockets")
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
@@ -135,6 +129,7 @@ fn block_on_run(ready: Ready, listener: TcpListener, way: &Way<'_>) -> Result<(R
 pub fn serve_jobs(config: ClusterConfig, listener: TcpListener) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_name("sockets")
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
@@ -175,6 +170,7 @@ async fn with_workers(
                     link: watch::channel(Link::plain(address.to_string())).1,
                     name: format!("local-{number}"),
                     threads: carry.threads(),
+                    device: carry.device.get()?,
                     data: Some(data.clone()),
                     cache: None,
                     sees: None,

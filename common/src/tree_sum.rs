@@ -49,6 +49,13 @@ impl<T> TreeSum<T> {
         spent
     }
 
+    /// Takes out the value of `node`'s sibling if it is there, for the value of `node` to be added to it as that is made. The
+    /// sum of both is to be inserted for their parent, which is returned with it.
+    pub fn take_sibling(&mut self, node: Node) -> Option<(Node, T)> {
+        let (parent, sibling) = node.parent(self.root).zip(node.sibling(self.root))?;
+        Some((parent, self.present.remove(&sibling)?))
+    }
+
     /// The sum of all shards, once it is there.
     pub fn total(&self) -> Option<&T> {
         self.present.get(&self.root)
@@ -93,6 +100,24 @@ mod tests {
     #[test]
     fn five_shards() {
         assert_eq!(value(root(5)), "(((0+1)+(2+3))+4)");
+    }
+
+    #[test]
+    fn a_value_may_be_added_to_its_siblings_as_it_is_made() {
+        let mut sum = TreeSum::over(5);
+        let leaf = |shard: u32| Node { first: shard, last: shard + 1 };
+        assert_eq!(sum.take_sibling(leaf(1)), None);
+        sum.insert(leaf(0), "0".to_owned(), add);
+        sum.insert(Node { first: 2, last: 4 }, "(2+3)".to_owned(), add);
+        let (parent, mut both) = sum.take_sibling(leaf(1)).unwrap();
+        assert_eq!(sum.take_sibling(leaf(1)), None);
+        add(&mut both, &"1".to_owned());
+        sum.insert(parent, both, add);
+        let (parent, mut all) = sum.take_sibling(leaf(4)).unwrap();
+        add(&mut all, &"4".to_owned());
+        sum.insert(parent, all, add);
+        assert_eq!(sum.take().unwrap(), value(root(5)));
+        assert_eq!(sum.take_sibling(root(5)), None);
     }
 
     proptest! {

@@ -25,6 +25,8 @@ pub(crate) struct Hub {
     /// Names of machines that were proven to compute wrongly, and what is said to them.
     distrusted: Mutex<BTreeMap<String, String>>,
     fleet: mpsc::UnboundedSender<FleetEvent>,
+    /// The numerics class of all runs, where there is just one run.
+    only: Option<String>,
 }
 
 /// A connected worker.
@@ -70,7 +72,18 @@ impl Hub {
             next_worker: AtomicU32::new(1),
             distrusted: Mutex::default(),
             fleet,
+            only: None,
         }
+    }
+
+    /// A hub for one run, of the class `numerics`.
+    pub(crate) fn of_one_run(fleet: mpsc::UnboundedSender<FleetEvent>, numerics: &str) -> Self {
+        Hub { only: Some(numerics.to_owned()), ..Hub::new(fleet) }
+    }
+
+    /// The numerics class of all that a worker can do here, if there is just one.
+    pub(crate) fn only_numerics(&self) -> Option<&str> {
+        self.only.as_deref()
     }
 
     /// Takes a worker in that says hello.

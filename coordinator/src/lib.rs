@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod buffer;
 pub mod checkpoint;
 mod cluster;
 mod data;
@@ -26,6 +27,7 @@ mod run_loop;
 mod serve;
 mod service;
 mod shell;
+mod stages;
 mod status;
 mod tracker;
 mod update;
@@ -45,8 +47,11 @@ pub use run_dir::{RunDir, RunDirError};
 pub use serve::{Config, RunError, RunReport, serve};
 pub use status::Status;
 pub use tracker::{Best, History, Waits};
+pub use update::{Generation, Scales, Update, moment_names};
 
-/// The fleet's number for a class of arithmetic: its place in the list of those that this version knows.
-fn numerics_number(name: &str) -> Option<u32> {
-    convoy_common::spec::NUMERICS.iter().position(|known| *known == name).map(|number| number as u32)
+/// The fleet's number for a class of arithmetic, made of its name, for there is one for each kind of GPU. Two names of one
+/// number would do no harm: a worker looks at the name before it joins a run.
+fn numerics_number(name: &str) -> u32 {
+    let [a, b, c, d, ..] = convoy_common::Digest::of(name.as_bytes()).0;
+    u32::from_le_bytes([a, b, c, d])
 }

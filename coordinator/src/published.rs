@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
-use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range, to_le_bytes};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range};
 use tokio::sync::watch;
+
+use crate::buffer::Buffer;
+use crate::update::Generation;
 
 /// The parameters and buffers of one step, chunk by chunk.
 #[derive(Debug)]
 pub struct Published {
-    chunks: Vec<OnceLock<Bytes>>,
+    chunks: Vec<OnceLock<Values>>,
     finished: watch::Sender<Finished>,
 }
 
@@ -34,16 +36,24 @@ impl Published {
         }
     }
 
-    /// All elements at once.
-    pub fn whole(flat: &[f32]) -> Self {
-        let published = Published::new(flat.len());
-        (0..chunk_count(flat.len())).for_each(|index| published.finish(index, &flat[chunk_range(flat.len(), index)]));
+    /// All of `generation` at once.
+    pub fn whole(generation: &Arc<Generation>) -> Self {
+        let len = generation.flat.len();
+        let published = Published::new(len);
+        for index in 0..chunk_count(len) {
+            published.set(index, Values::shared(generation.clone(), chunk_range(len, index)));
+        }
         published
     }
 
     /// Chunk `index` is ready; it holds `values`.
-    pub fn finish(&self, index: usize, values: &[f32]) {
-        if self.chunks[index].set(to_le_bytes(values)).is_ok() {
+    pub fn finish(&self, index: usize, values: Buffer) {
+        let len = values.len();
+        self.set(index, Values::shared(Arc::new(values), 0..len));
+    }
+
+    fn set(&self, index: usize, values: Values) {
+        if self.chunks[index].set(values).is_ok() {
             self.finished.send_modify(|finished| finished.order.push(index as u32));
         }
     }
@@ -52,12 +62,11 @@ impl Published {
         self.finished.send_modify(|finished| finished.abandoned = true);
     }
 
-    /// The chunk that was finished as number `position`, with its first element; waits for it. `None` after the
-    /// last one.
+    /// The chunk that was finished as number `position`; waits for it. `None` after the last one.
     ///
     /// # Errors
     /// When the step is given up.
-    pub async fn chunk(&self, position: usize) -> Result<Option<(u64, Bytes)>, Abandoned> {
+    pub async fn chunk(&self, position: usize) -> Result<Option<Chunk>, Abandoned> {
         if position >= self.chunks.len() {
             return Ok(None);
         }
@@ -68,7 +77,7 @@ impl Published {
             .map_err(|_| Abandoned)?;
         let index = *finished.order.get(position).ok_or(Abandoned)? as usize;
         let data = self.chunks[index].get().cloned().ok_or(Abandoned)?;
-        Ok(Some(((index * CHUNK_ELEMENTS) as u64, data)))
+        Ok(Some(Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data }))
     }
 }
 
@@ -80,10 +89,10 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board that holds the parameters of `step`.
-    pub fn new(step: u64, flat: &[f32]) -> Self {
-        let steps = BTreeMap::from([(step, Arc::new(Published::whole(flat)))]);
-        Board { steps: Mutex::new(steps), newest: watch::Sender::new(step) }
+    /// A board that holds the committed parameters.
+    pub fn new(committed: &Arc<Generation>) -> Self {
+        let steps = BTreeMap::from([(committed.step, Arc::new(Published::whole(committed)))]);
+        Board { steps: Mutex::new(steps), newest: watch::Sender::new(committed.step) }
     }
 
     /// Begins to publish the parameters of `step`.
@@ -101,10 +110,11 @@ impl Board {
         }
     }
 
-    /// The parameters of `step` are committed: older ones are forgotten.
-    pub fn commit(&self, step: u64) {
+    /// These parameters are committed: older ones are forgotten, and who asks from now on reads `committed` itself.
+    pub fn commit(&self, committed: &Arc<Generation>) {
         let mut steps = self.lock();
-        *steps = steps.split_off(&step);
+        *steps = steps.split_off(&committed.step);
+        steps.insert(committed.step, Arc::new(Published::whole(committed)));
     }
 
     /// The parameters of `step`; waits until they begin to be made. `None` when they are gone already.
@@ -122,27 +132,56 @@ impl Board {
 mod tests {
     use super::*;
 
+    fn generation(step: u64, len: usize) -> Arc<Generation> {
+        Arc::new(Generation { step, flat: vec![step as f32; len], moments: Vec::new() })
+    }
+
+    fn buffer(len: usize, value: f32) -> Buffer {
+        let mut buffer = Buffer::new(len);
+        buffer.fill(value);
+        buffer
+    }
+
+    fn values(chunk: &Chunk) -> Vec<f32> {
+        let mut values = vec![0.0; chunk.data.wire_len() / 4];
+        assert!(chunk.data.copy_to(&mut values));
+        values
+    }
+
     #[tokio::test]
     async fn chunks_come_in_the_order_they_are_finished() {
         let len = 2 * CHUNK_ELEMENTS + 5;
-        let board = Board::new(3, &vec![0.0; len]);
+        let board = Board::new(&generation(3, len));
         let next = board.open(4, len);
-        next.finish(2, &[1.0; 5]);
-        next.finish(0, &vec![2.0; CHUNK_ELEMENTS]);
+        next.finish(2, buffer(5, 1.0));
+        next.finish(0, buffer(CHUNK_ELEMENTS, 2.0));
         let reader = board.get(4).await.unwrap();
-        assert_eq!(reader.chunk(0).await.unwrap().unwrap().0, 2 * CHUNK_ELEMENTS as u64);
-        assert_eq!(reader.chunk(1).await.unwrap().unwrap().0, 0);
+        let first = reader.chunk(0).await.unwrap().unwrap();
+        assert_eq!((first.offset, values(&first)), (2 * CHUNK_ELEMENTS as u64, vec![1.0; 5]));
+        assert_eq!(reader.chunk(1).await.unwrap().unwrap().offset, 0);
         let waiting = tokio::spawn(async move { reader.chunk(2).await });
-        next.finish(1, &vec![3.0; CHUNK_ELEMENTS]);
-        assert_eq!(waiting.await.unwrap().unwrap().unwrap().0, CHUNK_ELEMENTS as u64);
+        next.finish(1, buffer(CHUNK_ELEMENTS, 3.0));
+        assert_eq!(waiting.await.unwrap().unwrap().unwrap().offset, CHUNK_ELEMENTS as u64);
         assert_eq!(next.chunk(3).await, Ok(None));
-        board.commit(4);
+    }
+
+    #[tokio::test]
+    async fn committed_parameters_are_read_where_they_lie() {
+        let len = CHUNK_ELEMENTS + 1;
+        let (old, new) = (generation(3, len), generation(4, len));
+        let board = Board::new(&old);
+        board.open(4, len).finish(0, buffer(CHUNK_ELEMENTS, 9.0));
+        board.commit(&new);
         assert!(board.get(3).await.is_none());
+        assert!(Arc::into_inner(old).is_some(), "nothing holds the old ones any more");
+        let published = board.get(4).await.unwrap();
+        assert_eq!(values(&published.chunk(1).await.unwrap().unwrap()), [4.0]);
+        assert_eq!(published.chunk(2).await, Ok(None));
     }
 
     #[tokio::test]
     async fn readers_of_an_abandoned_step_are_told() {
-        let board = Board::new(0, &[0.0]);
+        let board = Board::new(&generation(0, 1));
         let next = board.open(1, 1);
         board.abandon(1);
         assert_eq!(next.chunk(0).await, Err(Abandoned));

@@ -1,6 +1,7 @@
 //! A node on its way in: which of its chunks have come, whether its numbers can be believed, and its digest.
 
 use blake3::Hasher;
+use convoy_model::digest_elements;
 
 /// The exponent of an f32.
 const EXPONENT: u32 = 0x7f80_0000;
@@ -36,13 +37,13 @@ impl Received {
         self.arrived.len()
     }
 
-    /// Looks at chunk `index`, little-endian f32. The answer is what is known of the node now.
-    pub(crate) fn look(&mut self, index: usize, data: &[u8]) -> Look {
+    /// Looks at chunk `index`. The answer is what is known of the node now.
+    pub(crate) fn look(&mut self, index: usize, values: &[f32]) -> Look {
         self.arrived[index] = true;
         if let Some(digests) = &mut self.digests {
-            digests[index] = *blake3::hash(data).as_bytes();
+            digests[index] = digest_elements(values).0;
         }
-        self.worst = self.worst.max(look(data));
+        self.worst = self.worst.max(look(values));
         self.worst
     }
 
@@ -65,8 +66,8 @@ impl Received {
     }
 }
 
-fn look(data: &[u8]) -> Look {
-    let exponents = data.as_chunks::<4>().0.iter().map(|quad| u32::from_le_bytes(*quad) & EXPONENT);
+fn look(values: &[f32]) -> Look {
+    let exponents = values.iter().map(|value| value.to_bits() & EXPONENT);
     match exponents.max().unwrap_or(0) {
         EXPONENT => Look::NotFinite,
         largest if largest >= ABSURD => Look::Absurd,
@@ -77,10 +78,6 @@ fn look(data: &[u8]) -> Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bytes(values: &[f32]) -> Vec<u8> {
-        values.iter().flat_map(|value| value.to_le_bytes()).collect()
-    }
 
     #[test]
     fn numbers_are_good_absurd_or_not_finite() {
@@ -93,7 +90,7 @@ mod tests {
             (f32::NAN, Look::NotFinite),
             (f32::NEG_INFINITY, Look::NotFinite),
         ] {
-            assert_eq!(look(&bytes(&[1.0, value, -2.0])), expected, "{value}");
+            assert_eq!(look(&[1.0, value, -2.0]), expected, "{value}");
         }
     }
 
@@ -103,7 +100,7 @@ mod tests {
             let mut received = Received::new(2, true);
             for (index, value) in chunks {
                 assert!(!received.is_whole());
-                received.look(*index, &bytes(&[*value]));
+                received.look(*index, &[*value]);
             }
             assert!(received.is_whole());
             received.digest(sums).unwrap()

@@ -2,21 +2,26 @@
 //! optimizer as soon as a chunk's root is there.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_common::{Digest, Plan};
 use convoy_kernels::finite::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
 use convoy_kernels::tree::add_into;
-use convoy_model::Network;
-use convoy_proto::{TRAIN_SUMS, chunk_count, chunk_range, from_le_bytes};
+use convoy_model::{DigestInOrder, Network};
+use convoy_proto::{TRAIN_SUMS, chunk_count, chunk_range};
 use convoy_scheduler::{Event, Node, StepId, Work};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::buffer::Buffer;
 use crate::leases::Opening;
 use crate::published::{Board, Published};
+use crate::stages::{Stages, lap};
 use crate::update::{Generation, Scales, Update};
+
+/// Elements that the optimizer makes at a time, so that what follows finds them in the fastest cache.
+const BLOCK: usize = 4096;
 
 /// What the reducer is told, in order.
 #[derive(Debug)]
@@ -40,8 +45,8 @@ pub enum Command {
         node: Node,
         /// Index of the chunk.
         index: usize,
-        /// Little-endian f32.
-        data: Bytes,
+        /// Its elements.
+        values: Buffer,
         /// Room in the queue, given back when the chunk is added.
         permit: OwnedSemaphorePermit,
     },
@@ -119,10 +124,13 @@ pub struct Reducer {
     update: Update,
     board: Arc<Board>,
     committed: Arc<Generation>,
-    /// Memory of an older generation, to be written over.
+    /// The generation before it: its memory is written over, unless a checkpoint or a joiner still reads it.
+    previous: Option<Arc<Generation>>,
+    /// Memory of a generation that was given up, to be written over.
     spare: Option<Generation>,
     opening: Opening,
     open: Option<Open>,
+    stages: Stages,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -133,18 +141,30 @@ enum Open {
 
 struct OpenTrain {
     step: StepId,
-    chunks: Vec<TreeSum<Vec<f32>>>,
-    /// Chunks whose root is there; `Some` while it waits for what must be known of the whole step.
-    roots: Vec<Option<Vec<f32>>>,
+    chunks: Vec<TreeSum<Buffer>>,
+    roots: Vec<Root>,
     finished: usize,
+    /// Of the chunks that are finished without a gap.
+    digest: DigestInOrder,
+    digested: usize,
     sums: TreeSum<Vec<f64>>,
     /// What scales roots, as soon as it is known.
     scales: Option<Scales>,
     norm: Option<f64>,
-    next: Generation,
+    /// Begins with the first chunk that is finished.
+    next: Option<Generation>,
     published: Arc<Published>,
     finite: bool,
     told: bool,
+}
+
+/// The sum of all shards, of one chunk.
+enum Root {
+    Missing,
+    /// What scales it is not known yet.
+    There(Buffer),
+    /// The next parameters have it in them.
+    Used,
 }
 
 impl Reducer {
@@ -153,12 +173,23 @@ impl Reducer {
         plan: Arc<Plan>,
         network: Arc<Network>,
         board: Arc<Board>,
-        committed: Generation,
+        committed: Arc<Generation>,
         news: mpsc::UnboundedSender<News>,
     ) -> Self {
         let update = Update::new(&plan, &network);
-        let (committed, opening) = (Arc::new(committed), Opening::default());
-        Reducer { plan, network, update, board, committed, spare: None, opening, open: None, news }
+        Reducer {
+            plan,
+            network,
+            update,
+            board,
+            committed,
+            previous: None,
+            spare: None,
+            opening: Opening::default(),
+            open: None,
+            stages: Stages::default(),
+            news,
+        }
     }
 
     /// Does what it is told until nobody can tell it anything.
@@ -177,9 +208,9 @@ impl Reducer {
                 self.open(step, work, shards);
                 self.opening = opening;
             }
-            Command::Chunk { opening, node, index, data, permit } => {
+            Command::Chunk { opening, node, index, values, permit } => {
                 if opening == self.opening {
-                    self.chunk(node, index, &data);
+                    self.chunk(node, index, values);
                 }
                 drop(permit);
             }
@@ -207,12 +238,14 @@ impl Reducer {
                 Open::Train(Box::new(OpenTrain {
                     step,
                     chunks: (0..chunks).map(|_| TreeSum::over(shards)).collect(),
-                    roots: vec![None; chunks],
+                    roots: (0..chunks).map(|_| Root::Missing).collect(),
                     finished: 0,
+                    digest: DigestInOrder::new(&self.network),
+                    digested: 0,
                     sums: TreeSum::over(shards),
                     scales: self.early_scales(step),
                     norm: None,
-                    next: self.spare.take().unwrap_or_else(|| Generation::clone(&self.committed)),
+                    next: None,
                     published: self.board.open(step.next().0, len),
                     finite: true,
                     told: false,
@@ -231,19 +264,16 @@ impl Reducer {
         Some(Scales { gradient: 1.0 / count, statistics: 1.0 / count })
     }
 
-    fn chunk(&mut self, node: Node, index: usize, data: &[u8]) {
-        let range = chunk_range(self.network.len(), index);
+    fn chunk(&mut self, node: Node, index: usize, values: Buffer) {
         let Some(Open::Train(open)) = &mut self.open else { return };
-        if open.roots[index].is_some() {
+        if !matches!(open.roots[index], Root::Missing) {
             return;
         }
-        let mut values = vec![0.0; range.len()];
-        if !from_le_bytes(data, &mut values) {
-            return;
-        }
+        let begun = Instant::now();
         open.chunks[index].insert(node, values, |left, right| add_into(left, right));
+        lap(&mut self.stages.tree, begun);
         if let Some(root) = open.chunks[index].take() {
-            open.roots[index] = Some(root);
+            open.roots[index] = Root::There(root);
             if open.scales.is_some() {
                 self.finish_chunk(index);
             }
@@ -251,18 +281,32 @@ impl Reducer {
         }
     }
 
+    /// The optimizer's step of one chunk. The root's memory then carries the parameters that it made to the workers.
     fn finish_chunk(&mut self, index: usize) {
         let range = chunk_range(self.network.len(), index);
         let Some(Open::Train(open)) = &mut self.open else { return };
-        let (Some(scales), Some(root)) = (open.scales, &mut open.roots[index]) else { return };
-        self.update.apply(&self.committed, &mut open.next, range.clone(), root, scales);
-        let moments = range.start..range.end.min(self.network.parameters);
-        let moments = open.next.moments.iter().filter_map(|values| values.get(moments.clone()));
-        open.finite &= all_finite(&open.next.flat[range.clone()]) && moments.into_iter().all(all_finite);
-        open.published.finish(index, &open.next.flat[range]);
-        // Emptied but kept: a chunk that comes again must find that its root was there.
-        *root = Vec::new();
+        let Some(scales) = open.scales else { return };
+        let Root::There(mut root) = std::mem::replace(&mut open.roots[index], Root::Used) else { return };
+        let mut memory = || self.spare.take().or_else(|| self.previous.take().and_then(Arc::into_inner));
+        let next = open.next.get_or_insert_with(|| memory().unwrap_or_else(|| Generation::clone(&self.committed)));
+        let mut begun = Instant::now();
+        for (block, sum) in range.step_by(BLOCK).zip(root.chunks_mut(BLOCK)) {
+            let block = block..block + sum.len();
+            self.update.apply(&self.committed, next, block.clone(), sum, scales);
+            begun = lap(&mut self.stages.optimizer, begun);
+            let moments = block.start..block.end.min(self.network.parameters);
+            let moments = next.moments.iter().filter_map(|values| values.get(moments.clone()));
+            open.finite &= all_finite(&next.flat[block.clone()]) && moments.into_iter().all(all_finite);
+            sum.copy_from_slice(&next.flat[block]);
+            begun = lap(&mut self.stages.publish, begun);
+        }
+        open.published.finish(index, root);
         open.finished += 1;
+        while matches!(open.roots.get(open.digested), Some(Root::Used)) {
+            open.digest.add(&self.network, &next.flat[chunk_range(self.network.len(), open.digested)]);
+            open.digested += 1;
+        }
+        lap(&mut self.stages.digest, begun);
     }
 
     fn summary(&mut self, node: Node, sums: Vec<f64>) {
@@ -288,7 +332,10 @@ impl Reducer {
                 }
             }
             Some(Open::Train(open)) => {
-                if open.scales.is_none() && open.sums.total().is_some() && open.roots.iter().all(Option::is_some) {
+                if open.scales.is_none()
+                    && open.sums.total().is_some()
+                    && !open.roots.iter().any(|root| matches!(root, Root::Missing))
+                {
                     self.late_scales();
                 }
                 self.tell_reduced();
@@ -297,29 +344,27 @@ impl Reducer {
         }
     }
 
-    /// The scales that need the whole gradient: weighted losses, and clipping as `torch.nn.utils.clip_grad_norm_`.
-    /// The norm is summed in f64 over fixed blocks of all parameters, in order.
+    /// The scales that need the whole gradient: weighted losses, and clipping. The norm is summed in f64 over fixed blocks
+    /// of all parameters, in order.
     fn late_scales(&mut self) {
         let parameters = self.network.parameters;
         let Some(Open::Train(open)) = &mut self.open else { return };
         let Some(sums) = open.sums.total() else { return };
         let (count, weight) = (sums[0], sums[2]);
-        let mut scales = Scales { gradient: (1.0 / weight) as f32, statistics: (1.0 / count) as f32 };
-        if let Some(limit) = self.plan.spec.optimizer.clip_norm {
-            let mut squares = 0.0;
+        let squares = || {
             let mut left = parameters;
-            for root in open.roots.iter().flatten() {
+            let there = open.roots.iter().filter_map(|root| match root {
+                Root::There(root) => Some(root),
+                _ => None,
+            });
+            there.fold(0.0, |squares, root| {
                 let part = &root[..root.len().min(left)];
-                squares += part.chunks(NORM_BLOCK).map(norm_sq_block).fold(0.0, |sum, block| sum + block);
                 left -= part.len();
-            }
-            let norm = squares.sqrt() / weight;
-            open.norm = Some(norm);
-            let factor = limit / (norm + 1e-6);
-            if factor < 1.0 {
-                scales.gradient = (factor / weight) as f32;
-            }
-        }
+                squares + part.chunks(NORM_BLOCK).map(norm_sq_block).fold(0.0, |sum, block| sum + block)
+            })
+        };
+        let (scales, norm) = Scales::new(count, weight, self.plan.spec.optimizer.clip_norm, squares);
+        open.norm = norm;
         open.scales = Some(scales);
         (0..open.roots.len()).for_each(|index| self.finish_chunk(index));
     }
@@ -330,12 +375,13 @@ impl Reducer {
         if open.finished < open.roots.len() || open.told {
             return;
         }
+        let Some(next) = &mut open.next else { return };
         open.told = true;
-        open.next.step = open.step.0 + 1;
+        next.step = open.step.0 + 1;
         let (step, sums, norm) = (open.step, sums.clone(), open.norm);
         let news = match open.finite {
             true => {
-                let digest = self.network.digest(&open.next.flat);
+                let digest = open.digest.finish(&self.network);
                 News::Reduced { opening: self.opening, step, digest, sums, norm }
             }
             false => News::NotFinite { opening: self.opening, step },
@@ -344,17 +390,18 @@ impl Reducer {
     }
 
     fn commit(&mut self) {
-        if let Some(Open::Train(open)) = self.open.take() {
-            self.board.commit(open.next.step);
-            let old = std::mem::replace(&mut self.committed, Arc::new(open.next));
-            self.spare = Arc::into_inner(old);
+        let Some(Open::Train(open)) = self.open.take() else { return };
+        if let Some(next) = open.next {
+            self.previous = Some(std::mem::replace(&mut self.committed, Arc::new(next)));
+            self.board.commit(&self.committed);
+            self.stages.committed(open.step.0);
         }
     }
 
     fn abandon(&mut self) {
         if let Some(Open::Train(open)) = self.open.take() {
             self.board.abandon(open.step.0 + 1);
-            self.spare = Some(open.next);
+            self.spare = open.next.or(self.spare.take());
         }
     }
 

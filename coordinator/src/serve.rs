@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::access::{Access, AccessLayer, CallsLayer};
+use crate::buffer;
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::events::{Events, RunEvent};
 use crate::fleet_loop::{Ended, FleetLoop, Waiting};
@@ -40,8 +41,8 @@ use crate::update::{Generation, moment_names};
 use crate::worker_logs::WorkerLogs;
 use crate::writer::Writer;
 
-/// Chunks that may wait for the reducer, 256 KiB each.
-const CHUNKS_WAITING: usize = 256;
+/// Chunks that may wait for the reducer, 256 KiB each: few enough to be in the caches still when it comes to them.
+const CHUNKS_WAITING: usize = 32;
 /// How long workers may take to hear that the run is over.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Samples that an error names.
@@ -176,13 +177,14 @@ pub(crate) fn load(mut config: Config) -> Result<Loaded, RunError> {
     let start = checkpoint::newest(&config.dir.checkpoints(), &believed(&records), &config.plan, &config.network)?;
     let Checkpoint { generation, history } = match start {
         Some(checkpoint) => checkpoint,
-        // An audit may take everything back.
-        None if config.audit_every > 0 => beginning(&config, config.initial.clone()),
         None => {
-            let initial = std::mem::take(&mut config.initial);
+            let initial = initial(&mut config);
             beginning(&config, initial)
         }
     };
+    if !may_begin_again(&config) {
+        config.initial = Vec::new();
+    }
     let run_plan = run_plan(&config, generation.step, &history, &records);
     run_plan.check().map_err(RunError::Plan)?;
     let number = run_plan.generation;
@@ -246,6 +248,7 @@ async fn carry_once(loaded: Loaded, job: JobId, hub: &Arc<Hub>, stop: impl Futur
     run_loop.run_loop.driver.outbox().end();
     drop(run_loop.run_loop);
     _ = run_loop.reducer.join();
+    buffer::forget_spare();
     carried
 }
 
@@ -264,7 +267,8 @@ fn open(loaded: Loaded, job: JobId, hub: &Arc<Hub>) -> Result<OpenRun, RunError>
     let (input_sender, inputs) = mpsc::unbounded_channel();
     let (command_sender, commands) = mpsc::unbounded_channel();
     let (news_sender, news) = mpsc::unbounded_channel();
-    let board = Arc::new(Board::new(generation.step, &generation.flat));
+    let generation = Arc::new(generation);
+    let board = Arc::new(Board::new(&generation));
     let leases = Arc::new(Leases::default());
     let digest = network.digest(&generation.flat);
     let trusted = run.trusted();
@@ -340,7 +344,8 @@ pub async fn serve(
 ) -> Result<RunReport, RunError> {
     let loaded = load(config)?;
     let (events, fleet_inputs) = mpsc::unbounded_channel();
-    let hub = Arc::new(Hub::new(events.clone()));
+    let numerics = loaded.config.plan.spec.numerics.clone();
+    let hub = Arc::new(Hub::of_one_run(events.clone(), &numerics));
     let (close, closed) = oneshot::channel::<()>();
     let connections = incoming(listener, None, Limits::default());
     let server = convoy_proto::channel::server()
@@ -365,7 +370,8 @@ pub async fn serve(
         }
     };
     let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_inputs, Waiting::default(), start).run());
-    _ = events.send(FleetEvent::JobAdded { job, request: JobRequest::default(), started: true });
+    let request = JobRequest { numerics: crate::numerics_number(&numerics), ..JobRequest::default() };
+    _ = events.send(FleetEvent::JobAdded { job, request, started: true });
     tokio::pin!(report, stop);
     let report = tokio::select! {
         report = &mut report => report,
@@ -381,6 +387,20 @@ pub async fn serve(
     }
     fleet.abort();
     report.map_err(|_| RunError::Socket("the run's task crashed".to_owned()))?
+}
+
+/// Whether the initial values must be kept: an audit may take everything back, and the seed does not make them again.
+fn may_begin_again(config: &Config) -> bool {
+    config.audit_every > 0 && config.plan.spec.network.init.is_some()
+}
+
+/// Parameters and buffers before the first step.
+fn initial(config: &mut Config) -> Vec<f32> {
+    match config.initial.is_empty() {
+        true => config.network.initial(config.plan.spec.seed),
+        false if may_begin_again(config) => config.initial.clone(),
+        false => std::mem::take(&mut config.initial),
+    }
 }
 
 /// The state before the first step.

@@ -9,15 +9,16 @@ use bytes::Bytes;
 use convoy_common::Plan;
 use convoy_common::files::Files;
 use convoy_common::manifest::Manifest;
-use convoy_common::spec::NUMERICS;
+use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
 use convoy_proto::v1::coordinator_server::Coordinator;
-use convoy_proto::{CHUNK_ELEMENTS, TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
 use convoy_scheduler::{Check, Event, Lease, LeaveReason, Node, NodeResult, RunGeneration, Work, WorkerId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Caller;
+use crate::buffer::Buffer;
 use crate::hub::Hub;
 use crate::inputs::Input;
 use crate::leases::{Leases, Opening};
@@ -32,6 +33,8 @@ use crate::worker_logs::WorkerLogs;
 const OUTBOX: usize = 1024;
 /// Files in one call.
 const MOST_FILES: usize = 1024;
+/// Numerics classes that one worker may offer.
+const MOST_NUMERICS: usize = 16;
 const PIECE: usize = 256 << 10;
 /// How often workers say that they live.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -80,7 +83,7 @@ impl Coordinator for Service {
     type ControlStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
     type PlanStream = Reply<v1::PlanChunk>;
     type FilesStream = ReceiverStream<Result<v1::FilePiece, Status>>;
-    type ParametersStream = Reply<v1::ParametersChunk>;
+    type ParametersStream = Reply<Chunk>;
 
     async fn control(
         &self,
@@ -92,7 +95,7 @@ impl Coordinator for Service {
         let Some(v1::worker_message::Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("a control stream begins with hello"));
         };
-        let numerics = check_hello(&hello)?;
+        let numerics = check_hello(&hello, self.0.only_numerics())?;
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
         if let Some(reason) = self.0.distrusted(&name) {
             return Err(Status::failed_precondition(reason));
@@ -193,8 +196,8 @@ impl Coordinator for Service {
         loop {
             match next(&mut messages).await? {
                 Some(v1::node_message::Message::Chunk(chunk)) => {
-                    let index = run.index_of(&chunk, received.chunks())?;
-                    if received.look(index, &chunk.data) == Look::NotFinite {
+                    let (index, values) = run.take(chunk, received.chunks())?;
+                    if received.look(index, &values) == Look::NotFinite {
                         // A worker of sound mind says so itself, and sends no chunks.
                         let sums = vec![0.0; TRAIN_SUMS];
                         let summary =
@@ -203,7 +206,7 @@ impl Coordinator for Service {
                         return ignored("it holds a NaN or an infinity".to_owned());
                     }
                     if check != Check::Digest {
-                        run.queue_chunk(&answer, index, chunk.data).await?;
+                        run.queue_chunk(&answer, index, values).await?;
                     }
                 }
                 Some(v1::node_message::Message::Summary(summary)) => {
@@ -230,19 +233,28 @@ struct Answer {
     check: Check,
 }
 
-/// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join.
-fn check_hello(hello: &v1::Hello) -> Result<Vec<u32>, Status> {
+/// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join. `only` is the
+/// class of all that it could do here, if there is just one.
+fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status> {
     if hello.version != VERSION {
         return Err(Status::failed_precondition(format!(
             "the worker is Convoy {}, the coordinator {VERSION}; install the same version on both",
             hello.version
         )));
     }
-    let numerics: Vec<u32> = hello.numerics.iter().filter_map(|name| numerics_number(name)).collect();
+    let offered = || hello.numerics.iter().take(MOST_NUMERICS).filter(|name| is_numerics(name));
+    let numerics: Vec<u32> = offered().map(|name| numerics_number(name)).collect();
     if numerics.is_empty() {
         return Err(Status::failed_precondition(format!(
-            "this coordinator knows {NUMERICS:?}, the worker computes only {:?}",
+            "this coordinator knows {NUMERICS:?} and {CUDA_F32_V1}/..., the worker computes only {:?}",
             hello.numerics
+        )));
+    }
+    if let Some(only) = only.filter(|only| !offered().any(|name| name == only)) {
+        return Err(Status::failed_precondition(format!(
+            "the run is of the numerics class `{only}`, and the worker computes `{}`; bits are equal within one class only, so \
+             use a device of the run's class, or start a run with `numerics` set to the worker's",
+            offered().cloned().collect::<Vec<_>>().join("` and `")
         )));
     }
     match hello.threads {
@@ -290,25 +302,25 @@ impl Shared {
         self.commands.send(command).map_err(|_| Status::unavailable("the run is over"))
     }
 
-    /// Which of the node's `chunks` chunks this is.
-    fn index_of(&self, chunk: &v1::NodeChunk, chunks: usize) -> Result<usize, WireError> {
+    /// Which of the node's `chunks` chunks this is, and its elements.
+    fn take(&self, chunk: Chunk, chunks: usize) -> Result<(usize, Buffer), WireError> {
         let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
-        let fits = index < chunks && {
-            let range = chunk_range(self.elements, index);
-            range.start as u64 == chunk.offset && range.len() * 4 == chunk.data.len()
-        };
-        if !fits {
-            let value = format!("{} bytes at element {}", chunk.data.len(), chunk.offset);
-            return Err(WireError::Invalid { field: "chunk", value });
+        let range = chunk_range(self.elements, index.min(chunks));
+        if index < chunks && range.start as u64 == chunk.offset {
+            let mut values = Buffer::new(range.len());
+            if chunk.data.copy_to(&mut values) {
+                return Ok((index, values));
+            }
         }
-        Ok(index)
+        let value = format!("{} bytes at element {}", chunk.data.wire_len(), chunk.offset);
+        Err(WireError::Invalid { field: "chunk", value })
     }
 
-    async fn queue_chunk(&self, answer: &Answer, index: usize, data: Bytes) -> Result<(), Status> {
+    async fn queue_chunk(&self, answer: &Answer, index: usize, values: Buffer) -> Result<(), Status> {
         let room = self.room.clone().acquire_owned().await;
         let permit = room.map_err(|_| Status::unavailable("the run is over"))?;
         let (opening, node) = (answer.opening, answer.lease.node);
-        self.command(Command::Chunk { opening, node, index, data, permit })
+        self.command(Command::Chunk { opening, node, index, values, permit })
     }
 
     fn queue_summary(&self, answer: &Answer, summary: v1::NodeSummary, received: &Received) -> Result<(), Status> {
@@ -382,14 +394,12 @@ async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::no
     Ok(messages.message().await?.and_then(|message| message.message))
 }
 
-fn futures_chunks(
-    published: Arc<crate::published::Published>,
-) -> impl Stream<Item = Result<v1::ParametersChunk, Status>> {
+fn futures_chunks(published: Arc<crate::published::Published>) -> impl Stream<Item = Result<Chunk, Status>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
         for position in 0.. {
             let item = match published.chunk(position).await {
-                Ok(Some((offset, data))) => Ok(v1::ParametersChunk { offset, data }),
+                Ok(Some(chunk)) => Ok(chunk),
                 Ok(None) => return,
                 Err(_) => Err(Status::aborted("the step was given up")),
             };

@@ -9,7 +9,7 @@ use convoy_kernels::optimizer::{AdamStep, SgdStep, adam, adamw, bias_correction,
 use convoy_model::{Network, Role};
 
 /// Parameters, buffers and optimizer state after some number of steps.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generation {
     /// Steps that made it.
     pub step: u64,
@@ -17,6 +17,13 @@ pub struct Generation {
     pub flat: Vec<f32>,
     /// Optimizer state, each as long as the parameters: SGD's momentum, or Adam's first and second moment.
     pub moments: Vec<Vec<f32>>,
+}
+
+impl AsRef<[f32]> for Generation {
+    /// Parameters and buffers.
+    fn as_ref(&self) -> &[f32] {
+        &self.flat
+    }
 }
 
 /// Names of the optimizer's state, in the order of [`Generation::moments`].
@@ -59,6 +66,24 @@ pub struct Scales {
     pub gradient: f32,
     /// 1 / samples: turns the root of batch-norm statistics into means.
     pub statistics: f32,
+}
+
+impl Scales {
+    /// The scales for the root of a step of `count` samples whose loss weights add up to `weight`, and the norm of the
+    /// gradient where `clip_norm` asks for it: clipping as `torch.nn.utils.clip_grad_norm_`. `squares` gives the sum of
+    /// squares of the root's parameters.
+    pub fn new(count: f64, weight: f64, clip_norm: Option<f64>, squares: impl FnOnce() -> f64) -> (Self, Option<f64>) {
+        let mut scales = Scales { gradient: (1.0 / weight) as f32, statistics: (1.0 / count) as f32 };
+        let norm = clip_norm.map(|limit| {
+            let norm = squares().sqrt() / weight;
+            let factor = limit / (norm + 1e-6);
+            if factor < 1.0 {
+                scales.gradient = (factor / weight) as f32;
+            }
+            norm
+        });
+        (scales, norm)
+    }
 }
 
 impl Update {

@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use convoy_kernels::activation::Activation;
+use convoy_kernels::block::{Block, Parameters};
 use convoy_kernels::conv::{self, ConvShape, winograd};
 use convoy_kernels::linear::{self, LinearShape};
 use convoy_kernels::norm::{self, Affine, Grads, Stats};
@@ -72,6 +73,9 @@ fn main() {
     bench.linear(LinearShape { samples: 32, inputs: 25088, outputs: 512 });
     for channels in [16, 64, 256] {
         bench.norm(channels);
+    }
+    for (rows, channels) in [(64, 64), (16, 144), (1 << 15, 64)] {
+        bench.block(rows, channels);
     }
     bench.pools();
     bench.elementwise();
@@ -187,6 +191,38 @@ impl Bench {
         self.measure(&format!("batch norm {channels} backward"), 5.0 * bytes, "GB/s", || {
             let grads = Grads { dx: &mut y, dgamma: &mut dgamma, dbeta: &mut dbeta };
             norm::backward_train(&x, &dy, Stats { mean: &mean, var: &var }, &gamma, 1e-5, grads);
+        });
+    }
+
+    /// In the first-level cache, or far beyond the second.
+    fn block(&self, rows: usize, channels: usize) {
+        let len = rows * channels;
+        let (x, dy, mut y) = (values(len), values(len), values(len));
+        let [gamma, beta, mean] = [values(channels), values(channels), values(channels)];
+        let var = vec![1.0; channels];
+        let block = Block {
+            x: &x,
+            stats: Stats { mean: &mean, var: &var },
+            affine: Affine { gamma: &gamma, beta: &beta },
+            eps: 1e-5,
+            activation: Some(Activation::Relu),
+        };
+        let amount = len as f64;
+        let (mut m, mut v) = (mean.clone(), var.clone());
+        self.measure(&format!("block {rows}x{channels} statistics"), amount, "G values/s", || {
+            norm::batch_stats(black_box(&x), &mut m, &mut v);
+        });
+        self.measure(&format!("block {rows}x{channels} forward"), amount, "G values/s", || block.forward(None, &mut y));
+        let (mut dgamma, mut dbeta) = (mean.clone(), mean.clone());
+        self.measure(&format!("block {rows}x{channels} sums"), amount, "G values/s", || {
+            let to = Parameters { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
+            black_box(&block.backward(black_box(&dy), to));
+        });
+        let to = Parameters { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
+        let rest = block.backward(&dy, to);
+        self.measure(&format!("block {rows}x{channels} gradient"), amount, "G values/s", || rest.apply(&mut y));
+        self.measure(&format!("block {rows}x{channels} copy"), amount, "G values/s", || {
+            y.copy_from_slice(black_box(&x))
         });
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cpu::simd;
 use crate::math::{erf, exp, exp_m1, sigmoid, tanh};
+use crate::scratch::scratch;
 use crate::shape::expect_len;
 
 /// An activation function, as the module of the same name in `torch.nn`.
@@ -39,6 +40,17 @@ impl Activation {
         forward(self, x, y);
     }
 
+    /// `x = f(x)`, in place.
+    pub fn apply(self, x: &mut [f32]) {
+        // From a copy: in place, a value that stays as it is becomes a masked store, which is slow.
+        let mut copy = scratch(BLOCK.min(x.len()));
+        for x in x.chunks_mut(BLOCK) {
+            let copy = &mut copy[..x.len()];
+            copy.copy_from_slice(x);
+            forward(self, copy, x);
+        }
+    }
+
     /// `dx = dy f'(x)`, from the input `x` and the output `y`. Where f has a kink the derivative is PyTorch's: of
     /// relu, relu6, hard swish and hard sigmoid that of the flat side; of leaky relu the slope's.
     ///
@@ -46,9 +58,88 @@ impl Activation {
     /// If the lengths differ.
     pub fn backward(self, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
         expect_len("y", y.len(), x.len());
-        expect_len("dy", dy.len(), x.len());
         expect_len("dx", dx.len(), x.len());
+        expect_len("dy", dy.len(), x.len());
         backward(self, x, y, dy, dx);
+    }
+
+    /// `d = d f'(x)`, in place: [`Activation::backward`] of `dy = d`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn apply_slope(self, x: &[f32], y: &[f32], d: &mut [f32]) {
+        expect_len("y", y.len(), x.len());
+        expect_len("d", d.len(), x.len());
+        let mut copy = scratch(BLOCK.min(x.len()));
+        for ((x, y), d) in x.chunks(BLOCK).zip(y.chunks(BLOCK)).zip(d.chunks_mut(BLOCK)) {
+            let copy = &mut copy[..d.len()];
+            copy.copy_from_slice(d);
+            backward(self, x, y, copy, d);
+        }
+    }
+
+    /// Whether the derivative is computed from the output, too; else any `y` will do.
+    pub fn slope_reads_output(self) -> bool {
+        matches!(self, Activation::Sigmoid | Activation::Tanh | Activation::Silu | Activation::Elu(_))
+    }
+
+    /// Whether the output may stand for the input, `f'(x) = f'(f(x))` for every x.
+    pub fn slope_of_output(self) -> bool {
+        matches!(self, Activation::Relu | Activation::Relu6)
+    }
+}
+
+/// Values at a time, so that they stay in the first-level cache.
+const BLOCK: usize = 2048;
+
+/// An activation so cheap that it is computed again wherever it is needed, and whose slope its output tells.
+pub(crate) trait Curve: Copy {
+    /// f(x)
+    fn value(self, x: f32) -> f32;
+    /// dy f'(x)
+    fn slope(self, x: f32, dy: f32) -> f32;
+}
+
+/// None at all.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity;
+/// [`Activation::Relu`].
+#[derive(Clone, Copy)]
+pub(crate) struct Relu;
+/// [`Activation::Relu6`].
+#[derive(Clone, Copy)]
+pub(crate) struct Relu6;
+
+impl Curve for Identity {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn slope(self, _: f32, dy: f32) -> f32 {
+        dy
+    }
+}
+
+impl Curve for Relu {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        if x <= 0.0 { 0.0 } else { x }
+    }
+    #[inline(always)]
+    fn slope(self, x: f32, dy: f32) -> f32 {
+        if x <= 0.0 { 0.0 } else { dy }
+    }
+}
+
+impl Curve for Relu6 {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        relu6(x)
+    }
+    #[inline(always)]
+    fn slope(self, x: f32, dy: f32) -> f32 {
+        if (x <= 0.0) | (x >= 6.0) { 0.0 } else { dy }
     }
 }
 
@@ -63,7 +154,7 @@ simd! {
             };
         }
         match activation {
-            Activation::Relu => map!(|x| if x <= 0.0 { 0.0 } else { x }),
+            Activation::Relu => map!(|x| Relu.value(x)),
             Activation::Relu6 => map!(|x| relu6(x)),
             Activation::LeakyRelu(slope) => map!(|x| if x > 0.0 { x } else { slope * x }),
             Activation::Sigmoid => map!(|x| sigmoid(x)),
@@ -87,15 +178,15 @@ simd! {
             };
         }
         match activation {
-            Activation::Relu => grad!(|x, _, dy| if x <= 0.0 { 0.0 } else { dy }),
-            Activation::Relu6 => grad!(|x, _, dy| if x <= 0.0 || x >= 6.0 { 0.0 } else { dy }),
+            Activation::Relu => grad!(|x, _, dy| Relu.slope(x, dy)),
+            Activation::Relu6 => grad!(|x, _, dy| Relu6.slope(x, dy)),
             Activation::LeakyRelu(slope) => grad!(|x, _, dy| if x > 0.0 { dy } else { slope * dy }),
             Activation::Sigmoid => grad!(|_, y, dy| dy * (y * (1.0 - y))),
             Activation::Tanh => grad!(|_, y, dy| dy * (-y).mul_add(y, 1.0)),
             Activation::Silu => grad!(|x, y, dy| dy * silu_slope(sigmoid(x), y)),
             Activation::Gelu => grad!(|x, _, dy| dy * x.mul_add(normal_density(x), normal_cdf(x))),
             Activation::HardSwish => grad!(|x, _, dy| if x <= -3.0 { 0.0 } else { dy * hard_swish_slope(x) }),
-            Activation::HardSigmoid => grad!(|x, _, dy| if x <= -3.0 || x >= 3.0 { 0.0 } else { dy / 6.0 }),
+            Activation::HardSigmoid => grad!(|x, _, dy| if (x <= -3.0) | (x >= 3.0) { 0.0 } else { dy / 6.0 }),
             Activation::Elu(alpha) => grad!(|x, y, dy| if x > 0.0 { dy } else { dy * (y + alpha) }),
         }
     }

@@ -85,14 +85,15 @@ pub(crate) fn panel() -> usize {
 }
 
 /// Code to be compiled for every level. Whatever `run` calls must be `#[inline(always)]` too, or it stays portable.
-pub(crate) trait Kernel {
+pub trait Kernel {
+    /// What it gives.
     type Output;
-    /// `PANEL` is [`panel`].
+    /// Runs it. `PANEL` is the number of output channels that convolutions compute at once, two vectors of the level.
     fn run<const PANEL: usize>(self) -> Self::Output;
 }
 
 /// Runs the kernel at this thread's level.
-pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     match level() {
         // SAFETY: `level` is never above `detected`, which asked the CPU for exactly these features.
         #[cfg(target_arch = "x86_64")]
@@ -114,6 +115,21 @@ fn avx512<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<16>()
+}
+
+/// Asks for the `N` values from `at` on, which will be read or written soon, where this CPU takes such wishes.
+#[inline(always)]
+pub(crate) fn prefetch<const N: usize>(values: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..N.div_ceil(16) {
+        // SAFETY: a wish reads nothing, and any address may be wished for.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at + 16 * line).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
 }
 
 /// Turns a function into one whose body is compiled for every level and dispatched at each call.

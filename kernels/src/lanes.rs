@@ -14,7 +14,15 @@ pub(crate) fn for_lanes<const PANEL: usize>(channels: usize, work: &mut impl Lan
         work.block::<PANEL>(first);
         first += PANEL;
     }
-    while first + 4 <= channels {
+    if PANEL > 16 && first + 16 <= channels {
+        work.block::<16>(first);
+        first += 16;
+    }
+    if first + 8 <= channels {
+        work.block::<8>(first);
+        first += 8;
+    }
+    if first + 4 <= channels {
         work.block::<4>(first);
         first += 4;
     }

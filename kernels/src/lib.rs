@@ -17,6 +17,7 @@
 //! may come from outside (sizes, labels) is checked by constructors and functions that return `Result`.
 
 pub mod activation;
+pub mod block;
 pub mod conv;
 pub mod cpu;
 pub mod digest;
@@ -28,6 +29,7 @@ pub mod loss;
 pub mod math;
 pub mod norm;
 pub mod optimizer;
+pub mod peak;
 pub mod pool;
 mod scratch;
 mod shape;

@@ -1,9 +1,14 @@
 //! Fully connected layers, as `torch.nn.functional.linear`: y = x wᵀ + b.
 //!
-//! A linear layer is a 1x1 convolution that takes each sample for a pixel, and has its sums and orders.
+//! A linear layer is a 1x1 convolution that takes each sample for a pixel, and has its sums and orders. The forward pass
+//! and the weight gradient are computed the other way round, though, so that a weight, which is far larger than the few
+//! samples of a shard, is read and written as it lies.
 
+use crate::conv::dense::{Outer, Product};
 use crate::conv::{self, ConvShape};
-use crate::shape::{ShapeError, countable, positive};
+use crate::cpu;
+use crate::scratch::scratch;
+use crate::shape::{ShapeError, countable, expect_len, positive};
 
 /// Shape of a linear layer: x is `[samples, inputs]`, w `[outputs, inputs]`, y `[samples, outputs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,14 @@ impl LinearShape {
         countable("output", &[self.samples, self.outputs])?;
         countable("weight", &[self.outputs, self.inputs])?;
         Ok(self)
+    }
+
+    #[track_caller]
+    fn check(&self, slices: &[(&str, usize, usize)]) {
+        if let Err(error) = self.checked() {
+            panic!("{self:?}: {error}");
+        }
+        slices.iter().for_each(|&(name, actual, expected)| expect_len(name, actual, expected));
     }
 
     fn as_conv(self) -> ConvShape {
@@ -48,7 +61,51 @@ impl LinearShape {
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
 pub fn forward(shape: LinearShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    conv::forward(shape.as_conv(), x, w, bias, y);
+    shape.check(&[("x", x.len(), shape.samples * shape.inputs), ("w", w.len(), shape.outputs * shape.inputs)]);
+    shape.check(&[("y", y.len(), shape.samples * shape.outputs)]);
+    if let Some(bias) = bias {
+        expect_len("bias", bias.len(), shape.outputs);
+    }
+    let size = cpu::panel();
+    let LinearShape { inputs, outputs, .. } = shape;
+    let (mut x_by_input, mut y_by_output) = (scratch(inputs * size), scratch(outputs * size));
+    for (x, y) in x.chunks(size * inputs).zip(y.chunks_mut(size * outputs)) {
+        turn(x, inputs, size, &mut x_by_input);
+        for (output, sums) in y_by_output.chunks_exact_mut(size).enumerate() {
+            sums.fill(bias.map_or(0.0, |bias| bias[output]));
+        }
+        // Inputs in pieces, so that those of all samples stay in the first-level cache.
+        for first in (0..inputs).step_by(PIECE) {
+            let depth = PIECE.min(inputs - first);
+            cpu::dispatch(Product {
+                a: &w[first..],
+                a_row: inputs,
+                rows: outputs,
+                depth,
+                b: &x_by_input[first * size..][..depth * size],
+                c: &mut y_by_output,
+                add: true,
+                next: [&[]; 2],
+            });
+        }
+        for (sample, y) in y.chunks_exact_mut(outputs).enumerate() {
+            for (y, sums) in y.iter_mut().zip(y_by_output.chunks_exact(size)) {
+                *y = sums[sample];
+            }
+        }
+    }
+}
+
+/// Inputs whose values of all samples of a panel stay in the first-level cache.
+const PIECE: usize = 256;
+
+/// Rows of `x` to lanes of `to`, which has `size` lanes for each column. Other lanes stay as they are.
+fn turn(x: &[f32], columns: usize, size: usize, to: &mut [f32]) {
+    for (lane, x) in x.chunks_exact(columns).enumerate() {
+        for (to, x) in to[lane..].iter_mut().step_by(size).zip(x) {
+            *to = *x;
+        }
+    }
 }
 
 /// `dx = dy w`. Each sum takes the outputs in order.
@@ -59,12 +116,27 @@ pub fn backward_data(shape: LinearShape, dy: &[f32], w: &[f32], dx: &mut [f32]) 
     conv::backward_data(shape.as_conv(), dy, w, dx);
 }
 
-/// `dw = dyᵀ x`, a sum over the samples in the order that [`conv::backward_weight`] states.
+/// `dw = dyᵀ x`, a sum over the samples in order.
 ///
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
 pub fn backward_weight(shape: LinearShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    conv::backward_weight(shape.as_conv(), x, dy, dw);
+    shape.check(&[("x", x.len(), shape.samples * shape.inputs), ("dw", dw.len(), shape.outputs * shape.inputs)]);
+    shape.check(&[("dy", dy.len(), shape.samples * shape.outputs)]);
+    let size = cpu::panel();
+    let LinearShape { samples, inputs, outputs } = shape;
+    let (mut part, mut sums) = (scratch(samples * size), scratch(outputs * size));
+    for first in (0..inputs).step_by(size) {
+        let width = size.min(inputs - first);
+        for (to, x) in part.chunks_exact_mut(size).zip(x.chunks_exact(inputs)) {
+            to[..width].copy_from_slice(&x[first..][..width]);
+        }
+        sums.fill(0.0);
+        cpu::dispatch(Outer { a: dy, a_row: outputs, b: &part, sums: &mut sums });
+        for (dw, sums) in dw.chunks_exact_mut(inputs).zip(sums.chunks_exact(size)) {
+            dw[first..][..width].copy_from_slice(&sums[..width]);
+        }
+    }
 }
 
 /// `db` = sum of the rows of `dy`, in order, in f64.
@@ -116,6 +188,35 @@ mod tests {
                 .map(|o| dy.iter().skip(o).step_by(outputs).map(|&v| f64::from(v)).sum::<f64>() as f32)
                 .collect();
             prop_assert_eq!(db, expected);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn has_the_bits_of_a_convolution_of_one_pixel(
+            samples in 1usize..80, inputs in 1usize..600, outputs in 1usize..50, bias: bool, seed in 0u64..1000
+        ) {
+            let s = LinearShape { samples, inputs, outputs };
+            let (x, w, dy) = (noise(seed, samples * inputs), noise(seed + 1, outputs * inputs), noise(seed + 2, samples * outputs));
+            let bias = bias.then(|| noise(seed + 3, outputs));
+            let both = |len: usize, ours: &dyn Fn(&mut [f32]), other: &dyn Fn(&mut [f32])| {
+                let (mut a, mut b) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+                ours(&mut a);
+                other(&mut b);
+                assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()));
+            };
+            both(
+                dy.len(),
+                &|y| forward(s, &x, &w, bias.as_deref(), y),
+                &|y| conv::forward(s.as_conv(), &x, &w, bias.as_deref(), y),
+            );
+            both(
+                w.len(),
+                &|dw| backward_weight(s, &x, &dy, dw),
+                &|dw| conv::backward_weight(s.as_conv(), &x, &dy, dw),
+            );
         }
     }
 

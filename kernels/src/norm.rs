@@ -1,7 +1,12 @@
 //! Batch normalisation over the last axis, as `torch.nn.functional.batch_norm`.
 //!
 //! x is any number of rows (pixels of all images) of `channels` values, where `channels` is the length of the
-//! statistics. Sums over the rows are taken in f64 in row order.
+//! statistics. Sums over the rows are taken in row order: in f32 over each [`CHUNK`] rows, and over those in f64.
+
+mod sums;
+
+pub use sums::BatchSums;
+pub(crate) use sums::{CHUNK, Sums};
 
 use crate::cpu::simd;
 use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
@@ -36,22 +41,16 @@ pub struct Grads<'a> {
     pub dbeta: &'a mut [f32],
 }
 
-/// Mean and biased variance of each channel, from the sums of x and of x², rounded once. The unbiased variance is
-/// rows / (rows - 1) times the biased one.
+/// Mean and biased variance of each channel, from the sums of `x - x₀` and of its square, where x₀ is the first row;
+/// rounded once. The unbiased variance is rows / (rows - 1) times the biased one.
 ///
 /// # Panics
 /// If a slice does not fit, or there are no rows.
 pub fn batch_stats(x: &[f32], mean: &mut [f32], var: &mut [f32]) {
-    let rows = rows(x, mean.len());
-    expect_len("var", var.len(), mean.len());
-    assert!(rows > 0, "statistics of no rows");
-    let (sums, squares) = sums_and_products(x, x, &vec![0.0; mean.len()]);
-    for (((sum, squares), mean), var) in sums.into_iter().zip(squares).zip(mean).zip(var) {
-        let m = sum / rows as f64;
-        let v = squares / rows as f64 - m * m;
-        *mean = m as f32;
-        *var = if v < 0.0 { 0.0 } else { v as f32 };
-    }
+    assert!(rows(x, mean.len()) > 0, "statistics of no rows");
+    let mut sums = BatchSums::new(&x[..mean.len()]);
+    sums.add(x);
+    sums.stats(mean, var);
 }
 
 /// `y = (x - mean) * (gamma / sqrt(var + eps)) + beta`: the forward pass of evaluation, with running statistics.
@@ -61,10 +60,7 @@ pub fn batch_stats(x: &[f32], mean: &mut [f32], var: &mut [f32]) {
 pub fn forward_eval(x: &[f32], stats: Stats, affine: Affine, eps: f32, y: &mut [f32]) {
     rows(x, stats.mean.len());
     expect_len("y", y.len(), x.len());
-    expect_len("beta", affine.beta.len(), stats.mean.len());
-    let scale: Vec<f32> = inverse_deviation(stats, eps).zip(affine.gamma).map(|(i, g)| i * g).collect();
-    expect_len("gamma", affine.gamma.len(), stats.mean.len());
-    normalize(&Normalize { x, mean: stats.mean, scale: &scale, beta: affine.beta }, y);
+    Normalize::new(stats, affine, eps).apply(x, y);
 }
 
 /// The forward pass of training: writes the batch's mean and biased variance, and `y` normalised by them.
@@ -102,23 +98,16 @@ fn backward(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f32, grads:
     let channels = stats.mean.len();
     expect_len("dy", dy.len(), x.len());
     expect_len("dx", grads.dx.len(), x.len());
-    expect_len("gamma", gamma.len(), channels);
-    expect_len("dgamma", grads.dgamma.len(), channels);
-    expect_len("dbeta", grads.dbeta.len(), channels);
-    let inverse: Vec<f32> = inverse_deviation(stats, eps).collect();
-    let (sums, dots) = sums_and_products(x, dy, stats.mean);
-    // dx = scale dy - (x - mean) slope - offset
-    let mut terms = Terms { mean: stats.mean, scale: vec![], slope: vec![], offset: vec![] };
-    for (c, (sum, dot)) in sums.into_iter().zip(dots).enumerate() {
-        let scale = f64::from(gamma[c]) * f64::from(inverse[c]);
-        let dgamma = dot * f64::from(inverse[c]);
-        grads.dbeta[c] = sum as f32;
-        grads.dgamma[c] = dgamma as f32;
-        terms.scale.push(scale as f32);
-        terms.slope.push((scale * share * dgamma * f64::from(inverse[c])) as f32);
-        terms.offset.push((scale * share * sum) as f32);
-    }
-    input_gradient(x, dy, &terms, grads.dx);
+    let mut sums = Sums::new(channels);
+    sums.add(x, Some(dy), stats.mean);
+    let terms = Terms::new(sums, stats, gamma, eps, share, grads.dgamma, grads.dbeta);
+    grads.dx.copy_from_slice(dy);
+    terms.apply(x, grads.dx);
+}
+
+/// Values of some whole rows, which stay in the first-level cache while the blocks of channels pass over them.
+pub(crate) fn few_rows(channels: usize) -> usize {
+    (2048 / channels.max(1)).max(1) * channels.max(1)
 }
 
 fn rows(x: &[f32], channels: usize) -> usize {
@@ -133,132 +122,168 @@ fn inverse_deviation(stats: Stats<'_>, eps: f32) -> impl Iterator<Item = f32> {
 
 /// Sum of each column of `x`, whose rows have the length of `sums`; rows in order, in f64.
 pub(crate) fn column_sums(x: &[f32], sums: &mut [f32]) {
-    let (wide, _) = sums_and_products(x, x, &vec![0.0; sums.len()]);
+    let mut wide = vec![0.0; sums.len()];
+    add_columns(x, &mut wide);
     for (sum, wide) in sums.iter_mut().zip(wide) {
         *sum = wide as f32;
     }
 }
 
-/// Per channel the sum of dy and the sum of dy (x - mean), rows in order, in f64.
-fn sums_and_products(x: &[f32], dy: &[f32], mean: &[f32]) -> (Vec<f64>, Vec<f64>) {
-    let mut of = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
-    add_sums_and_products(x, dy, mean, &mut of.0, &mut of.1);
-    of
-}
-
-/// Rows at a time, so that they stay in the cache while the blocks of channels pass over them.
-const ROWS: usize = 64;
-
 simd! {
-    fn add_sums_and_products(x: &[f32], dy: &[f32], mean: &[f32], sums: &mut [f64], products: &mut [f64]) {
-        let len = ROWS * mean.len();
-        for (x, dy) in x.chunks(len).zip(dy.chunks(len)) {
-            for_lanes::<PANEL>(mean.len(), &mut Sums { x, dy, mean, sums, products });
+    fn add_columns(x: &[f32], sums: &mut [f64]) {
+        for x in x.chunks(CHUNK * sums.len()) {
+            for_lanes::<PANEL>(sums.len(), &mut Columns { x, sums });
         }
     }
 }
 
-struct Sums<'a> {
+struct Columns<'a> {
     x: &'a [f32],
-    dy: &'a [f32],
-    mean: &'a [f32],
     sums: &'a mut [f64],
-    products: &'a mut [f64],
 }
 
-impl Lanes for Sums<'_> {
+impl Lanes for Columns<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        let channels = self.mean.len();
-        let mean: &[f32; W] = chunk(self.mean, first);
         let mut sums: [f64; W] = *chunk(self.sums, first);
-        let mut products: [f64; W] = *chunk(self.products, first);
-        for (x, dy) in self.x.chunks_exact(channels).zip(self.dy.chunks_exact(channels)) {
-            let (x, dy): (&[f32; W], &[f32; W]) = (chunk(x, first), chunk(dy, first));
+        for x in self.x.chunks_exact(self.sums.len()) {
+            let x: &[f32; W] = chunk(x, first);
             for lane in 0..W {
-                let dy = f64::from(dy[lane]);
-                sums[lane] += dy;
-                products[lane] = dy.mul_add(f64::from(x[lane] - mean[lane]), products[lane]);
+                sums[lane] += f64::from(x[lane]);
             }
         }
         *chunk_mut(self.sums, first) = sums;
-        *chunk_mut(self.products, first) = products;
     }
 }
 
 /// `y = (x - mean) * scale + beta`.
-struct Normalize<'a> {
-    x: &'a [f32],
-    mean: &'a [f32],
-    scale: &'a [f32],
-    beta: &'a [f32],
+pub(crate) struct Normalize<'a> {
+    pub mean: &'a [f32],
+    pub scale: Vec<f32>,
+    pub beta: &'a [f32],
+}
+
+impl<'a> Normalize<'a> {
+    pub fn new(stats: Stats<'a>, affine: Affine<'a>, eps: f32) -> Self {
+        expect_len("gamma", affine.gamma.len(), stats.mean.len());
+        expect_len("beta", affine.beta.len(), stats.mean.len());
+        let scale = inverse_deviation(stats, eps).zip(affine.gamma).map(|(i, g)| i * g).collect();
+        Normalize { mean: stats.mean, scale, beta: affine.beta }
+    }
+
+    pub fn apply(&self, x: &[f32], y: &mut [f32]) {
+        normalize(self, x, y);
+    }
 }
 
 simd! {
-    fn normalize(of: &Normalize<'_>, y: &mut [f32]) {
-        let channels = of.mean.len();
-        for (x, y) in of.x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-            for_lanes::<PANEL>(channels, &mut NormalizeRow { of, x, y });
+    fn normalize(of: &Normalize<'_>, x: &[f32], y: &mut [f32]) {
+        let len = few_rows(of.mean.len());
+        for (x, y) in x.chunks(len).zip(y.chunks_mut(len)) {
+            for_lanes::<PANEL>(of.mean.len(), &mut NormalizeRows { of, x, y });
         }
     }
 }
 
-struct NormalizeRow<'a> {
+struct NormalizeRows<'a> {
     of: &'a Normalize<'a>,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl Lanes for NormalizeRow<'_> {
+impl Lanes for NormalizeRows<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        let x: &[f32; W] = chunk(self.x, first);
-        let mean: &[f32; W] = chunk(self.of.mean, first);
-        let scale: &[f32; W] = chunk(self.of.scale, first);
-        let beta: &[f32; W] = chunk(self.of.beta, first);
-        let y: &mut [f32; W] = chunk_mut(self.y, first);
-        for lane in 0..W {
-            y[lane] = (x[lane] - mean[lane]).mul_add(scale[lane], beta[lane]);
+        let channels = self.of.mean.len();
+        let mean: [f32; W] = *chunk(self.of.mean, first);
+        let scale: [f32; W] = *chunk(&self.of.scale, first);
+        let beta: [f32; W] = *chunk(self.of.beta, first);
+        for (x, to) in self.x.chunks_exact(channels).zip(self.y.chunks_exact_mut(channels)) {
+            let x: &[f32; W] = chunk(x, first);
+            let mut y = [0.0; W];
+            for lane in 0..W {
+                y[lane] = (x[lane] - mean[lane]).mul_add(scale[lane], beta[lane]);
+            }
+            *chunk_mut(to, first) = y;
         }
     }
 }
 
 /// `dx = scale dy - (x - mean) slope - offset`.
-struct Terms<'a> {
-    mean: &'a [f32],
-    scale: Vec<f32>,
-    slope: Vec<f32>,
-    offset: Vec<f32>,
+pub(crate) struct Terms<'a> {
+    pub mean: &'a [f32],
+    pub scale: Vec<f32>,
+    pub slope: Vec<f32>,
+    pub offset: Vec<f32>,
+}
+
+impl<'a> Terms<'a> {
+    /// From the sums of dy; writes the gradients of gamma and beta. `share`: how much of the sums each row's dx gives
+    /// back, 1 / rows or nothing.
+    pub fn new(
+        sums: Sums,
+        stats: Stats<'a>,
+        gamma: &[f32],
+        eps: f32,
+        share: f64,
+        dgamma: &mut [f32],
+        dbeta: &mut [f32],
+    ) -> Self {
+        let channels = stats.mean.len();
+        expect_len("gamma", gamma.len(), channels);
+        expect_len("dgamma", dgamma.len(), channels);
+        expect_len("dbeta", dbeta.len(), channels);
+        let inverse: Vec<f32> = inverse_deviation(stats, eps).collect();
+        let (sums, dots) = sums.take();
+        let mut terms = Terms { mean: stats.mean, scale: vec![], slope: vec![], offset: vec![] };
+        for (c, (sum, dot)) in sums.into_iter().zip(dots).enumerate() {
+            let scale = f64::from(gamma[c]) * f64::from(inverse[c]);
+            let slope = dot * f64::from(inverse[c]);
+            dbeta[c] = sum as f32;
+            dgamma[c] = slope as f32;
+            terms.scale.push(scale as f32);
+            terms.slope.push((scale * share * slope * f64::from(inverse[c])) as f32);
+            terms.offset.push((scale * share * sum) as f32);
+        }
+        terms
+    }
+
+    /// `d` from dy to dx.
+    pub fn apply(&self, x: &[f32], d: &mut [f32]) {
+        input_gradient(x, self, d);
+    }
 }
 
 simd! {
-    fn input_gradient(x: &[f32], dy: &[f32], terms: &Terms<'_>, dx: &mut [f32]) {
-        let channels = terms.mean.len();
-        let rows = x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels));
-        for ((x, dy), dx) in rows {
-            for_lanes::<PANEL>(channels, &mut GradientRow { terms, x, dy, dx });
+    fn input_gradient(x: &[f32], terms: &Terms<'_>, d: &mut [f32]) {
+        let len = few_rows(terms.mean.len());
+        for (x, d) in x.chunks(len).zip(d.chunks_mut(len)) {
+            for_lanes::<PANEL>(terms.mean.len(), &mut GradientRows { terms, x, d });
         }
     }
 }
 
-struct GradientRow<'a> {
+struct GradientRows<'a> {
     terms: &'a Terms<'a>,
     x: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
+    d: &'a mut [f32],
 }
 
-impl Lanes for GradientRow<'_> {
+impl Lanes for GradientRows<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        let (x, dy): (&[f32; W], &[f32; W]) = (chunk(self.x, first), chunk(self.dy, first));
-        let mean: &[f32; W] = chunk(self.terms.mean, first);
-        let scale: &[f32; W] = chunk(&self.terms.scale, first);
-        let slope: &[f32; W] = chunk(&self.terms.slope, first);
-        let offset: &[f32; W] = chunk(&self.terms.offset, first);
-        let dx: &mut [f32; W] = chunk_mut(self.dx, first);
-        for lane in 0..W {
-            dx[lane] = (mean[lane] - x[lane]).mul_add(slope[lane], scale[lane].mul_add(dy[lane], -offset[lane]));
+        let channels = self.terms.mean.len();
+        let mean: [f32; W] = *chunk(self.terms.mean, first);
+        let scale: [f32; W] = *chunk(&self.terms.scale, first);
+        let slope: [f32; W] = *chunk(&self.terms.slope, first);
+        let offset: [f32; W] = *chunk(&self.terms.offset, first);
+        for (x, to) in self.x.chunks_exact(channels).zip(self.d.chunks_exact_mut(channels)) {
+            let x: &[f32; W] = chunk(x, first);
+            let mut d: [f32; W] = *chunk(to, first);
+            for lane in 0..W {
+                d[lane] = (mean[lane] - x[lane]).mul_add(slope[lane], scale[lane].mul_add(d[lane], -offset[lane]));
+            }
+            *chunk_mut(to, first) = d;
         }
     }
 }

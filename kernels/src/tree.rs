@@ -1,5 +1,6 @@
 //! What the nodes of the reduce tree do with gradients.
 
+use crate::cpu::simd;
 use crate::shape::expect_len;
 
 /// `left = left + right`, element by element: a node of the reduce tree, whose left child is `left`.
@@ -8,8 +9,14 @@ use crate::shape::expect_len;
 /// If the lengths differ.
 pub fn add_into(left: &mut [f32], right: &[f32]) {
     expect_len("right", right.len(), left.len());
-    for (l, r) in left.iter_mut().zip(right) {
-        *l += r;
+    add(left, right);
+}
+
+simd! {
+    fn add(left: &mut [f32], right: &[f32]) {
+        for (l, r) in left.iter_mut().zip(right) {
+            *l += r;
+        }
     }
 }
 

@@ -33,34 +33,101 @@ pub struct TensorRef<'a> {
 pub fn digest_tensors<'a>(tensors: impl IntoIterator<Item = TensorRef<'a>>) -> Digest {
     let mut tensors: Vec<TensorRef> = tensors.into_iter().collect();
     tensors.sort_by_key(|tensor| tensor.name);
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(DOMAIN);
-    hasher.update(&(tensors.len() as u64).to_le_bytes());
-    for tensor in tensors {
-        update_framed(&mut hasher, tensor.name.as_bytes());
-        update_framed(&mut hasher, b"F32");
-        hasher.update(&(tensor.shape.len() as u64).to_le_bytes());
-        for side in tensor.shape {
-            hasher.update(&(*side as u64).to_le_bytes());
-        }
-        hasher.update(&digest_elements(tensor.data).0);
+    let mut hasher = begin(tensors.len());
+    for TensorRef { name, shape, data } in tensors {
+        update_tensor(&mut hasher, name, shape, &digest_elements(data));
     }
     Digest(*hasher.finalize().as_bytes())
+}
+
+fn begin(tensors: usize) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(DOMAIN);
+    hasher.update(&(tensors as u64).to_le_bytes());
+    hasher
+}
+
+fn update_tensor(hasher: &mut blake3::Hasher, name: &str, shape: &[usize], elements: &Digest) {
+    update_framed(hasher, name.as_bytes());
+    update_framed(hasher, b"F32");
+    hasher.update(&(shape.len() as u64).to_le_bytes());
+    for side in shape {
+        hasher.update(&(*side as u64).to_le_bytes());
+    }
+    hasher.update(&elements.0);
 }
 
 /// blake3 over the elements, each as its four little-endian bytes.
 pub fn digest_elements(data: &[f32]) -> Digest {
     let mut hasher = blake3::Hasher::new();
+    update_elements(&mut hasher, data);
+    Digest(*hasher.finalize().as_bytes())
+}
+
+fn update_elements(hasher: &mut blake3::Hasher, data: &[f32]) {
     little_endian(data, |bytes| {
         hasher.update(bytes);
         Ok::<(), std::convert::Infallible>(())
     })
     .unwrap_or_else(|never| match never {});
-    Digest(*hasher.finalize().as_bytes())
 }
 
-/// Hands the little-endian bytes of `data` to `take`, block by block.
+/// [`Network::digest`] of a flat vector that comes piece by piece, in order.
+#[derive(Debug)]
+pub struct DigestInOrder {
+    /// Tensors by offset, as indices into [`Network::tensors`].
+    order: Vec<usize>,
+    /// Digests of the tensors that are whole, in that order.
+    whole: Vec<Digest>,
+    /// Of the tensor after them.
+    hasher: blake3::Hasher,
+    /// Elements that have come.
+    come: usize,
+}
+
+impl DigestInOrder {
+    /// Nothing of `network`'s vector has come.
+    pub fn new(network: &Network) -> Self {
+        let mut order: Vec<usize> = (0..network.tensors.len()).collect();
+        order.sort_by_key(|tensor| network.tensors[*tensor].offset);
+        DigestInOrder { order, whole: Vec::new(), hasher: blake3::Hasher::new(), come: 0 }
+    }
+
+    /// The next elements.
+    pub fn add(&mut self, network: &Network, mut piece: &[f32]) {
+        while let Some(tensor) = self.order.get(self.whole.len()) {
+            let end = network.tensors[*tensor].range().end;
+            let (part, rest) = piece.split_at(piece.len().min(end - self.come));
+            update_elements(&mut self.hasher, part);
+            self.come += part.len();
+            if self.come < end {
+                return;
+            }
+            self.whole.push(Digest(*self.hasher.finalize().as_bytes()));
+            self.hasher.reset();
+            piece = rest;
+        }
+    }
+
+    /// The digest, once all elements have come.
+    ///
+    /// # Panics
+    /// When some are missing.
+    pub fn finish(&self, network: &Network) -> Digest {
+        assert_eq!(self.come, network.len(), "elements that have come, and those of the network");
+        let mut tensors: Vec<_> = self.order.iter().map(|tensor| &network.tensors[*tensor]).zip(&self.whole).collect();
+        tensors.sort_by_key(|(tensor, _)| &tensor.name);
+        let mut hasher = begin(tensors.len());
+        tensors.iter().for_each(|(tensor, digest)| update_tensor(&mut hasher, &tensor.name, &tensor.shape, digest));
+        Digest(*hasher.finalize().as_bytes())
+    }
+}
+
+/// Hands the little-endian bytes of `data` to `take`, in as many pieces as it takes.
 pub(crate) fn little_endian<E>(data: &[f32], mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    if cfg!(target_endian = "little") {
+        return take(bytemuck::cast_slice(data));
+    }
     let mut bytes = vec![0u8; 4 * BLOCK.min(data.len())];
     for block in data.chunks(BLOCK) {
         let bytes = &mut bytes[..4 * block.len()];

@@ -11,11 +11,9 @@ use convoy_common::batch::{Batch, Targets};
 use convoy_common::manifest::LabelKind;
 use convoy_common::plan::{DataFacts, Plan};
 use convoy_common::spec::parse;
-use convoy_kernels::activation::Activation;
-use convoy_kernels::conv::{self, ConvShape};
-use convoy_kernels::norm::{self, Affine, Grads, Stats};
+use convoy_kernels::conv::ConvShape;
 use convoy_model::{Network, Node, Op, Shape};
-use convoy_nn::Executor;
+use convoy_nn::{Executor, LayerTimes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,7 +33,7 @@ fn main() {
     let plan = Arc::new(plan(name, side));
     let network = Arc::new(Network::of(&plan).expect("a network of the zoo"));
     let mut executor = Executor::new(plan.clone(), network.clone()).expect("a thread");
-    let state = network.initial(plan.spec.seed);
+    let state = Arc::new(network.initial(plan.spec.seed));
     let batch = Batch {
         x_nhwc: noise(shard as usize * plan.input.len()),
         samples: (0..shard).collect(),
@@ -43,11 +41,10 @@ fn main() {
     };
     let mut sum = vec![0.0; network.len()];
 
+    executor.load(&state).expect("the network's state");
     let mut best = f64::INFINITY;
-    let mut load = f64::INFINITY;
     let mut evaluate = f64::INFINITY;
     for _ in 0..ROUNDS {
-        load = load.min(seconds(|| executor.load(&state).expect("the network's state")));
         best = best.min(seconds(|| _ = executor.train_shard(&batch, 0, &mut sum).expect("a shard")));
         evaluate = evaluate.min(seconds(|| _ = executor.evaluate_shard(&batch).expect("a shard")));
     }
@@ -57,60 +54,42 @@ fn main() {
     );
     println!("train    {:8.2} ms  {:8.1} images/s", best * 1e3, f64::from(shard) / best);
     println!("evaluate {:8.2} ms  {:8.1} images/s", evaluate * 1e3, f64::from(shard) / evaluate);
-    println!("load     {:8.2} ms", load * 1e3);
-    let kernels = breakdown(&network, shard as usize);
-    println!("of which, measured kernel by kernel:");
-    for (what, (time, flops)) in &kernels {
-        let rate = if *flops > 0.0 { format!("  {:6.1} GFLOP/s", flops / time / 1e9) } else { String::new() };
-        println!("  {what:<24} {:8.2} ms  {:4.1} %{rate}", time * 1e3, 100.0 * time / best);
-    }
-    let rest = best - kernels.values().map(|(time, _)| time).sum::<f64>();
-    println!("  {:<24} {:8.2} ms  {:4.1} %", "rest (tape, sums, pools)", rest * 1e3, 100.0 * rest / best);
-}
-
-/// Seconds and floating-point operations of each kind of kernel over all layers.
-fn breakdown(network: &Network, shard: usize) -> BTreeMap<&'static str, (f64, f64)> {
-    let mut kinds: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
-    let mut add = |kind, flops: f64, f: &mut dyn FnMut()| {
-        let best = (0..ROUNDS).map(|_| seconds(&mut *f)).fold(f64::INFINITY, f64::min);
-        let (time, sum) = kinds.entry(kind).or_default();
-        *time += best;
-        *sum += flops;
-    };
-    for node in &network.nodes[1..] {
-        let (x, dy) = (noise(shard * network.nodes[node.inputs[0]].output.len()), noise(shard * node.output.len()));
-        let (mut dx, mut y) = (x.clone(), dy.clone());
-        match node.op {
-            Op::Conv { .. } => {
-                let shape = conv_shape(network, node, shard);
-                let w = noise(shape.co * shape.ci / shape.groups * shape.kh * shape.kw);
-                let mut dw = w.clone();
-                let flops = 2.0 * (w.len() * shard * shape.oh() * shape.ow()) as f64;
-                add("convolution forward", flops, &mut || conv::forward(shape, &x, &w, None, &mut y));
-                if node.inputs[0] != 0 {
-                    add("convolution data", flops, &mut || conv::backward_data(shape, &dy, &w, &mut dx));
-                }
-                add("convolution weight", flops, &mut || conv::backward_weight(shape, &x, &dy, &mut dw));
-            }
-            Op::BatchNorm { .. } => {
-                let ones = vec![1.0; node.output.channels() as usize];
-                let (mut mean, mut var) = (ones.clone(), ones.clone());
-                let affine = Affine { gamma: &ones, beta: &ones };
-                add("batch norm", 0.0, &mut || norm::forward_train(&x, affine, 1e-5, &mut y, &mut mean, &mut var));
-                let (mut dgamma, mut dbeta) = (ones.clone(), ones.clone());
-                add("batch norm", 0.0, &mut || {
-                    let grads = Grads { dx: &mut dx, dgamma: &mut dgamma, dbeta: &mut dbeta };
-                    norm::backward_train(&x, &dy, Stats { mean: &mean, var: &var }, &ones, 1e-5, grads);
-                });
-            }
-            Op::Activation(_) => {
-                add("activation (as relu)", 0.0, &mut || Activation::Relu.forward(&x, &mut y));
-                add("activation (as relu)", 0.0, &mut || Activation::Relu.backward(&x, &y, &dy, &mut dx));
-            }
-            _ => {}
+    let times = Arc::new(LayerTimes::new(&network));
+    executor.train_shard_timed(&batch, 0, &mut sum, &times).expect("a shard");
+    let mut kinds: BTreeMap<String, [f64; 3]> = BTreeMap::new();
+    for layer in times.layers() {
+        let (kind, flops) = kind(&network, &network.nodes[layer.nodes[0]], shard as usize);
+        let entry = kinds.entry(kind).or_default();
+        for (to, add) in entry.iter_mut().zip([layer.forward.as_secs_f64(), layer.backward.as_secs_f64(), flops]) {
+            *to += add;
         }
     }
-    kinds
+    println!("{:<44} {:>9} {:>9} {:>6}  GFLOP/s forward, backward", "where", "forward", "backward", "share");
+    for (kind, [forward, backward, flops]) in &kinds {
+        let rates = if *flops > 0.0 {
+            format!("{:7.1} {:7.1}", flops / forward / 1e9, 2.0 * flops / backward / 1e9)
+        } else {
+            String::new()
+        };
+        let share = 100.0 * (forward + backward) / best;
+        println!("{kind:<44} {:6.2} ms {:6.2} ms {share:5.1}%  {rates}", forward * 1e3, backward * 1e3);
+    }
+    let sum: f64 = kinds.values().map(|[forward, backward, _]| forward + backward).sum();
+    println!("{:<44} {:6.2} ms", "rest", (best - sum) * 1e3);
+}
+
+/// What a node's time counts as, and the floating-point operations of its forward pass.
+fn kind(network: &Network, node: &Node, shard: usize) -> (String, f64) {
+    match node.op {
+        Op::Conv { .. } => {
+            let s = conv_shape(network, node, shard);
+            let flops = 2.0 * s.y_len() as f64 * (s.w_len() / s.co) as f64;
+            let ConvShape { h, w, ci, co, kh, kw, stride, groups, .. } = s;
+            (format!("conv {kh}x{kw} /{} g{groups} {h}x{w} {ci}->{co}", stride[0]), flops)
+        }
+        Op::BatchNorm { .. } => (format!("norm {}", node.output), 0.0),
+        _ => ("other".to_owned(), 0.0),
+    }
 }
 
 fn noise(length: usize) -> Vec<f32> {

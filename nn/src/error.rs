@@ -4,6 +4,8 @@ use convoy_kernels::ShapeError;
 use convoy_kernels::loss::LossError;
 use thiserror::Error;
 
+use crate::DeviceError;
+
 /// Why a shard could not be computed. The executor stays usable.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -48,6 +50,9 @@ pub enum ComputeError {
         /// Its name.
         layer: String,
     },
+    /// The device cannot be had.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A tensor operation was refused.
     #[error("a tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),

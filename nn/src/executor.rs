@@ -2,22 +2,26 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor, Var};
+use candle_core::Tensor;
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::metrics::{COUNT, LOSS, MetricSums, WEIGHT, argmax};
 use convoy_common::plan::Plan;
 use convoy_common::spec::{CPU_F32_V1, Task};
-use convoy_kernels::finite::all_finite;
+use convoy_kernels::tree::add_into;
 use convoy_kernels::{math, softmax};
-use convoy_model::{Network, Role};
+use convoy_model::Network;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::ComputeError;
-use crate::ops::{self, LossFunction, LossOutput, with_values};
-use crate::pass::{Forward, Measured, Mode, Pass};
+use crate::compose::Composed;
+use crate::flow::{Flow, Memory, Sums};
+use crate::loss::{LossFunction, LossOutput, numbers};
+use crate::pass::{Mode, Pass};
+use crate::tape::{self, Numbers};
+use crate::team::Team;
+use crate::timed::LayerTimes;
+use crate::{ComputeError, Device};
 
 /// Stack of the compute thread: candle walks and drops the tape by recursion, one level an operation.
 const STACK_BYTES: usize = 64 << 20;
@@ -25,16 +29,22 @@ const STACK_BYTES: usize = 64 << 20;
 /// Runs one network, one shard at a time.
 ///
 /// An executor owns a thread on which everything is computed, so that its methods may be called from any thread
-/// with any stack, and so that candle never finds a pool of more threads. It owns a copy of the network's numbers.
-/// Use one executor for each core that computes.
+/// with any stack, and so that candle never finds a pool of more threads. Use one executor for each core that
+/// computes, all of one [`Executor::team`]: where fewer of them have something to compute than there are, the others'
+/// threads help with the larger operations. They may share the network's numbers.
 pub struct Executor {
     plan: Arc<Plan>,
     network: Arc<Network>,
     loss: LossFunction,
-    /// Parameters and buffers in network order.
-    weights: Vec<Var>,
+    /// Parameters and buffers, flat as [`Network`] says.
+    weights: Arc<Vec<f32>>,
+    /// The engine in place of the kernels, if it is not they that compute.
+    composed: Option<Composed>,
+    /// Buffers of earlier passes, with the number of samples that they were for.
+    memory: Mutex<(usize, Memory)>,
     /// One thread.
     thread: ThreadPool,
+    team: Arc<Team>,
 }
 
 /// What a training shard gives beside its gradient.
@@ -58,26 +68,71 @@ impl Executor {
     /// # Errors
     /// When its thread cannot be started.
     pub fn new(plan: Arc<Plan>, network: Arc<Network>) -> Result<Self, ComputeError> {
+        Executor::with(None, plan, network, Arc::new(Team::new(1)?))
+    }
+
+    /// `threads` executors, computing on `device`.
+    ///
+    /// # Errors
+    /// When a thread cannot be started, or the device cannot be had.
+    pub fn team(
+        device: Device,
+        plan: &Arc<Plan>,
+        network: &Arc<Network>,
+        threads: usize,
+    ) -> Result<Vec<Self>, ComputeError> {
+        let team = Arc::new(Team::new(threads)?);
+        let executor = |_| {
+            let composed = device.open()?.map(|device| Composed::new(network.clone(), device)).transpose()?;
+            Executor::with(composed, plan.clone(), network.clone(), team.clone())
+        };
+        (0..threads).map(executor).collect()
+    }
+
+    /// What [`Device::Cuda`] computes, on candle's CPU device, much slower than the kernels: for tests without a GPU.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn composed_on_cpu(plan: Arc<Plan>, network: Arc<Network>) -> Result<Self, ComputeError> {
+        let composed = Composed::new(network.clone(), candle_core::Device::Cpu)?;
+        Executor::with(Some(composed), plan, network, Arc::new(Team::new(1)?))
+    }
+
+    fn with(
+        composed: Option<Composed>,
+        plan: Arc<Plan>,
+        network: Arc<Network>,
+        team: Arc<Team>,
+    ) -> Result<Self, ComputeError> {
         let thread = ThreadPoolBuilder::new()
             .num_threads(1)
             .stack_size(STACK_BYTES)
             .thread_name(|_| "compute".to_owned())
             .build()
             .map_err(|error| ComputeError::Thread(error.to_string()))?;
-        let zeros = |tensor: &convoy_model::Tensor| Var::zeros(tensor.shape.as_slice(), DType::F32, &Device::Cpu);
-        let weights = network.tensors.iter().map(zeros).collect::<Result<_, _>>()?;
-        Ok(Executor { loss: LossFunction::of(&plan), plan, network, weights, thread })
+        let weights = Arc::new(vec![0.0; network.len()]);
+        Ok(Executor {
+            loss: LossFunction::of(&plan),
+            plan,
+            network,
+            weights,
+            composed,
+            memory: Mutex::default(),
+            thread,
+            team,
+        })
     }
 
     /// Takes over the numbers of one generation: parameters and buffers, flat as [`Network`] says.
     ///
     /// # Errors
-    /// When `flat` has another length than [`Network::len`].
-    pub fn load(&mut self, flat: &[f32]) -> Result<(), ComputeError> {
+    /// When `flat` has another length than [`Network::len`], or the device refuses.
+    pub fn load(&mut self, flat: &Arc<Vec<f32>>) -> Result<(), ComputeError> {
         check_length("the network's state", flat.len(), self.network.len())?;
-        for (tensor, weight) in self.network.tensors.iter().zip(&self.weights) {
-            weight.inplace_op1(&Overwrite(&flat[tensor.range()]))?;
+        if let Some(composed) = &mut self.composed {
+            return composed.load(flat);
         }
+        self.weights = flat.clone();
         Ok(())
     }
 
@@ -90,25 +145,98 @@ impl Executor {
     ///
     /// # Errors
     /// When the batch does not fit plan and network, or an operation fails or panics. `sum` is then unspecified.
-    pub fn train_shard(&self, batch: &Batch, epoch: u32, sum: &mut [f32]) -> Result<ShardResult, ComputeError> {
+    pub fn train_shard(&self, batch: &Batch, epoch: u32, sum: &mut Vec<f32>) -> Result<ShardResult, ComputeError> {
+        self.train(batch, epoch, sum, Sums::Written, None)
+    }
+
+    /// As [`Executor::train_shard`], but adds to what stands in `sum`, tensor by tensor as soon as it is there: to the node
+    /// of the shard's sibling, with the bits of an addition afterwards. What is said to be finite is the shard's own part.
+    ///
+    /// # Errors
+    /// As [`Executor::train_shard`].
+    pub fn add_shard(&self, batch: &Batch, epoch: u32, sum: &mut Vec<f32>) -> Result<ShardResult, ComputeError> {
+        self.train(batch, epoch, sum, Sums::Added, None)
+    }
+
+    /// As [`Executor::train_shard`], and adds the time of each layer to `times`, a table for the same network; nothing is
+    /// added where it is not the kernels that compute.
+    ///
+    /// # Errors
+    /// As [`Executor::train_shard`].
+    pub fn train_shard_timed(
+        &self,
+        batch: &Batch,
+        epoch: u32,
+        sum: &mut Vec<f32>,
+        times: &Arc<LayerTimes>,
+    ) -> Result<ShardResult, ComputeError> {
+        self.train(batch, epoch, sum, Sums::Written, Some(times))
+    }
+
+    /// `sums` says what is done with what stands in `sum`.
+    fn train(
+        &self,
+        batch: &Batch,
+        epoch: u32,
+        sum: &mut Vec<f32>,
+        sums: fn(Vec<f32>) -> Sums,
+        times: Option<&Arc<LayerTimes>>,
+    ) -> Result<ShardResult, ComputeError> {
         self.check_batch(batch)?;
         check_length("the sum", sum.len(), self.network.len())?;
-        self.compute(|| {
-            let frozen = epoch < self.plan.spec.network.freeze_epochs;
-            let mode = Mode::Train { seed: self.plan.spec.seed, epoch, samples: &batch.samples, frozen };
-            let Forward { outputs, measured } = self.forward(&batch.x_nhwc, batch.samples.len(), mode)?;
-            let (loss, correct) = with_values([&outputs], |[outputs]| {
-                let loss = self.loss.apply(outputs, self.network.outputs as usize, &batch.targets);
+        let frozen = epoch < self.plan.spec.network.freeze_epochs;
+        let mode = Mode::Train { seed: self.plan.spec.seed, epoch, samples: &batch.samples, frozen };
+        let count = batch.samples.len();
+        let sums = sums(std::mem::take(sum));
+        if let Some(composed) = &self.composed {
+            let result;
+            (result, *sum) = self.train_composed(composed, batch, mode, sums);
+            return result;
+        }
+        let result = self.pass(&batch.x_nhwc, count, mode, times, sums, |numbers, outputs| {
+            let last = self.network.nodes.len() - 1;
+            let (loss, correct) = {
+                let flow = numbers.lock();
+                let outputs = flow.numbers.value(last);
+                let loss = self.loss.apply(outputs, self.network.outputs as usize, &batch.targets)?;
                 (loss, self.correct(outputs, &batch.targets))
-            })?;
-            let loss = loss?;
-            let LossOutput { loss: loss_sum, weight: weight_sum, .. } = loss;
-            let gradients = outputs.apply_op1(ops::Loss(loss))?.backward()?;
-            self.write_gradients(&gradients, sum)?;
-            self.write_statistics(&measured, batch.samples.len(), sum);
-            let finite = loss_sum.is_finite() && all_finite(sum);
-            Ok(ShardResult { count: batch.samples.len() as u32, loss_sum, weight_sum, correct, finite })
-        })
+            };
+            let LossOutput { loss: loss_sum, weight: weight_sum, doutputs } = loss;
+            tape::loss(numbers, last, &outputs, doutputs)?.backward()?;
+            let mut flow = numbers.lock();
+            flow.sum.fill_rest();
+            let finite = loss_sum.is_finite() && flow.sum.finite;
+            Ok(ShardResult { count: count as u32, loss_sum, weight_sum, correct, finite })
+        });
+        let (result, flat) = result;
+        *sum = flat;
+        sum.resize(self.network.len(), 0.0);
+        result
+    }
+
+    fn train_composed(
+        &self,
+        composed: &Composed,
+        batch: &Batch,
+        mode: Mode<'_>,
+        sums: Sums,
+    ) -> (Result<ShardResult, ComputeError>, Vec<f32>) {
+        let count = batch.samples.len();
+        let loss = |outputs: &[f32]| {
+            let loss = self.loss.apply(outputs, self.network.outputs as usize, &batch.targets)?;
+            Ok(((loss.loss, loss.weight, self.correct(outputs, &batch.targets)), loss.doutputs))
+        };
+        let (mut flat, sibling) = match sums {
+            Sums::Written(flat) => (flat, None),
+            Sums::Added(flat) => (vec![0.0; flat.len()], Some(flat)),
+        };
+        let trained = self.compute(|| composed.train(&batch.x_nhwc, count, &mode, &mut flat, loss));
+        sibling.iter().for_each(|sibling| add_into(&mut flat, sibling));
+        let result = trained.map(|((loss_sum, weight_sum, correct), finite)| {
+            let finite = finite && loss_sum.is_finite();
+            ShardResult { count: count as u32, loss_sum, weight_sum, correct, finite }
+        });
+        (result, flat)
     }
 
     /// Sums for the plan's metrics over a shard, in sample order, with running statistics and without dropout;
@@ -124,7 +252,7 @@ impl Executor {
         let layout = self.plan.metric_layout();
         let mut sums = vec![0.0; layout.len()];
         (sums[COUNT], sums[LOSS], sums[WEIGHT]) = (batch.samples.len() as f64, loss.loss, loss.weight);
-        let numbers = ops::numbers(&batch.targets);
+        let numbers = numbers(&batch.targets);
         for (sample, scores) in outputs.chunks_exact(width).enumerate() {
             match (layout.task, &batch.targets) {
                 (Task::Binary, _) => layout.add_binary(&mut sums, numbers[sample] == 1.0, scores[0]),
@@ -147,10 +275,12 @@ impl Executor {
     /// When `x_nhwc` does not hold `count` samples, or an operation fails or panics.
     pub fn logits(&self, x_nhwc: &[f32], count: usize) -> Result<Vec<f32>, ComputeError> {
         check_length("the batch", x_nhwc.len(), count * self.plan.input.len())?;
-        self.compute(|| {
-            let outputs = self.forward(x_nhwc, count, Mode::Evaluate)?.outputs;
-            Ok(with_values([&outputs], |[outputs]| outputs.to_vec())?)
-        })
+        if let Some(composed) = &self.composed {
+            return self.compute(|| composed.outputs(x_nhwc, count));
+        }
+        let last = self.network.nodes.len() - 1;
+        let take = |numbers: &Numbers, _token| Ok(numbers.lock().numbers.value(last).to_vec());
+        self.pass(x_nhwc, count, Mode::Evaluate, None, Sums::Written(Vec::new()), take).0
     }
 
     /// Predictions for `count` samples (NHWC), row after row: probabilities of classes (softmax), of labels or of
@@ -178,36 +308,38 @@ impl Executor {
             .unwrap_or_else(|panic| Err(ComputeError::Panicked { message: message(&*panic) }))
     }
 
-    fn forward(&self, x_nhwc: &[f32], count: usize, mode: Mode<'_>) -> Result<Forward, ComputeError> {
-        let [h, w, c] = [self.plan.input.height, self.plan.input.width, self.plan.input.channels].map(|d| d as usize);
-        let x = Tensor::from_slice(x_nhwc, (count, h, w, c), &Device::Cpu)?;
+    /// Computes the network's outputs, and what `finish` makes of their numbers and their token. Returns the sums, too, as
+    /// the pass leaves them; empty after a panic.
+    fn pass<R: Send>(
+        &self,
+        x_nhwc: &[f32],
+        count: usize,
+        mode: Mode<'_>,
+        times: Option<&Arc<LayerTimes>>,
+        sums: Sums,
+        finish: impl FnOnce(&Numbers, Tensor) -> Result<R, ComputeError> + Send,
+    ) -> (Result<R, ComputeError>, Vec<f32>) {
+        let mut memory = self.take_memory(count);
+        let mut x = memory.take(x_nhwc.len());
+        x.copy_from_slice(x_nhwc);
+        let numbers =
+            Numbers::new(Flow::new(self.network.clone(), self.weights.clone(), sums, memory, self.team.clone()));
         let winograd = self.plan.spec.numerics == CPU_F32_V1;
-        Pass { network: &self.network, weights: &self.weights, count, mode, winograd }.forward(x)
+        let result = self.compute(|| {
+            let _busy = self.team.pass();
+            let outputs = Pass { network: &self.network, count, mode, winograd, times }.forward(&numbers, x)?;
+            finish(&numbers, outputs)
+        });
+        let Some(flow) = numbers.into_inner() else { return (result, Vec::new()) };
+        let (sum, memory) = flow.end();
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = (count, memory);
+        (result, sum)
     }
 
-    fn write_gradients(&self, gradients: &GradStore, sum: &mut [f32]) -> Result<(), ComputeError> {
-        for (tensor, weight) in self.network.tensors.iter().zip(&self.weights) {
-            let place = &mut sum[tensor.range()];
-            match (tensor.role, gradients.get(weight)) {
-                (Role::Parameter { .. }, Some(gradient)) => with_values([gradient], |[g]| place.copy_from_slice(g))?,
-                (Role::Parameter { .. }, None) | (Role::Buffer { .. }, _) => place.fill(0.0),
-            }
-        }
-        Ok(())
-    }
-
-    fn write_statistics(&self, measured: &[Measured], count: usize, sum: &mut [f32]) {
-        for Measured { running_mean, running_var, rows, statistics } in measured {
-            let statistics = statistics.get().expect("the forward pass is done");
-            let unbiased = *rows as f64 / (*rows - 1) as f64;
-            let parts = [(running_mean, &statistics.mean, 1.0), (running_var, &statistics.var, unbiased)];
-            for (index, values, factor) in parts {
-                let factor = count as f64 * factor;
-                for (sum, value) in sum[self.network.tensors[*index].range()].iter_mut().zip(values) {
-                    *sum = (f64::from(*value) * factor) as f32;
-                }
-            }
-        }
+    /// Buffers for a pass of `count` samples; those for another number are let go.
+    fn take_memory(&self, count: usize) -> Memory {
+        let (of, memory) = std::mem::take(&mut *self.memory.lock().unwrap_or_else(PoisonError::into_inner));
+        if of == count { memory } else { Memory::default() }
     }
 
     fn correct(&self, outputs: &[f32], targets: &Targets) -> f64 {
@@ -248,21 +380,6 @@ fn check_length(what: &'static str, actual: usize, expected: usize) -> Result<()
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without words").to_owned()
-}
-
-/// Writes numbers into a tensor that exists.
-struct Overwrite<'a>(&'a [f32]);
-
-impl InplaceOp1 for Overwrite<'_> {
-    fn name(&self) -> &'static str {
-        "overwrite"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, _layout: &Layout) -> candle_core::Result<()> {
-        let CpuStorage::F32(values) = storage else { candle_core::bail!("a weight is not f32") };
-        values.copy_from_slice(self.0);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use convoy_common::spec::Pair;
 use convoy_kernels::activation::Activation as Function;
 use convoy_kernels::conv::{ConvShape, winograd};
@@ -11,10 +11,13 @@ use convoy_kernels::pool::PoolShape;
 use convoy_model::{Activation, Network, Node, Op, Shape};
 
 use crate::ComputeError;
-use crate::ops::{self, BatchStatistics, Statistics};
+use crate::fusion::{Group, groups};
+use crate::ops::{self, Behind, Normal, Operation, Output, Ports, Statistics};
+use crate::tape::{Numbers, apply, constant, learned};
+use crate::timed::{LayerTimes, Timed};
 
 /// How layers that know training from use behave.
-pub enum Mode<'a> {
+pub(crate) enum Mode<'a> {
     /// Dropout draws its masks.
     Train {
         /// Seed of the run.
@@ -30,152 +33,209 @@ pub enum Mode<'a> {
     Evaluate,
 }
 
-/// What the forward pass leaves.
-pub struct Forward {
-    /// What the last node puts out, `(samples, outputs)`.
-    pub outputs: Tensor,
-    /// Of each batch norm that measured its shard.
-    pub measured: Vec<Measured>,
-}
-
-/// Statistics that a batch norm measured.
-pub struct Measured {
-    /// Index of the buffer of the running mean among the network's tensors.
-    pub running_mean: usize,
-    /// Index of the buffer of the running variance.
-    pub running_var: usize,
-    /// Values per channel.
-    pub rows: usize,
-    /// What it measured.
-    pub statistics: Arc<OnceLock<BatchStatistics>>,
+/// What norms leave to the convolutions beside them, by the nodes of the norms' outputs.
+struct Shared {
+    /// The output is not written: the convolution that is the only one to read it computes it from this node.
+    deferred: Vec<Option<usize>>,
+    /// The convolution that computes the norm's input, and nobody else's, finishes the backward pass.
+    unfinished: Vec<bool>,
 }
 
 /// A pass of `count` samples.
-pub struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     /// The graph.
     pub network: &'a Network,
-    /// Its tensors in network order.
-    pub weights: &'a [Var],
     /// Samples in the shard.
     pub count: usize,
     /// Training or use.
     pub mode: Mode<'a>,
     /// Whether convolutions are computed by Winograd's algorithm where it pays.
     pub winograd: bool,
+    /// Where the time of each layer is added, if it is measured.
+    pub times: Option<&'a Arc<LayerTimes>>,
 }
 
 impl Pass<'_> {
-    /// Computes all nodes in order from `x`, NHWC. A node's output is let go after its last use, unless the tape
-    /// holds it.
-    pub fn forward(&self, x: Tensor) -> Result<Forward, ComputeError> {
-        let nodes = &self.network.nodes;
-        let mut uses = vec![0usize; nodes.len()];
-        nodes.iter().flat_map(|node| &node.inputs).for_each(|&input| uses[input] += 1);
-        let mut outputs: Vec<Option<Tensor>> = vec![None; nodes.len()];
-        let mut measured = Vec::new();
-        outputs[0] = Some(x);
-        for (index, node) in nodes.iter().enumerate().skip(1) {
-            let y = {
-                let inputs: Vec<&Tensor> = node
-                    .inputs
-                    .iter()
-                    .map(|&input| outputs[input].as_ref().expect("nodes stand behind their inputs"))
-                    .collect();
-                self.node(node, &inputs, &mut measured)?
-            };
-            for &input in &node.inputs {
+    /// Computes all nodes in order from `x`, NHWC; the token of the last node's output, whose numbers `numbers` hold. A
+    /// node's output is let go after its last use, unless the tape still needs it.
+    pub fn forward(&self, numbers: &Numbers, x: Vec<f32>) -> Result<Tensor, ComputeError> {
+        let groups = groups(self.network);
+        let nodes = self.network.nodes.len();
+        let shared = self.shared(&groups)?;
+        let mut behind: Vec<Option<Behind>> = vec![None; nodes];
+        let mut uses = vec![0usize; nodes];
+        groups.iter().flat_map(|group| self.reads(group, &shared)).for_each(|input| uses[input] += 1);
+        let mut tokens: Vec<Option<Tensor>> = vec![None; nodes];
+        let mut kept = vec![false; nodes];
+        tokens[0] = Some(constant()?);
+        numbers.lock().set_value(0, x);
+        for group in &groups {
+            let operation = Timed::wrap(self.operation(group, &shared, &mut behind)?, self.times);
+            let keeps = operation.keeps();
+            let ports = Ports { inputs: self.inputs(group), output: group.output };
+            let learned = self.learns(group).then(learned).transpose()?;
+            let inputs: Vec<Tensor> = ports.inputs.iter().filter_map(|&input| tokens[input].clone()).collect();
+            let inputs: Vec<&Tensor> = inputs.iter().collect();
+            let token = apply(numbers, operation, ports.clone(), &inputs, learned.as_ref())?;
+            kept[shared.deferred[ports.inputs[0]].unwrap_or(ports.inputs[0])] |= keeps.input && token.track_op();
+            kept[group.output] |= keeps.output && token.track_op();
+            tokens[group.output] = Some(token);
+            for input in self.reads(group, &shared) {
                 uses[input] -= 1;
                 if uses[input] == 0 {
-                    outputs[input] = None;
+                    tokens[input] = None;
+                    if !kept[input] {
+                        numbers.lock().drop_value(input);
+                    }
                 }
             }
-            outputs[index] = Some(y);
         }
-        let outputs = outputs.pop().flatten().expect("a network has nodes");
-        Ok(Forward { outputs, measured })
+        Ok(tokens.pop().flatten().expect("a network has nodes"))
     }
 
-    fn node(&self, node: &Node, inputs: &[&Tensor], measured: &mut Vec<Measured>) -> Result<Tensor, ComputeError> {
-        let x = inputs[0];
+    fn inputs(&self, group: &Group) -> Vec<usize> {
+        match group.residual {
+            Some(residual) => vec![self.network.nodes[group.node].inputs[0], residual],
+            None => self.network.nodes[group.node].inputs.clone(),
+        }
+    }
+
+    /// The inputs, and what a deferred one is computed from.
+    fn reads(&self, group: &Group, shared: &Shared) -> Vec<usize> {
+        let mut reads = self.inputs(group);
+        reads.extend(shared.deferred[reads[0]]);
+        reads
+    }
+
+    /// Which norms and convolutions work hand in hand.
+    fn shared(&self, groups: &[Group]) -> Result<Shared, ComputeError> {
+        let nodes = &self.network.nodes;
+        let mut readers: Vec<Vec<&Group>> = vec![Vec::new(); nodes.len()];
+        for group in groups {
+            self.inputs(group).into_iter().for_each(|input| readers[input].push(group));
+        }
+        let mut shared = Shared { deferred: vec![None; nodes.len()], unfinished: vec![false; nodes.len()] };
+        for group in groups {
+            let input = nodes[group.node].inputs[0];
+            let alone = group.residual.is_none() && group.pool.is_none();
+            if !(matches!(nodes[group.node].op, Op::BatchNorm { .. }) && alone) {
+                continue;
+            }
+            shared.unfinished[group.output] = readers[input].len() == 1 && self.in_parts(input)?;
+            let cheap = group.activation.is_none_or(|index| self.activation(index).slope_of_output());
+            if let [reader] = readers[group.output][..]
+                && cheap
+                && self.in_parts(reader.node)?
+            {
+                shared.deferred[group.output] = Some(input);
+            }
+        }
+        Ok(shared)
+    }
+
+    /// Whether a node is a convolution that is computed band by band.
+    fn in_parts(&self, node: usize) -> Result<bool, ComputeError> {
+        let node = &self.network.nodes[node];
+        let Op::Conv { .. } = node.op else { return Ok(false) };
+        Ok(!self.by_winograd(self.conv_shape(node, self.network.nodes[node.inputs[0]].output)?))
+    }
+
+    fn by_winograd(&self, shape: ConvShape) -> bool {
+        self.winograd && winograd::pays(shape)
+    }
+
+    fn activation(&self, index: usize) -> Function {
+        match self.network.nodes[index].op {
+            Op::Activation(activation) => function(activation),
+            _ => unreachable!("an activation is one"),
+        }
+    }
+
+    /// The group's operation. A norm whose output is deferred leaves in `behind` what the one that reads it takes.
+    fn operation(
+        &self,
+        group: &Group,
+        shared: &Shared,
+        behind: &mut [Option<Behind>],
+    ) -> Result<Box<dyn Operation>, ComputeError> {
+        let node = &self.network.nodes[group.node];
         let sees = self.network.nodes[node.inputs[0]].output;
-        let y = match &node.op {
+        Ok(match &node.op {
             Op::Input => unreachable!("only the first node is the input"),
-            Op::Conv { weight, bias, .. } => {
+            &Op::Conv { weight, bias, .. } => {
                 let shape = self.conv_shape(node, sees)?;
-                let op = ops::Conv { shape, winograd: self.winograd && winograd::pays(shape) };
-                match bias {
-                    Some(bias) => x.apply_op3(&self.weight(*weight), &self.weight(*bias), op)?,
-                    None => x.apply_op2(&self.weight(*weight), op)?,
-                }
+                let behind = behind[node.inputs[0]].take();
+                Box::new(ops::Conv { shape, winograd: self.by_winograd(shape), weight, bias, behind })
             }
-            Op::Linear { weight, bias, .. } => {
+            &Op::Linear { weight, bias, .. } => {
                 let shape = LinearShape { samples: self.count, inputs: sees.len(), outputs: node.output.len() };
-                let op = ops::Linear(shape.checked().map_err(|problem| layer(node, problem))?);
-                match bias {
-                    Some(bias) => x.apply_op3(&self.weight(*weight), &self.weight(*bias), op)?,
-                    None => x.apply_op2(&self.weight(*weight), op)?,
-                }
+                let shape = shape.checked().map_err(|problem| layer(node, problem))?;
+                Box::new(ops::Linear { shape, weight, bias })
             }
-            Op::MaxPool { kernel, stride, padding } => {
-                x.apply_op1(ops::MaxPool(self.pool_shape(node, sees, [*kernel, *stride, *padding])?))?
-            }
-            Op::AvgPool { kernel, stride, padding } => {
-                x.apply_op1(ops::AvgPool(self.pool_shape(node, sees, [*kernel, *stride, *padding])?))?
-            }
+            Op::MaxPool { .. } => Box::new(ops::MaxPool(self.pool_shape(node)?)),
+            Op::AvgPool { .. } => Box::new(ops::AvgPool(self.pool_shape(node)?)),
             Op::GlobalAvgPool => {
                 let (pixels, c) = pixels_and_channels(sees);
-                x.apply_op1(ops::GlobalAvgPool { n: self.count, pixels, c })?
+                Box::new(ops::GlobalAvgPool { n: self.count, pixels, c })
             }
             Op::Flatten => {
                 let (pixels, c) = pixels_and_channels(sees);
-                x.apply_op1(ops::Flatten { n: self.count, pixels, c })?
+                Box::new(ops::Flatten { n: self.count, pixels, c })
             }
-            Op::BatchNorm { .. } => self.batch_norm(node, x, measured)?,
-            Op::Activation(activation) => x.apply_op1(ops::Activate(function(*activation)))?,
-            Op::Softmax => x.apply_op1(ops::Softmax { classes: sees.channels() as usize })?,
+            Op::BatchNorm { .. } => {
+                let norm = self.batch_norm(group, shared)?;
+                behind[group.output] =
+                    shared.deferred[group.output].map(|node| Behind { normal: norm.normal.clone(), node });
+                Box::new(norm)
+            }
+            Op::Activation(activation) => Box::new(ops::Activate(function(*activation))),
+            Op::Softmax => Box::new(ops::Softmax { classes: sees.channels() as usize }),
             Op::Dropout { p, stream } => match self.mode {
                 Mode::Train { seed, epoch, samples, .. } => {
-                    x.apply_op1(ops::Dropout::new(*p, seed, epoch, *stream, samples, sees.len()))?
+                    Box::new(ops::Dropout::new(*p, seed, epoch, *stream, samples, sees.len()))
                 }
-                Mode::Evaluate => x.clone(),
+                Mode::Evaluate => Box::new(ops::Dropout::off(self.count * sees.len())),
             },
-            Op::Add => (x + inputs[1])?,
-        };
-        Ok(y)
+            Op::Add => Box::new(ops::Add),
+        })
     }
 
-    /// A weight as the tape should see it: tracked if it learns in this pass.
-    fn weight(&self, index: usize) -> Tensor {
-        let learns = match self.mode {
-            Mode::Train { frozen, .. } => !frozen || self.network.tensors[index].head,
+    /// Whether the tape should ask for the gradients of the group's parameters.
+    fn learns(&self, group: &Group) -> bool {
+        let weight = match self.network.nodes[group.node].op {
+            Op::Conv { weight, .. } | Op::Linear { weight, .. } | Op::BatchNorm { weight, .. } => weight,
+            _ => return false,
+        };
+        match self.mode {
+            Mode::Train { frozen, .. } => !frozen || self.network.tensors[weight].head,
             Mode::Evaluate => false,
-        };
-        let var = self.weights[index].as_tensor();
-        if learns { var.clone() } else { var.detach() }
+        }
     }
 
-    fn batch_norm(&self, node: &Node, x: &Tensor, measured: &mut Vec<Measured>) -> Result<Tensor, ComputeError> {
+    fn batch_norm(&self, group: &Group, shared: &Shared) -> Result<ops::BatchNorm, ComputeError> {
+        let node = &self.network.nodes[group.node];
         let Op::BatchNorm { eps, weight, bias, running_mean, running_var, .. } = node.op else {
             unreachable!("called for batch norms only")
         };
         let statistics = match self.mode {
             Mode::Train { frozen: false, .. } => {
-                let rows = self.count * node.output.len() / node.output.channels() as usize;
-                if rows < 2 {
+                if self.count * node.output.len() / (node.output.channels() as usize) < 2 {
                     return Err(ComputeError::SingleValue { layer: node.name.clone() });
                 }
-                let statistics = Arc::new(OnceLock::new());
-                measured.push(Measured { running_mean, running_var, rows, statistics: statistics.clone() });
-                Statistics::Measured(statistics)
+                Statistics::Measured(Arc::new(OnceLock::new()))
             }
-            _ => {
-                let [mean, var] = [running_mean, running_var].map(|index| self.weights[index].as_tensor());
-                ops::with_values([mean, var], |[mean, var]| {
-                    Statistics::Given(BatchStatistics { mean: mean.to_vec(), var: var.to_vec() })
-                })?
-            }
+            _ => Statistics::Running,
         };
-        Ok(x.apply_op3(&self.weight(weight), &self.weight(bias), ops::BatchNorm { eps, statistics })?)
+        let output = match group.pool {
+            Some(pool) => Output::Pooled(self.pool_shape(&self.network.nodes[pool])?),
+            None if shared.deferred[group.output].is_some() => Output::Deferred,
+            None => Output::Written,
+        };
+        let activation = group.activation.map(|index| self.activation(index));
+        let (affine, running) = ([weight, bias], [running_mean, running_var]);
+        let normal = Normal { eps, statistics, activation, affine, running };
+        let (residual, unfinished) = (group.residual.is_some(), shared.unfinished[group.output]);
+        Ok(ops::BatchNorm { count: self.count, normal, residual, output, unfinished })
     }
 
     fn conv_shape(&self, node: &Node, sees: Shape) -> Result<ConvShape, ComputeError> {
@@ -199,9 +259,12 @@ impl Pass<'_> {
         shape.checked().map_err(|problem| layer(node, problem))
     }
 
-    fn pool_shape(&self, node: &Node, sees: Shape, pairs: [Pair; 3]) -> Result<PoolShape, ComputeError> {
-        let (h, w, c) = map(sees);
-        let [kernel, stride, padding] = pairs.map(both);
+    fn pool_shape(&self, node: &Node) -> Result<PoolShape, ComputeError> {
+        let (Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding }) = node.op else {
+            unreachable!("called for poolings only")
+        };
+        let (h, w, c) = map(self.network.nodes[node.inputs[0]].output);
+        let [kernel, stride, padding] = [kernel, stride, padding].map(both);
         let shape = PoolShape { n: self.count, h, w, c, kernel, stride, padding };
         shape.checked().map_err(|problem| layer(node, problem))
     }

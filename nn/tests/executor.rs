@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::setting;
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::metrics::{COUNT, LOSS, WEIGHT};
+use convoy_nn::{Device, Executor, LayerTimes};
 use proptest::prelude::*;
 
 /// Convolutions, norms, pools, a residual block, dropout.
@@ -44,6 +47,85 @@ fn a_shard_has_the_same_bits_whatever_ran_before_and_wherever() {
 }
 
 #[test]
+fn a_shard_is_added_to_its_sibling_with_the_bits_of_an_addition() {
+    for spec in [SMALL.to_owned(), SMALL.replace("[network]", "[network]\nfreeze_epochs = 3")] {
+        let setting = setting(&spec, [11, 9, 3], 5);
+        let executor = setting.executor();
+        let (a, b) = (setting.batch(0, 6), setting.batch(50, 3));
+        let (_, first) = setting.train(&executor, &a);
+        let (result, second) = setting.train(&executor, &b);
+        let float = |bits: &u32| f32::from_bits(*bits);
+        let mut sum: Vec<f32> = first.iter().map(|bits| if *bits == 0 { -0.0 } else { float(bits) }).collect();
+        let expected: Vec<u32> = sum.iter().zip(&second).map(|(a, b)| (a + float(b)).to_bits()).collect();
+        assert_eq!(executor.add_shard(&b, 2, &mut sum).unwrap(), result);
+        assert_eq!(sum.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), expected);
+    }
+}
+
+/// Every way to compute a convolution, and norms beside them, large enough that help pays.
+const WIDE: &str = r#"
+    [network]
+    layers = [
+        { type = "conv", out = 32, kernel = 3, padding = 1, bias = true },
+        { type = "batch_norm" },
+        { type = "relu" },
+        { type = "conv", out = 48, kernel = 1, bias = false },
+        { type = "batch_norm" },
+        { type = "relu6" },
+        { type = "conv", out = 48, kernel = 3, stride = 2, padding = 1, groups = 48, bias = false },
+        { type = "batch_norm" },
+        { type = "silu" },
+        { type = "conv", out = 96, kernel = 3, padding = 1, groups = 3 },
+        { type = "residual", layers = [
+            { type = "conv", out = 96, kernel = 3, padding = 1, bias = false }, { type = "batch_norm" },
+        ] },
+        { type = "relu" },
+        { type = "batch_norm" },
+        { type = "max_pool", kernel = 2 },
+        { type = "flatten" },
+        { type = "linear", out = 5 },
+    ]
+"#;
+
+#[test]
+fn threads_that_help_change_no_bit() {
+    let setting = setting(WIDE, [24, 20, 3], 5);
+    let batch = setting.batch(0, 9);
+    let alone = setting.executor();
+    let (trained, evaluated) = (setting.train(&alone, &batch), alone.evaluate_shard(&batch).unwrap());
+    for threads in [2, 3, 5] {
+        let mut team = Executor::team(Device::Cpu, &setting.plan, &setting.network, threads).unwrap();
+        team.iter_mut().for_each(|executor| executor.load(&Arc::new(setting.state.clone())).unwrap());
+        assert_eq!(setting.train(&team[0], &batch), trained, "{threads} threads");
+        assert_eq!(team[1].evaluate_shard(&batch).unwrap(), evaluated, "{threads} threads");
+        std::thread::scope(|scope| {
+            for executor in &team[..2] {
+                scope.spawn(|| (0..3).for_each(|_| assert_eq!(setting.train(executor, &batch), trained)));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_look_at_the_clock_changes_no_bit_and_leaves_no_layer_out() {
+    let setting = setting(SMALL, [11, 9, 3], 5);
+    let (executor, batch) = (setting.executor(), setting.batch(0, 6));
+    let (result, sum) = setting.train(&executor, &batch);
+    let times = Arc::new(LayerTimes::new(&setting.network));
+    assert!(times.layers().iter().all(|layer| layer.forward.is_zero() && layer.backward.is_zero()));
+    let mut timed = vec![f32::NAN; setting.network.len()];
+    assert_eq!(executor.train_shard_timed(&batch, 2, &mut timed, &times).unwrap(), result);
+    assert_eq!(timed.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), sum);
+    let layers = times.layers();
+    let mut nodes: Vec<usize> = layers.iter().flat_map(|layer| layer.nodes.clone()).collect();
+    nodes.sort();
+    assert_eq!(nodes, (1..setting.network.nodes.len()).collect::<Vec<_>>());
+    assert!(layers.iter().all(|layer| !layer.forward.is_zero() && !layer.backward.is_zero()), "{layers:?}");
+    times.clear();
+    assert!(times.layers().iter().all(|layer| layer.forward.is_zero() && layer.backward.is_zero()));
+}
+
+#[test]
 fn loading_replaces_everything() {
     let mut setting = setting(SMALL, [11, 9, 3], 5);
     let batch = setting.batch(0, 4);
@@ -51,9 +133,9 @@ fn loading_replaces_everything() {
     let first = setting.train(&executor, &batch);
     let changed: Vec<f32> = setting.state.iter().map(|value| value * 0.5).collect();
     let original = std::mem::replace(&mut setting.state, changed);
-    executor.load(&setting.state).unwrap();
+    executor.load(&Arc::new(setting.state.clone())).unwrap();
     assert_eq!(setting.train(&executor, &batch), setting.train(&setting.executor(), &batch));
-    executor.load(&original).unwrap();
+    executor.load(&Arc::new(original)).unwrap();
     assert_eq!(setting.train(&executor, &batch), first);
 }
 
@@ -199,9 +281,10 @@ fn what_does_not_fit_is_said() {
         Batch { targets: Targets::Classes(vec![1, 7]), ..good.clone() },
         "sample 1 of the shard has label 7, but there are only 5 classes (0 to 4)",
     );
-    let error = executor.train_shard(&good, 0, &mut sum[1..]).unwrap_err().to_string();
+    let error = executor.train_shard(&good, 0, &mut vec![0.0; 3]).unwrap_err().to_string();
     assert!(error.starts_with("the sum: "), "{error}");
-    assert!(executor.load(&setting.state[1..]).unwrap_err().to_string().starts_with("the network's state: "));
+    let short = Arc::new(setting.state[1..].to_vec());
+    assert!(executor.load(&short).unwrap_err().to_string().starts_with("the network's state: "));
     executor.train_shard(&good, 0, &mut sum).unwrap();
 }
 

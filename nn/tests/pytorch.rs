@@ -58,7 +58,7 @@ fn open(name: &str) -> Case {
         samples,
     };
     let mut executor = Executor::new(plan, network.clone()).unwrap();
-    executor.load(&state).unwrap();
+    executor.load(&Arc::new(state.clone())).unwrap();
     Case { given, batch, executor, network, state }
 }
 

@@ -2,13 +2,14 @@
 //! Both ends are here, with the settings of worker and coordinator; the receiver counts what it gets and drops it.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use convoy_proto::channel::{self, Link};
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::v1::node_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, to_le_bytes, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range, v1};
 use convoy_security::{Authority, Identity, Limits, NewKey, ServerTls, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -36,7 +37,7 @@ impl Coordinator for Sink {
     type ControlStream = Never<v1::CoordinatorMessage>;
     type PlanStream = Never<v1::PlanChunk>;
     type FilesStream = Never<v1::FilePiece>;
-    type ParametersStream = Never<v1::ParametersChunk>;
+    type ParametersStream = Never<Chunk>;
 
     async fn push_node(
         &self,
@@ -45,7 +46,7 @@ impl Coordinator for Sink {
         let (mut messages, mut bytes) = (request.into_inner(), 0);
         while let Some(message) = messages.message().await? {
             if let Some(Message::Chunk(chunk)) = message.message {
-                bytes += chunk.data.len();
+                bytes += chunk.data.wire_len();
             }
         }
         match bytes == ELEMENTS * 4 {
@@ -104,12 +105,17 @@ struct Cost {
 
 impl Cost {
     /// Sends one node as a worker does.
-    async fn upload(&mut self, mut client: CoordinatorClient<Channel>, gradient: &[f32]) -> Result<(), Failure> {
+    async fn upload(
+        &mut self,
+        mut client: CoordinatorClient<Channel>,
+        gradient: &Arc<Vec<f32>>,
+    ) -> Result<(), Failure> {
         let (sender, messages) = mpsc::channel(4);
         let (cpu, begun) = (cpu_seconds()?, Instant::now());
         let feed = async {
-            for (index, values) in gradient.chunks(CHUNK_ELEMENTS).enumerate() {
-                let chunk = v1::NodeChunk { offset: (index * CHUNK_ELEMENTS) as u64, data: to_le_bytes(values) };
+            for index in 0..chunk_count(gradient.len()) {
+                let data = Values::shared(gradient.clone(), chunk_range(gradient.len(), index));
+                let chunk = Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data };
                 if sender.send(v1::NodeMessage { message: Some(Message::Chunk(chunk)) }).await.is_err() {
                     break;
                 }
@@ -138,7 +144,7 @@ fn cpu_seconds() -> Result<f64, Failure> {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
     let repetitions: u32 = std::env::args().nth(1).map_or(Ok(40), |count| count.parse())?;
-    let gradient: Vec<f32> = (0..ELEMENTS).map(|index| index as f32).collect();
+    let gradient: Arc<Vec<f32>> = Arc::new((0..ELEMENTS).map(|index| index as f32).collect());
     let connections = [connect(None).await?, connect(Some(identities()?)).await?];
     let mut costs = [Cost::default(), Cost::default()];
     // In turn, so that what else the machine does meets both.

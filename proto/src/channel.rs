@@ -29,7 +29,8 @@ const WINDOW: u32 = 4 << 20;
 /// Bytes of a connection. Half of it is how much unread frames may waste, each what it lacks to 256 bytes (h2): room for
 /// 16,000 heartbeats before the connection is given up.
 const CONNECTION_WINDOW: u32 = 8 << 20;
-const FRAME: u32 = 256 << 10;
+/// A chunk with its message around it fits in one frame.
+const FRAME: u32 = (256 << 10) + 256;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -135,6 +136,7 @@ fn settings(endpoint: Endpoint) -> Endpoint {
     endpoint
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(WINDOW)
+        .max_frame_size(FRAME)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .connect_timeout(CONNECT_TIMEOUT)

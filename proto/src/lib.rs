@@ -7,7 +7,7 @@ mod convert;
 pub mod channel;
 pub mod codec;
 
-pub use chunk::{CHUNK_ELEMENTS, chunk_count, chunk_range, from_le_bytes, to_le_bytes};
+pub use chunk::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range};
 pub use convert::WireError;
 
 /// Generated code.

@@ -48,7 +48,7 @@ impl Coordinator for Sleeper {
     type ControlStream = Reply<v1::CoordinatorMessage>;
     type PlanStream = Reply<v1::PlanChunk>;
     type FilesStream = Reply<v1::FilePiece>;
-    type ParametersStream = Reply<v1::ParametersChunk>;
+    type ParametersStream = Reply<convoy_proto::Chunk>;
 
     async fn control(
         &self,

@@ -150,6 +150,41 @@ fn networks_are_described_by_name_spec_and_model() {
 }
 
 #[test]
+fn a_bench_needs_no_data() {
+    let job = Job::new();
+    fs::remove_dir_all(job.path("data")).expect("the folder is writable");
+    let spec = job.spec().display().to_string();
+    let small = ["bench", &spec, "--input", "8x8x1", "--steps", "3", "--warm-up", "1", "--threads", "2"];
+    let found = report(&run(&[&small[..], &["--set", "train.batch=16", "--json"]].concat()));
+    assert_eq!((&found["batch"], &found["shard"]), (&16.into(), &4.into()));
+    assert_eq!((&found["steps"], &found["threads"], &found["outputs"]), (&3.into(), &2.into(), &3.into()));
+    let layers = found["layers"].as_array().expect("a list");
+    let names: Vec<&str> =
+        layers.iter().flat_map(|layer| layer["names"].as_array().expect("a list")).filter_map(Value::as_str).collect();
+    assert_eq!(names, ["layer0", "layer1", "layer2", "layer3", "layer4", "layer5", "layer6"]);
+    assert!(layers.iter().all(|layer| layer["forward_ms"].as_f64() > Some(0.0)), "{found}");
+    // 54 weights at 64 places, of which the samples need no gradient; 288 weights.
+    assert_eq!(found["flops"], 16 * (2 * 2 * 54 * 64 + 3 * 2 * 288));
+    let speed = |which: &str| found["images_per_second"][which].as_f64();
+    assert!(speed("best") >= speed("median") && speed("median") > Some(0.0), "{found}");
+    assert!(found["peak_gflops"].as_f64() > Some(0.0) && found["of_peak"].as_f64() > Some(0.0), "{found}");
+    assert_eq!(found["peak_memory_bytes"].as_u64() > Some(1 << 20), cfg!(target_os = "linux"));
+
+    let table = text(&run(&small));
+    assert!(table.contains("images/s") && table.contains("layer6") && table.contains("optimizer"), "{table}");
+    let failed = |args: &[&str], code, words: &str| {
+        let output = run(&[&["bench"], args].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && error.contains(words), "{error}");
+    };
+    failed(&["nowhere/job.toml"], 3, "nowhere/job.toml");
+    failed(&["nowhere/job"], 3, "resnet50");
+    failed(&["resnet19"], 2, "resnet18");
+    failed(&[&spec, "--input", "8x8x1", "--classes", "4"], 2, "layer6");
+    failed(&[&spec, "--input", "8x8x1", "--set", "optimizer.lr=1e38"], 2, "lower optimizer.lr");
+}
+
+#[test]
 fn data_is_checked_and_shown() {
     let job = Job::new();
     let spec = job.spec().display().to_string();

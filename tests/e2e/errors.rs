@@ -23,12 +23,32 @@ fn bad_specs_and_paths() {
     check(&["train", &spec, "--set", "train.epoch=3"], 2, &["epoch", "did you mean `epochs`"]);
     check(&["train", &spec, "--set", "train.batch=0"], 2, &["train.batch"]);
     check(&["train", &spec, "--set", "data.train=missing"], 3, &["missing"]);
-    check(&["train", &spec, "--device", "cuda"], 2, &["cuda", "--device cpu"]);
     check(&["train"], 2, &["Usage"]);
     let layers = "network.layers=[{type=\"conv\",out=4,kernel=9},{type=\"flatten\"},{type=\"linear\",out=3}]";
     check(&["train", &spec, "--set", layers], 2, &["9x9", "8x8"]);
     fs::write(job.path("typo.toml"), "[data]\ntrian = \"x\"\n").expect("the folder is writable");
     check(&["train", &job.path("typo.toml").display().to_string()], 2, &["line 2", "did you mean `train`"]);
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    let job = Job::new();
+    let spec = job.spec().display().to_string();
+    for command in [&["train", &spec][..], &["worker", "--coordinator", "127.0.0.1:1"]] {
+        check(&[command, &["--device", "tpu"]].concat(), 2, &["`tpu` is no device", "cuda:N"]);
+        check(&[command, &["--device", "cuda:x"]].concat(), 2, &["`cuda:x` is no device"]);
+        if cfg!(not(feature = "cuda")) {
+            check(&[command, &["--device", "cuda:1"]].concat(), 2, &["`cuda:1`", "no CUDA", "--features cuda"]);
+        }
+    }
+    let out = job.path("run").display().to_string();
+    let refused = |numerics: &str, names: &[&str]| {
+        check(&["train", &spec, "--out", &out, "--set", &format!("numerics={numerics}")], 2, names);
+    };
+    refused("cuda-f32-v1", &["names no GPU", "convoy worker --device cuda"]);
+    refused("cuda-f32-v2/X", &["`cuda-f32-v2/X` is not known", "cpu-f32-direct-v1"]);
+    refused("cuda-f32-v1/X", &["`cuda-f32-v1/X`", "`cpu` computes `cpu-f32-v1` and `cpu-f32-direct-v1`"]);
+    assert!(!job.path("run").exists(), "nothing is left of a run that was refused");
 }
 
 #[test]

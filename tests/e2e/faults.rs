@@ -222,6 +222,11 @@ async fn a_worker_of_another_version_is_told_so() {
     assert!(refused.message().contains("0.0.0") && refused.message().contains("same version"), "{refused}");
     let refused = hello(convoy_proto::VERSION, "cuda-f32").await.expect_err("another class");
     assert!(refused.message().contains("cpu-f32-v1"), "{refused}");
+    let refused = hello(convoy_proto::VERSION, "cuda-f32-v1/X").await.expect_err("a GPU's class, not the run's");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(["class `cpu-f32-v1`", "`cuda-f32-v1/X`"].iter().all(|name| refused.message().contains(name)), "{refused}");
+    let refused = hello(convoy_proto::VERSION, "cpu-f32-direct-v1").await.expect_err("known, but not the run's");
+    assert!(refused.message().contains("cpu-f32-direct-v1"), "{refused}");
     hello(convoy_proto::VERSION, "cpu-f32-v1").await.expect("a worker");
     drop(child);
 }

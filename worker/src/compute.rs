@@ -9,11 +9,12 @@ use convoy_common::Plan;
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
-use convoy_nn::{ComputeError, Executor};
+use convoy_nn::{ComputeError, Device, Executor};
 use convoy_scheduler::{Failure, Lease, LeaseRef, Node, StepId, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::data::Shards;
+use crate::stages;
 
 /// What became of a lease.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ struct Shared {
     shards: Shards,
     state: Mutex<State>,
     changed: Condvar,
-    /// Gradient buffers to be written over.
+    /// Memory for gradients and parameters, to be written over.
     spare: Mutex<Vec<Vec<f32>>>,
     elements: usize,
     outputs: UnboundedSender<Output>,
@@ -95,12 +96,12 @@ struct Next {
 }
 
 impl Pool {
-    /// Starts `threads` threads that compute shards of `plan` on `network`.
+    /// Starts `threads` threads that compute shards of `plan` on `network`, on `device`.
     pub(crate) fn start(
         plan: &Arc<Plan>,
         network: &Arc<Network>,
         shards: Shards,
-        threads: usize,
+        (device, threads): (Device, usize),
         outputs: UnboundedSender<Output>,
     ) -> Result<Self, ComputeError> {
         let shared = Arc::new(Shared {
@@ -112,10 +113,9 @@ impl Pool {
             outputs,
         });
         let mut pool = Pool { shared, threads: Vec::new() };
-        for _ in 0..threads.max(1) {
-            let executor = Executor::new(plan.clone(), network.clone())?;
+        for executor in Executor::team(device, plan, network, threads.max(1))? {
             let shared = pool.shared.clone();
-            let thread = std::thread::Builder::new().spawn(move || shared.work(executor));
+            let thread = std::thread::Builder::new().name("shards".to_owned()).spawn(move || shared.work(executor));
             pool.threads.push(thread.map_err(|error| ComputeError::Thread(error.to_string()))?);
         }
         Ok(pool)
@@ -150,12 +150,19 @@ impl Pool {
     /// The parameters of `step` are committed and here.
     pub(crate) fn set_parameters(&self, step: StepId, flat: Arc<Vec<f32>>) {
         let mut state = self.shared.lock();
-        state.parameters = Some((step, flat));
+        let old = state.parameters.replace((step, flat));
         // Leases of earlier parameters are stale.
         state.queue.retain(|(work, _)| work.lease.at.step >= step);
         state.leases.retain(|at, _| at.step >= step);
         drop(state);
         self.shared.changed.notify_all();
+        // A thread that still loads them keeps their memory.
+        old.and_then(|(_, flat)| Arc::into_inner(flat)).into_iter().for_each(|flat| self.recycle(flat));
+    }
+
+    /// Memory for a gradient or parameters, to be written over.
+    pub(crate) fn buffer(&self) -> Vec<f32> {
+        self.shared.buffer()
     }
 
     /// Takes a gradient's memory back.
@@ -180,11 +187,13 @@ impl Shared {
         while let Some(Next { work, shard, step, parameters, waited }) = self.next() {
             work.lock().times.parameters += waited;
             if loaded != Some(step) {
+                let begun = Instant::now();
                 if let Err(error) = executor.load(&parameters) {
                     self.fail(&work, Failure::Internal, error.to_string());
                     continue;
                 }
                 loaded = Some(step);
+                stages::over("load", step, begun);
             }
             drop(parameters);
             match work.lease.work {
@@ -224,11 +233,17 @@ impl Shared {
             Err(error) => return self.fail(work, Failure::DataUnreadable, error.to_string()),
         };
         let begun = Instant::now();
-        let mut gradient = self.buffer();
-        let result = match executor.train_shard(&batch, self.shards.epoch(step), &mut gradient) {
+        let leaf = Node { first: shard, last: shard + 1 };
+        // What is added as it is made needs neither memory nor an addition afterwards.
+        let sibling = work.lock().gradient.take_sibling(leaf);
+        let adds = sibling.is_some();
+        let (node, mut gradient) = sibling.unwrap_or_else(|| (leaf, self.buffer()));
+        let compute = if adds { Executor::add_shard } else { Executor::train_shard };
+        let result = match compute(executor, &batch, self.shards.epoch(step), &mut gradient) {
             Ok(result) => result,
             Err(error) => return self.fail(work, Failure::Internal, error.to_string()),
         };
+        stages::over("shard", step, begun);
         let sums = vec![f64::from(result.count), result.loss_sum, result.weight_sum, result.correct];
         let mut sum = work.lock();
         sum.times.computing += begun.elapsed();
@@ -236,8 +251,9 @@ impl Shared {
         if !result.finite {
             sum.not_finite = Some(sum.not_finite.map_or(shard, |first| first.min(shard)));
         }
-        let leaf = Node { first: shard, last: shard + 1 };
-        let spent = sum.gradient.insert(leaf, gradient, |left, right| add_into(left, right));
+        let begun = Instant::now();
+        let spent = sum.gradient.insert(node, gradient, |left, right| add_into(left, right));
+        stages::over("tree", step, begun);
         sum.sums.insert(leaf, sums, add_f64);
         self.finish(work, sum);
         spent.into_iter().for_each(|buffer| self.recycle(buffer));

@@ -10,10 +10,12 @@ mod membership;
 mod parameters;
 mod push;
 mod session;
+mod stages;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use convoy_nn::Device;
 use convoy_proto::channel::Link;
 use convoy_security::ConnectError;
 use tokio::sync::{mpsc, watch};
@@ -22,7 +24,7 @@ pub use cache::Cache;
 pub use data::RunData;
 pub use session::run;
 
-/// How a worker is set up. Nothing here can change a bit of the result.
+/// How a worker is set up. Nothing here can change a bit of the result; `device` decides which runs it may join.
 #[derive(Debug)]
 pub struct Config {
     /// How the coordinator is reached; whoever holds the other end may exchange the identity in it.
@@ -31,6 +33,8 @@ pub struct Config {
     pub name: String,
     /// Shards computed at a time.
     pub threads: usize,
+    /// Where they are computed.
+    pub device: Device,
     /// The run's data, where it is in memory already; otherwise the manifest's files are opened.
     pub data: Option<Arc<RunData>>,
     /// Where files that come from the coordinator are kept; without it they are fetched again in every epoch.

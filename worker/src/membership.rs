@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_model::Network;
-use convoy_nn::ComputeError;
+use convoy_nn::{ComputeError, Device};
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
@@ -23,7 +23,7 @@ use crate::compute::{Computed, Output, Pool};
 use crate::data::{RunData, Shards};
 use crate::files::{Fetching, RunFiles, Source};
 use crate::session::OpenError;
-use crate::{WorkerError, parameters, push};
+use crate::{WorkerError, parameters, push, stages};
 
 /// Nodes on their way at a time; a coordinator takes twice as many, those of a connection that was lost included.
 const PUSHES: usize = 8;
@@ -36,6 +36,7 @@ pub(crate) struct SetUp {
     pub(crate) generation: u64,
     pub(crate) worker: u32,
     pub(crate) threads: usize,
+    pub(crate) device: Device,
     /// Data of an earlier membership; used again where the plan is the same.
     pub(crate) data: Option<Arc<RunData>>,
     pub(crate) cache: Option<Arc<Cache>>,
@@ -88,7 +89,7 @@ impl Membership {
     /// Fetches plan and manifest, opens the data and starts the threads that compute.
     pub(crate) async fn open(set_up: SetUp, mut bulk: CoordinatorClient<Channel>) -> Result<Membership, OpenError> {
         let (plan, manifest) = fetch_plan(&mut bulk, &set_up).await?;
-        let SetUp { job, generation, worker, threads, data, cache, sees, outbox } = set_up;
+        let SetUp { job, generation, worker, threads, device, data, cache, sees, outbox } = set_up;
         let data = data.filter(|data| data.plan() == plan.digest());
         // Opening the data may want files already.
         let files = match &data {
@@ -99,6 +100,7 @@ impl Membership {
         let fetching = files.as_ref().map(|files| files.fetch_from(source()));
         let (output_sender, outputs) = mpsc::unbounded_channel();
         let opened = tokio::task::spawn_blocking(move || {
+            device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
             let network = Network::of(&plan).map_err(|error| nonsense("a plan", error.to_string()))?;
             let data = match (data, files) {
                 (Some(data), _) => data,
@@ -108,7 +110,7 @@ impl Membership {
             let (plan, network) = (Arc::new(plan), Arc::new(network));
             let shards = Shards::new(plan.clone(), &data, threads)
                 .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
-            let pool = Pool::start(&plan, &network, shards, threads, output_sender)?;
+            let pool = Pool::start(&plan, &network, shards, (device, threads), output_sender)?;
             Ok::<_, WorkerError>((data, Arc::new(pool), network.len()))
         });
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
@@ -219,7 +221,7 @@ impl Membership {
             return;
         }
         let request = v1::ParametersRequest { worker: self.worker, job: self.job, generation: self.generation, step };
-        let fetch = parameters::fetch(self.bulk.clone(), request, self.elements);
+        let fetch = parameters::fetch(self.bulk.clone(), request, self.pool.buffer());
         let (fetches, attempt) = (self.fetches.clone(), self.attempt);
         let fetch = async move { _ = fetches.send(Fetched { step, attempt, flat: fetch.await }) };
         let fetch = tokio::spawn(fetch);
@@ -284,8 +286,10 @@ impl Membership {
         tokio::spawn(async move {
             // Never closed.
             let _turn = pushes.acquire_owned().await;
+            let begun = Instant::now();
             let (reply, gradient) = push::push(bulk, worker, job, computed).await;
-            pool.recycle(gradient);
+            stages::over("upload", at.step, begun);
+            gradient.into_iter().for_each(|gradient| pool.recycle(gradient));
             match reply {
                 Ok(ignored) if ignored.is_empty() => {}
                 Ok(ignored) => tracing::debug!(%at, ignored, "node ignored"),

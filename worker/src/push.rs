@@ -1,8 +1,10 @@
 //! Sending a node: header, chunks, summary.
 
+use std::sync::Arc;
+
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, to_le_bytes, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -13,13 +15,13 @@ use crate::compute::Computed;
 /// Chunks that wait for the socket.
 const AHEAD: usize = 4;
 
-/// Sends `computed` and returns why it was ignored, if it was, with the gradient's memory.
+/// Sends `computed` and returns why it was ignored, if it was, with the gradient's memory where nothing holds it any more.
 pub(crate) async fn push(
     mut client: CoordinatorClient<Channel>,
     worker: u32,
     job: u64,
     computed: Computed,
-) -> (Result<String, Status>, Vec<f32>) {
+) -> (Result<String, Status>, Option<Vec<f32>>) {
     let (sender, messages) = mpsc::channel(AHEAD);
     let header = v1::NodeHeader {
         worker,
@@ -36,14 +38,15 @@ pub(crate) async fn push(
         data_wait_micros: computed.times.data.as_micros() as u64,
         parameters_wait_micros: computed.times.parameters.as_micros() as u64,
     };
-    let gradient = computed.gradient;
+    let gradient = Arc::new(computed.gradient);
     let feed = async {
         let message = |message| v1::NodeMessage { message: Some(message) };
         let mut open = sender.send(message(Message::Header(header))).await.is_ok();
         // Nobody wants the numbers of a node that is not finite.
-        let chunks: &[f32] = if summary.not_finite.is_some() { &[] } else { &gradient };
-        for (index, values) in chunks.chunks(CHUNK_ELEMENTS).enumerate() {
-            let chunk = v1::NodeChunk { offset: (index * CHUNK_ELEMENTS) as u64, data: to_le_bytes(values) };
+        let len = if summary.not_finite.is_some() { 0 } else { gradient.len() };
+        for index in 0..chunk_count(len) {
+            let data = Values::shared(gradient.clone(), chunk_range(len, index));
+            let chunk = Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data };
             // Closed when the coordinator has answered already: the node is ignored.
             open = open && sender.send(message(Message::Chunk(chunk))).await.is_ok();
         }
@@ -53,5 +56,5 @@ pub(crate) async fn push(
         drop(sender);
     };
     let (reply, ()) = tokio::join!(client.push_node(ReceiverStream::new(messages)), feed);
-    (reply.map(|reply| reply.into_inner().ignored), gradient)
+    (reply.map(|reply| reply.into_inner().ignored), Arc::into_inner(gradient))
 }

@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use convoy_common::spec::NUMERICS;
 use convoy_nn::ComputeError;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
@@ -35,9 +34,11 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<Ended, WorkerError> {
     tokio::pin!(stop);
     let heart = Heart::of_process().map_err(|error| ComputeError::Thread(error.to_string()))?;
+    let numerics = config.device.numerics().map_err(ComputeError::from)?;
+    tracing::info!(device = %config.device, class = numerics.join(" or "), "computing");
     let (mut pause, mut alone_since) = (BACKOFF_FIRST, Instant::now());
     loop {
-        let lost = match Session::open(&config, &heart).await {
+        let lost = match Session::open(&config, &numerics, &heart).await {
             Ok(session) => {
                 let begun = Instant::now();
                 let ended = session.run(&mut config, &mut stop).await;
@@ -128,14 +129,14 @@ struct Session {
 }
 
 impl Session {
-    async fn open(config: &Config, heart: &Heart) -> Result<Session, OpenError> {
+    async fn open(config: &Config, numerics: &[String], heart: &Heart) -> Result<Session, OpenError> {
         let link = config.link.borrow().clone();
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let hello = v1::Hello {
             version: VERSION.to_owned(),
             name: config.name.clone(),
             threads: config.threads as u32,
-            numerics: NUMERICS.map(str::to_owned).to_vec(),
+            numerics: numerics.to_vec(),
         };
         // The channel is new and has room.
         _ = outbox.try_send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) });
@@ -234,6 +235,7 @@ impl Session {
             generation: assigned.generation,
             worker: self.worker,
             threads: config.threads,
+            device: config.device,
             data: config.data.clone(),
             cache: config.cache.clone(),
             sees: config.sees.clone(),

@@ -122,7 +122,6 @@ struct Replayed {
 }
 
 fn replay(args: &Args, folder: &Path, step: u64) -> Result<ExitCode, CliError> {
-    args.carry.check()?;
     let work = tempfile::tempdir().map_err(|source| CliError::Io { path: std::env::temp_dir(), source })?;
     let Some(replay) = prepare_replay(folder, step, work.path())? else {
         let hint = format!("its journal knows no step {step}; `convoy audit` tells how many there are");
@@ -131,6 +130,7 @@ fn replay(args: &Args, folder: &Path, step: u64) -> Result<ExitCode, CliError> {
     let steps = step + 1 - replay.from;
     out::note(format_args!("{steps} steps are computed again, from the checkpoint at step {}", replay.from));
     let (dir, plan, manifest) = RunDir::open(work.path())?;
+    args.carry.device.fits(&plan)?;
     let network = Network::of(&plan)?;
     let files: Arc<dyn Tree> = match &args.data {
         Some(folder) => Arc::new(Elsewhere { folder: folder.clone() }),

@@ -1,18 +1,17 @@
 //! `convoy describe`: what a network is and costs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use convoy_common::manifest::LabelKind;
-use convoy_common::plan::{DataFacts, Input, Normalization};
-use convoy_common::spec::{Spec, Task};
-use convoy_common::{Digest, Plan};
-use convoy_model::{Network, describe, memory_estimate, zoo};
+use convoy_common::Plan;
+use convoy_common::plan::Input;
+use convoy_common::spec::Spec;
+use convoy_model::{Network, describe, memory_estimate};
 
 use crate::error::CliError;
 use crate::job::{self, Job};
+use crate::made_up::{self, InputSize};
 use crate::model::Trained;
 use crate::out;
 
@@ -25,7 +24,7 @@ pub struct Args {
     network: PathBuf,
     /// Height, width and channels of a sample; asked of the data, 32x32x3 for the name of a network, when absent.
     #[arg(long, value_name = "HxWxC")]
-    input: Option<Size>,
+    input: Option<InputSize>,
     /// Classes, or targets; asked of the data, 10 for the name of a network, when absent.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     classes: Option<u32>,
@@ -38,22 +37,6 @@ pub struct Args {
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
-}
-
-/// `HxWxC`.
-#[derive(Debug, Clone, Copy)]
-struct Size(Input);
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Option<Vec<u32>> = text.split('x').map(|part| part.parse().ok()).collect();
-        match numbers.as_deref() {
-            Some(&[height, width, channels @ (1 | 3)]) => Ok(Size(Input { height, width, channels })),
-            _ => Err("give height, width and channels (1 or 3), such as 32x32x3".to_owned()),
-        }
-    }
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
@@ -70,11 +53,10 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
 }
 
 fn find(args: &Args) -> Result<(Arc<Plan>, Arc<Network>), CliError> {
-    let name = args.network.to_string_lossy();
     if args.network.extension().is_some_and(|extension| extension == "toml") {
         let (spec, text) = job::read_spec(Some(&args.network), &args.overrides)?;
         if args.input.is_some() || args.classes.is_some() {
-            return without_data(spec, args, Some(&args.network), &text);
+            return without_data(spec, args, &text);
         }
         let scanned = job::look_here(&spec)?;
         let job = Job::new(&job::disk(), spec, scanned, Some(&args.network), &text)?;
@@ -84,48 +66,12 @@ fn find(args: &Args) -> Result<(Arc<Plan>, Arc<Network>), CliError> {
         let trained = Trained::load(&args.network)?;
         return Ok((trained.plan, trained.network));
     }
-    if name.contains(['/', '.']) {
-        let hint = format!("name a spec, a model, or one of {}", zoo::NAMES.join(", "));
-        return Err(CliError::NotFound { path: args.network.clone(), hint });
-    }
-    let mut overrides = vec!["data.train=\"-\"".to_owned(), format!("network.name={}", job::toml_string(&name))];
-    overrides.extend_from_slice(&args.overrides);
-    let (spec, text) = job::read_spec(None, &overrides)?;
-    without_data(spec, args, None, &text)
+    let (spec, text) = made_up::read(&args.network, &args.overrides, "a spec, a model")?;
+    without_data(spec, args, &text)
 }
 
-/// The plan for made-up data, since a network does not depend on what images show.
-fn without_data(
-    mut spec: Spec,
-    args: &Args,
-    file: Option<&Path>,
-    text: &str,
-) -> Result<(Arc<Plan>, Arc<Network>), CliError> {
-    let Size(input) = args.input.unwrap_or(Size(Input { height: 32, width: 32, channels: 3 }));
-    let count = args.classes.unwrap_or(10);
-    let labels = match spec.task {
-        Task::Regression => LabelKind::Values,
-        Task::Multilabel => LabelKind::Set,
-        Task::Auto | Task::Multiclass | Task::Binary => LabelKind::Class,
-    };
-    spec.network.init = None;
-    let any = |channels: u32| Normalization { mean: vec![0.5; channels as usize], std: vec![0.25; channels as usize] };
-    let samples = spec.train.batch.max(count);
-    let facts = DataFacts {
-        names: (0..count).map(|class| class.to_string()).collect(),
-        labels,
-        train_samples: samples,
-        validation_samples: 0,
-        class_counts: if labels == LabelKind::Class { vec![1; count as usize] } else { Vec::new() },
-        size: [input.height, input.width],
-        channels: input.channels,
-        measured: Some(any(input.channels)),
-        measured_global: Some(any(input.channels)),
-        manifest: Digest::default(),
-        init: None,
-    };
-    let plan = Plan::resolve(spec, &facts)
-        .map_err(|error| CliError::Spec { file: file.map(Path::to_owned), error: error.located(text) })?;
-    let network = Network::of(&plan)?;
-    Ok((Arc::new(plan), Arc::new(network)))
+/// The plan for made-up data.
+fn without_data(spec: Spec, args: &Args, text: &str) -> Result<(Arc<Plan>, Arc<Network>), CliError> {
+    let InputSize(input) = args.input.unwrap_or(InputSize(Input { height: 32, width: 32, channels: 3 }));
+    made_up::plan(spec, input, args.classes.unwrap_or(10), &args.network, text)
 }

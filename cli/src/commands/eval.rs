@@ -63,7 +63,7 @@ struct ClassRow {
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let threads = args.compute.threads()?;
-    let model = Trained::load(&args.model)?;
+    let model = args.compute.load(&args.model)?;
     let split = match &args.data {
         None => own_validation(&model)?,
         Some(path) => other_data(&model, path)?,

@@ -1,6 +1,7 @@
 //! The commands, one file each: what was typed, then what it does.
 
 mod audit;
+mod bench;
 mod cluster;
 mod coordinator;
 mod data;
@@ -26,6 +27,7 @@ pub enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Describe(describe::Args),
+    Bench(bench::Args),
     #[command(subcommand)]
     Data(data::Command),
     Spec(spec::Args),
@@ -64,6 +66,7 @@ pub fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Describe(args) => describe::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Data(command) => data::run(command),
         Command::Spec(args) => spec::run(args),
         Command::Digest(args) => digest::run(args),

@@ -58,7 +58,7 @@ impl Source {
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let threads = args.compute.threads()?;
-    let model = Trained::load(&args.model)?;
+    let model = args.compute.load(&args.model)?;
     let sources = sources(&args.images)?;
     let preparation = Preparation::of(&model.plan);
     // Small enough that every thread has something to do.

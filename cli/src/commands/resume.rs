@@ -42,8 +42,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             done => return done,
         }
     }
-    args.carry.check()?;
-    runner::train(ready(&job::disk(), &args.run)?, &args.carry, args.json)
+    let ready = ready(&job::disk(), &args.run)?;
+    args.carry.device.fits(&ready.plan)?;
+    runner::train(ready, &args.carry, args.json)
 }
 
 /// The run in `folder`, after its data in `tree` was compared with the manifest.

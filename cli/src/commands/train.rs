@@ -31,8 +31,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    args.carry.check()?;
-    let (job, choices) = prepare(&args.job, &args.overrides)?;
+    let overrides = args.carry.device.ask(&args.job, args.overrides)?;
+    let (job, choices) = prepare(&args.job, &overrides)?;
+    args.carry.device.fits(&job.plan)?;
     let folder = job::run_folder(args.out, &job.plan.spec.name);
     if !args.json {
         out::unless_closed(announce(&job, choices.as_deref(), &folder, &args.carry))?;
@@ -78,6 +79,7 @@ fn announce(job: &Job, choices: Option<&str>, folder: &Path, carry: &Carry) -> R
          input      {}x{}x{} (height, width, channels)\n\
          network    {network}, {} parameters\n\
          training   {} epochs of {} steps, batch {} in shards of {}\n\
+         numerics   {}\n\
          carried by {} workers with {threads} threads each\n\
          memory     about {} MiB besides images\n\
          run folder {}",
@@ -95,6 +97,7 @@ fn announce(job: &Job, choices: Option<&str>, folder: &Path, carry: &Carry) -> R
         plan.train_cut().steps(),
         spec.train.batch,
         spec.train.shard,
+        spec.numerics,
         carry.workers,
         total.div_ceil(1 << 20),
         folder.display(),

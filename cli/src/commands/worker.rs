@@ -31,7 +31,7 @@ pub struct Args {
     /// The file that holds a token with the role worker; - for standard input.
     #[arg(long, value_name = "FILE", env = "CONVOY_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Shards computed at a time; as many as the machine has cores when absent or 0.
+    /// Shards computed at a time; when absent or 0 as many as the machine has cores, on a GPU one.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1024), env = "CONVOY_THREADS")]
     threads: Option<u32>,
     /// A name for people; host and process number when absent.
@@ -55,7 +55,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    args.device.check()?;
+    let device = args.device.get()?;
+    args.device.announce()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let token = args.token_file.as_deref().map(member::read_token).transpose()?;
     if token.is_none() && !is_loopback(&args.coordinator)? {
@@ -68,6 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let patience = args.patience.map(Duration::from_secs);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_name("sockets")
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
@@ -78,10 +80,10 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             link = link(&args.coordinator, token, &name, patience) => link?,
             () = stop.asked() => return Ok((Ended::Drained, stop)),
         };
-        let threads = args.threads.filter(|threads| *threads > 0).map_or(cores, |threads| threads as usize);
-        let cache = Some(cache);
-        let config =
-            Config { link, name, threads, data: None, cache, sees: args.data, log: Some(logging::collect()), patience };
+        let threads = args.threads.filter(|threads| *threads > 0);
+        let threads = threads.map_or_else(|| args.device.threads(cores), |threads| threads as usize);
+        let (cache, sees, log) = (Some(cache), args.data, Some(logging::collect()));
+        let config = Config { link, name, threads, device, data: None, cache, sees, log, patience };
         let asked = stop.clone();
         let ended = convoy_worker::run(config, Box::pin(async move { asked.asked().await })).await?;
         Ok::<_, CliError>((ended, stop))

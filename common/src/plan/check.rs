@@ -3,8 +3,8 @@
 use super::{DataFacts, MAX_NAMES, Plan};
 use crate::manifest::LabelKind;
 use crate::spec::{
-    Channels, ClassWeights, LastStep, Layer, LayerKind, LossKind, NUMERICS, Normalize, OptimizerKind, ScheduleKind,
-    Size, Spec, Statistic, Task,
+    CUDA_F32_V1, Channels, ClassWeights, LastStep, Layer, LayerKind, LossKind, NUMERICS, Normalize, OptimizerKind,
+    ScheduleKind, Size, Spec, Statistic, Task, is_numerics,
 };
 
 /// Most layers of a network, those inside residual blocks included.
@@ -22,10 +22,7 @@ type Problem = (String, String);
 /// # Errors
 /// The first key that is out of range or does not belong, and what to do.
 pub fn check_spec(spec: &Spec) -> Result<(), Problem> {
-    if !NUMERICS.contains(&spec.numerics.as_str()) {
-        let known = NUMERICS.join("` and `");
-        return problem("numerics", format!("`{}` is not known; this version computes `{known}`", spec.numerics));
-    }
+    check_numerics(&spec.numerics)?;
     if spec.seed >= 1 << 53 {
         return problem("seed", "must be below 2^53, so that every TOML and JSON reader keeps it");
     }
@@ -39,6 +36,24 @@ pub fn check_spec(spec: &Spec) -> Result<(), Problem> {
     check_optimizer(spec)?;
     check_schedule(spec)?;
     check_train(spec)
+}
+
+fn check_numerics(numerics: &str) -> Result<(), Problem> {
+    let known = NUMERICS.join("`, `");
+    match numerics {
+        name if is_numerics(name) => Ok(()),
+        CUDA_F32_V1 => problem(
+            "numerics",
+            format!(
+                "`{CUDA_F32_V1}` names no GPU; leave the key out and say `convoy train --device cuda`, or write the whole \
+                 class, as `convoy worker --device cuda` says it"
+            ),
+        ),
+        name => problem(
+            "numerics",
+            format!("`{name}` is not known; this version computes `{known}` and `{CUDA_F32_V1}/...`"),
+        ),
+    }
 }
 
 fn problem<T>(key: &str, text: impl Into<String>) -> Result<T, Problem> {
@@ -331,6 +346,20 @@ mod tests {
 
     fn layers(list: &str) -> String {
         refused("", &format!("[network]\nlayers = [{list}]"))
+    }
+
+    #[test]
+    fn the_numerics_class_of_a_gpu_is_whole() {
+        for known in ["cpu-f32-v1", "cpu-f32-direct-v1", "cuda-f32-v1/NVIDIA H100 80GB HBM3/driver-13.0"] {
+            let spec = parse(&format!("numerics = \"{known}\"\n[data]\ntrain = \"x\""), &[]).unwrap();
+            assert_eq!(spec.numerics, known);
+        }
+        assert!(refused("numerics = \"cuda-f32-v1\"", "").contains("line 1: `numerics`: `cuda-f32-v1` names no GPU"));
+        for unknown in
+            ["", "cuda-f32-v1/", "cuda-f32-v11/X", "cuda-f32-v1/\\n", &format!("cuda-f32-v1/{}", "x".repeat(257))]
+        {
+            assert!(refused(&format!("numerics = \"{unknown}\""), "").contains("is not known"), "{unknown}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub use data::{
     StatisticWord, Task,
 };
 pub use network::{Layer, LayerKind, NetworkSpec, Pair, Shortcut};
-pub use parse::{SpecError, parse, to_toml};
+pub use parse::{SpecError, names, parse, to_toml};
 pub use train::{
     BalancedWord, CheckpointSpec, ClassWeights, EarlyStopping, LastStep, Loss, LossKind, Optimizer, OptimizerKind,
     Schedule, ScheduleKind, Train,
@@ -23,8 +23,19 @@ use serde::{Deserialize, Serialize};
 pub const CPU_F32_V1: &str = "cpu-f32-v1";
 /// The same with all convolutions by their definition: smaller rounding errors, slower.
 pub const CPU_F32_DIRECT_V1: &str = "cpu-f32-direct-v1";
-/// All numerics classes of this version.
+/// What the numerics class of each GPU begins with, before a slash and all that its bits depend on: f32 by compositions of
+/// candle's operations.
+pub const CUDA_F32_V1: &str = "cuda-f32-v1";
+/// The numerics classes of CPUs.
 pub const NUMERICS: [&str; 2] = [CPU_F32_V1, CPU_F32_DIRECT_V1];
+
+/// Whether `name` is a numerics class that this version may know how to compute: one of [`NUMERICS`], or the whole name of
+/// a GPU's.
+pub fn is_numerics(name: &str) -> bool {
+    let gpu = name.strip_prefix(CUDA_F32_V1).and_then(|rest| rest.strip_prefix('/'));
+    let whole = |gpu: &str| !gpu.is_empty() && gpu.len() <= 256 && !gpu.contains(char::is_control);
+    NUMERICS.contains(&name) || gpu.is_some_and(whole)
+}
 
 /// A job as its user wrote it, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +49,8 @@ pub struct Spec {
     #[serde(default)]
     pub seed: u64,
     /// The class of arithmetic within which bits are promised: `"cpu-f32-v1"`, or `"cpu-f32-direct-v1"`, which is slower and
-    /// rounds less.
+    /// rounds less; or that of a GPU, `"cuda-f32-v1/..."`, which names its model and the versions of what computes on it, as
+    /// `convoy worker --device cuda` says it.
     #[serde(default = "default_numerics")]
     pub numerics: String,
     /// What is to be learned.

@@ -116,6 +116,12 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (strsim::jaro_winkler(word, best) > 0.7).then_some(best)
 }
 
+/// Whether the dotted `key` stands in `text` or is one of `overrides`, which are as for [`parse`].
+pub fn names(text: &str, overrides: &[String], key: &str) -> bool {
+    let given = |given: &String| given.split_once('=').is_some_and(|(given, _)| given.trim() == key);
+    line_of(text, key).is_some() || overrides.iter().any(given)
+}
+
 /// The line (from 1) on which the dotted `key` stands in `text`.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
@@ -241,6 +247,21 @@ mod tests {
             &[],
             expect![[r#"line 5: `train.batch`: must be at least 1"#]],
         );
+    }
+
+    #[test]
+    fn a_key_is_named_in_the_text_or_by_an_override() {
+        let set = ["train.batch = 4".to_owned(), "numerics=x".to_owned()];
+        for (text, overrides, key, named) in [
+            ("seed = 1\n[data]\ntrain = \"numerics = 1\"", &[][..], "numerics", false),
+            ("seed = 1\nnumerics = \"x\"", &[], "numerics", true),
+            ("[train]\nnumerics = \"x\"", &set[..1], "numerics", false),
+            ("", &set, "numerics", true),
+            ("", &set, "train.batch", true),
+            ("not TOML", &[], "numerics", false),
+        ] {
+            assert_eq!(super::names(text, overrides, key), named, "{text:?} {overrides:?}");
+        }
     }
 
     #[test]

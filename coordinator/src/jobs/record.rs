@@ -95,7 +95,7 @@ impl JobRecord {
             least: self.min_workers,
             // A run takes no more members than that.
             most: Some(self.max_workers.unwrap_or(u32::MAX).min(Limits::default().workers)),
-            numerics: crate::numerics_number(&self.numerics).unwrap_or(u32::MAX),
+            numerics: crate::numerics_number(&self.numerics),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::geometry::Correlation;
+use crate::block::{Block, Rows};
 use crate::scratch::{Scratch, scratch};
 
 /// Consecutive grid rows of consecutive images. More than one image only with all of their rows.
@@ -12,9 +13,14 @@ pub(super) struct Band {
     pub rows: Range<usize>,
 }
 
+/// Whole images in a band of about `positions`, or 1 where an image is more.
+pub(super) fn band_images(of: &Correlation, positions: usize) -> usize {
+    (positions / of.positions()).max(1)
+}
+
 /// Cuts the grids of all images into bands of about `positions`.
 pub(super) fn bands(of: &Correlation, positions: usize) -> Vec<Band> {
-    let images = (positions / of.positions()).max(1);
+    let images = band_images(of, positions);
     let rows = (positions / of.cols.grid).clamp(1, of.rows.grid);
     let mut bands = Vec::new();
     for first in (0..of.n).step_by(images) {
@@ -26,6 +32,17 @@ pub(super) fn bands(of: &Correlation, positions: usize) -> Vec<Band> {
         }
     }
     bands
+}
+
+impl Correlation {
+    /// Values of the target from the first to the last row of a band.
+    pub fn target_range(&self, band: &Band) -> Range<usize> {
+        let row = |image: usize, row: usize| {
+            let row = image * self.rows.target + self.rows.first + row * self.rows.target_step;
+            row * self.cols.target * self.target_channels
+        };
+        row(band.images.start, band.rows.start)..row(band.images.end - 1, band.rows.end - 1) + row(0, 1) - row(0, 0)
+    }
 }
 
 /// Where a grid position reads (its lowest tap, channel 0) and writes (channel 0).
@@ -46,17 +63,64 @@ pub(super) struct Run {
 /// The source as the kernels see it: without edges, because bands are copied between zeros where taps reach outside.
 pub(super) struct Source<'a> {
     of: &'a Correlation,
-    values: &'a [f32],
+    input: Reader<'a>,
     /// Zeros left and right of each row.
     borders: [usize; 2],
+    /// Whether taps reach outside.
+    outside: bool,
     copy: Option<Scratch>,
 }
 
+/// What a convolution reads: numbers as they lie in memory, or what a block makes of them as they are read, so that it is
+/// never written.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// As they lie, NHWC.
+    Values(&'a [f32]),
+    /// [`Block::forward`] of its x, NHWC, without a residual.
+    Block(Block<'a>),
+}
+
+impl<'a, T: AsRef<[f32]> + ?Sized> From<&'a T> for Input<'a> {
+    fn from(values: &'a T) -> Self {
+        Input::Values(values.as_ref())
+    }
+}
+
+impl Input<'_> {
+    /// How many values it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Input::Values(values) => values.len(),
+            Input::Block(block) => block.x.len(),
+        }
+    }
+}
+
+enum Reader<'a> {
+    Values(&'a [f32]),
+    Block(Rows<'a>),
+}
+
+impl Reader<'_> {
+    /// Writes the values from `first` on, whole pixels.
+    fn read(&self, first: usize, to: &mut [f32]) {
+        match self {
+            Reader::Values(values) => to.copy_from_slice(&values[first..][..to.len()]),
+            Reader::Block(rows) => rows.read(first, to),
+        }
+    }
+}
+
 impl<'a> Source<'a> {
-    pub fn new(of: &'a Correlation, values: &'a [f32]) -> Self {
+    pub fn new(of: &'a Correlation, input: Input<'a>) -> Self {
         let borders = of.cols.borders();
         let outside = borders != [0, 0] || of.rows.borders() != [0, 0];
-        Source { of, values, borders, copy: outside.then(|| scratch(0)) }
+        let (input, copied) = match input {
+            Input::Values(values) => (Reader::Values(values), outside),
+            Input::Block(block) => (Reader::Block(block.rows()), true),
+        };
+        Source { of, input, borders, outside, copy: copied.then(|| scratch(0)) }
     }
 
     fn row_len(&self) -> usize {
@@ -105,17 +169,31 @@ impl<'a> Source<'a> {
             }
         }
         let Some(copy) = &mut self.copy else {
-            return self.values;
+            return match self.input {
+                Reader::Values(values) => values,
+                Reader::Block(_) => unreachable!("what a block makes of its input is copied"),
+            };
         };
         copy.resize(band.images.len() * rows_read * row_len);
-        let (left, inner) = (self.borders[0] * of.source_channels, of.cols.source * of.source_channels);
+        let inner = of.cols.source * of.source_channels;
+        if !self.outside {
+            let first = |image: usize| (image * of.rows.source + low_row as usize) * inner;
+            let (images, rows) = match rows_read == of.rows.source {
+                true => (1, band.images.len() * rows_read),
+                false => (band.images.len(), rows_read),
+            };
+            for (i, to) in copy.chunks_exact_mut(rows * row_len).take(images).enumerate() {
+                self.input.read(first(band.images.start + i), to);
+            }
+            return copy;
+        }
+        let left = self.borders[0] * of.source_channels;
         for (i, to) in copy.chunks_exact_mut(row_len).enumerate() {
             let image = band.images.start + i / rows_read;
             match usize::try_from(low_row + (i % rows_read) as isize) {
                 Ok(row) if row < of.rows.source => {
-                    let from = &self.values[(image * of.rows.source + row) * inner..][..inner];
                     to[..left].fill(0.0);
-                    to[left..left + inner].copy_from_slice(from);
+                    self.input.read((image * of.rows.source + row) * inner, &mut to[left..left + inner]);
                     to[left + inner..].fill(0.0);
                 }
                 _ => to.fill(0.0),

@@ -1,22 +1,24 @@
 //! The forward pass and the input gradient.
 
-use super::band::{Source, bands};
+use super::band::{Input, Run, Source, bands};
 use super::depthwise;
 use super::geometry::Correlation;
 use super::pack::{Layout, panels};
-use super::tile::Multiply;
+use super::tile::{Multiply, Start};
 use crate::cpu;
 use crate::scratch::scratch;
 
-/// Source values per band, to stay in the second-level cache.
+/// Source values of a band that is computed panel by panel, to stay in the second-level cache.
 pub(super) const BAND_VALUES: usize = 64 * 1024;
+/// Values of a band's source and target together, likewise.
+const BOTH_VALUES: usize = 48 * 1024;
 
 /// `target = correlation of source with weight + start`, each sum starting from `start` (one value per channel, or 0)
 /// and taking the taps row by row, and for each tap the source channels, in order.
 pub(super) fn correlate(
     of: &Correlation,
     layout: Layout,
-    source: &[f32],
+    source: Input<'_>,
     weight: &[f32],
     start: Option<&[f32]>,
     target: &mut [f32],
@@ -26,31 +28,79 @@ pub(super) fn correlate(
     }
     let size = cpu::panel();
     let panels = panels(of, size);
-    let bands = bands(of, (BAND_VALUES / of.source_channels).max(96));
+    let positions = BOTH_VALUES / (of.source_channels + of.target_channels);
+    let bands = bands(of, positions.clamp(96, (BAND_VALUES / of.source_channels).max(96)));
     // With one band only, a panel is used right after it was packed.
     let slots = if bands.len() == 1 { 1 } else { panels.len() };
     let panel_len = of.terms() * size;
     let mut packed = scratch(slots * panel_len);
     let mut source = Source::new(of, source);
-    let runs = source.runs();
+    let pieces = pieces(source.runs());
     let mut positions = Vec::new();
     for (i, band) in bands.iter().enumerate() {
         let source = source.load(band, &mut positions);
+        let next = bands.get(i + 1).map_or(0..0, |next| of.target_range(next));
+        let share = next.len().div_ceil(panels.len() * pieces.len());
+        let mut next = next.step_by(share.max(1)).map(|first| first..first + share);
         for (j, &panel) in panels.iter().enumerate() {
             let weights = &mut packed[j % slots * panel_len..][..panel_len];
             if i == 0 {
                 layout.pack(of, panel, size, weight, weights);
             }
             let channel = panel.group * (of.target_channels / of.groups) + panel.first;
-            cpu::dispatch(Multiply {
-                source: &source[panel.group * of.depth()..],
-                runs: &runs,
-                positions: &positions,
-                weights,
-                start: start.map(|start| &start[channel..][..panel.width]),
-                target: &mut target[channel..],
-                width: panel.width,
-            });
+            let mut from = start.map_or(Start::Zero, |start| Start::Values(&start[channel..][..panel.width]));
+            let mut weights = &weights[..];
+            for piece in &pieces {
+                let (now, rest) = weights.split_at(piece.iter().map(|run| run.len).sum::<usize>() * size);
+                weights = rest;
+                cpu::dispatch(Multiply {
+                    source: &source[panel.group * of.depth()..],
+                    runs: piece,
+                    positions: &positions,
+                    weights: now,
+                    start: std::mem::replace(&mut from, Start::Target),
+                    target,
+                    channel,
+                    width: panel.width,
+                    next: next.next().unwrap_or(0..0),
+                });
+            }
         }
+    }
+}
+
+/// Terms whose weights stay in the first-level cache while the positions of a band pass over them.
+const PIECE: usize = 256;
+
+/// The runs in pieces of about as many terms, as few as possible; a single empty one if there are no terms.
+fn pieces(runs: Vec<Run>) -> Vec<Vec<Run>> {
+    let terms: usize = runs.iter().map(|run| run.len).sum();
+    let size = terms.div_ceil(terms.div_ceil(PIECE).max(1)).max(1);
+    let (mut pieces, mut room) = (vec![Vec::new()], size);
+    for mut run in runs {
+        while run.len > 0 {
+            if room == 0 {
+                pieces.push(Vec::new());
+                room = size;
+            }
+            let len = run.len.min(room);
+            pieces.last_mut().expect("there is one").push(Run { offset: run.offset, len });
+            room -= len;
+            run = Run { offset: run.offset + len, len: run.len - len };
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_hold_all_terms_in_order() {
+        let runs = vec![Run { offset: 3, len: 500 }, Run { offset: 900, len: 100 }];
+        let run = |offset, len| Run { offset, len };
+        assert_eq!(pieces(runs), [vec![run(3, 200)], vec![run(203, 200)], vec![run(403, 100), run(900, 100)]]);
+        assert_eq!(pieces(Vec::new()), [vec![]]);
     }
 }

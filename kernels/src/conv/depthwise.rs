@@ -1,16 +1,25 @@
 //! Depthwise convolution, where each channel is a group of its own: vectors run over channels, which need no packing
 //! beyond weights that lie tap by tap. The orders of the sums are those of the other convolutions.
 
-use super::band::{Position, Run, Source, bands};
+use std::ops::Range;
+
+use super::band::{Input, Position, Source, bands};
 use super::correlate::BAND_VALUES;
 use super::geometry::Correlation;
 use super::weight::BAND_POSITIONS;
-use crate::cpu::simd;
+use crate::cpu::{self, Kernel};
 use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::scratch::scratch;
+use crate::tree::add_into;
 
 /// As [`super::correlate::correlate`].
-pub(super) fn correlate(of: &Correlation, source: &[f32], weight: &[f32], start: Option<&[f32]>, target: &mut [f32]) {
+pub(super) fn correlate(
+    of: &Correlation,
+    source: Input<'_>,
+    weight: &[f32],
+    start: Option<&[f32]>,
+    target: &mut [f32],
+) {
     let channels = of.groups;
     let mut by_tap = scratch(of.terms() * channels);
     for (to, tap) in by_tap.chunks_exact_mut(channels).zip(of.tap_indices()) {
@@ -24,113 +33,221 @@ pub(super) fn correlate(of: &Correlation, source: &[f32], weight: &[f32], start:
         None => sums_from.fill(0.0),
     }
     let mut source = Source::new(of, source);
-    let runs = source.runs();
+    let offsets: Vec<usize> = source.runs().iter().map(|run| run.offset).collect();
     let mut positions = Vec::new();
     for band in &bands(of, (BAND_VALUES / channels).max(1)) {
         let source = source.load(band, &mut positions);
-        multiply(source, &runs, &positions, &by_tap, &sums_from, target);
+        cpu::dispatch(Multiply {
+            source,
+            offsets: &offsets,
+            positions: &positions,
+            by_tap: &by_tap,
+            start: &sums_from,
+            target,
+        });
     }
 }
 
-/// As [`super::weight::weight_gradient`].
-pub(super) fn weight_gradient(of: &Correlation, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let channels = of.groups;
-    let mut by_tap = scratch(of.terms() * channels);
-    by_tap.fill(0.0);
+/// As [`super::weight::WeightGradient::add`], to sums that lie tap by tap.
+pub(super) fn add_weight_gradient(
+    of: &Correlation,
+    x: Input<'_>,
+    dy: &[f32],
+    channels: Range<usize>,
+    by_tap: &mut [f32],
+) {
+    let dy = &dy[channels.start..];
     let mut source = Source::new(of, x);
-    let runs = source.runs();
+    let offsets: Vec<usize> = source.runs().iter().map(|run| run.offset).collect();
     let mut positions = Vec::new();
+    let mut sums = scratch(by_tap.len());
     for band in &bands(of, BAND_POSITIONS) {
         let source = source.load(band, &mut positions);
-        accumulate(source, &runs, &positions, dy, channels, &mut by_tap);
+        sums.fill(0.0);
+        let source = &source[channels.start..];
+        let (offsets, positions, channels) = (&offsets[..], &positions[..], channels.len());
+        cpu::dispatch(Accumulate { source, offsets, positions, dy, channels, sums: &mut sums });
+        add_into(by_tap, &sums);
     }
-    let kernel_len = dw.len() / channels;
-    for (from, tap) in by_tap.chunks_exact(channels).zip(of.tap_indices()) {
+}
+
+/// Writes the weight's gradient from its sums.
+pub(super) fn write_weight_gradient(of: &Correlation, by_tap: &[f32], dw: &mut [f32]) {
+    let kernel_len = of.kernel[0] * of.kernel[1];
+    for (from, tap) in by_tap.chunks_exact(dw.len() / kernel_len).zip(of.tap_indices()) {
         for (from, kernel) in from.iter().zip(dw.chunks_exact_mut(kernel_len)) {
             kernel[tap] = *from;
         }
     }
 }
 
-simd! {
-    /// `target = start + sum over taps of source * weight`, at each position, for each channel.
-    fn multiply(
-        source: &[f32],
-        runs: &[Run],
-        positions: &[Position],
-        by_tap: &[f32],
-        start: &[f32],
-        target: &mut [f32],
-    ) {
-        for position in positions {
-            let target = &mut target[position.target..];
-            let mut work = Multiply { source, at: position.source, runs, by_tap, start, target };
-            for_lanes::<PANEL>(start.len(), &mut work);
+/// Runs `$kernel::<TAPS>` for as many taps at a time as there is code for, and channels in blocks of one vector, so that
+/// the weights or the sums of all these taps are in registers.
+macro_rules! by_taps {
+    ($offsets:expr, $channels:expr, |$first:ident, $taps:ident| $lanes:expr) => {{
+        let mut $first = 0;
+        while $first < $offsets.len() {
+            macro_rules! run {
+                ($n:literal) => {{
+                    const $taps: usize = $n;
+                    match PANEL {
+                        32 => for_lanes::<16>($channels, &mut $lanes),
+                        _ => for_lanes::<8>($channels, &mut $lanes),
+                    }
+                    $first += $n;
+                }};
+            }
+            match $offsets.len() - $first {
+                9.. => run!(9),
+                4.. => run!(4),
+                2.. => run!(2),
+                _ => run!(1),
+            }
         }
-    }
+    }};
 }
 
+/// `target = start + sum over taps of source * weight`, at each position, for each channel.
 struct Multiply<'a> {
     source: &'a [f32],
-    at: usize,
-    runs: &'a [Run],
+    offsets: &'a [usize],
+    positions: &'a [Position],
     by_tap: &'a [f32],
     start: &'a [f32],
     target: &'a mut [f32],
 }
 
-impl Lanes for Multiply<'_> {
+impl Kernel for Multiply<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn block<const W: usize>(&mut self, first: usize) {
-        let mut sums: [f32; W] = *chunk(self.start, first);
-        for (run, weights) in self.runs.iter().zip(self.by_tap.chunks_exact(self.start.len())) {
-            let x: &[f32; W] = chunk(self.source, self.at + run.offset + first);
-            let weights: &[f32; W] = chunk(weights, first);
-            for lane in 0..W {
-                sums[lane] = x[lane].mul_add(weights[lane], sums[lane]);
+    fn run<const PANEL: usize>(self) {
+        let channels = self.start.len();
+        if self.offsets.is_empty() {
+            for position in self.positions {
+                self.target[position.target..][..channels].copy_from_slice(self.start);
             }
         }
-        *chunk_mut(self.target, first) = sums;
+        by_taps!(self.offsets, channels, |first, TAPS| MultiplyTaps::<TAPS> {
+            source: self.source,
+            offsets: self.offsets[first..].first_chunk().expect("so many are left"),
+            positions: self.positions,
+            by_tap: &self.by_tap[first * channels..],
+            start: (first == 0).then_some(self.start),
+            channels,
+            target: self.target,
+        });
     }
 }
 
-simd! {
-    /// `sums[tap] += (sum over positions of source * dy)`, for each channel.
-    fn accumulate(
-        source: &[f32],
-        runs: &[Run],
-        positions: &[Position],
-        dy: &[f32],
-        channels: usize,
-        sums: &mut [f32],
-    ) {
-        for (run, sums) in runs.iter().zip(sums.chunks_exact_mut(channels)) {
-            for_lanes::<PANEL>(channels, &mut Accumulate { source, offset: run.offset, positions, dy, sums });
+struct MultiplyTaps<'a, const TAPS: usize> {
+    source: &'a [f32],
+    offsets: &'a [usize; TAPS],
+    positions: &'a [Position],
+    by_tap: &'a [f32],
+    /// What the sums start from; what stands in the target if there is none.
+    start: Option<&'a [f32]>,
+    channels: usize,
+    target: &'a mut [f32],
+}
+
+impl<const TAPS: usize> Lanes for MultiplyTaps<'_, TAPS> {
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, first: usize) {
+        let mut weights = [[0.0; W]; TAPS];
+        for (weights, row) in weights.iter_mut().zip(self.by_tap.chunks_exact(self.channels)) {
+            *weights = *chunk(row, first);
+        }
+        let mut from = [0.0; W];
+        if let Some(start) = self.start {
+            from = *chunk(start, first);
+        }
+        let sources = sources(self.source, self.offsets, first);
+        let channels = &mut self.target[first..];
+        for position in self.positions {
+            let target = chunk_mut(channels, position.target);
+            let mut sums = if self.start.is_some() { from } else { *target };
+            for (source, weights) in sources.iter().zip(&weights) {
+                let x: &[f32; W] = chunk(source, position.source);
+                for lane in 0..W {
+                    sums[lane] = x[lane].mul_add(weights[lane], sums[lane]);
+                }
+            }
+            *target = sums;
         }
     }
 }
 
+/// What each tap reads, from channel `first` on: all of one length, so that it is checked once that a position lies in
+/// all of them.
+#[inline(always)]
+fn sources<'a, const TAPS: usize>(source: &'a [f32], offsets: &[usize; TAPS], first: usize) -> [&'a [f32]; TAPS] {
+    let mut len = source.len();
+    for offset in offsets {
+        len = len.min(source.len() - first - offset);
+    }
+    let mut sources = [source; TAPS];
+    for (from, offset) in sources.iter_mut().zip(offsets) {
+        *from = &source[first + offset..][..len];
+    }
+    sources
+}
+
+/// `sums[tap] += (sum over positions of source * dy)`, for each channel.
 struct Accumulate<'a> {
     source: &'a [f32],
-    offset: usize,
+    offsets: &'a [usize],
     positions: &'a [Position],
     dy: &'a [f32],
+    channels: usize,
     sums: &'a mut [f32],
 }
 
-impl Lanes for Accumulate<'_> {
+impl Kernel for Accumulate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        let Accumulate { source, positions, dy, channels, .. } = self;
+        by_taps!(self.offsets, channels, |first, TAPS| AccumulateTaps::<TAPS> {
+            source,
+            offsets: self.offsets[first..].first_chunk().expect("so many are left"),
+            positions,
+            dy,
+            channels,
+            sums: &mut self.sums[first * channels..],
+        });
+    }
+}
+
+struct AccumulateTaps<'a, const TAPS: usize> {
+    source: &'a [f32],
+    offsets: &'a [usize; TAPS],
+    positions: &'a [Position],
+    dy: &'a [f32],
+    channels: usize,
+    sums: &'a mut [f32],
+}
+
+impl<const TAPS: usize> Lanes for AccumulateTaps<'_, TAPS> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        let mut sums = [0.0; W];
+        let mut sums = [[0.0; W]; TAPS];
+        for (sums, row) in sums.iter_mut().zip(self.sums.chunks_exact(self.channels)) {
+            *sums = *chunk(row, first);
+        }
+        let (sources, dy) = (sources(self.source, self.offsets, first), &self.dy[first..]);
         for position in self.positions {
-            let x: &[f32; W] = chunk(self.source, position.source + self.offset + first);
-            let dy: &[f32; W] = chunk(self.dy, position.target + first);
-            for lane in 0..W {
-                sums[lane] = x[lane].mul_add(dy[lane], sums[lane]);
+            let dy: &[f32; W] = chunk(dy, position.target);
+            for (source, sums) in sources.iter().zip(&mut sums) {
+                let x: &[f32; W] = chunk(source, position.source);
+                for lane in 0..W {
+                    sums[lane] = x[lane].mul_add(dy[lane], sums[lane]);
+                }
             }
         }
-        for (to, sum) in chunk_mut::<_, W>(self.sums, first).iter_mut().zip(sums) {
-            *to += sum;
+        for (sums, row) in sums.iter().zip(self.sums.chunks_exact_mut(self.channels)) {
+            *chunk_mut(row, first) = *sums;
         }
     }
 }

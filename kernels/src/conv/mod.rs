@@ -2,6 +2,7 @@
 
 mod band;
 mod correlate;
+pub(crate) mod dense;
 mod depthwise;
 mod geometry;
 mod pack;
@@ -12,7 +13,9 @@ mod tile;
 mod weight;
 pub mod winograd;
 
+pub use band::Input;
 pub use shape::ConvShape;
+pub use weight::{WeightGradient, channel_ranges};
 
 use correlate::correlate;
 use pack::Layout;
@@ -31,8 +34,9 @@ fn check(shape: &ConvShape) {
 ///
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
-pub fn forward(shape: ConvShape, x: &[f32], w_oihw: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub fn forward<'a>(shape: ConvShape, x: impl Into<Input<'a>>, w_oihw: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     check(&shape);
+    let x = x.into();
     expect_len("x", x.len(), shape.x_len());
     expect_len("w_oihw", w_oihw.len(), shape.w_len());
     expect_len("y", y.len(), shape.y_len());
@@ -53,7 +57,7 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
     expect_len("w_oihw", w_oihw.len(), shape.w_len());
     expect_len("dx", dx.len(), shape.x_len());
     for of in geometry::backward(&shape) {
-        correlate(&of, Layout::backward(&shape), dy, w_oihw, None, dx);
+        correlate(&of, Layout::backward(&shape), dy.into(), w_oihw, None, dx);
     }
 }
 
@@ -62,12 +66,10 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
 ///
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
-pub fn backward_weight(shape: ConvShape, x: &[f32], dy: &[f32], dw_oihw: &mut [f32]) {
-    check(&shape);
-    expect_len("x", x.len(), shape.x_len());
-    expect_len("dy", dy.len(), shape.y_len());
-    expect_len("dw_oihw", dw_oihw.len(), shape.w_len());
-    weight::weight_gradient(&geometry::forward(&shape), Layout::forward(&shape), x, dy, dw_oihw);
+pub fn backward_weight<'a>(shape: ConvShape, x: impl Into<Input<'a>>, dy: &[f32], dw_oihw: &mut [f32]) {
+    let mut sums = WeightGradient::new(shape);
+    sums.add(shape.n, x.into(), dy);
+    sums.finish(dw_oihw);
 }
 
 /// `db`, the gradient of the bias: the sum over all pixels of all images, in order, in f64.

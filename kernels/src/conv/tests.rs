@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::activation::Activation;
+use crate::block::Block;
 use crate::naive::products;
+use crate::norm::{Affine, Stats};
 use crate::test_support::{assert_close, noise, on_every_level};
 
 /// One pixel, one channel.
@@ -79,6 +82,18 @@ fn check_all(s: ConvShape, seed: u64) {
     let dw = on_every_level(s.w_len(), |dw| backward_weight(s, &x, &dy, dw));
     let (sum, bound) = sums(s.w_len(), s, |i, o, k| (k, product(&x, i, &dy, o)));
     assert_close("dw", &dw, &sum, &bound);
+    let apart = on_every_level(s.w_len(), |dw| {
+        let mut rest = dw;
+        for channels in channel_ranges(s, 3) {
+            let (now, later) = rest.split_at_mut(s.w_len() / s.co * channels.len());
+            let mut gradient = WeightGradient::of(s, channels);
+            gradient.add(s.n, x[..].into(), &dy);
+            gradient.finish(now);
+            rest = later;
+        }
+        assert!(rest.is_empty(), "{s:?}: ranges end early");
+    });
+    assert!(dw.iter().zip(&apart).all(|(a, b)| a.to_bits() == b.to_bits()), "{s:?}: {dw:?} apart {apart:?}");
 }
 
 /// The group and place of a term in its sum, and its factors.
@@ -135,6 +150,44 @@ fn check_orders(s: ConvShape, seed: u64) {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_weight_gradient_in_parts_has_the_same_bits(shape in shapes(), n in 1usize..90, seed in 0u64..1000) {
+        let n = n.min(40_000 / shape.x_len().max(shape.y_len()) + 1);
+        let shape = ConvShape { n, ..shape };
+        let (x, dy) = (noise(seed, shape.x_len()), noise(seed + 1, shape.y_len()));
+        let mut whole = vec![0.0; shape.w_len()];
+        backward_weight(shape, &x, &dy, &mut whole);
+        let images = WeightGradient::images(shape);
+        let (x_len, y_len) = (images * shape.x_len() / n, images * shape.y_len() / n);
+        let mut sums = WeightGradient::new(shape);
+        for (x, dy) in x.chunks(x_len).zip(dy.chunks(y_len)) {
+            sums.add(x.len() * n / shape.x_len(), x.into(), dy);
+        }
+        let mut parts = vec![0.0; shape.w_len()];
+        sums.finish(&mut parts);
+        prop_assert_eq!(parts, whole);
+    }
+
+    #[test]
+    fn a_block_may_be_read_as_it_is_computed(shape in shapes(), relu: bool, seed in 0u64..1000) {
+        let [x, w, dy] = [shape.x_len(), shape.w_len(), shape.y_len()].map(|len| noise(seed + len as u64, len));
+        let [mean, beta, gamma] = [1, 2, 3].map(|i| noise(seed + i, shape.ci));
+        let var = vec![0.7; shape.ci];
+        let block = Block {
+            x: &x,
+            stats: Stats { mean: &mean, var: &var },
+            affine: Affine { gamma: &gamma, beta: &beta },
+            eps: 1e-3,
+            activation: relu.then_some(Activation::Relu6),
+        };
+        let mut written = vec![0.0; x.len()];
+        block.forward(None, &mut written);
+        let expected = on_every_level(dy.len(), |y| forward(shape, &written, &w, None, y));
+        prop_assert_eq!(on_every_level(dy.len(), |y| forward(shape, Input::Block(block), &w, None, y)), expected);
+        let expected = on_every_level(w.len(), |dw| backward_weight(shape, &written, &dy, dw));
+        prop_assert_eq!(on_every_level(w.len(), |dw| backward_weight(shape, Input::Block(block), &dy, dw)), expected);
+    }
 
     #[test]
     fn agrees_with_the_definition_on_every_level(shape in shapes(), seed in 0u64..1000) {

@@ -3,10 +3,12 @@
 //! 6 rows of two vectors are 12 accumulators: with the 2 vectors of the panel and one broadcast value they fill the
 //! 16 registers of AVX2, and are more than enough to hide the latency of the multiply-add.
 
-use super::band::{Position, Run};
-use crate::cpu::Kernel;
+use std::ops::Range;
 
-const ROWS: usize = 6;
+use super::band::{Position, Run};
+use crate::cpu::{Kernel, prefetch};
+
+pub(super) const ROWS: usize = 6;
 
 /// Sums of products for one panel of target channels at many positions:
 /// `target[position] = start + sum over terms of source[position, term] * weight[term]`, terms in order.
@@ -17,57 +19,128 @@ pub(super) struct Multiply<'a> {
     pub positions: &'a [Position],
     /// Packed: as many rows of a panel as there are terms.
     pub weights: &'a [f32],
-    /// What each channel's sum starts from, one value per channel that exists.
-    pub start: Option<&'a [f32]>,
-    /// Begins at the panel's first channel.
+    /// What the sums start from.
+    pub start: Start<'a>,
     pub target: &'a mut [f32],
+    /// The panel's first channel.
+    pub channel: usize,
     /// How many channels of the panel exist.
     pub width: usize,
+    /// What of the target will be written after this, to be asked for meanwhile.
+    pub next: Range<usize>,
+}
+
+/// What sums start from.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// One value per channel that exists.
+    Values(&'a [f32]),
+    Zero,
+    /// What stands in the target: the sums of the terms before.
+    Target,
 }
 
 impl Kernel for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<const PANEL: usize>(mut self) {
         let weights = self.weights.as_chunks::<PANEL>().0;
         let mut start = [0.0; PANEL];
-        if let Some(values) = self.start {
+        if let Start::Values(values) = self.start {
             start[..self.width].copy_from_slice(values);
         }
-        // On the heap, and not among the locals: as memory like any other it is loaded into whole vectors.
-        let mut sums = Box::new([start; ROWS]);
-        for tile in self.positions.chunks(ROWS) {
-            // A tile that is not full computes its last position several times.
-            let at: [usize; ROWS] = std::array::from_fn(|i| tile[i.min(tile.len() - 1)].source);
-            *sums = [start; ROWS];
-            let mut weights = weights;
-            for run in self.runs {
-                let (now, rest) = weights.split_at(run.len);
-                weights = rest;
-                let rows = at.map(|at| &self.source[at + run.offset..][..now.len()]);
-                multiply(rows, now, &mut sums);
+        let (tiles, rest) = self.positions.as_chunks::<ROWS>();
+        let lines = self.next.len().div_ceil(16).div_ceil(tiles.len().max(1));
+        let mut next = self.next.start;
+        for tile in tiles {
+            for _ in 0..lines {
+                prefetch::<16>(self.target, next);
+                next += 16;
             }
-            for (position, sums) in tile.iter().zip(sums.iter()) {
-                let target = &mut self.target[position.target..];
-                match target.first_chunk_mut::<PANEL>() {
-                    Some(target) if self.width == PANEL => *target = *sums,
-                    _ => target[..self.width].copy_from_slice(&sums[..self.width]),
+            // One by one: a loop over the sums would keep them in memory.
+            let [p0, p1, p2, p3, p4, p5] = tile.map(|position| position.target);
+            let sums = match self.start {
+                Start::Target => {
+                    [self.read(p0), self.read(p1), self.read(p2), self.read(p3), self.read(p4), self.read(p5)]
                 }
-            }
+                _ => [start; ROWS],
+            };
+            let sums = add_terms(sums, self.source, tile.map(|position| position.source), self.runs, weights);
+            let [s0, s1, s2, s3, s4, s5] = sums;
+            self.write(p0, &s0);
+            self.write(p1, &s1);
+            self.write(p2, &s2);
+            self.write(p3, &s3);
+            self.write(p4, &s4);
+            self.write(p5, &s5);
+        }
+        for position in rest {
+            let sum = match self.start {
+                Start::Target => self.read(position.target),
+                _ => start,
+            };
+            let [sum] = add_terms([sum], self.source, [position.source], self.runs, weights);
+            self.write(position.target, &sum);
         }
     }
 }
 
-/// Adds the products of one run to a tile's sums.
-#[inline(always)]
-fn multiply<const PANEL: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]], tile: &mut [[f32; PANEL]; ROWS]) {
-    let mut sums = *tile;
-    let [a, b, c, d, e, f] = rows.map(<[f32]>::iter);
-    for ((((((weights, a), b), c), d), e), f) in weights.iter().zip(a).zip(b).zip(c).zip(d).zip(e).zip(f) {
-        add_products(&[*a, *b, *c, *d, *e, *f], weights, &mut sums);
+impl Multiply<'_> {
+    #[inline(always)]
+    fn read<const PANEL: usize>(&self, target: usize) -> [f32; PANEL] {
+        let target = &self.target[self.channel + target..];
+        match target.first_chunk::<PANEL>() {
+            Some(target) if self.width == PANEL => *target,
+            _ => {
+                let mut sums = [0.0; PANEL];
+                sums[..self.width].copy_from_slice(&target[..self.width]);
+                sums
+            }
+        }
     }
-    *tile = sums;
+
+    #[inline(always)]
+    fn write<const PANEL: usize>(&mut self, target: usize, sums: &[f32; PANEL]) {
+        let target = &mut self.target[self.channel + target..];
+        match target.first_chunk_mut::<PANEL>() {
+            Some(target) if self.width == PANEL => *target = *sums,
+            _ => target[..self.width].copy_from_slice(&sums[..self.width]),
+        }
+    }
+}
+
+/// The sums of a tile with the products of all runs. All loops are in one function, so that the sums stay in registers.
+#[inline(always)]
+fn add_terms<const R: usize, const PANEL: usize>(
+    mut sums: [[f32; PANEL]; R],
+    source: &[f32],
+    at: [usize; R],
+    runs: &[Run],
+    mut weights: &[[f32; PANEL]],
+) -> [[f32; PANEL]; R] {
+    for run in runs {
+        let (now, rest) = weights.split_at(run.len);
+        weights = rest;
+        add_rows(|row| &source[at[row] + run.offset..], now, &mut sums);
+    }
+    sums
+}
+
+/// `sums[row] += sum over k of row(row)[k] * b[k]`, k in order. Rows may be longer than `b`.
+///
+/// Iterators, and not indices, so that no bound is checked and each value is broadcast as it is loaded.
+#[inline(always)]
+pub(super) fn add_rows<'a, const R: usize, const PANEL: usize>(
+    row: impl Fn(usize) -> &'a [f32],
+    b: &[[f32; PANEL]],
+    sums: &mut [[f32; PANEL]; R],
+) {
+    let [r0, r1, r2, r3, r4, r5] = std::array::from_fn(|i| row(i.min(R - 1))[..b.len()].iter());
+    for ((((((b, a0), a1), a2), a3), a4), a5) in b.iter().zip(r0).zip(r1).zip(r2).zip(r3).zip(r4).zip(r5) {
+        let a: [f32; ROWS] = [*a0, *a1, *a2, *a3, *a4, *a5];
+        add_products(&std::array::from_fn(|i| a[i]), b, sums);
+    }
 }
 
 /// The weight gradient of a band for one panel:
@@ -136,7 +209,11 @@ impl<const PANEL: usize> Band<'_, PANEL> {
 /// `sums[i] += x[i] * y`, unrolled by hand: a loop over the rows is not always unrolled, and then the sums are not kept
 /// in registers.
 #[inline(always)]
-fn add_products<const R: usize, const PANEL: usize>(x: &[f32; R], y: &[f32; PANEL], sums: &mut [[f32; PANEL]; R]) {
+pub(super) fn add_products<const R: usize, const PANEL: usize>(
+    x: &[f32; R],
+    y: &[f32; PANEL],
+    sums: &mut [[f32; PANEL]; R],
+) {
     const { assert!(R <= ROWS) };
     add_row::<0, R, PANEL>(x, y, sums);
     add_row::<1, R, PANEL>(x, y, sums);

@@ -1,52 +1,143 @@
 //! The weight gradient.
 
-use super::band::{Position, Source, bands};
+use std::ops::Range;
+
+use super::ConvShape;
+use super::band::{Input, Position, Source, band_images, bands};
 use super::depthwise;
-use super::geometry::Correlation;
+use super::geometry::{self, Correlation};
 use super::pack::{Layout, Panel, panels};
 use super::tile::Accumulate;
 use crate::cpu;
-use crate::scratch::scratch;
+use crate::scratch::{Scratch, scratch};
+use crate::shape::expect_len;
 
 /// Positions per band. It bounds the length of a plain sum, so it is part of the bits.
 pub(super) const BAND_POSITIONS: usize = 256;
 
-/// `dw`, summed over positions in order within bands of about [`BAND_POSITIONS`], the bands' sums added in order.
-pub(super) fn weight_gradient(of: &Correlation, layout: Layout, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    if of.is_depthwise() {
-        return depthwise::weight_gradient(of, x, dy, dw);
+/// The sums of a weight gradient, which take in some images after the others. Sums take the pixels of a band in order, and
+/// then the bands, as [`super::backward_weight`] says.
+pub struct WeightGradient {
+    shape: ConvShape,
+    channels: Range<usize>,
+    /// Packed: for each panel a row for each term; of a depthwise convolution a row for each tap.
+    sums: Scratch,
+}
+
+/// Output channels of a depthwise convolution that are not divided between two of [`channel_ranges`].
+const DEPTHWISE_CHANNELS: usize = 16;
+
+/// Cuts the output channels into at most `parts` ranges, whose weights' gradients can be computed apart from each other.
+///
+/// # Panics
+/// If the shape makes no sense, or `parts` is 0.
+pub fn channel_ranges(shape: ConvShape, parts: usize) -> Vec<Range<usize>> {
+    super::check(&shape);
+    let of = geometry::forward(&shape);
+    let firsts: Vec<usize> = match of.is_depthwise() {
+        true => (0..shape.co).step_by(DEPTHWISE_CHANNELS).collect(),
+        false => panels(&of, cpu::panel()).iter().map(|panel| channel(&of, *panel)).collect(),
+    };
+    let share = firsts.len().div_ceil(parts);
+    let ends = firsts.iter().copied().step_by(share).skip(1).chain([shape.co]);
+    firsts.iter().copied().step_by(share).zip(ends).map(|(first, end)| first..end).collect()
+}
+
+impl WeightGradient {
+    /// Sums of nothing. `shape.n` is of no account.
+    ///
+    /// # Panics
+    /// If the shape makes no sense.
+    pub fn new(shape: ConvShape) -> Self {
+        WeightGradient::of(shape, 0..shape.co)
     }
-    let size = cpu::panel();
-    let panels = panels(of, size);
-    let panel_len = of.terms() * size;
-    let mut sums = scratch(panels.len() * panel_len);
-    sums.fill(0.0);
-    let mut packed = scratch(0);
-    let mut source = Source::new(of, x);
-    let runs = source.runs();
-    let mut positions = Vec::new();
-    for band in &bands(of, BAND_POSITIONS) {
-        let source = source.load(band, &mut positions);
-        packed.resize(positions.len() * size);
-        for (&panel, sums) in panels.iter().zip(sums.chunks_exact_mut(panel_len)) {
-            pack_positions(of, panel, size, &positions, dy, &mut packed);
-            cpu::dispatch(Accumulate {
-                source: &source[panel.group * of.depth()..],
-                runs: &runs,
-                positions: &positions,
-                dy: &packed,
-                sums,
-            });
+
+    /// The same for the weights of some output channels: one of [`channel_ranges`], or several neighbours.
+    ///
+    /// # Panics
+    /// If the shape makes no sense.
+    pub fn of(shape: ConvShape, channels: Range<usize>) -> Self {
+        super::check(&shape);
+        let of = geometry::forward(&shape);
+        let len = match of.is_depthwise() {
+            true => of.terms() * channels.len(),
+            false => panels_of(&of, &channels).len() * of.terms() * cpu::panel(),
+        };
+        let mut sums = scratch(len);
+        sums.fill(0.0);
+        WeightGradient { shape, channels, sums }
+    }
+
+    /// All parts but the last have a multiple of so many images, or the sums' order would depend on the parts.
+    pub fn images(shape: ConvShape) -> usize {
+        band_images(&geometry::forward(&shape), BAND_POSITIONS)
+    }
+
+    /// Takes in the next `n` images.
+    ///
+    /// # Panics
+    /// If a slice does not fit.
+    pub fn add(&mut self, n: usize, x: Input<'_>, dy: &[f32]) {
+        let shape = ConvShape { n, ..self.shape };
+        expect_len("x", x.len(), shape.x_len());
+        expect_len("dy", dy.len(), shape.y_len());
+        let of = &geometry::forward(&shape);
+        if of.is_depthwise() {
+            return depthwise::add_weight_gradient(of, x, dy, self.channels.clone(), &mut self.sums);
+        }
+        let size = cpu::panel();
+        let panels = panels_of(of, &self.channels);
+        let panel_len = of.terms() * size;
+        let mut packed = scratch(0);
+        let mut source = Source::new(of, x);
+        let runs = source.runs();
+        let mut positions = Vec::new();
+        for band in &bands(of, BAND_POSITIONS) {
+            let source = source.load(band, &mut positions);
+            packed.resize(positions.len() * size);
+            for (&panel, sums) in panels.iter().zip(self.sums.chunks_exact_mut(panel_len)) {
+                pack_positions(of, panel, size, &positions, dy, &mut packed);
+                cpu::dispatch(Accumulate {
+                    source: &source[panel.group * of.depth()..],
+                    runs: &runs,
+                    positions: &positions,
+                    dy: &packed,
+                    sums,
+                });
+            }
         }
     }
-    for (&panel, sums) in panels.iter().zip(sums.chunks_exact(panel_len)) {
-        layout.unpack(of, panel, size, sums, dw);
+
+    /// Writes the gradient.
+    ///
+    /// # Panics
+    /// If its length is not that of the weights of the channels.
+    pub fn finish(self, dw_oihw: &mut [f32]) {
+        expect_len("dw_oihw", dw_oihw.len(), self.shape.w_len() / self.shape.co * self.channels.len());
+        let (of, layout, size) = (&geometry::forward(&self.shape), Layout::forward(&self.shape), cpu::panel());
+        if of.is_depthwise() {
+            return depthwise::write_weight_gradient(of, &self.sums, dw_oihw);
+        }
+        for (&panel, sums) in panels_of(of, &self.channels).iter().zip(self.sums.chunks_exact(of.terms() * size)) {
+            let first = channel(of, panel) - self.channels.start;
+            layout.unpack(of, Panel { group: 0, first, ..panel }, size, sums, dw_oihw);
+        }
     }
+}
+
+/// The panels of `channels`.
+fn panels_of(of: &Correlation, channels: &Range<usize>) -> Vec<Panel> {
+    panels(of, cpu::panel()).into_iter().filter(|panel| channels.contains(&channel(of, *panel))).collect()
+}
+
+/// The first channel of a panel, counted over all groups.
+fn channel(of: &Correlation, panel: Panel) -> usize {
+    panel.group * (of.target_channels / of.groups) + panel.first
 }
 
 /// The panel's channels of dy at all positions, side by side.
 fn pack_positions(of: &Correlation, panel: Panel, size: usize, positions: &[Position], dy: &[f32], packed: &mut [f32]) {
-    let channel = panel.group * (of.target_channels / of.groups) + panel.first;
+    let channel = channel(of, panel);
     for (to, position) in packed.chunks_exact_mut(size).zip(positions) {
         to[..panel.width].copy_from_slice(&dy[position.target + channel..][..panel.width]);
     }

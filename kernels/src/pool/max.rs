@@ -92,13 +92,14 @@ impl Lanes for Backward<'_> {
         let mut left: [f32; W] = *chunk(self.dy, self.window.output + first);
         for pixel in self.window.pixels(self.shape) {
             let x: &[f32; W] = chunk(self.x, pixel + first);
-            let dx: &mut [f32; W] = chunk_mut(self.dx, pixel + first);
+            let mut dx: [f32; W] = *chunk(self.dx, pixel + first);
             for lane in 0..W {
                 // All ones where the place is found. Branches would become masked stores, which are slow.
                 let found = 0u32.wrapping_sub(u32::from((x[lane] == best[lane]) | x[lane].is_nan()));
                 dx[lane] += f32::from_bits(left[lane].to_bits() & found);
                 left[lane] = f32::from_bits(left[lane].to_bits() & !found);
             }
+            *chunk_mut(self.dx, pixel + first) = dx;
         }
     }
 }

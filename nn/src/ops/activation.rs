@@ -1,27 +1,32 @@
 //! Activations, as the modules of the same names in `torch.nn`.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use convoy_kernels::activation::Activation;
 
-use super::{gradient, output, values, with_values};
+use super::{Keeps, Operation, Ports, Wanted, compute};
+use crate::flow::Flow;
 
 /// An activation function, element by element, for any shape.
-pub struct Activate(
-    /// Which function.
-    pub Activation,
-);
+pub(crate) struct Activate(pub Activation);
 
-impl CustomOp1 for Activate {
+impl Operation for Activate {
     fn name(&self) -> &'static str {
         "activation"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, lx)?;
-        Ok(output(x.len(), lx.shape().clone(), |y| self.0.forward(x, y)))
+    fn keeps(&self) -> Keeps {
+        Keeps { input: true, output: self.0.slope_reads_output() }
     }
 
-    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        gradient(x, |dx| with_values([x, y, dy], |[x, y, dy]| self.0.backward(x, y, dy, dx)))
+    fn forward(&self, flow: &mut Flow, at: &Ports) {
+        let len = flow.numbers.value(at.inputs[0]).len();
+        compute(flow, at, len, |x, y| self.0.forward(x, y));
+    }
+
+    fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
+        let mut d = flow.take_gradient(at.output);
+        let x = flow.numbers.value(at.inputs[0]);
+        let y = if self.0.slope_reads_output() { flow.numbers.value(at.output) } else { x };
+        self.0.apply_slope(x, y, &mut d);
+        flow.add_gradient(at.inputs[0], d);
     }
 }

@@ -1,13 +1,13 @@
 //! Dropout at addresses, as `torch.nn.Dropout` in training but with a mask that depends on the sample alone.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use convoy_common::random::{Address, Purpose};
 use convoy_kernels::dropout;
 
-use super::{gradient, output, values, with_values};
+use super::{Operation, Ports, Wanted, compute, propagate};
+use crate::flow::Flow;
 
 /// Random zeros for a tensor whose first axis is the sample; what stays is divided by 1 - p.
-pub struct Dropout {
+pub(crate) struct Dropout {
     keep: Vec<bool>,
     scale: f32,
 }
@@ -26,6 +26,16 @@ impl Dropout {
         }
         Dropout { keep, scale: 1.0 / (1.0 - p) }
     }
+
+    /// None of `len` numbers becomes 0: dropout in use.
+    pub fn off(len: usize) -> Self {
+        Dropout { keep: vec![true; len], scale: 1.0 }
+    }
+
+    /// What each number is multiplied by.
+    pub fn factors(&self) -> Vec<f32> {
+        self.keep.iter().map(|&keep| if keep { self.scale } else { 0.0 }).collect()
+    }
 }
 
 /// As [`Address::uniform`].
@@ -33,18 +43,17 @@ fn uniform(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / (1u32 << 24) as f32)
 }
 
-impl CustomOp1 for Dropout {
+impl Operation for Dropout {
     fn name(&self) -> &'static str {
         "dropout"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, lx)?;
-        Ok(output(x.len(), lx.shape().clone(), |y| dropout::apply(x, &self.keep, self.scale, y)))
+    fn forward(&self, flow: &mut Flow, at: &Ports) {
+        compute(flow, at, self.keep.len(), |x, y| dropout::apply(x, &self.keep, self.scale, y));
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        gradient(x, |dx| with_values([dy], |[dy]| dropout::apply(dy, &self.keep, self.scale, dx)))
+    fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
+        propagate(flow, at, self.keep.len(), |_, dy, dx| dropout::apply(dy, &self.keep, self.scale, dx));
     }
 }
 

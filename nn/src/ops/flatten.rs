@@ -1,12 +1,11 @@
 //! From images to features, as `torch.flatten(x, 1)` of NCHW images.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-
-use super::{gradient, output, values, with_values};
+use super::{Operation, Ports, Wanted, compute, propagate};
+use crate::flow::Flow;
 
 /// `(n, pixels, c)` in any arrangement of the pixels to `(n, c * pixels)`: the features stand in PyTorch's order
 /// (channel, row, column), so that the weight of the next fully connected layer is PyTorch's.
-pub struct Flatten {
+pub(crate) struct Flatten {
     /// Images.
     pub n: usize,
     /// Height times width.
@@ -15,19 +14,23 @@ pub struct Flatten {
     pub c: usize,
 }
 
-impl CustomOp1 for Flatten {
+impl Operation for Flatten {
     fn name(&self) -> &'static str {
         "flatten"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, lx)?;
-        let features = self.pixels * self.c;
-        Ok(output(x.len(), (self.n, features), |y| transpose_each(x, self.pixels, self.c, y)))
+    fn forward(&self, flow: &mut Flow, at: &Ports) {
+        compute(flow, at, self.len(), |x, y| transpose_each(x, self.pixels, self.c, y));
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        gradient(x, |dx| with_values([dy], |[dy]| transpose_each(dy, self.c, self.pixels, dx)))
+    fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
+        propagate(flow, at, self.len(), |_, dy, dx| transpose_each(dy, self.c, self.pixels, dx));
+    }
+}
+
+impl Flatten {
+    fn len(&self) -> usize {
+        self.n * self.pixels * self.c
     }
 }
 

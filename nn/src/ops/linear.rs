@@ -1,72 +1,51 @@
 //! Fully connected layers, as `torch.nn.functional.linear`.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use convoy_kernels::linear::{self, LinearShape};
 
-use super::{gradient, output, values, with_values};
+use super::{Keeps, Operation, Ports, Wanted};
+use crate::flow::Flow;
 
-/// x `(samples, inputs)`, weight `(outputs, inputs)` and, as a ternary operation, bias `(outputs)`,
-/// to `(samples, outputs)`.
-pub struct Linear(
+/// x `(samples, inputs)`, weight `(outputs, inputs)` and perhaps bias `(outputs)`, to `(samples, outputs)`.
+pub(crate) struct Linear {
     /// Its shape; must make sense ([`LinearShape::checked`]).
-    pub LinearShape,
-);
-
-impl Linear {
-    fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
-        let s = self.0;
-        output(s.samples * s.outputs, (s.samples, s.outputs), |y| linear::forward(s, x, w, bias, y))
-    }
-
-    fn backward_x(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        gradient(x, |dx| with_values([w, dy], |[w, dy]| linear::backward_data(self.0, dy, w, dx)))
-    }
-
-    fn backward_w(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        gradient(w, |dw| with_values([x, dy], |[x, dy]| linear::backward_weight(self.0, x, dy, dw)))
-    }
+    pub shape: LinearShape,
+    /// Index of the weight in the network.
+    pub weight: usize,
+    /// Index of the bias.
+    pub bias: Option<usize>,
 }
 
-impl CustomOp2 for Linear {
+impl Operation for Linear {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(self.forward(values(x, lx)?, values(w, lw)?, None))
+    fn keeps(&self) -> Keeps {
+        Keeps { input: true, output: false }
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((self.backward_x(x, w, dy)?, self.backward_w(x, w, dy)?))
-    }
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear with bias"
+    fn forward(&self, flow: &mut Flow, at: &Ports) {
+        let mut y = flow.memory.take(self.shape.samples * self.shape.outputs);
+        let numbers = &flow.numbers;
+        let (w, bias) = (numbers.weight(self.weight), self.bias.map(|bias| numbers.weight(bias)));
+        linear::forward(self.shape, numbers.value(at.inputs[0]), w, bias, &mut y);
+        flow.set_value(at.output, y);
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok(self.forward(values(x, lx)?, values(w, lw)?, Some(values(bias, lb)?)))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let db = gradient(bias, |db| with_values([dy], |[dy]| linear::backward_bias(self.0, dy, db)))?;
-        Ok((self.backward_x(x, w, dy)?, self.backward_w(x, w, dy)?, db))
+    fn backward(&self, flow: &mut Flow, at: &Ports, wanted: Wanted) {
+        let dy = flow.take_gradient(at.output);
+        if wanted.parameters {
+            let x = flow.numbers.value(at.inputs[0]);
+            flow.sum.write(self.weight, |dw| linear::backward_weight(self.shape, x, &dy, dw));
+            if let Some(bias) = self.bias {
+                flow.sum.write(bias, |db| linear::backward_bias(self.shape, &dy, db));
+            }
+        }
+        if wanted.inputs[0] {
+            let mut dx = flow.memory.take(self.shape.samples * self.shape.inputs);
+            linear::backward_data(self.shape, &dy, flow.numbers.weight(self.weight), &mut dx);
+            flow.add_gradient(at.inputs[0], dx);
+        }
+        flow.memory.give(dy);
     }
 }

@@ -1,73 +1,88 @@
-//! Our kernels as candle operations, one topic a file.
+//! Our kernels as operations of a pass, one topic a file.
 //!
-//! All of them take contiguous f32 tensors on the CPU: images NHWC, features `(N, F)`. An operation knows its shapes
-//! when it is made, computes through `convoy_kernels` on the calling thread, and gives candle's autograd the gradient
-//! of each argument that the tape tracks; to the others it gives none, and spends nothing on them.
+//! Images are NHWC, features `(N, F)`. An operation knows its shapes when it is made, and computes on the calling thread.
 
 mod activation;
+mod add;
 mod conv;
 mod dropout;
 mod flatten;
 mod linear;
-mod loss;
 mod norm;
 mod pool;
 mod softmax;
 #[cfg(test)]
 mod tests;
 
-pub use activation::Activate;
-pub use conv::Conv;
-pub use dropout::Dropout;
-pub use flatten::Flatten;
-pub use linear::Linear;
-pub use loss::{Loss, LossFunction, LossOutput, numbers};
-pub use norm::{BatchNorm, BatchStatistics, Statistics};
-pub use pool::{AvgPool, GlobalAvgPool, MaxPool};
-pub use softmax::Softmax;
+pub(crate) use activation::Activate;
+pub(crate) use add::Add;
+pub(crate) use conv::{Behind, Conv};
+pub(crate) use dropout::Dropout;
+pub(crate) use flatten::Flatten;
+pub(crate) use linear::Linear;
+pub(crate) use norm::{BatchNorm, Normal, Output, Statistics};
+pub(crate) use pool::{AvgPool, GlobalAvgPool, MaxPool};
+pub(crate) use softmax::Softmax;
 
-use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use crate::flow::Flow;
 
-/// The numbers of a contiguous f32 tensor, from what candle hands to a forward pass.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("a tensor of shape {:?} is not contiguous", layout.shape())
-    };
-    Ok(&storage.as_slice::<f32>()?[start..end])
+/// Which nodes an operation joins, by their index in the network.
+#[derive(Debug, Clone)]
+pub(crate) struct Ports {
+    /// One, or two for a sum or a residual.
+    pub inputs: Vec<usize>,
+    /// What it computes.
+    pub output: usize,
 }
 
-/// Calls `f` with the numbers of contiguous f32 tensors on the CPU.
-///
-/// # Errors
-/// When a tensor is none of that.
-pub fn with_values<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
-    let guards = tensors.map(Tensor::storage_and_layout);
-    let mut slices: [&[f32]; N] = [&[]; N];
-    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let Storage::Cpu(storage) = &**storage else { bail!("a tensor is not on the CPU") };
-        *slice = values(storage, layout)?;
+/// Which gradients the tape asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// Of the inputs; the second is false if there is none.
+    pub inputs: [bool; 2],
+    /// Of the parameters.
+    pub parameters: bool,
+}
+
+/// What a backward pass reads of what the forward pass computed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Keeps {
+    /// The first input.
+    pub input: bool,
+    /// The output.
+    pub output: bool,
+}
+
+/// An operation on the numbers of a pass.
+pub(crate) trait Operation: Send + Sync {
+    /// What it is, in error messages of candle.
+    fn name(&self) -> &'static str;
+
+    /// What its backward pass will read.
+    fn keeps(&self) -> Keeps {
+        Keeps::default()
     }
-    Ok(f(slices))
+
+    /// Computes the output's value from those of the inputs.
+    fn forward(&self, flow: &mut Flow, at: &Ports);
+
+    /// Takes the output's gradient, contributes to those of the inputs that are wanted, and writes the sums of the
+    /// parameters if they are.
+    fn backward(&self, flow: &mut Flow, at: &Ports, wanted: Wanted);
 }
 
-/// What a forward pass returns: `len` numbers that `fill` writes, all of them, in `shape`.
-fn output(len: usize, shape: impl Into<Shape>, fill: impl FnOnce(&mut [f32])) -> (CpuStorage, Shape) {
-    let mut y = vec![0.0; len];
-    fill(&mut y);
-    (CpuStorage::F32(y), shape.into())
+/// The forward pass of an operation with one input: `fill` writes all `len` numbers of the output.
+fn compute(flow: &mut Flow, at: &Ports, len: usize, fill: impl FnOnce(&[f32], &mut [f32])) {
+    let mut y = flow.memory.take(len);
+    fill(flow.numbers.value(at.inputs[0]), &mut y);
+    flow.set_value(at.output, y);
 }
 
-/// The gradient of `arg`, which `fill` writes, all of it; none when the tape does not track `arg`.
-fn gradient(arg: &Tensor, fill: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<Option<Tensor>> {
-    if !arg.track_op() {
-        return Ok(None);
-    }
-    let mut d = vec![0.0; arg.elem_count()];
-    fill(&mut d)?;
-    tracked(arg, d)
-}
-
-/// `d` as the gradient of `arg`; none when the tape does not track `arg`.
-fn tracked(arg: &Tensor, d: Vec<f32>) -> Result<Option<Tensor>> {
-    arg.track_op().then(|| Tensor::from_vec(d, arg.shape(), &Device::Cpu)).transpose()
+/// The backward pass of an operation with one input of `len` numbers and no parameters: `fill` writes all of dx from dy.
+fn propagate(flow: &mut Flow, at: &Ports, len: usize, fill: impl FnOnce(&Flow, &[f32], &mut [f32])) {
+    let dy = flow.take_gradient(at.output);
+    let mut dx = flow.memory.take(len);
+    fill(flow, &dy, &mut dx);
+    flow.add_gradient(at.inputs[0], dx);
+    flow.memory.give(dy);
 }

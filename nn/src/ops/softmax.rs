@@ -1,27 +1,34 @@
-//! Softmax, as `torch.softmax(x, -1)`.
+//! Softmax over the last axis, as `torch.softmax(x, -1)`.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use convoy_kernels::softmax;
 
-use super::{gradient, output, values, with_values};
+use super::{Keeps, Operation, Ports, Wanted, compute, propagate};
+use crate::flow::Flow;
 
-/// Softmax over the last axis, which has `classes` values.
-pub struct Softmax {
-    /// Length of the last axis.
+/// Softmax of rows of `classes` numbers.
+pub(crate) struct Softmax {
+    /// Numbers in a row.
     pub classes: usize,
 }
 
-impl CustomOp1 for Softmax {
+impl Operation for Softmax {
     fn name(&self) -> &'static str {
         "softmax"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, lx)?;
-        Ok(output(x.len(), lx.shape().clone(), |y| softmax::forward(x, self.classes, y)))
+    fn keeps(&self) -> Keeps {
+        Keeps { input: false, output: true }
     }
 
-    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        gradient(x, |dx| with_values([y, dy], |[y, dy]| softmax::backward(y, dy, self.classes, dx)))
+    fn forward(&self, flow: &mut Flow, at: &Ports) {
+        let len = flow.numbers.value(at.inputs[0]).len();
+        compute(flow, at, len, |x, y| softmax::forward(x, self.classes, y));
+    }
+
+    fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
+        let len = flow.numbers.value(at.output).len();
+        propagate(flow, at, len, |flow, dy, dx| {
+            softmax::backward(flow.numbers.value(at.output), dy, self.classes, dx);
+        });
     }
 }

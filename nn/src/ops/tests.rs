@@ -1,68 +1,145 @@
-//! Each operation's gradient on candle's tape against finite differences, on odd and non-square sizes.
+//! Each operation's gradients against finite differences, on odd and non-square sizes.
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{Device, Result, Tensor, Var};
 use convoy_common::batch::Targets;
+use convoy_common::plan::Input;
 use convoy_common::random::{Purpose, permutation};
 use convoy_kernels::activation::Activation;
 use convoy_kernels::conv::ConvShape;
 use convoy_kernels::linear::LinearShape;
 use convoy_kernels::pool::PoolShape;
+use convoy_model::{Init, Network, Node, Op, Role, Shape, Tensor};
 
 use super::*;
+use crate::flow::{Memory, Sums};
+use crate::loss::LossFunction;
+use crate::team::Team;
 
 const STEP: f32 = 1.0 / 128.0;
 
 /// Shuffled numbers about `centre`, `spacing` apart and never near `centre`: nothing within [`STEP`] of a kink there,
 /// and no ties.
-fn numbers_about(centre: f32, spacing: f32, shape: &[usize], salt: u32) -> Vec<f32> {
-    let count: usize = shape.iter().product();
+fn numbers_about(centre: f32, spacing: f32, count: usize, salt: u32) -> Vec<f32> {
     let order = permutation(u64::from(salt), Purpose::Statistics, 0, count as u32);
     order.iter().map(|&i| centre + spacing * (i as f32 + 0.5 - (count / 2) as f32)).collect()
 }
 
-fn check(shapes: &[&[usize]], apply: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    check_about(0.0, shapes, apply);
+/// As many nodes as there are inputs and an output, and tensors of these lengths.
+fn network(inputs: usize, tensors: &[usize]) -> Arc<Network> {
+    let node =
+        |index: usize| Node { name: index.to_string(), op: Op::Input, inputs: Vec::new(), output: Shape::Features(1) };
+    let mut offset = 0;
+    let tensors = tensors.iter().map(|&len| {
+        offset += len;
+        let (role, init) = (Role::Parameter { decay: true }, Init::Zeros);
+        Tensor { name: String::new(), shape: vec![len], role, offset: offset - len, head: false, init }
+    });
+    Arc::new(Network {
+        input: Input { height: 1, width: 1, channels: 1 },
+        tensors: tensors.collect(),
+        nodes: (0..=inputs).map(node).collect(),
+        parameters: offset,
+        buffers: 0,
+        outputs: 1,
+    })
 }
 
-/// Compares the gradient of a weighted sum of the outputs with central differences, number by number.
-fn check_about(centre: f32, shapes: &[&[usize]], apply: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    let values: Vec<Vec<f32>> = shapes
-        .iter()
-        .enumerate()
-        .map(|(i, shape)| numbers_about(centre, 4.0 / shape.iter().product::<usize>().max(80) as f32, shape, i as u32))
-        .collect();
-    let vars: Vec<Var> =
-        values.iter().zip(shapes).map(|(v, s)| Var::from_slice(v, *s, &Device::Cpu).unwrap()).collect();
-    let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-    let y = apply(&tensors).unwrap();
-    let weights = numbers_about(0.0, 2.0 / y.elem_count().max(8) as f32, y.dims(), 99);
-    let r = Tensor::from_slice(&weights, y.dims(), &Device::Cpu).unwrap();
-    let gradients = (&y * r).unwrap().sum_all().unwrap().backward().unwrap();
+/// An operation on the numbers of its inputs and its tensors.
+struct Case<'a> {
+    /// Lengths.
+    inputs: &'a [usize],
+    tensors: &'a [usize],
+    /// How many of the tensors are parameters.
+    learned: usize,
+    operation: &'a dyn Fn() -> Box<dyn Operation>,
+}
 
-    let weighted = |changed: &[Tensor]| -> f64 {
-        let y = apply(changed).unwrap();
-        with_values([&y], |[y]| y.iter().zip(&weights).map(|(y, r)| f64::from(*y) * f64::from(*r)).sum()).unwrap()
-    };
-    for (argument, var) in vars.iter().enumerate() {
-        let gradient: Vec<f32> = gradients.get(var).expect("a gradient").flatten_all().unwrap().to_vec1().unwrap();
-        for (i, gradient) in gradient.iter().enumerate() {
-            let shifted = |step: f32| {
-                let mut values = values[argument].clone();
-                values[i] += step;
-                let mut tensors = tensors.clone();
-                tensors[argument] = Tensor::from_vec(values, shapes[argument], &Device::Cpu).unwrap();
-                weighted(&tensors)
-            };
-            let expected = (shifted(STEP) - shifted(-STEP)) / (2.0 * f64::from(STEP));
-            let error = (f64::from(*gradient) - expected).abs();
-            assert!(
-                error < 2e-3 * (1.0 + expected.abs()),
-                "argument {argument}, number {i}: {gradient} and {expected}"
-            );
+impl Case<'_> {
+    fn ports(&self) -> Ports {
+        Ports { inputs: (0..self.inputs.len()).collect(), output: self.inputs.len() }
+    }
+
+    fn all(&self) -> Wanted {
+        Wanted { inputs: [true, self.inputs.len() > 1], parameters: true }
+    }
+
+    /// The pass after its forward half. `numbers` are those of the inputs, then of the tensors.
+    fn forward(&self, numbers: &[Vec<f32>]) -> (Flow, Box<dyn Operation>) {
+        let (inputs, tensors) = numbers.split_at(self.inputs.len());
+        let weights = tensors.concat();
+        let sum = vec![f32::NAN; weights.len()];
+        let network = network(inputs.len(), self.tensors);
+        let mut flow = Flow::new(
+            network,
+            Arc::new(weights),
+            Sums::Written(sum),
+            Memory::default(),
+            Arc::new(Team::new(1).unwrap()),
+        );
+        for (node, value) in inputs.iter().enumerate() {
+            flow.set_value(node, value.clone());
+        }
+        let operation = (self.operation)();
+        operation.forward(&mut flow, &self.ports());
+        (flow, operation)
+    }
+
+    fn numbers(&self, centre: f32) -> Vec<Vec<f32>> {
+        let lengths = self.inputs.iter().chain(self.tensors).enumerate();
+        let mut numbers: Vec<Vec<f32>> =
+            lengths.map(|(i, &len)| numbers_about(centre, 4.0 / len.max(80) as f32, len, i as u32)).collect();
+        // The last of what is not learned is a variance.
+        if self.learned < self.tensors.len() {
+            numbers.last_mut().into_iter().flatten().for_each(|value| *value += 0.6);
+        }
+        numbers
+    }
+
+    /// Compares the gradients of a weighted sum of the outputs with central differences, number by number.
+    fn check_about(&self, centre: f32) {
+        let numbers = self.numbers(centre);
+        let (mut flow, operation) = self.forward(&numbers);
+        let y = flow.numbers.value(self.inputs.len());
+        let weights = numbers_about(0.0, 2.0 / y.len().max(8) as f32, y.len(), 99);
+        flow.add_gradient(self.inputs.len(), weights.clone());
+        operation.backward(&mut flow, &self.ports(), self.all());
+        let mut gradients: Vec<Vec<f32>> = (0..self.inputs.len()).map(|node| flow.take_gradient(node)).collect();
+        let (mut sums, _) = flow.end();
+        for len in &self.tensors[..self.learned] {
+            let rest = sums.split_off(*len);
+            gradients.push(std::mem::replace(&mut sums, rest));
+        }
+        let weighted = |numbers: &[Vec<f32>]| -> f64 {
+            let (flow, _) = self.forward(numbers);
+            let y = flow.numbers.value(self.inputs.len());
+            y.iter().zip(&weights).map(|(y, r)| f64::from(*y) * f64::from(*r)).sum()
+        };
+        for (argument, gradient) in gradients.iter().enumerate() {
+            assert_eq!(gradient.len(), numbers[argument].len());
+            for (i, gradient) in gradient.iter().enumerate() {
+                let shifted = |step: f32| {
+                    let mut numbers = numbers.clone();
+                    numbers[argument][i] += step;
+                    weighted(&numbers)
+                };
+                let expected = (shifted(STEP) - shifted(-STEP)) / (2.0 * f64::from(STEP));
+                let error = (f64::from(*gradient) - expected).abs();
+                assert!(
+                    error < 2e-3 * (1.0 + expected.abs()),
+                    "argument {argument}, number {i}: {gradient} and {expected}"
+                );
+            }
         }
     }
+
+    fn check(&self) {
+        self.check_about(0.0);
+    }
+}
+
+fn check(inputs: &[usize], tensors: &[usize], operation: &dyn Fn() -> Box<dyn Operation>) {
+    Case { inputs, tensors, learned: tensors.len(), operation }.check();
 }
 
 const CONV: ConvShape = ConvShape {
@@ -79,48 +156,70 @@ const CONV: ConvShape = ConvShape {
     groups: 2,
 };
 
+fn conv(bias: Option<usize>) -> Box<dyn Operation> {
+    Box::new(Conv { shape: CONV, winograd: false, weight: 0, bias, behind: None })
+}
+
 #[test]
-fn conv() {
-    check(&[&[2, 5, 7, 4], &[6, 2, 3, 2]], |t| t[0].apply_op2(&t[1], Conv { shape: CONV, winograd: false }));
-    check(&[&[2, 5, 7, 4], &[6, 2, 3, 2], &[6]], |t| {
-        t[0].apply_op3(&t[1], &t[2], Conv { shape: CONV, winograd: false })
-    });
+fn convolutions() {
+    check(&[280], &[72], &|| conv(None));
+    check(&[280], &[72, 6], &|| conv(Some(1)));
 }
 
 #[test]
 fn linear() {
     let shape = LinearShape { samples: 3, inputs: 5, outputs: 2 };
-    check(&[&[3, 5], &[2, 5]], |t| t[0].apply_op2(&t[1], Linear(shape)));
-    check(&[&[3, 5], &[2, 5], &[2]], |t| t[0].apply_op3(&t[1], &t[2], Linear(shape)));
+    check(&[15], &[10], &|| Box::new(Linear { shape, weight: 0, bias: None }));
+    check(&[15], &[10, 2], &|| Box::new(Linear { shape, weight: 0, bias: Some(1) }));
 }
 
 #[test]
 fn pools() {
     let shape = PoolShape { n: 2, h: 5, w: 4, c: 3, kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
-    check(&[&[2, 5, 4, 3]], |t| t[0].apply_op1(MaxPool(shape)));
-    check(&[&[2, 5, 4, 3]], |t| t[0].apply_op1(AvgPool(shape)));
-    check(&[&[2, 5, 4, 3]], |t| t[0].apply_op1(GlobalAvgPool { n: 2, pixels: 20, c: 3 }));
+    check(&[120], &[], &|| Box::new(MaxPool(shape)));
+    check(&[120], &[], &|| Box::new(AvgPool(shape)));
+    check(&[120], &[], &|| Box::new(GlobalAvgPool { n: 2, pixels: 20, c: 3 }));
 }
 
 #[test]
 fn flatten() {
-    check(&[&[2, 3, 5, 4]], |t| t[0].apply_op1(Flatten { n: 2, pixels: 15, c: 4 }));
-    let x = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((1, 2, 3, 2)).unwrap();
-    let y = x.apply_op1(Flatten { n: 1, pixels: 6, c: 2 }).unwrap();
-    assert_eq!(y.to_vec2::<f32>().unwrap(), [[0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0]]);
+    check(&[120], &[], &|| Box::new(Flatten { n: 2, pixels: 15, c: 4 }));
+    let operation = || -> Box<dyn Operation> { Box::new(Flatten { n: 1, pixels: 6, c: 2 }) };
+    let case = Case { inputs: &[12], tensors: &[], learned: 0, operation: &operation };
+    let (flow, _) = case.forward(&[(0..12u8).map(f32::from).collect()]);
+    assert_eq!(flow.numbers.value(1), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0]);
+}
+
+#[test]
+fn sums() {
+    check(&[6, 6], &[], &|| Box::new(Add));
 }
 
 #[test]
 fn batch_norm() {
-    let shapes: [&[usize]; 3] = [&[2, 3, 5, 2], &[2], &[2]];
-    check(&shapes, |t| {
-        let statistics = Statistics::Measured(Arc::new(OnceLock::new()));
-        t[0].apply_op3(&t[1], &t[2], BatchNorm { eps: 1e-2, statistics })
-    });
-    check(&shapes, |t| {
-        let statistics = Statistics::Given(BatchStatistics { mean: vec![0.2, -0.3], var: vec![0.5, 2.0] });
-        t[0].apply_op3(&t[1], &t[2], BatchNorm { eps: 1e-2, statistics })
-    });
+    let pool = PoolShape { n: 2, h: 3, w: 5, c: 2, kernel: [1, 2], stride: [1, 2], padding: [0, 0] };
+    let cases = [
+        (false, None, Output::Written),
+        (false, Some(Activation::Silu), Output::Written),
+        (false, None, Output::Pooled(pool)),
+        (true, None, Output::Written),
+        (true, Some(Activation::Relu6), Output::Written),
+    ];
+    for (residual, activation, output) in cases {
+        let norm = |statistics| -> Box<dyn Operation> {
+            let normal = Normal { eps: 1e-2, statistics, activation, affine: [0, 1], running: [2, 3] };
+            Box::new(BatchNorm { count: 2, normal, residual, output, unfinished: false })
+        };
+        let inputs = if residual { &[60, 60][..] } else { &[60] };
+        let measured = || norm(Statistics::Measured(Arc::new(OnceLock::new())));
+        let case = Case { inputs, tensors: &[2; 4], learned: 2, operation: &measured };
+        let numbers = case.numbers(0.0);
+        let (sums, _) = case.forward(&numbers).0.end();
+        let mean = numbers[0].iter().step_by(2).sum::<f32>() / 30.0;
+        assert!((sums[4] - 2.0 * mean).abs() < 1e-5, "{sums:?}");
+        case.check();
+        Case { operation: &|| norm(Statistics::Running), ..case }.check();
+    }
 }
 
 #[test]
@@ -128,19 +227,20 @@ fn activations() {
     use Activation::*;
     for function in [Relu, Relu6, LeakyRelu(0.1), Sigmoid, Tanh, Silu, Gelu, HardSwish, HardSigmoid, Elu(0.7)] {
         for centre in [-3.0, 0.0, 3.0, 6.0] {
-            check_about(centre, &[&[3, 5]], |t| t[0].apply_op1(Activate(function)));
+            let operation = || -> Box<dyn Operation> { Box::new(Activate(function)) };
+            Case { inputs: &[15], tensors: &[], learned: 0, operation: &operation }.check_about(centre);
         }
     }
 }
 
 #[test]
 fn softmax() {
-    check(&[&[3, 4]], |t| t[0].apply_op1(Softmax { classes: 4 }));
+    check(&[12], &[], &|| Box::new(Softmax { classes: 4 }));
 }
 
 #[test]
 fn dropout() {
-    check(&[&[2, 3, 5]], |t| t[0].apply_op1(Dropout::new(0.4, 1, 2, 3, &[8, 9], 15)));
+    check(&[30], &[], &|| Box::new(Dropout::new(0.4, 1, 2, 3, &[8, 9], 15)));
 }
 
 #[test]
@@ -156,31 +256,34 @@ fn losses() {
         (LossFunction::Huber { delta: 0.5 }, &values),
     ];
     for (function, targets) in functions {
-        check(&[&[2, 3]], |t| {
-            let loss = with_values([&t[0]], |[outputs]| function.apply(outputs, 3, targets).unwrap())?;
-            t[0].apply_op1(Loss(loss))
-        });
+        let outputs = numbers_about(0.0, 0.05, 6, 0);
+        let loss = |outputs: &[f32]| function.apply(outputs, 3, targets).unwrap();
+        for (i, gradient) in loss(&outputs).doutputs.into_iter().enumerate() {
+            let shifted = |step: f32| {
+                let mut outputs = outputs.clone();
+                outputs[i] += step;
+                loss(&outputs).loss
+            };
+            let expected = (shifted(STEP) - shifted(-STEP)) / (2.0 * f64::from(STEP));
+            assert!((f64::from(gradient) - expected).abs() < 2e-3 * (1.0 + expected.abs()), "{function:?} {i}");
+        }
     }
 }
 
 #[test]
-fn what_the_tape_does_not_track_gets_no_gradient() {
-    let w = Var::from_slice(&numbers_about(0.0, 0.1, &[72], 1), (6, 2, 3, 2), &Device::Cpu).unwrap();
-    let x = Var::from_slice(&numbers_about(0.0, 0.1, &[280], 2), (2, 5, 7, 4), &Device::Cpu).unwrap();
-    let backward = |x: &Tensor| {
-        x.apply_op2(&w, Conv { shape: CONV, winograd: false }).unwrap().sum_all().unwrap().backward().unwrap()
+fn what_the_tape_does_not_want_is_not_computed() {
+    let case = Case { inputs: &[280], tensors: &[72], learned: 1, operation: &|| conv(None) };
+    let numbers = case.numbers(0.0);
+    let run = |wanted: Wanted| {
+        let (mut flow, operation) = case.forward(&numbers);
+        flow.add_gradient(1, vec![1.0; flow.numbers.value(1).len()]);
+        operation.backward(&mut flow, &case.ports(), wanted);
+        let dx = wanted.inputs[0].then(|| flow.take_gradient(0));
+        (dx, flow.end().0)
     };
-    let (tracked, untracked) = (backward(&x), backward(&x.detach()));
-    assert!(tracked.get(&x).is_some());
-    assert_eq!(untracked.get_ids().count(), 1);
-    let weight = |store: &candle_core::backprop::GradStore| {
-        store.get(&w).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
-    };
-    assert_eq!(weight(&tracked), weight(&untracked));
-}
-
-#[test]
-fn a_tensor_that_is_not_contiguous_is_refused() {
-    let x = Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap().t().unwrap();
-    assert!(x.apply_op1(Activate(Activation::Relu)).unwrap_err().to_string().contains("not contiguous"));
+    let (all, weight) = run(case.all());
+    let (none, same_weight) = run(Wanted { inputs: [false; 2], parameters: true });
+    let (same, untouched) = run(Wanted { inputs: [true; 2], parameters: false });
+    assert!(all == same && none.is_none() && weight == same_weight);
+    assert!(untouched.iter().all(|value| value.is_nan()));
 }

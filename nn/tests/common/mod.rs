@@ -64,7 +64,7 @@ impl Setting {
     /// An executor that has loaded `state`.
     pub fn executor(&self) -> Executor {
         let mut executor = Executor::new(self.plan.clone(), self.network.clone()).unwrap();
-        executor.load(&self.state).unwrap();
+        executor.load(&Arc::new(self.state.clone())).unwrap();
         executor
     }
 

@@ -21,7 +21,7 @@ impl Coordinator for Listener {
     type ControlStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
     type PlanStream = Reply<v1::PlanChunk>;
     type FilesStream = Reply<v1::FilePiece>;
-    type ParametersStream = Reply<v1::ParametersChunk>;
+    type ParametersStream = Reply<convoy_proto::Chunk>;
 
     async fn control(
         &self,
@@ -71,6 +71,7 @@ fn a_worker_whose_own_runtime_is_busy_is_not_silent() {
     let config = Config {
         link: watch::channel(Link::plain(address)).1,
         name: "busy".to_owned(),
+        device: convoy_nn::Device::Cpu,
         threads: 1,
         data: None,
         cache: None,

@@ -25,7 +25,7 @@ impl Coordinator for Sink {
     type ControlStream = Reply<v1::CoordinatorMessage>;
     type PlanStream = Reply<v1::PlanChunk>;
     type FilesStream = Reply<v1::FilePiece>;
-    type ParametersStream = Reply<v1::ParametersChunk>;
+    type ParametersStream = Reply<convoy_proto::Chunk>;
 
     async fn control(
         &self,
@@ -94,7 +94,7 @@ async fn join(address: &str, token: &Token) -> Link {
 }
 
 fn chunk(bytes: usize) -> v1::NodeMessage {
-    let chunk = v1::NodeChunk { offset: 0, data: vec![0; bytes].into() };
+    let chunk = convoy_proto::Chunk { offset: 0, data: bytes::Bytes::from(vec![0; bytes]).into() };
     v1::NodeMessage { message: Some(v1::node_message::Message::Chunk(chunk)) }
 }
 

@@ -1,7 +1,6 @@
 //! The forward pass and the input gradient.
 
-use super::super::band::{Position, Run};
-use super::super::tile::Multiply;
+use super::super::dense::Product;
 use super::images::{self, Planes};
 use super::tiles::Tiling;
 use super::transform::PLANES;
@@ -44,8 +43,6 @@ pub(super) fn correlate(
     let input_planes = Planes { row_len: depth, plane_len: inputs_len };
     let product_planes = Planes { row_len: size, plane_len: products_len };
 
-    let run = [Run { offset: 0, len: depth }];
-    let positions: Vec<Position> = (0..group).map(|i| Position { source: i * depth, target: i * size }).collect();
     for first_tile in (0..tiles).step_by(group) {
         let tiles = first_tile..(first_tile + group).min(tiles);
         images::input(of, tiles.clone(), source, &zeros, &mut inputs, input_planes);
@@ -55,16 +52,24 @@ pub(super) fn correlate(
                     layout.transform(weight, panel(first), &mut weights[slot * depth * size..], weights_len);
                 }
             }
+            let a = |plane: usize| &inputs[plane * inputs_len..][..group * depth];
+            let b = |plane: usize, slot: usize| &weights[plane * weights_len + slot * depth * size..][..depth * size];
             for plane in 0..PLANES {
                 for slot in 0..firsts.len() {
-                    cpu::dispatch(Multiply {
-                        source: &inputs[plane * inputs_len..][..group * depth],
-                        runs: &run,
-                        positions: &positions[..tiles.len()],
-                        weights: &weights[plane * weights_len + slot * depth * size..][..depth * size],
-                        start: None,
-                        target: &mut products[plane * products_len + slot * group * size..][..group * size],
-                        width: size,
+                    let next = match (slot + 1 < firsts.len(), plane + 1 < PLANES) {
+                        (true, _) => [b(plane, slot + 1), &[]],
+                        (false, true) => [b(plane + 1, 0), a(plane + 1)],
+                        (false, false) => [&[][..]; 2],
+                    };
+                    cpu::dispatch(Product {
+                        a: a(plane),
+                        a_row: depth,
+                        rows: tiles.len(),
+                        depth,
+                        add: false,
+                        next,
+                        b: b(plane, slot),
+                        c: &mut products[plane * products_len + slot * group * size..][..group * size],
                     });
                 }
             }

@@ -1,7 +1,8 @@
 //! The weight gradient.
 
-use super::super::band::{Position, Run};
-use super::super::tile::Accumulate;
+use std::ops::Range;
+
+use super::super::dense::Outer;
 use super::images::{self, Planes};
 use super::tiles::Tiling;
 use super::transform::PLANES;
@@ -15,11 +16,19 @@ pub(super) const GROUP: usize = 64;
 /// apart.
 const GAP: usize = 16;
 
-/// `dw`, the products summed over tiles in order within groups of [`GROUP`], the groups' sums added in order.
-pub(super) fn weight_gradient(of: &Tiling, layout: Layout, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+/// `dw` of some output channels, the products summed over tiles in order within groups of [`GROUP`], the groups' sums
+/// added in order.
+pub(super) fn weight_gradient(
+    of: &Tiling,
+    layout: Layout,
+    channels: Range<usize>,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+) {
     let size = cpu::panel();
-    let (depth, channels, tiles) = (of.source_channels, of.target_channels, of.tiles());
-    let panels = channels.div_ceil(size);
+    let (depth, tiles) = (of.source_channels, of.tiles());
+    let panels = channels.len().div_ceil(size);
     let group = GROUP.min(tiles);
     let row_len = depth + GAP;
 
@@ -33,27 +42,25 @@ pub(super) fn weight_gradient(of: &Tiling, layout: Layout, x: &[f32], dy: &[f32]
     let mut sums = scratch(PLANES * sums_len);
     let mut inputs = scratch(PLANES * inputs_len);
     let mut outputs = scratch(PLANES * outputs_len);
-    let mut zeros = scratch(depth.max(channels));
+    let mut zeros = scratch(depth.max(of.target_channels));
     zeros.fill(0.0);
 
-    let run = [Run { offset: 0, len: depth }];
-    let positions: Vec<Position> = (0..group).map(|i| Position { source: i * row_len, target: 0 }).collect();
     for first_tile in (0..tiles).step_by(group) {
         let range = first_tile..(first_tile + group).min(tiles);
         let panel_len = range.len() * size;
         images::input(of, range.clone(), x, &zeros, &mut inputs, Planes { row_len, plane_len: inputs_len });
-        images::output_gradient(of, range.clone(), dy, &zeros, &mut outputs, size, outputs_len);
+        let planes = Planes { row_len: size, plane_len: outputs_len };
+        images::output_gradient(of, range.clone(), channels.clone(), dy, &zeros, &mut outputs, planes);
         for first_panel in (0..panels).step_by(slots) {
             if first_tile == 0 {
                 sums.fill(0.0);
             }
             for plane in 0..PLANES {
                 for slot in 0..slots {
-                    cpu::dispatch(Accumulate {
-                        source: &inputs[plane * inputs_len..][..inputs_len],
-                        runs: &run,
-                        positions: &positions[..range.len()],
-                        dy: &outputs[plane * outputs_len + (first_panel + slot) * panel_len..][..panel_len],
+                    cpu::dispatch(Outer {
+                        a: &inputs[plane * inputs_len..][..inputs_len],
+                        a_row: row_len,
+                        b: &outputs[plane * outputs_len + (first_panel + slot) * panel_len..][..panel_len],
                         sums: &mut sums[plane * sums_len + slot * depth * size..][..depth * size],
                     });
                 }
@@ -61,7 +68,7 @@ pub(super) fn weight_gradient(of: &Tiling, layout: Layout, x: &[f32], dy: &[f32]
             if range.end == tiles {
                 for slot in 0..slots {
                     let first = (first_panel + slot) * size;
-                    let lanes = [first, size.min(channels - first), size];
+                    let lanes = [first, size.min(channels.len() - first), size];
                     layout.gradient(&sums[slot * depth * size..], sums_len, lanes, dw);
                 }
             }

@@ -111,24 +111,26 @@ impl Lanes for ToOutput<'_> {
 }
 
 simd! {
-    /// `A dy A^T` for each of the tiles: in plane p, which begins at `p * plane_len`, for each panel of `size` channels
-    /// a row for each tile. Lanes beyond the last channel are left as they are.
+    /// `A dy A^T` of some channels for each of the tiles: in each plane, for each panel of as many channels as a row is
+    /// long, a row for each tile. Lanes beyond the last channel are left as they are.
     pub(super) fn output_gradient(
         of: &Tiling,
         tiles: Range<usize>,
+        channels: Range<usize>,
         dy: &[f32],
         zeros: &[f32],
         to: &mut [f32],
-        size: usize,
-        plane_len: usize,
+        planes: Planes,
     ) {
+        let Planes { row_len: size, plane_len } = planes;
         let mut half = Box::new([0.0; PLANES * LANES]);
         let panel_len = tiles.len() * size;
         for (i, tile) in tiles.enumerate() {
             let patch = of.output(of.tile(tile), dy, zeros);
             let to = &mut to[i * size..];
-            let mut work = FromOutput { half: &mut half, patch: &patch, to, size, panel_len, plane_len };
-            for_lanes::<LANES>(of.target_channels, &mut work);
+            let start = channels.start;
+            let mut work = FromOutput { half: &mut half, patch: &patch, start, to, size, panel_len, plane_len };
+            for_lanes::<LANES>(channels.len(), &mut work);
         }
     }
 }
@@ -136,6 +138,7 @@ simd! {
 struct FromOutput<'a> {
     half: &'a mut Half,
     patch: &'a Patch<'a, OUT>,
+    start: usize,
     to: &'a mut [f32],
     size: usize,
     panel_len: usize,
@@ -148,7 +151,7 @@ impl Lanes for FromOutput<'_> {
         let at = first / self.size * self.panel_len + first % self.size;
         both_sides::<OutputGradient, OUT, IN, W>(
             self.half,
-            |row, column| chunk(self.patch[row][column], first),
+            |row, column| chunk(self.patch[row][column], self.start + first),
             |row, column, done| *chunk_mut(self.to, (row * IN + column) * self.plane_len + at) = done,
         );
     }

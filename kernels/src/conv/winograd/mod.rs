@@ -8,6 +8,8 @@
 //! to 5e-6 of the sum of the terms' magnitudes (tests ask for 1e-5), and they spread over a tile, so that small outputs
 //! beside large ones lose digits, and a value that is not finite may make all outputs of its tiles not finite.
 
+use std::ops::Range;
+
 mod correlate;
 mod gradient;
 mod images;
@@ -91,9 +93,18 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
 /// # Panics
 /// If the shape makes no sense or does not fit, or a slice does not fit the shape.
 pub fn backward_weight(shape: ConvShape, x: &[f32], dy: &[f32], dw_oihw: &mut [f32]) {
+    backward_weight_of(shape, 0..shape.co, x, dy, dw_oihw);
+}
+
+/// [`backward_weight`] for the weights of some output channels.
+///
+/// # Panics
+/// If the shape makes no sense or does not fit, a slice does not fit the shape, or there are no such channels.
+pub fn backward_weight_of(shape: ConvShape, channels: Range<usize>, x: &[f32], dy: &[f32], dw_oihw: &mut [f32]) {
     check_fits(&shape);
+    assert!(channels.end <= shape.co, "channels {channels:?} of {}", shape.co);
     expect_len("x", x.len(), shape.x_len());
     expect_len("dy", dy.len(), shape.y_len());
-    expect_len("dw_oihw", dw_oihw.len(), shape.w_len());
-    weight_gradient(&Tiling::forward(&shape), Layout::forward(&shape), x, dy, dw_oihw);
+    expect_len("dw_oihw", dw_oihw.len(), shape.w_len() / shape.co * channels.len());
+    weight_gradient(&Tiling::forward(&shape), Layout::forward(&shape), channels, x, dy, dw_oihw);
 }

@@ -2,6 +2,7 @@ use std::array::from_fn;
 
 use proptest::prelude::*;
 
+use super::super::channel_ranges;
 use super::transform::Transform;
 use super::*;
 use crate::naive::{indices, products, wide};
@@ -83,6 +84,16 @@ fn check_all(s: ConvShape, seed: u64) {
     check_sums("dx", s, &dx, |_| 0.0, |i, o, k| (i, [dy[o], w[k]]));
     let dw = on_every_level(s.w_len(), |dw| backward_weight(s, &x, &dy, dw));
     check_sums("dw", s, &dw, |_| 0.0, |i, o, k| (k, [x[i], dy[o]]));
+    let apart = on_every_level(s.w_len(), |dw| {
+        let mut rest = dw;
+        for channels in channel_ranges(s, 2) {
+            let (now, later) = rest.split_at_mut(s.w_len() / s.co * channels.len());
+            backward_weight_of(s, channels, &x, &dy, now);
+            rest = later;
+        }
+        assert!(rest.is_empty(), "{s:?}: ranges end early");
+    });
+    assert!(dw.iter().zip(&apart).all(|(a, b)| a.to_bits() == b.to_bits()), "{s:?}: {dw:?} apart {apart:?}");
     check_adjoint(s, &x, &w, &dy);
 }
 

@@ -2,14 +2,10 @@
 
 use std::borrow::Cow;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use convoy_common::batch::Targets;
 use convoy_common::plan::Plan;
 use convoy_common::spec::LossKind;
 use convoy_kernels::loss::{self, CrossEntropy, LossError};
-use convoy_kernels::tree;
-
-use super::{gradient, with_values};
 
 /// Which loss, with its settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,12 +64,7 @@ impl LossFunction {
     ///
     /// # Panics
     /// When `targets` are not as many as `outputs` are.
-    pub fn apply(
-        &self,
-        outputs: &[f32],
-        width: usize,
-        targets: &Targets,
-    ) -> std::result::Result<LossOutput, LossError> {
+    pub fn apply(&self, outputs: &[f32], width: usize, targets: &Targets) -> Result<LossOutput, LossError> {
         let samples = outputs.len() / width;
         let mut doutputs = vec![0.0; outputs.len()];
         let d = &mut doutputs[..];
@@ -100,28 +91,5 @@ pub fn numbers(targets: &Targets) -> Cow<'_, [f32]> {
     match targets {
         Targets::Classes(classes) => classes.iter().map(|&class| class as f32).collect(),
         Targets::Values { values, .. } => Cow::Borrowed(values),
-    }
-}
-
-/// The end of the tape: the network's outputs to the sum of their losses, which was computed beforehand.
-pub struct Loss(
-    /// What [`LossFunction::apply`] made of these very outputs.
-    pub LossOutput,
-);
-
-impl CustomOp1 for Loss {
-    fn name(&self) -> &'static str {
-        "loss"
-    }
-
-    fn cpu_fwd(&self, _outputs: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![self.0.loss as f32]), Shape::from(())))
-    }
-
-    fn bwd(&self, outputs: &Tensor, _loss: &Tensor, dloss: &Tensor) -> Result<Option<Tensor>> {
-        gradient(outputs, |d| {
-            d.copy_from_slice(&self.0.doutputs);
-            with_values([dloss], |[dloss]| tree::scale(d, dloss[0]))
-        })
     }
 }

@@ -1,0 +1,276 @@
+//! Training steps of a job without data, network and coordinator: what workers and coordinator compute, and nothing else.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use convoy_common::Plan;
+use convoy_common::batch::{Batch, Targets};
+use convoy_common::random::{Address, Purpose};
+use convoy_common::spec::Task;
+use convoy_common::tree_sum::{TreeSum, add_f64};
+use convoy_coordinator::{Generation, Scales, Update, moment_names};
+use convoy_kernels::optimizer::global_norm_sq;
+use convoy_kernels::tree::add_into;
+use convoy_model::Network;
+use convoy_nn::{Device, Executor, LayerTime, LayerTimes};
+use convoy_scheduler::Node;
+
+use crate::error::CliError;
+
+/// How long a step took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepTime {
+    /// From parameters to parameters.
+    pub whole: Duration,
+    /// In which shards were computed and summed.
+    pub shards: Duration,
+    /// Thread time of forward and backward passes.
+    pub passes: Duration,
+    /// Thread time of the sums over shards.
+    pub sums: Duration,
+}
+
+/// A job that can make one step after the other.
+pub struct Steps {
+    network: Arc<Network>,
+    update: Update,
+    clip_norm: Option<f64>,
+    /// One for each thread.
+    executors: Vec<Executor>,
+    /// One for each shard of a step; every step sees the same.
+    batches: Vec<Batch>,
+    now: Generation,
+    next: Generation,
+    /// Gradient buffers to be written over.
+    spare: Mutex<Vec<Vec<f32>>>,
+    times: Arc<LayerTimes>,
+}
+
+/// What the threads of a step share.
+struct Shared<'a> {
+    batches: &'a [Batch],
+    flat: Arc<Vec<f32>>,
+    next_shard: AtomicUsize,
+    tree: Mutex<Tree>,
+    spare: &'a Mutex<Vec<Vec<f32>>>,
+    times: &'a Arc<LayerTimes>,
+}
+
+struct Tree {
+    gradient: TreeSum<Vec<f32>>,
+    /// Samples and loss weights.
+    sums: TreeSum<Vec<f64>>,
+    finite: bool,
+    passes: Duration,
+    adding: Duration,
+}
+
+impl Steps {
+    /// The job's first parameters and random samples of its seed, one batch of them.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(plan: &Arc<Plan>, network: &Arc<Network>, threads: usize) -> Result<Self, CliError> {
+        let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
+        let first = Generation { step: 0, flat: network.initial(plan.spec.seed), moments };
+        Ok(Steps {
+            network: network.clone(),
+            update: Update::new(plan, network),
+            clip_norm: plan.spec.optimizer.clip_norm,
+            executors: Executor::team(Device::Cpu, plan, network, threads)?,
+            batches: batches(plan),
+            next: first.clone(),
+            now: first,
+            spare: Mutex::default(),
+            times: Arc::new(LayerTimes::new(network)),
+        })
+    }
+
+    /// Forward and backward of every shard, their sums in the order of the reduce tree, and the optimizer.
+    ///
+    /// # Errors
+    /// When a shard cannot be computed, or is not finite.
+    pub fn step(&mut self) -> Result<StepTime, CliError> {
+        let begun = Instant::now();
+        let shards = self.batches.len() as u32;
+        let shared = Shared {
+            batches: &self.batches,
+            flat: Arc::new(self.now.flat.clone()),
+            next_shard: AtomicUsize::new(0),
+            tree: Mutex::new(Tree {
+                gradient: TreeSum::over(shards),
+                sums: TreeSum::over(shards),
+                finite: true,
+                passes: Duration::ZERO,
+                adding: Duration::ZERO,
+            }),
+            spare: &self.spare,
+            times: &self.times,
+        };
+        std::thread::scope(|scope| {
+            let executors = self.executors.iter_mut();
+            let running: Vec<_> = executors.map(|executor| scope.spawn(|| shared.work(executor))).collect();
+            running.into_iter().try_for_each(|thread| thread.join().expect("an executor catches panics"))
+        })?;
+        let computed = begun.elapsed();
+        let mut tree = shared.tree.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !tree.finite {
+            return Err(CliError::Usage(format!(
+                "step {} has a NaN or an infinity, with which no time is to be trusted; lower optimizer.lr",
+                self.now.step + 1
+            )));
+        }
+        let mut root = tree.gradient.take().expect("all shards are there");
+        let sums = tree.sums.take().expect("all shards are there");
+        self.optimize(&mut root, &sums);
+        lock(&self.spare).push(root);
+        Ok(StepTime { whole: begun.elapsed(), shards: computed, passes: tree.passes, sums: tree.adding })
+    }
+
+    fn optimize(&mut self, root: &mut [f32], sums: &[f64]) {
+        let squares = || global_norm_sq(&root[..self.network.parameters]);
+        let (scales, _norm) = Scales::new(sums[0], sums[1], self.clip_norm, squares);
+        self.update.apply(&self.now, &mut self.next, 0..self.network.len(), root, scales);
+        self.next.step = self.now.step + 1;
+        std::mem::swap(&mut self.now, &mut self.next);
+    }
+
+    /// Thread time of each layer since [`Steps::forget_layers`].
+    pub fn layers(&self) -> Vec<LayerTime> {
+        self.times.layers()
+    }
+
+    /// Begins to count the layers' times anew.
+    pub fn forget_layers(&self) {
+        self.times.clear();
+    }
+}
+
+impl Shared<'_> {
+    /// Computes shards until there are no more.
+    fn work(&self, executor: &mut Executor) -> Result<(), CliError> {
+        executor.load(&self.flat)?;
+        loop {
+            let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
+            let Some(batch) = self.batches.get(shard) else { return Ok(()) };
+            let mut gradient = lock(self.spare).pop().unwrap_or_else(|| vec![0.0; self.flat.len()]);
+            let begun = Instant::now();
+            let result = executor.train_shard_timed(batch, 0, &mut gradient, self.times)?;
+            let passed = begun.elapsed();
+            let leaf = Node { first: shard as u32, last: shard as u32 + 1 };
+            let mut tree = lock(&self.tree);
+            tree.finite &= result.finite;
+            let begun = Instant::now();
+            let spent = tree.gradient.insert(leaf, gradient, |left, right| add_into(left, right));
+            tree.adding += begun.elapsed();
+            tree.passes += passed;
+            tree.sums.insert(leaf, vec![f64::from(result.count), result.weight_sum], add_f64);
+            drop(tree);
+            lock(self.spare).extend(spent);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One global batch of noise and any targets, in shards.
+fn batches(plan: &Plan) -> Vec<Batch> {
+    let samples: Vec<u32> = (0..plan.spec.train.batch).collect();
+    samples.chunks(plan.spec.train.shard as usize).map(|samples| batch(plan, samples)).collect()
+}
+
+fn batch(plan: &Plan, samples: &[u32]) -> Batch {
+    let address = |sample: u32| Address::new(plan.spec.seed, Purpose::Statistics, 0, sample);
+    let pixels = plan.input.len() as u32;
+    // Uniform, with the mean and variance that z-scores have.
+    let pixel = |sample, index| (address(sample).uniform(index) - 0.5) * 12f32.sqrt();
+    let x_nhwc = samples.iter().flat_map(|&sample| (0..pixels).map(move |index| pixel(sample, index))).collect();
+    let names = plan.names.len();
+    let targets = match plan.spec.task {
+        Task::Auto | Task::Multiclass | Task::Binary => {
+            Targets::Classes(samples.iter().map(|sample| sample % names as u32).collect())
+        }
+        Task::Multilabel | Task::Regression => Targets::Values {
+            width: names,
+            values: samples
+                .iter()
+                .flat_map(|sample| (0..names).map(move |name| ((*sample as usize + name) % 2) as f32))
+                .collect(),
+        },
+    };
+    Batch { x_nhwc, samples: samples.to_vec(), targets }
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_common::spec::parse;
+
+    use super::*;
+    use crate::made_up;
+
+    const LAYERS: &str = r#"
+        layers = [{ type = "conv", out = 4, kernel = 3 }, { type = "batch_norm" }, { type = "relu" },
+            { type = "global_avg_pool" }, { type = "flatten" }, { type = "linear", out = 2 }]
+    "#;
+
+    fn steps(more: &str, threads: usize) -> Steps {
+        let layers = if more.contains("binary") { LAYERS.replace("out = 2", "out = 1") } else { LAYERS.to_owned() };
+        let text = format!(
+            "{more}\n[network]\n{layers}\n[prepare]\nsize = 8\nchannels = 1\n[train]\nbatch = 10\nshard = 4\n[data]\ntrain = \"x\""
+        );
+        let spec = parse(&text, &[]).unwrap();
+        let (input, classes) = (made_up::input_of(&spec), made_up::classes_of(&spec));
+        let (plan, network) = made_up::plan(spec, input, classes, "x.toml".as_ref(), &text).unwrap();
+        Steps::new(&plan, &network, threads).unwrap()
+    }
+
+    #[test]
+    fn threads_change_no_bit_of_a_step() {
+        let [one, three] = [1, 3].map(|threads| {
+            let mut steps = steps("[optimizer]\nclip_norm = 0.1", threads);
+            let first = steps.now.clone();
+            (0..3).for_each(|_| _ = steps.step().unwrap());
+            assert_ne!(steps.now.flat, first.flat);
+            assert_eq!(steps.now.step, 3);
+            steps.now
+        });
+        assert_eq!(one, three);
+    }
+
+    #[test]
+    fn a_batch_is_cut_into_shards_of_seeded_noise() {
+        let cut = |steps: &Steps| steps.batches.iter().map(|batch| batch.samples.len()).collect::<Vec<_>>();
+        let [a, b, c] = ["seed = 1", "seed = 1", "seed = 2"].map(|seed| steps(seed, 1));
+        assert_eq!(cut(&a), [4, 4, 2]);
+        assert_eq!(a.batches, b.batches);
+        assert_ne!(a.batches[0].x_nhwc, c.batches[0].x_nhwc);
+    }
+
+    #[test]
+    fn every_task_has_targets() {
+        for task in ["binary", "multilabel", "regression"] {
+            steps(&format!("task = \"{task}\""), 1).step().unwrap();
+        }
+    }
+
+    #[test]
+    fn layers_are_timed_from_when_they_are_told() {
+        let mut steps = steps("", 2);
+        steps.step().unwrap();
+        let layers = steps.layers();
+        assert_eq!(layers.iter().flat_map(|layer| layer.nodes.clone()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert!(layers.iter().all(|layer| !layer.forward.is_zero() && !layer.backward.is_zero()), "{layers:?}");
+        steps.forget_layers();
+        assert!(steps.layers().iter().all(|layer| layer.forward.is_zero() && layer.backward.is_zero()));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_refused() {
+        let mut steps = steps("", 1);
+        steps.now.flat[0] = f32::NAN;
+        assert!(steps.step().unwrap_err().to_string().contains("lower optimizer.lr"));
+    }
+}
