@@ -49,6 +49,19 @@ fn main() {
         square(4, 224, 3, 64, 7, 2),
         ConvShape { groups: 32, ..square(8, 28, 256, 256, 3, 1) },
         ConvShape { groups: 192, ..square(8, 28, 192, 192, 3, 1) },
+        // Of MobileNetV2 at 96x96.
+        square(16, 96, 3, 32, 3, 2),
+        ConvShape { groups: 32, ..square(16, 48, 32, 32, 3, 1) },
+        ConvShape { groups: 96, ..square(16, 48, 96, 96, 3, 2) },
+        ConvShape { groups: 144, ..square(16, 24, 144, 144, 3, 1) },
+        ConvShape { groups: 384, ..square(16, 6, 384, 384, 3, 1) },
+        square(16, 48, 32, 16, 1, 1),
+        square(16, 48, 16, 96, 1, 1),
+        square(16, 24, 24, 144, 1, 1),
+        square(16, 24, 144, 24, 1, 1),
+        square(16, 6, 64, 384, 1, 1),
+        square(16, 6, 384, 64, 1, 1),
+        square(16, 3, 960, 160, 1, 1),
     ] {
         bench.conv(shape);
     }

@@ -43,3 +43,16 @@ pub(crate) fn chunk<T, const W: usize>(values: &[T], at: usize) -> &[T; W] {
 pub(crate) fn chunk_mut<T, const W: usize>(values: &mut [T], at: usize) -> &mut [T; W] {
     values[at..].first_chunk_mut().expect("a block lies in its slice")
 }
+
+/// Copies the first `width` values. Written for what is copied a few values at a time: a call to copy memory costs more
+/// than they do.
+#[inline(always)]
+pub(crate) fn copy_lanes(from: &[f32], to: &mut [f32], width: usize) {
+    let ((from, from_rest), (to, to_rest)) = (from[..width].as_chunks::<8>(), to[..width].as_chunks_mut::<8>());
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+    for (to, from) in to_rest.iter_mut().zip(from_rest) {
+        *to = *from;
+    }
+}

@@ -1,6 +1,6 @@
 //! Matrix products whose rows lie at even distances: what Winograd's algorithm leaves of a convolution.
 
-use super::tile::{ROWS, add_products, add_rows};
+use super::tile::{ROWS, TERMS, add_products, add_rows};
 use crate::cpu::{Kernel, prefetch};
 
 /// For one panel of channels, `c[row] = start + sum over depth of a[row][depth] * b[depth]`, in order.
@@ -78,11 +78,17 @@ impl Kernel for Outer<'_> {
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
         let b = self.b.as_chunks::<PANEL>().0;
-        let (sixes, ones) = self.sums.as_chunks_mut::<PANEL>().0.as_chunks_mut::<ROWS>();
-        for (i, sums) in sixes.iter_mut().enumerate() {
-            outer(&self.a[i * ROWS..], self.a_row, b, sums);
+        let sums = self.sums.as_chunks_mut::<PANEL>().0;
+        let (twelves, sums) = sums.split_at_mut(if PANEL == 32 { sums.len() / TERMS * TERMS } else { 0 });
+        let first = twelves.len();
+        for (i, sums) in twelves.as_chunks_mut::<TERMS>().0.iter_mut().enumerate() {
+            outer(&self.a[i * TERMS..], self.a_row, b, sums);
         }
-        let first = sixes.len() * ROWS;
+        let (sixes, ones) = sums.as_chunks_mut::<ROWS>();
+        for (i, sums) in sixes.iter_mut().enumerate() {
+            outer(&self.a[first + i * ROWS..], self.a_row, b, sums);
+        }
+        let first = first + sixes.len() * ROWS;
         let (threes, ones) = ones.as_chunks_mut::<3>();
         for (i, sums) in threes.iter_mut().enumerate() {
             outer(&self.a[first + i * 3..], self.a_row, b, sums);

@@ -107,6 +107,22 @@ macro_rules! by_taps {
     }};
 }
 
+/// `$body` for each tap, written out: in a loop, each tap would check its bounds, and sums would not stay in registers.
+macro_rules! each_tap {
+    ($taps:expr, |$tap:ident| $body:expr) => {
+        each_tap!(@ $taps, $tap, $body, 0 1 2 3 4 5 6 7 8)
+    };
+    (@ $taps:expr, $tap:ident, $body:expr, $($index:literal)*) => {
+        $(
+            if $index < $taps {
+                #[allow(non_upper_case_globals)]
+                const $tap: usize = $index;
+                $body
+            }
+        )*
+    };
+}
+
 /// `target = start + sum over taps of source * weight`, at each position, for each channel.
 struct Multiply<'a> {
     source: &'a [f32],
@@ -167,12 +183,14 @@ impl<const TAPS: usize> Lanes for MultiplyTaps<'_, TAPS> {
         for position in self.positions {
             let target = chunk_mut(channels, position.target);
             let mut sums = if self.start.is_some() { from } else { *target };
-            for (source, weights) in sources.iter().zip(&weights) {
-                let x: &[f32; W] = chunk(source, position.source);
+            let mut x = [&from; TAPS];
+            each_tap!(TAPS, |tap| x[tap] = chunk(sources[tap], position.source));
+            each_tap!(TAPS, |tap| {
+                let x = x[tap];
                 for lane in 0..W {
-                    sums[lane] = x[lane].mul_add(weights[lane], sums[lane]);
+                    sums[lane] = x[lane].mul_add(weights[tap][lane], sums[lane]);
                 }
-            }
+            });
             *target = sums;
         }
     }
@@ -183,13 +201,9 @@ impl<const TAPS: usize> Lanes for MultiplyTaps<'_, TAPS> {
 #[inline(always)]
 fn sources<'a, const TAPS: usize>(source: &'a [f32], offsets: &[usize; TAPS], first: usize) -> [&'a [f32]; TAPS] {
     let mut len = source.len();
-    for offset in offsets {
-        len = len.min(source.len() - first - offset);
-    }
+    each_tap!(TAPS, |tap| len = len.min(source.len() - first - offsets[tap]));
     let mut sources = [source; TAPS];
-    for (from, offset) in sources.iter_mut().zip(offsets) {
-        *from = &source[first + offset..][..len];
-    }
+    each_tap!(TAPS, |tap| sources[tap] = &source[first + offsets[tap]..][..len]);
     sources
 }
 
@@ -239,12 +253,15 @@ impl<const TAPS: usize> Lanes for AccumulateTaps<'_, TAPS> {
         let (sources, dy) = (sources(self.source, self.offsets, first), &self.dy[first..]);
         for position in self.positions {
             let dy: &[f32; W] = chunk(dy, position.target);
-            for (source, sums) in sources.iter().zip(&mut sums) {
-                let x: &[f32; W] = chunk(source, position.source);
+            let mut x = [dy; TAPS];
+            each_tap!(TAPS, |tap| x[tap] = chunk(sources[tap], position.source));
+            each_tap!(TAPS, |tap| {
+                let (x, mut sum) = (x[tap], sums[tap]);
                 for lane in 0..W {
-                    sums[lane] = x[lane].mul_add(dy[lane], sums[lane]);
+                    sum[lane] = x[lane].mul_add(dy[lane], sum[lane]);
                 }
-            }
+                sums[tap] = sum;
+            });
         }
         for (sums, row) in sums.iter().zip(self.sums.chunks_exact_mut(self.channels)) {
             *chunk_mut(row, first) = *sums;

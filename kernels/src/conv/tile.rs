@@ -7,8 +7,11 @@ use std::ops::Range;
 
 use super::band::{Position, Run};
 use crate::cpu::{Kernel, prefetch};
+use crate::lanes::copy_lanes;
 
 pub(super) const ROWS: usize = 6;
+/// Terms of a weight's gradient in a tile where there are 32 registers: each row of dy is read half as often.
+pub(super) const TERMS: usize = 12;
 
 /// Sums of products for one panel of target channels at many positions:
 /// `target[position] = start + sum over terms of source[position, term] * weight[term]`, terms in order.
@@ -94,7 +97,7 @@ impl Multiply<'_> {
             Some(target) if self.width == PANEL => *target,
             _ => {
                 let mut sums = [0.0; PANEL];
-                sums[..self.width].copy_from_slice(&target[..self.width]);
+                copy_lanes(target, &mut sums, self.width);
                 sums
             }
         }
@@ -105,7 +108,7 @@ impl Multiply<'_> {
         let target = &mut self.target[self.channel + target..];
         match target.first_chunk_mut::<PANEL>() {
             Some(target) if self.width == PANEL => *target = *sums,
-            _ => target[..self.width].copy_from_slice(&sums[..self.width]),
+            _ => copy_lanes(sums, target, self.width),
         }
     }
 }
@@ -167,6 +170,11 @@ impl Kernel for Accumulate<'_> {
             let (now, rest) = sums.split_at_mut(run.len);
             sums = rest;
             let mut band = Band { source: &self.source[run.offset..], positions: self.positions, dy };
+            // Only where there are registers for so many.
+            let (twelves, now) = now.split_at_mut(if PANEL == 32 { now.len() / TERMS * TERMS } else { 0 });
+            for tile in twelves.as_chunks_mut::<TERMS>().0 {
+                band.accumulate(tile);
+            }
             let (sixes, now) = now.as_chunks_mut::<ROWS>();
             for tile in sixes {
                 band.accumulate(tile);
@@ -214,13 +222,19 @@ pub(super) fn add_products<const R: usize, const PANEL: usize>(
     y: &[f32; PANEL],
     sums: &mut [[f32; PANEL]; R],
 ) {
-    const { assert!(R <= ROWS) };
+    const { assert!(R <= TERMS) };
     add_row::<0, R, PANEL>(x, y, sums);
     add_row::<1, R, PANEL>(x, y, sums);
     add_row::<2, R, PANEL>(x, y, sums);
     add_row::<3, R, PANEL>(x, y, sums);
     add_row::<4, R, PANEL>(x, y, sums);
     add_row::<5, R, PANEL>(x, y, sums);
+    add_row::<6, R, PANEL>(x, y, sums);
+    add_row::<7, R, PANEL>(x, y, sums);
+    add_row::<8, R, PANEL>(x, y, sums);
+    add_row::<9, R, PANEL>(x, y, sums);
+    add_row::<10, R, PANEL>(x, y, sums);
+    add_row::<11, R, PANEL>(x, y, sums);
 }
 
 #[inline(always)]

@@ -8,7 +8,8 @@ use super::depthwise;
 use super::geometry::{self, Correlation};
 use super::pack::{Layout, Panel, panels};
 use super::tile::Accumulate;
-use crate::cpu;
+use crate::cpu::{self, Kernel};
+use crate::lanes::copy_lanes;
 use crate::scratch::{Scratch, scratch};
 use crate::shape::expect_len;
 
@@ -96,11 +97,12 @@ impl WeightGradient {
             let source = source.load(band, &mut positions);
             packed.resize(positions.len() * size);
             for (&panel, sums) in panels.iter().zip(self.sums.chunks_exact_mut(panel_len)) {
-                pack_positions(of, panel, size, &positions, dy, &mut packed);
+                let (dy, positions) = (&dy[channel(of, panel)..], &positions[..]);
+                cpu::dispatch(PackPositions { dy, positions, width: panel.width, packed: &mut packed });
                 cpu::dispatch(Accumulate {
                     source: &source[panel.group * of.depth()..],
                     runs: &runs,
-                    positions: &positions,
+                    positions,
                     dy: &packed,
                     sums,
                 });
@@ -136,9 +138,25 @@ fn channel(of: &Correlation, panel: Panel) -> usize {
 }
 
 /// The panel's channels of dy at all positions, side by side.
-fn pack_positions(of: &Correlation, panel: Panel, size: usize, positions: &[Position], dy: &[f32], packed: &mut [f32]) {
-    let channel = channel(of, panel);
-    for (to, position) in packed.chunks_exact_mut(size).zip(positions) {
-        to[..panel.width].copy_from_slice(&dy[position.target + channel..][..panel.width]);
+struct PackPositions<'a> {
+    /// Begins with the panel's first channel.
+    dy: &'a [f32],
+    positions: &'a [Position],
+    width: usize,
+    packed: &'a mut [f32],
+}
+
+impl Kernel for PackPositions<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        for (to, position) in self.packed.as_chunks_mut::<PANEL>().0.iter_mut().zip(self.positions) {
+            let from = &self.dy[position.target..];
+            match from.first_chunk::<PANEL>() {
+                Some(from) if self.width == PANEL => *to = *from,
+                _ => copy_lanes(from, to, self.width),
+            }
+        }
     }
 }
