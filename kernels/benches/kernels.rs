@@ -14,6 +14,10 @@ use convoy_kernels::norm::{self, Affine, Grads, Stats};
 use convoy_kernels::pool::{self, PoolShape};
 use convoy_kernels::{cpu, optimizer};
 
+// As in the program: fresh pages cost more than the arithmetic.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let bench = Bench { filter };

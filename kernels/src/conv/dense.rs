@@ -1,6 +1,6 @@
 //! Matrix products whose rows lie at even distances: what Winograd's algorithm leaves of a convolution.
 
-use super::tile::{ROWS, TERMS, add_products, add_rows};
+use super::tile::{ROWS, TALL, add_products, add_rows, tall};
 use crate::cpu::{Kernel, prefetch};
 
 /// For one panel of channels, `c[row] = start + sum over depth of a[row][depth] * b[depth]`, in order.
@@ -26,15 +26,19 @@ impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
         let b = &self.b.as_chunks::<PANEL>().0[..self.depth];
-        let (sixes, rest) = self.c.as_chunks_mut::<PANEL>().0[..self.rows].as_chunks_mut::<ROWS>();
+        let rows = &mut self.c.as_chunks_mut::<PANEL>().0[..self.rows];
+        let (twelves, rest) = rows.split_at_mut(tall::<PANEL>(self.rows));
+        let twelves = twelves.as_chunks_mut::<TALL>().0;
+        let (sixes, rest) = rest.as_chunks_mut::<ROWS>();
         let mut a = self.a;
-        let share = self.next.map(|next| next.len() / 16 / sixes.len().max(1) + 1);
-        for (i, c) in sixes.iter_mut().enumerate() {
-            for (next, share) in self.next.iter().zip(share) {
-                for line in i * share..((i + 1) * share).min(next.len() / 16) {
-                    prefetch::<16>(next, 16 * line);
-                }
-            }
+        let mut wishes = Wishes::new(self.next, 2 * twelves.len() + sixes.len());
+        for c in twelves {
+            wishes.make(2);
+            *c = if self.add { product(a, self.a_row, b, *c) } else { product(a, self.a_row, b, [[0.0; PANEL]; TALL]) };
+            a = &a[(TALL * self.a_row).min(a.len())..];
+        }
+        for c in sixes {
+            wishes.make(1);
             *c = if self.add { product(a, self.a_row, b, *c) } else { product(a, self.a_row, b, [[0.0; PANEL]; ROWS]) };
             a = &a[(ROWS * self.a_row).min(a.len())..];
         }
@@ -46,6 +50,31 @@ impl Kernel for Product<'_> {
         for c in ones.as_chunks_mut::<1>().0 {
             *c = if self.add { product(a, self.a_row, b, *c) } else { product(a, self.a_row, b, [[0.0; PANEL]; 1]) };
         }
+    }
+}
+
+/// What is asked for, some of it with every tile.
+struct Wishes<'a> {
+    next: [&'a [f32]; 2],
+    /// Lines of each at a time.
+    share: [usize; 2],
+    made: usize,
+}
+
+impl<'a> Wishes<'a> {
+    #[inline(always)]
+    fn new(next: [&'a [f32]; 2], times: usize) -> Self {
+        Wishes { next, share: next.map(|next| next.len() / 16 / times.max(1) + 1), made: 0 }
+    }
+
+    #[inline(always)]
+    fn make(&mut self, times: usize) {
+        for (next, share) in self.next.iter().zip(self.share) {
+            for line in self.made * share..((self.made + times) * share).min(next.len() / 16) {
+                prefetch::<16>(next, 16 * line);
+            }
+        }
+        self.made += times;
     }
 }
 
@@ -79,10 +108,10 @@ impl Kernel for Outer<'_> {
     fn run<const PANEL: usize>(self) {
         let b = self.b.as_chunks::<PANEL>().0;
         let sums = self.sums.as_chunks_mut::<PANEL>().0;
-        let (twelves, sums) = sums.split_at_mut(if PANEL == 32 { sums.len() / TERMS * TERMS } else { 0 });
+        let (twelves, sums) = sums.split_at_mut(tall::<PANEL>(sums.len()));
         let first = twelves.len();
-        for (i, sums) in twelves.as_chunks_mut::<TERMS>().0.iter_mut().enumerate() {
-            outer(&self.a[i * TERMS..], self.a_row, b, sums);
+        for (i, sums) in twelves.as_chunks_mut::<TALL>().0.iter_mut().enumerate() {
+            outer(&self.a[i * TALL..], self.a_row, b, sums);
         }
         let (sixes, ones) = sums.as_chunks_mut::<ROWS>();
         for (i, sums) in sixes.iter_mut().enumerate() {

@@ -183,10 +183,8 @@ impl<const TAPS: usize> Lanes for MultiplyTaps<'_, TAPS> {
         for position in self.positions {
             let target = chunk_mut(channels, position.target);
             let mut sums = if self.start.is_some() { from } else { *target };
-            let mut x = [&from; TAPS];
-            each_tap!(TAPS, |tap| x[tap] = chunk(sources[tap], position.source));
             each_tap!(TAPS, |tap| {
-                let x = x[tap];
+                let x: &[f32; W] = chunk(sources[tap], position.source);
                 for lane in 0..W {
                     sums[lane] = x[lane].mul_add(weights[tap][lane], sums[lane]);
                 }

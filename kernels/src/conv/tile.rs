@@ -10,8 +10,8 @@ use crate::cpu::{Kernel, prefetch};
 use crate::lanes::copy_lanes;
 
 pub(super) const ROWS: usize = 6;
-/// Terms of a weight's gradient in a tile where there are 32 registers: each row of dy is read half as often.
-pub(super) const TERMS: usize = 12;
+/// Rows of a tile where there are 32 registers: what is read once for all of its rows is read half as often.
+pub(super) const TALL: usize = 12;
 
 /// Sums of products for one panel of target channels at many positions:
 /// `target[position] = start + sum over terms of source[position, term] * weight[term]`, terms in order.
@@ -47,46 +47,69 @@ impl Kernel for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const PANEL: usize>(mut self) {
-        let weights = self.weights.as_chunks::<PANEL>().0;
+    fn run<const PANEL: usize>(self) {
         let mut start = [0.0; PANEL];
         if let Start::Values(values) = self.start {
             start[..self.width].copy_from_slice(values);
         }
-        let (tiles, rest) = self.positions.as_chunks::<ROWS>();
-        let lines = self.next.len().div_ceil(16).div_ceil(tiles.len().max(1));
-        let mut next = self.next.start;
-        for tile in tiles {
-            for _ in 0..lines {
-                prefetch::<16>(self.target, next);
-                next += 16;
-            }
-            // One by one: a loop over the sums would keep them in memory.
-            let [p0, p1, p2, p3, p4, p5] = tile.map(|position| position.target);
-            let sums = match self.start {
-                Start::Target => {
-                    [self.read(p0), self.read(p1), self.read(p2), self.read(p3), self.read(p4), self.read(p5)]
-                }
-                _ => [start; ROWS],
-            };
-            let sums = add_terms(sums, self.source, tile.map(|position| position.source), self.runs, weights);
-            let [s0, s1, s2, s3, s4, s5] = sums;
-            self.write(p0, &s0);
-            self.write(p1, &s1);
-            self.write(p2, &s2);
-            self.write(p3, &s3);
-            self.write(p4, &s4);
-            self.write(p5, &s5);
+        let lines = self.next.len().div_ceil(16);
+        let (next, per_position) = (self.next.start, lines.div_ceil(self.positions.len().max(1)));
+        let mut panel = PanelOf { weights: self.weights.as_chunks::<PANEL>().0, start, next, per_position, all: self };
+        let positions = panel.all.positions;
+        let (twelves, rest) = positions.split_at(tall::<PANEL>(positions.len()));
+        for tile in twelves.as_chunks().0 {
+            panel.twelve(tile);
         }
-        for position in rest {
-            let sum = match self.start {
-                Start::Target => self.read(position.target),
-                _ => start,
-            };
-            let [sum] = add_terms([sum], self.source, [position.source], self.runs, weights);
-            self.write(position.target, &sum);
+        let (sixes, ones) = rest.as_chunks();
+        for tile in sixes {
+            panel.six(tile);
+        }
+        for tile in ones.as_chunks().0 {
+            panel.one(tile);
         }
     }
+}
+
+/// As many of `rows` as are computed in tiles of [`TALL`]: none where there are no 32 registers.
+#[inline(always)]
+pub(super) fn tall<const PANEL: usize>(rows: usize) -> usize {
+    if PANEL == 32 { rows / TALL * TALL } else { 0 }
+}
+
+/// What the tiles of one panel share.
+struct PanelOf<'a, const PANEL: usize> {
+    all: Multiply<'a>,
+    weights: &'a [[f32; PANEL]],
+    start: [f32; PANEL],
+    /// What is asked for next, and how many lines for each position.
+    next: usize,
+    per_position: usize,
+}
+
+/// A function that computes a tile. Its rows are written out: a loop over the sums would keep them in memory.
+macro_rules! tile {
+    ($name:ident, $rows:expr, $($row:literal)*) => {
+        #[inline(always)]
+        fn $name(&mut self, tile: &[Position; $rows]) {
+            for _ in 0..$rows * self.per_position {
+                prefetch::<16>(self.all.target, self.next);
+                self.next += 16;
+            }
+            let mut sums = [self.start; $rows];
+            if let Start::Target = self.all.start {
+                $(sums[$row] = self.all.read(tile[$row].target);)*
+            }
+            let (source, at) = (self.all.source, tile.map(|position| position.source));
+            let sums = add_terms(sums, source, at, self.all.runs, self.weights);
+            $(self.all.write(tile[$row].target, &sums[$row]);)*
+        }
+    };
+}
+
+impl<const PANEL: usize> PanelOf<'_, PANEL> {
+    tile!(twelve, TALL, 0 1 2 3 4 5 6 7 8 9 10 11);
+    tile!(six, ROWS, 0 1 2 3 4 5);
+    tile!(one, 1, 0);
 }
 
 impl Multiply<'_> {
@@ -139,6 +162,17 @@ pub(super) fn add_rows<'a, const R: usize, const PANEL: usize>(
     b: &[[f32; PANEL]],
     sums: &mut [[f32; PANEL]; R],
 ) {
+    if R > ROWS {
+        let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11] =
+            std::array::from_fn(|i| row(i.min(R - 1))[..b.len()].iter());
+        let firsts = b.iter().zip(r0).zip(r1).zip(r2).zip(r3).zip(r4).zip(r5);
+        let all = firsts.zip(r6).zip(r7).zip(r8).zip(r9).zip(r10).zip(r11);
+        for ((((((((((((b, a0), a1), a2), a3), a4), a5), a6), a7), a8), a9), a10), a11) in all {
+            let a: [f32; TALL] = [*a0, *a1, *a2, *a3, *a4, *a5, *a6, *a7, *a8, *a9, *a10, *a11];
+            add_products(&std::array::from_fn(|i| a[i]), b, sums);
+        }
+        return;
+    }
     let [r0, r1, r2, r3, r4, r5] = std::array::from_fn(|i| row(i.min(R - 1))[..b.len()].iter());
     for ((((((b, a0), a1), a2), a3), a4), a5) in b.iter().zip(r0).zip(r1).zip(r2).zip(r3).zip(r4).zip(r5) {
         let a: [f32; ROWS] = [*a0, *a1, *a2, *a3, *a4, *a5];
@@ -170,9 +204,8 @@ impl Kernel for Accumulate<'_> {
             let (now, rest) = sums.split_at_mut(run.len);
             sums = rest;
             let mut band = Band { source: &self.source[run.offset..], positions: self.positions, dy };
-            // Only where there are registers for so many.
-            let (twelves, now) = now.split_at_mut(if PANEL == 32 { now.len() / TERMS * TERMS } else { 0 });
-            for tile in twelves.as_chunks_mut::<TERMS>().0 {
+            let (twelves, now) = now.split_at_mut(tall::<PANEL>(now.len()));
+            for tile in twelves.as_chunks_mut::<TALL>().0 {
                 band.accumulate(tile);
             }
             let (sixes, now) = now.as_chunks_mut::<ROWS>();
@@ -222,7 +255,7 @@ pub(super) fn add_products<const R: usize, const PANEL: usize>(
     y: &[f32; PANEL],
     sums: &mut [[f32; PANEL]; R],
 ) {
-    const { assert!(R <= TERMS) };
+    const { assert!(R <= TALL) };
     add_row::<0, R, PANEL>(x, y, sums);
     add_row::<1, R, PANEL>(x, y, sums);
     add_row::<2, R, PANEL>(x, y, sums);
