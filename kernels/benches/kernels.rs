@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use convoy_kernels::activation::Activation;
 use convoy_kernels::block::{Block, Parameters};
-use convoy_kernels::conv::{self, ConvShape, winograd};
+use convoy_kernels::conv::{self, ConvShape, Input, winograd};
 use convoy_kernels::linear::{self, LinearShape};
 use convoy_kernels::norm::{self, Affine, Grads, Stats};
 use convoy_kernels::pool::{self, PoolShape};
@@ -139,6 +139,14 @@ impl Bench {
         self.measure(&format!("{name} backward weight"), flops, "GFLOP/s", || {
             conv::backward_weight(s, &x, &y, &mut dw);
         });
+        let channels = [values(ci), vec![1.0; ci], values(ci), values(ci)];
+        let block = block(&x, &channels);
+        self.measure(&format!("{name} forward behind a norm"), flops, "GFLOP/s", || {
+            conv::forward(s, Input::Block(block), &w, None, &mut out);
+        });
+        self.measure(&format!("{name} backward weight behind a norm"), flops, "GFLOP/s", || {
+            conv::backward_weight(s, Input::Block(block), &y, &mut dw);
+        });
     }
 
     /// Direct and Winograd convolution in turns, GFLOP/s of the direct one's operations, and how many times as fast
@@ -199,7 +207,7 @@ impl Bench {
         let (x, dy, mut y) = (values(len), values(len), values(len));
         let (gamma, beta) = (values(channels), values(channels));
         let (mut mean, mut var) = (vec![0.0; channels], vec![1.0; channels]);
-        let (mut dgamma, mut dbeta) = (mean.clone(), mean.clone());
+        let [mut dgamma, mut dbeta] = [0, 1].map(|_| vec![0.0; channels]);
         let bytes = 4.0 * len as f64;
         let affine = Affine { gamma: &gamma, beta: &beta };
         self.measure(&format!("batch norm {channels} forward"), 3.0 * bytes, "GB/s", || {
@@ -215,22 +223,15 @@ impl Bench {
     fn block(&self, rows: usize, channels: usize) {
         let len = rows * channels;
         let (x, dy, mut y) = (values(len), values(len), values(len));
-        let [gamma, beta, mean] = [values(channels), values(channels), values(channels)];
-        let var = vec![1.0; channels];
-        let block = Block {
-            x: &x,
-            stats: Stats { mean: &mean, var: &var },
-            affine: Affine { gamma: &gamma, beta: &beta },
-            eps: 1e-5,
-            activation: Some(Activation::Relu),
-        };
+        let channels_of = [values(channels), vec![1.0; channels], values(channels), values(channels)];
+        let block = block(&x, &channels_of);
         let amount = len as f64;
-        let (mut m, mut v) = (mean.clone(), var.clone());
+        let [mut m, mut v] = [0, 1].map(|_| vec![0.0; channels]);
         self.measure(&format!("block {rows}x{channels} statistics"), amount, "G values/s", || {
             norm::batch_stats(black_box(&x), &mut m, &mut v);
         });
         self.measure(&format!("block {rows}x{channels} forward"), amount, "G values/s", || block.forward(None, &mut y));
-        let (mut dgamma, mut dbeta) = (mean.clone(), mean.clone());
+        let [mut dgamma, mut dbeta] = [0, 1].map(|_| vec![0.0; channels]);
         self.measure(&format!("block {rows}x{channels} sums"), amount, "G values/s", || {
             let to = Parameters { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
             black_box(&block.backward(black_box(&dy), to));
@@ -292,4 +293,10 @@ impl Bench {
 
 fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0).collect()
+}
+
+/// A norm of `x` with this mean, variance, scale and shift, and relu.
+fn block<'a>(x: &'a [f32], [mean, var, gamma, beta]: &'a [Vec<f32>; 4]) -> Block<'a> {
+    let (stats, affine) = (Stats { mean, var }, Affine { gamma, beta });
+    Block { x, stats, affine, eps: 1e-5, activation: Some(Activation::Relu) }
 }

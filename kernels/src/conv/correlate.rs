@@ -1,7 +1,6 @@
 //! The forward pass and the input gradient.
 
 use super::band::{Input, Run, Source, bands};
-use super::depthwise;
 use super::geometry::Correlation;
 use super::pack::{Layout, panels};
 use super::tile::{Multiply, Start};
@@ -23,9 +22,6 @@ pub(super) fn correlate(
     start: Option<&[f32]>,
     target: &mut [f32],
 ) {
-    if of.is_depthwise() {
-        return depthwise::correlate(of, source, weight, start, target);
-    }
     let size = cpu::panel();
     let panels = panels(of, size);
     let positions = BOTH_VALUES / (of.source_channels + of.target_channels);

@@ -3,48 +3,70 @@
 
 use std::ops::Range;
 
-use super::band::{Input, Position, Source, bands};
+use super::band::{Band, Input, Position, Source, bands};
 use super::correlate::BAND_VALUES;
 use super::geometry::Correlation;
 use super::weight::BAND_POSITIONS;
-use crate::cpu::{self, Kernel};
+use crate::cpu::{self, Kernel, prefetch};
 use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
-use crate::scratch::scratch;
+use crate::scratch::{Scratch, scratch};
 use crate::tree::add_into;
 
-/// As [`super::correlate::correlate`].
+/// As [`super::correlate::correlate`], for correlations that together write the target: band by band, so that what they
+/// write side by side is written close together.
 pub(super) fn correlate(
-    of: &Correlation,
+    all: &[Correlation],
     source: Input<'_>,
     weight: &[f32],
     start: Option<&[f32]>,
     target: &mut [f32],
 ) {
-    let channels = of.groups;
-    let mut by_tap = scratch(of.terms() * channels);
-    for (to, tap) in by_tap.chunks_exact_mut(channels).zip(of.tap_indices()) {
-        for (to, kernel) in to.iter_mut().zip(weight.chunks_exact(weight.len() / channels)) {
-            *to = kernel[tap];
-        }
-    }
+    let channels = all[0].groups;
     let mut sums_from = scratch(channels);
     match start {
         Some(start) => sums_from.copy_from_slice(start),
         None => sums_from.fill(0.0),
     }
-    let mut source = Source::new(of, source);
-    let offsets: Vec<usize> = source.runs().iter().map(|run| run.offset).collect();
+    let positions = (BAND_VALUES / channels / all.len()).max(1);
+    let mut passes: Vec<Pass<'_>> = all.iter().map(|of| Pass::new(of, source, weight, positions)).collect();
     let mut positions = Vec::new();
-    for band in &bands(of, (BAND_VALUES / channels).max(1)) {
-        let source = source.load(band, &mut positions);
-        cpu::dispatch(Multiply {
-            source,
-            offsets: &offsets,
-            positions: &positions,
-            by_tap: &by_tap,
-            start: &sums_from,
-            target,
-        });
+    for band in 0..passes.iter().map(|pass| pass.bands.len()).max().unwrap_or(0) {
+        for pass in &mut passes {
+            let Some(band) = pass.bands.get(band) else { continue };
+            let source = pass.source.load(band, &mut positions);
+            cpu::dispatch(Multiply {
+                source,
+                offsets: &pass.offsets,
+                positions: &positions,
+                by_tap: &pass.by_tap,
+                start: &sums_from,
+                target,
+            });
+        }
+    }
+}
+
+/// What one correlation needs for all of its bands.
+struct Pass<'a> {
+    bands: Vec<Band>,
+    source: Source<'a>,
+    offsets: Vec<usize>,
+    /// The weight, tap by tap.
+    by_tap: Scratch,
+}
+
+impl<'a> Pass<'a> {
+    fn new(of: &'a Correlation, source: Input<'a>, weight: &[f32], positions: usize) -> Self {
+        let channels = of.groups;
+        let mut by_tap = scratch(of.terms() * channels);
+        for (to, tap) in by_tap.chunks_exact_mut(channels).zip(of.tap_indices()) {
+            for (to, kernel) in to.iter_mut().zip(weight.chunks_exact(weight.len() / channels)) {
+                *to = kernel[tap];
+            }
+        }
+        let source = Source::new(of, source);
+        let offsets = source.runs().iter().map(|run| run.offset).collect();
+        Pass { bands: bands(of, positions), source, offsets, by_tap }
     }
 }
 
@@ -123,6 +145,10 @@ macro_rules! each_tap {
     };
 }
 
+/// Values of all channels at some positions that the blocks of channels pass over before the next positions: few enough
+/// for the first-level cache, and for what is written to be one stretch of memory.
+const SOME_VALUES: usize = 16384;
+
 /// `target = start + sum over taps of source * weight`, at each position, for each channel.
 struct Multiply<'a> {
     source: &'a [f32],
@@ -144,15 +170,23 @@ impl Kernel for Multiply<'_> {
                 self.target[position.target..][..channels].copy_from_slice(self.start);
             }
         }
-        by_taps!(self.offsets, channels, |first, TAPS| MultiplyTaps::<TAPS> {
-            source: self.source,
-            offsets: self.offsets[first..].first_chunk().expect("so many are left"),
-            positions: self.positions,
-            by_tap: &self.by_tap[first * channels..],
-            start: (first == 0).then_some(self.start),
-            channels,
-            target: self.target,
-        });
+        let some = (SOME_VALUES / channels).max(4);
+        let ahead = match (self.positions.first(), self.positions.get(some)) {
+            (Some(first), Some(next)) => next.target - first.target,
+            _ => 0,
+        };
+        for positions in self.positions.chunks(some) {
+            by_taps!(self.offsets, channels, |first, TAPS| MultiplyTaps::<TAPS> {
+                source: self.source,
+                offsets: self.offsets[first..].first_chunk().expect("so many are left"),
+                positions,
+                by_tap: &self.by_tap[first * channels..],
+                start: (first == 0).then_some(self.start),
+                channels,
+                target: self.target,
+                ahead,
+            });
+        }
     }
 }
 
@@ -165,6 +199,8 @@ struct MultiplyTaps<'a, const TAPS: usize> {
     start: Option<&'a [f32]>,
     channels: usize,
     target: &'a mut [f32],
+    /// What of the target is asked for meanwhile, from where it is written.
+    ahead: usize,
 }
 
 impl<const TAPS: usize> Lanes for MultiplyTaps<'_, TAPS> {
@@ -181,6 +217,7 @@ impl<const TAPS: usize> Lanes for MultiplyTaps<'_, TAPS> {
         let sources = sources(self.source, self.offsets, first);
         let channels = &mut self.target[first..];
         for position in self.positions {
+            prefetch::<W>(channels, position.target + self.ahead);
             let target = chunk_mut(channels, position.target);
             let mut sums = if self.start.is_some() { from } else { *target };
             each_tap!(TAPS, |tap| {

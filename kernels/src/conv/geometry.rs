@@ -71,9 +71,14 @@ impl Correlation {
         self.source_channels / self.groups
     }
 
+    /// Taps of one target value's sum.
+    pub fn taps(&self) -> usize {
+        self.rows.taps.len() * self.cols.taps.len()
+    }
+
     /// Terms of one target value's sum.
     pub fn terms(&self) -> usize {
-        self.rows.taps.len() * self.cols.taps.len() * self.depth()
+        self.taps() * self.depth()
     }
 
     /// Where each tap lies in the kernel, in the order of the sums.

@@ -43,7 +43,11 @@ pub fn forward<'a>(shape: ConvShape, x: impl Into<Input<'a>>, w_oihw: &[f32], bi
     if let Some(bias) = bias {
         expect_len("bias", bias.len(), shape.co);
     }
-    correlate(&geometry::forward(&shape), Layout::forward(&shape), x, w_oihw, bias, y);
+    let of = geometry::forward(&shape);
+    match of.is_depthwise() {
+        true => depthwise::correlate(&[of], x, w_oihw, bias, y),
+        false => correlate(&of, Layout::forward(&shape), x, w_oihw, bias, y),
+    }
 }
 
 /// `dx`, the gradient of the input. Each sum takes the kernel's taps from the last row and column to the first, and for
@@ -56,8 +60,12 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
     expect_len("dy", dy.len(), shape.y_len());
     expect_len("w_oihw", w_oihw.len(), shape.w_len());
     expect_len("dx", dx.len(), shape.x_len());
-    for of in geometry::backward(&shape) {
-        correlate(&of, Layout::backward(&shape), dy.into(), w_oihw, None, dx);
+    let all = geometry::backward(&shape);
+    if all[0].is_depthwise() {
+        return depthwise::correlate(&all, dy.into(), w_oihw, None, dx);
+    }
+    for of in &all {
+        correlate(of, Layout::backward(&shape), dy.into(), w_oihw, None, dx);
     }
 }
 

@@ -2,6 +2,8 @@
 //! side. What stands in place of channels beyond the last is of no account: nobody reads what is computed from it.
 
 use super::geometry::Correlation;
+use crate::cpu::{self, Kernel};
+use crate::lanes::{chunk, chunk_mut};
 
 /// Target channels that are computed at once, all of one group.
 #[derive(Clone, Copy, Debug)]
@@ -31,38 +33,21 @@ pub(super) struct Layout {
     depth: usize,
     /// Distance between groups.
     group: usize,
+    /// Whether a target channel's terms lie side by side, taps in the order of the sums.
+    in_order: bool,
 }
 
 impl Layout {
     /// For the forward pass and the weight gradient: y is the target.
     pub fn forward(shape: &super::ConvShape) -> Layout {
         let (taps, inputs) = (shape.kh * shape.kw, shape.ci / shape.groups);
-        Layout { lane: inputs * taps, depth: taps, group: shape.co / shape.groups * inputs * taps }
+        Layout { lane: inputs * taps, depth: taps, group: shape.co / shape.groups * inputs * taps, in_order: true }
     }
 
     /// For the input gradient: dx is the target.
     pub fn backward(shape: &super::ConvShape) -> Layout {
         let forward = Layout::forward(shape);
-        Layout { lane: forward.depth, depth: forward.lane, ..forward }
-    }
-
-    /// Calls `f(first packed, first in the weight, source channels)` for each lane of a panel and each tap, a few source
-    /// channels at a time, so that both sides stay in the cache. From one source channel to the next, the packed
-    /// index grows by the panel's size, the weight's by `self.depth`.
-    #[inline(always)]
-    fn walk(self, of: &Correlation, panel: Panel, size: usize, mut f: impl FnMut(usize, usize, usize)) {
-        let taps = of.rows.taps.len() * of.cols.taps.len();
-        let block = (288 / taps.max(1)).max(8);
-        let origin = panel.group * self.group + panel.first * self.lane;
-        for first in (0..of.depth()).step_by(block) {
-            let depths = block.min(of.depth() - first);
-            for (tap, index) in of.tap_indices().enumerate() {
-                for lane in 0..panel.width {
-                    let packed = (tap * of.depth() + first) * size + lane;
-                    f(packed, origin + index + first * self.depth + lane * self.lane, depths);
-                }
-            }
-        }
+        Layout { lane: forward.depth, depth: forward.lane, in_order: false, ..forward }
     }
 
     /// Fills one packed panel from the weight.
@@ -70,12 +55,30 @@ impl Layout {
         if self.lane == 1 {
             return self.pack_rows(of, panel, size, weight, packed);
         }
-        self.walk(of, panel, size, |to, from, depths| {
-            let from = weight[from..].iter().step_by(self.depth);
-            for (to, from) in packed[to..].iter_mut().step_by(size).zip(from).take(depths) {
-                *to = *from;
+        if self.in_order {
+            let (depth, first) = (of.depth(), panel.group * self.group + panel.first * self.lane);
+            return cpu::dispatch(Pack {
+                weight: &weight[first..],
+                terms: self.lane,
+                depth,
+                width: panel.width,
+                packed,
+            });
+        }
+        // A few source channels at a time, so that both sides stay in the cache.
+        let block = (288 / of.taps().max(1)).max(8);
+        let origin = panel.group * self.group + panel.first * self.lane;
+        for first in (0..of.depth()).step_by(block) {
+            for (tap, index) in of.tap_indices().enumerate() {
+                for lane in 0..panel.width {
+                    let from = weight[origin + index + first * self.depth + lane * self.lane..].iter();
+                    let to = packed[(tap * of.depth() + first) * size + lane..].iter_mut().step_by(size);
+                    for (to, from) in to.zip(from.step_by(self.depth)).take(block.min(of.depth() - first)) {
+                        *to = *from;
+                    }
+                }
             }
-        });
+        }
     }
 
     /// Where the weight's lanes lie side by side already, whole rows are copied.
@@ -90,12 +93,108 @@ impl Layout {
     }
 
     /// Writes one packed panel to the weight.
-    pub fn unpack(self, of: &Correlation, panel: Panel, size: usize, packed: &[f32], weight: &mut [f32]) {
-        self.walk(of, panel, size, |from, to, depths| {
-            let from = packed[from..].iter().step_by(size);
-            for (to, from) in weight[to..].iter_mut().step_by(self.depth).zip(from).take(depths) {
-                *to = *from;
-            }
-        });
+    pub fn unpack(self, of: &Correlation, panel: Panel, packed: &[f32], weight: &mut [f32]) {
+        let (depth, first) = (of.depth(), panel.group * self.group + panel.first * self.lane);
+        let weight = &mut weight[first..];
+        cpu::dispatch(Unpack { packed, terms: self.lane, depth, width: panel.width, weight });
     }
+}
+
+/// The row of a panel in which a term stands that is `k`th in the weight: there the taps of one source channel lie side by
+/// side, in a panel the source channels of one tap.
+#[inline(always)]
+fn row(k: usize, taps: usize, depth: usize) -> usize {
+    if taps == 1 { k } else { k % taps * depth + k / taps }
+}
+
+/// Fills one packed panel from a weight whose terms lie side by side for each of its channels.
+struct Pack<'a> {
+    /// Begins with the panel's first channel.
+    weight: &'a [f32],
+    /// Of one channel.
+    terms: usize,
+    /// Terms of each tap.
+    depth: usize,
+    /// How many channels of the panel exist.
+    width: usize,
+    packed: &'a mut [f32],
+}
+
+/// Rows and columns that are turned at once.
+const BLOCK: usize = 8;
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        let Pack { weight, terms, depth, width, .. } = self;
+        let packed = self.packed.as_chunks_mut::<PANEL>().0;
+        let taps = terms / depth;
+        let (lanes, columns) = (width / BLOCK * BLOCK, terms / BLOCK * BLOCK);
+        for k in (0..columns).step_by(BLOCK) {
+            for lane in (0..lanes).step_by(BLOCK) {
+                let mut block = [[0.0; BLOCK]; BLOCK];
+                for (i, block) in block.iter_mut().enumerate() {
+                    *block = *chunk(weight, (lane + i) * terms + k);
+                }
+                for (i, block) in turned(&block).iter().enumerate() {
+                    *chunk_mut(&mut packed[row(k + i, taps, depth)], lane) = *block;
+                }
+            }
+        }
+        for lane in 0..width {
+            for k in if lane < lanes { columns } else { 0 }..terms {
+                packed[row(k, taps, depth)][lane] = weight[lane * terms + k];
+            }
+        }
+    }
+}
+
+/// [`Pack`] the other way round.
+struct Unpack<'a> {
+    packed: &'a [f32],
+    terms: usize,
+    depth: usize,
+    width: usize,
+    weight: &'a mut [f32],
+}
+
+impl Kernel for Unpack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        let Unpack { terms, depth, width, weight, .. } = self;
+        let packed = self.packed.as_chunks::<PANEL>().0;
+        let taps = terms / depth;
+        let (lanes, columns) = (width / BLOCK * BLOCK, terms / BLOCK * BLOCK);
+        for k in (0..columns).step_by(BLOCK) {
+            for lane in (0..lanes).step_by(BLOCK) {
+                let mut block = [[0.0; BLOCK]; BLOCK];
+                for (i, block) in block.iter_mut().enumerate() {
+                    *block = *chunk(&packed[row(k + i, taps, depth)], lane);
+                }
+                for (i, block) in turned(&block).iter().enumerate() {
+                    *chunk_mut(weight, (lane + i) * terms + k) = *block;
+                }
+            }
+        }
+        for lane in 0..width {
+            for k in if lane < lanes { columns } else { 0 }..terms {
+                weight[lane * terms + k] = packed[row(k, taps, depth)][lane];
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn turned(block: &[[f32; BLOCK]; BLOCK]) -> [[f32; BLOCK]; BLOCK] {
+    let mut turned = [[0.0; BLOCK]; BLOCK];
+    for i in 0..BLOCK {
+        for j in 0..BLOCK {
+            turned[j][i] = block[i][j];
+        }
+    }
+    turned
 }

@@ -122,7 +122,7 @@ impl WeightGradient {
         }
         for (&panel, sums) in panels_of(of, &self.channels).iter().zip(self.sums.chunks_exact(of.terms() * size)) {
             let first = channel(of, panel) - self.channels.start;
-            layout.unpack(of, Panel { group: 0, first, ..panel }, size, sums, dw_oihw);
+            layout.unpack(of, Panel { group: 0, first, ..panel }, sums, dw_oihw);
         }
     }
 }
