@@ -173,6 +173,20 @@ impl Executor {
         self.train(batch, epoch, sum, Sums::Written, Some(times))
     }
 
+    /// [`Executor::add_shard`] with the times of [`Executor::train_shard_timed`].
+    ///
+    /// # Errors
+    /// As [`Executor::train_shard`].
+    pub fn add_shard_timed(
+        &self,
+        batch: &Batch,
+        epoch: u32,
+        sum: &mut Vec<f32>,
+        times: &Arc<LayerTimes>,
+    ) -> Result<ShardResult, ComputeError> {
+        self.train(batch, epoch, sum, Sums::Added, Some(times))
+    }
+
     /// `sums` says what is done with what stands in `sum`.
     fn train(
         &self,

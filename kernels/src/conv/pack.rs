@@ -2,7 +2,7 @@
 //! side. What stands in place of channels beyond the last is of no account: nobody reads what is computed from it.
 
 use super::geometry::Correlation;
-use crate::cpu::{self, Kernel};
+use crate::cpu::{self, Kernel, prefetch};
 use crate::lanes::{chunk, chunk_mut};
 
 /// Target channels that are computed at once, all of one group.
@@ -122,6 +122,8 @@ struct Pack<'a> {
 
 /// Rows and columns that are turned at once.
 const BLOCK: usize = 8;
+/// So many terms ahead the weight is asked for: the hardware does not follow as many streams as there are channels.
+const AHEAD: usize = 64;
 
 impl Kernel for Pack<'_> {
     type Output = ();
@@ -137,6 +139,7 @@ impl Kernel for Pack<'_> {
                 let mut block = [[0.0; BLOCK]; BLOCK];
                 for (i, block) in block.iter_mut().enumerate() {
                     *block = *chunk(weight, (lane + i) * terms + k);
+                    prefetch::<1>(weight, (lane + i) * terms + k + AHEAD);
                 }
                 for (i, block) in turned(&block).iter().enumerate() {
                     *chunk_mut(&mut packed[row(k + i, taps, depth)], lane) = *block;
@@ -177,6 +180,7 @@ impl Kernel for Unpack<'_> {
                 }
                 for (i, block) in turned(&block).iter().enumerate() {
                     *chunk_mut(weight, (lane + i) * terms + k) = *block;
+                    prefetch::<1>(weight, (lane + i) * terms + k + AHEAD);
                 }
             }
         }

@@ -18,6 +18,9 @@ use convoy_scheduler::Node;
 
 use crate::error::CliError;
 
+/// Elements that the optimizer steps at a time.
+const BLOCK: usize = 4096;
+
 /// How long a step took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepTime {
@@ -42,6 +45,8 @@ pub struct Steps {
     batches: Vec<Batch>,
     now: Generation,
     next: Generation,
+    /// What the executors load, in turns: the copy of the step before is theirs until they have loaded the next one.
+    loaded: [Arc<Vec<f32>>; 2],
     /// Gradient buffers to be written over.
     spare: Mutex<Vec<Vec<f32>>>,
     times: Arc<LayerTimes>,
@@ -50,8 +55,10 @@ pub struct Steps {
 /// What the threads of a step share.
 struct Shared<'a> {
     batches: &'a [Batch],
-    flat: Arc<Vec<f32>>,
-    next_shard: AtomicUsize,
+    flat: &'a Arc<Vec<f32>>,
+    /// Shards that one thread computes one after the other.
+    lease: usize,
+    next_lease: AtomicUsize,
     tree: Mutex<Tree>,
     spare: &'a Mutex<Vec<Vec<f32>>>,
     times: &'a Arc<LayerTimes>,
@@ -80,6 +87,7 @@ impl Steps {
             clip_norm: plan.spec.optimizer.clip_norm,
             executors: Executor::team(Device::Cpu, plan, network, threads)?,
             batches: batches(plan),
+            loaded: [0, 1].map(|_| Arc::new(first.flat.clone())),
             next: first.clone(),
             now: first,
             spare: Mutex::default(),
@@ -94,10 +102,14 @@ impl Steps {
     pub fn step(&mut self) -> Result<StepTime, CliError> {
         let begun = Instant::now();
         let shards = self.batches.len() as u32;
+        self.loaded.reverse();
+        Arc::make_mut(&mut self.loaded[0]).copy_from_slice(&self.now.flat);
         let shared = Shared {
             batches: &self.batches,
-            flat: Arc::new(self.now.flat.clone()),
-            next_shard: AtomicUsize::new(0),
+            flat: &self.loaded[0],
+            // Siblings if there are enough of them: the second one is added to the first as it is made.
+            lease: if self.batches.len() >= 2 * self.executors.len() { 2 } else { 1 },
+            next_lease: AtomicUsize::new(0),
             tree: Mutex::new(Tree {
                 gradient: TreeSum::over(shards),
                 sums: TreeSum::over(shards),
@@ -131,7 +143,11 @@ impl Steps {
     fn optimize(&mut self, root: &mut [f32], sums: &[f64]) {
         let squares = || global_norm_sq(&root[..self.network.parameters]);
         let (scales, _norm) = Scales::new(sums[0], sums[1], self.clip_norm, squares);
-        self.update.apply(&self.now, &mut self.next, 0..self.network.len(), root, scales);
+        // As the coordinator does: a block stays in the cache while all kernels pass over it.
+        for (i, sum) in root.chunks_mut(BLOCK).enumerate() {
+            let block = i * BLOCK..i * BLOCK + sum.len();
+            self.update.apply(&self.now, &mut self.next, block, sum, scales);
+        }
         self.next.step = self.now.step + 1;
         std::mem::swap(&mut self.now, &mut self.next);
     }
@@ -148,27 +164,37 @@ impl Steps {
 }
 
 impl Shared<'_> {
-    /// Computes shards until there are no more.
+    /// Computes leases until there are no more.
     fn work(&self, executor: &mut Executor) -> Result<(), CliError> {
-        executor.load(&self.flat)?;
+        executor.load(self.flat)?;
         loop {
-            let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
-            let Some(batch) = self.batches.get(shard) else { return Ok(()) };
-            let mut gradient = lock(self.spare).pop().unwrap_or_else(|| vec![0.0; self.flat.len()]);
-            let begun = Instant::now();
-            let result = executor.train_shard_timed(batch, 0, &mut gradient, self.times)?;
-            let passed = begun.elapsed();
-            let leaf = Node { first: shard as u32, last: shard as u32 + 1 };
-            let mut tree = lock(&self.tree);
-            tree.finite &= result.finite;
-            let begun = Instant::now();
-            let spent = tree.gradient.insert(leaf, gradient, |left, right| add_into(left, right));
-            tree.adding += begun.elapsed();
-            tree.passes += passed;
-            tree.sums.insert(leaf, vec![f64::from(result.count), result.weight_sum], add_f64);
-            drop(tree);
-            lock(self.spare).extend(spent);
+            let first = self.lease * self.next_lease.fetch_add(1, Ordering::Relaxed);
+            if first >= self.batches.len() {
+                return Ok(());
+            }
+            (first..self.batches.len().min(first + self.lease)).try_for_each(|shard| self.shard(executor, shard))?;
         }
+    }
+
+    fn shard(&self, executor: &Executor, shard: usize) -> Result<(), CliError> {
+        let leaf = Node { first: shard as u32, last: shard as u32 + 1 };
+        let sibling = lock(&self.tree).gradient.take_sibling(leaf);
+        let compute = if sibling.is_some() { Executor::add_shard_timed } else { Executor::train_shard_timed };
+        let fresh = || (leaf, lock(self.spare).pop().unwrap_or_else(|| vec![0.0; self.flat.len()]));
+        let (node, mut gradient) = sibling.unwrap_or_else(fresh);
+        let begun = Instant::now();
+        let result = compute(executor, &self.batches[shard], 0, &mut gradient, self.times)?;
+        let passed = begun.elapsed();
+        let mut tree = lock(&self.tree);
+        tree.finite &= result.finite;
+        let begun = Instant::now();
+        let spent = tree.gradient.insert(node, gradient, |left, right| add_into(left, right));
+        tree.adding += begun.elapsed();
+        tree.passes += passed;
+        tree.sums.insert(leaf, vec![f64::from(result.count), result.weight_sum], add_f64);
+        drop(tree);
+        lock(self.spare).extend(spent);
+        Ok(())
     }
 }
 
