@@ -17,6 +17,8 @@ pub(crate) struct Flow {
     pub numbers: Numbers,
     /// The gradient of each node's output, from its first contribution until the node's backward pass.
     gradients: Vec<Option<Vec<f32>>>,
+    /// By the node of a convolution's output: mean and biased variance, if they were measured on the way.
+    pub measured: BTreeMap<usize, [Vec<f32>; 2]>,
     /// By the node of a deferred norm's output: the sums of its backward pass, taken while its gradient was computed.
     pub sums: BTreeMap<usize, BackwardSums>,
     /// By the node of a convolution's output: what is left to do of the norm's backward pass that its gradient comes from.
@@ -71,8 +73,8 @@ impl Flow {
         };
         let sum = Sum { flat, written, finite: true, aside, network: network.clone() };
         let numbers = Numbers { network, weights, values: vec![None; nodes] };
-        let (sums, unfinished) = (BTreeMap::new(), BTreeMap::new());
-        Flow { numbers, gradients: vec![None; nodes], sums, unfinished, sum, memory, team }
+        let (measured, sums, unfinished) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Flow { numbers, gradients: vec![None; nodes], measured, sums, unfinished, sum, memory, team }
     }
 
     /// Keeps what `node` puts out.

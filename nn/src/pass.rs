@@ -39,6 +39,8 @@ struct Shared {
     deferred: Vec<Option<usize>>,
     /// The convolution that computes the norm's input, and nobody else's, finishes the backward pass.
     unfinished: Vec<bool>,
+    /// By the convolution's node: it measures its output for a norm.
+    measured: Vec<bool>,
 }
 
 /// A pass of `count` samples.
@@ -114,11 +116,12 @@ impl Pass<'_> {
         for group in groups {
             self.inputs(group).into_iter().for_each(|input| readers[input].push(group));
         }
-        let mut shared = Shared { deferred: vec![None; nodes.len()], unfinished: vec![false; nodes.len()] };
-        for group in groups {
+        let [unfinished, measured] = [0, 1].map(|_| vec![false; nodes.len()]);
+        let mut shared = Shared { deferred: vec![None; nodes.len()], unfinished, measured };
+        for group in groups.iter().filter(|group| matches!(nodes[group.node].op, Op::BatchNorm { .. })) {
             let input = nodes[group.node].inputs[0];
-            let alone = group.residual.is_none() && group.pool.is_none();
-            if !(matches!(nodes[group.node].op, Op::BatchNorm { .. }) && alone) {
+            shared.measured[input] = matches!(self.mode, Mode::Train { frozen: false, .. }) && self.in_parts(input)?;
+            if group.residual.is_some() || group.pool.is_some() {
                 continue;
             }
             shared.unfinished[group.output] = readers[input].len() == 1 && self.in_parts(input)?;
@@ -165,7 +168,8 @@ impl Pass<'_> {
             &Op::Conv { weight, bias, .. } => {
                 let shape = self.conv_shape(node, sees)?;
                 let behind = behind[node.inputs[0]].take();
-                Box::new(ops::Conv { shape, winograd: self.by_winograd(shape), weight, bias, behind })
+                let (winograd, measures) = (self.by_winograd(shape), shared.measured[group.output]);
+                Box::new(ops::Conv { shape, winograd, weight, bias, behind, measures })
             }
             &Op::Linear { weight, bias, .. } => {
                 let shape = LinearShape { samples: self.count, inputs: sees.len(), outputs: node.output.len() };

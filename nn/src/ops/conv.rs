@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use convoy_kernels::block::{BackwardSums, Block, InputGradient, Parameters};
 use convoy_kernels::conv::{self, ConvShape, Input, WeightGradient, channel_ranges, winograd};
+use convoy_kernels::norm::BatchSums;
 
 use super::{Keeps, Normal, Operation, Ports, Wanted, norm};
 use crate::flow::{Flow, Numbers};
@@ -21,6 +22,8 @@ pub(crate) struct Conv {
     pub bias: Option<usize>,
     /// What x is computed from, if nobody wrote it; not with Winograd's algorithm.
     pub behind: Option<Behind>,
+    /// Whether a norm will want the statistics of the output; not with Winograd's algorithm.
+    pub measures: bool,
 }
 
 /// A norm whose output is computed where it is read.
@@ -56,6 +59,12 @@ impl Operation for Conv {
         let (w, bias) = (numbers.weight(self.weight), self.bias.map(|bias| numbers.weight(bias)));
         let [x_len, y_len] = [self.shape.x_len() / n, self.shape.y_len() / n];
         let lanes = flow.team.lanes(y.len(), n);
+        if self.measures && lanes.count() == 1 {
+            let measured = forward_measured(self.shape, self.x(numbers, at), w, bias, &mut y);
+            drop(lanes);
+            flow.measured.insert(at.output, measured);
+            return flow.set_value(at.output, y);
+        }
         lanes.each(cut(&mut y, y_len, ranges(n, lanes.count())), |(images, y)| {
             let shape = ConvShape { n: images.len(), ..self.shape };
             let values = images.start * x_len..images.end * x_len;
@@ -89,8 +98,30 @@ impl Operation for Conv {
     }
 }
 
-/// Values of a few images that pass through all steps of a backward pass before the next ones, to stay in the caches.
+/// Values of a few images that pass through all steps of a pass before the next ones, to stay in the caches.
 const PART: usize = 256 * 1024;
+
+/// A multiple of `unit` images that have about [`PART`] values, if one has `len`. Each part packs the weight again: it must
+/// be little of the work.
+fn part_images(shape: ConvShape, len: usize, unit: usize) -> usize {
+    (PART.max(32 * shape.w_len()) / len / unit).max(1) * unit
+}
+
+/// Mean and biased variance of y, each channel's, measured while a few images of it are in the caches.
+fn forward_measured(shape: ConvShape, x: Input<'_>, w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) -> [Vec<f32>; 2] {
+    let [x_len, y_len] = [shape.x_len() / shape.n, shape.y_len() / shape.n];
+    let images = part_images(shape, x_len + y_len, 1);
+    let mut sums: Option<BatchSums<'_>> = None;
+    for (i, y) in y.chunks_mut(images * y_len).enumerate() {
+        let (first, n) = (i * images, y.len() / y_len);
+        conv::forward(ConvShape { n, ..shape }, part(x, first * x_len..(first + n) * x_len), w, bias, y);
+        let y = &*y;
+        sums.get_or_insert_with(|| BatchSums::new(&y[..shape.co])).add(y);
+    }
+    let [mut mean, mut var] = [0, 1].map(|_| vec![0.0; shape.co]);
+    sums.expect("a shape has images").stats(&mut mean, &mut var);
+    [mean, var]
+}
 
 impl Conv {
     fn by_winograd(
@@ -172,10 +203,7 @@ impl Steps<'_> {
     fn in_parts(&mut self, dy: &mut [f32], dw: Option<&mut [f32]>, mut dx: Option<&mut [f32]>) {
         let [x_len, y_len] = self.lengths();
         let mut gradient = dw.as_ref().map(|_| WeightGradient::new(self.shape));
-        let unit = WeightGradient::images(self.shape);
-        // Each part packs the weight again: it must be little of the work.
-        let len = PART.max(32 * self.shape.w_len());
-        let images = (len / (2 * (x_len + y_len)) / unit).max(1) * unit;
+        let images = part_images(self.shape, 2 * (x_len + y_len), WeightGradient::images(self.shape));
         for first in (0..self.shape.n).step_by(images) {
             let last = self.shape.n.min(first + images);
             let (values, dy) = (first * x_len..last * x_len, &mut dy[first * y_len..last * y_len]);
@@ -237,5 +265,39 @@ fn part(x: Input<'_>, values: Range<usize>) -> Input<'_> {
     match x {
         Input::Values(x) => Input::Values(&x[values]),
         Input::Block(block) => Input::Block(Block { x: &block.x[values], ..block }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_kernels::norm;
+
+    use super::*;
+
+    #[test]
+    fn what_is_measured_on_the_way_has_the_bits_of_what_is_measured_afterwards() {
+        let shape = ConvShape {
+            n: 3,
+            h: 64,
+            w: 63,
+            ci: 2,
+            co: 40,
+            kh: 3,
+            kw: 1,
+            stride: [1, 1],
+            padding: [1, 0],
+            dilation: [1, 1],
+            groups: 1,
+        };
+        let values = |len: usize| (0..len).map(|i| (i * 7919 % 1013) as f32 / 506.5 - 0.3).collect::<Vec<_>>();
+        let (x, w) = (values(shape.x_len()), values(shape.w_len()));
+        assert_eq!(part_images(shape, (shape.x_len() + shape.y_len()) / 3, 1), 1);
+        let [mut y, mut expected] = [0, 1].map(|_| vec![0.0; shape.y_len()]);
+        let measured = forward_measured(shape, Input::Values(&x), &w, None, &mut y);
+        conv::forward(shape, &x, &w, None, &mut expected);
+        assert!(y == expected);
+        let [mut mean, mut var] = [0, 1].map(|_| vec![0.0; shape.co]);
+        norm::batch_stats(&expected, &mut mean, &mut var);
+        assert_eq!(measured, [mean, var]);
     }
 }

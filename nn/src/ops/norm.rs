@@ -88,9 +88,13 @@ impl BatchNorm {
     /// Measures the shard, and writes what running statistics take of it: count times the mean, and count times the
     /// unbiased variance.
     fn measure(&self, flow: &mut Flow, at: &Ports, measured: &OnceLock<[Vec<f32>; 2]>) {
+        let known = flow.measured.get(&at.inputs[0]).cloned();
         let x = flow.numbers.value(at.inputs[0]);
         let channels = flow.numbers.weight(self.normal.affine[0]).len();
         let [mean, var] = measured.get_or_init(|| {
+            if let Some(known) = known {
+                return known;
+            }
             let (mut mean, mut var) = (vec![0.0; channels], vec![0.0; channels]);
             batch_sums(x, channels, &flow.team.lanes(x.len(), x.len() / channels)).stats(&mut mean, &mut var);
             [mean, var]

@@ -157,7 +157,7 @@ const CONV: ConvShape = ConvShape {
 };
 
 fn conv(bias: Option<usize>) -> Box<dyn Operation> {
-    Box::new(Conv { shape: CONV, winograd: false, weight: 0, bias, behind: None })
+    Box::new(Conv { shape: CONV, winograd: false, weight: 0, bias, behind: None, measures: false })
 }
 
 #[test]
