@@ -132,6 +132,21 @@ pub(crate) fn prefetch<const N: usize>(values: &[f32], at: usize) {
     let _ = (values, at);
 }
 
+/// As [`prefetch`], to the second-level cache: asks for the `N` values from `at` on, which will be read or written soon, where this CPU takes such wishes.
+#[inline(always)]
+pub(crate) fn prefetch_far<const N: usize>(values: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..N.div_ceil(16) {
+        // SAFETY: a wish reads nothing, and any address may be wished for.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().wrapping_add(at + 16 * line).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
+}
+
 /// Turns a function into one whose body is compiled for every level and dispatched at each call.
 macro_rules! simd {
     (@out) => { () };

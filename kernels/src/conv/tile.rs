@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::band::{Position, Run};
-use crate::cpu::{Kernel, prefetch};
+use crate::cpu::{Kernel, prefetch_far};
 use crate::lanes::copy_lanes;
 
 pub(super) const ROWS: usize = 6;
@@ -92,7 +92,7 @@ macro_rules! tile {
         #[inline(always)]
         fn $name(&mut self, tile: &[Position; $rows]) {
             for _ in 0..$rows * self.per_position {
-                prefetch::<16>(self.all.target, self.next);
+                prefetch_far::<16>(self.all.target, self.next);
                 self.next += 16;
             }
             let mut sums = [self.start; $rows];

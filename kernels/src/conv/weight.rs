@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::ConvShape;
-use super::band::{Input, Position, Source, band_images, bands};
+use super::band::{Input, Position, Run, Source, band_images, bands};
 use super::depthwise;
 use super::geometry::{self, Correlation};
 use super::pack::{Layout, Panel, panels};
@@ -21,8 +21,17 @@ pub(super) const BAND_POSITIONS: usize = 256;
 pub struct WeightGradient {
     shape: ConvShape,
     channels: Range<usize>,
-    /// Packed: for each panel a row for each term; of a depthwise convolution a row for each tap.
+    /// Packed: for each panel a row for each term; of a depthwise convolution a row for each tap. [Turned](is_turned), for
+    /// each panel of input channels a row for each output channel.
     sums: Scratch,
+}
+
+/// Whether x and dy change places, so that panels are of input channels: for a 1x1 kernel with more inputs than outputs, where
+/// the outputs would fill panels badly, or the inputs of neighbouring positions lie so far apart that they evict each other
+/// from the first-level cache. The products and their order are the same.
+fn is_turned(of: &Correlation) -> bool {
+    let (inputs, outputs) = (of.source_channels, of.target_channels);
+    of.kernel == [1, 1] && of.groups == 1 && inputs > outputs && (inputs >= 512 || !outputs.is_multiple_of(32))
 }
 
 /// Output channels of a depthwise convolution that are not divided between two of [`channel_ranges`].
@@ -60,9 +69,12 @@ impl WeightGradient {
     pub fn of(shape: ConvShape, channels: Range<usize>) -> Self {
         super::check(&shape);
         let of = geometry::forward(&shape);
-        let len = match of.is_depthwise() {
-            true => of.terms() * channels.len(),
-            false => panels_of(&of, &channels).len() * of.terms() * cpu::panel(),
+        let len = if of.is_depthwise() {
+            of.terms() * channels.len()
+        } else if is_turned(&of) {
+            of.source_channels.next_multiple_of(cpu::panel()) * channels.len()
+        } else {
+            panels_of(&of, &channels).len() * of.terms() * cpu::panel()
         };
         let mut sums = scratch(len);
         sums.fill(0.0);
@@ -85,6 +97,9 @@ impl WeightGradient {
         let of = &geometry::forward(&shape);
         if of.is_depthwise() {
             return depthwise::add_weight_gradient(of, x, dy, self.channels.clone(), &mut self.sums);
+        }
+        if is_turned(of) {
+            return self.add_turned(of, x, dy);
         }
         let size = cpu::panel();
         let panels = panels_of(of, &self.channels);
@@ -110,6 +125,27 @@ impl WeightGradient {
         }
     }
 
+    fn add_turned(&mut self, of: &Correlation, x: Input<'_>, dy: &[f32]) {
+        let (size, outputs) = (cpu::panel(), self.channels.len());
+        let dy = &dy[self.channels.start..];
+        let mut packed = scratch(0);
+        let mut source = Source::new(of, x);
+        let (mut positions, mut turned) = (Vec::new(), Vec::new());
+        for band in &bands(of, BAND_POSITIONS) {
+            let source = source.load(band, &mut positions);
+            let turn = |position: &Position| Position { source: position.target, target: position.source };
+            turned.clear();
+            turned.extend(positions.iter().map(turn));
+            packed.resize(turned.len() * size);
+            for (first, sums) in (0..of.source_channels).step_by(size).zip(self.sums.chunks_exact_mut(outputs * size)) {
+                let width = size.min(of.source_channels - first);
+                cpu::dispatch(PackPositions { dy: &source[first..], positions: &turned, width, packed: &mut packed });
+                let runs = &[Run { offset: 0, len: outputs }];
+                cpu::dispatch(Accumulate { source: dy, runs, positions: &turned, dy: &packed, sums });
+            }
+        }
+    }
+
     /// Writes the gradient.
     ///
     /// # Panics
@@ -119,6 +155,16 @@ impl WeightGradient {
         let (of, layout, size) = (&geometry::forward(&self.shape), Layout::forward(&self.shape), cpu::panel());
         if of.is_depthwise() {
             return depthwise::write_weight_gradient(of, &self.sums, dw_oihw);
+        }
+        if is_turned(of) {
+            let firsts = (0..of.source_channels).step_by(size);
+            for (first, sums) in firsts.zip(self.sums.chunks_exact(self.channels.len() * size)) {
+                let width = size.min(of.source_channels - first);
+                for (to, sums) in dw_oihw.chunks_exact_mut(of.source_channels).zip(sums.chunks_exact(size)) {
+                    to[first..first + width].copy_from_slice(&sums[..width]);
+                }
+            }
+            return;
         }
         for (&panel, sums) in panels_of(of, &self.channels).iter().zip(self.sums.chunks_exact(of.terms() * size)) {
             let first = channel(of, panel) - self.channels.start;
