@@ -24,8 +24,8 @@ const LEAVE: Duration = Duration::from_secs(1);
 /// How a run is carried; nothing here changes what it computes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Carry {
-    /// Workers in this process.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Workers in this process. One is fastest: it holds and sends everything once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: u32,
     /// Threads of each worker; by default the machine's cores are shared out.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]

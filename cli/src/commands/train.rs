@@ -80,7 +80,7 @@ fn announce(job: &Job, choices: Option<&str>, folder: &Path, carry: &Carry) -> R
          network    {network}, {} parameters\n\
          training   {} epochs of {} steps, batch {} in shards of {}\n\
          numerics   {}\n\
-         carried by {} workers with {threads} threads each\n\
+         carried by {} of {}\n\
          memory     about {} MiB besides images\n\
          run folder {}",
         plan.train_samples,
@@ -98,7 +98,8 @@ fn announce(job: &Job, choices: Option<&str>, folder: &Path, carry: &Carry) -> R
         spec.train.batch,
         spec.train.shard,
         spec.numerics,
-        carry.workers,
+        many(carry.workers as usize, "worker"),
+        many(threads, "thread"),
         total.div_ceil(1 << 20),
         folder.display(),
     ))?;
@@ -111,4 +112,9 @@ fn announce(job: &Job, choices: Option<&str>, folder: &Path, carry: &Carry) -> R
         ))?;
     }
     Ok(())
+}
+
+/// `1 worker`, `2 workers`.
+fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

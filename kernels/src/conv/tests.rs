@@ -207,8 +207,9 @@ fn several_bands_and_panels_change_nothing() {
         plain,
         // more source values than one band of the forward pass holds, and weights of more than one panel
         ConvShape { n: 2, h: 21, w: 37, ci: 90, co: 34, kh: 1, kw: 2, ..plain },
-        ConvShape { n: 5, h: 9, w: 7, ci: 70, co: 70, groups: 70, stride: [2, 1], ..plain },
+        ConvShape { n: 30, h: 9, w: 7, ci: 70, co: 70, groups: 70, stride: [2, 1], ..plain },
         ConvShape { n: 300, ci: 300, co: 11, ..UNIT },
+        ConvShape { h: 17, w: 20, ci: 520, co: 40, stride: [2, 1], ..UNIT },
         ConvShape { h: 2, w: 600, ci: 2, co: 3, ..UNIT },
     ] {
         check_all(shape, 1);
