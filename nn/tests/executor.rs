@@ -82,7 +82,14 @@ const WIDE: &str = r#"
         { type = "relu" },
         { type = "batch_norm" },
         { type = "max_pool", kernel = 2 },
+        { type = "max_pool", kernel = 3, stride = 1, padding = 1 },
+        { type = "gelu" },
+        { type = "conv", out = 96, kernel = 1 },
+        { type = "avg_pool", kernel = 2, stride = 1 },
+        { type = "dropout", p = 0.3 },
         { type = "flatten" },
+        { type = "linear", out = 60 },
+        { type = "tanh" },
         { type = "linear", out = 5 },
     ]
 "#;

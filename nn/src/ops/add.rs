@@ -4,6 +4,7 @@ use convoy_kernels::tree::add_into;
 
 use super::{Operation, Ports, Wanted};
 use crate::flow::Flow;
+use crate::team::{cut, ranges};
 
 /// `y = first + second`.
 pub(crate) struct Add;
@@ -16,8 +17,12 @@ impl Operation for Add {
     fn forward(&self, flow: &mut Flow, at: &Ports) {
         let [first, second] = [at.inputs[0], at.inputs[1]].map(|input| flow.numbers.value(input));
         let mut y = flow.memory.take(first.len());
-        y.copy_from_slice(first);
-        add_into(&mut y, second);
+        let lanes = flow.team.lanes(y.len(), y.len());
+        lanes.each(cut(&mut y, 1, ranges(first.len(), lanes.count())), |(range, y)| {
+            y.copy_from_slice(&first[range.clone()]);
+            add_into(y, &second[range]);
+        });
+        drop(lanes);
         flow.set_value(at.output, y);
     }
 

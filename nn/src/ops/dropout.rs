@@ -3,7 +3,7 @@
 use convoy_common::random::{Address, Purpose};
 use convoy_kernels::dropout;
 
-use super::{Operation, Ports, Wanted, compute, propagate};
+use super::{Operation, Ports, Units, Wanted, compute, propagate};
 use crate::flow::Flow;
 
 /// Random zeros for a tensor whose first axis is the sample; what stays is divided by 1 - p.
@@ -49,11 +49,17 @@ impl Operation for Dropout {
     }
 
     fn forward(&self, flow: &mut Flow, at: &Ports) {
-        compute(flow, at, self.keep.len(), |x, y| dropout::apply(x, &self.keep, self.scale, y));
+        compute(flow, at, self.units(), |range, x, y| dropout::apply(x, &self.keep[range], self.scale, y));
     }
 
     fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
-        propagate(flow, at, self.keep.len(), |_, dy, dx| dropout::apply(dy, &self.keep, self.scale, dx));
+        propagate(flow, at, self.units(), |_, range, dy, dx| dropout::apply(dy, &self.keep[range], self.scale, dx));
+    }
+}
+
+impl Dropout {
+    fn units(&self) -> Units {
+        Units { count: self.keep.len(), x: 1, y: 1 }
     }
 }
 

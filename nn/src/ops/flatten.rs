@@ -1,6 +1,6 @@
 //! From images to features, as `torch.flatten(x, 1)` of NCHW images.
 
-use super::{Operation, Ports, Wanted, compute, propagate};
+use super::{Operation, Ports, Units, Wanted, compute, propagate};
 use crate::flow::Flow;
 
 /// `(n, pixels, c)` in any arrangement of the pixels to `(n, c * pixels)`: the features stand in PyTorch's order
@@ -20,17 +20,18 @@ impl Operation for Flatten {
     }
 
     fn forward(&self, flow: &mut Flow, at: &Ports) {
-        compute(flow, at, self.len(), |x, y| transpose_each(x, self.pixels, self.c, y));
+        compute(flow, at, self.images(), |_, x, y| transpose_each(x, self.pixels, self.c, y));
     }
 
     fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
-        propagate(flow, at, self.len(), |_, dy, dx| transpose_each(dy, self.c, self.pixels, dx));
+        propagate(flow, at, self.images(), |_, _, dy, dx| transpose_each(dy, self.c, self.pixels, dx));
     }
 }
 
 impl Flatten {
-    fn len(&self) -> usize {
-        self.n * self.pixels * self.c
+    fn images(&self) -> Units {
+        let len = self.pixels * self.c;
+        Units { count: self.n, x: len, y: len }
     }
 }
 

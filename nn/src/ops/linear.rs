@@ -1,9 +1,12 @@
 //! Fully connected layers, as `torch.nn.functional.linear`.
 
+use std::ops::Range;
+
 use convoy_kernels::linear::{self, LinearShape};
 
 use super::{Keeps, Operation, Ports, Wanted};
 use crate::flow::Flow;
+use crate::team::{cut, ranges};
 
 /// x `(samples, inputs)`, weight `(outputs, inputs)` and perhaps bias `(outputs)`, to `(samples, outputs)`.
 pub(crate) struct Linear {
@@ -28,7 +31,26 @@ impl Operation for Linear {
         let mut y = flow.memory.take(self.shape.samples * self.shape.outputs);
         let numbers = &flow.numbers;
         let (w, bias) = (numbers.weight(self.weight), self.bias.map(|bias| numbers.weight(bias)));
-        linear::forward(self.shape, numbers.value(at.inputs[0]), w, bias, &mut y);
+        let x = numbers.value(at.inputs[0]);
+        let LinearShape { inputs, outputs, .. } = self.shape;
+        let lanes = flow.team.lanes(w.len(), outputs);
+        if lanes.count() == 1 {
+            linear::forward(self.shape, x, w, bias, &mut y);
+        } else {
+            let part = |range: Range<usize>| {
+                let shape = self.of(&range);
+                let mut y = vec![0.0; shape.samples * shape.outputs];
+                let w = &w[range.start * inputs..range.end * inputs];
+                linear::forward(shape, x, w, bias.map(|bias| &bias[range.clone()]), &mut y);
+                (range, y)
+            };
+            for (range, part) in lanes.map(ranges(outputs, lanes.count()), part) {
+                for (y, part) in y.chunks_exact_mut(outputs).zip(part.chunks_exact(range.len())) {
+                    y[range.clone()].copy_from_slice(part);
+                }
+            }
+        }
+        drop(lanes);
         flow.set_value(at.output, y);
     }
 
@@ -36,7 +58,16 @@ impl Operation for Linear {
         let dy = flow.take_gradient(at.output);
         if wanted.parameters {
             let x = flow.numbers.value(at.inputs[0]);
-            flow.sum.write(self.weight, |dw| linear::backward_weight(self.shape, x, &dy, dw));
+            let LinearShape { inputs, outputs, .. } = self.shape;
+            let lanes = flow.team.lanes(inputs * outputs, outputs);
+            flow.sum.write(self.weight, |dw| match lanes.count() {
+                1 => linear::backward_weight(self.shape, x, &dy, dw),
+                count => lanes.each(cut(dw, inputs, ranges(outputs, count)), |(range, dw)| {
+                    let dy = dy.chunks_exact(outputs).flat_map(|dy| &dy[range.clone()]).copied();
+                    linear::backward_weight(self.of(&range), x, &dy.collect::<Vec<f32>>(), dw);
+                }),
+            });
+            drop(lanes);
             if let Some(bias) = self.bias {
                 flow.sum.write(bias, |db| linear::backward_bias(self.shape, &dy, db));
             }
@@ -47,5 +78,12 @@ impl Operation for Linear {
             flow.add_gradient(at.inputs[0], dx);
         }
         flow.memory.give(dy);
+    }
+}
+
+impl Linear {
+    /// With some of the outputs.
+    fn of(&self, outputs: &Range<usize>) -> LinearShape {
+        LinearShape { outputs: outputs.len(), ..self.shape }
     }
 }

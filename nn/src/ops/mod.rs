@@ -1,6 +1,7 @@
 //! Our kernels as operations of a pass, one topic a file.
 //!
-//! Images are NHWC, features `(N, F)`. An operation knows its shapes when it is made, and computes on the calling thread.
+//! Images are NHWC, features `(N, F)`. An operation knows its shapes when it is made, and computes on the calling thread, with
+//! the help of idle ones.
 
 mod activation;
 mod add;
@@ -24,7 +25,10 @@ pub(crate) use norm::{BatchNorm, Normal, Output, Statistics};
 pub(crate) use pool::{AvgPool, GlobalAvgPool, MaxPool};
 pub(crate) use softmax::Softmax;
 
-use crate::flow::Flow;
+use std::ops::Range;
+
+use crate::flow::{Flow, Numbers};
+use crate::team::{cut, ranges};
 
 /// Which nodes an operation joins, by their index in the network.
 #[derive(Debug, Clone)]
@@ -71,18 +75,43 @@ pub(crate) trait Operation: Send + Sync {
     fn backward(&self, flow: &mut Flow, at: &Ports, wanted: Wanted);
 }
 
-/// The forward pass of an operation with one input: `fill` writes all `len` numbers of the output.
-fn compute(flow: &mut Flow, at: &Ports, len: usize, fill: impl FnOnce(&[f32], &mut [f32])) {
-    let mut y = flow.memory.take(len);
-    fill(flow.numbers.value(at.inputs[0]), &mut y);
+/// Units that an operation with one input computes apart from each other, such as images, and how many numbers of x and of
+/// y each of them has.
+#[derive(Debug, Clone, Copy)]
+struct Units {
+    count: usize,
+    x: usize,
+    y: usize,
+}
+
+/// The forward pass of an operation with one input: `fill` writes all of y from x, for some of the units.
+fn compute(flow: &mut Flow, at: &Ports, units: Units, fill: impl Fn(Range<usize>, &[f32], &mut [f32]) + Sync) {
+    let mut y = flow.memory.take(units.count * units.y);
+    let x = flow.numbers.value(at.inputs[0]);
+    let lanes = flow.team.lanes(x.len().max(y.len()), units.count);
+    lanes.each(cut(&mut y, units.y, ranges(units.count, lanes.count())), |(range, y)| {
+        let x = &x[range.start * units.x..range.end * units.x];
+        fill(range, x, y);
+    });
+    drop(lanes);
     flow.set_value(at.output, y);
 }
 
-/// The backward pass of an operation with one input of `len` numbers and no parameters: `fill` writes all of dx from dy.
-fn propagate(flow: &mut Flow, at: &Ports, len: usize, fill: impl FnOnce(&Flow, &[f32], &mut [f32])) {
+/// The backward pass of an operation with one input and no parameters: `fill` writes all of dx from dy, for some of the units.
+fn propagate(
+    flow: &mut Flow,
+    at: &Ports,
+    units: Units,
+    fill: impl Fn(&Numbers, Range<usize>, &[f32], &mut [f32]) + Sync,
+) {
     let dy = flow.take_gradient(at.output);
-    let mut dx = flow.memory.take(len);
-    fill(flow, &dy, &mut dx);
+    let mut dx = flow.memory.take(units.count * units.x);
+    let lanes = flow.team.lanes(dx.len().max(dy.len()), units.count);
+    lanes.each(cut(&mut dx, units.x, ranges(units.count, lanes.count())), |(range, dx)| {
+        let dy = &dy[range.start * units.y..range.end * units.y];
+        fill(&flow.numbers, range, dy, dx);
+    });
+    drop(lanes);
     flow.add_gradient(at.inputs[0], dx);
     flow.memory.give(dy);
 }

@@ -1,11 +1,22 @@
 //! Pooling, as `torch.nn.functional.max_pool2d`, `avg_pool2d` and `adaptive_avg_pool2d(x, 1)`.
 
+use std::ops::Range;
+
 use convoy_kernels::pool::{
     PoolShape, avg_backward, avg_forward, global_avg_backward, global_avg_forward, max_backward, max_forward,
 };
 
-use super::{Keeps, Operation, Ports, Wanted, compute, propagate};
+use super::{Keeps, Operation, Ports, Units, Wanted, compute, propagate};
 use crate::flow::Flow;
+
+fn images(shape: PoolShape) -> Units {
+    Units { count: shape.n, x: shape.x_len() / shape.n, y: shape.y_len() / shape.n }
+}
+
+/// Some of the images.
+fn of(shape: PoolShape, images: Range<usize>) -> PoolShape {
+    PoolShape { n: images.len(), ..shape }
+}
 
 /// Maximum over windows: `(n, h, w, c)` to `(n, oh, ow, c)`. Its geometry must make sense ([`PoolShape::checked`]).
 pub(crate) struct MaxPool(pub PoolShape);
@@ -20,12 +31,14 @@ impl Operation for MaxPool {
     }
 
     fn forward(&self, flow: &mut Flow, at: &Ports) {
-        compute(flow, at, self.0.y_len(), |x, y| max_forward(self.0, x, y));
+        compute(flow, at, images(self.0), |range, x, y| max_forward(of(self.0, range), x, y));
     }
 
     fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
-        propagate(flow, at, self.0.x_len(), |flow, dy, dx| {
-            max_backward(self.0, flow.numbers.value(at.inputs[0]), dy, dx);
+        let Units { x: len, .. } = images(self.0);
+        propagate(flow, at, images(self.0), |numbers, range, dy, dx| {
+            let x = &numbers.value(at.inputs[0])[range.start * len..range.end * len];
+            max_backward(of(self.0, range), x, dy, dx);
         });
     }
 }
@@ -39,11 +52,11 @@ impl Operation for AvgPool {
     }
 
     fn forward(&self, flow: &mut Flow, at: &Ports) {
-        compute(flow, at, self.0.y_len(), |x, y| avg_forward(self.0, x, y));
+        compute(flow, at, images(self.0), |range, x, y| avg_forward(of(self.0, range), x, y));
     }
 
     fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
-        propagate(flow, at, self.0.x_len(), |_, dy, dx| avg_backward(self.0, dy, dx));
+        propagate(flow, at, images(self.0), |_, range, dy, dx| avg_backward(of(self.0, range), dy, dx));
     }
 }
 
@@ -64,11 +77,13 @@ impl Operation for GlobalAvgPool {
 
     fn forward(&self, flow: &mut Flow, at: &Ports) {
         let &GlobalAvgPool { n, pixels, c } = self;
-        compute(flow, at, n * c, |x, y| global_avg_forward(n, pixels, c, x, y));
+        let units = Units { count: n, x: pixels * c, y: c };
+        compute(flow, at, units, |images, x, y| global_avg_forward(images.len(), pixels, c, x, y));
     }
 
     fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
         let &GlobalAvgPool { n, pixels, c } = self;
-        propagate(flow, at, n * pixels * c, |_, dy, dx| global_avg_backward(n, pixels, c, dy, dx));
+        let units = Units { count: n, x: pixels * c, y: c };
+        propagate(flow, at, units, |_, images, dy, dx| global_avg_backward(images.len(), pixels, c, dy, dx));
     }
 }

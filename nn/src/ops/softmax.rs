@@ -2,7 +2,7 @@
 
 use convoy_kernels::softmax;
 
-use super::{Keeps, Operation, Ports, Wanted, compute, propagate};
+use super::{Keeps, Operation, Ports, Units, Wanted, compute, propagate};
 use crate::flow::Flow;
 
 /// Softmax of rows of `classes` numbers.
@@ -21,14 +21,21 @@ impl Operation for Softmax {
     }
 
     fn forward(&self, flow: &mut Flow, at: &Ports) {
-        let len = flow.numbers.value(at.inputs[0]).len();
-        compute(flow, at, len, |x, y| softmax::forward(x, self.classes, y));
+        let rows = self.rows(flow.numbers.value(at.inputs[0]));
+        compute(flow, at, rows, |_, x, y| softmax::forward(x, self.classes, y));
     }
 
     fn backward(&self, flow: &mut Flow, at: &Ports, _wanted: Wanted) {
-        let len = flow.numbers.value(at.output).len();
-        propagate(flow, at, len, |flow, dy, dx| {
-            softmax::backward(flow.numbers.value(at.output), dy, self.classes, dx);
+        let rows = self.rows(flow.numbers.value(at.output));
+        propagate(flow, at, rows, |numbers, rows, dy, dx| {
+            let y = &numbers.value(at.output)[rows.start * self.classes..rows.end * self.classes];
+            softmax::backward(y, dy, self.classes, dx);
         });
+    }
+}
+
+impl Softmax {
+    fn rows(&self, values: &[f32]) -> Units {
+        Units { count: values.len() / self.classes, x: self.classes, y: self.classes }
     }
 }
