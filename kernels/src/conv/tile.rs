@@ -54,7 +54,7 @@ impl Kernel for Multiply<'_> {
             start[..self.width].copy_from_slice(values);
         }
         let (lines, count) = (self.next.len().div_ceil(16), self.positions.len().max(1));
-        let shares = [TALL, ROWS, 1].map(|rows| (lines * rows).div_ceil(count));
+        let shares = [TALL, ROWS, 3, 2, 1].map(|rows| (lines * rows).div_ceil(count));
         let next = self.next.start;
         let mut panel = PanelOf { weights: self.weights.as_chunks::<PANEL>().0, start, next, shares, all: self };
         let positions = panel.all.positions;
@@ -62,12 +62,19 @@ impl Kernel for Multiply<'_> {
         for tile in twelves.as_chunks().0 {
             panel.twelve(tile);
         }
-        let (sixes, ones) = rest.as_chunks();
+        let (sixes, rest) = rest.as_chunks();
         for tile in sixes {
             panel.six(tile);
         }
-        for tile in ones.as_chunks().0 {
-            panel.one(tile);
+        // At most five are left. One row takes as long as three, as each sum waits for the product before.
+        let (threes, rest) = rest.as_chunks();
+        for tile in threes {
+            panel.three(tile);
+        }
+        match rest {
+            [first, second] => panel.two(&[*first, *second]),
+            [last] => panel.one(&[*last]),
+            _ => {}
         }
     }
 }
@@ -85,7 +92,7 @@ struct PanelOf<'a, const PANEL: usize> {
     start: [f32; PANEL],
     /// What is asked for next, and how many lines with each kind of tile.
     next: usize,
-    shares: [usize; 3],
+    shares: [usize; 5],
 }
 
 /// A function that computes a tile. Its rows are written out: a loop over the sums would keep them in memory.
@@ -111,7 +118,9 @@ macro_rules! tile {
 impl<const PANEL: usize> PanelOf<'_, PANEL> {
     tile!(twelve, TALL, 0, 0 1 2 3 4 5 6 7 8 9 10 11);
     tile!(six, ROWS, 1, 0 1 2 3 4 5);
-    tile!(one, 1, 2, 0);
+    tile!(three, 3, 2, 0 1 2);
+    tile!(two, 2, 3, 0 1);
+    tile!(one, 1, 4, 0);
 }
 
 impl Multiply<'_> {
