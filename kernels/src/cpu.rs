@@ -120,27 +120,28 @@ fn avx2<K: Kernel>(kernel: K) -> K::Output {
 /// Asks for the `N` values from `at` on, which will be read or written soon, where this CPU takes such wishes.
 #[inline(always)]
 pub(crate) fn prefetch<const N: usize>(values: &[f32], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..N.div_ceil(16) {
-        // SAFETY: a wish reads nothing, and any address may be wished for.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at + 16 * line).cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, at);
+    wish::<N, false>(values, at);
 }
 
-/// As [`prefetch`], to the second-level cache: asks for the `N` values from `at` on, which will be read or written soon, where this CPU takes such wishes.
+/// As [`prefetch`], but only as near as the second-level cache: for what would be too much for the first.
 #[inline(always)]
 pub(crate) fn prefetch_far<const N: usize>(values: &[f32], at: usize) {
+    wish::<N, true>(values, at);
+}
+
+#[inline(always)]
+fn wish<const N: usize, const FAR: bool>(values: &[f32], at: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..N.div_ceil(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let line = values.as_ptr().wrapping_add(at + 16 * line).cast();
         // SAFETY: a wish reads nothing, and any address may be wished for.
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().wrapping_add(at + 16 * line).cast());
+            if FAR {
+                _mm_prefetch::<_MM_HINT_T1>(line);
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(line);
+            }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
