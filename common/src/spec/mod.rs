@@ -49,8 +49,9 @@ pub struct Spec {
     #[serde(default)]
     pub seed: u64,
     /// The class of arithmetic within which bits are promised: `"cpu-f32-v1"`, or `"cpu-f32-direct-v1"`, which is slower and
-    /// rounds less; or that of a GPU, `"cuda-f32-v1/..."`, which names its model and the versions of what computes on it, as
-    /// `convoy worker --device cuda` says it.
+    /// rounds less (top-1 of five seeds on Fashion-MNIST after an epoch: 88.99 ± 0.26 and 89.06 ± 0.20 %, PyTorch
+    /// 89.04 ± 0.23 %); or that of a GPU, `"cuda-f32-v1/..."`, which names its model and the versions of what computes on
+    /// it, as `convoy worker --device cuda` says it.
     #[serde(default = "default_numerics")]
     pub numerics: String,
     /// What is to be learned.
