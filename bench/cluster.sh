@@ -87,7 +87,7 @@ carry() {
     pids=()
     echo "  stages by the clock, mean ms: of each step at the coordinator; of each time a worker does it:"
     grep -h '"digest":' "$name.log" | sed 's/[{}"]/ /g; s/[:,]/ /g' |
-        awk '{for (i = 1; i < NF; i++) if ($i ~ /^(tree|optimizer|publish|digest)$/) {t[$i] += $(i+1); n[$i]++}} END {for (s in t) printf "    coordinator %-10s %7.1f\n", s, t[s] / n[s]}' | sort
+        awk '{for (i = 1; i < NF; i++) if ($i ~ /^(tree|optimizer|digest)$/) {t[$i] += $(i+1); n[$i]++}} END {for (s in t) printf "    coordinator %-10s %7.1f\n", s, t[s] / n[s]}' | sort
     cat "$name-a.log" "$name-b.log" | sed -n 's/.*"stage":"\([a-z]*\)".*"ms":\([0-9.]*\).*/\1 \2/p' |
         awk '{t[$1] += $2; n[$1]++} END {for (s in t) printf "    worker      %-10s %7.1f  %6d times\n", s, t[s] / n[s], n[s]}' | sort
 }

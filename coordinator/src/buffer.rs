@@ -3,30 +3,54 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Buffers that are kept for later, 64 MiB of them.
-const KEPT: usize = 256;
+/// Buffers that are kept for later beyond as many as are in use, 16 MiB of them.
+const KEPT: usize = 64;
 
-static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+static POOL: Mutex<Pool> = Mutex::new(Pool { used: 0, spare: Vec::new() });
+
+/// How much is in use, and what is not.
+struct Pool {
+    used: usize,
+    spare: Vec<Vec<f32>>,
+}
+
+impl Pool {
+    fn take(&mut self) -> Vec<f32> {
+        self.used += 1;
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, values: Vec<f32>) {
+        self.used -= 1;
+        if self.spare.len() < self.used + KEPT {
+            self.spare.push(values);
+        }
+    }
+}
 
 /// The elements of a chunk. Its memory is used for later chunks when it is dropped.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Buffer(Vec<f32>);
 
 impl Buffer {
     /// Room for `len` elements, which hold anything.
     pub fn new(len: usize) -> Self {
-        let mut values = spare().pop().unwrap_or_default();
+        let mut values = pool().take();
         values.resize(len, 0.0);
         Buffer(values)
+    }
+
+    /// A copy of `values`.
+    pub fn of(values: &[f32]) -> Self {
+        let mut buffer = Buffer::new(values.len());
+        buffer.copy_from_slice(values);
+        buffer
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut spare = spare();
-        if spare.len() < KEPT {
-            spare.push(std::mem::take(&mut self.0));
-        }
+        pool().give(std::mem::take(&mut self.0));
     }
 }
 
@@ -52,9 +76,24 @@ impl AsRef<[f32]> for Buffer {
 
 /// Gives back what no chunk uses, when a run is over.
 pub fn forget_spare() {
-    *spare() = Vec::new();
+    pool().spare = Vec::new();
 }
 
-fn spare() -> MutexGuard<'static, Vec<Vec<f32>>> {
-    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+fn pool() -> MutexGuard<'static, Pool> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_kept_for_as_many_as_are_in_use_and_some() {
+        let mut pool = Pool { used: 0, spare: Vec::new() };
+        let mut taken: Vec<_> = (0..4 * KEPT).map(|_| pool.take()).collect();
+        taken.drain(2 * KEPT..).for_each(|values| pool.give(values));
+        assert_eq!((pool.used, pool.spare.len()), (2 * KEPT, 2 * KEPT), "another generation finds its memory");
+        taken.drain(..).for_each(|values| pool.give(values));
+        assert_eq!((pool.used, pool.spare.len()), (0, 2 * KEPT + KEPT / 2), "what is in use becomes less");
+    }
 }

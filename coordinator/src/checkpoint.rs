@@ -9,7 +9,7 @@ use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, WriteError, 
 use convoy_scheduler::StepId;
 
 use crate::tracker::History;
-use crate::update::{Generation, moment_names};
+use crate::update::{Flat, Generation, moment_names};
 
 const STEP: &str = "convoy.step";
 const PLAN: &str = "convoy.plan_digest";
@@ -69,13 +69,14 @@ pub fn write(
             })
         })
         .collect();
-    let model = network.views(&generation.flat);
+    let flat = generation.flat.to_vec();
+    let model = network.views(&flat);
     let state = state.iter().map(|(name, shape, data)| TensorRef { name, shape, data });
     let tensors: Vec<TensorRef> = model.chain(state).collect();
     let metadata = BTreeMap::from([
         (STEP.to_owned(), generation.step.to_string()),
         (PLAN.to_owned(), plan.digest().to_string()),
-        (PARAMETERS.to_owned(), network.digest(&generation.flat).to_string()),
+        (PARAMETERS.to_owned(), network.digest(&flat).to_string()),
         (HISTORY.to_owned(), serde_json::to_string(history).expect("a history is plain data")),
     ]);
     let path = folder.join(file_name(generation.step));
@@ -131,7 +132,7 @@ pub fn read(path: &Path, plan: &Plan, network: &Network) -> Result<Checkpoint, C
     if entry(PARAMETERS)?.parse() != Ok(network.digest(&flat)) {
         return Err(foreign("its parameters do not have the digest it names".to_owned()));
     }
-    Ok(Checkpoint { generation: Generation { step, flat, moments }, history })
+    Ok(Checkpoint { generation: Generation { step, flat: Flat::of(&flat), moments }, history })
 }
 
 /// Digest of the model's tensors in the checkpoint or model file at `path`: parameters and buffers, without
@@ -198,7 +199,7 @@ fn check_digest(
     network: &Network,
 ) -> Result<(), CheckpointError> {
     let Some(before) = checkpoint.generation.step.checked_sub(1) else { return Ok(()) };
-    if believed.get(&StepId(before)) == Some(&network.digest(&checkpoint.generation.flat).0) {
+    if believed.get(&StepId(before)) == Some(&checkpoint.generation.flat.digest(network).0) {
         return Ok(());
     }
     let problem = "has parameters whose digest is not the one in the journal".to_owned();

@@ -38,7 +38,7 @@ pub fn export<'a>(
 ) -> Result<Summary<'a>, WriteError> {
     let extra = serde_json::json!({ "step": report.steps, "validation": report.validation });
     let model = dir.join("model");
-    model_dir::save(&model, plan, network, &report.flat, &extra)?;
+    model_dir::save(&model, plan, network, &report.flat.to_vec(), &extra)?;
     let mut best_model = None;
     let path = dir.join("model-best");
     // What an earlier stop of this run left there may have been bettered since.
@@ -52,7 +52,7 @@ pub fn export<'a>(
             Ok(checkpoint) => {
                 let row = report.history.rows.iter().find(|row| row.step == best.step);
                 let extra = serde_json::json!({ "step": best.step, "validation": row.map(|row| &row.validation) });
-                model_dir::save(&path, plan, network, &checkpoint.generation.flat, &extra)?;
+                model_dir::save(&path, plan, network, &checkpoint.generation.flat.to_vec(), &extra)?;
                 best_model = Some(path);
             }
             Err(error) => {

@@ -47,7 +47,7 @@ pub use run_dir::{RunDir, RunDirError};
 pub use serve::{Config, RunError, RunReport, serve};
 pub use status::Status;
 pub use tracker::{Best, History, Waits};
-pub use update::{Generation, Scales, Update, moment_names};
+pub use update::{Flat, Generation, Scales, Update, moment_names};
 
 /// The fleet's number for a class of arithmetic, made of its name, for there is one for each kind of GPU. Two names of one
 /// number would do no harm: a worker looks at the name before it joins a run.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count};
 use tokio::sync::watch;
 
 use crate::buffer::Buffer;
-use crate::update::Generation;
+use crate::update::Flat;
 
 /// The parameters and buffers of one step, chunk by chunk.
 #[derive(Debug)]
@@ -30,30 +30,28 @@ pub struct Abandoned;
 impl Published {
     /// Room for `len` elements, none finished.
     pub fn new(len: usize) -> Self {
+        Published::of_chunks(chunk_count(len))
+    }
+
+    fn of_chunks(count: usize) -> Self {
         Published {
-            chunks: (0..chunk_count(len)).map(|_| OnceLock::new()).collect(),
+            chunks: (0..count).map(|_| OnceLock::new()).collect(),
             finished: watch::Sender::new(Finished::default()),
         }
     }
 
-    /// All of `generation` at once.
-    pub fn whole(generation: &Arc<Generation>) -> Self {
-        let len = generation.flat.len();
-        let published = Published::new(len);
-        for index in 0..chunk_count(len) {
-            published.set(index, Values::shared(generation.clone(), chunk_range(len, index)));
-        }
+    /// All of `flat` at once.
+    fn whole(flat: &Flat) -> Self {
+        let chunks = flat.chunks();
+        let published = Published::of_chunks(chunks.len());
+        chunks.iter().enumerate().for_each(|(index, chunk)| published.finish(index, chunk.clone()));
         published
     }
 
     /// Chunk `index` is ready; it holds `values`.
-    pub fn finish(&self, index: usize, values: Buffer) {
+    pub fn finish(&self, index: usize, values: Arc<Buffer>) {
         let len = values.len();
-        self.set(index, Values::shared(Arc::new(values), 0..len));
-    }
-
-    fn set(&self, index: usize, values: Values) {
-        if self.chunks[index].set(values).is_ok() {
+        if self.chunks[index].set(Values::shared(values, 0..len)).is_ok() {
             self.finished.send_modify(|finished| finished.order.push(index as u32));
         }
     }
@@ -89,10 +87,10 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board that holds the committed parameters.
-    pub fn new(committed: &Arc<Generation>) -> Self {
-        let steps = BTreeMap::from([(committed.step, Arc::new(Published::whole(committed)))]);
-        Board { steps: Mutex::new(steps), newest: watch::Sender::new(committed.step) }
+    /// A board that holds the committed parameters, those of `step`.
+    pub fn new(step: u64, committed: &Flat) -> Self {
+        let steps = BTreeMap::from([(step, Arc::new(Published::whole(committed)))]);
+        Board { steps: Mutex::new(steps), newest: watch::Sender::new(step) }
     }
 
     /// Begins to publish the parameters of `step`.
@@ -110,11 +108,10 @@ impl Board {
         }
     }
 
-    /// These parameters are committed: older ones are forgotten, and who asks from now on reads `committed` itself.
-    pub fn commit(&self, committed: &Arc<Generation>) {
+    /// The parameters of `step` are committed: older ones are forgotten.
+    pub fn commit(&self, step: u64) {
         let mut steps = self.lock();
-        *steps = steps.split_off(&committed.step);
-        steps.insert(committed.step, Arc::new(Published::whole(committed)));
+        *steps = steps.split_off(&step);
     }
 
     /// The parameters of `step`; waits until they begin to be made. `None` when they are gone already.
@@ -132,14 +129,8 @@ impl Board {
 mod tests {
     use super::*;
 
-    fn generation(step: u64, len: usize) -> Arc<Generation> {
-        Arc::new(Generation { step, flat: vec![step as f32; len], moments: Vec::new() })
-    }
-
-    fn buffer(len: usize, value: f32) -> Buffer {
-        let mut buffer = Buffer::new(len);
-        buffer.fill(value);
-        buffer
+    fn buffer(len: usize, value: f32) -> Arc<Buffer> {
+        Arc::new(Buffer::of(&vec![value; len]))
     }
 
     fn values(chunk: &Chunk) -> Vec<f32> {
@@ -151,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn chunks_come_in_the_order_they_are_finished() {
         let len = 2 * CHUNK_ELEMENTS + 5;
-        let board = Board::new(&generation(3, len));
+        let board = Board::new(3, &Flat::of(&vec![3.0; len]));
         let next = board.open(4, len);
         next.finish(2, buffer(5, 1.0));
         next.finish(0, buffer(CHUNK_ELEMENTS, 2.0));
@@ -166,14 +157,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn committed_parameters_are_read_where_they_lie() {
+    async fn committed_parameters_are_read_where_they_lie_and_older_ones_forgotten() {
         let len = CHUNK_ELEMENTS + 1;
-        let (old, new) = (generation(3, len), generation(4, len));
-        let board = Board::new(&old);
-        board.open(4, len).finish(0, buffer(CHUNK_ELEMENTS, 9.0));
-        board.commit(&new);
+        let (old, new) = (Flat::of(&vec![3.0; len]), Flat::of(&vec![4.0; len]));
+        let board = Board::new(3, &old);
+        let next = board.open(4, len);
+        new.chunks().iter().enumerate().for_each(|(index, chunk)| next.finish(index, chunk.clone()));
+        board.commit(4);
         assert!(board.get(3).await.is_none());
-        assert!(Arc::into_inner(old).is_some(), "nothing holds the old ones any more");
+        assert!(old.chunks().iter().all(|chunk| Arc::strong_count(chunk) == 1), "nothing else holds the old ones");
         let published = board.get(4).await.unwrap();
         assert_eq!(values(&published.chunk(1).await.unwrap().unwrap()), [4.0]);
         assert_eq!(published.chunk(2).await, Ok(None));
@@ -181,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn readers_of_an_abandoned_step_are_told() {
-        let board = Board::new(&generation(0, 1));
+        let board = Board::new(0, &Flat::of(&[0.0]));
         let next = board.open(1, 1);
         board.abandon(1);
         assert_eq!(next.chunk(0).await, Err(Abandoned));

@@ -124,10 +124,12 @@ pub struct Reducer {
     update: Update,
     board: Arc<Board>,
     committed: Arc<Generation>,
-    /// The generation before it: its memory is written over, unless a checkpoint or a joiner still reads it.
+    /// The generation before it, while a checkpoint is made of it.
     previous: Option<Arc<Generation>>,
-    /// Memory of a generation that was given up, to be written over.
-    spare: Option<Generation>,
+    /// Optimizer state of a generation that is of no more use, to be written over.
+    spare: Option<Vec<Vec<f32>>>,
+    /// The root of a block while its memory begins to hold what is made of it.
+    block: Vec<f32>,
     opening: Opening,
     open: Option<Open>,
     stages: Stages,
@@ -151,8 +153,8 @@ struct OpenTrain {
     /// What scales roots, as soon as it is known.
     scales: Option<Scales>,
     norm: Option<f64>,
-    /// Begins with the first chunk that is finished.
-    next: Option<Generation>,
+    /// The optimizer's next state. Begins with the first chunk that is finished.
+    moments: Option<Vec<Vec<f32>>>,
     published: Arc<Published>,
     finite: bool,
     told: bool,
@@ -163,8 +165,17 @@ enum Root {
     Missing,
     /// What scales it is not known yet.
     There(Buffer),
-    /// The next parameters have it in them.
-    Used,
+    /// The next parameters were made of it.
+    Made(Arc<Buffer>),
+}
+
+impl Root {
+    fn made(&self) -> Option<&Arc<Buffer>> {
+        match self {
+            Root::Made(values) => Some(values),
+            Root::Missing | Root::There(_) => None,
+        }
+    }
 }
 
 impl Reducer {
@@ -185,6 +196,7 @@ impl Reducer {
             committed,
             previous: None,
             spare: None,
+            block: vec![0.0; BLOCK],
             opening: Opening::default(),
             open: None,
             stages: Stages::default(),
@@ -245,7 +257,7 @@ impl Reducer {
                     sums: TreeSum::over(shards),
                     scales: self.early_scales(step),
                     norm: None,
-                    next: None,
+                    moments: None,
                     published: self.board.open(step.next().0, len),
                     finite: true,
                     told: false,
@@ -281,29 +293,39 @@ impl Reducer {
         }
     }
 
-    /// The optimizer's step of one chunk. The root's memory then carries the parameters that it made to the workers.
+    /// The optimizer's step of one chunk, in the root's memory: it then is part of the next parameters, and workers read
+    /// it there.
     fn finish_chunk(&mut self, index: usize) {
         let range = chunk_range(self.network.len(), index);
         let Some(Open::Train(open)) = &mut self.open else { return };
         let Some(scales) = open.scales else { return };
-        let Root::There(mut root) = std::mem::replace(&mut open.roots[index], Root::Used) else { return };
-        let mut memory = || self.spare.take().or_else(|| self.previous.take().and_then(Arc::into_inner));
-        let next = open.next.get_or_insert_with(|| memory().unwrap_or_else(|| Generation::clone(&self.committed)));
+        let mut root = match std::mem::replace(&mut open.roots[index], Root::Missing) {
+            Root::There(root) => root,
+            other => return open.roots[index] = other,
+        };
+        let Generation { step, flat, moments: now } = &*self.committed;
+        let mut memory = || self.spare.take().or_else(|| Some(Arc::into_inner(self.previous.take()?)?.moments));
+        let moments = open.moments.get_or_insert_with(|| memory().unwrap_or_else(|| now.clone()));
         let mut begun = Instant::now();
-        for (block, sum) in range.step_by(BLOCK).zip(root.chunks_mut(BLOCK)) {
-            let block = block..block + sum.len();
-            self.update.apply(&self.committed, next, block.clone(), sum, scales);
-            begun = lap(&mut self.stages.optimizer, begun);
-            let moments = block.start..block.end.min(self.network.parameters);
-            let moments = next.moments.iter().filter_map(|values| values.get(moments.clone()));
-            open.finite &= all_finite(&next.flat[block.clone()]) && moments.into_iter().all(all_finite);
-            sum.copy_from_slice(&next.flat[block]);
-            begun = lap(&mut self.stages.publish, begun);
+        let blocks = root.chunks_mut(BLOCK).zip(flat.chunks()[index].chunks(BLOCK));
+        for (first, (values, before)) in range.step_by(BLOCK).zip(blocks) {
+            let sum = &mut self.block[..values.len()];
+            sum.copy_from_slice(values);
+            values.copy_from_slice(before);
+            let block = first..first + values.len();
+            self.update.carry(&block, now, moments);
+            self.update.apply(*step, block.clone(), values, moments, sum, scales);
+            let parameters = block.start..block.end.min(self.network.parameters);
+            let mut state = moments.iter().filter_map(|moment| moment.get(parameters.clone()));
+            open.finite &= all_finite(values) && state.all(all_finite);
         }
-        open.published.finish(index, root);
+        begun = lap(&mut self.stages.optimizer, begun);
+        let made = Arc::new(root);
+        open.published.finish(index, made.clone());
+        open.roots[index] = Root::Made(made);
         open.finished += 1;
-        while matches!(open.roots.get(open.digested), Some(Root::Used)) {
-            open.digest.add(&self.network, &next.flat[chunk_range(self.network.len(), open.digested)]);
+        while let Some(values) = open.roots.get(open.digested).and_then(Root::made) {
+            open.digest.add(&self.network, values);
             open.digested += 1;
         }
         lap(&mut self.stages.digest, begun);
@@ -375,9 +397,7 @@ impl Reducer {
         if open.finished < open.roots.len() || open.told {
             return;
         }
-        let Some(next) = &mut open.next else { return };
         open.told = true;
-        next.step = open.step.0 + 1;
         let (step, sums, norm) = (open.step, sums.clone(), open.norm);
         let news = match open.finite {
             true => {
@@ -391,17 +411,21 @@ impl Reducer {
 
     fn commit(&mut self) {
         let Some(Open::Train(open)) = self.open.take() else { return };
-        if let Some(next) = open.next {
-            self.previous = Some(std::mem::replace(&mut self.committed, Arc::new(next)));
-            self.board.commit(&self.committed);
-            self.stages.committed(open.step.0);
+        let Some(moments) = open.moments else { return };
+        let flat = open.roots.iter().filter_map(Root::made).cloned().collect();
+        let next = Arc::new(Generation { step: open.step.0 + 1, flat, moments });
+        self.board.commit(next.step);
+        match Arc::try_unwrap(std::mem::replace(&mut self.committed, next)) {
+            Ok(previous) => self.spare = Some(previous.moments),
+            Err(previous) => self.previous = Some(previous),
         }
+        self.stages.committed(open.step.0);
     }
 
     fn abandon(&mut self) {
         if let Some(Open::Train(open)) = self.open.take() {
             self.board.abandon(open.step.0 + 1);
-            self.spare = open.next.or(self.spare.take());
+            self.spare = open.moments.or(self.spare.take());
         }
     }
 

@@ -220,7 +220,7 @@ mod tests {
             commands: mpsc::unbounded_channel().0,
             leases: Arc::new(Leases::default()),
             writer: Writer::start(folder.to_owned(), plan.clone(), network, journal.syncer(), input_sender),
-            board: Arc::new(crate::published::Board::new(&Default::default())),
+            board: Arc::new(crate::published::Board::new(0, &Default::default())),
             opening: Default::default(),
             tracker: Tracker::new(plan.clone(), History::default()),
             events: Events::open(&folder.join("events"), None),

@@ -37,7 +37,7 @@ use crate::service::{Service, Shared};
 use crate::shell::Shell;
 use crate::status::Status;
 use crate::tracker::{Best, History, Tracker, Waits};
-use crate::update::{Generation, moment_names};
+use crate::update::{Flat, Generation, moment_names};
 use crate::worker_logs::WorkerLogs;
 use crate::writer::Writer;
 
@@ -155,7 +155,7 @@ pub struct RunReport {
     pub history: History,
     /// The last parameters and buffers.
     #[serde(skip)]
-    pub flat: Vec<f32>,
+    pub flat: Flat,
 }
 
 /// A run that is ready to be carried: its folder was read, nothing has happened yet.
@@ -268,9 +268,9 @@ fn open(loaded: Loaded, job: JobId, hub: &Arc<Hub>) -> Result<OpenRun, RunError>
     let (command_sender, commands) = mpsc::unbounded_channel();
     let (news_sender, news) = mpsc::unbounded_channel();
     let generation = Arc::new(generation);
-    let board = Arc::new(Board::new(&generation));
+    let board = Arc::new(Board::new(generation.step, &generation.flat));
     let leases = Arc::new(Leases::default());
-    let digest = network.digest(&generation.flat);
+    let digest = generation.flat.digest(&network);
     let trusted = run.trusted();
     for name in run.put_out_names() {
         hub.distrust(name, format!("`{name}` was proven to compute wrongly in job {}", job.0));
@@ -404,7 +404,10 @@ fn initial(config: &mut Config) -> Vec<f32> {
 }
 
 /// The state before the first step.
-fn beginning(config: &Config, flat: Vec<f32>) -> Checkpoint {
+fn beginning(config: &Config, initial: Vec<f32>) -> Checkpoint {
+    let flat = Flat::of(&initial);
+    // The state then lies in its memory.
+    drop(initial);
     let moments = moment_names(&config.plan.spec.optimizer);
     let moments = moments.iter().map(|_| vec![0.0; config.network.parameters]).collect();
     Checkpoint { generation: Generation { step: 0, flat, moments }, history: History::default() }

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 pub struct Stages {
     /// Sums over the reduce tree.
     pub tree: Duration,
-    /// The optimizer, with the copy of the old generation that it begins with.
+    /// The optimizer, with the copy of the old generation that it begins with, and looking for NaN and infinity.
     pub optimizer: Duration,
-    /// Looking for NaN and infinity, and the copy that goes to the workers.
-    pub publish: Duration,
     /// The digest of the next parameters.
     pub digest: Duration,
 }
@@ -18,10 +16,9 @@ pub struct Stages {
 impl Stages {
     /// The step is committed; the next one begins with nothing.
     pub fn committed(&mut self, step: u64) {
-        let Stages { tree, optimizer, publish, digest } = std::mem::take(self);
-        let [tree, optimizer, publish, digest] =
-            [tree, optimizer, publish, digest].map(|time| time.as_secs_f64() * 1e3);
-        tracing::debug!(target: "convoy_coordinator::stages", step, tree, optimizer, publish, digest, "ms");
+        let Stages { tree, optimizer, digest } = std::mem::take(self);
+        let [tree, optimizer, digest] = [tree, optimizer, digest].map(|time| time.as_secs_f64() * 1e3);
+        tracing::debug!(target: "convoy_coordinator::stages", step, tree, optimizer, digest, "ms");
     }
 }
 

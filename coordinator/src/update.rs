@@ -1,28 +1,67 @@
 //! From the root of the reduce tree to the next parameters, one element range at a time.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use convoy_common::Plan;
 use convoy_common::schedule::LearningRate;
 use convoy_common::spec::{Optimizer, OptimizerKind};
+use convoy_common::{Digest, Plan};
 use convoy_kernels::optimizer::{AdamStep, SgdStep, adam, adamw, bias_correction, sgd};
-use convoy_model::{Network, Role};
+use convoy_model::{DigestInOrder, Network, Role};
+use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range};
+
+use crate::buffer::Buffer;
 
 /// Parameters, buffers and optimizer state after some number of steps.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generation {
     /// Steps that made it.
     pub step: u64,
-    /// Parameters, then buffers, as in [`Network`].
-    pub flat: Vec<f32>,
+    /// Parameters, then buffers.
+    pub flat: Flat,
     /// Optimizer state, each as long as the parameters: SGD's momentum, or Adam's first and second moment.
     pub moments: Vec<Vec<f32>>,
 }
 
-impl AsRef<[f32]> for Generation {
-    /// Parameters and buffers.
-    fn as_ref(&self) -> &[f32] {
-        &self.flat
+/// The flat vector of a [`Network`], chunk by chunk: each in the memory of the root that it was made of, and shared with the
+/// workers that read it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Flat(Vec<Arc<Buffer>>);
+
+impl Flat {
+    /// A copy of `values`.
+    pub fn of(values: &[f32]) -> Self {
+        let ranges = (0..chunk_count(values.len())).map(|index| chunk_range(values.len(), index));
+        ranges.map(|range| Arc::new(Buffer::of(&values[range]))).collect()
+    }
+
+    /// The chunks, in order.
+    pub fn chunks(&self) -> &[Arc<Buffer>] {
+        &self.0
+    }
+
+    /// What [`Network::digest`] makes of them.
+    ///
+    /// # Panics
+    /// When they are of another network.
+    pub fn digest(&self, network: &Network) -> Digest {
+        let mut digest = DigestInOrder::new(network);
+        self.0.iter().for_each(|chunk| digest.add(network, chunk));
+        digest.finish(network)
+    }
+
+    /// A copy in one piece.
+    pub fn to_vec(&self) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.0.len() * CHUNK_ELEMENTS);
+        self.0.iter().for_each(|chunk| values.extend_from_slice(chunk));
+        values
+    }
+}
+
+impl FromIterator<Arc<Buffer>> for Flat {
+    /// All chunks of a vector, in order.
+    fn from_iter<I: IntoIterator<Item = Arc<Buffer>>>(chunks: I) -> Self {
+        Flat(chunks.into_iter().collect())
     }
 }
 
@@ -115,21 +154,35 @@ impl Update {
         }
     }
 
-    /// Writes the elements `range` of `next` from those of `now` and the root's `sum` over this range, which is
-    /// scaled in place. Elements stand alone, so ranges may come in any order.
-    pub fn apply(&self, now: &Generation, next: &mut Generation, range: Range<usize>, sum: &mut [f32], scales: Scales) {
-        next.flat[range.clone()].copy_from_slice(&now.flat[range.clone()]);
-        let moments = range.start..range.end.min(self.parameters);
-        if !moments.is_empty() {
-            for (next, now) in next.moments.iter_mut().zip(&now.moments) {
-                next[moments.clone()].copy_from_slice(&now[moments.clone()]);
-            }
+    /// Copies the optimizer's state of the elements `range` from `now` to `next`. Buffers have none.
+    pub fn carry(&self, range: &Range<usize>, now: &[Vec<f32>], next: &mut [Vec<f32>]) {
+        let range = range.start.min(self.parameters)..range.end.min(self.parameters);
+        for (next, now) in next.iter_mut().zip(now) {
+            next[range.clone()].copy_from_slice(&now[range.clone()]);
         }
+    }
+
+    /// Makes step `step` of the elements `range`: `values` holds them, `moments` is the whole of the optimizer's state, and
+    /// both are written over; `sum` is the root over this range, which is scaled in place. Elements stand alone, so ranges
+    /// may come in any order.
+    pub fn apply(
+        &self,
+        step: u64,
+        range: Range<usize>,
+        values: &mut [f32],
+        moments: &mut [Vec<f32>],
+        sum: &mut [f32],
+        scales: Scales,
+    ) {
         let first = self.segments.partition_point(|segment| segment.range.end <= range.start);
         for segment in self.segments[first..].iter().take_while(|segment| segment.range.start < range.end) {
             let part = segment.range.start.max(range.start)..segment.range.end.min(range.end);
-            let sum = &mut sum[part.start - range.start..part.end - range.start];
-            self.apply_segment(segment, now.step, next, part, sum, scales);
+            let here = part.start - range.start..part.end - range.start;
+            let mut moments: Vec<&mut [f32]> = match segment.kind {
+                Kind::Buffer { .. } => Vec::new(),
+                Kind::Parameter { .. } => moments.iter_mut().map(|moment| &mut moment[part.clone()]).collect(),
+            };
+            self.apply_segment(segment, step, &mut values[here.clone()], &mut moments, &mut sum[here], scales);
         }
     }
 
@@ -137,8 +190,8 @@ impl Update {
         &self,
         segment: &Segment,
         step: u64,
-        next: &mut Generation,
-        part: Range<usize>,
+        values: &mut [f32],
+        moments: &mut [&mut [f32]],
         sum: &mut [f32],
         scales: Scales,
     ) {
@@ -147,7 +200,7 @@ impl Update {
             // The head has no buffers: frozen batch norms keep their statistics.
             Kind::Buffer { .. } if frozen => {}
             Kind::Buffer { momentum } => {
-                for (running, sum) in next.flat[part].iter_mut().zip(sum) {
+                for (running, sum) in values.iter_mut().zip(sum) {
                     *running = momentum.mul_add(*sum * scales.statistics - *running, *running);
                 }
             }
@@ -155,7 +208,7 @@ impl Update {
             Kind::Parameter { weight_decay } => {
                 convoy_kernels::tree::scale(sum, scales.gradient);
                 let begun = if segment.head { 0 } else { self.frozen_steps };
-                self.optimize(weight_decay, step, step - begun + 1, next, part, sum);
+                self.optimize(weight_decay, step, step - begun + 1, values, moments, sum);
             }
         }
     }
@@ -166,13 +219,11 @@ impl Update {
         weight_decay: f32,
         step: u64,
         times: u64,
-        next: &mut Generation,
-        part: Range<usize>,
+        params: &mut [f32],
+        moments: &mut [&mut [f32]],
         grad: &[f32],
     ) {
         let lr = self.rate.at(step);
-        let Generation { flat, moments, .. } = next;
-        let params = &mut flat[part.clone()];
         let optimizer = &self.optimizer;
         if optimizer.kind == OptimizerKind::Sgd {
             let step = SgdStep {
@@ -182,7 +233,7 @@ impl Update {
                 weight_decay,
                 first_step: times == 1,
             };
-            let buffer = moments.first_mut().map_or(&mut [][..], |moment| &mut moment[part]);
+            let buffer = moments.first_mut().map_or(&mut [][..], |moment| moment);
             return sgd(params, grad, buffer, &step);
         }
         let [beta1, beta2] = optimizer.betas.unwrap_or([0.9, 0.999]);
@@ -195,8 +246,7 @@ impl Update {
             correction1: bias_correction(beta1, times),
             correction2: bias_correction(beta2, times),
         };
-        let [first, second] = &mut moments[..] else { unreachable!("Adam keeps two moments") };
-        let (first, second) = (&mut first[part.clone()], &mut second[part]);
+        let [first, second] = moments else { unreachable!("Adam keeps two moments") };
         match optimizer.kind {
             OptimizerKind::Adamw => adamw(params, grad, first, second, &step),
             _ => adam(params, grad, first, second, &step),

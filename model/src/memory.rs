@@ -16,10 +16,8 @@ pub struct MemoryEstimate {
     pub parameters: u64,
     /// At the coordinator: optimizer state, in two generations.
     pub optimizer: u64,
-    /// At the coordinator: parameters and buffers as they go out to workers, the committed ones and the next.
-    pub published: u64,
-    /// At the coordinator: gradient sums on their way up the reduce tree, one for each level of it (as nodes mostly come
-    /// in order; more when they do not).
+    /// At the coordinator: gradient sums on their way up the reduce tree, one for each level of it but the root, whose memory
+    /// the next generation takes (as nodes mostly come in order; more when they do not).
     pub reduction: u64,
     /// At each worker: parameters and buffers as they come, and again as the kernels want them.
     pub worker_parameters: u64,
@@ -34,7 +32,7 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// All at the coordinator.
     pub fn coordinator(&self) -> u64 {
-        self.parameters + self.optimizer + self.published + self.reduction
+        self.parameters + self.optimizer + self.reduction
     }
 
     /// All at one worker.
@@ -54,11 +52,10 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     let all = 4 * network.len() as u64;
     let outputs: u64 = network.nodes.iter().filter(|node| keeps_output(&node.op)).map(|n| n.output.len() as u64).sum();
     let shards = plan.spec.train.batch.div_ceil(plan.spec.train.shard.max(1)).max(1);
-    let levels = u64::from(shards.next_power_of_two().ilog2()) + 1;
+    let levels = u64::from(shards.next_power_of_two().ilog2());
     MemoryEstimate {
         parameters: 2 * all,
         optimizer: 2 * states * parameters,
-        published: 2 * all,
         reduction: levels * parameters,
         worker_parameters: all + parameters,
         worker_gradients: (u64::from(threads) + 1) * parameters,
@@ -77,11 +74,10 @@ impl fmt::Display for MemoryEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "coordinator about {}: parameters {} (two generations), optimizer {}, on their way out {}, reduction {}",
+            "coordinator about {}: parameters {} (two generations), optimizer {}, reduction {}",
             bytes(self.coordinator()),
             bytes(self.parameters),
             bytes(self.optimizer),
-            bytes(self.published),
             bytes(self.reduction)
         )?;
         write!(

@@ -9,7 +9,7 @@ use convoy_common::batch::{Batch, Targets};
 use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::Task;
 use convoy_common::tree_sum::{TreeSum, add_f64};
-use convoy_coordinator::{Generation, Scales, Update, moment_names};
+use convoy_coordinator::{Scales, Update, moment_names};
 use convoy_kernels::optimizer::global_norm_sq;
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
@@ -43,13 +43,22 @@ pub struct Steps {
     executors: Vec<Executor>,
     /// One for each shard of a step; every step sees the same.
     batches: Vec<Batch>,
-    now: Generation,
-    next: Generation,
+    /// Steps done.
+    step: u64,
+    now: State,
+    next: State,
     /// What the executors load, in turns: the copy of the step before is theirs until they have loaded the next one.
     loaded: [Arc<Vec<f32>>; 2],
     /// Gradient buffers to be written over.
     spare: Mutex<Vec<Vec<f32>>>,
     times: Arc<LayerTimes>,
+}
+
+/// Parameters and buffers, and the optimizer's state.
+#[derive(Debug, Clone, PartialEq)]
+struct State {
+    flat: Vec<f32>,
+    moments: Vec<Vec<f32>>,
 }
 
 /// What the threads of a step share.
@@ -80,7 +89,7 @@ impl Steps {
     /// When a thread cannot be started.
     pub fn new(plan: &Arc<Plan>, network: &Arc<Network>, threads: usize) -> Result<Self, CliError> {
         let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
-        let first = Generation { step: 0, flat: network.initial(plan.spec.seed), moments };
+        let first = State { flat: network.initial(plan.spec.seed), moments };
         Ok(Steps {
             network: network.clone(),
             update: Update::new(plan, network),
@@ -88,6 +97,7 @@ impl Steps {
             executors: Executor::team(Device::Cpu, plan, network, threads)?,
             batches: batches(plan),
             loaded: [0, 1].map(|_| Arc::new(first.flat.clone())),
+            step: 0,
             next: first.clone(),
             now: first,
             spare: Mutex::default(),
@@ -130,7 +140,7 @@ impl Steps {
         if !tree.finite {
             return Err(CliError::Usage(format!(
                 "step {} has a NaN or an infinity, with which no time is to be trusted; lower optimizer.lr",
-                self.now.step + 1
+                self.step + 1
             )));
         }
         let mut root = tree.gradient.take().expect("all shards are there");
@@ -146,9 +156,13 @@ impl Steps {
         // As the coordinator does: a block stays in the cache while all kernels pass over it.
         for (i, sum) in root.chunks_mut(BLOCK).enumerate() {
             let block = i * BLOCK..i * BLOCK + sum.len();
-            self.update.apply(&self.now, &mut self.next, block, sum, scales);
+            let State { flat, moments } = &mut self.next;
+            let values = &mut flat[block.clone()];
+            values.copy_from_slice(&self.now.flat[block.clone()]);
+            self.update.carry(&block, &self.now.moments, moments);
+            self.update.apply(self.step, block, values, moments, sum, scales);
         }
-        self.next.step = self.now.step + 1;
+        self.step += 1;
         std::mem::swap(&mut self.now, &mut self.next);
     }
 
@@ -260,7 +274,7 @@ mod tests {
             let first = steps.now.clone();
             (0..3).for_each(|_| _ = steps.step().unwrap());
             assert_ne!(steps.now.flat, first.flat);
-            assert_eq!(steps.now.step, 3);
+            assert_eq!(steps.step, 3);
             steps.now
         });
         assert_eq!(one, three);
