@@ -69,14 +69,12 @@ pub fn write(
             })
         })
         .collect();
-    let flat = generation.flat.to_vec();
-    let model = network.views(&flat);
-    let state = state.iter().map(|(name, shape, data)| TensorRef { name, shape, data });
-    let tensors: Vec<TensorRef> = model.chain(state).collect();
+    let state = state.iter().map(|(name, shape, data)| TensorRef { name, shape, data: vec![*data] });
+    let tensors: Vec<_> = generation.flat.views(network).chain(state).collect();
     let metadata = BTreeMap::from([
         (STEP.to_owned(), generation.step.to_string()),
         (PLAN.to_owned(), plan.digest().to_string()),
-        (PARAMETERS.to_owned(), network.digest(&flat).to_string()),
+        (PARAMETERS.to_owned(), generation.flat.digest(network).to_string()),
         (HISTORY.to_owned(), serde_json::to_string(history).expect("a history is plain data")),
     ]);
     let path = folder.join(file_name(generation.step));

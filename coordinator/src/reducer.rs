@@ -277,6 +277,7 @@ impl Reducer {
     }
 
     fn chunk(&mut self, node: Node, index: usize, values: Buffer) {
+        self.reclaim();
         let Some(Open::Train(open)) = &mut self.open else { return };
         if !matches!(open.roots[index], Root::Missing) {
             return;
@@ -304,8 +305,7 @@ impl Reducer {
             other => return open.roots[index] = other,
         };
         let Generation { step, flat, moments: now } = &*self.committed;
-        let mut memory = || self.spare.take().or_else(|| Some(Arc::into_inner(self.previous.take()?)?.moments));
-        let moments = open.moments.get_or_insert_with(|| memory().unwrap_or_else(|| now.clone()));
+        let moments = open.moments.get_or_insert_with(|| self.spare.take().unwrap_or_else(|| now.clone()));
         let mut begun = Instant::now();
         let blocks = root.chunks_mut(BLOCK).zip(flat.chunks()[index].chunks(BLOCK));
         for (first, (values, before)) in range.step_by(BLOCK).zip(blocks) {
@@ -415,11 +415,18 @@ impl Reducer {
         let flat = open.roots.iter().filter_map(Root::made).cloned().collect();
         let next = Arc::new(Generation { step: open.step.0 + 1, flat, moments });
         self.board.commit(next.step);
-        match Arc::try_unwrap(std::mem::replace(&mut self.committed, next)) {
-            Ok(previous) => self.spare = Some(previous.moments),
-            Err(previous) => self.previous = Some(previous),
-        }
+        self.previous = Some(std::mem::replace(&mut self.committed, next));
+        self.reclaim();
         self.stages.committed(open.step.0);
+    }
+
+    /// Takes apart the generation before the committed one as soon as nobody else has it: its chunks have room for nodes.
+    fn reclaim(&mut self) {
+        match self.previous.take().map(Arc::try_unwrap) {
+            Some(Ok(previous)) => self.spare = Some(previous.moments),
+            Some(Err(previous)) => self.previous = Some(previous),
+            None => {}
+        }
     }
 
     fn abandon(&mut self) {

@@ -7,7 +7,7 @@ use convoy_common::schedule::LearningRate;
 use convoy_common::spec::{Optimizer, OptimizerKind};
 use convoy_common::{Digest, Plan};
 use convoy_kernels::optimizer::{AdamStep, SgdStep, adam, adamw, bias_correction, sgd};
-use convoy_model::{DigestInOrder, Network, Role};
+use convoy_model::{DigestInOrder, Network, Role, TensorRef};
 use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range};
 
 use crate::buffer::Buffer;
@@ -48,6 +48,27 @@ impl Flat {
         let mut digest = DigestInOrder::new(network);
         self.0.iter().for_each(|chunk| digest.add(network, chunk));
         digest.finish(network)
+    }
+
+    /// The tensors of `network` as they lie here, in the order of [`Network::tensors`].
+    ///
+    /// # Panics
+    /// When they are of another network.
+    pub fn views<'a>(&'a self, network: &'a Network) -> impl Iterator<Item = TensorRef<'a, Vec<&'a [f32]>>> {
+        network.tensors.iter().map(|tensor| TensorRef {
+            name: &tensor.name,
+            shape: &tensor.shape,
+            data: self.pieces(tensor.range()),
+        })
+    }
+
+    fn pieces(&self, range: Range<usize>) -> Vec<&[f32]> {
+        let piece = |index: usize| {
+            let first = index * CHUNK_ELEMENTS;
+            let end = range.end.min(first + CHUNK_ELEMENTS);
+            &self.0[index][range.start.max(first) - first..end - first]
+        };
+        (range.start / CHUNK_ELEMENTS..range.end.div_ceil(CHUNK_ELEMENTS)).map(piece).collect()
     }
 
     /// A copy in one piece.
@@ -250,6 +271,26 @@ impl Update {
         match optimizer.kind {
             OptimizerKind::Adamw => adamw(params, grad, first, second, &step),
             _ => adam(params, grad, first, second, &step),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flat_vector_in_chunks_is_cut_where_it_is_wanted() {
+        let len = 3 * CHUNK_ELEMENTS + 7;
+        let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
+        let flat = Flat::of(&values);
+        assert_eq!(flat.to_vec(), values);
+        let c = CHUNK_ELEMENTS;
+        for range in [0..0, 0..len, 5..6, c - 1..c + 1, c..2 * c, 1..3 * c, 3 * c..len, len - 1..len, len..len] {
+            let pieces = flat.pieces(range.clone());
+            assert_eq!(pieces.concat(), values[range.clone()], "{range:?}");
+            let chunks = range.clone().map(|i| i / c).collect::<std::collections::BTreeSet<_>>();
+            assert_eq!(pieces.iter().filter(|piece| !piece.is_empty()).count(), chunks.len(), "{range:?}");
         }
     }
 }

@@ -12,13 +12,31 @@ const BLOCK: usize = 8192;
 
 /// A tensor by name, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TensorRef<'a> {
+pub struct TensorRef<'a, D = &'a [f32]> {
     /// Its name.
     pub name: &'a str,
     /// Its sides.
     pub shape: &'a [usize],
     /// Its elements, the last side running fastest.
-    pub data: &'a [f32],
+    pub data: D,
+}
+
+/// Elements of a tensor, in one piece or several.
+pub trait Elements: Clone {
+    /// The pieces, in order.
+    fn pieces(&self) -> impl Iterator<Item = &[f32]>;
+}
+
+impl Elements for &[f32] {
+    fn pieces(&self) -> impl Iterator<Item = &[f32]> {
+        std::iter::once(*self)
+    }
+}
+
+impl Elements for Vec<&[f32]> {
+    fn pieces(&self) -> impl Iterator<Item = &[f32]> {
+        self.iter().copied()
+    }
 }
 
 /// The digest of `tensors`, in whatever order they come. It is blake3 of:
@@ -30,12 +48,14 @@ pub struct TensorRef<'a> {
 ///    each as its four little-endian bytes.
 ///
 /// All numbers are 64 bits, little-endian.
-pub fn digest_tensors<'a>(tensors: impl IntoIterator<Item = TensorRef<'a>>) -> Digest {
-    let mut tensors: Vec<TensorRef> = tensors.into_iter().collect();
+pub fn digest_tensors<'a, D: Elements>(tensors: impl IntoIterator<Item = TensorRef<'a, D>>) -> Digest {
+    let mut tensors: Vec<TensorRef<D>> = tensors.into_iter().collect();
     tensors.sort_by_key(|tensor| tensor.name);
     let mut hasher = begin(tensors.len());
     for TensorRef { name, shape, data } in tensors {
-        update_tensor(&mut hasher, name, shape, &digest_elements(data));
+        let mut elements = blake3::Hasher::new();
+        data.pieces().for_each(|piece| update_elements(&mut elements, piece));
+        update_tensor(&mut hasher, name, shape, &Digest(*elements.finalize().as_bytes()));
     }
     Digest(*hasher.finalize().as_bytes())
 }
@@ -176,8 +196,8 @@ mod tests {
     #[test]
     fn the_framing_is_the_documented_one() {
         let tensors = [
-            TensorRef { name: "b", shape: &[2], data: &[1.0, -2.0] },
-            TensorRef { name: "a.w", shape: &[1, 3], data: &[0.0, 0.5, f32::MIN_POSITIVE] },
+            TensorRef { name: "b", shape: &[2], data: &[1.0, -2.0][..] },
+            TensorRef { name: "a.w", shape: &[1, 3], data: &[0.0, 0.5, f32::MIN_POSITIVE][..] },
         ];
         let mut bytes = b"convoy.tensors.v1\n".to_vec();
         let number = |bytes: &mut Vec<u8>, n: u64| bytes.extend(n.to_le_bytes());
@@ -208,11 +228,11 @@ mod tests {
 
     #[test]
     fn names_shapes_and_values_count() {
-        let base = TensorRef { name: "w", shape: &[2, 1], data: &[1.0, 2.0] };
+        let base = TensorRef { name: "w", shape: &[2, 1], data: &[1.0, 2.0][..] };
         let digest = digest_tensors([base]);
         assert_ne!(digest, digest_tensors([TensorRef { name: "v", ..base }]));
         assert_ne!(digest, digest_tensors([TensorRef { shape: &[1, 2], ..base }]));
-        assert_ne!(digest, digest_tensors([TensorRef { data: &[1.0, -2.0], ..base }]));
-        assert_ne!(digest, digest_tensors([base, TensorRef { name: "x", shape: &[0], data: &[] }]));
+        assert_ne!(digest, digest_tensors([TensorRef { data: &[1.0, -2.0][..], ..base }]));
+        assert_ne!(digest, digest_tensors([base, TensorRef { name: "x", shape: &[0], data: &[][..] }]));
     }
 }

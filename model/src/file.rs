@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, Metadata};
 
 use crate::atomic::{WriteError, replace_file};
 use crate::convert;
-use crate::digest::{TensorRef, digest_tensors, little_endian, update_framed};
+use crate::digest::{Elements, TensorRef, digest_tensors, little_endian, update_framed};
 
 /// Metadata key of the checksum.
 const CHECKSUM: &str = "convoy.checksum";
@@ -107,12 +107,17 @@ pub enum ReadError {
 ///
 /// # Panics
 /// When two tensors have one name, a shape does not fit its data, or `metadata` has one of the format's own keys.
-pub fn write_atomic(path: &Path, tensors: &[TensorRef], metadata: &BTreeMap<String, String>) -> Result<(), WriteError> {
+pub fn write_atomic<D: Elements>(
+    path: &Path,
+    tensors: &[TensorRef<D>],
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), WriteError> {
     let header = header(tensors, metadata);
     replace_file(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        tensors.iter().try_for_each(|tensor| little_endian(tensor.data, |bytes| file.write_all(bytes)))
+        let mut pieces = tensors.iter().flat_map(|tensor| tensor.data.pieces());
+        pieces.try_for_each(|piece| little_endian(piece, |bytes| file.write_all(bytes)))
     })
 }
 
@@ -125,17 +130,18 @@ enum Entry<'a> {
 }
 
 /// The JSON header, padded with spaces to a multiple of eight.
-fn header(tensors: &[TensorRef], metadata: &BTreeMap<String, String>) -> Vec<u8> {
+fn header<D: Elements>(tensors: &[TensorRef<D>], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let reserved = metadata.contains_key(CHECKSUM) || metadata.contains_key(FORMAT.0);
     assert!(!reserved, "metadata keys of the format itself: {:?}", metadata.keys());
     let mut entries = metadata.clone();
-    entries.insert(CHECKSUM.to_owned(), checksum(tensors.iter().copied(), metadata).to_string());
+    entries.insert(CHECKSUM.to_owned(), checksum(tensors.iter().cloned(), metadata).to_string());
     entries.insert(FORMAT.0.to_owned(), FORMAT.1.to_owned());
     let mut json = BTreeMap::from([("__metadata__", Entry::Metadata(&entries))]);
     let mut end = 0;
     for tensor in tensors {
         let elements: usize = tensor.shape.iter().product();
-        assert_eq!(elements, tensor.data.len(), "shape and elements of {}", tensor.name);
+        let there: usize = tensor.data.pieces().map(<[f32]>::len).sum();
+        assert_eq!(elements, there, "shape and elements of {}", tensor.name);
         let begin = end;
         end += 4 * elements;
         let entry = Entry::Tensor { dtype: "F32", shape: tensor.shape, data_offsets: [begin, end] };
@@ -149,7 +155,10 @@ fn header(tensors: &[TensorRef], metadata: &BTreeMap<String, String>) -> Vec<u8>
 /// blake3 over the 15 bytes `convoy.file.v1` and a line feed, the number of metadata entries, each one's key and
 /// value by key (without the format's own entries; each preceded by its length), and [`digest_tensors`].
 /// All numbers are 64 bits, little-endian.
-fn checksum<'a>(tensors: impl IntoIterator<Item = TensorRef<'a>>, metadata: &BTreeMap<String, String>) -> Digest {
+fn checksum<'a, D: Elements>(
+    tensors: impl IntoIterator<Item = TensorRef<'a, D>>,
+    metadata: &BTreeMap<String, String>,
+) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"convoy.file.v1\n");
     hasher.update(&(metadata.len() as u64).to_le_bytes());

@@ -118,7 +118,7 @@ fn what_is_not_a_model_is_refused() {
     let views: Vec<_> = network.views(&flat).collect();
     write_atomic(&file, &views[1..], &metadata).unwrap();
     check(dir, "tensor conv1.weight");
-    let extra = TensorRef { name: "extra", shape: &[1], data: &[0.0] };
+    let extra = TensorRef { name: "extra", shape: &[1], data: &[0.0][..] };
     write_atomic(&file, &[&views[..], &[extra]].concat(), &metadata).unwrap();
     check(dir, "tensor extra");
     write_atomic(&file, &views, &BTreeMap::new()).unwrap();

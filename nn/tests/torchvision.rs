@@ -40,8 +40,8 @@ fn to_torchvision(python: &str, folder: &Path, setting: &mut Setting) {
     model_dir::save(&model, &setting.plan, &setting.network, &setting.state, &serde_json::Value::Null).unwrap();
     let check = folder.join("ours.safetensors");
     let tensors = [
-        TensorRef { name: "x_nhwc", shape: &[SAMPLES as usize, SIDE as usize, SIDE as usize, 3], data: &x },
-        TensorRef { name: "logits", shape: &[SAMPLES as usize, CLASSES], data: &logits },
+        TensorRef { name: "x_nhwc", shape: &[SAMPLES as usize, SIDE as usize, SIDE as usize, 3], data: &x[..] },
+        TensorRef { name: "logits", shape: &[SAMPLES as usize, CLASSES], data: &logits[..] },
     ];
     write_atomic(&check, &tensors, &BTreeMap::new()).unwrap();
     script(python, &[model.to_str().unwrap(), check.to_str().unwrap()]);

@@ -131,7 +131,7 @@ fn other_files_are_told_apart() {
 fn no_tensors_are_a_file_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty");
-    write_atomic(&path, &[], &BTreeMap::new()).unwrap();
+    write_atomic::<&[f32]>(&path, &[], &BTreeMap::new()).unwrap();
     assert_eq!(TensorFile::read(&path).unwrap(), TensorFile::default());
 }
 
