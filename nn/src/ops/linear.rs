@@ -73,8 +73,15 @@ impl Operation for Linear {
             }
         }
         if wanted.inputs[0] {
-            let mut dx = flow.memory.take(self.shape.samples * self.shape.inputs);
-            linear::backward_data(self.shape, &dy, flow.numbers.weight(self.weight), &mut dx);
+            let LinearShape { samples, inputs, outputs } = self.shape;
+            let mut dx = flow.memory.take(samples * inputs);
+            let w = flow.numbers.weight(self.weight);
+            let lanes = flow.team.lanes(w.len(), samples);
+            lanes.each(cut(&mut dx, inputs, ranges(samples, lanes.count())), |(range, dx)| {
+                let shape = LinearShape { samples: range.len(), ..self.shape };
+                linear::backward_data(shape, &dy[range.start * outputs..range.end * outputs], w, dx);
+            });
+            drop(lanes);
             flow.add_gradient(at.inputs[0], dx);
         }
         flow.memory.give(dy);
