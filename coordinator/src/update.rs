@@ -43,7 +43,7 @@ impl Flat {
     /// What [`Network::digest`] makes of them.
     ///
     /// # Panics
-    /// When they are of another network.
+    /// When the network has more elements.
     pub fn digest(&self, network: &Network) -> Digest {
         let mut digest = DigestInOrder::new(network);
         self.0.iter().for_each(|chunk| digest.add(network, chunk));
@@ -53,7 +53,7 @@ impl Flat {
     /// The tensors of `network` as they lie here, in the order of [`Network::tensors`].
     ///
     /// # Panics
-    /// When they are of another network.
+    /// When the network has more elements.
     pub fn views<'a>(&'a self, network: &'a Network) -> impl Iterator<Item = TensorRef<'a, Vec<&'a [f32]>>> {
         network.tensors.iter().map(|tensor| TensorRef {
             name: &tensor.name,
