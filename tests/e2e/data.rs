@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::cluster::{Cluster, digest};
-use crate::job::{GOLDEN, Job, Process, convoy, wait_for};
+use crate::job::{GOLDEN, Job, Process, convoy, wait_for, write_grey};
 
 /// A worker with a cache of its own.
 fn worker_with_cache(address: &str, cache: &Path, more: &[&str]) -> Process {
@@ -24,11 +24,10 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 fn photos(job: &Job) -> String {
     for index in 0..60u32 {
         let class = index % 3;
-        let pixel = |x: u32, y: u32| image::Luma([((x * 29 + y * class * 31 + index * 7) % 200) as u8]);
+        let value = |x: u32, y: u32| ((x * 29 + y * class * 31 + index * 7) % 200) as u8;
         let folder = job.path("photos").join(["left", "middle", "right"][class as usize]);
         fs::create_dir_all(&folder).expect("the folder is writable");
-        let picture = image::GrayImage::from_fn(8, 8, pixel);
-        picture.save(folder.join(format!("{index:02}.png"))).expect("the folder is writable");
+        write_grey(folder.join(format!("{index:02}.png")), value);
     }
     let train = format!("data.train={}", job.path("photos").display());
     let report = job.train("alone", &["--set", &train]);

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use convoy_vision::Pixels;
+
 /// How long anything may take before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -93,6 +95,12 @@ fn write_idx(folder: &Path, name: &str, count: u32) {
     }
     fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).expect("the folder is writable");
     fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).expect("the folder is writable");
+}
+
+/// Writes a grey picture of 8x8.
+pub fn write_grey(path: impl AsRef<Path>, value: impl Fn(u32, u32) -> u8) {
+    let values = (0..64).map(|at| value(at % 8, at / 8)).collect();
+    fs::write(path, Pixels::new(8, 8, 1, values).to_png()).expect("the folder is writable");
 }
 
 /// A cache that workers of the tests share, as those of one machine do.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::job::{Job, convoy, report};
+use crate::job::{Job, convoy, report, write_grey};
 
 /// Photographs of five kinds of flowers, where the shared data sets are.
 fn flowers() -> Option<PathBuf> {
@@ -112,9 +112,7 @@ fn numbers_from_a_table() {
     for number in 0..60u32 {
         let (width, height) = (1 + number % 7, 1 + number / 7 % 5);
         let path = format!("{number}.png");
-        image::GrayImage::from_fn(8, 8, |x, y| image::Luma([if x < width && y < height { 255 } else { 0 }]))
-            .save(folder.join(&path))
-            .expect("the folder is writable");
+        write_grey(folder.join(&path), |x, y| if x < width && y < height { 255 } else { 0 });
         table.push_str(&format!("{path},{width},{height}\n"));
     }
     fs::write(folder.join("data.csv"), table).expect("the folder is writable");

@@ -10,19 +10,17 @@
 //!
 //! JPEG decoding uses the decoder's portable arithmetic: its vector instructions are left out when it is built.
 
-use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use convoy_common::spec::Data;
-use image::codecs::png::PngDecoder;
-use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use crate::exif::orientation_of;
 use crate::pixels::Pixels;
+use crate::png::decode_png;
 
 /// What an image may claim before memory is taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,11 +125,12 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     Ok(Decoded { pixels: orient(pixels, orientation), orientation })
 }
 
-fn check_size(width: u64, height: u64, limits: &Limits) -> Result<(), DecodeError> {
+pub(crate) fn check_size(width: u64, height: u64, limits: &Limits) -> Result<(), DecodeError> {
     if limits.allow(width, height) { Ok(()) } else { Err(DecodeError::TooLarge { width, height, limits: *limits }) }
 }
 
-type WithExif = (Pixels, Option<Vec<u8>>);
+/// An image as it lies in its file, and its EXIF block.
+pub(crate) type WithExif = (Pixels, Option<Vec<u8>>);
 
 fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
     use zune_jpeg::errors::DecodeErrors;
@@ -186,65 +185,6 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
         // The data of a scan follows its segment and is passed over by the search for the next marker.
         at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
     }
-}
-
-/// Whether the chunks lead to an end chunk.
-fn png_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 8usize;
-    while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(at..at.saturating_add(8)) {
-        // Length, kind and checksum take 12 bytes.
-        at = at.saturating_add(12).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
-        if kind == b"IEND" {
-            return at <= bytes.len();
-        }
-    }
-    false
-}
-
-/// Memory that a PNG's ancillary chunks (profiles, texts) and rows may take while decoding.
-const PNG_SIDE_MEMORY: u64 = 64 << 20;
-
-fn decode_png(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
-    let fail = |error: image::ImageError| DecodeError::Png { reason: error.to_string() };
-    let mut memory = image::Limits::no_limits();
-    memory.max_alloc = Some(PNG_SIDE_MEMORY);
-    if let Some(claim) = bytes.get(16..24) {
-        let side = |at: usize| u64::from(u32::from_be_bytes([claim[at], claim[at + 1], claim[at + 2], claim[at + 3]]));
-        check_size(side(0), side(4), limits)?;
-    }
-    if !png_is_complete(bytes) {
-        return Err(DecodeError::Png { reason: "it ends too early".to_owned() });
-    }
-    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), memory).map_err(fail)?;
-    let ((width, height), colours) = (decoder.dimensions(), decoder.color_type());
-    check_size(width.into(), height.into(), limits)?;
-    let exif = decoder.exif_metadata().map_err(fail)?;
-    let mut raw = vec![0; decoder.total_bytes() as usize];
-    decoder.read_image(&mut raw).map_err(fail)?;
-    let (channels, data) = eight_bits(&raw, colours)?;
-    Ok((Pixels::new(width, height, channels, data), exif))
-}
-
-/// Drops alpha and the lower half of 16 bits.
-fn eight_bits(raw: &[u8], colours: ColorType) -> Result<(u32, Vec<u8>), DecodeError> {
-    let upper = |pair: &[u8]| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8;
-    Ok(match colours {
-        ColorType::L8 => (1, raw.to_vec()),
-        ColorType::La8 => (1, raw.chunks_exact(2).map(|pixel| pixel[0]).collect()),
-        ColorType::Rgb8 => (3, raw.to_vec()),
-        ColorType::Rgba8 => (3, raw.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect()),
-        ColorType::L16 => (1, raw.chunks_exact(2).map(upper).collect()),
-        ColorType::La16 => (1, raw.chunks_exact(4).map(upper).collect()),
-        ColorType::Rgb16 => (3, raw.chunks_exact(2).map(upper).collect()),
-        ColorType::Rgba16 => (3, raw.chunks_exact(8).flat_map(|pixel| pixel[..6].chunks_exact(2)).map(upper).collect()),
-        other => return Err(DecodeError::Png { reason: format!("pixels of kind {other:?} are not known") }),
-    })
-}
-
-/// The orientation of a TIFF block that may follow the marker `Exif\0\0`; damaged metadata says nothing.
-pub(crate) fn orientation_of(exif: &[u8]) -> Option<u8> {
-    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-    Orientation::from_exif_chunk(tiff).map(Orientation::to_exif)
 }
 
 /// Turns the image upright: 2 and 4 mirror, 3 turns by 180 degrees, 6 and 8 by 90 and 270 clockwise, 5 and 7

@@ -12,10 +12,12 @@ mod dataset;
 mod decode;
 mod disk;
 mod error;
+mod exif;
 mod font;
 mod jpeg;
 mod loader;
 mod pixels;
+mod png;
 mod prepare;
 mod preview;
 #[cfg(test)]

@@ -42,14 +42,32 @@ impl Pixels {
         Pixels { width, height, channels, data }
     }
 
+    /// An image of one value.
+    pub fn filled(width: u32, height: u32, channels: u32, value: u8) -> Self {
+        Pixels::new(width, height, channels, vec![value; width as usize * height as usize * channels as usize])
+    }
+
     /// The pixel in column `x` of row `y`: one number per channel.
     ///
     /// # Panics
     /// When there is no such pixel.
     pub fn pixel(&self, x: u32, y: u32) -> &[u8] {
+        &self.data[self.at(x, y)]
+    }
+
+    /// The pixel in column `x` of row `y`, to be changed.
+    ///
+    /// # Panics
+    /// When there is no such pixel.
+    pub fn pixel_mut(&mut self, x: u32, y: u32) -> &mut [u8] {
+        let at = self.at(x, y);
+        &mut self.data[at]
+    }
+
+    fn at(&self, x: u32, y: u32) -> std::ops::Range<usize> {
         let channels = self.channels as usize;
         let start = (y as usize * self.width as usize + x as usize) * channels;
-        &self.data[start..start + channels]
+        start..start + channels
     }
 
     /// The image with 1 or 3 channels: grey is repeated; RGB becomes grey by ITU-R 601-2 luma in 16-bit fixed

@@ -5,7 +5,6 @@ use convoy_common::manifest::Label;
 use convoy_common::order::EpochOrder;
 use convoy_common::plan::Input;
 use convoy_common::spec::{Fill, Prepare, Resize};
-use image::{Rgb, RgbImage};
 
 use crate::dataset::Dataset;
 use crate::error::LoadError;
@@ -19,8 +18,9 @@ const MARGIN: u32 = 4;
 const ENLARGED: u32 = 96;
 /// The picture is not wider than this, unless one pair of images is.
 const WIDEST: u32 = 1600;
-const BACKGROUND: Rgb<u8> = Rgb([32, 32, 32]);
-const INK: Rgb<u8> = Rgb([240, 240, 240]);
+/// Shades of grey.
+const BACKGROUND: u8 = 32;
+const INK: u8 = 240;
 
 /// The first `count` samples of the run's first epoch, in their order, row by row: on the left the whole image scaled
 /// to fit, on the right what the network sees in training, normalization undone; below, what it shows. Grey stays
@@ -30,12 +30,12 @@ const INK: Rgb<u8> = Rgb([240, 240, 240]);
 ///
 /// # Errors
 /// The first sample that cannot be loaded.
-pub fn preview(plan: &Plan, dataset: &Dataset, count: u32) -> Result<RgbImage, LoadError> {
+pub fn preview(plan: &Plan, dataset: &Dataset, count: u32) -> Result<Pixels, LoadError> {
     let usable = dataset.images().split().usable();
     let order = EpochOrder::shuffled(plan.spec.seed, 0, &usable);
     let samples = order.samples(0..count.min(usable.len() as u32));
     let sheet = Sheet::new(plan.input, samples.len() as u32);
-    let mut picture = RgbImage::from_pixel(sheet.width(), sheet.height(), BACKGROUND);
+    let mut picture = Pixels::filled(sheet.width(), sheet.height(), 3, BACKGROUND);
     let train = Mode::Train { seed: plan.spec.seed, epoch: 0 };
     let prepare = Prepare { resize: Resize::Letterbox, fill: Fill::Zeros, ..plan.spec.prepare.clone() };
     let whole = Geometry::new(&prepare, plan.input);
@@ -48,7 +48,7 @@ pub fn preview(plan: &Plan, dataset: &Dataset, count: u32) -> Result<RgbImage, L
         sheet.draw(&mut picture, dataset.preparation().denormalise(&seen), left + sheet.image_width() + 1, top);
         let words = words(&dataset.images().split().samples[*sample as usize].label, &plan.names);
         for (x, y) in font::dots(&words, 2 * sheet.image_width()) {
-            picture.put_pixel(left + x, top + sheet.image_height() + 2 + y, INK);
+            picture.pixel_mut(left + x, top + sheet.image_height() + 2 + y).fill(INK);
         }
     }
     Ok(picture)
@@ -117,12 +117,12 @@ impl Sheet {
         (column * self.cell_width() + MARGIN, row * self.cell_height() + MARGIN)
     }
 
-    fn draw(&self, picture: &mut RgbImage, image: Pixels, left: u32, top: u32) {
+    fn draw(&self, picture: &mut Pixels, image: Pixels, left: u32, top: u32) {
         let image = image.into_channels(3);
         for y in 0..self.image_height() {
             for x in 0..self.image_width() {
                 let pixel = image.pixel(x / self.factor, y / self.factor);
-                picture.put_pixel(left + x, top + y, Rgb([pixel[0], pixel[1], pixel[2]]));
+                picture.pixel_mut(left + x, top + y).copy_from_slice(pixel);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `convoy data`: looking at data before training on it; data sets that a coordinator keeps.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -190,20 +190,11 @@ fn run_preview(args: &PreviewArgs) -> Result<ExitCode, CliError> {
     let dataset = Dataset::open(&job.plan, job.scanned.manifest.train, Arc::new(Disk))?;
     let count = args.count.unwrap_or(job.plan.spec.train.shard);
     let picture = preview(&job.plan, &dataset, count)?;
-    save(&picture, &args.out)?;
-    let (width, height) = picture.dimensions();
+    std::fs::write(&args.out, picture.to_png()).map_err(|source| CliError::Io { path: args.out.clone(), source })?;
+    let (width, height) = (picture.width, picture.height);
     out::line(format!(
         "{} ({width}x{height}): on the left as it is, on the right as it is learned",
         args.out.display()
     ))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn save(picture: &image::RgbImage, path: &Path) -> Result<(), CliError> {
-    let fail = |source| CliError::Io { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    picture
-        .write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png)
-        .map_err(|error| fail(std::io::Error::other(error)))?;
-    std::fs::write(path, bytes).map_err(fail)
 }

@@ -14,7 +14,8 @@ mod upsample;
 #[cfg(test)]
 mod tests;
 
-use crate::decode::{Limits, orientation_of};
+use crate::decode::Limits;
+use crate::exif::orientation_of;
 use crate::pixels::{Pixels, Window};
 use huffman::{AcTable, DcTable};
 

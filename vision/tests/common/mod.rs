@@ -3,41 +3,38 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::fs;
-use std::io::Cursor;
 use std::path::Path;
 
 use convoy_common::spec::Data;
-use convoy_vision::{Disk, ScanError, Scanned, scan};
-use image::{GrayImage, ImageFormat, RgbImage};
+use convoy_vision::{Disk, Pixels, ScanError, Scanned, scan};
 
 /// A picture that differs for each `seed`.
-pub fn rgb(width: u32, height: u32, seed: u32) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
+pub fn rgb(width: u32, height: u32, seed: u32) -> Pixels {
+    let mut picture = Pixels::filled(width, height, 3, 0);
+    for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
         let value = |channel: u32| (x * 11 + y * 7 + seed * 29 + channel * 60 + x * y) as u8;
-        image::Rgb([value(0), value(1), value(2)])
-    })
+        picture.pixel_mut(x, y).copy_from_slice(&[value(0), value(1), value(2)]);
+    }
+    picture
 }
 
 /// The bytes of a PNG file.
 pub fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
-    let mut file = Cursor::new(Vec::new());
-    rgb(width, height, seed).write_to(&mut file, ImageFormat::Png).unwrap();
-    file.into_inner()
+    rgb(width, height, seed).to_png()
 }
 
 /// The bytes of a grey PNG file.
 pub fn grey_png(width: u32, height: u32, seed: u32) -> Vec<u8> {
-    let mut file = Cursor::new(Vec::new());
-    let image = GrayImage::from_fn(width, height, |x, y| image::Luma([(x * 3 + y * 5 + seed) as u8]));
-    image.write_to(&mut file, ImageFormat::Png).unwrap();
-    file.into_inner()
+    let value = |at: u32| (at % width * 3 + at / width * 5 + seed) as u8;
+    Pixels::new(width, height, 1, (0..width * height).map(value).collect()).to_png()
 }
 
 /// The bytes of a JPEG file.
 pub fn jpeg(width: u32, height: u32, seed: u32) -> Vec<u8> {
-    let mut file = Cursor::new(Vec::new());
-    rgb(width, height, seed).write_to(&mut file, ImageFormat::Jpeg).unwrap();
-    file.into_inner()
+    let (picture, mut file) = (rgb(width, height, seed), Vec::new());
+    let encoder = jpeg_encoder::Encoder::new(&mut file, 75);
+    encoder.encode(&picture.data, width as u16, height as u16, jpeg_encoder::ColorType::Rgb).unwrap();
+    file
 }
 
 /// Writes a file and the folders above it.
