@@ -8,6 +8,7 @@ mod containers;
 mod data;
 mod errors;
 mod faults;
+mod golden;
 mod job;
 mod kills;
 mod learning;
