@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use convoy_common::files::Tree;
-use convoy_common::place::Place;
+use convoy_common::data_place::DataPlace;
+use convoy_common::file_tree::FileTree;
 use convoy_common::spec::{self, Spec, SpecError};
 use convoy_common::{Digest, Plan};
 use convoy_model::{InitReport, Network, init_from};
@@ -57,7 +57,7 @@ pub fn read_spec(path: Option<&Path>, overrides: &[String]) -> Result<(Spec, Str
 /// `path` from the root of the file system, so that a run can be resumed from anywhere; as it is, if it is none of this
 /// machine.
 pub fn absolute(base: &Path, path: &str) -> String {
-    if Place::parse(path).map_or(true, |place| !place.is_local()) {
+    if DataPlace::parse(path).map_or(true, |place| !place.is_local()) {
         return path.to_owned();
     }
     let joined = base.join(path);
@@ -79,7 +79,7 @@ pub fn toml_string(text: &str) -> String {
 }
 
 /// The files of this machine.
-pub fn disk() -> Arc<dyn Tree> {
+pub fn disk() -> Arc<dyn FileTree> {
     Arc::new(Disk)
 }
 
@@ -89,7 +89,7 @@ pub fn disk() -> Arc<dyn Tree> {
 /// When it is elsewhere, or cannot be used.
 pub fn look_here(spec: &Spec) -> Result<Scanned, CliError> {
     for (key, path) in spec.paths() {
-        if !Place::parse(path).is_ok_and(|place| place.is_local()) {
+        if !DataPlace::parse(path).is_ok_and(|place| place.is_local()) {
             return Err(CliError::Usage(format!(
                 "{key} = \"{path}\" is kept by a coordinator: `convoy submit` trains on it; here, name a path"
             )));
@@ -102,7 +102,7 @@ pub fn look_here(spec: &Spec) -> Result<Scanned, CliError> {
 ///
 /// # Errors
 /// When it cannot be used.
-pub fn look(tree: &dyn Tree, spec: &Spec) -> Result<Scanned, CliError> {
+pub fn look(tree: &dyn FileTree, spec: &Spec) -> Result<Scanned, CliError> {
     let counter = Counter::new("looking at files");
     Ok(scan(tree, &spec.data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?)
 }
@@ -113,7 +113,7 @@ impl Job {
     /// # Errors
     /// When spec, data and network do not fit.
     pub fn new(
-        tree: &Arc<dyn Tree>,
+        tree: &Arc<dyn FileTree>,
         spec: Spec,
         scanned: Scanned,
         file: Option<&Path>,
@@ -131,7 +131,7 @@ impl Job {
 /// # Errors
 /// As [`Job::new`].
 pub fn plan(
-    tree: &Arc<dyn Tree>,
+    tree: &Arc<dyn FileTree>,
     spec: Spec,
     scanned: &Scanned,
     file: Option<&Path>,
@@ -170,7 +170,7 @@ pub fn initial(
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn init_file(tree: &dyn Tree, spec: &Spec) -> Result<Option<Vec<u8>>, CliError> {
+pub fn init_file(tree: &dyn FileTree, spec: &Spec) -> Result<Option<Vec<u8>>, CliError> {
     let Some(path) = spec.network.init.as_deref().map(Path::new) else { return Ok(None) };
     let bytes = tree.read(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => {

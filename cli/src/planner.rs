@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoy_common::Plan;
-use convoy_common::files::Tree;
+use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec;
 use convoy_coordinator::{JobLimits, Planner, Ready, Refusal};
@@ -18,7 +18,7 @@ use crate::job;
 pub struct LocalPlanner;
 
 impl Planner for LocalPlanner {
-    fn plan(&self, data: &Arc<dyn Tree>, text: &str, limits: &JobLimits) -> Result<(Plan, Manifest), Refusal> {
+    fn plan(&self, data: &Arc<dyn FileTree>, text: &str, limits: &JobLimits) -> Result<(Plan, Manifest), Refusal> {
         let spec = spec::parse(text, &[]).map_err(|error| refusal(CliError::Spec { file: None, error }))?;
         limits.check_spec(&spec)?;
         let scanned = job::look(data.as_ref(), &spec).map_err(refusal)?;
@@ -31,7 +31,7 @@ impl Planner for LocalPlanner {
         Ok((plan, scanned.manifest))
     }
 
-    fn open(&self, data: &Arc<dyn Tree>, folder: &Path) -> Result<Ready, Refusal> {
+    fn open(&self, data: &Arc<dyn FileTree>, folder: &Path) -> Result<Ready, Refusal> {
         resume::ready(data, folder).map_err(refusal)
     }
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
-use convoy_common::files::Tree;
-use convoy_common::place::{DATA_SET, DataName, Inner, Place};
+use convoy_common::data_place::{DATA_SET, DataName, DataPlace, InnerPath};
+use convoy_common::file_tree::FileTree;
 use convoy_common::spec::Spec;
 use convoy_coordinator::DataSet;
 use convoy_proto::v1;
@@ -28,7 +28,7 @@ const PIECE: usize = 256 << 10;
 const TRIES: usize = 3;
 
 /// Files by their paths in a data set.
-pub type Files = BTreeMap<Inner, PathBuf>;
+pub type Files = BTreeMap<InnerPath, PathBuf>;
 
 /// All files below a folder but hidden ones.
 ///
@@ -64,15 +64,15 @@ fn walk(folder: &Path, inner: String, trail: &mut Vec<PathBuf>, files: &mut File
         }
         let inner = if inner.is_empty() { name.to_owned() } else { format!("{inner}/{name}") };
         match kind {
-            convoy_common::files::Kind::Folder => walk(&path, inner, trail, files)?,
-            convoy_common::files::Kind::File => _ = files.insert(parse_inner(&inner)?, path),
+            convoy_common::file_tree::FileKind::Folder => walk(&path, inner, trail, files)?,
+            convoy_common::file_tree::FileKind::File => _ = files.insert(parse_inner(&inner)?, path),
         }
     }
     trail.pop();
     Ok(())
 }
 
-fn parse_inner(path: &str) -> Result<Inner, CliError> {
+fn parse_inner(path: &str) -> Result<InnerPath, CliError> {
     path.parse().map_err(|error| CliError::Usage(format!("{error}")))
 }
 
@@ -84,9 +84,9 @@ fn parse_inner(path: &str) -> Result<Inner, CliError> {
 pub async fn with_data(at: &Where, spec: Spec) -> Result<Spec, CliError> {
     let mut local = Vec::new();
     for (key, path) in spec.paths() {
-        match Place::parse(path).map_err(|error| CliError::Usage(format!("{key}: {error}")))? {
-            Place::Local(path) => local.push((key, path)),
-            Place::DataSet(..) | Place::Shared(_) => {}
+        match DataPlace::parse(path).map_err(|error| CliError::Usage(format!("{key}: {error}")))? {
+            DataPlace::Local(path) => local.push((key, path)),
+            DataPlace::DataSet(..) | DataPlace::Shared(_) => {}
         }
     }
     let is_local = |wanted: &str| local.iter().any(|(key, _)| *key == wanted);
@@ -99,14 +99,14 @@ pub async fn with_data(at: &Where, spec: Spec) -> Result<Spec, CliError> {
         if is_local("data.train") { files_of(&Disk, &spec.data, spec.task, Path::new(""))? } else { Vec::new() };
     paths.extend(spec.network.init.iter().filter(|_| is_local("network.init")).map(PathBuf::from));
     let Some(root) = common_folder(paths.iter().chain(local.iter().map(|(_, path)| path))) else { return Ok(spec) };
-    let inside = |path: &Path| -> Result<Inner, CliError> {
+    let inside = |path: &Path| -> Result<InnerPath, CliError> {
         let inner = path.strip_prefix(&root).unwrap_or(path);
         parse_inner(inner.to_str().ok_or_else(|| CliError::Usage(format!("{}: is not UTF-8", path.display())))?)
     };
     let files = paths.iter().map(|path| Ok((inside(path)?, path.clone()))).collect::<Result<Files, CliError>>()?;
     let set = push(at, &files, None, false).await?;
-    spec.with_paths(|_, path| match Place::parse(path) {
-        Ok(Place::Local(path)) => {
+    spec.with_paths(|_, path| match DataPlace::parse(path) {
+        Ok(DataPlace::Local(path)) => {
             let inner = inside(&path)?;
             let slash = if inner.as_str().is_empty() { "" } else { "/" };
             Ok(format!("{DATA_SET}{}{slash}{}", set.name, inner.as_str()))
@@ -132,7 +132,7 @@ fn common_folder<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Option<PathBuf
 
 /// A file as it is now.
 struct Known {
-    inner: Inner,
+    inner: InnerPath,
     path: PathBuf,
     size: u64,
     digest: Digest,

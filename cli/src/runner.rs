@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::Plan;
-use convoy_common::files::Files;
+use convoy_common::file_tree::Files;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
 use convoy_proto::channel::Link;
 use convoy_worker::RunData;

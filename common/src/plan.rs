@@ -7,9 +7,9 @@ pub use check::check_spec;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::epoch_order::EpochCut;
 use crate::manifest::LabelKind;
 use crate::metrics::MetricLayout;
-use crate::order::Cut;
 use crate::schedule::LearningRate;
 use crate::spec::{
     BalancedWord, Channels, ClassWeights, LastStep, LossKind, Normalize, OptimizerKind, Size, Spec, SpecError,
@@ -166,8 +166,8 @@ impl Plan {
     }
 
     /// How training samples are cut into steps and shards.
-    pub fn train_cut(&self) -> Cut {
-        Cut {
+    pub fn train_cut(&self) -> EpochCut {
+        EpochCut {
             samples: self.train_samples,
             batch: self.spec.train.batch,
             shard: self.spec.train.shard,
@@ -176,8 +176,8 @@ impl Plan {
     }
 
     /// How validation samples are cut into shards: one step that takes them all.
-    pub fn evaluate_cut(&self) -> Cut {
-        Cut {
+    pub fn evaluate_cut(&self) -> EpochCut {
+        EpochCut {
             samples: self.validation_samples,
             batch: self.validation_samples.max(1),
             shard: self.spec.train.shard,

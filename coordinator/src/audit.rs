@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use convoy_common::Plan;
+use convoy_common::epoch_order::EpochOrder;
 use convoy_common::manifest::Manifest;
-use convoy_common::order::EpochOrder;
 use convoy_scheduler::{LedgerEntry, Record, WorkerId, check_ledger};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -163,7 +163,7 @@ fn last_commits(records: &[Record], audit: &mut Audit) -> BTreeMap<u64, Commit> 
                 names.clear();
             }
             Record::WorkerJoined { worker, name, .. } if !name.is_empty() => _ = names.insert(*worker, name),
-            Record::Distrusted { name, since, .. } => {
+            Record::Evicted { name, since, .. } => {
                 audit.distrusted.push(name.clone());
                 audit.disbelieved += commits.split_off(&since.0).len() as u64;
             }
@@ -298,7 +298,7 @@ mod tests {
     fn what_a_liar_had_a_part_in_may_come_out_otherwise_again() {
         let mut records = vec![started(1, 0), joined(1, "ox"), commit(0, 1, &[(0, 2, 1)]), commit(1, 2, &[(0, 2, 1)])];
         let worker = WorkerId(1);
-        records.push(Record::Distrusted { worker, name: "ox".to_owned(), since: StepId(1) });
+        records.push(Record::Evicted { worker, name: "ox".to_owned(), since: StepId(1) });
         records.extend([started(2, 1), commit(1, 7, &[(0, 2, 3)])]);
         let (audit, _) = run(&records);
         assert!(audit.exact, "{:?}", audit.problems);

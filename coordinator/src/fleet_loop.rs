@@ -121,7 +121,7 @@ where
             }
             FleetEffect::Assign { worker, job } => self.hub.assign(worker, job),
             FleetEffect::Release { worker, job } => self.hub.release(worker, job),
-            FleetEffect::Evict { worker } => self.hub.put_out(worker, "silent"),
+            FleetEffect::Disconnect { worker } => self.hub.put_out(worker, "silent"),
             FleetEffect::Ignore { what, why } => tracing::debug!(what, %why, "ignored"),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{WireError, v1};
-use convoy_scheduler::{Event, Failure, FleetEvent, JobId, LeaveReason, StepId, WorkerId};
+use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, StepId, WorkerId};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -188,13 +188,13 @@ impl Hub {
     }
 
     /// A worker's control stream ended.
-    pub(crate) fn gone(&self, worker: WorkerId, reason: LeaveReason) {
+    pub(crate) fn gone(&self, worker: WorkerId, reason: GoneReason) {
         let Some(member) = self.members().remove(&worker) else { return };
         tracing::info!(%worker, name = member.name, ?reason, "disconnected");
         if let Place::Member(job) = member.place {
-            self.input(job, Input::Event(Event::WorkerLeft { worker, reason }));
+            self.input(job, Input::Event(Event::WorkerGone { worker, reason }));
         }
-        self.tell(FleetEvent::WorkerLeft { worker });
+        self.tell(FleetEvent::WorkerGone { worker });
     }
 
     /// Closes a worker's connection; it may come back.
@@ -203,7 +203,7 @@ impl Hub {
         if let Some(member) = self.members().get(&worker) {
             say(&member.outbox, Message::Goodbye(goodbye));
         }
-        self.gone(worker, LeaveReason::Closed);
+        self.gone(worker, GoneReason::Closed);
     }
 
     /// Closes every connection whose caller is `unwanted`.
@@ -239,7 +239,7 @@ impl Hub {
                 deaf.extend((!say(&member.outbox, Message::Assigned(assigned))).then_some(*worker));
             }
         }
-        deaf.into_iter().for_each(|worker| self.gone(worker, LeaveReason::Closed));
+        deaf.into_iter().for_each(|worker| self.gone(worker, GoneReason::Closed));
     }
 
     /// Asks for a worker back; its run lets it go at a step boundary.
@@ -270,7 +270,7 @@ impl Hub {
         drop(members);
         match said {
             true => self.tell(FleetEvent::WorkerReleased { worker }),
-            false => self.gone(worker, LeaveReason::Closed),
+            false => self.gone(worker, GoneReason::Closed),
         }
     }
 

@@ -69,9 +69,9 @@ impl RunLoop {
     fn input(&mut self, input: Input) -> Result<(), Halt<JournalError>> {
         let shell = self.driver.outbox();
         match input {
-            Input::Event(Event::WorkerLeft { worker, reason }) => {
+            Input::Event(Event::WorkerGone { worker, reason }) => {
                 shell.left(worker, &format!("{reason:?}").to_lowercase());
-                self.event(Event::WorkerLeft { worker, reason })
+                self.event(Event::WorkerGone { worker, reason })
             }
             Input::Event(event) => self.event(event),
             Input::Attach { worker, name, threads, outbox } => {
@@ -256,8 +256,8 @@ mod tests {
         let join = |worker: u32| Event::WorkerJoined { worker: WorkerId(worker), name: worker.to_string(), threads: 1 };
         let committed = |run_loop: &RunLoop| run_loop.driver.run().progress().committed.0;
         run_loop.event(join(1)).unwrap();
-        let reason = convoy_scheduler::LeaveReason::Closed;
-        run_loop.input(Input::Event(Event::WorkerLeft { worker: WorkerId(1), reason })).unwrap();
+        let reason = convoy_scheduler::GoneReason::Closed;
+        run_loop.input(Input::Event(Event::WorkerGone { worker: WorkerId(1), reason })).unwrap();
         // The reducer had all bytes of the node before the worker was lost.
         run_loop.news(node_of(1, 0, 0)).unwrap();
         let sums = vec![8.0, 1.0, 8.0, 4.0];

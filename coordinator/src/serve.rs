@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use convoy_common::files::Files;
+use convoy_common::epoch_order::EpochOrder;
+use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
 use convoy_common::metrics::Metrics;
-use convoy_common::order::EpochOrder;
 use convoy_common::{Digest, Plan};
 use convoy_model::Network;
 use convoy_scheduler::{
@@ -272,7 +272,7 @@ fn open(loaded: Loaded, job: JobId, hub: &Arc<Hub>) -> Result<OpenRun, RunError>
     let leases = Arc::new(Leases::default());
     let digest = generation.flat.digest(&network);
     let trusted = run.trusted();
-    for name in run.put_out_names() {
+    for name in run.evicted_names() {
         hub.distrust(name, format!("`{name}` was proven to compute wrongly in job {}", job.0));
     }
     let shared = Shared {

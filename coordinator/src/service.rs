@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use convoy_common::Plan;
-use convoy_common::files::Files;
+use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
-use convoy_scheduler::{Check, Event, Lease, LeaveReason, Node, NodeResult, RunGeneration, Work, WorkerId};
+use convoy_scheduler::{Check, Event, GoneReason, Lease, Node, NodeResult, RunGeneration, Work, WorkerId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -110,7 +110,7 @@ impl Coordinator for Service {
                     break;
                 }
             }
-            hub.gone(worker, LeaveReason::Closed);
+            hub.gone(worker, GoneReason::Closed);
         });
         Ok(Response::new(ReceiverStream::new(replies)))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_proto::v1;
-use convoy_scheduler::{Effect, EvictReason, JobId, LeaveReason, Node, Outbox, Outcome, StepId, Work, WorkerId};
+use convoy_scheduler::{DisconnectReason, Effect, GoneReason, JobId, Node, Outbox, Outcome, StepId, Work, WorkerId};
 use tokio::sync::mpsc;
 
 use crate::events::{Events, RunEvent};
@@ -68,7 +68,7 @@ impl Outbox for Shell {
                 tracing::debug!(%worker, %at, ?why, "lease revoked");
                 self.send(worker, v1::coordinator_message::Message::Revoke(v1::Revoke { at: Some(at.into()) }));
             }
-            Effect::Evict { worker, why } => self.evict(worker, why),
+            Effect::Disconnect { worker, why } => self.evict(worker, why),
             Effect::Commit { step, digest } => self.commit(step, Digest(digest)),
             Effect::Checkpoint { step, reason } => {
                 tracing::debug!(%step, ?reason, "checkpoint");
@@ -84,7 +84,7 @@ impl Outbox for Shell {
                 self.events.tell(RunEvent::Doubted { worker: worker.0, node: node.to_string() });
             }
             Effect::Dispute { step, node, workers } => self.dispute(step, node, &workers),
-            Effect::Distrust { worker, name, step, node, judges, since } => {
+            Effect::Evict { worker, name, step, node, judges, since } => {
                 self.distrust(worker, name, step, node, judges, since);
             }
             Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
@@ -110,30 +110,30 @@ impl Shell {
         if outbox.try_send(Ok(v1::CoordinatorMessage { message: Some(message) })).is_err() {
             tracing::warn!(%worker, "does not read its messages; cut off");
             self.workers.remove(&worker);
-            self.hub.gone(worker, LeaveReason::Closed);
+            self.hub.gone(worker, GoneReason::Closed);
         }
     }
 
     /// Lets a worker go, or closes its connection when it is silent.
-    fn evict(&mut self, worker: WorkerId, why: EvictReason) {
+    fn evict(&mut self, worker: WorkerId, why: DisconnectReason) {
         match why {
-            EvictReason::Silent { silence } => {
+            DisconnectReason::Silent { silence } => {
                 self.left(worker, "silent");
                 self.hub.put_out(worker, &format!("not heard of for {silence}"));
             }
-            EvictReason::Distrusted => {
+            DisconnectReason::Evicted => {
                 self.left(worker, "distrusted");
                 self.hub.put_out(worker, "it was proven to compute wrongly");
             }
-            EvictReason::Drained => {
+            DisconnectReason::Drained => {
                 self.left(worker, "drained");
                 self.hub.let_go(worker, self.job, "drained");
             }
-            EvictReason::Full { limit } => {
+            DisconnectReason::Full { limit } => {
                 self.left(worker, "full");
                 self.hub.put_out(worker, &format!("the run has {limit} workers, as many as it can"));
             }
-            EvictReason::RunOver => self.hub.let_go(worker, self.job, "the run is over"),
+            DisconnectReason::RunOver => self.hub.let_go(worker, self.job, "the run is over"),
         }
     }
 

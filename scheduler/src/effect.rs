@@ -51,11 +51,11 @@ pub enum Effect {
         why: RevokeReason,
     },
     /// Close a worker's connection. The run counts it as gone already.
-    Evict {
+    Disconnect {
         /// Which worker.
         worker: WorkerId,
         /// Why.
-        why: EvictReason,
+        why: DisconnectReason,
     },
     /// The next parameters become the committed ones. Its [`Record::StepCommitted`] comes right before.
     Commit {
@@ -104,8 +104,8 @@ pub enum Effect {
         workers: Vec<WorkerId>,
     },
     /// A worker was proven to compute wrongly: two others agree that a node of it is wrong. It may not come back. Its
-    /// [`Record::Distrusted`] comes right before.
-    Distrust {
+    /// [`Record::Evicted`] comes right before.
+    Evict {
         /// Which one.
         worker: WorkerId,
         /// Its name.
@@ -163,7 +163,7 @@ pub enum RevokeReason {
 
 /// Why a worker's connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EvictReason {
+pub enum DisconnectReason {
     /// Its heartbeat stopped.
     Silent {
         /// For how long it was not heard of.
@@ -172,7 +172,7 @@ pub enum EvictReason {
     /// It asked to go and holds nothing more.
     Drained,
     /// It was proven to compute wrongly.
-    Distrusted,
+    Evicted,
     /// There are as many workers as the plan allows.
     Full {
         /// That many.

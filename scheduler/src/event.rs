@@ -20,14 +20,14 @@ pub enum Event {
         threads: u32,
     },
     /// A worker is gone; its unfinished leases go to others.
-    WorkerLeft {
+    WorkerGone {
         /// Which one.
         worker: WorkerId,
         /// How it went.
-        reason: LeaveReason,
+        reason: GoneReason,
     },
     /// A worker wants to go: it gets nothing new, finishes what it holds, and is then let go by
-    /// [`Effect::Evict`](crate::Effect::Evict).
+    /// [`Effect::Disconnect`](crate::Effect::Disconnect).
     WorkerDraining {
         /// Which one.
         worker: WorkerId,
@@ -108,7 +108,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::WorkerJoined { .. } => "worker joined",
-            Event::WorkerLeft { .. } => "worker left",
+            Event::WorkerGone { .. } => "worker gone",
             Event::WorkerDraining { .. } => "worker draining",
             Event::Heartbeat { .. } => "heartbeat",
             Event::WorkerReady { .. } => "worker ready",
@@ -128,7 +128,7 @@ impl Event {
     pub fn worker(&self) -> Option<WorkerId> {
         match *self {
             Event::WorkerJoined { worker, .. }
-            | Event::WorkerLeft { worker, .. }
+            | Event::WorkerGone { worker, .. }
             | Event::WorkerDraining { worker }
             | Event::Heartbeat { worker }
             | Event::WorkerReady { worker, .. }
@@ -147,7 +147,7 @@ impl Event {
 
 /// How a worker went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LeaveReason {
+pub enum GoneReason {
     /// Its connection closed.
     Closed,
     /// Its heartbeat stopped.
@@ -155,7 +155,7 @@ pub enum LeaveReason {
     /// It finished what it held and went.
     Drained,
     /// It was proven to compute wrongly.
-    Distrusted,
+    Evicted,
 }
 
 /// Whether the numbers of a node can be used.

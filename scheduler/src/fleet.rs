@@ -117,7 +117,7 @@ impl Fleet {
             }
             FleetEvent::Heartbeat { worker } => self.worker(worker)?.heard = self.now,
             FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
-            FleetEvent::WorkerLeft { worker } => {
+            FleetEvent::WorkerGone { worker } => {
                 self.workers.remove(&worker).ok_or(FleetIgnore::UnknownWorker)?;
             }
             FleetEvent::WorkerReleased { worker } => self.worker(worker)?.place = Place::Free,
@@ -154,7 +154,7 @@ impl Fleet {
                 let found = self.workers.iter().filter(|(_, worker)| silent(worker)).map(|(id, _)| *id);
                 for worker in found.collect::<Vec<_>>() {
                     self.workers.remove(&worker);
-                    effects.push(FleetEffect::Evict { worker });
+                    effects.push(FleetEffect::Disconnect { worker });
                 }
             }
         }

@@ -37,8 +37,8 @@ mod trust;
 mod waiting;
 
 pub use driver::{Driver, Halt, Journal, Outbox};
-pub use effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
-pub use event::{Event, Failure, LeaveReason, NodeResult};
+pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, Outcome, RevokeReason};
+pub use event::{Event, Failure, GoneReason, NodeResult};
 pub use fleet::{Fleet, FleetEffect, FleetEvent, FleetIgnore, FleetPlan, JobRequest, JobWaiting};
 pub use ids::{JobId, LeaseId, Micros, RunGeneration, RunTime, ShardId, StepId, WorkerId};
 pub use lease::{Check, Lease, LeaseRef, Work};

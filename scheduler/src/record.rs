@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::effect::Outcome;
-use crate::event::LeaveReason;
+use crate::event::GoneReason;
 use crate::ids::{RunGeneration, StepId, WorkerId};
 use crate::tree::Node;
 
@@ -28,11 +28,11 @@ pub enum Record {
         threads: u32,
     },
     /// A worker is gone.
-    WorkerLeft {
+    WorkerGone {
         /// Which one.
         worker: WorkerId,
         /// How it went.
-        reason: LeaveReason,
+        reason: GoneReason,
     },
     /// The parameters `step + 1` are final.
     StepCommitted {
@@ -45,7 +45,7 @@ pub enum Record {
     },
     /// A worker was proven to compute wrongly and may not come back. Commits of `since` and later steps before this record
     /// are not believed.
-    Distrusted {
+    Evicted {
         /// Its number in this start.
         worker: WorkerId,
         /// Its name.
@@ -76,7 +76,7 @@ pub enum Record {
 impl Record {
     /// Whether it must be on disk before any later effect is carried out: it cannot be found out again by computing.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, Record::Distrusted { .. } | Record::Disbelieved { .. })
+        matches!(self, Record::Evicted { .. } | Record::Disbelieved { .. })
     }
 }
 

@@ -26,7 +26,7 @@ pub fn believed<'a>(journal: impl IntoIterator<Item = &'a Record>) -> BTreeMap<S
     for record in journal {
         match record {
             Record::StepCommitted { step, digest, .. } => _ = digests.insert(*step, *digest),
-            Record::Distrusted { since, .. } | Record::Disbelieved { since } => _ = digests.split_off(since),
+            Record::Evicted { since, .. } | Record::Disbelieved { since } => _ = digests.split_off(since),
             _ => {}
         }
     }
@@ -72,7 +72,7 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
                 }
             }
             Record::WorkerJoined { worker, name, .. } => trust.joined(worker, &name),
-            Record::Distrusted { name, since, .. } => {
+            Record::Evicted { name, since, .. } => {
                 trust.distrust(&name);
                 disbelieve(&mut digests, &mut early, &mut trust, since);
             }
@@ -80,7 +80,7 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
             Record::Evaluated { step, stop_early: true } => {
                 early.insert(step);
             }
-            Record::Evaluated { .. } | Record::WorkerLeft { .. } | Record::Finished { .. } => {}
+            Record::Evaluated { .. } | Record::WorkerGone { .. } | Record::Finished { .. } => {}
         }
     }
     if plan.first_step > reach(&digests) {

@@ -15,8 +15,8 @@ mod workers;
 use std::collections::BTreeSet;
 
 use crate::dispatch::Dispatch;
-use crate::effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome};
-use crate::event::{Event, LeaveReason};
+use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, Outcome};
+use crate::event::{Event, GoneReason};
 use crate::ids::{LeaseId, Micros, RunTime, StepId};
 use crate::lease::Work;
 use crate::membership::{Membership, Timing};
@@ -126,13 +126,13 @@ impl Run {
 
     /// Takes an event in; or says why it changes nothing.
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        let joins_or_leaves = matches!(event, Event::WorkerJoined { .. } | Event::WorkerLeft { .. });
+        let joins_or_leaves = matches!(event, Event::WorkerJoined { .. } | Event::WorkerGone { .. });
         if let Some(worker) = event.worker().filter(|_| !joins_or_leaves) {
             self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard = self.now;
         }
         match event {
             Event::WorkerJoined { worker, name, threads } => self.worker_joined(worker, name, threads, effects),
-            Event::WorkerLeft { worker, reason } => self.worker_left(worker, reason, effects),
+            Event::WorkerGone { worker, reason } => self.worker_left(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
             Event::Heartbeat { .. } => Ok(()),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
@@ -148,8 +148,8 @@ impl Run {
             Event::StopRequested => self.stop_requested(),
             Event::Deadline => {
                 for (worker, silence) in self.members.silent(self.now, self.plan.heartbeat_silence) {
-                    effects.push(Effect::Evict { worker, why: EvictReason::Silent { silence } });
-                    self.worker_left(worker, LeaveReason::Silent, effects)?;
+                    effects.push(Effect::Disconnect { worker, why: DisconnectReason::Silent { silence } });
+                    self.worker_left(worker, GoneReason::Silent, effects)?;
                 }
                 Ok(())
             }

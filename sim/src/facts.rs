@@ -214,7 +214,7 @@ impl Books {
                 self.evaluated = true;
                 self.open = None;
             }
-            Fact::Appended(Record::Distrusted { since, .. } | Record::Disbelieved { since }) => {
+            Fact::Appended(Record::Evicted { since, .. } | Record::Disbelieved { since }) => {
                 self.lied_in.split_off(since);
             }
             Fact::Left(effect) => self.left(effect),
@@ -242,7 +242,7 @@ impl Books {
                 let member = Member { threads: *threads, heard: self.now, ready: None, held: BTreeMap::new() };
                 self.members.insert(*worker, member);
             }
-            Event::WorkerLeft { worker, .. } => {
+            Event::WorkerGone { worker, .. } => {
                 self.members.remove(worker);
             }
             Event::NodeDone { worker, at, .. } | Event::LeaseFailed { worker, at, .. } => {
@@ -279,7 +279,7 @@ impl Books {
                     member.held.remove(&at.lease);
                 }
             }
-            Effect::Evict { worker, .. } => {
+            Effect::Disconnect { worker, .. } => {
                 self.members.remove(worker);
             }
             Effect::Commit { step, .. } => {
@@ -301,7 +301,7 @@ impl Books {
                 self.disputed.insert(*node);
             }
             Effect::Record(_)
-            | Effect::Distrust { .. }
+            | Effect::Evict { .. }
             | Effect::Overdue { .. }
             | Effect::Doubt { .. }
             | Effect::Ignore { .. } => {}

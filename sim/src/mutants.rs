@@ -1,7 +1,7 @@
 //! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant; one
 //! that is not shows what the invariants do not see.
 
-use convoy_scheduler::{Check, Effect, Event, EvictReason, IgnoreReason, LedgerEntry, Record, StepId, WorkerId};
+use convoy_scheduler::{Check, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, StepId, WorkerId};
 
 use crate::facts::Books;
 
@@ -109,8 +109,9 @@ impl Sabotage {
             }),
             Some(Mutant::SendFirst) => acts.sort_by_key(|act| matches!(act, Act::Append(_))),
             Some(Mutant::DropEviction) => acts.retain(|act| {
-                let reason = |why: &EvictReason| matches!(why, EvictReason::Silent { .. } | EvictReason::Drained);
-                !matches!(act, Act::Out(Effect::Evict { why, .. }) if reason(why))
+                let reason =
+                    |why: &DisconnectReason| matches!(why, DisconnectReason::Silent { .. } | DisconnectReason::Drained);
+                !matches!(act, Act::Out(Effect::Disconnect { why, .. }) if reason(why))
             }),
             Some(Mutant::LendTwice) => {
                 let sent = |act: &Act| match act {
@@ -133,16 +134,14 @@ impl Sabotage {
             }
             Some(Mutant::BlameJudge) => {
                 for act in &mut acts {
-                    if let Act::Out(Effect::Distrust { name, judges: [judge, _], .. }) = act {
+                    if let Act::Out(Effect::Evict { name, judges: [judge, _], .. }) = act {
                         *name = books.names.get(judge).cloned().unwrap_or_default();
                     }
                 }
             }
             Some(Mutant::BelieveLiar) => {
                 for act in &mut acts {
-                    if let Act::Append(Record::Distrusted { since, .. }) | Act::Out(Effect::Distrust { since, .. }) =
-                        act
-                    {
+                    if let Act::Append(Record::Evicted { since, .. }) | Act::Out(Effect::Evict { since, .. }) = act {
                         *since = books.committed;
                     }
                 }

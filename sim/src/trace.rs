@@ -41,7 +41,7 @@ fn show_event(event: &Event) -> String {
             format!("node done: {worker}, {at}, {} at {shard_micros} us a shard", at.generation)
         }
         Event::LeaseFailed { worker, at, failure } => format!("lease failed: {worker}, {at}: {failure:?}"),
-        Event::WorkerLeft { worker, reason } => format!("worker left: {worker}, {reason:?}"),
+        Event::WorkerGone { worker, reason } => format!("worker left: {worker}, {reason:?}"),
         Event::WorkerJoined { worker, name, threads } => {
             format!("worker joined: {worker}, {name}, with {threads} threads")
         }

@@ -241,7 +241,7 @@ impl<'a> World<'a> {
                 self.story.copies += u64::from(*why == RevokeReason::AnotherWasFirst);
                 self.send(*worker, Stream::DownControl, Message::Revoke(*at));
             }
-            Effect::Evict { worker, why } => self.send(*worker, Stream::DownControl, Message::Evict(*why)),
+            Effect::Disconnect { worker, why } => self.send(*worker, Stream::DownControl, Message::Evict(*why)),
             Effect::Commit { .. } => {
                 self.story.commits += 1;
                 (0..self.processes.len()).for_each(|i| self.send_parameters(i));
@@ -300,7 +300,7 @@ impl<'a> World<'a> {
             // The coordinator that these were for may be dead.
             Happening::Closed(start, worker) => {
                 if start == self.coordinator.start {
-                    self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None);
+                    self.tell(Event::WorkerGone { worker, reason: GoneReason::Closed }, None);
                 }
             }
             Happening::Saved(start, step) => {

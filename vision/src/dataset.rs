@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use convoy_common::files::Files;
+use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, Split};
 use convoy_common::{Batch, Digest, Plan, Targets};
 

@@ -1,8 +1,8 @@
 //! One picture of what the first shards of a run will see.
 
 use convoy_common::Plan;
+use convoy_common::epoch_order::EpochOrder;
 use convoy_common::manifest::Label;
-use convoy_common::order::EpochOrder;
 use convoy_common::plan::Input;
 use convoy_common::spec::{Fill, Prepare, Resize};
 

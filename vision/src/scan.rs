@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::Digest;
-use convoy_common::files::{Files, Tree};
+use convoy_common::file_tree::{FileTree, Files};
 use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::spec::{BadImage, Data, Task};
 
@@ -82,7 +82,7 @@ impl SplitFacts {
 /// # Errors
 /// When data is missing, makes no sense, cannot be read, or holds broken images and `data.bad_images` is `"fail"`.
 pub fn scan(
-    tree: &dyn Tree,
+    tree: &dyn FileTree,
     data: &Data,
     task: Task,
     seed: u64,
@@ -103,7 +103,7 @@ pub fn scan(
 /// # Errors
 /// As [`scan`], and when the data has a class that is not among `names`.
 pub fn scan_known(
-    tree: &dyn Tree,
+    tree: &dyn FileTree,
     path: &Path,
     data: &Data,
     names: &[String],
@@ -136,7 +136,7 @@ pub fn scan_known(
 ///
 /// # Errors
 /// When data is missing or makes no sense.
-pub fn files_of(tree: &dyn Tree, data: &Data, task: Task, base: &Path) -> Result<Vec<PathBuf>, ScanError> {
+pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<Vec<PathBuf>, ScanError> {
     let mut found = BTreeSet::new();
     match source::list(tree, data, task, base)? {
         Listing::Files { train, validation } => {
@@ -156,7 +156,7 @@ pub fn files_of(tree: &dyn Tree, data: &Data, task: Task, base: &Path) -> Result
 }
 
 fn scan_files(
-    tree: &dyn Tree,
+    tree: &dyn FileTree,
     data: &Data,
     seed: u64,
     train: Listed,
@@ -215,7 +215,7 @@ fn divide(train: Listed, names: &[String], fraction: f64, seed: u64) -> (Listed,
 
 /// Reads and decodes every file of a split.
 fn scan_split(
-    tree: &dyn Tree,
+    tree: &dyn FileTree,
     listed: Listed,
     names: &[String],
     data: &Data,
@@ -344,7 +344,7 @@ fn check_broken(data: &Data, base: &Path, manifest: &Manifest) -> Result<(), Sca
 }
 
 fn scan_idx(
-    tree: &dyn Tree,
+    tree: &dyn FileTree,
     data: &Data,
     seed: u64,
     train: &idx::IdxPaths,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use convoy_common::files::Files;
+use convoy_common::file_tree::Files;
 use convoy_common::plan::{DataFacts, Input, Normalization};
 use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Channels, Normalize, Prepare, Size, Spec, Statistic, StatisticWord};

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::Arc;
 
 use common::{data, idx, scan_at, two_classes, write};
-use convoy_common::files::Files;
+use convoy_common::file_tree::Files;
 use convoy_common::plan::Plan;
 use convoy_common::spec::{Augment, Channels, Fill, Normalize, Prepare, Resize, Size, Spec, parse};
 use convoy_common::{Batch, Targets};
@@ -216,7 +216,7 @@ fn the_preview_shows_what_the_first_shard_sees() {
     let plan = plan(&scanned, spec(&root, AUGMENTED));
     let dataset = Dataset::open(&plan, scanned.manifest.train.clone(), Arc::new(Disk)).unwrap();
     let picture = preview(&plan, &dataset, 1).unwrap();
-    let order = convoy_common::order::EpochOrder::shuffled(3, 0, &scanned.manifest.train.usable());
+    let order = convoy_common::epoch_order::EpochOrder::shuffled(3, 0, &scanned.manifest.train.usable());
     let first = dataset.batch(order.samples(0..1), train(0)).unwrap();
     let shown = dataset.preparation().denormalise(&first.x_nhwc);
     // Each number is a square of 8 dots; the picture begins after a margin of 4 and the original beside.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::files::RunFiles;
-use convoy_common::files::Files;
+use convoy_common::epoch_order::EpochOrder;
+use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
-use convoy_common::order::EpochOrder;
 use convoy_common::{Batch, Digest, Plan};
 use convoy_scheduler::{Node, StepId, Work};
 use convoy_vision::{Dataset, LoadError, Loader, Mode, Request};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use convoy_common::Digest;
-use convoy_common::files::Files;
+use convoy_common::data_place::DataPlace;
+use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, Manifest};
-use convoy_common::place::Place;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use tokio::sync::Notify;
@@ -235,10 +235,10 @@ impl RunFiles {
 
 /// Where data is in the folder that this machine sees.
 fn seen_in(folder: &Path, path: &str) -> Option<PathBuf> {
-    match Place::parse(path).ok()? {
-        Place::DataSet(name, inner) => Some(folder.join(name.as_str()).join(inner.as_str())),
-        Place::Shared(inner) => Some(folder.join(inner.as_str())),
-        Place::Local(_) => None,
+    match DataPlace::parse(path).ok()? {
+        DataPlace::DataSet(name, inner) => Some(folder.join(name.as_str()).join(inner.as_str())),
+        DataPlace::Shared(inner) => Some(folder.join(inner.as_str())),
+        DataPlace::Local(_) => None,
     }
 }
 
@@ -246,9 +246,9 @@ impl Files for RunFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = *self.numbers.get(path).ok_or(io::ErrorKind::NotFound)?;
         let entry = &self.entries[file as usize];
-        let place = path.to_str().and_then(|path| Place::parse(path).ok());
+        let place = path.to_str().and_then(|path| DataPlace::parse(path).ok());
         let place = place.ok_or(io::ErrorKind::InvalidInput)?;
-        if let Place::Local(path) = &place {
+        if let DataPlace::Local(path) = &place {
             // The coordinator of one run, on this machine: it reads the same disk.
             return std::fs::read(path);
         }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_common::files::{Files, Kind, Tree};
-use convoy_common::place::Place;
+use convoy_common::data_place::DataPlace;
+use convoy_common::file_tree::{FileKind, FileTree, Files};
 use convoy_coordinator::{Audit, Ready, RunDir, audit, prepare_replay, read_ledger};
 use convoy_model::Network;
 use convoy_proto::v1;
@@ -132,7 +132,7 @@ fn replay(args: &Args, folder: &Path, step: u64) -> Result<ExitCode, CliError> {
     let (dir, plan, manifest) = RunDir::open(work.path())?;
     args.carry.device.fits(&plan)?;
     let network = Network::of(&plan)?;
-    let files: Arc<dyn Tree> = match &args.data {
+    let files: Arc<dyn FileTree> = match &args.data {
         Some(folder) => Arc::new(Elsewhere { folder: folder.clone() }),
         None => job::disk(),
     };
@@ -157,8 +157,8 @@ struct Elsewhere {
 
 impl Elsewhere {
     fn at(&self, path: &Path) -> PathBuf {
-        match path.to_str().map(Place::parse) {
-            Some(Ok(Place::DataSet(_, inner) | Place::Shared(inner))) => self.folder.join(inner.as_str()),
+        match path.to_str().map(DataPlace::parse) {
+            Some(Ok(DataPlace::DataSet(_, inner) | DataPlace::Shared(inner))) => self.folder.join(inner.as_str()),
             _ => path.to_owned(),
         }
     }
@@ -170,12 +170,12 @@ impl Files for Elsewhere {
     }
 }
 
-impl Tree for Elsewhere {
-    fn kind(&self, path: &Path) -> std::io::Result<Option<Kind>> {
+impl FileTree for Elsewhere {
+    fn kind(&self, path: &Path) -> std::io::Result<Option<FileKind>> {
         Disk.kind(&self.at(path))
     }
 
-    fn entries(&self, folder: &Path) -> std::io::Result<Vec<(PathBuf, Kind)>> {
+    fn entries(&self, folder: &Path) -> std::io::Result<Vec<(PathBuf, FileKind)>> {
         Disk.entries(&self.at(folder))
     }
 }

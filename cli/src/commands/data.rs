@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use convoy_common::place::DataName;
+use convoy_common::data_place::DataName;
 use convoy_common::spec::BadImage;
 use convoy_coordinator::DataSet;
 use convoy_proto::v1;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use convoy_common::epoch_order::{EpochCut, EpochOrder};
 use convoy_common::manifest::{LabelKind, Split};
 use convoy_common::metrics::{MetricLayout, Metrics};
-use convoy_common::order::{Cut, EpochOrder};
 use convoy_common::spec::{BadImage, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_scheduler::Node;
@@ -114,7 +114,7 @@ fn evaluate(model: &Trained, split: Split, threads: usize) -> Result<Evaluation,
         return Err(CliError::Usage(format!("{}: no sample can be used", split.root)));
     }
     let order = EpochOrder::sequential(&usable);
-    let cut = Cut { samples, batch: samples, shard: plan.spec.train.shard, keep_last: true };
+    let cut = EpochCut { samples, batch: samples, shard: plan.spec.train.shard, keep_last: true };
     let dataset = Dataset::open(plan, split, Arc::new(Disk))?;
     let (layout, shards) = (plan.metric_layout(), cut.shards(0));
     let mut sums = TreeSum::over(shards);

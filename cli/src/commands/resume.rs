@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_common::files::Tree;
+use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::Manifest;
 use convoy_coordinator::{Ready, RunDir};
 use convoy_model::Network;
@@ -51,7 +51,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
 ///
 /// # Errors
 /// When it is no run, or the data has changed.
-pub fn ready(tree: &Arc<dyn Tree>, folder: &Path) -> Result<Ready, CliError> {
+pub fn ready(tree: &Arc<dyn FileTree>, folder: &Path) -> Result<Ready, CliError> {
     let (dir, plan, mut manifest) = RunDir::open(folder)?;
     let mut data = plan.spec.data.clone();
     // What is broken now but was not before is a change, and named as one.
@@ -76,7 +76,7 @@ pub fn ready(tree: &Arc<dyn Tree>, folder: &Path) -> Result<Ready, CliError> {
 }
 
 /// Whether all files of `manifest` are what they were, as `tree` knows without reading them.
-fn is_known(tree: &dyn Tree, manifest: &Manifest) -> bool {
+fn is_known(tree: &dyn FileTree, manifest: &Manifest) -> bool {
     let splits = [&manifest.train, &manifest.validation];
     splits.into_iter().all(|split| {
         split.files.iter().all(|file| {

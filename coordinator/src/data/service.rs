@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_common::place::{DataName, PlaceError};
+use convoy_common::data_place::{DataName, DataPlaceError};
 use convoy_proto::{v1, v1::data_server};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
@@ -39,7 +39,7 @@ impl From<DataError> for Status {
     }
 }
 
-fn invalid(error: PlaceError) -> Status {
+fn invalid(error: DataPlaceError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
@@ -49,7 +49,7 @@ fn digest(bytes: &[u8]) -> Result<Digest, Status> {
 }
 
 fn set_file(file: &v1::DataFile) -> Result<SetFile, Status> {
-    let path: convoy_common::place::Inner = file.path.parse().map_err(invalid)?;
+    let path: convoy_common::data_place::InnerPath = file.path.parse().map_err(invalid)?;
     if path.as_str().is_empty() || path.as_str() != file.path {
         return Err(Status::invalid_argument(format!("`{}` is no plain path of a file", file.path)));
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_common::files::{Files, Kind, Tree};
-use convoy_common::place::{Inner, Place};
+use convoy_common::data_place::{DataPlace, InnerPath};
+use convoy_common::file_tree::{FileKind, FileTree, Files};
 
 use super::store::DataStore;
 
@@ -25,12 +25,12 @@ fn no_place(path: &Path) -> io::Error {
 }
 
 impl Sources {
-    fn place(&self, path: &Path) -> io::Result<Place> {
+    fn place(&self, path: &Path) -> io::Result<DataPlace> {
         let text = path.to_str().ok_or_else(|| no_place(path))?;
-        Place::parse(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+        DataPlace::parse(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
     }
 
-    fn shared(&self, inner: &Inner) -> io::Result<PathBuf> {
+    fn shared(&self, inner: &InnerPath) -> io::Result<PathBuf> {
         let folder = self.shared.as_ref().ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "this coordinator has no shared folder; start it with --data DIR")
         })?;
@@ -39,9 +39,9 @@ impl Sources {
     }
 }
 
-fn kind_on_disk(path: &Path) -> io::Result<Option<Kind>> {
+fn kind_on_disk(path: &Path) -> io::Result<Option<FileKind>> {
     match std::fs::metadata(path) {
-        Ok(facts) => Ok(Some(if facts.is_dir() { Kind::Folder } else { Kind::File })),
+        Ok(facts) => Ok(Some(if facts.is_dir() { FileKind::Folder } else { FileKind::File })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -50,43 +50,43 @@ fn kind_on_disk(path: &Path) -> io::Result<Option<Kind>> {
 impl Files for Sources {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.place(path)? {
-            Place::DataSet(name, inner) => match self.store.file(&name, &inner).map_err(io::Error::other)? {
+            DataPlace::DataSet(name, inner) => match self.store.file(&name, &inner).map_err(io::Error::other)? {
                 Some((digest, _)) => self.store.read(&digest),
                 None => Err(io::ErrorKind::NotFound.into()),
             },
-            Place::Shared(inner) => std::fs::read(self.shared(&inner)?),
-            Place::Local(path) => Err(no_place(&path)),
+            DataPlace::Shared(inner) => std::fs::read(self.shared(&inner)?),
+            DataPlace::Local(path) => Err(no_place(&path)),
         }
     }
 }
 
-impl Tree for Sources {
-    fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
+impl FileTree for Sources {
+    fn kind(&self, path: &Path) -> io::Result<Option<FileKind>> {
         match self.place(path)? {
-            Place::DataSet(name, inner) => {
+            DataPlace::DataSet(name, inner) => {
                 if self.store.file(&name, &inner).map_err(io::Error::other)?.is_some() {
-                    return Ok(Some(Kind::File));
+                    return Ok(Some(FileKind::File));
                 }
                 let inside = self.store.entries(&name, &inner).map_err(io::Error::other)?;
-                Ok((!inside.is_empty()).then_some(Kind::Folder))
+                Ok((!inside.is_empty()).then_some(FileKind::Folder))
             }
-            Place::Shared(inner) => kind_on_disk(&self.shared(&inner)?),
-            Place::Local(path) => Err(no_place(&path)),
+            DataPlace::Shared(inner) => kind_on_disk(&self.shared(&inner)?),
+            DataPlace::Local(path) => Err(no_place(&path)),
         }
     }
 
-    fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, Kind)>> {
+    fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, FileKind)>> {
         match self.place(folder)? {
-            Place::DataSet(name, inner) => {
+            DataPlace::DataSet(name, inner) => {
                 let inside = self.store.entries(&name, &inner).map_err(io::Error::other)?;
-                let kind = |is_folder| if is_folder { Kind::Folder } else { Kind::File };
+                let kind = |is_folder| if is_folder { FileKind::Folder } else { FileKind::File };
                 Ok(inside.into_iter().map(|(name, is_folder)| (folder.join(name), kind(is_folder))).collect())
             }
-            Place::Shared(inner) => {
+            DataPlace::Shared(inner) => {
                 let mut found = Vec::new();
                 for entry in std::fs::read_dir(self.shared(&inner)?)? {
                     let entry = entry?;
-                    let kind = kind_on_disk(&entry.path())?.unwrap_or(Kind::File);
+                    let kind = kind_on_disk(&entry.path())?.unwrap_or(FileKind::File);
                     // `shared:` itself is no folder whose names could be joined with `/`.
                     let at = match inner.as_str() {
                         "" => PathBuf::from(format!("{}{}", folder.display(), entry.file_name().to_string_lossy())),
@@ -96,19 +96,19 @@ impl Tree for Sources {
                 }
                 Ok(found)
             }
-            Place::Local(path) => Err(no_place(&path)),
+            DataPlace::Local(path) => Err(no_place(&path)),
         }
     }
 
     fn known(&self, path: &Path) -> io::Result<Option<(u64, Digest)>> {
-        let Place::DataSet(name, inner) = self.place(path)? else { return Ok(None) };
+        let DataPlace::DataSet(name, inner) = self.place(path)? else { return Ok(None) };
         let found = self.store.file(&name, &inner).map_err(io::Error::other)?;
         Ok(found.map(|(digest, size)| (size, digest)))
     }
 
     fn real(&self, folder: &Path) -> io::Result<PathBuf> {
         match self.place(folder)? {
-            Place::Shared(inner) => std::fs::canonicalize(self.shared(&inner)?),
+            DataPlace::Shared(inner) => std::fs::canonicalize(self.shared(&inner)?),
             _ => Ok(folder.to_owned()),
         }
     }
@@ -126,7 +126,7 @@ mod tests {
         std::fs::write(shared.path().join("a/x"), "disk").unwrap();
         let store = Arc::new(DataStore::open(state.path()).unwrap());
         let mut receiver = store.receive();
-        let (digest, path) = (Digest::of(b"kept"), "a/x".parse::<Inner>().unwrap());
+        let (digest, path) = (Digest::of(b"kept"), "a/x".parse::<InnerPath>().unwrap());
         receiver.add(&path, digest, b"kept").unwrap();
         receiver.finish().unwrap();
         store.commit(&"s".parse().unwrap(), vec![SetFile { path, digest, size: 4 }], false, String::new()).unwrap();
@@ -134,7 +134,7 @@ mod tests {
         for (root, text) in [("dataset:s", "kept"), ("shared:", "disk")] {
             let folder = tree.entries(Path::new(root)).unwrap();
             assert_eq!(folder.len(), 1, "{root}");
-            assert_eq!(folder[0].1, Kind::Folder);
+            assert_eq!(folder[0].1, FileKind::Folder);
             let files = tree.entries(&folder[0].0).unwrap();
             assert!(tree.is_folder(&folder[0].0) && tree.is_file(&files[0].0), "{root}");
             assert_eq!(tree.read(&files[0].0).unwrap(), text.as_bytes());

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
-use convoy_common::place::{DataName, Inner};
+use convoy_common::data_place::{DataName, InnerPath};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ pub struct DataSet {
 /// A file of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SetFile {
-    pub(crate) path: Inner,
+    pub(crate) path: InnerPath,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
 }
@@ -244,7 +244,7 @@ impl DataStore {
     }
 
     /// Digest and size of a file.
-    pub(crate) fn file(&self, name: &DataName, path: &Inner) -> Result<Option<(Digest, u64)>, DataError> {
+    pub(crate) fn file(&self, name: &DataName, path: &InnerPath) -> Result<Option<(Digest, u64)>, DataError> {
         let read = self.database.begin_read().map_err(io)?;
         let paths = read.open_table(PATHS).map_err(io)?;
         let found = paths.get((name.as_str(), path.as_str())).map_err(io)?;
@@ -252,7 +252,7 @@ impl DataStore {
     }
 
     /// What lies directly in a folder of a data set: names, and whether each is a folder. Empty where there is none.
-    pub(crate) fn entries(&self, name: &DataName, folder: &Inner) -> Result<Vec<(String, bool)>, DataError> {
+    pub(crate) fn entries(&self, name: &DataName, folder: &InnerPath) -> Result<Vec<(String, bool)>, DataError> {
         let read = self.database.begin_read().map_err(io)?;
         let paths = read.open_table(PATHS).map_err(io)?;
         let prefix = if folder.as_str().is_empty() { String::new() } else { format!("{}/", folder.as_str()) };
@@ -330,7 +330,7 @@ pub(crate) struct Receiver<'a> {
 
 impl Receiver<'_> {
     /// Takes a whole file in.
-    pub(crate) fn add(&mut self, path: &Inner, digest: Digest, bytes: &[u8]) -> Result<(), DataError> {
+    pub(crate) fn add(&mut self, path: &InnerPath, digest: Digest, bytes: &[u8]) -> Result<(), DataError> {
         let wrong = |problem: String| DataError::Wrong { path: path.as_str().to_owned(), problem };
         if bytes.len() as u64 > LARGEST_FILE {
             return Err(wrong("is larger than 8 GiB".to_owned()));
@@ -428,7 +428,7 @@ mod tests {
         assert!(matches!(commit(vec![file("z", "new")], true), Err(DataError::Missing { missing: 1, .. })));
         assert!(matches!(commit(vec![file("z", ""), file("z", "x")], true), Err(DataError::Wrong { .. })));
         assert_eq!(commit(vec![file("z", "")], true).unwrap().files, 1);
-        assert_eq!(store.entries(&name, &Inner::default()).unwrap().len(), 1);
+        assert_eq!(store.entries(&name, &InnerPath::default()).unwrap().len(), 1);
         let mut receiver = store.receive();
         assert!(receiver.add(&"y".parse().unwrap(), Digest::of(b"1"), b"2").is_err());
     }

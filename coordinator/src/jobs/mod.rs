@@ -13,8 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use convoy_common::files::Tree;
-use convoy_common::place::{DataName, Place};
+use convoy_common::data_place::{DataName, DataPlace};
+use convoy_common::file_tree::FileTree;
 use convoy_scheduler::{FleetEvent, JobId};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
@@ -80,7 +80,7 @@ pub(crate) struct Jobs {
     folder: PathBuf,
     store: Store,
     terms: Terms,
-    data: Arc<dyn Tree>,
+    data: Arc<dyn FileTree>,
     fleet: mpsc::UnboundedSender<FleetEvent>,
     waiting: Waiting,
     hub: Arc<Hub>,
@@ -101,7 +101,7 @@ impl Jobs {
     pub(crate) fn open(
         folder: &Path,
         terms: Terms,
-        data: Arc<dyn Tree>,
+        data: Arc<dyn FileTree>,
         fleet: mpsc::UnboundedSender<FleetEvent>,
         waiting: Waiting,
         hub: Arc<Hub>,
@@ -336,8 +336,8 @@ impl Jobs {
 }
 
 fn data_set_of(path: &str) -> Option<DataName> {
-    match Place::parse(path) {
-        Ok(Place::DataSet(name, _)) => Some(name),
+    match DataPlace::parse(path) {
+        Ok(DataPlace::DataSet(name, _)) => Some(name),
         _ => None,
     }
 }

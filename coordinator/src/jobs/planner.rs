@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoy_common::Plan;
-use convoy_common::files::Tree;
+use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::Manifest;
 use convoy_model::Network;
 
@@ -43,11 +43,11 @@ pub trait Planner: Send + Sync {
     ///
     /// # Errors
     /// When spec, data and network do not fit, or ask for too much.
-    fn plan(&self, data: &Arc<dyn Tree>, spec: &str, limits: &JobLimits) -> Result<(Plan, Manifest), Refusal>;
+    fn plan(&self, data: &Arc<dyn FileTree>, spec: &str, limits: &JobLimits) -> Result<(Plan, Manifest), Refusal>;
 
     /// Opens the run in `folder`, after its data in `data` was compared with the manifest.
     ///
     /// # Errors
     /// When it is no run, or its data has changed.
-    fn open(&self, data: &Arc<dyn Tree>, folder: &Path) -> Result<Ready, Refusal>;
+    fn open(&self, data: &Arc<dyn FileTree>, folder: &Path) -> Result<Ready, Refusal>;
 }

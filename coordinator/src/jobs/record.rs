@@ -1,6 +1,6 @@
 //! What is known of a job.
 
-use convoy_common::place::DataName;
+use convoy_common::data_place::DataName;
 use convoy_scheduler::{JobId, JobRequest, Limits};
 use serde::{Deserialize, Serialize};
 

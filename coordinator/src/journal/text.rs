@@ -1,7 +1,7 @@
 //! Records as JSON. The scheduler knows no serde, so the words of the file are chosen here.
 
 use convoy_common::Digest;
-use convoy_scheduler::{LeaveReason, LedgerEntry, Node, Outcome, Record, RunGeneration, StepId, Work, WorkerId};
+use convoy_scheduler::{GoneReason, LedgerEntry, Node, Outcome, Record, RunGeneration, StepId, Work, WorkerId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -101,13 +101,13 @@ impl From<&Record> for Line {
             Record::WorkerJoined { worker, name, threads } => {
                 Line::WorkerJoined { worker: worker.0, name: name.clone(), threads: *threads }
             }
-            Record::WorkerLeft { worker, reason } => Line::WorkerLeft {
+            Record::WorkerGone { worker, reason } => Line::WorkerLeft {
                 worker: worker.0,
                 reason: match reason {
-                    LeaveReason::Closed => Leave::Closed,
-                    LeaveReason::Silent => Leave::Silent,
-                    LeaveReason::Drained => Leave::Drained,
-                    LeaveReason::Distrusted => Leave::Distrusted,
+                    GoneReason::Closed => Leave::Closed,
+                    GoneReason::Silent => Leave::Silent,
+                    GoneReason::Drained => Leave::Drained,
+                    GoneReason::Evicted => Leave::Distrusted,
                 },
             },
             Record::StepCommitted { step, digest, ledger } => Line::StepCommitted {
@@ -115,7 +115,7 @@ impl From<&Record> for Line {
                 digest: Digest(*digest),
                 ledger: ledger.iter().map(Entry::from).collect(),
             },
-            Record::Distrusted { worker, name, since } => {
+            Record::Evicted { worker, name, since } => {
                 Line::Distrusted { worker: worker.0, name: name.clone(), since: since.0 }
             }
             Record::Disbelieved { since } => Line::Disbelieved { since: since.0 },
@@ -134,13 +134,13 @@ impl From<Line> for Record {
             Line::WorkerJoined { worker, name, threads } => {
                 Record::WorkerJoined { worker: WorkerId(worker), name, threads }
             }
-            Line::WorkerLeft { worker, reason } => Record::WorkerLeft {
+            Line::WorkerLeft { worker, reason } => Record::WorkerGone {
                 worker: WorkerId(worker),
                 reason: match reason {
-                    Leave::Closed => LeaveReason::Closed,
-                    Leave::Silent => LeaveReason::Silent,
-                    Leave::Drained => LeaveReason::Drained,
-                    Leave::Distrusted => LeaveReason::Distrusted,
+                    Leave::Closed => GoneReason::Closed,
+                    Leave::Silent => GoneReason::Silent,
+                    Leave::Drained => GoneReason::Drained,
+                    Leave::Distrusted => GoneReason::Evicted,
                 },
             },
             Line::StepCommitted { step, digest, ledger } => Record::StepCommitted {
@@ -149,7 +149,7 @@ impl From<Line> for Record {
                 ledger: ledger.into_iter().map(LedgerEntry::from).collect(),
             },
             Line::Distrusted { worker, name, since } => {
-                Record::Distrusted { worker: WorkerId(worker), name, since: StepId(since) }
+                Record::Evicted { worker: WorkerId(worker), name, since: StepId(since) }
             }
             Line::Disbelieved { since } => Record::Disbelieved { since: StepId(since) },
             Line::Evaluated { step, stop_early } => Record::Evaluated { step: StepId(step), stop_early },

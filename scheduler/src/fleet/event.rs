@@ -44,7 +44,7 @@ pub enum FleetEvent {
         worker: WorkerId,
     },
     /// A worker is gone.
-    WorkerLeft {
+    WorkerGone {
         /// Which one.
         worker: WorkerId,
     },
@@ -93,7 +93,7 @@ impl FleetEvent {
             FleetEvent::WorkerJoined { .. } => "worker joined",
             FleetEvent::Heartbeat { .. } => "heartbeat",
             FleetEvent::WorkerDraining { .. } => "worker draining",
-            FleetEvent::WorkerLeft { .. } => "worker left",
+            FleetEvent::WorkerGone { .. } => "worker gone",
             FleetEvent::WorkerReleased { .. } => "worker released",
             FleetEvent::JobAdded { .. } => "job added",
             FleetEvent::JobPaused { .. } => "job paused",
@@ -133,7 +133,7 @@ pub enum FleetEffect {
         job: JobId,
     },
     /// Close the connection of a worker that fell silent.
-    Evict {
+    Disconnect {
         /// Which worker.
         worker: WorkerId,
     },

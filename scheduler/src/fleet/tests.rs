@@ -84,7 +84,7 @@ fn a_job_waits_for_its_least_and_keeps_running_without_workers() {
     );
     assert_eq!(join(&mut fleet, 2).len(), 3, "start and two assignments");
     for worker in [1, 2] {
-        play(&mut fleet, FleetEvent::WorkerLeft { worker: WorkerId(worker) });
+        play(&mut fleet, FleetEvent::WorkerGone { worker: WorkerId(worker) });
     }
     assert_eq!(fleet.waiting_for(JobId(1)), Some(JobWaiting::AnyWorker));
     assert_eq!(join(&mut fleet, 3), [FleetEffect::Assign { worker: WorkerId(3), job: JobId(1) }]);
@@ -113,7 +113,7 @@ fn silent_workers_are_put_out() {
     let mut effects = Vec::new();
     fleet.handle(RunTime(1_500_000), FleetEvent::Heartbeat { worker: WorkerId(2) }, &mut effects);
     fleet.handle(RunTime(2_000_001), FleetEvent::Deadline, &mut effects);
-    assert_eq!(effects, [FleetEffect::Evict { worker: WorkerId(1) }]);
+    assert_eq!(effects, [FleetEffect::Disconnect { worker: WorkerId(1) }]);
 }
 
 fn any_event() -> impl Strategy<Value = FleetEvent> {
@@ -122,7 +122,7 @@ fn any_event() -> impl Strategy<Value = FleetEvent> {
     prop_oneof![
         4 => (worker.clone(), prop::collection::vec(0u32..2, 0..3))
             .prop_map(|(worker, numerics)| FleetEvent::WorkerJoined { worker, numerics }),
-        1 => worker.clone().prop_map(|worker| FleetEvent::WorkerLeft { worker }),
+        1 => worker.clone().prop_map(|worker| FleetEvent::WorkerGone { worker }),
         1 => worker.clone().prop_map(|worker| FleetEvent::WorkerDraining { worker }),
         3 => (job.clone(), -1i32..3, 1u32..4, prop::option::of(1u32..5), 0u32..2, any::<bool>()).prop_map(
             |(job, priority, least, most, numerics, started)| {

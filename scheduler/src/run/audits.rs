@@ -1,8 +1,8 @@
 //! What is not believed at once: nodes that are computed a second time, and what follows when they come out otherwise.
 
 use super::{Phase, Run};
-use crate::effect::{AbandonReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
-use crate::event::LeaveReason;
+use crate::effect::{AbandonReason, DisconnectReason, Effect, IgnoreReason, Outcome, RevokeReason};
+use crate::event::GoneReason;
 use crate::ids::{StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
 use crate::record::Record;
@@ -83,8 +83,8 @@ impl Run {
     fn distrust(&mut self, worker: WorkerId, node: Node, judges: [WorkerId; 2], effects: &mut Vec<Effect>) -> StepId {
         let (step, name) = (self.committed, self.trust.name(worker).to_owned());
         let since = self.trust.clean(worker).map_or(step, |clean| clean.min(step));
-        effects.push(Effect::Record(Record::Distrusted { worker, name: name.clone(), since }));
-        effects.push(Effect::Distrust { worker, name: name.clone(), step, node, judges, since });
+        effects.push(Effect::Record(Record::Evicted { worker, name: name.clone(), since }));
+        effects.push(Effect::Evict { worker, name: name.clone(), step, node, judges, since });
         self.trust.distrust(&name);
         self.trust.disbelieve(since);
         if let Phase::Working(step) = &mut self.phase {
@@ -93,8 +93,8 @@ impl Run {
         let here = self.members.iter().map(|(other, _)| other);
         let same: Vec<WorkerId> = here.filter(|other| self.trust.name(*other) == name).collect();
         for worker in same {
-            effects.push(Effect::Evict { worker, why: EvictReason::Distrusted });
-            self.worker_left(worker, LeaveReason::Distrusted, effects).expect("it is a member");
+            effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
+            self.worker_left(worker, GoneReason::Evicted, effects).expect("it is a member");
         }
         since
     }
@@ -156,7 +156,7 @@ impl Run {
     }
 
     /// Names that may not join: they were proven to compute wrongly.
-    pub fn put_out_names(&self) -> impl Iterator<Item = &str> {
+    pub fn evicted_names(&self) -> impl Iterator<Item = &str> {
         self.trust.put_out()
     }
 }

@@ -1,8 +1,8 @@
 //! Workers come and go, and answer for their leases.
 
 use super::{Phase, Run};
-use crate::effect::{AbandonReason, CheckpointReason, Effect, EvictReason, IgnoreReason, Outcome, RevokeReason};
-use crate::event::{Failure, LeaveReason, NodeResult};
+use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, Outcome, RevokeReason};
+use crate::event::{Failure, GoneReason, NodeResult};
 use crate::ids::{Micros, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
 use crate::record::Record;
@@ -21,11 +21,11 @@ impl Run {
         }
         let limit = self.plan.limits.workers;
         if matches!(self.phase, Phase::Finished(_)) {
-            effects.push(Effect::Evict { worker, why: EvictReason::RunOver });
+            effects.push(Effect::Disconnect { worker, why: DisconnectReason::RunOver });
         } else if self.trust.is_put_out(&name) {
-            effects.push(Effect::Evict { worker, why: EvictReason::Distrusted });
+            effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
         } else if self.members.len() >= limit as usize {
-            effects.push(Effect::Evict { worker, why: EvictReason::Full { limit } });
+            effects.push(Effect::Disconnect { worker, why: DisconnectReason::Full { limit } });
         } else {
             self.members.join(worker, threads, self.now);
             self.trust.joined(worker, &name);
@@ -37,7 +37,7 @@ impl Run {
     pub(super) fn worker_left(
         &mut self,
         worker: WorkerId,
-        reason: LeaveReason,
+        reason: GoneReason,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
         if !self.members.leave(worker) {
@@ -48,7 +48,7 @@ impl Run {
         }
         // Nothing is recorded behind the end.
         if self.outcome().is_none() {
-            effects.push(Effect::Record(Record::WorkerLeft { worker, reason }));
+            effects.push(Effect::Record(Record::WorkerGone { worker, reason }));
         }
         Ok(())
     }
@@ -80,8 +80,8 @@ impl Run {
         let going: Vec<WorkerId> =
             self.members.iter().filter(|(worker, m)| m.draining && idle(*worker)).map(|(worker, _)| worker).collect();
         for worker in going {
-            effects.push(Effect::Evict { worker, why: EvictReason::Drained });
-            self.worker_left(worker, LeaveReason::Drained, effects).expect("a draining worker is a member");
+            effects.push(Effect::Disconnect { worker, why: DisconnectReason::Drained });
+            self.worker_left(worker, GoneReason::Drained, effects).expect("a draining worker is a member");
         }
     }
 

@@ -83,10 +83,10 @@ fn two_that_agree_put_out_a_third_before_anything_of_it_is_committed() {
         dispute step 1, shard 2: 2, 3
         send worker 1 #6 epoch 2: shard 2, audit
         > 4 done 1 #6 100 =4
-        record worker 2 (bad) distrusted since step 1
-        distrust worker 2 (bad) at step 1, shard 2, say worker 3 and worker 1: since step 1
-        evict worker 2: Distrusted
-        record worker 2 left: Distrusted
+        record worker 2 (bad) evicted since step 1
+        evict worker 2 (bad) at step 1, shard 2, say worker 3 and worker 1: since step 1
+        disconnect worker 2: Evicted
+        record worker 2 gone: Evicted
         revoke worker 1 #1: StepAbandoned
         revoke worker 3 #4: StepAbandoned
         abandon training step 1: Doubted
@@ -95,7 +95,7 @@ fn two_that_agree_put_out_a_third_before_anything_of_it_is_committed() {
         send worker 3 #8 epoch 1: shard 0, with its digest
         send worker 3 #9 epoch 1: shard 1
         > 5 join 4 x1 bad
-        evict worker 4: Distrusted",
+        disconnect worker 4: Evicted",
     );
 }
 
@@ -154,10 +154,10 @@ fn what_was_committed_since_its_last_clean_audit_is_taken_back() {
         dispute step 4, shard 1: 1, 2
         send worker 3 #10 epoch 2: shard 1, audit
         > 6 done 3 #10 100 =4
-        record worker 1 (machine 1) distrusted since step 0
-        distrust worker 1 (machine 1) at step 4, shard 1, say worker 2 and worker 3: since step 0
-        evict worker 1: Distrusted
-        record worker 1 left: Distrusted
+        record worker 1 (machine 1) evicted since step 0
+        evict worker 1 (machine 1) at step 4, shard 1, say worker 2 and worker 3: since step 0
+        disconnect worker 1: Evicted
+        record worker 1 gone: Evicted
         revoke worker 3 #7: StepAbandoned
         abandon training step 4: Doubted
         record finished: worker 1 computed wrongly; what follows the parameters of step 0 is computed again
@@ -203,7 +203,7 @@ fn two_that_differ_wait_for_a_third() {
         > 6 reduced 1
         ignore step reduced: not all nodes of the step have arrived
         > 7 left 1
-        record worker 1 left: Closed
+        record worker 1 gone: Closed
         ? waiting
         one more worker: worker 1 and worker 2 computed shard 1 of the training of step 1 and did not come out the same
         > 8 join 3 x1
@@ -211,10 +211,10 @@ fn two_that_differ_wait_for_a_third() {
         send worker 3 #7 epoch 2: shard 1, audit
         > 8 ready 3 @1
         > 9 done 3 #7 100 =3
-        record worker 2 (machine 2) distrusted since step 1
-        distrust worker 2 (machine 2) at step 1, shard 1, say worker 1 and worker 3: since step 1
-        evict worker 2: Distrusted
-        record worker 2 left: Distrusted
+        record worker 2 (machine 2) evicted since step 1
+        evict worker 2 (machine 2) at step 1, shard 1, say worker 1 and worker 3: since step 1
+        disconnect worker 2: Evicted
+        record worker 2 gone: Evicted
         abandon training step 1: Doubted
         open training step 1: 4 shards
         send worker 3 #8 epoch 1: shard 0
@@ -284,7 +284,7 @@ fn an_audit_that_nobody_else_can_do_is_done_without() {
         > 2 done 1 #1 100 =3
         > 3 done 1 #2 100
         > 4 left 2
-        record worker 2 left: Closed
+        record worker 2 gone: Closed
         send worker 1 #5 epoch 1: shard 3, with its digest
         send worker 1 #6 epoch 1: shard 2
         > 5 done 1 #5 100 =5
@@ -410,10 +410,10 @@ fn who_finds_a_nan_where_two_others_find_none_is_put_out() {
         > 2 done 2 #1 100 =5
         send worker 3 #2 epoch 2: shards 0..4, audit
         > 3 done 3 #2 100 =5
-        record worker 1 (machine 1) distrusted since step 0
-        distrust worker 1 (machine 1) at step 0, shards 0..4, say worker 2 and worker 3: since step 0
-        evict worker 1: Distrusted
-        record worker 1 left: Distrusted
+        record worker 1 (machine 1) evicted since step 0
+        evict worker 1 (machine 1) at step 0, shards 0..4, say worker 2 and worker 3: since step 0
+        disconnect worker 1: Evicted
+        record worker 1 gone: Evicted
         abandon training step 0: Doubted
         open training step 0: 4 shards
         send worker 2 #3 epoch 3: shards 0..2
@@ -506,14 +506,14 @@ fn the_journal_keeps_who_was_put_out_and_what_is_not_believed() {
     let mut records = journal();
     assert_eq!(believed(&records).len(), 1);
     let since = StepId(0);
-    records.push(Record::Distrusted { worker: WorkerId(1), name: "bad".to_owned(), since });
+    records.push(Record::Evicted { worker: WorkerId(1), name: "bad".to_owned(), since });
     assert_eq!(believed(&records).len(), 0);
     check(
         again(records),
         "> 0 join 1 x1 bad
         record generation 2 started at step 0
         open training step 0: 4 shards
-        evict worker 1: Distrusted
+        disconnect worker 1: Evicted
         > 0 join 2 x1
         record worker 2 joined x1
         send worker 2 #0: shards 0..4

@@ -89,7 +89,7 @@ fn a_checkpoint_that_failed_is_asked_for_again_at_the_end() {
         checkpoint step 1: Interval
         > 3 unwritten 1
         > 4 left 1
-        record worker 1 left: Closed
+        record worker 1 gone: Closed
         > 5 stop
         abandon training step 1: Stopped
         checkpoint step 1: Stop
@@ -259,7 +259,7 @@ fn a_stop_gives_up_the_step_when_the_last_worker_leaves() {
         send worker 1 #0: shards 0..8
         > 1 stop
         > 2 left 1
-        record worker 1 left: Closed
+        record worker 1 gone: Closed
         abandon training step 0: Stopped
         checkpoint step 0: Stop
         > 3 written 0
@@ -281,8 +281,8 @@ fn a_stop_gives_up_the_step_when_the_last_worker_is_drained() {
         > 1 drain 1
         > 2 stop
         > 3 done 1 #0
-        evict worker 1: Drained
-        record worker 1 left: Drained
+        disconnect worker 1: Drained
+        record worker 1 gone: Drained
         abandon training step 0: Stopped
         checkpoint step 0: Stop",
     );
@@ -299,7 +299,7 @@ fn a_stop_waits_for_the_reducer_even_when_no_worker_is_left() {
         send worker 1 #0: shards 0..8
         > 1 done 1 #0
         > 2 left 1
-        record worker 1 left: Closed
+        record worker 1 gone: Closed
         > 3 stop
         > 4 reduced 0
         record step 0 committed: 0..8 by 1
@@ -352,7 +352,7 @@ fn a_stop_needs_no_second_checkpoint_of_the_same_parameters() {
         open training step 1: 4 shards
         send worker 1 #1: shards 0..4
         > 3 left 1
-        record worker 1 left: Closed
+        record worker 1 gone: Closed
         > 4 stop
         abandon training step 1: Stopped
         > 5 written 1

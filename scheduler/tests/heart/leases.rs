@@ -152,12 +152,12 @@ fn a_lost_workers_nodes_go_to_the_others_in_parts() {
         > 4 done 3 #4
         ignore node done: lease 4 was given to worker 2
         > 5 left 2
-        record worker 2 left: Closed
+        record worker 2 gone: Closed
         send worker 1 #7 epoch 1: shards 6..8
         send worker 3 #8 epoch 1: shards 4..6
         send worker 3 #9 epoch 1: shard 14
         > 6 left 1
-        record worker 1 left: Closed",
+        record worker 1 gone: Closed",
     );
 }
 
@@ -503,7 +503,7 @@ fn a_number_that_is_not_finite_twice_ends_the_run_and_commits_nothing() {
         > 3 reduced 1
         ignore step reduced: the run is over
         > 4 join 3 x1
-        evict worker 3: RunOver
+        disconnect worker 3: RunOver
         > 4 left 2
         > 4 beat 1",
     );
@@ -663,7 +663,7 @@ fn a_worker_that_hung_before_gets_no_more_time_than_others() {
         send worker 2 #3: shard 0
         > 601150 ready 1 1
         > 601200 left 2
-        record worker 2 left: Closed
+        record worker 2 gone: Closed
         send worker 1 #4 epoch 1: shard 0
         > 602000 join 3 x1
         record worker 3 joined x1

@@ -67,7 +67,7 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
             let name = words.get(4).map_or_else(|| format!("machine {}", number(2)), |name| (*name).to_owned());
             Event::WorkerJoined { worker: worker(), name, threads: number(3) as u32 }
         }
-        "left" => Event::WorkerLeft { worker: worker(), reason: LeaveReason::Closed },
+        "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
         "beat" => Event::Heartbeat { worker: worker() },
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
@@ -116,10 +116,10 @@ fn show(effect: &Effect) -> String {
             format!("send {worker} #{}{epoch}: {}{check}", lease.at.lease.0, lease.node)
         }
         Effect::Revoke { worker, at, why } => format!("revoke {worker} #{}: {why:?}", at.lease.0),
-        Effect::Evict { worker, why: EvictReason::Silent { silence } } => {
-            format!("evict {worker}: silent for {silence}")
+        Effect::Disconnect { worker, why: DisconnectReason::Silent { silence } } => {
+            format!("disconnect {worker}: silent for {silence}")
         }
-        Effect::Evict { worker, why } => format!("evict {worker}: {why:?}"),
+        Effect::Disconnect { worker, why } => format!("disconnect {worker}: {why:?}"),
         Effect::Commit { step, .. } => format!("commit {step}"),
         Effect::Checkpoint { step, reason } => format!("checkpoint {step}: {reason:?}"),
         Effect::Doubt { worker, at, node } => format!("doubt {worker} #{}: {node}", at.lease.0),
@@ -130,8 +130,8 @@ fn show(effect: &Effect) -> String {
             let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
             format!("dispute {step}, {node}: {}", workers.join(", "))
         }
-        Effect::Distrust { worker, name, step, node, judges: [one, two], since } => {
-            format!("distrust {worker} ({name}) at {step}, {node}, say {one} and {two}: since {since}")
+        Effect::Evict { worker, name, step, node, judges: [one, two], since } => {
+            format!("evict {worker} ({name}) at {step}, {node}, say {one} and {two}: since {since}")
         }
         Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
         Effect::Finish { outcome } => format!("finish: {outcome}"),
@@ -142,7 +142,7 @@ fn show_record(record: &Record) -> String {
     match record {
         Record::Started { generation, first_step } => format!("{generation} started at {first_step}"),
         Record::WorkerJoined { worker, threads, .. } => format!("{worker} joined x{threads}"),
-        Record::WorkerLeft { worker, reason } => format!("{worker} left: {reason:?}"),
+        Record::WorkerGone { worker, reason } => format!("{worker} gone: {reason:?}"),
         Record::StepCommitted { step, ledger, .. } => {
             let entry = |e: &LedgerEntry| {
                 let auditor = e.auditor.map(|auditor| format!(" and {}", auditor.0)).unwrap_or_default();
@@ -154,7 +154,7 @@ fn show_record(record: &Record) -> String {
         Record::Evaluated { step, stop_early } => {
             format!("{step} evaluated{}", if *stop_early { ", enough" } else { "" })
         }
-        Record::Distrusted { worker, name, since } => format!("{worker} ({name}) distrusted since {since}"),
+        Record::Evicted { worker, name, since } => format!("{worker} ({name}) evicted since {since}"),
         Record::Disbelieved { since } => format!("disbelieved since {since}"),
         Record::Finished { outcome } => format!("finished: {outcome}"),
     }

@@ -22,15 +22,15 @@ fn a_silent_worker_is_evicted_and_its_leases_go_to_the_others() {
         > 2000 beat 2
         > 2499 deadline
         > 2500 deadline
-        evict worker 1: silent for 2.0 s
-        record worker 1 left: Silent
+        disconnect worker 1: silent for 2.0 s
+        record worker 1 gone: Silent
         send worker 2 #1 epoch 1: shards 0..8
         ? deadline
         at 4000 ms
         > 2600 beat 1
         ignore heartbeat: the worker is no member
         > 2600 left 1
-        ignore worker left: the worker is no member",
+        ignore worker gone: the worker is no member",
     );
 }
 
@@ -67,8 +67,8 @@ fn a_draining_worker_finishes_what_it_holds() {
         send worker 2 #3: shards 4..6
         > 3 done 1 #0
         > 4 done 1 #1
-        evict worker 1: Drained
-        record worker 1 left: Drained
+        disconnect worker 1: Drained
+        record worker 1 gone: Drained
         > 5 drain 2",
     );
 }
@@ -85,8 +85,8 @@ fn an_idle_worker_that_drains_goes_at_once() {
         > 0 join 2 x1
         record worker 2 joined x1
         > 1 drain 2
-        evict worker 2: Drained
-        record worker 2 left: Drained",
+        disconnect worker 2: Drained
+        record worker 2 gone: Drained",
     );
 }
 
@@ -102,7 +102,7 @@ fn who_is_one_too_many_or_there_already_is_told_so() {
         > 0 join 1 x1
         ignore worker joined: the worker is a member already
         > 0 join 2 x1
-        evict worker 2: Full { limit: 1 }
+        disconnect worker 2: Full { limit: 1 }
         > 0 ready 2 @0
         ignore worker ready: the worker is no member",
     );

@@ -25,7 +25,7 @@ impl Invariant for Audits {
 
     fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Appended(Record::Distrusted { name, since, .. }) => {
+            Fact::Appended(Record::Evicted { name, since, .. }) => {
                 let first = self.lies.get(name).and_then(|steps| steps.first().copied());
                 self.forget(*since);
                 check(first.is_none_or(|first| *since <= first), || {
@@ -52,7 +52,7 @@ impl Invariant for Audits {
                 }
                 Ok(())
             }
-            Fact::Left(Effect::Distrust { worker, name, .. }) => {
+            Fact::Left(Effect::Evict { worker, name, .. }) => {
                 self.put_out.insert(name.clone());
                 check(self.liars.contains(name), || format!("{worker} ({name}) is put out and never lied"))
             }

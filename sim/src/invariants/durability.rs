@@ -27,7 +27,7 @@ impl Invariant for Durability {
         match fact {
             Fact::Appended(record) => {
                 self.journal.push((*record).clone());
-                if let Record::Distrusted { since, .. } | Record::Disbelieved { since } = record {
+                if let Record::Evicted { since, .. } | Record::Disbelieved { since } = record {
                     self.digests.split_off(since);
                 }
                 Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use convoy_scheduler::{Effect, LeaveReason, Record, WorkerId};
+use convoy_scheduler::{Effect, GoneReason, Record, WorkerId};
 
 use super::{Invariant, check};
 use crate::facts::{Books, Fact};
@@ -24,11 +24,11 @@ impl Invariant for Membership {
                 self.put_out.clear();
                 Ok(())
             }
-            Fact::Left(Effect::Evict { worker, .. }) => {
+            Fact::Left(Effect::Disconnect { worker, .. }) => {
                 self.put_out.insert(*worker);
                 Ok(())
             }
-            Fact::Appended(Record::WorkerLeft { worker, reason }) if *reason != LeaveReason::Closed => {
+            Fact::Appended(Record::WorkerGone { worker, reason }) if *reason != GoneReason::Closed => {
                 check(self.put_out.contains(worker), || format!("{worker} is put out and was not told"))
             }
             Fact::Rested { .. } if books.finished.is_none() => {

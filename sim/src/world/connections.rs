@@ -85,8 +85,8 @@ impl World<'_> {
             }
             Message::Evict(why) => {
                 // The first time it does not know yet that it may not come back.
-                process.put_out = why == EvictReason::Distrusted && process.lies_found;
-                process.lies_found |= why == EvictReason::Distrusted;
+                process.put_out = why == DisconnectReason::Evicted && process.lies_found;
+                process.lies_found |= why == DisconnectReason::Evicted;
                 self.disconnect(i);
             }
             Message::Parameters(step, value) => {

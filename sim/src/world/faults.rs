@@ -1,6 +1,6 @@
 //! The faults that strike every 50 ms, as the weather has it.
 
-use convoy_scheduler::{Event, LeaveReason, Micros, WorkerId};
+use convoy_scheduler::{Event, GoneReason, Micros, WorkerId};
 
 use super::process::Stream;
 use super::{Happening, World};
@@ -160,7 +160,7 @@ impl World<'_> {
                 && (i == 0 || self.weather.all_heal)
                 && let Some(worker) = self.lose_connection(i)
             {
-                self.tell(Event::WorkerLeft { worker, reason: LeaveReason::Closed }, None);
+                self.tell(Event::WorkerGone { worker, reason: GoneReason::Closed }, None);
             }
         }
     }

@@ -40,7 +40,7 @@ pub enum Message {
     /// Down.
     Revoke(LeaseRef),
     /// Down.
-    Evict(EvictReason),
+    Evict(DisconnectReason),
     /// Down.
     Parameters(StepId, u64),
 }

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use convoy_common::files::Tree;
+use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{Data, Task};
 
@@ -39,7 +39,7 @@ struct Row {
 
 /// The entries of the table at `path`, in byte order of their paths; for validation data, `train` says what labels are.
 pub(crate) fn list(
-    tree: &dyn Tree,
+    tree: &dyn FileTree,
     path: &Path,
     data: &Data,
     task: Task,
@@ -68,7 +68,7 @@ pub(crate) fn list(
 }
 
 impl Table {
-    fn read(tree: &dyn Tree, path: &Path, data: &Data, train: Option<&Listed>) -> Result<Self, ScanError> {
+    fn read(tree: &dyn FileTree, path: &Path, data: &Data, train: Option<&Listed>) -> Result<Self, ScanError> {
         let fail = |line: Option<u64>, problem: String| ScanError::Table { path: path.to_owned(), line, problem };
         let io = |source| ScanError::Io { path: path.to_owned(), source };
         let wrong = |error: csv::Error| {
@@ -143,7 +143,7 @@ impl Table {
     }
 
     /// The row's path, relative to the table's folder.
-    fn image_path(&self, tree: &dyn Tree, row: &Row) -> Result<String, ScanError> {
+    fn image_path(&self, tree: &dyn FileTree, row: &Row) -> Result<String, ScanError> {
         let fail = |problem: String| self.fail(Some(row.line), format!("column `{}`: {problem}", self.path_column));
         if row.path.is_empty() {
             return Err(fail("is empty".to_owned()));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use convoy_common::files::{Kind, Tree};
+use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::manifest::LabelKind;
 
 use super::{Entry, Listed, RawLabel, VALIDATION_NAMES};
@@ -20,7 +20,7 @@ fn is_hidden(name: &str) -> bool {
 }
 
 /// The entries of a folder in byte order of their names, without hidden ones.
-fn entries(tree: &dyn Tree, folder: &Path) -> Result<Vec<(String, PathBuf, Kind)>, ScanError> {
+fn entries(tree: &dyn FileTree, folder: &Path) -> Result<Vec<(String, PathBuf, FileKind)>, ScanError> {
     let fail = |source| ScanError::Io { path: folder.to_owned(), source };
     let mut found = Vec::new();
     for (path, kind) in tree.entries(folder).map_err(fail)? {
@@ -34,8 +34,8 @@ fn entries(tree: &dyn Tree, folder: &Path) -> Result<Vec<(String, PathBuf, Kind)
     Ok(found)
 }
 
-fn subfolders(tree: &dyn Tree, folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
-    let folders = entries(tree, folder)?.into_iter().filter(|(_, _, kind)| *kind == Kind::Folder);
+fn subfolders(tree: &dyn FileTree, folder: &Path) -> Result<Vec<(String, PathBuf)>, ScanError> {
+    let folders = entries(tree, folder)?.into_iter().filter(|(_, _, kind)| *kind == FileKind::Folder);
     Ok(folders.map(|(name, path, _)| (name, path)).collect())
 }
 
@@ -44,7 +44,7 @@ fn subfolders(tree: &dyn Tree, folder: &Path) -> Result<Vec<(String, PathBuf)>, 
 /// A folder is one of splits when it holds `train` together with a validation name or `test`, or `train` and no other
 /// folder; so `train` may be a class among others. When the folder itself is called `train`, a validation folder is
 /// looked for beside it.
-pub(crate) fn splits(tree: &dyn Tree, folder: &Path) -> Result<(PathBuf, Option<PathBuf>), ScanError> {
+pub(crate) fn splits(tree: &dyn FileTree, folder: &Path) -> Result<(PathBuf, Option<PathBuf>), ScanError> {
     if !tree.is_folder(folder) {
         return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: "a file, not a folder".to_owned() });
     }
@@ -62,7 +62,7 @@ pub(crate) fn splits(tree: &dyn Tree, folder: &Path) -> Result<(PathBuf, Option<
 }
 
 /// The validation folder in `folder`, if there is one.
-pub(crate) fn validation_in(tree: &dyn Tree, folder: &Path) -> Result<Option<PathBuf>, ScanError> {
+pub(crate) fn validation_in(tree: &dyn FileTree, folder: &Path) -> Result<Option<PathBuf>, ScanError> {
     let found: Vec<&str> = VALIDATION_NAMES.into_iter().filter(|name| tree.is_folder(&folder.join(name))).collect();
     match found.as_slice() {
         [] => Ok(None),
@@ -75,7 +75,7 @@ pub(crate) fn validation_in(tree: &dyn Tree, folder: &Path) -> Result<Option<Pat
 }
 
 /// All images below the class folders of `folder`, in byte order of their paths.
-pub(crate) fn list(tree: &dyn Tree, folder: &Path) -> Result<Listed, ScanError> {
+pub(crate) fn list(tree: &dyn FileTree, folder: &Path) -> Result<Listed, ScanError> {
     let mut walk = Walk { tree, entries: Vec::new(), ignored: 0, trail: Vec::new() };
     for (class, path) in subfolders(tree, folder)? {
         walk.folder(&path, &class, &class)?;
@@ -84,7 +84,7 @@ pub(crate) fn list(tree: &dyn Tree, folder: &Path) -> Result<Listed, ScanError> 
         return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: census(tree, folder)? });
     }
     walk.entries.sort_by(|a, b| a.path.cmp(&b.path));
-    let beside = entries(tree, folder)?.iter().filter(|(_, _, kind)| *kind == Kind::File).count() as u64;
+    let beside = entries(tree, folder)?.iter().filter(|(_, _, kind)| *kind == FileKind::File).count() as u64;
     Ok(Listed {
         origin: folder.to_owned(),
         root: folder.to_owned(),
@@ -99,7 +99,7 @@ pub(crate) fn list(tree: &dyn Tree, folder: &Path) -> Result<Listed, ScanError> 
 ///
 /// # Errors
 /// When a folder cannot be read, or a link leads back to a folder above it.
-pub fn image_files(tree: &dyn Tree, folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
+pub fn image_files(tree: &dyn FileTree, folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
     let mut walk = Walk { tree, entries: Vec::new(), ignored: 0, trail: Vec::new() };
     walk.folder(folder, "", "")?;
     let mut paths: Vec<String> = walk.entries.into_iter().map(|entry| entry.path).collect();
@@ -108,19 +108,19 @@ pub fn image_files(tree: &dyn Tree, folder: &Path) -> Result<Vec<PathBuf>, ScanE
 }
 
 /// What a folder without class folders holds, in words.
-fn census(tree: &dyn Tree, folder: &Path) -> Result<String, ScanError> {
+fn census(tree: &dyn FileTree, folder: &Path) -> Result<String, ScanError> {
     let all = entries(tree, folder)?;
     if all.is_empty() {
         return Ok("nothing, it is empty".to_owned());
     }
-    let folders = all.iter().filter(|(_, _, kind)| *kind == Kind::Folder).count();
-    let images = all.iter().filter(|(_, path, kind)| *kind == Kind::File && is_image_name(path)).count();
+    let folders = all.iter().filter(|(_, _, kind)| *kind == FileKind::Folder).count();
+    let images = all.iter().filter(|(_, path, kind)| *kind == FileKind::File && is_image_name(path)).count();
     let others = all.len() - folders - images;
     Ok(format!("{images} images directly, {folders} folders without images, {others} other files"))
 }
 
 struct Walk<'a> {
-    tree: &'a dyn Tree,
+    tree: &'a dyn FileTree,
     entries: Vec<Entry>,
     ignored: u64,
     /// The real paths of the folders above, to notice a link that leads back.
@@ -136,7 +136,7 @@ impl Walk<'_> {
         self.trail.push(real);
         for (name, path, kind) in entries(self.tree, folder)? {
             let relative = format!("{relative}/{name}");
-            if kind == Kind::Folder {
+            if kind == FileKind::Folder {
                 self.folder(&path, &relative, class)?;
             } else if is_image_name(&path) {
                 let label = RawLabel::Class(class.to_owned());

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
-use convoy_common::files::{Files, Tree};
+use convoy_common::file_tree::{FileTree, Files};
 use convoy_common::manifest::FileEntry;
 use flate2::read::GzDecoder;
 
@@ -37,7 +37,7 @@ const TRAIN: &str = "train";
 const VALIDATION: &str = "t10k";
 
 /// Whether the folder holds images under one of the usual names.
-pub(crate) fn is_idx_folder(tree: &dyn Tree, folder: &Path) -> bool {
+pub(crate) fn is_idx_folder(tree: &dyn FileTree, folder: &Path) -> bool {
     [TRAIN, VALIDATION].into_iter().flat_map(usual_names).any(|name| tree.is_file(&folder.join(name)))
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn looks_like_idx(path: &Path) -> bool {
 impl IdxPaths {
     /// The files that `path` means: a folder with the usual names, or the images' file, whose labels' file has
     /// `labels` for `images` and `idx1` for `idx3` in its name.
-    pub(crate) fn find(tree: &dyn Tree, path: &Path, part: Part) -> Result<Self, ScanError> {
+    pub(crate) fn find(tree: &dyn FileTree, path: &Path, part: Part) -> Result<Self, ScanError> {
         let fail = |problem: String| ScanError::Idx { path: path.to_owned(), problem };
         let (folder, images) = if tree.is_folder(path) {
             let prefixes: &[&str] = if part == Part::Train { &[TRAIN] } else { &[VALIDATION, TRAIN] };
@@ -72,7 +72,7 @@ impl IdxPaths {
     }
 
     /// The validation files beside training files of the usual names.
-    pub(crate) fn beside(&self, tree: &dyn Tree) -> Option<Self> {
+    pub(crate) fn beside(&self, tree: &dyn FileTree) -> Option<Self> {
         let rest = self.images.strip_prefix(TRAIN)?;
         let stem = rest.strip_suffix(".gz").unwrap_or(rest);
         let candidates =
@@ -88,7 +88,7 @@ fn images_to_labels(images: &str) -> String {
 }
 
 /// The labels' file, which may be gzipped when the images are not, and the other way round.
-fn labels_name(tree: &dyn Tree, folder: &Path, images: &str) -> Option<String> {
+fn labels_name(tree: &dyn FileTree, folder: &Path, images: &str) -> Option<String> {
     let name = images_to_labels(images);
     let stem = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
     let candidates = [name, stem.clone(), format!("{stem}.gz")];

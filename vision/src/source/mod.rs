@@ -6,7 +6,7 @@ pub(crate) mod idx;
 
 use std::path::{Path, PathBuf};
 
-use convoy_common::files::Tree;
+use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::LabelKind;
 use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Data, DataFormat, Task};
@@ -53,7 +53,7 @@ pub(crate) enum Listing {
 }
 
 /// Finds the training and validation data of `data` in `tree`; relative paths start at `base`.
-pub(crate) fn list(tree: &dyn Tree, data: &Data, task: Task, base: &Path) -> Result<Listing, ScanError> {
+pub(crate) fn list(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<Listing, ScanError> {
     let train = existing(tree, base.join(&data.train), "data.train")?;
     let validation = match &data.validation {
         Some(path) => Some(existing(tree, base.join(path), "data.validation")?),
@@ -101,7 +101,7 @@ pub(crate) enum Labelled {
 
 /// Finds the labelled data at `path`: its validation data where it holds that beside training data, else all of it.
 /// Of `data`, only what says how a table is read counts.
-pub(crate) fn list_labelled(tree: &dyn Tree, path: &Path, data: &Data, task: Task) -> Result<Labelled, ScanError> {
+pub(crate) fn list_labelled(tree: &dyn FileTree, path: &Path, data: &Data, task: Task) -> Result<Labelled, ScanError> {
     let path = existing(tree, path.to_owned(), "the data")?;
     match format_of(tree, &path, DataFormat::Auto)? {
         DataFormat::Csv => Ok(Labelled::Files(csv::list(tree, &path, data, task, None)?)),
@@ -114,7 +114,7 @@ pub(crate) fn list_labelled(tree: &dyn Tree, path: &Path, data: &Data, task: Tas
     }
 }
 
-fn existing(tree: &dyn Tree, path: PathBuf, key: &'static str) -> Result<PathBuf, ScanError> {
+fn existing(tree: &dyn FileTree, path: PathBuf, key: &'static str) -> Result<PathBuf, ScanError> {
     match tree.kind(&path) {
         Ok(Some(_)) => Ok(path),
         Ok(None) => Err(ScanError::Missing { path, key }),
@@ -123,7 +123,7 @@ fn existing(tree: &dyn Tree, path: PathBuf, key: &'static str) -> Result<PathBuf
 }
 
 /// The kind of a source: as the spec says, or by looking.
-pub(crate) fn format_of(tree: &dyn Tree, path: &Path, given: DataFormat) -> Result<DataFormat, ScanError> {
+pub(crate) fn format_of(tree: &dyn FileTree, path: &Path, given: DataFormat) -> Result<DataFormat, ScanError> {
     if given != DataFormat::Auto {
         return Ok(given);
     }
@@ -143,7 +143,7 @@ pub(crate) fn format_of(tree: &dyn Tree, path: &Path, given: DataFormat) -> Resu
 pub(crate) const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
 
 /// For a table called `train.*`, the validation table beside it.
-fn sibling(tree: &dyn Tree, train: &Path) -> Option<PathBuf> {
+fn sibling(tree: &dyn FileTree, train: &Path) -> Option<PathBuf> {
     if train.file_stem()?.to_str()? != "train" {
         return None;
     }

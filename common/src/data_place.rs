@@ -36,29 +36,29 @@ impl From<DataName> for String {
 }
 
 impl TryFrom<String> for DataName {
-    type Error = PlaceError;
+    type Error = DataPlaceError;
 
-    fn try_from(text: String) -> Result<Self, PlaceError> {
+    fn try_from(text: String) -> Result<Self, DataPlaceError> {
         text.parse()
     }
 }
 
 impl FromStr for DataName {
-    type Err = PlaceError;
+    type Err = DataPlaceError;
 
-    fn from_str(text: &str) -> Result<Self, PlaceError> {
+    fn from_str(text: &str) -> Result<Self, DataPlaceError> {
         let known = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
         let begins = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
         match begins && text.len() <= 63 && text.bytes().all(|byte| known(&byte)) {
             true => Ok(DataName(text.to_owned())),
-            false => Err(PlaceError::Name(text.to_owned())),
+            false => Err(DataPlaceError::Name(text.to_owned())),
         }
     }
 }
 
 /// A path that is none of a data set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlaceError {
+pub enum DataPlaceError {
     /// Not a name.
     #[error(
         "`{0}` cannot be the name of a data set; use 1 to 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or a \
@@ -72,64 +72,64 @@ pub enum PlaceError {
 
 /// A path inside some folder, which it cannot leave: names with `/` between them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Inner(String);
+pub struct InnerPath(String);
 
-impl Inner {
+impl InnerPath {
     /// The path as text; empty for the folder itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl FromStr for Inner {
-    type Err = PlaceError;
+impl FromStr for InnerPath {
+    type Err = DataPlaceError;
 
-    fn from_str(text: &str) -> Result<Self, PlaceError> {
+    fn from_str(text: &str) -> Result<Self, DataPlaceError> {
         let mut parts = Vec::new();
         for part in Path::new(text).components() {
             match part {
                 Component::Normal(name) => parts.push(name.to_str().unwrap_or_default()),
                 Component::CurDir => {}
-                _ => return Err(PlaceError::Leaves(text.to_owned())),
+                _ => return Err(DataPlaceError::Leaves(text.to_owned())),
             }
         }
         match text.contains(['\0', '\\']) {
-            true => Err(PlaceError::Leaves(text.to_owned())),
-            false => Ok(Inner(parts.join("/"))),
+            true => Err(DataPlaceError::Leaves(text.to_owned())),
+            false => Ok(InnerPath(parts.join("/"))),
         }
     }
 }
 
 /// What a path in a spec means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum DataPlace {
     /// A path of the machine that reads the spec.
     Local(PathBuf),
     /// In a data set that a coordinator keeps.
-    DataSet(DataName, Inner),
+    DataSet(DataName, InnerPath),
     /// In the folder that coordinator and workers share.
-    Shared(Inner),
+    Shared(InnerPath),
 }
 
-impl Place {
+impl DataPlace {
     /// Reads a path.
     ///
     /// # Errors
     /// When it begins like that of a data set or a shared folder, and is not one.
-    pub fn parse(path: &str) -> Result<Place, PlaceError> {
+    pub fn parse(path: &str) -> Result<DataPlace, DataPlaceError> {
         if let Some(rest) = path.strip_prefix(DATA_SET) {
             let (name, inner) = rest.split_once('/').unwrap_or((rest, ""));
-            return Ok(Place::DataSet(name.parse()?, inner.parse()?));
+            return Ok(DataPlace::DataSet(name.parse()?, inner.parse()?));
         }
         match path.strip_prefix(SHARED) {
-            Some(inner) => Ok(Place::Shared(inner.parse()?)),
-            None => Ok(Place::Local(path.into())),
+            Some(inner) => Ok(DataPlace::Shared(inner.parse()?)),
+            None => Ok(DataPlace::Local(path.into())),
         }
     }
 
     /// Whether the machine that reads the spec has it.
     pub fn is_local(&self) -> bool {
-        matches!(self, Place::Local(_))
+        matches!(self, DataPlace::Local(_))
     }
 }
 
@@ -144,18 +144,18 @@ mod tests {
         }
         assert_eq!("flowers-2.1_x".parse::<DataName>().unwrap().as_str(), "flowers-2.1_x");
         for path in ["/etc", "../x", "a/../b", "a\\b", "a\0b"] {
-            assert!(path.parse::<Inner>().is_err(), "{path:?}");
-            assert!(Place::parse(&format!("{SHARED}{path}")).is_err(), "{path:?}");
-            assert!(Place::parse(&format!("{DATA_SET}x/{path}")).is_err(), "{path:?}");
+            assert!(path.parse::<InnerPath>().is_err(), "{path:?}");
+            assert!(DataPlace::parse(&format!("{SHARED}{path}")).is_err(), "{path:?}");
+            assert!(DataPlace::parse(&format!("{DATA_SET}x/{path}")).is_err(), "{path:?}");
         }
     }
 
     #[test]
     fn a_path_says_where_it_leads() {
         let name: DataName = "f".parse().unwrap();
-        assert_eq!(Place::parse("dataset:f"), Ok(Place::DataSet(name.clone(), Inner::default())));
-        assert_eq!(Place::parse("dataset:f/a//./b/"), Ok(Place::DataSet(name, "a/b".parse().unwrap())));
-        assert_eq!(Place::parse("shared:a"), Ok(Place::Shared("a".parse().unwrap())));
-        assert!(Place::parse("data set/x").unwrap().is_local());
+        assert_eq!(DataPlace::parse("dataset:f"), Ok(DataPlace::DataSet(name.clone(), InnerPath::default())));
+        assert_eq!(DataPlace::parse("dataset:f/a//./b/"), Ok(DataPlace::DataSet(name, "a/b".parse().unwrap())));
+        assert_eq!(DataPlace::parse("shared:a"), Ok(DataPlace::Shared("a".parse().unwrap())));
+        assert!(DataPlace::parse("data set/x").unwrap().is_local());
     }
 }

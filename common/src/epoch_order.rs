@@ -7,7 +7,7 @@ use crate::random::{Purpose, permutation};
 
 /// How the samples of an epoch are cut into steps and shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct EpochCut {
     /// Samples of an epoch.
     pub samples: u32,
     /// Samples of a full step.
@@ -18,7 +18,7 @@ pub struct Cut {
     pub keep_last: bool,
 }
 
-impl Cut {
+impl EpochCut {
     /// Steps of an epoch.
     pub fn steps(&self) -> u64 {
         let full = u64::from(self.samples / self.batch);
@@ -96,16 +96,16 @@ mod tests {
 
     #[test]
     fn the_last_step_takes_what_remains() {
-        let cut = Cut { samples: 300, batch: 128, shard: 32, keep_last: true };
+        let cut = EpochCut { samples: 300, batch: 128, shard: 32, keep_last: true };
         assert_eq!((cut.steps(), cut.shards(0), cut.shards(2)), (3, 4, 2));
         assert_eq!((cut.shard(2, 0), cut.shard(2, 1)), (256..278, 278..300));
-        assert_eq!(Cut { keep_last: false, ..cut }.steps(), 2);
+        assert_eq!(EpochCut { keep_last: false, ..cut }.steps(), 2);
     }
 
     proptest! {
         #[test]
         fn every_position_once(samples in 1u32..2000, batch in 1u32..300, shard in 1u32..64, keep_last: bool) {
-            let cut = Cut { samples, batch, shard, keep_last };
+            let cut = EpochCut { samples, batch, shard, keep_last };
             let mut next = 0;
             for step in 0..cut.steps() {
                 let sizes: Vec<u32> = (0..cut.shards(step)).map(|s| {

@@ -7,7 +7,7 @@ use crate::Digest;
 
 /// What lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// A file.
     File,
     /// A folder.
@@ -24,18 +24,18 @@ pub trait Files: Send + Sync + std::fmt::Debug {
 }
 
 /// Files that can be looked for, too.
-pub trait Tree: Files {
+pub trait FileTree: Files {
     /// What lies at `path`; `None` for nothing.
     ///
     /// # Errors
     /// When that cannot be found out.
-    fn kind(&self, path: &Path) -> io::Result<Option<Kind>>;
+    fn kind(&self, path: &Path) -> io::Result<Option<FileKind>>;
 
     /// What lies directly in `folder`, as full paths in any order.
     ///
     /// # Errors
     /// When the folder cannot be listed.
-    fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, Kind)>>;
+    fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, FileKind)>>;
 
     /// The folder itself where `folder` is a link to it; two links to one folder give the same.
     ///
@@ -56,11 +56,11 @@ pub trait Tree: Files {
 
     /// Whether a file lies at `path`.
     fn is_file(&self, path: &Path) -> bool {
-        matches!(self.kind(path), Ok(Some(Kind::File)))
+        matches!(self.kind(path), Ok(Some(FileKind::File)))
     }
 
     /// Whether a folder lies at `path`.
     fn is_folder(&self, path: &Path) -> bool {
-        matches!(self.kind(path), Ok(Some(Kind::Folder)))
+        matches!(self.kind(path), Ok(Some(FileKind::Folder)))
     }
 }
