@@ -1,0 +1,205 @@
+//! No circle of files within a crate.
+//!
+//! File A points to file B if code of A that is not for tests names something that B defines, by a path or an import.
+//! What a parent hands on counts as the file that defines it. Declaring a module (`mod child;`) and handing on what a
+//! descendant defines (`pub use child::Thing`) point nowhere. Calls of methods are not seen: an `impl` in several files
+//! is no circle.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proc_macro2::TokenTree;
+
+use crate::exceptions;
+use crate::module_tree::{Import, ModuleId, ModuleTree, Place};
+use crate::paths_in_code::named_in;
+use crate::report::{Finding, check};
+use crate::workspace::{Workspace, flat};
+
+/// From a file to those it points to, with the line and the name of the first reason.
+type Graph = BTreeMap<usize, BTreeMap<usize, (usize, String)>>;
+
+#[test]
+fn no_circle_of_files_within_a_crate() {
+    let workspace = Workspace::read();
+    let mut findings = Vec::new();
+    for (package, target) in workspace.targets().filter(|(_, target)| target.is_product) {
+        findings.extend(circles_of(&workspace.tree(target)).into_iter().map(|(file, line, circle)| Finding {
+            file,
+            line,
+            key: package.folder.clone(),
+            message: format!(
+                "a circle of files: {circle}; move what both ends need into a file of its own, below both"
+            ),
+        }));
+    }
+    check("Files of a crate use each other in one direction.", findings, exceptions::CIRCLES);
+}
+
+/// A shortest circle through each group of files that lead to each other: file and line where it starts, and the story.
+fn circles_of(tree: &ModuleTree) -> Vec<(String, usize, String)> {
+    let graph = graph_of(tree);
+    let mut seen = BTreeSet::new();
+    let mut circles = Vec::new();
+    for &start in graph.keys() {
+        if seen.contains(&start) {
+            continue;
+        }
+        let Some(circle) = shortest_circle(&graph, start) else { continue };
+        let step = |pair: &[usize]| {
+            let (line, name) = &graph[&pair[0]][&pair[1]];
+            format!("{}:{line} names {name} of {}", tree.files[pair[0]].path, tree.files[pair[1]].path)
+        };
+        let story: Vec<String> = circle.windows(2).map(step).collect();
+        circles.push((tree.files[start].path.clone(), graph[&start][&circle[1]].0, story.join(", ")));
+        seen.extend(circle);
+    }
+    circles
+}
+
+/// The files of a shortest way from `start` back to it, `start` at both ends.
+fn shortest_circle(graph: &Graph, start: usize) -> Option<Vec<usize>> {
+    let mut came_from: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(file) = queue.pop_front() {
+        for &next in graph.get(&file).into_iter().flat_map(BTreeMap::keys) {
+            if next == start {
+                let mut circle = vec![start, file];
+                let mut at = file;
+                while at != start {
+                    at = came_from[&at];
+                    circle.push(at);
+                }
+                circle.reverse();
+                return Some(circle);
+            }
+            if !came_from.contains_key(&next) {
+                came_from.insert(next, file);
+                queue.push_back(next);
+            }
+        }
+    }
+    None
+}
+
+fn graph_of(tree: &ModuleTree) -> Graph {
+    let mut graph = Graph::new();
+    for (id, module) in tree.product_modules() {
+        let named = named_in(&module.items);
+        let mut point = |to: ModuleId, line: usize, name: String| {
+            let (from, to) = (module.file, tree.modules[to].file);
+            if from != to && !tree.files[to].is_test {
+                graph.entry(from).or_default().entry(to).or_insert((line, name));
+            }
+        };
+        let imports: Vec<&Import> = named.imports.iter().filter(|import| !import.is_test).collect();
+        for import in &imports {
+            for (to, name) in targets_of(tree, id, import) {
+                if !(import.is_public && tree.is_within(to, id)) {
+                    point(to, import.line, name);
+                }
+            }
+        }
+        for (path, line) in &named.paths {
+            if let Some(Place::ItemOf(to)) = resolve_with(tree, id, path, &imports) {
+                point(to, *line, path.join("::"));
+            }
+        }
+    }
+    graph
+}
+
+/// As [`ModuleTree::resolve`], and through imports inside functions too.
+fn resolve_with(tree: &ModuleTree, from: ModuleId, path: &[String], imports: &[&Import]) -> Option<Place> {
+    tree.resolve(from, path).or_else(|| {
+        let import = imports.iter().find(|import| import.name.as_ref() == path.first())?;
+        (import.path.first() != path.first()).then_some(())?;
+        tree.resolve(from, &[&import.path[..], &path[1..]].concat())
+    })
+}
+
+/// The modules that define what an import names. The import of a module points nowhere: its uses do. A glob points to
+/// the names of its module that the file uses.
+fn targets_of(tree: &ModuleTree, from: ModuleId, import: &Import) -> Vec<(ModuleId, String)> {
+    let name = import.path.join("::");
+    match (tree.resolve(from, &import.path), &import.name) {
+        (Some(Place::ItemOf(to)), _) => vec![(to, name)],
+        (Some(Place::Module(base)), None) => {
+            let words = words_of(&tree.file_of(from).text);
+            let found = words.iter().filter_map(|word| match tree.look_up(base, word) {
+                Some(Place::ItemOf(to)) => Some((to, format!("{name}::{word}"))),
+                _ => None,
+            });
+            found.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Every identifier of a source.
+fn words_of(text: &str) -> BTreeSet<String> {
+    let tokens = flat(text.parse().expect("a source that was parsed is made of tokens"));
+    let words = tokens.iter().filter_map(|token| match token {
+        TokenTree::Ident(ident) => Some(ident.to_string()),
+        _ => None,
+    });
+    words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::circles_of;
+    use crate::module_tree::tree_of;
+
+    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+        circles_of(&tree_of(files)).into_iter().map(|(_, _, story)| story).collect()
+    }
+
+    #[test]
+    fn two_files_that_import_each_other_are_a_circle() {
+        let found = circles(&[
+            ("src/lib.rs", "mod a; mod b;"),
+            ("src/a.rs", "use crate::b::B;\npub struct A;"),
+            ("src/b.rs", "pub struct B;\nfn f() { dbg!(super::a::A) }"),
+        ]);
+        assert_eq!(found, ["src/a.rs:1 names crate::b::B of src/b.rs, src/b.rs:2 names super::a::A of src/a.rs"]);
+    }
+
+    #[test]
+    fn a_circle_over_a_parent_that_hands_on_is_found() {
+        let found = circles(&[
+            ("src/lib.rs", "mod a; mod hub;"),
+            ("src/a.rs", "use crate::hub::Inner; pub struct A;"),
+            ("src/hub.rs", "mod inner; pub use inner::Inner;"),
+            ("src/hub/inner.rs", "use crate::a; pub struct Inner(a::A);"),
+        ]);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_circle_over_a_glob_is_found_where_a_name_is_used() {
+        let parts =
+            |b| [("src/lib.rs", "mod a; mod b;"), ("src/a.rs", "use crate::b::B; pub struct A;"), ("src/b.rs", b)];
+        assert_eq!(circles(&parts("use super::a::*; pub struct B(A);")).len(), 1);
+        assert_eq!(circles(&parts("use super::a::*; pub struct B;")).len(), 0);
+    }
+
+    #[test]
+    fn declaring_handing_on_tests_and_methods_are_no_circle() {
+        let found = circles(&[
+            ("src/lib.rs", "mod a; mod b; pub use a::A; pub(crate) use b::B;"),
+            ("src/a.rs", "use super::b::B; pub struct A; impl A { pub fn f(b: B) { b.g() } }"),
+            ("src/b.rs", "pub struct B; impl B { fn g(self) {} }\n#[cfg(test)] mod tests { use crate::a::A; }"),
+        ]);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_parent_that_uses_its_child_and_is_used_by_it_is_a_circle() {
+        let found = circles(&[
+            ("src/lib.rs", "mod a;"),
+            ("src/a.rs", "mod child; pub use child::Child; pub struct A; fn f(c: Child) {}"),
+            ("src/a/child.rs", "pub struct Child(super::A);"),
+        ]);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
