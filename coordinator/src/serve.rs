@@ -425,8 +425,8 @@ fn run_plan(config: &Config, step: u64, history: &History, records: &[Record]) -
     run_plan.first_step = StepId(step);
     run_plan.evaluation_pending =
         evaluate_shards > 0 && step > 0 && step.is_multiple_of(steps) && history.evaluated_step != step;
-    run_plan.checkpoint_every_steps = plan.spec.checkpoint.every_steps;
-    run_plan.checkpoint_every = Micros::seconds(plan.spec.checkpoint.every_seconds);
+    run_plan.checkpoint.steps = plan.spec.checkpoint.every_steps;
+    run_plan.checkpoint.time = Micros::seconds(plan.spec.checkpoint.every_seconds);
     run_plan.audit_every = config.audit_every;
     run_plan
 }

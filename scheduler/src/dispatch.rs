@@ -1,39 +1,42 @@
 //! Who gets a lease next. Six rules, tried in this order after every event, each as simple as it can be:
 //!
-//! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`) loses its good name: all that
-//!    it holds is *overdue*, what was planned for it goes to others, and it sits out some steps.
-//! 2. Homeless nodes (at the start of a step: all) are dealt out by [`assign`](crate::assign).
-//! 3. Each worker is sent what is planned for it, the largest node first, as many as its queue holds.
-//! 4. An idle worker takes over a node that is planned for another but not sent, if it would be done earlier.
+//! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`): everything that it holds is
+//!    *overdue*, the nodes planned for it go to others, and it sits out some steps.
+//! 2. *Homeless* nodes, which are neither planned for a worker nor lent (at the start of a step: all), are dealt out by
+//!    [`assign`].
+//! 3. Each worker is sent the nodes planned for it, the largest first, as many as its queue holds.
+//! 4. An idle worker takes over a node that is planned for another worker but not sent, if it would be done earlier.
 //! 5. A node all of whose leases are *slow* (past `max(spare_floor, spare_factor × expected)`) is lent to an idle worker
-//!    as well; one whose leases are all overdue, to anybody with room. The first answer wins; a worker that began earlier
-//!    and lost sits out, too. As every worker holds a node once at most, there are never more copies than workers.
-//! 6. A worker's first shard of a kind, and from then on one in `audit_every`, is cut out of what is planned for it. It is sent
-//!    first, and once it is done, to a worker that has not computed it: an *audit*. Whatever else a worker is sent while
-//!    it owes one (a node it takes over, a copy) is audited in its place. So are nodes with which something is wrong.
+//!    as well; a node all of whose leases are overdue, to any worker with room. The first answer wins. A worker that began
+//!    earlier than the winner sits out, too. As every worker holds a node once at most, there are never more copies than
+//!    workers.
+//! 6. A worker's first shard of a kind, and from then on one in `audit_every`, is cut out of the nodes planned for it and
+//!    sent first. Once that shard is done, another worker computes it again: an *audit*. If a worker that owes an audit
+//!    gets another lease before (a node that it takes over, a copy), that lease is audited instead. Nodes that came with
+//!    impossible numbers are audited as well.
 //!
 //! *Expected* is [what a shard may take the worker](Timing::expected), times the rounds of its threads that its queue
-//! needs. An evaluation goes by training shards until one of its own was measured;
-//! before any measurement a lease is slow after `spare_unmeasured` and overdue after `lease_unmeasured` for each round. A
-//! worker that has finished nothing yet has [`NEWCOMER`] times as long until it is overdue: it may be slow. One that
-//! does not hold the parameters is late after `ready_grace`.
+//! needs. An evaluation goes by training shards until one of its own was measured. Before any measurement a lease is slow
+//! after `spare_unmeasured`, and overdue after `lease_unmeasured` for each round. A worker that has finished nothing yet
+//! may be slow, so it has [`NEWCOMER`] times as long until it is overdue. One that does not hold the parameters is late
+//! after `ready_grace`. All of these times are in [`Timeouts`](crate::Timeouts).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::assign::{self, place};
+use crate::assign::{self, Assignee, deal};
 use crate::effect::Effect;
 use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
 use crate::lease::Check;
 use crate::membership::{Membership, Timing};
 use crate::plan::RunPlan;
-use crate::step::{Fault, LeaseState, Load, Step};
+use crate::step::{Fault, Grant, LeaseState, Load, Step};
 use crate::tree::Node;
 use crate::trust::Trust;
 
-/// Until a worker has shown its speed, it is overdue after so many times `lease_factor`.
+/// Until a worker has shown its speed, its leases are overdue after so many times `lease_factor`.
 const NEWCOMER: u64 = 2;
 
-/// All that dispatching looks at and changes.
+/// The parts of a run that dispatching reads and changes.
 pub(crate) struct Dispatch<'a> {
     pub plan: &'a RunPlan,
     pub members: &'a mut Membership,
@@ -55,29 +58,30 @@ pub(crate) struct Due {
 /// When `lease` becomes slow, and when overdue.
 pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &Step, lease: &LeaseState) -> Due {
     let Some(started) = lease.started else {
-        let at = lease.sent.after(plan.ready_grace);
+        let at = lease.sent.after(plan.timeouts.ready_grace);
         return Due { slow: at, overdue: at };
     };
+    let timeouts = &plan.timeouts;
     let member = members.get(lease.worker).expect("a running lease has its worker");
     let rounds = lease.rounds(member.threads);
     match timing.expected(step.work, member) {
         None => {
-            let overdue = started.after(plan.lease_unmeasured.times(rounds));
-            Due { slow: started.after(plan.spare_unmeasured).min(overdue), overdue }
+            let overdue = started.after(timeouts.lease_unmeasured.times(rounds));
+            Due { slow: started.after(timeouts.spare_unmeasured).min(overdue), overdue }
         }
         Some(per_shard) => {
             let after = |floor: Micros, factor: u64| started.after(per_shard.times(rounds).times(factor).max(floor));
             let patience = if member.shown(step.work).is_some() { 1 } else { NEWCOMER };
             Due {
-                slow: after(plan.spare_floor, u64::from(plan.spare_factor)),
-                overdue: after(plan.lease_floor, u64::from(plan.lease_factor) * patience),
+                slow: after(timeouts.spare_floor, u64::from(timeouts.spare_factor)),
+                overdue: after(timeouts.lease_floor, u64::from(timeouts.lease_factor) * patience),
             }
         }
     }
 }
 
 impl Dispatch<'_> {
-    /// Applies the six rules.
+    /// Applies the six rules of this module, one after the other.
     pub fn run(mut self) {
         self.mark_overdue();
         let candidates = self.members.candidates(self.step.step);
@@ -124,21 +128,21 @@ impl Dispatch<'_> {
             .map(|(node, state)| (node, state.failures.iter().map(|(worker, _)| *worker).collect()))
             .collect();
         if !fresh.is_empty() {
-            let members = self.weigh(candidates);
-            for (worker, node) in place(&fresh, &members, self.plan.limits.lease_shards) {
+            let assignees = self.weigh(candidates);
+            for (worker, node) in deal(&fresh, &assignees, self.plan.limits.lease_shards) {
                 self.step.plan(node, worker);
             }
         }
         for (node, tried) in failed {
             self.deal_failed(node, &tried, candidates);
-            // Who is right about a NaN shows when a third computes it.
+            // Two workers may disagree about a NaN: an audit of the next answer asks a third.
             if self.plan.audit_every > 0 && self.step.times(node, Fault::NotFinite) > 0 {
                 self.step.want_audit(node);
             }
         }
     }
 
-    /// A shard of what is planned for each worker that owes an audit.
+    /// For each worker that owes an audit, cuts one shard out of the nodes planned for it.
     fn cut_out_audits(&mut self, candidates: &[WorkerId]) {
         for worker in candidates {
             if !self.owes_audit(*worker, candidates) {
@@ -154,7 +158,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Whether what `worker` computes next is to be audited, and one of `candidates` can do it.
+    /// Whether the next shard that `worker` computes is to be audited, and one of `candidates` can do that.
     fn owes_audit(&self, worker: WorkerId, candidates: &[WorkerId]) -> bool {
         self.plan.audit_every > 0
             && self.members.get(worker).is_some_and(|member| member.audit_is_due(self.step.work))
@@ -173,7 +177,7 @@ impl Dispatch<'_> {
             };
             let mut judges_left = judges(candidates);
             if judges_left.is_empty() && self.step.is_disputed(node) {
-                // Nothing goes on without: those that sit out are asked, too.
+                // The step cannot go on without a judge: those that sit out are asked, too.
                 judges_left = judges(&self.members.staying());
             }
             judges_left.retain(|worker| self.load(*worker).held < self.queue(*worker));
@@ -183,11 +187,11 @@ impl Dispatch<'_> {
         }
     }
 
-    /// A node that failed goes whole to one that has not tried it, if there is one.
+    /// Plans a node that failed, whole, for a worker that has not tried it, if there is one.
     fn deal_failed(&mut self, node: Node, tried: &[WorkerId], candidates: &[WorkerId]) {
         let others: Vec<WorkerId> = candidates.iter().copied().filter(|worker| !tried.contains(worker)).collect();
-        let members = self.weigh(if others.is_empty() { candidates } else { &others });
-        if let Some(worker) = first_to_finish(&members, node) {
+        let assignees = self.weigh(if others.is_empty() { candidates } else { &others });
+        if let Some(worker) = first_to_finish(&assignees, node) {
             self.step.plan(node, worker);
         }
     }
@@ -218,13 +222,13 @@ impl Dispatch<'_> {
             if self.load(*idle) != Load::default() {
                 continue;
             }
-            let members = self.weigh(candidates);
-            let speeds = assign::speeds(&members);
+            let assignees = self.weigh(candidates);
+            let speeds = assign::speeds(&assignees);
             let finish = |worker: WorkerId, extra: u32| {
-                let i = members.iter().position(|member| member.worker == worker)?;
-                Some(assign::finish(&members[i], speeds[i], extra))
+                let i = assignees.iter().position(|assignee| assignee.worker == worker)?;
+                Some(assign::finish(&assignees[i], speeds[i], extra))
             };
-            // From whoever has most to do, the node that would come last.
+            // From the worker that is done last, the node that it would compute last.
             let last = self
                 .step
                 .planned()
@@ -275,13 +279,14 @@ impl Dispatch<'_> {
             member.sent(self.step.work, node.size());
         }
         let ready = member.ready >= Some(self.step.step);
-        let lease = self.step.lend(node, worker, self.plan.generation, lease, self.now, ready);
+        let generation = self.plan.generation;
+        let lease = self.step.lend(Grant { node, worker, generation, lease, now: self.now, ready });
         self.effects.push(Effect::Send { worker, lease, check });
     }
 
     /// Leases that a worker may hold at once.
     fn queue(&self, worker: WorkerId) -> u32 {
-        self.members.get(worker).map_or(0, |member| member.threads.saturating_mul(self.plan.queue_per_thread))
+        self.members.get(worker).map_or(0, |member| member.threads.saturating_mul(self.plan.limits.queue_per_thread))
     }
 
     fn load(&self, worker: WorkerId) -> Load {
@@ -289,20 +294,20 @@ impl Dispatch<'_> {
     }
 
     /// The workers as the assignment sees them.
-    fn weigh(&self, workers: &[WorkerId]) -> Vec<assign::Member> {
+    fn weigh(&self, workers: &[WorkerId]) -> Vec<Assignee> {
         let loads = self.step.loads();
         let weigh = |worker: &WorkerId| {
             let member = self.members.get(*worker)?;
             let load = loads.get(worker).map_or(0, |load| load.shards);
-            Some(assign::Member { worker: *worker, threads: member.threads, speed: member.speed(self.step.work), load })
+            Some(Assignee { worker: *worker, threads: member.threads, speed: member.speed(self.step.work), load })
         };
         workers.iter().filter_map(weigh).collect()
     }
 }
 
-/// Who would finish `node` first after what it has to do already.
-fn first_to_finish(members: &[assign::Member], node: Node) -> Option<WorkerId> {
-    let speeds = assign::speeds(members);
-    let finishes = members.iter().zip(speeds).map(|(m, speed)| (assign::finish(m, speed, node.size()), m.worker));
+/// The worker that would be done with `node` first, after the work that it has already.
+fn first_to_finish(assignees: &[Assignee], node: Node) -> Option<WorkerId> {
+    let speeds = assign::speeds(assignees);
+    let finishes = assignees.iter().zip(speeds).map(|(a, speed)| (assign::finish(a, speed, node.size()), a.worker));
     finishes.min().map(|(_, worker)| worker)
 }

@@ -13,12 +13,15 @@ pub trait Journal {
     /// What can go wrong with it.
     type Error;
 
-    /// Adds a record at the end. Once it returns, a later start reads this record before any later one; and if it
+    /// Adds a record at the end. Once this returns, a later start reads the record before any later one; and if the record
     /// [is urgent](Record::is_urgent), it is on disk.
+    ///
+    /// # Errors
+    /// When the record may not be in the journal. The driver then halts.
     fn append(&mut self, record: &Record) -> Result<(), Self::Error>;
 }
 
-/// The outside: sockets, the reducer, disks, the log.
+/// The world outside of a run: sockets, the reducer, disks, the log.
 pub trait Outbox {
     /// Does what the effect says, or queues it to be done in this order. Never called with [`Effect::Record`].
     fn carry_out(&mut self, effect: Effect);
@@ -27,7 +30,7 @@ pub trait Outbox {
 /// Why a driver does nothing more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt<E> {
-    /// The journal failed just now. What should have followed the record was not carried out.
+    /// The journal failed just now. Effects after the record were not carried out.
     Journal(E),
     /// The journal failed at an earlier event.
     Before,
@@ -51,9 +54,9 @@ impl<E: std::error::Error + 'static> std::error::Error for Halt<E> {
     }
 }
 
-/// A run with its journal and its outside: one event, then all its effects in order, then the next event.
+/// A run with its journal and its outbox: one event, then all its effects in order, then the next event.
 ///
-/// A record is appended before any later effect leaves: nobody hears of what a restart could forget.
+/// A record is appended before any later effect is carried out, so nobody hears of anything that a restart could forget.
 #[derive(Debug)]
 pub struct Driver<J, O> {
     run: Run,
@@ -63,15 +66,16 @@ pub struct Driver<J, O> {
 }
 
 impl<J: Journal, O: Outbox> Driver<J, O> {
-    /// Joins the three. Nothing happens before the first event.
+    /// A driver of `run`. Nothing happens before the first event.
     pub fn new(run: Run, journal: J, outbox: O) -> Driver<J, O> {
         Driver { run, journal, outbox, halted: false }
     }
 
-    /// Hands the run one event and carries out all that follows from it.
+    /// Hands the run one event that happened at `now`, and carries out all effects of it.
     ///
-    /// An error of the journal is returned, nothing after that record is carried out, and every later call is refused:
-    /// a record that may or may not be on disk is settled by a restart alone.
+    /// # Errors
+    /// When the journal fails. No effect after that record is carried out, and every later call is refused: whether the
+    /// record is on disk shows only at a restart.
     pub fn handle(&mut self, now: RunTime, event: Event) -> Result<(), Halt<J::Error>> {
         if self.halted {
             return Err(Halt::Before);
@@ -90,17 +94,17 @@ impl<J: Journal, O: Outbox> Driver<J, O> {
         Ok(())
     }
 
-    /// The run, to look at.
+    /// The run, for questions such as [`Run::deadline`] and [`Run::waiting_for`].
     pub fn run(&self) -> &Run {
         &self.run
     }
 
-    /// The journal.
+    /// The journal that records are appended to.
     pub fn journal(&self) -> &J {
         &self.journal
     }
 
-    /// The outside.
+    /// The outbox that carries out all other effects; to be changed between events.
     pub fn outbox(&mut self) -> &mut O {
         &mut self.outbox
     }

@@ -1,9 +1,10 @@
-//! Everything a run can ask for.
+//! Everything a run can ask for. Who carries effects out is an [`Outbox`](crate::Outbox).
 
 use std::fmt;
 
 use crate::ids::{LeaseId, Micros, RunGeneration, StepId, WorkerId};
 use crate::lease::{Check, Lease, LeaseRef, Work};
+use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::tree::Node;
 
@@ -50,7 +51,7 @@ pub enum Effect {
         /// Why.
         why: RevokeReason,
     },
-    /// Close a worker's connection. The run counts it as gone already.
+    /// Close a worker's connection. The worker is no member of the run any more.
     Disconnect {
         /// Which worker.
         worker: WorkerId,
@@ -72,8 +73,8 @@ pub enum Effect {
         /// What for.
         reason: CheckpointReason,
     },
-    /// For the log: a worker takes far too long for a lease although its heart beats. All that it holds goes to others
-    /// as well, as soon as there are any.
+    /// For the log: a worker takes far too long for a lease although its heartbeats arrive. All nodes that the worker
+    /// holds go to others as well, as soon as there are any.
     Overdue {
         /// Who holds it.
         worker: WorkerId,
@@ -81,11 +82,11 @@ pub enum Effect {
         at: LeaseRef,
         /// Its node.
         node: Node,
-        /// How long it has been computed on.
+        /// For how long the worker has been computing.
         held: Micros,
     },
-    /// For the log: a node came with a NaN, an infinity or absurdly large. The step is opened again, and the node computed
-    /// elsewhere if there is anybody, before that is believed.
+    /// For the log: a node came with a NaN, an infinity or absurdly large numbers. The step is opened again, and the node
+    /// is computed elsewhere, if there is anybody, before such numbers are believed.
     Doubt {
         /// Who computed it.
         worker: WorkerId,
@@ -94,7 +95,7 @@ pub enum Effect {
         /// Its node.
         node: Node,
     },
-    /// For the log: workers computed the same node and did not come out the same. Others compute it, until two agree.
+    /// For the log: workers computed the same node and got different digests. Others compute it, until two agree.
     Dispute {
         /// The step.
         step: StepId,
@@ -103,8 +104,9 @@ pub enum Effect {
         /// Who computed it, in this order.
         workers: Vec<WorkerId>,
     },
-    /// A worker was proven to compute wrongly: two others agree that a node of it is wrong. It may not come back. Its
-    /// [`Record::Evicted`] comes right before.
+    /// A worker was proven to compute wrongly: two others agree on another digest for one of its nodes. Nobody of its
+    /// name may come back. Its [`Record::Evicted`] comes right before, an [`Effect::Disconnect`] for each connection of
+    /// that name right after.
     Evict {
         /// Which one.
         worker: WorkerId,
@@ -114,14 +116,14 @@ pub enum Effect {
         step: StepId,
         /// The node that it computed wrongly.
         node: Node,
-        /// Two that agree.
+        /// Two workers that agree.
         judges: [WorkerId; 2],
-        /// What it had a part in from this step on is not believed.
+        /// The first step that may hold wrong numbers of the worker: commits of this and of later steps are not believed.
         since: StepId,
     },
     /// For the log: an event that changed nothing.
     Ignore {
-        /// The worker it told of.
+        /// The worker that the event told of.
         worker: Option<WorkerId>,
         /// What happened, in two words.
         what: &'static str,
@@ -157,25 +159,25 @@ pub enum RevokeReason {
     AnotherWasFirst,
     /// The step is given up.
     StepAbandoned,
-    /// An audit that nobody else can do in time.
+    /// It was for an audit, and the audit was given up: nobody can do it in time.
     AuditDropped,
 }
 
 /// Why a worker's connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DisconnectReason {
-    /// Its heartbeat stopped.
+    /// Nothing was heard of it: it is lost.
     Silent {
-        /// For how long it was not heard of.
+        /// For how long.
         silence: Micros,
     },
-    /// It asked to go and holds nothing more.
+    /// It asked to leave and holds nothing more.
     Drained,
-    /// It was proven to compute wrongly.
+    /// It was proven to compute wrongly, now or before: nobody of its name may take part.
     Evicted,
     /// There are as many workers as the plan allows.
     Full {
-        /// That many.
+        /// The most workers that the plan allows.
         limit: u32,
     },
     /// The run is over.
@@ -204,9 +206,9 @@ pub enum IgnoreReason {
     AlreadyMember,
     /// It answers an earlier start of the coordinator.
     OtherGeneration {
-        /// The start it answers.
+        /// The start that it answers.
         answered: RunGeneration,
-        /// The start there is.
+        /// The start that is running.
         current: RunGeneration,
     },
     /// It is about a step that is not in work.
@@ -259,96 +261,6 @@ impl fmt::Display for IgnoreReason {
             }
             IgnoreReason::AlreadyStopping => write!(f, "the run is stopping already"),
             IgnoreReason::RunOver => write!(f, "the run is over"),
-        }
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// All epochs are done.
-    Completed,
-    /// It had gone on long enough without getting better.
-    StoppedEarly,
-    /// Somebody asked; it can be resumed.
-    Stopped,
-    /// It ended in one of the ways above, but its last parameters could not be written; they can be computed again.
-    Unsaved {
-        /// The parameters.
-        step: StepId,
-    },
-    /// A worker computed wrongly, and steps that are committed may have its numbers in them. The run goes on from its
-    /// newest checkpoint that has not.
-    RolledBack {
-        /// Parameters that are newer are not believed.
-        to: StepId,
-        /// Who computed wrongly.
-        worker: WorkerId,
-    },
-    /// A NaN or an infinity; nothing of the step was committed.
-    NotFinite {
-        /// The step (of an evaluation: the parameters).
-        step: StepId,
-        /// What was computed.
-        work: Work,
-        /// Where: among these shards.
-        node: Node,
-    },
-    /// The same samples could not be read again and again.
-    DataUnreadable {
-        /// The step (of an evaluation: the parameters).
-        step: StepId,
-        /// What was computed.
-        work: Work,
-        /// The samples: those of these shards.
-        node: Node,
-        /// Who tried last.
-        worker: WorkerId,
-    },
-    /// The same node failed inside workers again and again.
-    Failed {
-        /// The step (of an evaluation: the parameters).
-        step: StepId,
-        /// What was computed.
-        work: Work,
-        /// Which node.
-        node: Node,
-        /// Who tried last.
-        worker: WorkerId,
-    },
-    /// A step was computed again after a restart and came out different from what the journal says.
-    Diverged {
-        /// The step.
-        step: StepId,
-        /// The digest in the journal.
-        recorded: [u8; 32],
-        /// The digest now.
-        computed: [u8; 32],
-    },
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Completed => write!(f, "completed"),
-            Outcome::StoppedEarly => write!(f, "stopped early"),
-            Outcome::Stopped => write!(f, "stopped"),
-            Outcome::Unsaved { step } => write!(f, "the checkpoint of {step}, the last, could not be written"),
-            Outcome::RolledBack { to, worker } => {
-                write!(f, "{worker} computed wrongly; what follows the parameters of {to} is computed again")
-            }
-            Outcome::NotFinite { step, work, node } => {
-                write!(f, "a NaN or an infinity in the {work} of {step}, {node}")
-            }
-            Outcome::DataUnreadable { step, work, node, worker } => {
-                write!(f, "the samples for the {work} of {step}, {node}, could not be read, last by {worker}")
-            }
-            Outcome::Failed { step, work, node, worker } => {
-                write!(f, "the {work} of {step}, {node}, failed again and again, last in {worker}")
-            }
-            Outcome::Diverged { step, .. } => {
-                write!(f, "{step} was computed again and came out different from what the journal says")
-            }
         }
     }
 }

@@ -9,25 +9,25 @@ use crate::lease::LeaseRef;
 /// [`Effect::Ignore`](crate::Effect::Ignore).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// A worker was admitted. The coordinator sends it the committed parameters unasked: it gets no lease before it has
-    /// held parameters once, except where that is true of all workers.
+    /// A worker was admitted. The coordinator sends it the committed parameters unasked. It gets no lease before it has
+    /// held parameters once, unless no worker has.
     WorkerJoined {
         /// Its number, unused so far.
         worker: WorkerId,
-        /// Its name, which it has whenever it comes back.
+        /// Its name, the same whenever it comes back.
         name: String,
         /// Shards it computes at a time.
         threads: u32,
     },
-    /// A worker is gone; its unfinished leases go to others.
+    /// A worker is no longer there; its unfinished leases go to others.
     WorkerGone {
         /// Which one.
         worker: WorkerId,
-        /// How it went.
+        /// Why.
         reason: GoneReason,
     },
-    /// A worker wants to go: it gets nothing new, finishes what it holds, and is then let go by
-    /// [`Effect::Disconnect`](crate::Effect::Disconnect).
+    /// A worker wants to leave: it gets nothing new, finishes what it holds, and then there is an
+    /// [`Effect::Disconnect`](crate::Effect::Disconnect) for it.
     WorkerDraining {
         /// Which one.
         worker: WorkerId,
@@ -50,7 +50,7 @@ pub enum Event {
         worker: WorkerId,
         /// Which lease.
         at: LeaseRef,
-        /// What one shard of it took to compute on one thread, on average.
+        /// Microseconds that one of its shards took on one thread, on average.
         shard_micros: u64,
         /// Whether its numbers can be used.
         result: NodeResult,
@@ -82,7 +82,7 @@ pub enum Event {
     EvaluationReduced {
         /// The parameters evaluated.
         step: StepId,
-        /// The run has gone on long enough without getting better.
+        /// Whether the run has gone on long enough without getting better.
         stop_early: bool,
     },
     /// A checkpoint of the parameters `step` is safe on disk.
@@ -90,8 +90,9 @@ pub enum Event {
         /// The parameters in it.
         step: StepId,
     },
-    /// A checkpoint of the parameters `step` could not be written; those before it are as they were. It is asked for
-    /// again when the next one is due; the run cannot end well without its last.
+    /// A checkpoint of the parameters `step` could not be written; earlier ones are as they were. The next one is asked
+    /// for when it is due. Where the last checkpoint of a run fails, the run ends as
+    /// [`Outcome::Unsaved`](crate::Outcome::Unsaved).
     CheckpointFailed {
         /// The parameters that should be in it.
         step: StepId,
@@ -124,7 +125,7 @@ impl Event {
         }
     }
 
-    /// The worker it tells of.
+    /// The worker that it tells of.
     pub fn worker(&self) -> Option<WorkerId> {
         match *self {
             Event::WorkerJoined { worker, .. }
@@ -145,16 +146,16 @@ impl Event {
     }
 }
 
-/// How a worker went.
+/// Why a worker is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GoneReason {
-    /// Its connection closed.
+    /// It was lost: its connection closed.
     Closed,
-    /// Its heartbeat stopped.
+    /// It was lost: nothing was heard of it for too long.
     Silent,
-    /// It finished what it held and went.
+    /// It asked to leave, finished what it held, and left.
     Drained,
-    /// It was proven to compute wrongly.
+    /// It was evicted: it was proven to compute wrongly.
     Evicted,
 }
 
@@ -163,7 +164,7 @@ pub enum GoneReason {
 pub enum NodeResult {
     /// All finite.
     Good,
-    /// All finite, and some so large that they are believed only when they come out so again.
+    /// All finite, but some so large that they are believed only when another computation gives such numbers again.
     Absurd,
     /// A NaN or an infinity among them.
     NotFinite,

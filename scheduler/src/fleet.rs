@@ -1,6 +1,7 @@
-//! The fleet: which worker serves which job. A second pure machine beside [`Run`](crate::Run), of the same shape.
+//! The fleet: which worker serves which job. A second pure state machine beside [`Run`](crate::Run), of the same shape.
 
 mod event;
+mod roster;
 mod shares;
 mod waiting;
 
@@ -10,11 +11,13 @@ pub use event::{FleetEffect, FleetEvent, FleetIgnore, JobRequest};
 pub use waiting::JobWaiting;
 
 use crate::ids::{JobId, Micros, RunTime, WorkerId};
+use roster::{Assignment, Job, JobPhase, Worker};
+use shares::Shares;
 
 /// Limits of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FleetPlan {
-    /// A worker that was not heard of for longer is gone.
+    /// A worker that was not heard of for longer is lost.
     pub heartbeat_silence: Micros,
     /// Jobs that may run at once.
     pub running: usize,
@@ -38,47 +41,15 @@ pub struct Fleet {
     now: RunTime,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Job {
-    pub(crate) request: JobRequest,
-    pub(crate) phase: Phase,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Phase {
-    Queued,
-    Running,
-    /// It was asked to stop for a pause; `again` when somebody has changed their mind since.
-    Suspending {
-        again: bool,
-    },
-    Paused,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Worker {
-    /// Classes of arithmetic that it can compute.
-    pub(crate) numerics: BTreeSet<u32>,
-    pub(crate) heard: RunTime,
-    pub(crate) draining: bool,
-    pub(crate) place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
-    Free,
-    At(JobId),
-    /// It was asked back from the job and has not been let go.
-    Leaving(JobId),
-}
-
 impl Fleet {
     /// A fleet without jobs and workers.
     pub fn new(plan: FleetPlan) -> Fleet {
         Fleet { plan, jobs: BTreeMap::new(), workers: BTreeMap::new(), now: RunTime(0) }
     }
 
-    /// Takes one event that happened at `now` and appends all that must be done about it. Cannot fail.
+    /// Takes one event that happened at `now` and appends to `effects` everything that must be done about it. Cannot fail.
+    ///
+    /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: FleetEvent, effects: &mut Vec<FleetEffect>) {
         self.now = self.now.max(now);
         let what = event.name();
@@ -88,7 +59,7 @@ impl Fleet {
         self.settle(effects);
     }
 
-    /// When to send [`FleetEvent::Deadline`] if nothing comes first.
+    /// When to send [`FleetEvent::Deadline`] if no other event comes first; `None` if never.
     pub fn deadline(&self) -> Option<RunTime> {
         let silent_at = |worker: &Worker| RunTime(worker.heard.0 + self.plan.heartbeat_silence.0 + 1);
         self.workers.values().map(silent_at).min()
@@ -99,9 +70,9 @@ impl Fleet {
         self.jobs.keys().copied()
     }
 
-    /// The workers of a job, without those that want to go.
+    /// The workers of a job, without those that want to leave.
     pub fn workers_of(&self, job: JobId) -> impl Iterator<Item = WorkerId> {
-        let serves = move |worker: &Worker| worker.place == Place::At(job) && !worker.draining;
+        let serves = move |worker: &Worker| worker.assignment == Assignment::At(job) && !worker.draining;
         self.workers.iter().filter(move |(_, worker)| serves(worker)).map(|(id, _)| *id)
     }
 
@@ -112,20 +83,20 @@ impl Fleet {
                     return Err(FleetIgnore::AlreadyThere);
                 }
                 let numerics = BTreeSet::from_iter(numerics);
-                let (heard, draining, place) = (self.now, false, Place::Free);
-                self.workers.insert(worker, Worker { numerics, heard, draining, place });
+                let (heard, draining, assignment) = (self.now, false, Assignment::Free);
+                self.workers.insert(worker, Worker { numerics, heard, draining, assignment });
             }
             FleetEvent::Heartbeat { worker } => self.worker(worker)?.heard = self.now,
             FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
             FleetEvent::WorkerGone { worker } => {
                 self.workers.remove(&worker).ok_or(FleetIgnore::UnknownWorker)?;
             }
-            FleetEvent::WorkerReleased { worker } => self.worker(worker)?.place = Place::Free,
+            FleetEvent::WorkerReleased { worker } => self.worker(worker)?.assignment = Assignment::Free,
             FleetEvent::JobAdded { job, request, started } => {
                 if self.jobs.contains_key(&job) {
                     return Err(FleetIgnore::AlreadyThere);
                 }
-                let phase = if started { Phase::Running } else { Phase::Queued };
+                let phase = if started { JobPhase::Running } else { JobPhase::Queued };
                 if started {
                     effects.push(FleetEffect::Start { job });
                 }
@@ -135,28 +106,23 @@ impl Fleet {
             FleetEvent::JobContinued { job } => {
                 let job = self.jobs.get_mut(&job).ok_or(FleetIgnore::UnknownJob)?;
                 job.phase = match job.phase {
-                    Phase::Paused => Phase::Queued,
-                    Phase::Suspending { .. } => Phase::Suspending { again: true },
-                    Phase::Queued | Phase::Running => return Err(FleetIgnore::NotPaused),
+                    JobPhase::Paused => JobPhase::Queued,
+                    JobPhase::Suspending { .. } => JobPhase::Suspending { again: true },
+                    JobPhase::Queued | JobPhase::Running => return Err(FleetIgnore::NotPaused),
                 };
             }
             FleetEvent::JobSuspended { job } => {
                 let job = self.jobs.get_mut(&job).ok_or(FleetIgnore::UnknownJob)?;
-                job.phase =
-                    if job.phase == (Phase::Suspending { again: true }) { Phase::Queued } else { Phase::Paused };
+                job.phase = if job.phase == (JobPhase::Suspending { again: true }) {
+                    JobPhase::Queued
+                } else {
+                    JobPhase::Paused
+                };
             }
             FleetEvent::JobEnded { job } => {
                 self.jobs.remove(&job).ok_or(FleetIgnore::UnknownJob)?;
             }
-            FleetEvent::Deadline => {
-                let (now, silence) = (self.now, self.plan.heartbeat_silence);
-                let silent = |worker: &Worker| now.0 > worker.heard.0 + silence.0;
-                let found = self.workers.iter().filter(|(_, worker)| silent(worker)).map(|(id, _)| *id);
-                for worker in found.collect::<Vec<_>>() {
-                    self.workers.remove(&worker);
-                    effects.push(FleetEffect::Disconnect { worker });
-                }
-            }
+            FleetEvent::Deadline => self.lose_silent(effects),
         }
         Ok(())
     }
@@ -165,22 +131,33 @@ impl Fleet {
         self.workers.get_mut(&worker).ok_or(FleetIgnore::UnknownWorker)
     }
 
+    /// Workers that nothing was heard of for too long are lost.
+    fn lose_silent(&mut self, effects: &mut Vec<FleetEffect>) {
+        let (now, silence) = (self.now, self.plan.heartbeat_silence);
+        let silent = |worker: &Worker| now.0 > worker.heard.0 + silence.0;
+        let found = self.workers.iter().filter(|(_, worker)| silent(worker)).map(|(id, _)| *id);
+        for worker in found.collect::<Vec<_>>() {
+            self.workers.remove(&worker);
+            effects.push(FleetEffect::Disconnect { worker });
+        }
+    }
+
     fn pause(&mut self, id: JobId, effects: &mut Vec<FleetEffect>) -> Result<(), FleetIgnore> {
         let job = self.jobs.get_mut(&id).ok_or(FleetIgnore::UnknownJob)?;
         job.phase = match job.phase {
-            Phase::Queued => Phase::Paused,
-            Phase::Running => {
+            JobPhase::Queued => JobPhase::Paused,
+            JobPhase::Running => {
                 effects.push(FleetEffect::Suspend { job: id });
-                Phase::Suspending { again: false }
+                JobPhase::Suspending { again: false }
             }
-            Phase::Suspending { .. } => Phase::Suspending { again: false },
-            Phase::Paused => return Err(FleetIgnore::AlreadyPaused),
+            JobPhase::Suspending { .. } => JobPhase::Suspending { again: false },
+            JobPhase::Paused => return Err(FleetIgnore::AlreadyPaused),
         };
         Ok(())
     }
 
-    /// Starts, releases and assigns, so that all have their shares. What has started changes the line that jobs stand
-    /// in, so it is tried again until nothing more happens.
+    /// Starts jobs, releases and assigns workers, so that all jobs have their shares. A job that starts changes the order of
+    /// jobs, so this is done again until nothing more happens.
     fn settle(&mut self, effects: &mut Vec<FleetEffect>) {
         for _ in 0..=self.jobs.len() {
             let before = effects.len();
@@ -195,8 +172,8 @@ impl Fleet {
         let shares = shares::shares(&self.jobs, &self.workers, self.plan.running);
         for (id, share) in &shares {
             let job = self.jobs.get_mut(id).expect("shares are of known jobs");
-            if job.phase == Phase::Queued && !share.is_empty() {
-                job.phase = Phase::Running;
+            if job.phase == JobPhase::Queued && !share.is_empty() {
+                job.phase = JobPhase::Running;
                 effects.push(FleetEffect::Start { job: *id });
             }
         }
@@ -204,32 +181,30 @@ impl Fleet {
         self.assign(&shares, effects);
     }
 
-    /// Asks back what a job holds beyond its share.
+    /// Asks back the workers that a job holds beyond its share.
     fn release(&mut self, shares: &Shares, effects: &mut Vec<FleetEffect>) {
         for (job, share) in shares {
             let beyond: Vec<WorkerId> = self.workers_of(*job).filter(|worker| !share.contains(worker)).collect();
             for worker in beyond {
-                self.workers.get_mut(&worker).expect("the job holds it").place = Place::Leaving(*job);
+                self.workers.get_mut(&worker).expect("the job holds it").assignment = Assignment::Leaving(*job);
                 effects.push(FleetEffect::Release { worker, job: *job });
             }
         }
     }
 
-    /// Gives free workers to the jobs whose share they are.
+    /// Assigns free workers to the jobs in whose share they are.
     fn assign(&mut self, shares: &Shares, effects: &mut Vec<FleetEffect>) {
         for (job, share) in shares {
             for worker in share {
                 let state = self.workers.get_mut(worker).expect("shares are of known workers");
-                if state.place == Place::Free {
-                    state.place = Place::At(*job);
+                if state.assignment == Assignment::Free {
+                    state.assignment = Assignment::At(*job);
                     effects.push(FleetEffect::Assign { worker: *worker, job: *job });
                 }
             }
         }
     }
 }
-
-type Shares = BTreeMap<JobId, BTreeSet<WorkerId>>;
 
 #[cfg(test)]
 mod tests;

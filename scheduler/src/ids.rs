@@ -1,4 +1,4 @@
-//! Names of things, and time as the heart knows it: a number that somebody else read from a clock.
+//! Numbers that things go by, and time as the heart knows it: a number that its caller read from a clock.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ id! {
     JobId(u64), "job"
 }
 id! {
-    /// Counts the starts of the coordinator for this run, so that nothing sent to an earlier start is taken for news.
+    /// Counts the starts of the coordinator for this run, so that messages to an earlier start are recognized.
     RunGeneration(u64), "generation"
 }
 id! {

@@ -5,8 +5,7 @@ use std::fmt;
 use crate::ids::{LeaseId, RunGeneration, StepId};
 use crate::tree::Node;
 
-/// What a lease is for. Each kind has its own tree and its own timing; further kinds (batch-norm statistics, golden
-/// shards, audits) join here.
+/// What a lease is for. Each kind has its own tree and its own timing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Work {
     /// Forward and backward: the node is a sum of gradients.
@@ -25,16 +24,16 @@ impl fmt::Display for Work {
     }
 }
 
-/// The name of a lease, by which an answer is fenced: every part must be what the run has in hand.
+/// The full name of a lease. An answer counts only if every part of the name is that of a lease that is out (*fencing*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseRef {
-    /// The start of the coordinator that gave it.
+    /// The start of the coordinator that lent it.
     pub generation: RunGeneration,
     /// The parameters to compute with; for [`Work::Train`] also the step itself.
     pub step: StepId,
     /// Its number.
     pub lease: LeaseId,
-    /// The lease epoch: how often this node was leased before in this step.
+    /// The lease epoch: how often this node was lent before in this step.
     pub epoch: u32,
 }
 
@@ -60,12 +59,12 @@ pub struct Lease {
     pub node: Node,
 }
 
-/// What is done with the answer to a lease.
+/// What the coordinator does with the answer to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Check {
     /// It is counted.
     Count,
-    /// It is counted, and its digest is told, so that it can be compared.
+    /// It is counted, and its digest is told to the run, which compares it.
     CountAndDigest,
     /// Its node is counted already: only its digest is told.
     Digest,

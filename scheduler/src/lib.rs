@@ -6,16 +6,16 @@
 //! run a thousand runs a second and replay any of them.
 //!
 //! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told.
-//! - [`Driver`]: a run with its journal and its outside, and the order in which effects are carried out.
+//! - [`Driver`]: a run with its journal and its outbox, and the order in which effects are carried out.
 //! - [`tree`]: the reduce tree, the one order in which shards are added.
 //! - [`Fleet`]: all jobs and workers of a coordinator, and which worker serves which job.
-//! - [`assign`]: which worker gets which nodes of it.
+//! - [`assign`]: which worker gets which nodes of a step.
 //!
-//! A share of all shards is computed twice, by two workers, and compared (*audits*): what makes a machine that computes
-//! wrongly known by name, and puts it out.
+//! A share of all shards is computed twice, by two workers, and compared (*audits*). So a machine that computes wrongly is
+//! found, and evicted under its name.
 //!
-//! What is promised: every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the proof);
-//! nothing stale, repeated or foreign is counted; a run with a worker that computes gets on.
+//! Three promises hold. Every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the proof).
+//! No answer that is stale, repeated or foreign is counted. A run with a worker that computes gets on.
 #![forbid(unsafe_code)]
 
 pub mod assign;
@@ -27,6 +27,8 @@ mod fleet;
 mod ids;
 mod lease;
 mod membership;
+mod node_answer;
+mod outcome;
 mod plan;
 mod record;
 mod resume;
@@ -37,12 +39,13 @@ mod trust;
 mod waiting;
 
 pub use driver::{Driver, Halt, Journal, Outbox};
-pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, Outcome, RevokeReason};
+pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
 pub use event::{Event, Failure, GoneReason, NodeResult};
 pub use fleet::{Fleet, FleetEffect, FleetEvent, FleetIgnore, FleetPlan, JobRequest, JobWaiting};
 pub use ids::{JobId, LeaseId, Micros, RunGeneration, RunTime, ShardId, StepId, WorkerId};
 pub use lease::{Check, Lease, LeaseRef, Work};
-pub use plan::{Limits, PlanError, RunPlan};
+pub use outcome::Outcome;
+pub use plan::{CheckpointIntervals, Limits, PlanError, RunPlan, Timeouts};
 pub use record::{LedgerEntry, LedgerError, Record, check_ledger};
 pub use resume::{ResumeError, believed};
 pub use run::Run;

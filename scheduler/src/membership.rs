@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::ids::{Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 
-/// Measurements of a kind of shard that the percentile is taken over.
+/// The percentile is taken over so many of the newest measurements of a kind of shard.
 const RECENT: usize = 64;
-/// A speed that is not measured in a step improves by this part, so that a worker that was slow once gets its chance.
+/// In a step without a measurement, the time that a worker is thought to need shrinks by one part in so many: a worker that
+/// was slow once gets another chance.
 const AGING: u64 = 32;
-/// One long break of one worker must not make everybody wait: a shard is typically done within so many medians.
+/// A shard is typically done within so many medians: one long break of one worker must not make everybody wait.
 const MEDIANS: u64 = 4;
-/// Nor must it excuse that worker ever after: nobody may take more than so many times what is typical.
+/// No worker may take more than so many times the typical time: one long break must not excuse it ever after.
 const SLOWEST: u64 = 16;
 /// A worker sits out at most `2^10` steps.
 const STRIKES: u32 = 10;
@@ -21,48 +22,52 @@ const STRIKES: u32 = 10;
 pub(crate) struct Member {
     /// Shards it computes at a time.
     pub threads: u32,
-    /// When it was heard of last.
+    /// When something was heard of it last.
     pub heard: RunTime,
     /// The newest parameters it holds.
     pub ready: Option<StepId>,
-    /// It wants to go.
+    /// It wants to leave.
     pub draining: bool,
-    /// Of each kind of work by itself: who evaluates as others do may still train otherwise.
-    audits: BTreeMap<Work, Audits>,
+    /// Each kind of work is audited by itself: a worker whose evaluations are right may still compute wrong gradients.
+    audits: BTreeMap<Work, AuditCount>,
     speeds: BTreeMap<Work, Speed>,
-    /// What shards took it that it finished.
+    /// What a shard took it, over the leases that it finished.
     shown: BTreeMap<Work, Micros>,
     strikes: u32,
     sits_out_until: StepId,
 }
 
+/// What a shard is thought to take a member on one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Speed {
     per_shard: Micros,
+    /// It was measured since the last step of this kind began.
     fresh: bool,
 }
 
-/// When a member's shards are audited.
+/// When a member's next shard is audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Audits {
-    /// Shards that it was sent to be counted.
+struct AuditCount {
+    /// Shards that it was sent and that will be counted.
     sent: u64,
-    /// An audit is due when so many were sent.
+    /// The next audit is due when so many were sent.
     due: u64,
 }
 
 impl Member {
-    /// What a shard takes it on one thread. An evaluation that was not measured yet goes by training.
+    /// What a shard is thought to take it on one thread; `None` before the first measurement. An evaluation that was not
+    /// measured yet goes by training.
     pub fn speed(&self, work: Work) -> Option<Micros> {
         self.speeds.get(&work).or_else(|| self.speeds.get(&Work::Train)).map(|speed| speed.per_shard)
     }
 
-    /// What a shard took it that it finished. Being slow excuses it; that others were faster does not.
+    /// What a shard took it on one thread, over the leases that it finished; `None` before the first. Unlike
+    /// [`Member::speed`] this does not change when another worker is first.
     pub fn shown(&self, work: Work) -> Option<Micros> {
         self.shown.get(&work).or_else(|| self.shown.get(&Work::Train)).copied()
     }
 
-    /// It finished a lease. Each measurement counts as much as all before it.
+    /// Notes that it finished a lease. A new measurement counts as much as all earlier ones together.
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
         let mixed = |before: Micros| Micros(before.0.midpoint(per_shard.0));
         let speed = self.speeds.get(&work).map_or(per_shard, |speed| mixed(speed.per_shard));
@@ -71,37 +76,37 @@ impl Member {
         self.shown.insert(work, shown);
     }
 
-    /// It was interrupted at a lease: a shard takes it this long at least.
+    /// Notes that it was interrupted at a lease: a shard takes it this long at least.
     pub fn at_least(&mut self, work: Work, per_shard: Micros) {
         if self.speeds.get(&work).is_none_or(|speed| speed.per_shard < per_shard) {
             self.speeds.insert(work, Speed { per_shard, fresh: true });
         }
     }
 
-    /// It was sent so many shards to be counted.
+    /// Notes that it was sent so many shards that will be counted.
     pub fn sent(&mut self, work: Work, shards: u32) {
         self.audits.entry(work).or_default().sent += u64::from(shards);
     }
 
-    /// Whether its next shard of this kind is to be computed elsewhere as well. The first one is: a machine that computes
-    /// otherwise is found out before anything of it is committed.
+    /// Whether its next shard of this kind is to be computed elsewhere as well. The first one always is: a machine that
+    /// computes wrongly is then found out before anything of it is committed.
     pub fn audit_is_due(&self, work: Work) -> bool {
         self.audits.get(&work).is_none_or(|audits| audits.sent >= audits.due)
     }
 
-    /// A node of it is counted and will be audited. The next audit comes `every` shards after this one was due.
+    /// Notes that a node of it is counted and will be audited. The next audit is due `every` shards after this one was.
     pub fn audit_opened(&mut self, work: Work, every: u32) {
         let audits = self.audits.entry(work).or_default();
         audits.due = (audits.due + u64::from(every)).max(audits.sent);
     }
 
-    /// Its audit came to nothing: the next shard is audited in its place.
+    /// Notes that its audit was given up: the next shard is audited instead.
     pub fn audit_dropped(&mut self, work: Work) {
         let audits = self.audits.entry(work).or_default();
         audits.due = audits.sent;
     }
 
-    /// A step of this kind begins.
+    /// Notes that a step of this kind begins.
     pub fn age(&mut self, work: Work) {
         if let Some(speed) = self.speeds.get_mut(&work) {
             if !speed.fresh {
@@ -111,14 +116,14 @@ impl Member {
         }
     }
 
-    /// It let a lease of `step` down: as long as there are others, it sits out what is left of the step, and one step
-    /// more; the next time two more, then four, …
+    /// Notes that it was late with a lease of `step`, failed at it, or lost to a copy of it. As long as there are others, it
+    /// sits out what is left of the step and one step more; the next time two more, then four, and so on.
     pub fn strike(&mut self, step: StepId) {
         self.sits_out_until = StepId(step.0 + 1 + (1 << self.strikes));
         self.strikes = (self.strikes + 1).min(STRIKES);
     }
 
-    /// It computes again.
+    /// Ends its sitting out: it computes again.
     pub fn forgive(&mut self) {
         self.strikes = 0;
         self.sits_out_until = StepId(0);
@@ -136,26 +141,32 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
+    /// Number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
+    /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
+    /// The member of this number.
     pub fn get(&self, worker: WorkerId) -> Option<&Member> {
         self.members.get(&worker)
     }
 
+    /// The member of this number, to be changed.
     pub fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Member> {
         self.members.get_mut(&worker)
     }
 
+    /// All members, by number.
     pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Member)> {
         self.members.iter().map(|(worker, member)| (*worker, member))
     }
 
+    /// Adds a member that has computed nothing yet.
     pub fn join(&mut self, worker: WorkerId, threads: u32, now: RunTime) {
         let member = Member {
             threads: threads.max(1),
@@ -172,17 +183,17 @@ impl Membership {
     }
 
     /// Whether it was there.
-    pub fn leave(&mut self, worker: WorkerId) -> bool {
+    pub fn remove(&mut self, worker: WorkerId) -> bool {
         self.members.remove(&worker).is_some()
     }
 
-    /// A step of this kind begins.
+    /// Notes that a step of this kind begins.
     pub fn age(&mut self, work: Work) {
         self.members.values_mut().for_each(|member| member.age(work));
     }
 
-    /// Who may get leases of `step`: those that have held parameters before and do not sit out; if there is none, those
-    /// that have held parameters; if there is none, all. Nobody who is leaving.
+    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before and do
+    /// not sit out; if there is none, members that have held parameters; if there is none, all.
     pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
         let tiers: [fn(&Member, StepId) -> bool; 3] = [
             |member, step| member.ready.is_some() && !member.sits_out(step),
@@ -195,12 +206,12 @@ impl Membership {
         tiers.into_iter().map(tier).find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 
-    /// Everybody who is not leaving.
+    /// All members that do not want to leave.
     pub fn staying(&self) -> Vec<WorkerId> {
         self.iter().filter(|(_, member)| !member.draining).map(|(worker, _)| worker).collect()
     }
 
-    /// Those not heard of for `silence`, and for how long.
+    /// Members not heard of for at least `silence`, and for how long.
     pub fn silent(&self, now: RunTime, silence: Micros) -> Vec<(WorkerId, Micros)> {
         self.iter()
             .map(|(worker, member)| (worker, now.since(member.heard)))
@@ -209,7 +220,7 @@ impl Membership {
     }
 }
 
-/// What shards took lately, by kind.
+/// What shards took on one thread lately, over all members, by kind of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timing {
     kinds: BTreeMap<Work, Recent>,
@@ -222,6 +233,7 @@ struct Recent {
 }
 
 impl Timing {
+    /// Notes what a shard took, and computes anew what is typical.
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
         let Recent { measurements, typical } = self.kinds.entry(work).or_default();
         if measurements.len() == RECENT {
@@ -234,13 +246,103 @@ impl Timing {
         *typical = percentile(95).min(percentile(50).times(MEDIANS));
     }
 
-    /// What a shard may take `member`: the 95th percentile of what they took lately (but no more than [`MEDIANS`]
-    /// medians), or what it takes this worker if that is longer (but no more than [`SLOWEST`] times as long). `None`
-    /// before the first measurement. A forward pass takes no longer than forward and backward, so an evaluation that
-    /// was not measured yet goes by training.
+    /// What a shard may take `member` on one thread: the typical time, which is the 95th percentile of what shards took
+    /// lately (but at most [`MEDIANS`] medians); or what it has shown, if that is longer (but at most [`SLOWEST`] times the
+    /// typical time). `None` before the first measurement. An evaluation that was not measured yet goes by training: a
+    /// forward pass takes no longer than forward and backward.
     pub fn expected(&self, work: Work, member: &Member) -> Option<Micros> {
         let typical = self.kinds.get(&work).or_else(|| self.kinds.get(&Work::Train))?.typical;
         let shown = member.shown(work).unwrap_or(typical);
         Some(shown.min(typical.times(SLOWEST)).max(typical))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRAIN: Work = Work::Train;
+
+    fn member() -> Member {
+        let mut members = Membership::default();
+        members.join(WorkerId(1), 0, RunTime(0));
+        members.get(WorkerId(1)).expect("it joined").clone()
+    }
+
+    fn times(micros: &[u64]) -> Timing {
+        let mut timing = Timing::default();
+        micros.iter().for_each(|micros| timing.measured(TRAIN, Micros(*micros)));
+        timing
+    }
+
+    #[test]
+    fn a_worker_has_a_thread_at_least() {
+        assert_eq!(member().threads, 1);
+    }
+
+    #[test]
+    fn a_speed_halves_its_distance_to_each_measurement_and_creeps_down_without() {
+        let mut member = member();
+        member.measured(TRAIN, Micros(100));
+        member.measured(TRAIN, Micros(300));
+        assert_eq!((member.speed(TRAIN), member.shown(TRAIN)), (Some(Micros(200)), Some(Micros(200))));
+        assert_eq!(member.speed(Work::Evaluate), Some(Micros(200)), "an evaluation goes by training");
+        member.at_least(TRAIN, Micros(640));
+        assert_eq!((member.speed(TRAIN), member.shown(TRAIN)), (Some(Micros(640)), Some(Micros(200))));
+        member.age(TRAIN);
+        assert_eq!(member.speed(TRAIN), Some(Micros(640)), "it was measured in this step");
+        member.age(TRAIN);
+        assert_eq!(member.speed(TRAIN), Some(Micros(620)));
+    }
+
+    #[test]
+    fn what_is_expected_has_bounds_on_both_sides() {
+        let mut member = member();
+        assert_eq!(times(&[]).expected(TRAIN, &member), None);
+        // The 95th percentile is 1000, four medians are 400.
+        let timing = times(&[100, 100, 100, 1000]);
+        assert_eq!(timing.expected(TRAIN, &member), Some(Micros(400)));
+        member.measured(TRAIN, Micros(50));
+        assert_eq!(timing.expected(TRAIN, &member), Some(Micros(400)), "nobody has less than what is typical");
+        member.measured(TRAIN, Micros(1_000_000));
+        assert_eq!(timing.expected(TRAIN, &member), Some(Micros(16 * 400)));
+    }
+
+    #[test]
+    fn the_first_shard_is_audited_and_then_one_in_so_many() {
+        let mut member = member();
+        assert!(member.audit_is_due(TRAIN));
+        member.sent(TRAIN, 1);
+        member.audit_opened(TRAIN, 3);
+        let mut due = Vec::new();
+        for _ in 0..4 {
+            due.push(member.audit_is_due(TRAIN));
+            member.sent(TRAIN, 1);
+        }
+        assert_eq!(due, [false, false, true, true]);
+        assert!(member.audit_is_due(Work::Evaluate), "kinds are counted apart");
+        member.audit_opened(TRAIN, 100);
+        member.audit_dropped(TRAIN);
+        assert!(member.audit_is_due(TRAIN));
+    }
+
+    #[test]
+    fn who_sits_out_computes_only_where_there_is_nobody_else() {
+        let mut members = Membership::default();
+        (1..=3).for_each(|worker| members.join(WorkerId(worker), 1, RunTime(0)));
+        let ids = |members: &Membership, step| -> Vec<u32> {
+            members.candidates(StepId(step)).into_iter().map(|worker| worker.0).collect()
+        };
+        assert_eq!(ids(&members, 0), [1, 2, 3], "nobody has held parameters");
+        for worker in [1, 2] {
+            members.get_mut(WorkerId(worker)).expect("it joined").ready = Some(StepId(0));
+        }
+        assert_eq!(ids(&members, 0), [1, 2]);
+        members.get_mut(WorkerId(1)).expect("it joined").strike(StepId(0));
+        assert_eq!((ids(&members, 1), ids(&members, 2)), (vec![2], vec![1, 2]));
+        members.get_mut(WorkerId(1)).expect("it joined").strike(StepId(2));
+        assert_eq!((ids(&members, 4), ids(&members, 5)), (vec![2], vec![1, 2]), "two steps the second time");
+        members.get_mut(WorkerId(2)).expect("it joined").draining = true;
+        assert_eq!((ids(&members, 4), members.staying()), (vec![1], vec![WorkerId(1), WorkerId(3)]));
     }
 }

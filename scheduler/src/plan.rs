@@ -1,4 +1,4 @@
-//! What the heart must know about a run before it starts. Every queue, retry and wait has its bound here.
+//! What the heart must know about a run before it starts. Every queue, every retry and every wait has its bound in [`RunPlan`].
 
 use std::fmt;
 
@@ -6,10 +6,20 @@ use crate::ids::{Micros, RunGeneration, StepId};
 
 /// One start of one run, as the heart sees it: counts and bounds, nothing of images or networks.
 ///
-/// The fields about waiting, queues and limits decide who computes what and when, never what comes out.
+/// Timeouts, intervals and limits decide who computes what and when, never what comes out.
+///
+/// # Examples
+/// Two epochs of 100 steps of 8 shards, one shard in a hundred audited:
+/// ```
+/// use convoy_scheduler::{RunPlan, StepId};
+///
+/// let plan = RunPlan { audit_every: 100, ..RunPlan::new(2, 100, 8, 8) };
+/// assert_eq!(plan.check(), Ok(()));
+/// assert_eq!(plan.last_parameters(), StepId(200));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RunPlan {
-    /// How often the coordinator has been started for this run.
+    /// The start of the coordinator for this run, counted from 1.
     pub generation: RunGeneration,
     /// Epochs in the run.
     pub epochs: u32,
@@ -23,41 +33,75 @@ pub struct RunPlan {
     pub evaluate_shards: u32,
     /// The parameters this start begins with: those of a checkpoint, or `StepId(0)`.
     pub first_step: StepId,
-    /// `first_step` stands at the end of an epoch whose evaluation is not in the checkpoint, so it comes first.
+    /// Whether `first_step` is the end of an epoch whose evaluation is not in the checkpoint: the evaluation then comes
+    /// first.
     pub evaluation_pending: bool,
-    /// A checkpoint whenever so many steps are committed; 0 for none.
-    pub checkpoint_every_steps: u64,
-    /// A checkpoint when the last one is so old and there is a newer step; 0 for none.
-    pub checkpoint_every: Micros,
-    /// A worker that is not heard of for so long is gone.
-    pub heartbeat_silence: Micros,
-    /// No lease is overdue before this.
-    pub lease_floor: Micros,
-    /// A lease is overdue after this many times what it should take (95th percentile of its kind of shard).
-    pub lease_factor: u32,
-    /// Before the first measurement, a lease is overdue after this for each round of shards.
-    pub lease_unmeasured: Micros,
-    /// A lease that has run for this long before anything was measured is slow: an idle worker computes it as well.
-    pub spare_unmeasured: Micros,
-    /// No idle worker gets a second copy of a lease before this.
-    pub spare_floor: Micros,
-    /// An idle worker gets a copy of a lease that has taken this many times what it should.
-    pub spare_factor: u32,
-    /// The clock of a lease starts when its worker holds the parameters, but not later than this after sending.
-    pub ready_grace: Micros,
+    /// When checkpoints are written, besides those at the end of each epoch and of the run.
+    pub checkpoint: CheckpointIntervals,
     /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
     pub audit_every: u32,
-    /// Leases that a worker holds at once, for each of its threads.
-    pub queue_per_thread: u32,
-    /// Bounds on sizes and retries.
+    /// How long workers and leases are waited for.
+    pub timeouts: Timeouts,
+    /// Bounds on queues, sizes and retries.
     pub limits: Limits,
 }
 
-/// Bounds on sizes and retries.
+/// When checkpoints are written, besides those at the end of each epoch and of the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CheckpointIntervals {
+    /// A checkpoint whenever the number of committed steps is a multiple of this; 0 for none.
+    pub steps: u64,
+    /// A checkpoint when the last one is so old and there is a newer step; 0 for none.
+    pub time: Micros,
+}
+
+/// How long workers and leases are waited for.
+///
+/// *Expected* is the time that a lease should take: what a shard may take its worker, times the rounds of the worker's
+/// threads. It is measured, and the same for all leases of a kind until a worker has shown that it is slower.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// A worker that is not heard of for so long is lost.
+    pub heartbeat_silence: Micros,
+    /// The clock of a lease starts when its worker holds the parameters. A worker that does not hold them so long after
+    /// the lease was sent is slow and overdue.
+    pub ready_grace: Micros,
+    /// No lease is overdue before this.
+    pub lease_floor: Micros,
+    /// A lease is overdue after this many times what is expected.
+    pub lease_factor: u32,
+    /// Before the first measurement, a lease is overdue after this for each round of its worker's threads.
+    pub lease_unmeasured: Micros,
+    /// No lease is slow before this. An idle worker computes a slow lease as well.
+    pub spare_floor: Micros,
+    /// A lease is slow after this many times what is expected.
+    pub spare_factor: u32,
+    /// Before the first measurement, a lease is slow after this.
+    pub spare_unmeasured: Micros,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            heartbeat_silence: Micros::seconds(2),
+            ready_grace: Micros::seconds(10),
+            lease_floor: Micros::seconds(2),
+            lease_factor: 4,
+            lease_unmeasured: Micros::seconds(60),
+            spare_floor: Micros::millis(200),
+            spare_factor: 2,
+            spare_unmeasured: Micros::seconds(10),
+        }
+    }
+}
+
+/// Bounds on queues, sizes and retries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Workers at the same time; one more is turned away.
     pub workers: u32,
+    /// Leases that a worker holds at once, for each of its threads.
+    pub queue_per_thread: u32,
     /// Shards in one lease. A larger node is leased in parts, so that a lost worker loses little.
     pub lease_shards: u32,
     /// Attempts at a node whose data cannot be read, before the run ends.
@@ -70,13 +114,20 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { workers: 1024, lease_shards: 64, data_attempts: 2, internal_attempts: 3, doubtful_attempts: 2 }
+        Limits {
+            workers: 1024,
+            queue_per_thread: 2,
+            lease_shards: 64,
+            data_attempts: 2,
+            internal_attempts: 3,
+            doubtful_attempts: 2,
+        }
     }
 }
 
 impl RunPlan {
-    /// A plan of so many epochs, steps and shards from the beginning, without validation, with the usual bounds.
-    /// Set what differs with struct update syntax.
+    /// A plan of so many epochs, steps and shards from the beginning: without validation, audits and checkpoints by
+    /// interval, with the usual timeouts and limits. Set what differs with struct update syntax.
     pub fn new(epochs: u32, steps_per_epoch: u64, shards_full_step: u32, shards_last_step: u32) -> RunPlan {
         RunPlan {
             generation: RunGeneration(1),
@@ -87,37 +138,31 @@ impl RunPlan {
             evaluate_shards: 0,
             first_step: StepId(0),
             evaluation_pending: false,
-            checkpoint_every_steps: 0,
-            checkpoint_every: Micros(0),
-            heartbeat_silence: Micros::seconds(2),
-            lease_floor: Micros::seconds(2),
-            lease_factor: 4,
-            lease_unmeasured: Micros::seconds(60),
-            spare_unmeasured: Micros::seconds(10),
-            spare_floor: Micros::millis(200),
-            spare_factor: 2,
-            ready_grace: Micros::seconds(10),
+            checkpoint: CheckpointIntervals::default(),
             audit_every: 0,
-            queue_per_thread: 2,
+            timeouts: Timeouts::default(),
             limits: Limits::default(),
         }
     }
 
-    /// Says what is wrong with the plan, if anything is.
+    /// Checks that the plan can be run.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
     pub fn check(&self) -> Result<(), PlanError> {
         let positive = [
             ("epochs", u64::from(self.epochs)),
             ("steps_per_epoch", self.steps_per_epoch),
             ("shards_full_step", u64::from(self.shards_full_step)),
             ("shards_last_step", u64::from(self.shards_last_step)),
-            ("heartbeat_silence", self.heartbeat_silence.0),
-            ("lease_floor", self.lease_floor.0),
-            ("lease_factor", u64::from(self.lease_factor)),
-            ("lease_unmeasured", self.lease_unmeasured.0),
-            ("spare_unmeasured", self.spare_unmeasured.0),
-            ("spare_floor", self.spare_floor.0),
-            ("spare_factor", u64::from(self.spare_factor)),
-            ("queue_per_thread", u64::from(self.queue_per_thread)),
+            ("timeouts.heartbeat_silence", self.timeouts.heartbeat_silence.0),
+            ("timeouts.lease_floor", self.timeouts.lease_floor.0),
+            ("timeouts.lease_factor", u64::from(self.timeouts.lease_factor)),
+            ("timeouts.lease_unmeasured", self.timeouts.lease_unmeasured.0),
+            ("timeouts.spare_unmeasured", self.timeouts.spare_unmeasured.0),
+            ("timeouts.spare_floor", self.timeouts.spare_floor.0),
+            ("timeouts.spare_factor", u64::from(self.timeouts.spare_factor)),
+            ("limits.queue_per_thread", u64::from(self.limits.queue_per_thread)),
             ("limits.workers", u64::from(self.limits.workers)),
             ("limits.lease_shards", u64::from(self.limits.lease_shards)),
             ("limits.data_attempts", u64::from(self.limits.data_attempts)),

@@ -1,21 +1,21 @@
-//! What is journalled, and the ledger that says who computed what.
+//! What the journal holds, and the ledger that says who computed which shards.
 
 use std::fmt;
 
-use crate::effect::Outcome;
 use crate::event::GoneReason;
 use crate::ids::{RunGeneration, StepId, WorkerId};
+use crate::outcome::Outcome;
 use crate::tree::Node;
 
-/// One entry of the journal. Together with the plan they are all that a later start needs.
+/// One entry of the journal. All entries together, with the plan, are what a later start needs to know of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
-    /// The coordinator started; what follows belongs to this generation. Steps from `first_step` on may follow a second
-    /// time, and must then have the digests they had.
+    /// The coordinator started; the records that follow belong to this generation. Steps from `first_step` on may be
+    /// committed a second time, and must then have the digests that they had.
     Started {
         /// The generation.
         generation: RunGeneration,
-        /// The parameters it began with.
+        /// The parameters that it began with.
         first_step: StepId,
     },
     /// A worker joined.
@@ -27,11 +27,11 @@ pub enum Record {
         /// Shards it computes at a time.
         threads: u32,
     },
-    /// A worker is gone.
+    /// A worker is no member any more.
     WorkerGone {
         /// Which one.
         worker: WorkerId,
-        /// How it went.
+        /// Why.
         reason: GoneReason,
     },
     /// The parameters `step + 1` are final.
@@ -43,51 +43,52 @@ pub enum Record {
         /// Who computed which shards: every shard of the step exactly once, from left to right.
         ledger: Vec<LedgerEntry>,
     },
-    /// A worker was proven to compute wrongly and may not come back. Commits of `since` and later steps before this record
-    /// are not believed.
+    /// A worker was proven to compute wrongly, and nobody of its name may come back. Commits of `since` and of later steps
+    /// that stand before this record are not believed.
     Evicted {
         /// Its number in this start.
         worker: WorkerId,
         /// Its name.
         name: String,
-        /// The first step that may have wrong numbers of it.
+        /// The first step that may hold wrong numbers of the worker.
         since: StepId,
     },
-    /// Two workers each agree on every node of step `since`, and its digest is not the one that the journal has: commits
-    /// of it and of later steps before this record are not believed.
+    /// Step `since` was computed again, each of its nodes by two workers that agree, and its digest is not the one in the
+    /// journal. Commits of `since` and of later steps that stand before this record are not believed.
     Disbelieved {
-        /// The first of them.
+        /// The first step whose commit is not believed.
         since: StepId,
     },
     /// The parameters `step` have been evaluated.
     Evaluated {
         /// The parameters.
         step: StepId,
-        /// The run ends here, before its last epoch.
+        /// Whether the run ends here, before its last epoch.
         stop_early: bool,
     },
     /// The run is over.
     Finished {
-        /// How.
+        /// How it ended.
         outcome: Outcome,
     },
 }
 
 impl Record {
-    /// Whether it must be on disk before any later effect is carried out: it cannot be found out again by computing.
+    /// Whether the record must be on disk before any later effect is carried out. Other records may be lost in a crash:
+    /// computing their steps again brings them back, but not what an audit found out.
     pub fn is_urgent(&self) -> bool {
         matches!(self, Record::Evicted { .. } | Record::Disbelieved { .. })
     }
 }
 
-/// These shards were computed by this worker.
+/// Some shards of a step, with the worker that computed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerEntry {
     /// The shards, as one node of the reduce tree.
     pub node: Node,
     /// Who computed them.
     pub worker: WorkerId,
-    /// Who computed them as well, and came out the same.
+    /// Another worker that computed them as well and got the same digest.
     pub auditor: Option<WorkerId>,
 }
 
@@ -118,7 +119,10 @@ impl fmt::Display for LedgerError {
 
 impl std::error::Error for LedgerError {}
 
-/// Whether `ledger` names each of `shards` shards exactly once, from left to right.
+/// Checks that `ledger` names each of `shards` shards exactly once, from left to right.
+///
+/// # Errors
+/// The first place where it does not.
 pub fn check_ledger(ledger: &[LedgerEntry], shards: u32) -> Result<(), LedgerError> {
     let mut next = 0;
     for &LedgerEntry { node, .. } in ledger {

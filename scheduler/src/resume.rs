@@ -5,22 +5,22 @@ use std::fmt;
 
 use crate::ids::{RunGeneration, StepId};
 use crate::plan::{PlanError, RunPlan};
-use crate::record::Record;
+use crate::record::{LedgerEntry, Record};
 use crate::trust::Trust;
 
-/// What a start must know of the starts before it.
+/// What a start must know about the starts before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Past {
-    /// Steps from `first_step` on that were committed before: what they must come out as.
+    /// Digests of the steps from `first_step` on that were committed before: computed again, they must be the same.
     pub digests: BTreeMap<StepId, [u8; 32]>,
-    /// The run had stopped early at `first_step`.
+    /// Whether the run had stopped early at `first_step`.
     pub stopped_early: bool,
-    /// What audits have shown.
+    /// What audits have shown about workers.
     pub trust: Trust,
 }
 
-/// Digests of the parameters after each step that the journal holds and believes, by step. No checkpoint of other
-/// parameters may be used.
+/// By step, the digest of the parameters after it, for all steps that the journal holds and that are believed. A checkpoint
+/// whose parameters have another digest must not be used.
 pub fn believed<'a>(journal: impl IntoIterator<Item = &'a Record>) -> BTreeMap<StepId, [u8; 32]> {
     let mut digests = BTreeMap::new();
     for record in journal {
@@ -34,73 +34,93 @@ pub fn believed<'a>(journal: impl IntoIterator<Item = &'a Record>) -> BTreeMap<S
 }
 
 /// Reads the journal of earlier starts for a start with `plan`.
+///
+/// # Errors
+/// When the journal cannot be one of this run, or `plan` does not go on from it.
 pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) -> Result<Past, ResumeError> {
-    let mut digests: BTreeMap<StepId, [u8; 32]> = BTreeMap::new();
-    let mut early: BTreeSet<StepId> = BTreeSet::new();
-    let mut current: Option<(RunGeneration, StepId)> = None;
-    let mut trust = Trust::default();
-    let reach = |digests: &BTreeMap<StepId, _>| digests.last_key_value().map_or(StepId(0), |(step, _)| step.next());
+    let mut reader = JournalReader::default();
     for record in journal {
-        match record {
-            Record::Started { generation, first_step } => {
-                if current.is_some_and(|(earlier, _)| generation <= earlier) || generation >= plan.generation {
-                    return Err(ResumeError::GenerationTaken { recorded: generation, starting: plan.generation });
-                }
-                if first_step > reach(&digests) {
-                    return Err(ResumeError::Gap { expected: reach(&digests), found: first_step });
-                }
-                current = Some((generation, first_step));
-                trust.started();
-            }
-            Record::StepCommitted { step, digest, ledger } => {
-                let Some((generation, expected)) = current else {
-                    return Err(ResumeError::NoStart { step });
-                };
-                if step != expected {
-                    return Err(ResumeError::Gap { expected, found: step });
-                }
-                if digests.insert(step, digest).is_some_and(|before| before != digest) {
-                    return Err(ResumeError::TwoDigests { step });
-                }
-                current = Some((generation, step.next()));
-                for entry in &ledger {
-                    trust.counted(entry.worker, step);
-                    if let Some(auditor) = entry.auditor {
-                        trust.found_clean(entry.worker, step);
-                        trust.found_clean(auditor, step);
-                    }
-                }
-            }
-            Record::WorkerJoined { worker, name, .. } => trust.joined(worker, &name),
-            Record::Evicted { name, since, .. } => {
-                trust.distrust(&name);
-                disbelieve(&mut digests, &mut early, &mut trust, since);
-            }
-            Record::Disbelieved { since } => disbelieve(&mut digests, &mut early, &mut trust, since),
-            Record::Evaluated { step, stop_early: true } => {
-                early.insert(step);
-            }
-            Record::Evaluated { .. } | Record::WorkerGone { .. } | Record::Finished { .. } => {}
-        }
+        reader.read(plan, record)?;
     }
-    if plan.first_step > reach(&digests) {
-        return Err(ResumeError::CheckpointAhead { checkpoint: plan.first_step, journal: reach(&digests) });
+    let JournalReader { mut digests, early, trust, .. } = reader;
+    if plan.first_step > end_of(&digests) {
+        return Err(ResumeError::CheckpointAhead { checkpoint: plan.first_step, journal: end_of(&digests) });
     }
     let digests = digests.split_off(&plan.first_step);
     let stopped_early = early.contains(&plan.first_step) && !plan.evaluation_pending;
     Ok(Past { digests, stopped_early, trust })
 }
 
-/// Forgets what the journal has of `since` and later steps.
-fn disbelieve(
-    digests: &mut BTreeMap<StepId, [u8; 32]>,
-    early: &mut BTreeSet<StepId>,
-    trust: &mut Trust,
-    since: StepId,
-) {
-    digests.split_off(&since);
-    early.retain(|step| *step <= since);
-    trust.disbelieve(since);
+/// The parameters after the last of these steps.
+fn end_of(digests: &BTreeMap<StepId, [u8; 32]>) -> StepId {
+    digests.last_key_value().map_or(StepId(0), |(step, _)| step.next())
+}
+
+/// The state of a run as the records up to some place of the journal tell it.
+#[derive(Default)]
+struct JournalReader {
+    digests: BTreeMap<StepId, [u8; 32]>,
+    /// Steps whose evaluation ended the run early.
+    early: BTreeSet<StepId>,
+    /// The start that the records belong to, and the step that it commits next.
+    current: Option<(RunGeneration, StepId)>,
+    trust: Trust,
+}
+
+impl JournalReader {
+    fn read(&mut self, plan: &RunPlan, record: Record) -> Result<(), ResumeError> {
+        match record {
+            Record::Started { generation, first_step } => self.started(plan, generation, first_step)?,
+            Record::StepCommitted { step, digest, ledger } => self.committed(step, digest, &ledger)?,
+            Record::WorkerJoined { worker, name, .. } => self.trust.joined(worker, &name),
+            Record::Evicted { name, since, .. } => {
+                self.trust.evict(&name);
+                self.disbelieve(since);
+            }
+            Record::Disbelieved { since } => self.disbelieve(since),
+            Record::Evaluated { step, stop_early: true } => _ = self.early.insert(step),
+            Record::Evaluated { .. } | Record::WorkerGone { .. } | Record::Finished { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, plan: &RunPlan, generation: RunGeneration, first_step: StepId) -> Result<(), ResumeError> {
+        if self.current.is_some_and(|(earlier, _)| generation <= earlier) || generation >= plan.generation {
+            return Err(ResumeError::GenerationTaken { recorded: generation, starting: plan.generation });
+        }
+        let expected = end_of(&self.digests);
+        if first_step > expected {
+            return Err(ResumeError::Gap { expected, found: first_step });
+        }
+        self.current = Some((generation, first_step));
+        self.trust.started();
+        Ok(())
+    }
+
+    fn committed(&mut self, step: StepId, digest: [u8; 32], ledger: &[LedgerEntry]) -> Result<(), ResumeError> {
+        let (generation, expected) = self.current.ok_or(ResumeError::NoStart { step })?;
+        if step != expected {
+            return Err(ResumeError::Gap { expected, found: step });
+        }
+        if self.digests.insert(step, digest).is_some_and(|before| before != digest) {
+            return Err(ResumeError::TwoDigests { step });
+        }
+        self.current = Some((generation, step.next()));
+        for entry in ledger {
+            self.trust.counted(entry.worker, step);
+            for clean in entry.auditor.into_iter().flat_map(|auditor| [entry.worker, auditor]) {
+                self.trust.found_clean(clean, step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what the journal has of `since` and later steps.
+    fn disbelieve(&mut self, since: StepId) {
+        self.digests.split_off(&since);
+        self.early.retain(|step| *step <= since);
+        self.trust.disbelieve(since);
+    }
 }
 
 /// Why a run cannot be resumed.

@@ -15,11 +15,13 @@ mod workers;
 use std::collections::BTreeSet;
 
 use crate::dispatch::Dispatch;
-use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, Outcome};
-use crate::event::{Event, GoneReason};
+use crate::effect::{AbandonReason, CheckpointReason, Effect, IgnoreReason};
+use crate::event::Event;
 use crate::ids::{LeaseId, Micros, RunTime, StepId};
 use crate::lease::Work;
 use crate::membership::{Membership, Timing};
+use crate::node_answer::NodeAnswer;
+use crate::outcome::Outcome;
 use crate::plan::RunPlan;
 use crate::record::Record;
 use crate::resume::{self, Past, ResumeError};
@@ -28,15 +30,42 @@ use crate::tree::root;
 use crate::trust::Trust;
 
 /// One training run as the coordinator sees it: a state machine without clock, socket, random number or float.
+///
+/// # Examples
+/// A run of one step of four shards, with one worker:
+/// ```
+/// use convoy_scheduler::*;
+///
+/// let mut run = Run::new(RunPlan::new(1, 1, 4, 4));
+/// let mut effects = Vec::new();
+/// let worker = WorkerId(1);
+/// run.handle(RunTime(0), Event::WorkerJoined { worker, name: "ox".to_owned(), threads: 2 }, &mut effects);
+///
+/// // The whole step is lent to the worker: record of the start, step opened, record of the worker, lease sent.
+/// let Some(Effect::Send { lease, .. }) = effects.last() else { panic!("{effects:?}") };
+/// assert_eq!(lease.node, Node { first: 0, last: 4 });
+///
+/// // Its node has arrived; the run waits for the reducer.
+/// let (at, result) = (lease.at, NodeResult::Good);
+/// let done = Event::NodeDone { worker, at, shard_micros: 40_000, result, digest: None };
+/// run.handle(RunTime(80_000), done, &mut Vec::new());
+/// assert_eq!(run.waiting_for().to_string(), "the reducer to finish step 0, since 0.0 s");
+///
+/// // The reducer has added the nodes, and the optimizer has made the next parameters.
+/// effects.clear();
+/// run.handle(RunTime(90_000), Event::StepReduced { step: StepId(0), digest: [7; 32] }, &mut effects);
+/// assert!(matches!(effects[0], Effect::Record(Record::StepCommitted { step: StepId(0), .. })));
+/// assert_eq!(run.progress().committed, StepId(1));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Run {
     plan: RunPlan,
     past: Past,
-    phase: Phase,
+    phase: RunPhase,
     members: Membership,
     trust: Trust,
     timing: Timing,
-    /// The parameters that are final.
+    /// The newest parameters that are final.
     committed: StepId,
     stopping: bool,
     next_lease: LeaseId,
@@ -44,8 +73,9 @@ pub struct Run {
     now: RunTime,
 }
 
+/// How far a run is; the module's picture shows the ways from one to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Phase {
+enum RunPhase {
     Unstarted,
     Working(Step),
     /// Nothing more is computed; the run ends with this outcome when its checkpoints are written.
@@ -53,29 +83,30 @@ enum Phase {
     Finished(Outcome),
 }
 
+/// Which checkpoints were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Checkpoints {
     being_written: BTreeSet<StepId>,
-    /// The newest asked for; none after it failed.
+    /// The newest checkpoint that was asked for; none after it failed.
     newest: Option<StepId>,
-    /// When it was asked for, or the run began.
+    /// When the last checkpoint was asked for, or the run began.
     asked: RunTime,
-    /// Enough steps were committed since.
+    /// Enough steps were committed since then.
     due: bool,
 }
 
 impl Run {
-    /// A run that nothing is known of yet. Its first effects come with its first event, whatever that is.
+    /// A run without earlier starts. Its first effects come with its first event, whatever that is.
     ///
     /// # Panics
-    /// If [`RunPlan::check`] finds anything wrong.
+    /// When [`RunPlan::check`] finds anything wrong.
     pub fn new(plan: RunPlan) -> Run {
         assert_eq!(plan.check(), Ok(()), "a plan is checked before it is run");
         let committed = plan.first_step;
         Run {
             plan,
             past: Past::default(),
-            phase: Phase::Unstarted,
+            phase: RunPhase::Unstarted,
             members: Membership::default(),
             trust: Trust::default(),
             timing: Timing::default(),
@@ -88,8 +119,11 @@ impl Run {
     }
 
     /// A run that goes on from the checkpoint that `plan` begins with, given the journal of all earlier starts. Steps
-    /// that the journal holds and the checkpoint does not are computed again and must come out with the same digests;
-    /// there is no other recovery.
+    /// that the journal holds and the checkpoint does not are computed again and must get the same digests; there is no
+    /// other recovery.
+    ///
+    /// # Errors
+    /// When the plan is wrong, the journal is damaged, or the two do not belong together.
     pub fn resume(plan: RunPlan, journal: impl IntoIterator<Item = Record>) -> Result<Run, ResumeError> {
         plan.check()?;
         let mut past = resume::read(&plan, journal)?;
@@ -98,12 +132,12 @@ impl Run {
         Ok(Run { past, trust, ..Run::new(plan) })
     }
 
-    /// Takes one event that happened at `now` and appends all that must be done about it. Cannot fail.
+    /// Takes one event that happened at `now` and appends to `effects` everything that must be done about it. Cannot fail.
     ///
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: Event, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
-        if self.phase == Phase::Unstarted {
+        if self.phase == RunPhase::Unstarted {
             self.start(effects);
         }
         let (worker, what) = (event.worker(), event.name());
@@ -124,7 +158,10 @@ impl Run {
         }
     }
 
-    /// Takes an event in; or says why it changes nothing.
+    /// Takes an event in.
+    ///
+    /// # Errors
+    /// Why it changes nothing.
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let joins_or_leaves = matches!(event, Event::WorkerJoined { .. } | Event::WorkerGone { .. });
         if let Some(worker) = event.worker().filter(|_| !joins_or_leaves) {
@@ -132,12 +169,13 @@ impl Run {
         }
         match event {
             Event::WorkerJoined { worker, name, threads } => self.worker_joined(worker, name, threads, effects),
-            Event::WorkerGone { worker, reason } => self.worker_left(worker, reason, effects),
+            Event::WorkerGone { worker, reason } => self.worker_gone(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
             Event::Heartbeat { .. } => Ok(()),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
             Event::NodeDone { worker, at, shard_micros, result, digest } => {
-                self.node_done(worker, at, Micros(shard_micros.max(1)), result, digest, effects)
+                let per_shard = Micros(shard_micros.max(1));
+                self.node_done(&NodeAnswer { worker, at, per_shard, result, digest }, effects)
             }
             Event::LeaseFailed { worker, at, failure } => self.lease_failed(worker, at, failure, effects),
             Event::StepReduced { step, digest } => self.step_reduced(step, digest, effects),
@@ -146,21 +184,15 @@ impl Run {
             Event::CheckpointWritten { step } => self.checkpoint_done(step, true, effects),
             Event::CheckpointFailed { step } => self.checkpoint_done(step, false, effects),
             Event::StopRequested => self.stop_requested(),
-            Event::Deadline => {
-                for (worker, silence) in self.members.silent(self.now, self.plan.heartbeat_silence) {
-                    effects.push(Effect::Disconnect { worker, why: DisconnectReason::Silent { silence } });
-                    self.worker_left(worker, GoneReason::Silent, effects)?;
-                }
-                Ok(())
-            }
+            Event::Deadline => self.lose_silent(effects),
         }
     }
 
-    /// What follows from the new state, whatever the event was.
+    /// Does what follows from the new state, whatever the event was: lends nodes, disconnects drained workers, stops, saves.
     fn settle(&mut self, effects: &mut Vec<Effect>) {
-        self.let_drained_go(effects);
+        self.disconnect_drained(effects);
         self.stop_if_asked(effects);
-        if let Phase::Working(step) = &mut self.phase
+        if let RunPhase::Working(step) = &mut self.phase
             && step.covered.is_none()
         {
             Dispatch {
@@ -181,11 +213,14 @@ impl Run {
         }
     }
 
-    /// What is in work, if it is this and all its nodes are in.
+    /// The step in work, if it is this one and all its nodes have arrived.
+    ///
+    /// # Errors
+    /// Why it is not.
     fn covered(&self, step: StepId, work: Work) -> Result<&Step, IgnoreReason> {
         match &self.phase {
-            Phase::Finished(_) => Err(IgnoreReason::RunOver),
-            Phase::Working(current) if (current.step, current.work) == (step, work) => {
+            RunPhase::Finished(_) => Err(IgnoreReason::RunOver),
+            RunPhase::Working(current) if (current.step, current.work) == (step, work) => {
                 current.covered.map(|_| current).ok_or(IgnoreReason::NodesMissing)
             }
             _ => Err(IgnoreReason::OtherStep { answered: step, committed: self.committed }),
@@ -204,7 +239,7 @@ impl Run {
         self.committed = step.next();
         effects.push(Effect::Record(Record::StepCommitted { step, digest, ledger }));
         effects.push(Effect::Commit { step, digest });
-        let every = self.plan.checkpoint_every_steps;
+        let every = self.plan.checkpoint.steps;
         self.checkpoints.due |= every > 0 && self.committed.0.is_multiple_of(every);
         let ends_epoch = self.plan.ends_epoch(self.committed);
         if self.stopping {
@@ -242,7 +277,7 @@ impl Run {
         Ok(())
     }
 
-    /// An epoch is behind us, evaluation and all.
+    /// Asks for the checkpoint of an epoch that ended and was evaluated, and goes on.
     fn end_epoch(&mut self, effects: &mut Vec<Effect>) {
         if self.committed < self.plan.last_parameters() {
             self.checkpoint(CheckpointReason::EpochEnd, effects);
@@ -250,7 +285,7 @@ impl Run {
         self.go_on(false, effects);
     }
 
-    /// Opens what comes next: the evaluation of the committed parameters, a step, or the end.
+    /// Opens the evaluation of the committed parameters if `evaluate`, else the next step, or ends the run after the last.
     fn go_on(&mut self, evaluate: bool, effects: &mut Vec<Effect>) {
         let step = self.committed;
         let (work, shards) = if evaluate {
@@ -261,7 +296,7 @@ impl Run {
             return self.save(CheckpointReason::Finish, Outcome::Completed, effects);
         };
         self.members.age(work);
-        self.phase = Phase::Working(Step::new(step, work, shards));
+        self.phase = RunPhase::Working(Step::new(step, work, shards));
         effects.push(Effect::OpenStep { step, work, shards });
     }
 }

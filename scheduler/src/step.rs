@@ -1,6 +1,7 @@
 //! The step in work: its shards cut into nodes, and the leases on them.
 
 mod audit;
+mod audits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ pub(crate) use audit::Verdict;
 /// A step (or an evaluation) in work.
 ///
 /// `nodes` cut `[0, shards)` without gap or overlap at all times. A node is done, or lent to some workers, or planned
-/// for one (that holds enough already), or homeless. Only a node that nobody holds is ever split.
+/// for one worker (that holds enough leases already), or homeless. Only a node that nobody holds is ever split.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Step {
     /// The parameters to compute with.
@@ -28,23 +29,27 @@ pub(crate) struct Step {
     pub shards: u32,
     /// Since when all nodes are done and no audit is open.
     pub covered: Option<RunTime>,
-    /// Every node is computed twice.
+    /// Whether every node is computed twice.
     pub audit_all: bool,
-    /// Who came to numbers that are not believed. They compute nothing more of it that counts, as long as there are others.
+    /// Workers whose numbers for a node were not believed. As long as there are others, nothing more that they compute of
+    /// this step counts.
     suspects: BTreeSet<WorkerId>,
     nodes: BTreeMap<Node, NodeState>,
     leases: BTreeMap<LeaseId, LeaseState>,
 }
 
+/// What has become of a node so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct NodeState {
+    /// The worker whose numbers are counted.
     done: Option<WorkerId>,
+    /// The worker that it is meant for.
     planned: Option<WorkerId>,
     /// Leases on it that still run.
     pub running: Vec<LeaseId>,
-    /// How often it was leased.
+    /// How often it was lent: the lease epoch of its next lease.
     leased: u32,
-    /// Who failed at it, and how.
+    /// The workers that failed at it, and how.
     pub failures: Vec<(WorkerId, Fault)>,
     audit: Audit,
 }
@@ -60,6 +65,7 @@ pub(crate) enum Fault {
     Absurd,
 }
 
+/// What has become of a lease so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LeaseState {
     pub worker: WorkerId,
@@ -68,25 +74,38 @@ pub(crate) struct LeaseState {
     pub sent: RunTime,
     /// Since when its worker holds the parameters.
     pub started: Option<RunTime>,
-    /// Shards its worker had to compute when it got this one, these included.
+    /// Shards that its worker had to compute when it got this lease, those of the lease included.
     pub queue: u32,
     pub overdue: bool,
     over: bool,
 }
 
+/// What [`Step::lend`] makes a lease of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grant {
+    pub node: Node,
+    pub worker: WorkerId,
+    pub generation: RunGeneration,
+    /// The number of the lease, unused so far.
+    pub lease: LeaseId,
+    pub now: RunTime,
+    /// Whether the worker holds the parameters, so that the clock of the lease starts at once.
+    pub ready: bool,
+}
+
 impl LeaseState {
-    /// How often the worker's threads must turn to be through with this lease.
+    /// How many shards each of the worker's threads computes, one after the other, until this lease is done.
     pub fn rounds(&self, threads: u32) -> u64 {
         u64::from(self.queue.div_ceil(threads))
     }
 
-    /// What a shard takes at least, as the lease still ran at `now`.
+    /// The least time that a shard takes its worker on one thread, given that the lease still runs at `now`.
     pub fn per_shard_at_least(&self, now: RunTime, threads: u32) -> Micros {
         Micros(self.started.map_or(0, |started| now.since(started).0 / self.rounds(threads)))
     }
 }
 
-/// What a worker has before it.
+/// The work that a worker has in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Load {
     /// Leases it holds.
@@ -98,6 +117,7 @@ pub(crate) struct Load {
 }
 
 impl Step {
+    /// A step of which nothing is planned, lent or done.
     pub fn new(step: StepId, work: Work, shards: u32) -> Step {
         let nodes = BTreeMap::from([(root(shards), NodeState::default())]);
         Step {
@@ -112,7 +132,10 @@ impl Step {
         }
     }
 
-    /// Whether this answer is to a lease that still runs.
+    /// Checks that an answer by `worker` is to a lease of its own that still runs.
+    ///
+    /// # Errors
+    /// Why the answer does not count.
     pub fn fence(&self, worker: WorkerId, at: LeaseRef) -> Result<(), IgnoreReason> {
         let lease = self.leases.get(&at.lease).filter(|lease| lease.at == at);
         let lease = lease.ok_or(IgnoreReason::UnknownLease(at.lease))?;
@@ -122,13 +145,13 @@ impl Step {
         if lease.over { Err(IgnoreReason::LeaseOver(at.lease)) } else { Ok(()) }
     }
 
-    /// Nodes that nobody computes or will.
+    /// Nodes that are neither done nor planned nor lent.
     pub fn homeless(&self) -> impl Iterator<Item = (Node, &NodeState)> {
         let homeless = |state: &NodeState| state.done.is_none() && state.planned.is_none() && state.running.is_empty();
         self.nodes.iter().filter(move |(_, state)| homeless(state)).map(|(node, state)| (*node, state))
     }
 
-    /// Nodes planned for somebody, not sent.
+    /// Nodes planned for a worker and not sent, with that worker.
     pub fn planned(&self) -> impl Iterator<Item = (WorkerId, Node)> {
         self.nodes.iter().filter_map(|(node, state)| Some((state.planned?, *node)))
     }
@@ -144,7 +167,7 @@ impl Step {
         lent.map(|(node, state)| (*node, state.running.iter().map(|lease| &self.leases[lease]).collect()))
     }
 
-    /// What each worker has before it; nothing where it is not named.
+    /// The work of each worker; none where a worker is not named.
     pub fn loads(&self) -> BTreeMap<WorkerId, Load> {
         let mut loads: BTreeMap<WorkerId, Load> = BTreeMap::new();
         for lease in self.running() {
@@ -179,21 +202,14 @@ impl Step {
         state.planned = Some(worker);
     }
 
-    /// Makes homeless what is planned for `worker`.
+    /// Makes homeless the nodes planned for `worker`.
     pub fn unplan(&mut self, worker: WorkerId) {
         self.nodes.values_mut().filter(|state| state.planned == Some(worker)).for_each(|state| state.planned = None);
     }
 
-    /// Lends `node` to `worker`.
-    pub fn lend(
-        &mut self,
-        node: Node,
-        worker: WorkerId,
-        generation: RunGeneration,
-        lease: LeaseId,
-        now: RunTime,
-        ready: bool,
-    ) -> Lease {
+    /// Lends a node to a worker.
+    pub fn lend(&mut self, grant: Grant) -> Lease {
+        let Grant { node, worker, generation, lease, now, ready } = grant;
         let queue = node.size() + self.running().filter(|l| l.worker == worker).map(|l| l.node.size()).sum::<u32>();
         let state = self.nodes.get_mut(&node).expect("only a node of the step is lent");
         let open = state.done.is_none() || matches!(state.audit, Audit::Open(_));
@@ -208,8 +224,8 @@ impl Step {
         Lease { at, work: self.work, node }
     }
 
-    /// Ends a lease with its node done; `digest` opens the audit that was wanted. The answer holds the other leases on it,
-    /// which end with it.
+    /// Ends a lease with its node done; where an audit was wanted, `digest` is its first ballot. The answer holds the other
+    /// leases on the node, which end with this one.
     pub fn done(&mut self, lease: LeaseId, digest: Option<[u8; 32]>, now: RunTime) -> Vec<LeaseState> {
         let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
         let state = self.nodes.get_mut(&node).expect("a running lease has its node");
@@ -225,7 +241,7 @@ impl Step {
         losers
     }
 
-    /// Ends all leases on `node`; the answer holds all but `first`.
+    /// Ends all leases on `node`; the answer holds all of them but `first`.
     fn end_all(&mut self, node: Node, first: LeaseId) -> Vec<LeaseState> {
         let ended = self.nodes.get_mut(&node).map(|state| std::mem::take(&mut state.running)).unwrap_or_default();
         for lease in &ended {
@@ -235,6 +251,7 @@ impl Step {
         losers.map(|loser| self.leases[&loser].clone()).collect()
     }
 
+    /// Notes the time if all nodes are done and no audit is open.
     fn cover(&mut self, now: RunTime) {
         if self.nodes.values().all(|state| state.done.is_some() && !matches!(state.audit, Audit::Open(_))) {
             self.covered = Some(now);
@@ -250,7 +267,7 @@ impl Step {
         node
     }
 
-    /// Ends a lease because its worker failed at it. The answer is how often the node failed in this way.
+    /// Ends a lease because its worker failed at it. The answer is the node, and how often it failed in this way.
     pub fn fail(&mut self, lease: LeaseId, fault: Fault) -> (Node, usize) {
         let worker = self.leases[&lease].worker;
         let node = self.end(lease);
@@ -259,8 +276,8 @@ impl Step {
         (node, failures.iter().filter(|(_, other)| *other == fault).count())
     }
 
-    /// Ends all leases of a worker that is gone, and makes homeless what was planned for it.
-    pub fn forget(&mut self, worker: WorkerId) {
+    /// Ends all leases of a worker that is gone, and makes homeless the nodes planned for it.
+    pub fn drop_worker(&mut self, worker: WorkerId) {
         let held: Vec<LeaseId> = self.running().filter(|l| l.worker == worker).map(|l| l.at.lease).collect();
         held.into_iter().for_each(|lease| {
             self.end(lease);
@@ -268,14 +285,14 @@ impl Step {
         self.unplan(worker);
     }
 
-    /// A worker holds the parameters now: the clocks of its leases start.
+    /// Starts the clocks of a worker's leases: it holds the parameters now.
     pub fn start_clocks(&mut self, worker: WorkerId, now: RunTime) {
         for lease in self.leases.values_mut().filter(|lease| lease.worker == worker) {
             lease.started.get_or_insert(now);
         }
     }
 
-    /// A worker is late with a lease: all that it holds is overdue.
+    /// Marks all leases of a worker as overdue: it is late with one of them.
     pub fn mark_overdue(&mut self, worker: WorkerId) {
         let held = self.leases.values_mut().filter(|lease| lease.worker == worker && !lease.over);
         held.for_each(|lease| lease.overdue = true);
@@ -291,25 +308,25 @@ impl Step {
         self.nodes.get(&node).is_some_and(|state| state.done.is_some())
     }
 
-    /// Ends a lease because what its worker came to is not believed.
+    /// Ends a lease because the numbers that its worker got are not believed. The answer is the node.
     pub fn doubt(&mut self, lease: LeaseId, fault: Fault) -> Node {
         self.suspects.insert(self.leases[&lease].worker);
         self.fail(lease, fault).0
     }
 
-    /// What such a worker failed at says nothing about the nodes.
-    pub fn discredit(&mut self, such: impl Fn(WorkerId) -> bool) {
-        self.nodes.values_mut().for_each(|state| state.failures.retain(|(failed, _)| !such(*failed)));
+    /// Forgets the failures of workers for which `is_evicted` holds: they do not count against the nodes.
+    pub fn forget_failures(&mut self, is_evicted: impl Fn(WorkerId) -> bool) {
+        self.nodes.values_mut().for_each(|state| state.failures.retain(|(failed, _)| !is_evicted(*failed)));
     }
 
-    /// Those of `candidates` that are not suspected; all, if that is nobody.
+    /// Those of `candidates` that are not suspected; all of them, if all are.
     pub fn unsuspected(&self, candidates: &[WorkerId]) -> Vec<WorkerId> {
         let others: Vec<WorkerId> =
             candidates.iter().copied().filter(|worker| !self.suspects.contains(worker)).collect();
         if others.is_empty() { candidates.to_vec() } else { others }
     }
 
-    /// Whether anybody failed at `node`.
+    /// Whether any worker failed at `node`.
     pub fn has_failed(&self, node: Node) -> bool {
         !self.nodes[&node].failures.is_empty()
     }
@@ -319,12 +336,12 @@ impl Step {
         self.nodes[&node].failures.iter().any(|(tried, _)| *tried == worker)
     }
 
-    /// How often somebody failed at `node` in this way.
+    /// How often workers failed at `node` in this way.
     pub fn times(&self, node: Node, fault: Fault) -> usize {
         self.nodes[&node].failures.iter().filter(|(_, other)| *other == fault).count()
     }
 
-    /// Nothing of it is done, nobody computes anything of it; who failed at what is not forgotten.
+    /// Begins the step anew: no node is done, planned or lent. Failures are kept.
     pub fn reopen(&mut self) {
         self.leases.values_mut().for_each(|lease| lease.over = true);
         self.covered = None;
@@ -334,7 +351,10 @@ impl Step {
         }
     }
 
-    /// Who computed what. All nodes must be done.
+    /// Who computed which shards.
+    ///
+    /// # Panics
+    /// When a node is not done.
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         let entry = |(node, state): (&Node, &NodeState)| LedgerEntry {
             node: *node,

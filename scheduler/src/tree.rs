@@ -28,7 +28,10 @@ impl fmt::Display for Node {
     }
 }
 
-/// The root of the tree over `shards` shards, of which there must be one at least.
+/// The root of the tree over `shards` shards.
+///
+/// # Panics
+/// When there is no shard.
 pub fn root(shards: u32) -> Node {
     assert!(shards > 0, "a reduce tree has a shard at least");
     Node { first: 0, last: shards }
@@ -65,7 +68,7 @@ impl Node {
         self.first < self.last && path(root, self).last() == Some(self)
     }
 
-    /// The node whose child it is in the tree under `root`; `None` of the root itself and of what is no node.
+    /// Its parent in the tree under `root`; `None` for the root itself and for what is no node of the tree.
     pub fn parent(self, root: Node) -> Option<Node> {
         let (mut above, mut parent) = (None, None);
         for node in path(root, self) {
@@ -74,7 +77,7 @@ impl Node {
         parent.filter(|_| above == Some(self))
     }
 
-    /// The other child of its parent.
+    /// The other child of its parent in the tree under `root`; `None` where it has no parent.
     pub fn sibling(self, root: Node) -> Option<Node> {
         let (left, right) = self.parent(root)?.children()?;
         Some(if self == left { right } else { left })
@@ -146,7 +149,7 @@ impl fmt::Display for FoldError {
 
 impl std::error::Error for FoldError {}
 
-/// Nodes arriving in any order, and the additions that each makes possible.
+/// Nodes that arrive in any order, and the additions that each makes possible.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fold {
     root: Node,
@@ -154,13 +157,19 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// A fold over the tree of `shards` shards, nothing arrived.
+    /// A fold over the tree of `shards` shards, of which none has arrived.
+    ///
+    /// # Panics
+    /// When there is no shard.
     pub fn new(shards: u32) -> Fold {
         Fold { root: root(shards), present: BTreeSet::new() }
     }
 
     /// Takes a node in. The answer holds the additions that are possible now, in the order in which to do them: each
     /// may use the sum of the one before it.
+    ///
+    /// # Errors
+    /// When it is no node of the tree, or some of its shards have arrived already.
     pub fn arrive(&mut self, node: Node) -> Result<Vec<Merge>, FoldError> {
         if !node.is_node_of(self.root) {
             return Err(FoldError::NotOfTheTree(node));
@@ -189,7 +198,7 @@ impl Fold {
         self.present.contains(&self.root)
     }
 
-    /// The sums that wait for their siblings (the root, once complete), from left to right.
+    /// The nodes whose sums wait for their siblings (once complete, the root), from left to right.
     pub fn present(&self) -> impl Iterator<Item = Node> {
         self.present.iter().copied()
     }

@@ -1,10 +1,10 @@
-//! What a run waits for and how far it is, for people: the log, the command line, the page.
+//! What a run waits for and how far it is, for people: in the log, on the command line, on the web page.
 
 use std::fmt;
 
-use crate::effect::Outcome;
 use crate::ids::{Micros, StepId, WorkerId};
 use crate::lease::Work;
+use crate::outcome::Outcome;
 use crate::tree::Node;
 
 /// What a run waits for. Its display is what an operator would say.
@@ -41,7 +41,7 @@ pub enum Waiting {
         /// Since when.
         since: Micros,
     },
-    /// Another worker: those that computed a node did not come out the same.
+    /// Another worker: those that computed a node got different digests.
     Judge {
         /// What they computed.
         work: Work,
@@ -49,10 +49,10 @@ pub enum Waiting {
         step: StepId,
         /// Which shards.
         node: Node,
-        /// Who.
+        /// The workers that computed it.
         workers: Vec<WorkerId>,
     },
-    /// All nodes are in; the reducer adds them and makes the next parameters (or the evaluation's outcome).
+    /// The reducer: all nodes have arrived, and it adds them and makes the next parameters (or the evaluation's metrics).
     Reducer {
         /// What it adds.
         work: Work,
@@ -61,9 +61,9 @@ pub enum Waiting {
         /// Since when.
         since: Micros,
     },
-    /// The last checkpoints, before the run ends.
+    /// Checkpoints, before the run ends.
     Checkpoint {
-        /// The oldest that is being written.
+        /// The parameters in the oldest one that is being written.
         step: StepId,
     },
     /// Nothing more: the run is over.
@@ -115,26 +115,26 @@ pub struct Progress {
     pub epoch: u32,
     /// Epochs of the whole run.
     pub epochs: u32,
-    /// What is in work, if anything is.
+    /// The kind of work that is open, if any is.
     pub work: Option<Work>,
-    /// Shards of it that are done.
+    /// Shards of the open step or evaluation that are done.
     pub shards_done: u32,
-    /// Shards of it.
+    /// All shards of the open step or evaluation.
     pub shards: u32,
-    /// Who is there.
+    /// The workers that are there.
     pub workers: Vec<WorkerProgress>,
 }
 
-/// What a worker is at.
+/// What a worker holds and how fast it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerProgress {
-    /// Its name.
+    /// Its number.
     pub worker: WorkerId,
     /// Shards it computes at a time.
     pub threads: u32,
     /// The newest parameters it holds.
     pub ready: Option<StepId>,
-    /// It finishes what it holds and goes.
+    /// Whether it finishes the leases that it holds and then leaves.
     pub draining: bool,
     /// Leases it holds.
     pub leases: u32,

@@ -1,4 +1,4 @@
-//! What must hold, one promise in each file. Each looks at every fact, and at the books as they were before it.
+//! The promises that must hold, one in each file. Each looks at every fact, and at the books as they were before it.
 //!
 //! The order of [`all`] is the order in which they are asked: where one fact breaks two promises, the first is named.
 
@@ -7,6 +7,7 @@ mod bounds;
 mod determinism;
 mod durability;
 mod fencing;
+mod invariant;
 mod ledger;
 mod liveness;
 mod membership;
@@ -15,19 +16,7 @@ mod parameters;
 mod samples;
 mod waiting;
 
-use crate::facts::{Books, Fact};
-
-/// A promise that is checked at every fact.
-pub trait Invariant {
-    /// Its name in reports.
-    fn name(&self) -> &'static str;
-
-    /// Judges a fact, given the books before it.
-    ///
-    /// # Errors
-    /// What was found, if the promise does not hold.
-    fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String>;
-}
+pub use invariant::Invariant;
 
 /// All promises.
 pub fn all() -> Vec<Box<dyn Invariant>> {
@@ -45,9 +34,4 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(waiting::WaitingFor),
         Box::new(liveness::Liveness),
     ]
-}
-
-/// An error unless `holds`.
-fn check(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(what()) }
 }

@@ -1,28 +1,40 @@
 //! Simulated runs: the scheduler and driver that the coordinator runs, in a world of workers, connections, disks and
 //! faults that is made of one seed and lives in virtual time.
 //!
-//! - [`Scenario`]: what a run is played with: a plan, a [`Weather`] of faults, perhaps a [`CrashPoint`] or a
+//! - [`Scenario`]: all that decides how a run goes: a plan, a [`Weather`] of faults, perhaps a [`CrashPoint`] or a
 //!   [`Mutant`].
-//! - [`play`]: plays it. Equal scenarios give equal [`Story`]s, event by event.
+//! - [`play`]: plays a scenario. Equal scenarios give equal [`Story`]s, event by event.
 //! - [`facts`]: what happens, as an onlooker sees it who does not ask the scheduler.
-//! - [`invariants`]: what must hold, each checked at every fact.
+//! - [`bookkeeping`]: the state of the run as it follows from the facts alone.
+//! - [`invariants`]: the promises that must hold, each checked at every fact.
 //! - [`mutants`]: deliberate faults between the scheduler and the world, each of which an invariant must catch.
-//! - [`oracle`]: what one machine alone would have computed.
+//! - [`oracle`]: the parameters that one machine alone would have computed.
+//!
+//! # Examples
+//! ```
+//! use convoy_sim::{Scenario, Shape, play};
+//!
+//! let story = play(&Scenario::drawn(7, Shape { workers: 3, steps: 4 })).expect("every promise holds");
+//! assert_eq!(story.committed.0, 4);
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod bookkeeping;
 mod dice;
 pub mod facts;
+mod invariant_watch;
 pub mod invariants;
 pub mod mutants;
 pub mod oracle;
-mod play;
 mod scenario;
+mod story;
+mod story_player;
 mod trace;
-mod watch;
 mod world;
 
 pub use dice::Dice;
+pub use invariant_watch::Violation;
 pub use mutants::Mutant;
-pub use play::{Story, play, play_traced};
 pub use scenario::{CrashPoint, Fault, Scenario, Shape, Tail, Weather};
-pub use watch::Violation;
+pub use story::Story;
+pub use story_player::{play, play_traced};

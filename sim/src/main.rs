@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use convoy_sim::{Fault, Mutant, Scenario, Shape, Story, Violation, play, play_traced};
+use parking_lot::Mutex;
 
 /// Lines of the trace that are shown before a violation.
 const SHOWN: usize = 60;
@@ -97,7 +97,7 @@ fn replay(scenario: &Scenario) -> ExitCode {
     }
 }
 
-/// What came of all runs so far.
+/// Sums over all runs so far.
 #[derive(Default)]
 struct Totals {
     runs: u64,
@@ -139,40 +139,14 @@ impl Totals {
     }
 }
 
-/// Many runs. Says how it goes every few seconds, and stops at the first violation.
+/// Plays many runs. Says how far it is every few seconds, and stops at the first violation.
 fn sweep(args: &Args, seeds: u64) -> ExitCode {
-    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (totals, found) = (Mutex::new(Totals::default()), Mutex::new(None::<(u64, Violation)>));
-    let (began, told) = (Instant::now(), Mutex::new(Instant::now()));
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let seed = args.from + next.fetch_add(1, Ordering::Relaxed);
-            if seed >= args.from + seeds {
-                return;
-            }
-            match play(&args.scenario(seed)) {
-                Ok(story) => {
-                    let mut totals = totals.lock().expect("nobody panics with it");
-                    totals.add(&story);
-                    let mut told = told.lock().expect("nobody panics with it");
-                    if told.elapsed() > Duration::from_secs(5) {
-                        *told = Instant::now();
-                        eprintln!("{} of {seeds} runs, {} steps", totals.runs, totals.commits);
-                    }
-                }
-                Err(violation) => {
-                    stop.store(true, Ordering::Relaxed);
-                    let mut found = found.lock().expect("nobody panics with it");
-                    if found.as_ref().is_none_or(|(other, _)| seed < *other) {
-                        *found = Some((seed, violation));
-                    }
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| (0..args.threads).for_each(|_| drop(scope.spawn(work))));
-    totals.into_inner().expect("nobody panics with it").print(began.elapsed());
-    match found.into_inner().expect("nobody panics with it") {
+    let began = Instant::now();
+    let sweep = Sweep::new(args, seeds);
+    std::thread::scope(|scope| (0..args.threads).for_each(|_| drop(scope.spawn(|| sweep.work()))));
+    let Sweep { totals, found, .. } = sweep;
+    totals.into_inner().print(began.elapsed());
+    match found.into_inner() {
         None => {
             println!("every promise held");
             ExitCode::SUCCESS
@@ -184,7 +158,59 @@ fn sweep(args: &Args, seeds: u64) -> ExitCode {
     }
 }
 
-/// What led to a violation: the same seed once more, with its trace.
+/// Many runs, shared by the threads that play them.
+struct Sweep<'a> {
+    args: &'a Args,
+    seeds: u64,
+    next: AtomicU64,
+    stop: AtomicBool,
+    totals: Mutex<Totals>,
+    /// The lowest seed so far whose run broke a promise.
+    found: Mutex<Option<(u64, Violation)>>,
+    /// When it was said last how far the sweep is.
+    told: Mutex<Instant>,
+}
+
+impl Sweep<'_> {
+    fn new(args: &Args, seeds: u64) -> Sweep<'_> {
+        let (next, stop, totals, found) = Default::default();
+        Sweep { args, seeds, next, stop, totals, found, told: Mutex::new(Instant::now()) }
+    }
+
+    /// What each thread does: plays seeds until there are no more, or until some promise is broken.
+    fn work(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let seed = self.args.from + self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.args.from + self.seeds {
+                return;
+            }
+            match play(&self.args.scenario(seed)) {
+                Ok(story) => self.held(&story),
+                Err(violation) => self.broken(seed, violation),
+            }
+        }
+    }
+
+    fn held(&self, story: &Story) {
+        let mut totals = self.totals.lock();
+        totals.add(story);
+        let mut told = self.told.lock();
+        if told.elapsed() > Duration::from_secs(5) {
+            *told = Instant::now();
+            eprintln!("{} of {} runs, {} steps", totals.runs, self.seeds, totals.commits);
+        }
+    }
+
+    fn broken(&self, seed: u64, violation: Violation) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut found = self.found.lock();
+        if found.as_ref().is_none_or(|(other, _)| seed < *other) {
+            *found = Some((seed, violation));
+        }
+    }
+}
+
+/// Shows what led to a violation: plays the same seed once more, with its trace.
 fn explain(args: &Args, seed: u64, violation: &Violation) {
     let scenario = args.scenario(seed);
     let mut trace = Vec::new();

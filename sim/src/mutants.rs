@@ -1,9 +1,9 @@
-//! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant; one
-//! that is not shows what the invariants do not see.
+//! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant. A mutant
+//! that none catches shows a fault that the invariants are blind to.
 
-use convoy_scheduler::{Check, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, StepId, WorkerId};
+use convoy_scheduler::{Check, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, StepId};
 
-use crate::facts::Books;
+use crate::bookkeeping::Books;
 
 macro_rules! mutants {
     ($($mutant:ident = $name:literal, $about:literal;)*) => {
@@ -46,34 +46,35 @@ mutants! {
     SameGeneration = "same-generation", "a start does not get a generation of its own";
     NoFence = "no-fence", "an answer to an earlier start is taken for one of this start's leases";
     IgnoreSilence = "ignore-silence", "silent workers are taken for alive";
-    DropEviction = "drop-eviction", "a worker that is put out is not told";
+    DropDisconnect = "drop-disconnect", "a worker that is lost or has drained is not disconnected";
     LendTwice = "lend-twice", "a lease goes out to two workers";
     ForgetReduced = "forget-reduced", "the reducer's word that a step is complete is lost";
     CommitTwice = "commit-twice", "a step is committed a second time";
     StaleAnswer = "stale-answer", "the run says what it waited for before the last event";
     TrustAll = "trust-all", "whatever an auditor computed is taken for equal";
-    BlameJudge = "blame-judge", "one of those that agree is put out, not the one that does not";
+    BlameJudge = "blame-judge", "one of those that agree is evicted, not the one that does not";
     BelieveLiar = "believe-liar", "a run goes on from the step in which a liar was found out, whatever it did before";
     SwapEffects = "swap-effects", "the last two effects of an event are carried out in the wrong order";
 }
 
-/// What left the driver.
+/// A record or an effect that left the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Append(Record),
     Out(Effect),
 }
 
-/// A mutant at work; or none, which changes nothing.
+/// A mutant that changes what happens; or none, which changes nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sabotage(pub Option<Mutant>);
 
 impl Sabotage {
+    /// Whether this mutant is at work.
     pub fn is(self, mutant: Mutant) -> bool {
         self.0 == Some(mutant)
     }
 
-    /// What is handed to the driver instead of `event`.
+    /// The events that the driver is told instead of `event`.
     pub fn hear(self, event: Event, books: &Books) -> Vec<Event> {
         match (self.0, event) {
             (Some(Mutant::NoFence), Event::NodeDone { worker, at, shard_micros, result, digest }) => {
@@ -94,59 +95,24 @@ impl Sabotage {
         }
     }
 
-    /// What becomes of what left the driver.
+    /// What the world sees instead of what left the driver.
     pub fn act(self, mut acts: Vec<Act>, books: &Books) -> Vec<Act> {
-        match self.0 {
-            Some(Mutant::ForgetEntry) => ledgers(&mut acts, |step, ledger| {
-                if step.0 % 4 == 3 {
-                    ledger.pop();
-                }
-            }),
-            Some(Mutant::CreditAnother) => ledgers(&mut acts, |step, ledger| {
-                if step.0 % 4 == 3 {
-                    ledger[0].worker = WorkerId(ledger[0].worker.0 + 1);
-                }
-            }),
-            Some(Mutant::SendFirst) => acts.sort_by_key(|act| matches!(act, Act::Append(_))),
-            Some(Mutant::DropEviction) => acts.retain(|act| {
-                let reason =
-                    |why: &DisconnectReason| matches!(why, DisconnectReason::Silent { .. } | DisconnectReason::Drained);
-                !matches!(act, Act::Out(Effect::Disconnect { why, .. }) if reason(why))
-            }),
-            Some(Mutant::LendTwice) => {
-                let sent = |act: &Act| match act {
-                    Act::Out(Effect::Send { worker, lease, .. }) if lease.at.lease.0 % 50 == 49 => {
-                        Some((*worker, *lease))
-                    }
-                    _ => None,
-                };
-                if let Some((first, lease)) = acts.iter().find_map(sent)
-                    && let Some(worker) = books.members.keys().copied().find(|worker| *worker != first)
-                {
-                    acts.push(Act::Out(Effect::Send { worker, lease, check: Check::Count }));
-                }
-            }
-            Some(Mutant::CommitTwice) => {
+        let Some(mutant) = self.0 else { return acts };
+        match mutant {
+            Mutant::ForgetEntry => change_ledgers(&mut acts, |ledger| _ = ledger.pop()),
+            Mutant::CreditAnother => change_ledgers(&mut acts, |ledger| ledger[0].worker.0 += 1),
+            Mutant::SendFirst => acts.sort_by_key(|act| matches!(act, Act::Append(_))),
+            Mutant::DropDisconnect => acts.retain(|act| !is_lost_or_drained(act)),
+            Mutant::LendTwice => acts.extend(second_lease(&acts, books)),
+            Mutant::CommitTwice => {
                 let commit = |act: &Act| matches!(act, Act::Out(Effect::Commit { step: StepId(5), .. }));
                 if let Some(i) = acts.iter().position(commit) {
                     acts.insert(i, acts[i].clone());
                 }
             }
-            Some(Mutant::BlameJudge) => {
-                for act in &mut acts {
-                    if let Act::Out(Effect::Evict { name, judges: [judge, _], .. }) = act {
-                        *name = books.names.get(judge).cloned().unwrap_or_default();
-                    }
-                }
-            }
-            Some(Mutant::BelieveLiar) => {
-                for act in &mut acts {
-                    if let Act::Append(Record::Evicted { since, .. }) | Act::Out(Effect::Evict { since, .. }) = act {
-                        *since = books.committed;
-                    }
-                }
-            }
-            Some(Mutant::SwapEffects) => {
+            Mutant::BlameJudge => acts.iter_mut().for_each(|act| blame_judge(act, books)),
+            Mutant::BelieveLiar => acts.iter_mut().for_each(|act| believe(act, books.committed)),
+            Mutant::SwapEffects => {
                 if let [.., before, last] = acts.as_mut_slice() {
                     std::mem::swap(before, last);
                 }
@@ -156,7 +122,7 @@ impl Sabotage {
         acts
     }
 
-    /// Whether an answer is counted, given whether and why the run ignored it.
+    /// Whether the reducer counts an answer, given whether and why the run ignored it.
     pub fn counts(self, ignored: Option<IgnoreReason>) -> bool {
         match ignored {
             None => true,
@@ -170,10 +136,41 @@ impl Sabotage {
     }
 }
 
-fn ledgers(acts: &mut [Act], change: impl Fn(StepId, &mut Vec<LedgerEntry>)) {
+/// Changes the ledger of every fourth step.
+fn change_ledgers(acts: &mut [Act], change: impl Fn(&mut Vec<LedgerEntry>)) {
     for act in acts {
-        if let Act::Append(Record::StepCommitted { step, ledger, .. }) = act {
-            change(*step, ledger);
+        if let Act::Append(Record::StepCommitted { step, ledger, .. }) = act
+            && step.0 % 4 == 3
+        {
+            change(ledger);
         }
+    }
+}
+
+fn is_lost_or_drained(act: &Act) -> bool {
+    let Act::Out(Effect::Disconnect { why, .. }) = act else { return false };
+    matches!(why, DisconnectReason::Silent { .. } | DisconnectReason::Drained)
+}
+
+/// One lease in fifty once more, to another member.
+fn second_lease(acts: &[Act], books: &Books) -> Option<Act> {
+    let (first, lease) = acts.iter().find_map(|act| match act {
+        Act::Out(Effect::Send { worker, lease, .. }) if lease.at.lease.0 % 50 == 49 => Some((*worker, *lease)),
+        _ => None,
+    })?;
+    let worker = books.members.keys().copied().find(|worker| *worker != first)?;
+    Some(Act::Out(Effect::Send { worker, lease, check: Check::Count }))
+}
+
+fn blame_judge(act: &mut Act, books: &Books) {
+    if let Act::Out(Effect::Evict { name, judges: [judge, _], .. }) = act {
+        *name = books.names.get(judge).cloned().unwrap_or_default();
+    }
+}
+
+/// Has a worker that is evicted believed up to the step `committed`.
+fn believe(act: &mut Act, committed: StepId) {
+    if let Act::Append(Record::Evicted { since, .. }) | Act::Out(Effect::Evict { since, .. }) = act {
+        *since = committed;
     }
 }

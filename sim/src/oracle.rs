@@ -1,4 +1,5 @@
-//! What one machine alone would compute, in order: parameters are a number, and so is a shard's gradient.
+//! The parameters that one machine alone would compute, step by step. Parameters are a number here, and so is a shard's
+//! gradient.
 
 use convoy_scheduler::{Node, RunPlan, ShardId, StepId, Work, tree};
 
@@ -13,7 +14,7 @@ pub fn mix(a: u64, b: u64) -> u64 {
 /// The initialisation.
 pub const FIRST_PARAMETERS: u64 = 42;
 
-/// What a worker computes for `node` with `parameters`.
+/// The value that a worker gets for `node` with `parameters`: shards' values, mixed over the reduce tree.
 pub fn node_value(parameters: u64, work: Work, node: Node) -> u64 {
     match node.children() {
         Some((left, right)) => mix(node_value(parameters, work, left), node_value(parameters, work, right)),
@@ -41,7 +42,7 @@ pub fn digest(parameters: u64) -> [u8; 32] {
     digest
 }
 
-/// All parameters of a run, from the initialisation to its end.
+/// All parameters of a run, from the initialisation to its end: entry `t` are those after `t` steps.
 pub fn history(plan: &RunPlan) -> Vec<u64> {
     let mut history = vec![FIRST_PARAMETERS];
     for step in 0..plan.last_parameters().0 {
@@ -58,7 +59,7 @@ pub fn history(plan: &RunPlan) -> Vec<u64> {
 /// Samples in a shard. The world's shards are all full.
 const SHARD_SAMPLES: u64 = 2;
 
-/// Samples that an epoch has.
+/// Samples of an epoch.
 pub fn samples_per_epoch(plan: &RunPlan) -> u64 {
     let full = (plan.steps_per_epoch - 1) * u64::from(plan.shards_full_step);
     (full + u64::from(plan.shards_last_step)) * SHARD_SAMPLES
@@ -77,4 +78,44 @@ pub fn samples(plan: &RunPlan, step: StepId, shard: ShardId) -> impl Iterator<It
 
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_grouping_show() {
+        let (a, b, c) = (1, 2, 3);
+        assert_ne!(mix(a, b), mix(b, a));
+        assert_ne!(mix(mix(a, b), c), mix(a, mix(b, c)));
+        let node = |first, last| node_value(7, Work::Train, Node { first, last });
+        assert_eq!(node(0, 3), mix(mix(node(0, 1), node(1, 2)), node(2, 3)));
+        assert_ne!(node(0, 1), node_value(7, Work::Evaluate, Node { first: 0, last: 1 }));
+    }
+
+    #[test]
+    fn an_epoch_takes_each_sample_once_in_an_order_of_its_own() {
+        let plan = RunPlan::new(2, 3, 4, 2);
+        let epoch = |steps: std::ops::Range<u64>| -> Vec<u64> {
+            let shards = steps.flat_map(|step| (0..plan.shards(StepId(step))).map(move |shard| (StepId(step), shard)));
+            shards.flat_map(|(step, shard)| samples(&plan, step, ShardId(shard))).collect()
+        };
+        let (mut first, mut second) = (epoch(0..3), epoch(3..6));
+        assert_ne!(first, second);
+        first.sort_unstable();
+        second.sort_unstable();
+        assert!(first == second && first.into_iter().eq(0..samples_per_epoch(&plan)));
+    }
+
+    #[test]
+    fn a_history_ends_where_the_run_would() {
+        let plan = RunPlan::new(3, 2, 4, 4);
+        let whole = history(&plan);
+        assert_eq!(whole.len(), 7);
+        let evaluated = history(&RunPlan { evaluate_shards: 1, ..plan });
+        assert_eq!(evaluated, whole[..evaluated.len()]);
+        let stops = [2, 4].into_iter().find(|step| stop_early(whole[*step]));
+        assert_eq!(evaluated.len(), stops.map_or(7, |step| step + 1));
+    }
 }

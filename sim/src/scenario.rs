@@ -1,8 +1,8 @@
-//! What a run is played with: its plan, its workers, and the faults that it meets.
+//! All that decides how a simulated run goes: its plan, its workers, and the faults that strike.
 
 use std::fmt;
 
-use convoy_scheduler::{Limits, Micros, RunPlan};
+use convoy_scheduler::{CheckpointIntervals, Limits, Micros, RunPlan, Timeouts};
 
 use crate::dice::Dice;
 use crate::mutants::Mutant;
@@ -41,13 +41,13 @@ faults! {
     Pause = "pause", at most 30;
     /// A worker computes ten times slower for some seconds.
     Slow = "slow", at most 30;
-    /// A worker's heart beats on, but it computes no more.
+    /// A worker's heartbeats go on, but it computes no more.
     Hang = "hang", at most 20;
-    /// A worker asks to go, goes, and comes back.
+    /// A worker asks to leave, leaves, and comes back.
     Drain = "drain", at most 20;
     /// All workers die, and stay away for some seconds.
     Exodus = "exodus", at most 5;
-    /// Some workers' connections carry nothing any more, one after the other, and then again, in another order.
+    /// Some workers' connections stop carrying messages, one after the other, and then carry them again, in another order.
     Swizzle = "swizzle", at most 8;
     /// The coordinator is killed between two events.
     Crash = "crash", at most 8;
@@ -76,7 +76,7 @@ pub struct Weather {
     pub storm: Micros,
     /// In a thousand, by [`Fault`].
     pub chances: Vec<u32>,
-    /// After the storm all workers are well; otherwise one at least is, and the hung stay hung.
+    /// Whether after the storm all workers compute. Otherwise one at least does, and those that hang go on hanging.
     pub all_heal: bool,
 }
 
@@ -97,8 +97,8 @@ impl Weather {
         self.chances[fault as usize]
     }
 
-    /// One in eight is calm. Otherwise each kind of fault is left out of half of all weathers: a fault that comes all
-    /// the time hides what others do.
+    /// One weather in eight is calm. In the others each kind of fault has an even chance to be left out: a fault that comes
+    /// all the time hides what others do.
     fn drawn(dice: &mut Dice) -> Weather {
         if dice.chance(125) {
             return Weather::calm();
@@ -110,7 +110,7 @@ impl Weather {
     }
 }
 
-/// What becomes of the journal's records that were written but not synced when the coordinator dies.
+/// What happens to the journal's records that were written but not synced when the coordinator dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
     /// They are there: the process died, the machine did not.
@@ -126,9 +126,9 @@ pub enum Tail {
 pub struct CrashPoint {
     /// At this write to the journal, counted from 1 over all starts.
     pub write: u64,
-    /// The write took effect before.
+    /// Whether the write took effect before.
     pub written: bool,
-    /// What is lost.
+    /// Which records are lost.
     pub tail: Tail,
 }
 
@@ -150,7 +150,7 @@ impl Default for Shape {
 /// All that decides how a simulated run goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// Of all that the world leaves to chance.
+    /// The seed of everything that is random in the world.
     pub seed: u64,
     /// The plan of the first start.
     pub plan: RunPlan,
@@ -162,7 +162,7 @@ pub struct Scenario {
     pub crash_at: Option<CrashPoint>,
     /// A fault of Convoy itself.
     pub mutant: Option<Mutant>,
-    /// Every event is handled by a second run as well, which must do the same. Doubles the time.
+    /// Whether every event is handled by a second run as well, which must do the same. Doubles the time.
     pub doubles: bool,
 }
 
@@ -188,28 +188,32 @@ fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
     let epochs = dice.pick(&fitting);
     let full = 8 + dice.below(33) as u32;
     let last = 1 + dice.below(u64::from(full)) as u32;
-    let limits = Limits {
-        workers: if dice.chance(100) { shape.workers.max(1) as u32 } else { 1024 },
-        lease_shards: 2 + dice.below(15) as u32,
-        // Failures must not end these runs: they would hide what comes after.
-        data_attempts: 1_000_000,
-        internal_attempts: 1_000_000,
-        doubtful_attempts: 1_000_000,
-    };
-    RunPlan {
-        evaluate_shards: if dice.chance(333) { 1 + dice.below(32) as u32 } else { 0 },
-        checkpoint_every_steps: dice.below(9),
-        checkpoint_every: Micros::seconds(dice.below(4)),
-        queue_per_thread: 1 + dice.below(3) as u32,
-        audit_every: dice.pick(&[0, 3, 30, 100]),
+    let workers = if dice.chance(100) { shape.workers.max(1) as u32 } else { 1024 };
+    let lease_shards = 2 + dice.below(15) as u32;
+    let evaluate_shards = if dice.chance(333) { 1 + dice.below(32) as u32 } else { 0 };
+    let checkpoint = CheckpointIntervals { steps: dice.below(9), time: Micros::seconds(dice.below(4)) };
+    let queue_per_thread = 1 + dice.below(3) as u32;
+    let audit_every = dice.pick(&[0, 3, 30, 100]);
+    let timeouts = Timeouts {
         lease_unmeasured: Micros::seconds(dice.pick(&[5, 60])),
         ready_grace: Micros::seconds(dice.pick(&[1, 10])),
-        limits,
-        ..RunPlan::new(epochs as u32, steps / epochs, full, last)
-    }
+        ..Timeouts::default()
+    };
+    // Failures must not end these runs: they would hide what comes after.
+    let attempts = 1_000_000;
+    let limits = Limits {
+        workers,
+        queue_per_thread,
+        lease_shards,
+        data_attempts: attempts,
+        internal_attempts: attempts,
+        doubtful_attempts: attempts,
+    };
+    let plan = RunPlan::new(epochs as u32, steps / epochs, full, last);
+    RunPlan { evaluate_shards, checkpoint, audit_every, timeouts, limits, ..plan }
 }
 
-/// What must be known to see why a run went as it did.
+/// The plan and the weather in two lines, to understand a trace.
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RunPlan { epochs, steps_per_epoch, shards_full_step, shards_last_step, evaluate_shards, .. } = self.plan;

@@ -1,10 +1,10 @@
-//! Facts as lines for people.
+//! Facts as lines of text, for people.
 
 use convoy_scheduler::*;
 
 use crate::facts::Fact;
 
-/// One line; none for what would only make the trace long.
+/// One line; none for facts that would only make the trace long.
 pub(crate) fn show(fact: &Fact) -> Option<String> {
     Some(match fact {
         Fact::Rested { .. } | Fact::Synced => return None,
@@ -21,7 +21,7 @@ pub(crate) fn show(fact: &Fact) -> Option<String> {
         Fact::Counted { worker, answered, node } => format!("   counted: {node} of {worker}, {answered}"),
         Fact::Appended(record) => format!("  record {}", show_record(record)),
         Fact::Saved { step, .. } => format!("   on disk: checkpoint of {step}"),
-        Fact::Left(effect) => format!("  {}", show_effect(effect)),
+        Fact::CarriedOut(effect) => format!("  {}", show_effect(effect)),
         Fact::Made { step, parameters } => format!("   parameters of {step}: {parameters:016x}"),
         Fact::Differed => "** two runs differ".to_owned(),
         Fact::Refused(error) => format!("** no start: {error}"),
@@ -41,7 +41,7 @@ fn show_event(event: &Event) -> String {
             format!("node done: {worker}, {at}, {} at {shard_micros} us a shard", at.generation)
         }
         Event::LeaseFailed { worker, at, failure } => format!("lease failed: {worker}, {at}: {failure:?}"),
-        Event::WorkerGone { worker, reason } => format!("worker left: {worker}, {reason:?}"),
+        Event::WorkerGone { worker, reason } => format!("worker gone: {worker}, {reason:?}"),
         Event::WorkerJoined { worker, name, threads } => {
             format!("worker joined: {worker}, {name}, with {threads} threads")
         }

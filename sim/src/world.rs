@@ -1,4 +1,5 @@
-//! Workers, connections, a coordinator and time. Everything that is going to happen stands on one agenda.
+//! The simulated world: workers, connections, a coordinator and time. Everything that is going to happen stands on one
+//! agenda.
 
 mod connections;
 mod coordinator;
@@ -13,18 +14,18 @@ use self::coordinator::Coordinator;
 use self::process::{Answer, Link, Message, Process, Stream};
 use crate::dice::Dice;
 use crate::facts::Fact;
+use crate::invariant_watch::{Violation, Watch};
 use crate::mutants::{Mutant, Sabotage};
 use crate::oracle;
-use crate::play::Story;
 use crate::scenario::{Fault, Scenario, Tail, Weather};
-use crate::watch::{Violation, Watch};
+use crate::story::Story;
 
-/// A run must end so long after its last fault, besides the time that its slowest worker alone would need.
+/// A run must end within this time after its last fault, plus the time that its slowest worker alone would need.
 const PATIENCE: Micros = Micros::seconds(3600);
-/// Nothing that is sane takes so many happenings.
+/// A run that needs more happenings than this does not end.
 const MOST_HAPPENINGS: u64 = 500_000;
 
-/// What is going to happen.
+/// Something that is going to happen.
 #[derive(Clone, Debug)]
 enum Happening {
     /// The coordinator's process starts.
@@ -37,13 +38,13 @@ enum Happening {
     Arrive(usize, Link, Stream),
     /// A process finishes a lease.
     Computed(usize, LeaseRef),
-    /// An answer arrives once more, under the name that its process has then.
+    /// An answer arrives once more, under the number that its process has then.
     Again(usize, Answer),
     /// This start of the coordinator notices that a connection closed.
     Closed(u64, WorkerId),
     /// A checkpoint of this start of the coordinator is on disk.
     Saved(u64, StepId),
-    /// The reducer of this start of the coordinator is done with what was opened as number so and so.
+    /// The reducer of this start of the coordinator has finished the opening of this number.
     Reduced(u64, u64, Event),
     /// The disk of this start of the coordinator is done with something.
     Internal(u64, Event),
@@ -66,6 +67,7 @@ impl Happening {
     }
 }
 
+/// A run and all that is around it.
 pub(crate) struct World<'a> {
     weather: Weather,
     sabotage: Sabotage,
@@ -126,35 +128,14 @@ impl<'a> World<'a> {
             if let Some(broken) = self.watch.broken.take() {
                 return Err(broken);
             }
-            match self.coordinator.outcome() {
-                Some(Outcome::Stopped | Outcome::Unsaved { .. } | Outcome::RolledBack { .. }) => self.crash(Tail::Kept),
-                // A liar had a part in it, then or now.
-                Some(Outcome::Diverged { .. }) if self.processes.iter().any(|process| process.lies) => {
-                    self.crash(Tail::Kept);
-                }
-                Some(outcome) => {
-                    let outcome = outcome.clone();
+            if let Some(outcome) = self.coordinator.outcome().cloned() {
+                if !self.goes_on_after(&outcome) {
                     self.watch.see(&Fact::Ended(&outcome));
                     return self.watch.broken.take().map_or(Ok(self.end(outcome)), Err);
                 }
-                None => {}
+                self.crash(Tail::Kept);
             }
-            let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
-            match self.coordinator.deadline().filter(|deadline| *deadline < next) {
-                Some(deadline) => {
-                    self.pass(deadline);
-                    self.tell(Event::Deadline, None);
-                    if self.coordinator.deadline().is_some_and(|at| at <= self.now) {
-                        self.watch.see(&Fact::Overtime { waiting: "a deadline that is past" });
-                    }
-                }
-                None => {
-                    let Some(((at, _), happening)) = self.agenda.pop_first() else { break };
-                    self.pass(at);
-                    self.happen(happening);
-                }
-            }
-            if self.now > last {
+            if !self.advance() || self.now > last {
                 break;
             }
         }
@@ -163,8 +144,34 @@ impl<'a> World<'a> {
         Err(self.watch.broken.take().expect("overtime is a violation"))
     }
 
+    /// Whether somebody starts the run again after this end. A divergence is the work of a liar, if there is one.
+    fn goes_on_after(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Stopped | Outcome::Unsaved { .. } | Outcome::RolledBack { .. } => true,
+            Outcome::Diverged { .. } => self.processes.iter().any(|process| process.honesty.lies),
+            _ => false,
+        }
+    }
+
+    /// Lets the next thing on the agenda happen, or the run's deadline pass if that is earlier. False if there is nothing.
+    fn advance(&mut self) -> bool {
+        let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
+        if let Some(deadline) = self.coordinator.deadline().filter(|deadline| *deadline < next) {
+            self.pass(deadline);
+            self.tell(Event::Deadline, None);
+            if self.coordinator.deadline().is_some_and(|at| at <= self.now) {
+                self.watch.see(&Fact::Overtime { waiting: "a deadline that is past" });
+            }
+            return true;
+        }
+        let Some(((at, _), happening)) = self.agenda.pop_first() else { return false };
+        self.pass(at);
+        self.happen(happening);
+        true
+    }
+
     fn end(self, outcome: Outcome) -> Story {
-        let (committed, starts) = (self.coordinator.committed, self.coordinator.start);
+        let (committed, starts) = (self.coordinator.committed.step, self.coordinator.start);
         Story { outcome, committed, starts, after_storm: self.now.since(self.calm_from()), ..self.story }
     }
 
@@ -215,7 +222,7 @@ impl<'a> World<'a> {
         });
     }
 
-    /// Tells the coordinator, and carries out what follows.
+    /// Tells the coordinator of an event, and carries out its effects.
     fn tell(&mut self, event: Event, answer: Option<&Answer>) {
         match self.coordinator.handle(event, answer, &mut self.watch) {
             Ok(effects) => {
@@ -241,7 +248,7 @@ impl<'a> World<'a> {
                 self.story.copies += u64::from(*why == RevokeReason::AnotherWasFirst);
                 self.send(*worker, Stream::DownControl, Message::Revoke(*at));
             }
-            Effect::Disconnect { worker, why } => self.send(*worker, Stream::DownControl, Message::Evict(*why)),
+            Effect::Disconnect { worker, why } => self.send(*worker, Stream::DownControl, Message::Disconnect(*why)),
             Effect::Commit { .. } => {
                 self.story.commits += 1;
                 (0..self.processes.len()).for_each(|i| self.send_parameters(i));
@@ -267,7 +274,9 @@ impl<'a> World<'a> {
     }
 
     fn happen(&mut self, happening: Happening) {
-        let asleep = happening.process().map(|i| self.processes[i].paused_until.max(self.processes[i].away_until));
+        let asleep = happening
+            .process()
+            .map(|i| self.processes[i].trouble.paused_until.max(self.processes[i].trouble.away_until));
         if let Some(until) = asleep.filter(|until| *until > self.now) {
             return self.at(until, happening);
         }
@@ -281,13 +290,13 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Arrive(i, link, stream) => {
-                if !self.processes[i].clogged {
+                if !self.processes[i].connection.clogged {
                     self.deliver(i, link, stream);
                 }
             }
             Happening::Computed(i, at) => self.computed(i, at),
             Happening::Again(i, answer) => {
-                if let Some(worker) = self.processes[i].worker {
+                if let Some(worker) = self.processes[i].connection.worker {
                     self.tell(answer.event(worker), Some(&answer));
                 }
             }
@@ -309,7 +318,7 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Reduced(start, opening, event) => {
-                if (start, opening) == (self.coordinator.start, self.coordinator.openings) {
+                if (start, opening) == (self.coordinator.start, self.coordinator.reduction.openings) {
                     self.tell(event, None);
                 }
             }
@@ -336,11 +345,11 @@ impl<'a> World<'a> {
         self.at(self.now.after(Micros::millis(200)), Happening::Sync(self.coordinator.start));
     }
 
-    /// The coordinator is dead, and starts again on what the disk holds.
+    /// Kills the coordinator, which starts again later from its disk.
     fn crash(&mut self, tail: Tail) {
         self.coordinator.die(&mut self.watch, tail, &mut self.dice);
         for i in 0..self.processes.len() {
-            if self.processes[i].worker.is_some() {
+            if self.processes[i].connection.worker.is_some() {
                 self.disconnect(i);
             }
         }
@@ -358,11 +367,11 @@ impl<'a> World<'a> {
     fn computed(&mut self, i: usize, at: LeaseRef) {
         let process = &mut self.processes[i];
         // A hung process holds on to what it has.
-        if process.hung || process.computing.is_none_or(|(computing, _)| computing != at) {
+        if process.trouble.hung || process.computing.is_none_or(|(computing, _)| computing != at) {
             return;
         }
         let parameters = process.computing.take().expect("it is this lease").1;
-        let (Some(worker), Some(lease)) = (process.worker, process.drop_lease(at)) else {
+        let (Some(worker), Some(lease)) = (process.connection.worker, process.drop_lease(at)) else {
             return self.compute(i);
         };
         let shard_micros = process.shard_micros(self.now);
@@ -370,7 +379,7 @@ impl<'a> World<'a> {
             self.count(Fault::Failure, Some(i));
             self.dice.pick(&[Failure::Internal, Failure::DataUnreadable])
         });
-        let lied = self.processes[i].lies && failure.is_none();
+        let lied = self.processes[i].honesty.lies && failure.is_none();
         self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step), lied });
         let mut value = oracle::node_value(parameters, lease.work, lease.node);
         let mut result = NodeResult::Good;

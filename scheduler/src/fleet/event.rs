@@ -28,7 +28,7 @@ impl Default for JobRequest {
 pub enum FleetEvent {
     /// A worker is connected and serves no job.
     WorkerJoined {
-        /// Its name, unused so far.
+        /// Its number, unused so far.
         worker: WorkerId,
         /// Classes of arithmetic that it can compute, by number.
         numerics: Vec<u32>,
@@ -38,17 +38,17 @@ pub enum FleetEvent {
         /// Which one.
         worker: WorkerId,
     },
-    /// A worker wants to go: it gets no new job.
+    /// A worker wants to leave: it gets no new job.
     WorkerDraining {
         /// Which one.
         worker: WorkerId,
     },
-    /// A worker is gone.
+    /// A worker is no longer there, for whatever reason.
     WorkerGone {
         /// Which one.
         worker: WorkerId,
     },
-    /// A run has let a worker go.
+    /// A run has released a worker: it holds no lease of it.
     WorkerReleased {
         /// Which one.
         worker: WorkerId,
@@ -59,7 +59,7 @@ pub enum FleetEvent {
         job: JobId,
         /// What it asks for.
         request: JobRequest,
-        /// It was running before; it goes on at once, also without workers.
+        /// Whether it was running before; it then goes on at once, even without workers.
         started: bool,
     },
     /// Somebody wants a job to pause.
@@ -125,14 +125,14 @@ pub enum FleetEffect {
         /// Which job.
         job: JobId,
     },
-    /// Ask a run to let a worker go at a step boundary; then tell [`FleetEvent::WorkerReleased`].
+    /// Ask a run to release a worker at a step boundary; then tell [`FleetEvent::WorkerReleased`].
     Release {
         /// Which worker.
         worker: WorkerId,
         /// Which job.
         job: JobId,
     },
-    /// Close the connection of a worker that fell silent.
+    /// Close the connection of a worker that was lost: nothing was heard of it for too long.
     Disconnect {
         /// Which worker.
         worker: WorkerId,

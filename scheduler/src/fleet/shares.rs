@@ -2,38 +2,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Job, Phase, Place, Worker};
+use super::roster::{Assignment, Job, JobPhase, Worker};
 use crate::ids::{JobId, WorkerId};
+
+/// The workers of each job.
+pub(super) type Shares = BTreeMap<JobId, BTreeSet<WorkerId>>;
 
 /// Jobs that run or could, the first in line first: by priority, then those that run, then by submission.
 pub(super) fn in_order(jobs: &BTreeMap<JobId, Job>) -> Vec<JobId> {
-    let active = jobs.iter().filter(|(_, job)| matches!(job.phase, Phase::Queued | Phase::Running));
+    let active = jobs.iter().filter(|(_, job)| matches!(job.phase, JobPhase::Queued | JobPhase::Running));
     let mut order: Vec<_> =
-        active.map(|(id, job)| (-i64::from(job.request.priority), job.phase == Phase::Queued, *id)).collect();
+        active.map(|(id, job)| (-i64::from(job.request.priority), job.phase == JobPhase::Queued, *id)).collect();
     order.sort();
     order.into_iter().map(|(_, _, id)| id).collect()
 }
 
 /// The workers that each job that runs or starts now should have.
 ///
-/// First each job, in order, gets its least, a queued one all of it or nothing. What is left goes one by one to the
-/// jobs of the highest priority that have room, the one with the fewest first, then to those of the next. Workers that
-/// are on their way from one job to another count, those that drain do not. A job keeps what it has as far as it goes.
-pub(super) fn shares(
-    jobs: &BTreeMap<JobId, Job>,
-    workers: &BTreeMap<WorkerId, Worker>,
-    running: usize,
-) -> BTreeMap<JobId, BTreeSet<WorkerId>> {
+/// First each job, in order, gets its least number of workers; a queued job gets all of them or none. The workers that are
+/// left go one by one to the jobs of the highest priority that have room, to the job with the fewest first, and then to
+/// jobs of the next priority. Workers that are on their way from one job to another count, those that want to leave do
+/// not. A job keeps the workers that it has, as far as its share goes. At most `running` jobs run at once.
+pub(super) fn shares(jobs: &BTreeMap<JobId, Job>, workers: &BTreeMap<WorkerId, Worker>, running: usize) -> Shares {
     let order = in_order(jobs);
     let mut pool = Pool { workers, left: workers.keys().copied().collect() };
     pool.left.retain(|worker| !workers[worker].draining);
     let mut shares = BTreeMap::new();
-    let mut places = running.saturating_sub(order.iter().filter(|job| jobs[job].phase == Phase::Running).count());
+    let mut places = running.saturating_sub(order.iter().filter(|job| jobs[job].phase == JobPhase::Running).count());
     for id in &order {
         let job = &jobs[id];
         let most = job.request.most.unwrap_or(u32::MAX);
         let least = job.request.least.clamp(1, most.max(1));
-        if job.phase == Phase::Queued {
+        if job.phase == JobPhase::Queued {
             if places == 0 || pool.room_for(job) < least as usize {
                 continue;
             }
@@ -51,13 +51,8 @@ pub(super) fn shares(
     shares
 }
 
-/// Gives what is left to jobs of one priority, one by one, to the one with the fewest first.
-fn share_out(
-    group: &[JobId],
-    jobs: &BTreeMap<JobId, Job>,
-    pool: &mut Pool<'_>,
-    shares: &mut BTreeMap<JobId, BTreeSet<WorkerId>>,
-) {
+/// Gives the workers that are left to jobs of one priority, one by one, to the job with the fewest first.
+fn share_out(group: &[JobId], jobs: &BTreeMap<JobId, Job>, pool: &mut Pool<'_>, shares: &mut Shares) {
     let mut open: Vec<JobId> = group.iter().copied().filter(|job| shares.contains_key(job)).collect();
     loop {
         open.retain(|job| jobs[job].request.most.is_none_or(|most| shares[job].len() < most as usize));
@@ -84,16 +79,16 @@ impl Pool<'_> {
         self.left.iter().filter(|worker| self.fits(**worker, job)).count()
     }
 
-    /// Takes a worker for the job: one that can do little else; of those its own first, then one that no job holds, then
-    /// the one that came last.
+    /// Takes a worker for the job: one that can compute the fewest classes; of those first one that the job holds already,
+    /// then one that no job holds, then the one that joined last.
     fn take(&mut self, id: JobId, job: &Job) -> Option<WorkerId> {
         let fitting = self.left.iter().copied().filter(|worker| self.fits(*worker, job));
         let order = |worker: &WorkerId| {
             let state = &self.workers[worker];
-            let (place, age) = match state.place {
-                Place::At(at) if at == id => (0, worker.0),
-                Place::Free | Place::Leaving(_) => (1, worker.0),
-                Place::At(_) => (2, u32::MAX - worker.0),
+            let (place, age) = match state.assignment {
+                Assignment::At(at) if at == id => (0, worker.0),
+                Assignment::Free | Assignment::Leaving(_) => (1, worker.0),
+                Assignment::At(_) => (2, u32::MAX - worker.0),
             };
             (state.numerics.len(), place, age)
         };

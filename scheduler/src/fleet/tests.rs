@@ -107,7 +107,7 @@ fn a_paused_job_gives_its_workers_back_and_goes_on() {
 }
 
 #[test]
-fn silent_workers_are_put_out() {
+fn silent_workers_are_lost() {
     let mut fleet = fleet(2);
     assert_eq!(fleet.deadline(), Some(RunTime(2_000_001)));
     let mut effects = Vec::new();
@@ -139,8 +139,8 @@ fn any_event() -> impl Strategy<Value = FleetEvent> {
 fn answer(fleet: &mut Fleet, effects: Vec<FleetEffect>, over: Option<JobId>) {
     let mut todo: std::collections::VecDeque<FleetEffect> = effects.into();
     let held = |fleet: &Fleet, job: JobId| -> Vec<WorkerId> {
-        let at = [Place::At(job), Place::Leaving(job)];
-        fleet.workers.iter().filter(|(_, worker)| at.contains(&worker.place)).map(|(id, _)| *id).collect()
+        let at = [Assignment::At(job), Assignment::Leaving(job)];
+        fleet.workers.iter().filter(|(_, worker)| at.contains(&worker.assignment)).map(|(id, _)| *id).collect()
     };
     for worker in over.map(|job| held(fleet, job)).unwrap_or_default() {
         todo.extend(play(fleet, FleetEvent::WorkerReleased { worker }));
@@ -175,11 +175,11 @@ proptest! {
             for (id, job) in &fleet.jobs {
                 let held = fleet.workers_of(*id).count();
                 prop_assert!(held <= job.request.most.map_or(usize::MAX, |most| most as usize), "beyond its most");
-                prop_assert!(job.phase == Phase::Running || held == 0, "workers at a job that does not run");
+                prop_assert!(job.phase == JobPhase::Running || held == 0, "workers at a job that does not run");
                 let fits = |worker: &&Worker| !worker.draining && worker.numerics.contains(&job.request.numerics);
                 let room = job.request.most.is_none_or(|most| held < most as usize);
-                let idle = fleet.workers.values().filter(fits).any(|worker| worker.place == Place::Free);
-                prop_assert!(!(job.phase == Phase::Running && room && idle), "{id} could use an idle worker");
+                let idle = fleet.workers.values().filter(fits).any(|worker| worker.assignment == Assignment::Free);
+                prop_assert!(!(job.phase == JobPhase::Running && room && idle), "{id} could use an idle worker");
                 for worker in fleet.workers_of(*id) {
                     prop_assert!(fleet.workers[&worker].numerics.contains(&job.request.numerics));
                 }

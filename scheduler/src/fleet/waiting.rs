@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use super::Fleet;
+use super::roster::{Assignment, JobPhase, Worker};
 use super::shares::in_order;
-use super::{Fleet, Phase, Place};
 use crate::ids::{JobId, WorkerId};
 
 /// What a job waits for.
@@ -13,14 +14,14 @@ pub enum JobWaiting {
     Workers {
         /// Workers it needs to start.
         least: u32,
-        /// Workers that could serve it, did no other job need them.
+        /// Connected workers that can compute it, those of other jobs included.
         there: usize,
         /// Jobs before it.
         ahead: usize,
     },
     /// As many jobs run as may.
     Places {
-        /// That many.
+        /// The number of running jobs.
         running: usize,
     },
     /// It was paused.
@@ -38,7 +39,7 @@ pub enum JobWaiting {
     AnyWorker,
     /// Nothing: it runs.
     Nothing {
-        /// With that many workers.
+        /// The number of its workers.
         workers: usize,
     },
 }
@@ -68,12 +69,12 @@ impl Fleet {
         let job = self.jobs.get(&id)?;
         let held = self.workers_of(id).count();
         Some(match job.phase {
-            Phase::Paused => JobWaiting::Pause,
-            Phase::Suspending { .. } => JobWaiting::Suspending,
-            Phase::Queued => {
-                let fits = |worker: &&super::Worker| worker.numerics.contains(&job.request.numerics);
+            JobPhase::Paused => JobWaiting::Pause,
+            JobPhase::Suspending { .. } => JobWaiting::Suspending,
+            JobPhase::Queued => {
+                let fits = |worker: &&Worker| worker.numerics.contains(&job.request.numerics);
                 let there = self.workers.values().filter(fits).count();
-                let running = self.jobs.values().filter(|job| job.phase == Phase::Running).count();
+                let running = self.jobs.values().filter(|job| job.phase == JobPhase::Running).count();
                 let ahead = in_order(&self.jobs).iter().take_while(|other| **other != id).count();
                 if running >= self.plan.running {
                     JobWaiting::Places { running }
@@ -81,15 +82,15 @@ impl Fleet {
                     JobWaiting::Workers { least: job.request.least, there, ahead }
                 }
             }
-            Phase::Running if held > 0 => JobWaiting::Nothing { workers: held },
-            Phase::Running => self.on_the_way().unwrap_or(JobWaiting::AnyWorker),
+            JobPhase::Running if held > 0 => JobWaiting::Nothing { workers: held },
+            JobPhase::Running => self.on_the_way().unwrap_or(JobWaiting::AnyWorker),
         })
     }
 
     fn on_the_way(&self) -> Option<JobWaiting> {
-        self.workers.iter().find_map(|(worker, state)| match state.place {
-            Place::Leaving(from) => Some(JobWaiting::Move { worker: *worker, from }),
-            Place::Free | Place::At(_) => None,
+        self.workers.iter().find_map(|(worker, state)| match state.assignment {
+            Assignment::Leaving(from) => Some(JobWaiting::Move { worker: *worker, from }),
+            Assignment::Free | Assignment::At(_) => None,
         })
     }
 }

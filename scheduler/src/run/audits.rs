@@ -1,16 +1,18 @@
-//! What is not believed at once: nodes that are computed a second time, and what follows when they come out otherwise.
+//! Numbers that are not believed at once: nodes that are computed a second time, and what follows when the digests differ.
 
-use super::{Phase, Run};
-use crate::effect::{AbandonReason, DisconnectReason, Effect, IgnoreReason, Outcome, RevokeReason};
+use super::{Run, RunPhase};
+use crate::effect::{AbandonReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
 use crate::event::GoneReason;
 use crate::ids::{StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
+use crate::node_answer::NodeAnswer;
+use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::step::{Fault, Verdict};
 use crate::tree::Node;
 
 impl Run {
-    /// A node is not believed before it has come out so again.
+    /// A worker got impossible numbers for a node: they are not believed before another computation gets such numbers too.
     pub(super) fn doubt(
         &mut self,
         worker: WorkerId,
@@ -24,28 +26,26 @@ impl Run {
         Ok(())
     }
 
-    /// What the reducer has of the step in work may be wrong: it begins anew.
+    /// Begins the step in work anew: nodes that the reducer has already added may be wrong.
     fn reopen(&mut self, effects: &mut Vec<Effect>) {
         self.abandon(AbandonReason::Doubted, effects);
-        if let Phase::Working(step) = &mut self.phase {
+        if let RunPhase::Working(step) = &mut self.phase {
             step.reopen();
             effects.push(Effect::OpenStep { step: step.step, work: step.work, shards: step.shards });
         }
     }
 
-    /// A worker has computed a node that is counted already.
+    /// A worker has computed a node that is counted already: its digest is compared.
     pub(super) fn audited(
         &mut self,
-        worker: WorkerId,
-        at: LeaseRef,
+        answer: &NodeAnswer,
         node: Node,
-        digest: Option<[u8; 32]>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
-        let now = self.now;
-        let step = self.fence(worker, at)?;
+        let (now, at) = (self.now, answer.at);
+        let step = self.fence(answer.worker, at)?;
         let (id, work) = (step.step, step.work);
-        let (verdict, losers) = step.vote(at.lease, digest, now);
+        let (verdict, losers) = step.vote(at.lease, answer.digest, now);
         self.outrun(work, at, losers, effects);
         match verdict {
             Verdict::Undecided { workers } => effects.push(Effect::Dispute { step: id, node, workers }),
@@ -54,20 +54,21 @@ impl Run {
                     right.iter().for_each(|worker| self.trust.found_clean(*worker, id));
                 }
                 if !wrong.is_empty() {
-                    self.put_out(node, [right[0], right[1]], &wrong, effects);
+                    self.evict_all(node, [right[0], right[1]], &wrong, effects);
                 }
             }
         }
         Ok(())
     }
 
-    /// `judges` agree that what `wrong` computed for `node` is wrong.
-    fn put_out(&mut self, node: Node, judges: [WorkerId; 2], wrong: &[WorkerId], effects: &mut Vec<Effect>) {
+    /// Evicts the workers `wrong`: `judges` agree on another digest for `node` than theirs. Wrong numbers that may be
+    /// committed already roll the run back; otherwise the step in work begins anew.
+    fn evict_all(&mut self, node: Node, judges: [WorkerId; 2], wrong: &[WorkerId], effects: &mut Vec<Effect>) {
         let mut back: Vec<(StepId, WorkerId)> = Vec::new();
         for &worker in wrong {
-            // A machine under two numbers: all of the step began anew when it was put out.
-            if !self.trust.is_put_out(self.trust.name(worker)) {
-                back.push((self.distrust(worker, node, judges, effects), worker));
+            // A machine under two numbers is evicted once.
+            if !self.trust.is_evicted(self.trust.name(worker)) {
+                back.push((self.evict(worker, node, judges, effects), worker));
             }
         }
         let Some((to, worker)) = back.into_iter().min() else { return };
@@ -79,28 +80,29 @@ impl Run {
         }
     }
 
-    /// Puts a machine out. The answer is the first step that may have wrong numbers of it.
-    fn distrust(&mut self, worker: WorkerId, node: Node, judges: [WorkerId; 2], effects: &mut Vec<Effect>) -> StepId {
+    /// Evicts a machine under all its numbers. The answer is the first step that may hold wrong numbers of it.
+    fn evict(&mut self, worker: WorkerId, node: Node, judges: [WorkerId; 2], effects: &mut Vec<Effect>) -> StepId {
         let (step, name) = (self.committed, self.trust.name(worker).to_owned());
         let since = self.trust.clean(worker).map_or(step, |clean| clean.min(step));
         effects.push(Effect::Record(Record::Evicted { worker, name: name.clone(), since }));
         effects.push(Effect::Evict { worker, name: name.clone(), step, node, judges, since });
-        self.trust.distrust(&name);
+        self.trust.evict(&name);
         self.trust.disbelieve(since);
-        if let Phase::Working(step) = &mut self.phase {
-            step.discredit(|other| self.trust.name(other) == name);
+        if let RunPhase::Working(step) = &mut self.phase {
+            step.forget_failures(|other| self.trust.name(other) == name);
         }
         let here = self.members.iter().map(|(other, _)| other);
         let same: Vec<WorkerId> = here.filter(|other| self.trust.name(*other) == name).collect();
         for worker in same {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
-            self.worker_left(worker, GoneReason::Evicted, effects).expect("it is a member");
+            self.worker_gone(worker, GoneReason::Evicted, effects).expect("it is a member");
         }
         since
     }
 
-    /// A step that was computed again has not the digest that it had. Somebody computed wrongly, then or now: each node is
-    /// computed by two workers before the new one is believed.
+    /// Whether a step that was computed again, and got another digest than before, is believed now. Some worker computed
+    /// wrongly, then or now: the new digest is believed when each node was computed by two workers that agree. Otherwise
+    /// the step begins anew with all nodes audited; where nobody can audit, the run ends.
     pub(super) fn is_believed(
         &mut self,
         id: StepId,
@@ -108,7 +110,7 @@ impl Run {
         computed: [u8; 32],
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Phase::Working(step) = &mut self.phase else { return false };
+        let RunPhase::Working(step) = &mut self.phase else { return false };
         if step.is_proven() {
             effects.push(Effect::Record(Record::Disbelieved { since: id }));
             self.past.digests.clear();
@@ -125,9 +127,9 @@ impl Run {
         false
     }
 
-    /// Does without an audit that nobody can do.
+    /// Gives up audits that nobody can do in time.
     pub(super) fn drop_audits(&mut self, effects: &mut Vec<Effect>) {
-        let Phase::Working(step) = &mut self.phase else { return };
+        let RunPhase::Working(step) = &mut self.phase else { return };
         let (work, candidates) = (step.work, self.members.candidates(step.step));
         let audits: Vec<(Node, Vec<WorkerId>)> = step.audits().collect();
         for (node, voters) in audits {
@@ -147,16 +149,16 @@ impl Run {
         }
     }
 
-    /// Nothing that was computed before these parameters can still be found wrong. Checkpoints before them may go, but for
-    /// the newest.
+    /// The newest parameters that no audit can still find wrong. Checkpoints that are older may be removed, except for the
+    /// newest of them.
     pub fn trusted(&self) -> StepId {
         let clean = self.members.iter().filter_map(|(worker, _)| self.trust.clean(worker));
         let oldest = clean.min().filter(|_| self.plan.audit_every > 0);
         oldest.map_or(self.committed, |oldest| oldest.min(self.committed))
     }
 
-    /// Names that may not join: they were proven to compute wrongly.
+    /// Names of evicted workers: nobody of such a name may join.
     pub fn evicted_names(&self) -> impl Iterator<Item = &str> {
-        self.trust.put_out()
+        self.trust.evicted()
     }
 }

@@ -1,22 +1,23 @@
 //! Checkpoints, and the end of a run.
 
-use super::{Phase, Run};
-use crate::effect::{AbandonReason, CheckpointReason, Effect, IgnoreReason, Outcome};
+use super::{Run, RunPhase};
+use crate::effect::{AbandonReason, CheckpointReason, Effect, IgnoreReason};
 use crate::ids::{RunTime, StepId};
 use crate::lease::Work;
+use crate::outcome::Outcome;
 use crate::record::Record;
 
 impl Run {
-    /// When the next checkpoint is due that no epoch's end or other reason brings: now, later, or not at all. One at a
-    /// time, and none while an evaluation is open, which must be in the checkpoint of its step.
+    /// When the next checkpoint by interval is due: now, later, or not at all. There is one at a time, and none while an
+    /// evaluation is open, because a checkpoint of these parameters must hold the evaluation's outcome.
     pub(super) fn next_interval(&self) -> Option<RunTime> {
-        let training = matches!(&self.phase, Phase::Working(step) if step.work == Work::Train);
+        let training = matches!(&self.phase, RunPhase::Working(step) if step.work == Work::Train);
         let newest = self.checkpoints.newest.unwrap_or(self.plan.first_step);
         if !training || !self.checkpoints.being_written.is_empty() || newest == self.committed {
             return None;
         }
-        let timed = self.plan.checkpoint_every.0 > 0;
-        let by_time = timed.then(|| self.checkpoints.asked.after(self.plan.checkpoint_every));
+        let interval = self.plan.checkpoint.time;
+        let by_time = (interval.0 > 0).then(|| self.checkpoints.asked.after(interval));
         if self.checkpoints.due { Some(self.now) } else { by_time }
     }
 
@@ -30,6 +31,7 @@ impl Run {
         self.checkpoints.due = false;
     }
 
+    /// Takes in that a checkpoint is on disk, or could not be written.
     pub(super) fn checkpoint_done(
         &mut self,
         step: StepId,
@@ -41,7 +43,7 @@ impl Run {
         }
         if !written && self.checkpoints.newest == Some(step) {
             self.checkpoints.newest = None;
-            if let Phase::Saving(outcome) = &mut self.phase {
+            if let RunPhase::Saving(outcome) = &mut self.phase {
                 *outcome = Outcome::Unsaved { step };
             }
         }
@@ -49,10 +51,11 @@ impl Run {
         Ok(())
     }
 
+    /// Notes that somebody wants the run to stop.
     pub(super) fn stop_requested(&mut self) -> Result<(), IgnoreReason> {
         match &self.phase {
-            Phase::Finished(_) => Err(IgnoreReason::RunOver),
-            Phase::Saving(_) => Err(IgnoreReason::AlreadyStopping),
+            RunPhase::Finished(_) => Err(IgnoreReason::RunOver),
+            RunPhase::Saving(_) => Err(IgnoreReason::AlreadyStopping),
             _ if self.stopping => Err(IgnoreReason::AlreadyStopping),
             _ => {
                 self.stopping = true;
@@ -61,10 +64,10 @@ impl Run {
         }
     }
 
-    /// A training step in flight is finished first, as long as anybody is there to do so. An evaluation is not: it is
-    /// pending in the checkpoint, and a resumed run begins with it.
+    /// Saves and ends the run if somebody asked. A training step in flight is finished first, as long as there are workers
+    /// that can. An evaluation is given up: it is pending in the checkpoint, and a resumed run begins with it.
     pub(super) fn stop_if_asked(&mut self, effects: &mut Vec<Effect>) {
-        let Phase::Working(step) = &self.phase else { return };
+        let RunPhase::Working(step) = &self.phase else { return };
         let stuck = self.members.is_empty() || step.awaits_judge().is_some();
         let can_finish = step.covered.is_some() || !stuck;
         if self.stopping && !(step.work == Work::Train && can_finish) {
@@ -73,27 +76,28 @@ impl Run {
         }
     }
 
-    /// Ends the run when the committed parameters are on disk. If their checkpoint was asked for already, and so holds
-    /// the outcome of their evaluation, that one will do.
+    /// Ends the run when the committed parameters are on disk. No second checkpoint of them is asked for.
     pub(super) fn save(&mut self, reason: CheckpointReason, outcome: Outcome, effects: &mut Vec<Effect>) {
-        self.phase = Phase::Saving(outcome);
+        self.phase = RunPhase::Saving(outcome);
         if self.checkpoints.newest != Some(self.committed) {
             self.checkpoint(reason, effects);
         }
         self.finish_if_saved(effects);
     }
 
+    /// Ends a run that saves once all its checkpoints are on disk.
     pub(super) fn finish_if_saved(&mut self, effects: &mut Vec<Effect>) {
-        if let Phase::Saving(outcome) = &self.phase
+        if let RunPhase::Saving(outcome) = &self.phase
             && self.checkpoints.being_written.is_empty()
         {
             self.finish(outcome.clone(), effects);
         }
     }
 
+    /// Ends the run: nothing follows.
     pub(super) fn finish(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
         effects.push(Effect::Record(Record::Finished { outcome: outcome.clone() }));
         effects.push(Effect::Finish { outcome: outcome.clone() });
-        self.phase = Phase::Finished(outcome);
+        self.phase = RunPhase::Finished(outcome);
     }
 }

@@ -1,25 +1,26 @@
-//! Looking at a run from outside.
+//! What a run shows to the outside: its deadline, what it waits for, how far it is.
 
-use super::{Phase, Run};
+use super::{Run, RunPhase};
 use crate::dispatch::due;
-use crate::effect::Outcome;
 use crate::ids::RunTime;
 use crate::lease::Work;
+use crate::outcome::Outcome;
 use crate::plan::RunPlan;
 use crate::step::Step;
 use crate::waiting::{Progress, Waiting, WorkerProgress};
 
 impl Run {
-    /// When to send [`Event::Deadline`] if nothing comes first.
+    /// When to send [`Event::Deadline`](crate::Event::Deadline) if no other event comes first; `None` if never.
     pub fn deadline(&self) -> Option<RunTime> {
         let step = match &self.phase {
-            Phase::Unstarted => return Some(self.now),
-            Phase::Finished(_) => return None,
-            Phase::Saving(_) => None,
-            Phase::Working(step) => Some(step),
+            RunPhase::Unstarted => return Some(self.now),
+            RunPhase::Finished(_) => return None,
+            RunPhase::Saving(_) => None,
+            RunPhase::Working(step) => Some(step),
         };
-        let silence = self.members.iter().map(|(_, member)| member.heard.after(self.plan.heartbeat_silence)).min();
-        // What is past was looked at with the last event, and waits for another worker, not for time.
+        let silence =
+            self.members.iter().map(|(_, member)| member.heard.after(self.plan.timeouts.heartbeat_silence)).min();
+        // Leases that are slow or overdue already were looked at with the last event; they wait for a worker, not for time.
         let leases = step.into_iter().flat_map(|step| {
             step.running().flat_map(|lease| {
                 let due = due(&self.plan, &self.members, &self.timing, step, lease);
@@ -33,13 +34,13 @@ impl Run {
     /// What the run waits for, as an operator would say it.
     pub fn waiting_for(&self) -> Waiting {
         let step = match &self.phase {
-            Phase::Unstarted => return Waiting::Start,
-            Phase::Finished(outcome) => return Waiting::Nothing { outcome: outcome.clone() },
-            Phase::Saving(_) => {
+            RunPhase::Unstarted => return Waiting::Start,
+            RunPhase::Finished(outcome) => return Waiting::Nothing { outcome: outcome.clone() },
+            RunPhase::Saving(_) => {
                 let step = self.checkpoints.being_written.first().copied().unwrap_or(self.committed);
                 return Waiting::Checkpoint { step };
             }
-            Phase::Working(step) => step,
+            RunPhase::Working(step) => step,
         };
         let (work, id) = (step.work, step.step);
         if let Some(covered) = step.covered {
@@ -63,7 +64,7 @@ impl Run {
     /// How far the run is.
     pub fn progress(&self) -> Progress {
         let step = match &self.phase {
-            Phase::Working(step) => Some(step),
+            RunPhase::Working(step) => Some(step),
             _ => None,
         };
         let loads = step.map(Step::loads).unwrap_or_default();
@@ -94,12 +95,12 @@ impl Run {
     /// How the run ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.phase {
-            Phase::Finished(outcome) => Some(outcome),
+            RunPhase::Finished(outcome) => Some(outcome),
             _ => None,
         }
     }
 
-    /// The plan it runs by.
+    /// The plan that it runs by.
     pub fn plan(&self) -> &RunPlan {
         &self.plan
     }

@@ -1,14 +1,17 @@
-//! Workers come and go, and answer for their leases.
+//! Members of a run: they join, get the parameters, answer their leases, leave, are lost or evicted.
 
-use super::{Phase, Run};
-use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, Outcome, RevokeReason};
+use super::{Run, RunPhase};
+use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
 use crate::event::{Failure, GoneReason, NodeResult};
 use crate::ids::{Micros, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
+use crate::node_answer::NodeAnswer;
+use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::step::{Fault, LeaseState, Step};
 
 impl Run {
+    /// Takes a worker in, or refuses it by disconnecting it.
     pub(super) fn worker_joined(
         &mut self,
         worker: WorkerId,
@@ -20,9 +23,9 @@ impl Run {
             return Err(IgnoreReason::AlreadyMember);
         }
         let limit = self.plan.limits.workers;
-        if matches!(self.phase, Phase::Finished(_)) {
+        if matches!(self.phase, RunPhase::Finished(_)) {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::RunOver });
-        } else if self.trust.is_put_out(&name) {
+        } else if self.trust.is_evicted(&name) {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
         } else if self.members.len() >= limit as usize {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Full { limit } });
@@ -34,46 +37,59 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn worker_left(
+    /// Counts a worker out; its leases end without an answer.
+    pub(super) fn worker_gone(
         &mut self,
         worker: WorkerId,
         reason: GoneReason,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
-        if !self.members.leave(worker) {
+        if !self.members.remove(worker) {
             return Err(IgnoreReason::UnknownWorker);
         }
-        if let Phase::Working(step) = &mut self.phase {
-            step.forget(worker);
+        if let RunPhase::Working(step) = &mut self.phase {
+            step.drop_worker(worker);
         }
-        // Nothing is recorded behind the end.
+        // Nothing is recorded after the end.
         if self.outcome().is_none() {
             effects.push(Effect::Record(Record::WorkerGone { worker, reason }));
         }
         Ok(())
     }
 
+    /// Notes that a worker wants to leave; nodes planned for it become homeless.
     pub(super) fn worker_draining(&mut self, worker: WorkerId) -> Result<(), IgnoreReason> {
         self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.draining = true;
-        if let Phase::Working(step) = &mut self.phase {
+        if let RunPhase::Working(step) = &mut self.phase {
             step.unplan(worker);
         }
         Ok(())
     }
 
+    /// Notes the parameters that a worker holds; the clocks of its leases start.
     pub(super) fn worker_ready(&mut self, worker: WorkerId, ready: StepId) -> Result<(), IgnoreReason> {
         let member = self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?;
         member.ready = member.ready.max(Some(ready));
         match &mut self.phase {
-            Phase::Working(step) if member.ready >= Some(step.step) => step.start_clocks(worker, self.now),
+            RunPhase::Working(step) if member.ready >= Some(step.step) => step.start_clocks(worker, self.now),
             _ => {}
         }
         Ok(())
     }
 
-    pub(super) fn let_drained_go(&mut self, effects: &mut Vec<Effect>) {
+    /// Workers that nothing was heard of for too long are lost.
+    pub(super) fn lose_silent(&mut self, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
+        for (worker, silence) in self.members.silent(self.now, self.plan.timeouts.heartbeat_silence) {
+            effects.push(Effect::Disconnect { worker, why: DisconnectReason::Silent { silence } });
+            self.worker_gone(worker, GoneReason::Silent, effects)?;
+        }
+        Ok(())
+    }
+
+    /// Workers that wanted to leave and hold nothing more leave.
+    pub(super) fn disconnect_drained(&mut self, effects: &mut Vec<Effect>) {
         let loads = match &self.phase {
-            Phase::Working(step) => step.loads(),
+            RunPhase::Working(step) => step.loads(),
             _ => Default::default(),
         };
         let idle = |worker| !loads.contains_key(&worker);
@@ -81,11 +97,14 @@ impl Run {
             self.members.iter().filter(|(worker, m)| m.draining && idle(*worker)).map(|(worker, _)| worker).collect();
         for worker in going {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Drained });
-            self.worker_left(worker, GoneReason::Drained, effects).expect("a draining worker is a member");
+            self.worker_gone(worker, GoneReason::Drained, effects).expect("a draining worker is a member");
         }
     }
 
-    /// The step that this answer belongs to, or why it belongs to none.
+    /// The step in work, if this is an answer by `worker` to a lease of it that still runs.
+    ///
+    /// # Errors
+    /// Why the answer does not count.
     pub(super) fn fence(&mut self, worker: WorkerId, at: LeaseRef) -> Result<&mut Step, IgnoreReason> {
         let (answered, current) = (at.generation, self.plan.generation);
         if answered != current {
@@ -93,23 +112,17 @@ impl Run {
         }
         let other_step = IgnoreReason::OtherStep { answered: at.step, committed: self.committed };
         let step = match &mut self.phase {
-            Phase::Finished(_) => return Err(IgnoreReason::RunOver),
-            Phase::Working(step) if step.step == at.step => step,
+            RunPhase::Finished(_) => return Err(IgnoreReason::RunOver),
+            RunPhase::Working(step) if step.step == at.step => step,
             _ => return Err(other_step),
         };
         step.fence(worker, at)?;
         Ok(step)
     }
 
-    pub(super) fn node_done(
-        &mut self,
-        worker: WorkerId,
-        at: LeaseRef,
-        per_shard: Micros,
-        result: NodeResult,
-        digest: Option<[u8; 32]>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), IgnoreReason> {
+    /// Counts a node, compares it with the one that is counted already, or doubts it.
+    pub(super) fn node_done(&mut self, answer: &NodeAnswer, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
+        let NodeAnswer { worker, at, per_shard, result, digest } = *answer;
         // Even an answer that comes too late shows that the worker computes.
         self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.forgive();
         let (now, attempts) = (self.now, self.plan.limits.doubtful_attempts as usize);
@@ -117,7 +130,7 @@ impl Run {
         let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
         if step.is_done(node) {
             self.measured(worker, work, per_shard);
-            return self.audited(worker, at, node, digest, effects);
+            return self.audited(answer, node, effects);
         }
         match result {
             NodeResult::Good => {}
@@ -143,6 +156,7 @@ impl Run {
         Ok(())
     }
 
+    /// Notes what a shard took, for the worker and for all.
     fn measured(&mut self, worker: WorkerId, work: Work, per_shard: Micros) {
         if let Some(member) = self.members.get_mut(worker) {
             member.measured(work, per_shard);
@@ -150,20 +164,21 @@ impl Run {
         self.timing.measured(work, per_shard);
     }
 
-    /// The lease `first` was done before these on the same node.
+    /// The lease `first` was done before `losers` on the same node: they are revoked, and those that began earlier sit out.
     pub(super) fn outrun(&mut self, work: Work, first: LeaseRef, losers: Vec<LeaseState>, effects: &mut Vec<Effect>) {
         for loser in losers {
             let (worker, why) = (loser.worker, RevokeReason::AnotherWasFirst);
             effects.push(Effect::Revoke { worker, at: loser.at, why });
             let member = self.members.get_mut(worker).expect("a running lease has its worker");
             member.at_least(work, loser.per_shard_at_least(self.now, member.threads));
-            // One that began earlier and lost may hang: without this, every step would wait to find out.
+            // A worker that began earlier and lost may hang: without this, every step would wait to find out.
             if loser.at.epoch < first.epoch && !loser.overdue {
                 member.strike(first.step);
             }
         }
     }
 
+    /// Notes that a worker could not compute a node; the run ends if that happened too often.
     pub(super) fn lease_failed(
         &mut self,
         worker: WorkerId,
@@ -188,9 +203,9 @@ impl Run {
         Ok(())
     }
 
-    /// Gives up what is in work.
+    /// Gives up the step in work.
     pub(super) fn abandon(&mut self, why: AbandonReason, effects: &mut Vec<Effect>) {
-        if let Phase::Working(step) = &self.phase {
+        if let RunPhase::Working(step) = &self.phase {
             for lease in step.running() {
                 let (worker, at) = (lease.worker, lease.at);
                 effects.push(Effect::Revoke { worker, at, why: RevokeReason::StepAbandoned });

@@ -1,9 +1,9 @@
-//! Nodes that are computed a second time, and compared.
+//! The state of a node's audit: whether it is computed a second time, and what the workers that computed it got.
 
-use super::{LeaseState, NodeState, Step};
-use crate::ids::{LeaseId, RunTime, WorkerId};
-use crate::lease::Check;
-use crate::tree::Node;
+use crate::ids::WorkerId;
+
+/// A digest of a node's numbers with the worker that got it; `None` where the worker found a NaN or an infinity.
+pub(super) type Ballot = (WorkerId, Option<[u8; 32]>);
 
 /// Whether a node is computed a second time, to be compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -12,19 +12,18 @@ pub(super) enum Audit {
     No,
     /// It will be, once it is done.
     Wanted,
-    /// It is done, and others compute it until two agree. Their digests, in order of arrival; `None` where somebody found
-    /// a NaN or an infinity.
-    Open(Vec<(WorkerId, Option<[u8; 32]>)>),
-    /// This worker agreed with the first.
+    /// It is done, and other workers compute it until two agree. The ballots stand in order of arrival.
+    Open(Vec<Ballot>),
+    /// This worker agreed with the one whose numbers are counted.
     Agreed(WorkerId),
 }
 
-/// What follows from one more digest of a node.
+/// The state of an audit after one more ballot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// No two agree yet.
     Undecided {
-        /// All that have computed it.
+        /// All that have computed the node.
         workers: Vec<WorkerId>,
     },
     /// Two agree.
@@ -36,93 +35,44 @@ pub(crate) enum Verdict {
     },
 }
 
-impl Step {
-    /// What is done with the next answer to a lease on `node`.
-    pub fn check(&self, node: Node) -> Check {
-        match &self.nodes[&node] {
-            NodeState { done: Some(_), .. } => Check::Digest,
-            NodeState { audit: Audit::Wanted, .. } => Check::CountAndDigest,
-            _ => Check::Count,
-        }
+/// The verdict that the last of `ballots` brings.
+pub(super) fn verdict(ballots: &[Ballot]) -> Verdict {
+    let workers = |ballots: Vec<&Ballot>| ballots.into_iter().map(|(worker, _)| *worker).collect::<Vec<_>>();
+    let last = ballots.last().and_then(|(_, digest)| *digest);
+    let agrees = |ballot: &&Ballot| ballot.1 == last;
+    // Two that find a NaN need not have found the same.
+    if last.is_none() || ballots.iter().filter(agrees).count() < 2 {
+        return Verdict::Undecided { workers: workers(ballots.iter().collect()) };
     }
+    let (right, wrong) = ballots.iter().partition(agrees);
+    Verdict::Decided { right: workers(right), wrong: workers(wrong) }
+}
 
-    /// `node` will be computed a second time.
-    pub fn want_audit(&mut self, node: Node) {
-        if let Some(state) = self.nodes.get_mut(&node).filter(|state| state.done.is_none()) {
-            state.audit = Audit::Wanted;
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Whether `worker` has, or will get, a node that opens an audit.
-    pub fn awaits_audit(&self, worker: WorkerId) -> bool {
-        let wanted = |node: &Node| self.nodes[node].audit == Audit::Wanted;
-        let planned = self.planned().any(|(owner, node)| owner == worker && wanted(&node));
-        planned || self.running().any(|lease| lease.worker == worker && wanted(&lease.node))
-    }
-
-    /// Nodes whose audit is open, and who has computed them.
-    pub fn audits(&self) -> impl Iterator<Item = (Node, Vec<WorkerId>)> {
-        let open = |(node, state): (&Node, &NodeState)| match &state.audit {
-            Audit::Open(ballots) => Some((*node, ballots.iter().map(|(worker, _)| *worker).collect())),
-            _ => None,
+    fn check(ballots: &[(u32, Option<u8>)], right: &[u32], wrong: &[u32]) {
+        let ballots: Vec<Ballot> =
+            ballots.iter().map(|(worker, digest)| (WorkerId(*worker), digest.map(|digest| [digest; 32]))).collect();
+        let ids = |workers: &[u32]| workers.iter().copied().map(WorkerId).collect::<Vec<_>>();
+        let expected = match right.is_empty() {
+            true => Verdict::Undecided { workers: ids(wrong) },
+            false => Verdict::Decided { right: ids(right), wrong: ids(wrong) },
         };
-        self.nodes.iter().filter_map(open)
+        assert_eq!(verdict(&ballots), expected);
     }
 
-    /// Who has computed `node` for its audit.
-    pub fn voters(&self, node: Node) -> Vec<WorkerId> {
-        self.audits().find(|(open, _)| *open == node).map(|(_, voters)| voters).unwrap_or_default()
+    #[test]
+    fn two_that_agree_decide() {
+        check(&[(1, Some(7)), (2, Some(7))], &[1, 2], &[]);
+        check(&[(1, Some(7)), (2, Some(8)), (3, Some(7))], &[1, 3], &[2]);
+        check(&[(1, None), (2, Some(8)), (3, Some(8))], &[2, 3], &[1]);
     }
 
-    /// Whether two workers came to different numbers for `node`, and no two to the same.
-    pub fn is_disputed(&self, node: Node) -> bool {
-        match &self.nodes[&node].audit {
-            Audit::Open(ballots) => ballots.iter().filter(|(_, digest)| digest.is_some()).count() > 1,
-            _ => false,
-        }
-    }
-
-    /// A node that is disputed while nobody computes it.
-    pub fn awaits_judge(&self) -> Option<Node> {
-        let idle = |node: &Node| self.nodes[node].running.is_empty();
-        self.audits().map(|(node, _)| node).find(|node| self.is_disputed(*node) && idle(node))
-    }
-
-    /// Whether every node was computed by two workers that agree.
-    pub fn is_proven(&self) -> bool {
-        self.nodes.values().all(|state| matches!(state.audit, Audit::Agreed(_)))
-    }
-
-    /// Ends a lease of an audit with its digest. The answer holds the other leases on the node, which end with it.
-    pub fn vote(&mut self, lease: LeaseId, digest: Option<[u8; 32]>, now: RunTime) -> (Verdict, Vec<LeaseState>) {
-        let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
-        let losers = self.end_all(node, lease);
-        let state = self.nodes.get_mut(&node).expect("a running lease has its node");
-        let Audit::Open(ballots) = &mut state.audit else { unreachable!("a done node is lent for its audit alone") };
-        ballots.push((worker, digest));
-        let agree = |(_, other): &&(WorkerId, Option<[u8; 32]>)| *other == digest;
-        // Two that find a NaN need not have found the same.
-        if digest.is_none() || ballots.iter().filter(agree).count() < 2 {
-            let workers = ballots.iter().map(|(worker, _)| *worker).collect();
-            return (Verdict::Undecided { workers }, losers);
-        }
-        let (right, wrong): (Vec<_>, Vec<_>) = ballots.iter().partition(agree);
-        let workers = |ballots: Vec<&(WorkerId, _)>| ballots.into_iter().map(|(worker, _)| *worker).collect::<Vec<_>>();
-        let (right, wrong) = (workers(right), workers(wrong));
-        let other = right.iter().find(|worker| Some(**worker) != state.done);
-        state.audit = Audit::Agreed(*other.expect("two workers agree"));
-        self.cover(now);
-        (Verdict::Decided { right, wrong }, losers)
-    }
-
-    /// Does without the audit of `node`. The answer holds the leases that end with it, and who computed the node.
-    pub fn drop_audit(&mut self, node: Node, now: RunTime) -> (Vec<LeaseState>, Option<WorkerId>) {
-        let leases = self.nodes[&node].running.iter().map(|lease| self.leases[lease].clone()).collect();
-        self.nodes[&node].running.clone().into_iter().for_each(|lease| _ = self.end(lease));
-        let state = self.nodes.get_mut(&node).expect("it was found");
-        state.audit = Audit::No;
-        let by = state.done;
-        self.cover(now);
-        (leases, by)
+    #[test]
+    fn differing_digests_and_two_nans_decide_nothing() {
+        check(&[(1, Some(7)), (2, Some(8))], &[], &[1, 2]);
+        check(&[(1, None), (2, None)], &[], &[1, 2]);
     }
 }

@@ -2,12 +2,18 @@
 
 mod assign;
 mod audits;
+mod checkpoints;
+mod doubts;
 mod driver;
+mod evictions;
+mod failures;
 mod finishing;
 mod leases;
 mod plan;
 mod resume;
 mod script;
+mod stopping;
+mod stragglers;
 mod tree;
 mod waiting;
 mod workers;

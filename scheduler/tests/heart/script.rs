@@ -42,6 +42,16 @@ pub fn plan() -> RunPlan {
     RunPlan::new(2, 3, 8, 5)
 }
 
+/// A plan of one epoch of one step of four shards, so that little stands between a test and its end.
+pub fn short_plan() -> RunPlan {
+    RunPlan::new(1, 1, 4, 4)
+}
+
+/// A plan of two epochs of three steps of four shards each; a shard in eight is audited.
+pub fn audited_plan() -> RunPlan {
+    RunPlan { audit_every: 8, ..RunPlan::new(2, 3, 4, 4) }
+}
+
 /// The digest that a script's `reduced 3` stands for.
 pub fn digest(step: u64) -> [u8; 32] {
     [step as u8; 32]

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::{Effect, Record, StepId, WorkerId};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 
-/// Whoever is put out has computed wrongly; the run goes back before its first lie, and never lends to that name again,
-/// after restarts neither. What the ledger calls audited is right.
+/// Only a worker that computed wrongly is evicted. The run goes back to parameters from before its first lie, and never
+/// lends to that name again, not even after restarts. What the ledger calls audited is right.
 #[derive(Default)]
 pub(super) struct Audits {
-    /// Who has ever computed wrongly.
+    /// Names of all workers that have ever computed wrongly.
     liars: BTreeSet<String>,
-    put_out: BTreeSet<String>,
+    evicted: BTreeSet<String>,
     /// Committed steps with lies in them, by name.
     lies: BTreeMap<String, BTreeSet<StepId>>,
 }
@@ -41,7 +42,7 @@ impl Invariant for Audits {
                 Ok(())
             }
             Fact::Appended(Record::StepCommitted { step, ledger, .. }) => {
-                let lies: Vec<(WorkerId, _)> = books.lies().collect();
+                let lies: Vec<(WorkerId, _)> = books.open_lies().collect();
                 let audited = ledger.iter().find(|e| e.auditor.is_some() && lies.contains(&(e.worker, e.node)));
                 check(audited.is_none(), || format!("the ledger of {step} has a lie that was audited: {audited:?}"))?;
                 let alone = ledger.iter().find(|entry| entry.auditor == Some(entry.worker));
@@ -52,13 +53,13 @@ impl Invariant for Audits {
                 }
                 Ok(())
             }
-            Fact::Left(Effect::Evict { worker, name, .. }) => {
-                self.put_out.insert(name.clone());
-                check(self.liars.contains(name), || format!("{worker} ({name}) is put out and never lied"))
+            Fact::CarriedOut(Effect::Evict { worker, name, .. }) => {
+                self.evicted.insert(name.clone());
+                check(self.liars.contains(name), || format!("{worker} ({name}) is evicted and never lied"))
             }
-            Fact::Left(Effect::Send { worker, .. }) => {
+            Fact::CarriedOut(Effect::Send { worker, .. }) => {
                 let name = name(books, *worker);
-                check(!self.put_out.contains(&name), || format!("{name} was put out and gets a lease"))
+                check(!self.evicted.contains(&name), || format!("{name} was evicted and gets a lease"))
             }
             _ => Ok(()),
         }
@@ -66,7 +67,7 @@ impl Invariant for Audits {
 }
 
 impl Audits {
-    /// What was committed of `since` and later steps is not believed.
+    /// Forgets commits of `since` and of later steps: they are not believed.
     fn forget(&mut self, since: StepId) {
         self.lies.values_mut().for_each(|steps| _ = steps.split_off(&since));
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use convoy_scheduler::{Effect, Lease, LeaseId, WorkerId, tree};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 
-/// Queues and leases have the plan's bounds. Only a member is sent a lease, of the step in work, on a node of its tree,
-/// no larger than the plan allows, not one that it holds, and not more than its threads' queues take. No number of a
-/// lease is given twice, none is revoked that is not held, and there are no more members than the plan allows.
+/// Queues and leases have the plan's bounds. Only a member is sent a lease. Its node is one of the tree of the step in work,
+/// no larger than the plan allows, and none that the member holds already; and the member's queue has room for it. No
+/// lease number is given twice, no lease is revoked that is not held, and there are no more members than the plan allows.
 #[derive(Default)]
 pub(super) struct Bounds {
     given: BTreeSet<LeaseId>,
@@ -26,8 +27,8 @@ impl Invariant for Bounds {
                 self.given.clear();
                 Ok(())
             }
-            Fact::Left(Effect::Send { worker, lease, .. }) => self.sent(books, *worker, lease),
-            Fact::Left(Effect::Revoke { worker, at, .. }) => {
+            Fact::CarriedOut(Effect::Send { worker, lease, .. }) => self.sent(books, *worker, lease),
+            Fact::CarriedOut(Effect::Revoke { worker, at, .. }) => {
                 let held = books.members.get(worker).is_some_and(|member| member.held.contains_key(&at.lease));
                 check(held, || format!("{at} is revoked, which {worker} does not hold"))
             }
@@ -51,7 +52,7 @@ impl Bounds {
         let member = books.members.get(&worker).ok_or_else(|| format!("{at} is sent to {worker}, who is not there"))?;
         let again = member.held.values().any(|held| held.node == node);
         check(!again, || format!("{worker} gets {node}, which it holds already"))?;
-        let most = (member.threads * plan.queue_per_thread) as usize;
+        let most = (member.threads * plan.limits.queue_per_thread) as usize;
         check(member.held.len() < most, || format!("{worker} gets {at}, but holds {most} leases already"))?;
         let largest = plan.limits.lease_shards;
         check(node.size() <= largest, || format!("{at} has {} shards, {largest} are allowed", node.size()))

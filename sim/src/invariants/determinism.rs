@@ -1,7 +1,8 @@
 //! See [`Determinism`].
 
-use super::Invariant;
-use crate::facts::{Books, Fact};
+use super::invariant::Invariant;
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 
 /// Equal events make equal states and equal effects, and the driver carries out every effect in its order. Checked by a
 /// second run that is told the same, in scenarios that ask for one.

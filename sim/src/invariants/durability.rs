@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use convoy_scheduler::{Effect, Outcome, Record, StepId};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 
-/// Nothing that was acknowledged is lost over restarts. A worker hears of nothing, and no step is committed, before the
-/// journal has it; a start reads all that was synced, in its order; it begins with a checkpoint that is on disk; a step
-/// that is committed again has the digest that it had, unless the journal says that it is not believed; and a run that ends well has its last parameters on disk.
+/// Nothing that was acknowledged is lost over restarts. No worker hears of anything, and no step is committed, before the
+/// journal has it. A start reads all records that were synced, in their order, and begins with a checkpoint that is on
+/// disk. A step that is committed again has the digest that it had, unless the journal says that the old one is not
+/// believed. A run that ends well has its last parameters on disk.
 #[derive(Default)]
 pub(super) struct Durability {
     journal: Vec<Record>,
@@ -50,14 +52,14 @@ impl Invariant for Durability {
                 let saved = plan.first_step == StepId(0) || self.saved.get(&plan.first_step) == Some(parameters);
                 check(saved, || format!("a start from {}, of which no such checkpoint was written", plan.first_step))
             }
-            Fact::Left(effect) => self.left(books, effect),
+            Fact::CarriedOut(effect) => self.carried_out(books, effect),
             _ => Ok(()),
         }
     }
 }
 
 impl Durability {
-    fn left(&mut self, books: &Books, effect: &Effect) -> Result<(), String> {
+    fn carried_out(&mut self, books: &Books, effect: &Effect) -> Result<(), String> {
         match effect {
             Effect::OpenStep { step, .. } => {
                 let recorded = self.since_start().is_some();

@@ -2,8 +2,9 @@
 
 use convoy_scheduler::RunGeneration;
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 
 /// Nothing of an older generation, step or lease is counted: what the reducer adds answers a lease, by its full name,
 /// that is out to this very worker for the step in work, and that this worker computed. No generation starts twice.

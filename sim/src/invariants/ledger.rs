@@ -2,8 +2,9 @@
 
 use convoy_scheduler::{LedgerEntry, Record, check_ledger};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 
 /// Each shard is counted exactly once in each committed step and each evaluation; and the
 /// ledger in the journal names the workers it was counted for and no others.

@@ -2,12 +2,14 @@
 
 use convoy_scheduler::{Outcome, StepId};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 use crate::oracle;
 
-/// A run with a worker that computes (three, where others compute wrongly) gets to its end, within a bounded time after
-/// the last fault, and ends where one machine alone would have, unless a lie that nobody looked at is in its parameters; it can always be started again; and it never asks for a time that is past.
+/// A run with a worker that computes (three, where others compute wrongly) gets to its end within a bounded time after the
+/// last fault. It ends where one machine alone would have, unless wrong numbers that no audit has found are in its
+/// parameters. It can always be started again, and it never asks for a deadline that is past.
 pub(super) struct Liveness;
 
 impl Invariant for Liveness {
@@ -22,7 +24,7 @@ impl Invariant for Liveness {
             Fact::Rested { deadline: Some(deadline), .. } => {
                 check(*deadline >= books.now, || format!("the deadline is {} us and stays there", deadline.0))
             }
-            Fact::Ended(Outcome::Completed | Outcome::StoppedEarly) if books.tainted.is_some() => Ok(()),
+            Fact::Ended(Outcome::Completed | Outcome::StoppedEarly) if books.lies.tainted.is_some() => Ok(()),
             Fact::Ended(outcome) => {
                 let last = StepId(oracle::history(&books.plan).len() as u64 - 1);
                 let complete = last == books.plan.last_parameters();

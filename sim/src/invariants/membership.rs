@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use convoy_scheduler::{Effect, GoneReason, Record, WorkerId};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 
-/// Who is silent for as long as the plan allows is put out at that time, and whoever is put out is told.
+/// A worker that is silent for as long as the plan allows is lost at that time, and a worker that the run no longer counts
+/// as there is disconnected, unless its connection closed.
 #[derive(Default)]
 pub(super) struct Membership {
-    put_out: BTreeSet<WorkerId>,
+    disconnected: BTreeSet<WorkerId>,
 }
 
 impl Invariant for Membership {
@@ -21,18 +23,18 @@ impl Invariant for Membership {
     fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Started { .. } => {
-                self.put_out.clear();
+                self.disconnected.clear();
                 Ok(())
             }
-            Fact::Left(Effect::Disconnect { worker, .. }) => {
-                self.put_out.insert(*worker);
+            Fact::CarriedOut(Effect::Disconnect { worker, .. }) => {
+                self.disconnected.insert(*worker);
                 Ok(())
             }
             Fact::Appended(Record::WorkerGone { worker, reason }) if *reason != GoneReason::Closed => {
-                check(self.put_out.contains(worker), || format!("{worker} is put out and was not told"))
+                check(self.disconnected.contains(worker), || format!("{worker} is gone and was not disconnected"))
             }
             Fact::Rested { .. } if books.finished.is_none() => {
-                let longest = books.plan.heartbeat_silence;
+                let longest = books.plan.timeouts.heartbeat_silence;
                 let silent = books.members.iter().find(|(_, member)| books.now.since(member.heard) > longest);
                 match silent {
                     Some((worker, _)) => Err(format!("{worker} is silent for more than {longest} and still there")),

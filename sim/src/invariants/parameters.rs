@@ -2,13 +2,14 @@
 
 use convoy_scheduler::{Effect, StepId};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 use crate::oracle;
 
-/// The parameters after each step are those of one machine alone: in what is committed, in what a start reads and in
-/// what a checkpoint holds. A node that was added in another order, twice, or from other parameters changes all that
-/// follow. Where a lie was counted that nobody has looked at yet, the promise holds for what was before it.
+/// The parameters after each step are those of one machine alone: when they are committed, when a start reads them, and in
+/// a checkpoint. A node that was added in another order, twice, or from other parameters changes all that follow. Where
+/// wrong numbers are counted that no audit has found yet, the promise holds for the steps before them.
 #[derive(Default)]
 pub(super) struct Parameters {
     history: Vec<u64>,
@@ -20,11 +21,17 @@ impl Invariant for Parameters {
     }
 
     fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
-        let wrong = |step: StepId| books.tainted.is_some_and(|tainted| tainted < step);
+        let wrong = |step: StepId| books.lies.tainted.is_some_and(|tainted| tainted < step);
         match fact {
-            Fact::Started { plan, .. } if books.lied_in.first().is_some_and(|lied| *lied < plan.first_step) => Ok(()),
+            Fact::Started { plan, .. } if books.lies.steps.first().is_some_and(|lied| *lied < plan.first_step) => {
+                Ok(())
+            }
             Fact::Made { step, .. } | Fact::Saved { step, .. } if wrong(*step) => Ok(()),
-            Fact::Left(Effect::Commit { step, .. }) if wrong(step.next()) || books.lies().next().is_some() => Ok(()),
+            Fact::CarriedOut(Effect::Commit { step, .. })
+                if wrong(step.next()) || books.open_lies().next().is_some() =>
+            {
+                Ok(())
+            }
             Fact::Started { plan, parameters, .. } => {
                 if self.history.is_empty() {
                     self.history = oracle::history(plan);
@@ -32,7 +39,7 @@ impl Invariant for Parameters {
                 self.are(plan.first_step, *parameters)
             }
             Fact::Made { step, parameters } | Fact::Saved { step, parameters } => self.are(*step, *parameters),
-            Fact::Left(Effect::Commit { step, digest }) => {
+            Fact::CarriedOut(Effect::Commit { step, digest }) => {
                 let right = self.history.get(step.next().0 as usize).is_some_and(|p| oracle::digest(*p) == *digest);
                 check(right, || format!("{step} is committed with a digest that is not the oracle's"))
             }

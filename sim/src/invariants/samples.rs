@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use convoy_scheduler::{Effect, Node, StepId, Work};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 use crate::oracle;
 
 /// Every sample of an epoch is in its committed steps exactly once, over all restarts. A step that is computed again
 /// takes the place of what it was before.
 #[derive(Default)]
 pub(super) struct Samples {
-    /// What was counted in each committed step, and from which step's samples.
+    /// The nodes that were counted in each committed step, each with the step whose samples it was computed from.
     taken: BTreeMap<StepId, Vec<(Node, StepId)>>,
 }
 
@@ -23,7 +24,7 @@ impl Invariant for Samples {
 
     fn look(&mut self, books: &Books, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Left(Effect::Commit { step, .. }) => {
+            Fact::CarriedOut(Effect::Commit { step, .. }) => {
                 let open = books.open.iter().filter(|open| open.work == Work::Train);
                 let source = |(node, _, at): &(Node, _, _)| Some((*node, books.computed.get(at)?.data_of));
                 self.taken.insert(*step, open.flat_map(|open| open.counted.iter().filter_map(source)).collect());

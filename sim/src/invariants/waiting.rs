@@ -2,12 +2,13 @@
 
 use convoy_scheduler::{StepId, Waiting, WorkerId};
 
-use super::{Invariant, check};
-use crate::facts::{Books, Fact, Member};
+use super::invariant::{Invariant, check};
+use crate::bookkeeping::{Books, Member};
+use crate::facts::Fact;
 
-/// After every event the run says what it waits for, and that is so: a worker that is named is there and holds what is
-/// said, nobody is there where nobody is said to be, the reducer has all nodes, the checkpoint is being written, the
-/// end has come.
+/// After every event the run says what it waits for, and that is so. A worker that it names is there and holds the lease
+/// that it names; there is no worker where it waits for workers; the reducer has all nodes where it waits for the reducer;
+/// a checkpoint that it names is being written; and it waits for nothing only after its end.
 pub(super) struct WaitingFor;
 
 impl Invariant for WaitingFor {

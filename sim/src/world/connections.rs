@@ -7,8 +7,9 @@ use super::{Happening, World};
 use crate::scenario::Fault;
 
 impl World<'_> {
+    /// Connects a process to the coordinator; tries again later if that is dead.
     pub(super) fn connect(&mut self, i: usize) {
-        if self.processes[i].worker.is_some() || self.processes[i].put_out {
+        if self.processes[i].connection.worker.is_some() || self.processes[i].honesty.stays_away {
             return;
         }
         if !self.coordinator.is_up() {
@@ -23,10 +24,10 @@ impl World<'_> {
         self.send_parameters(i);
     }
 
-    /// The connection is gone. The process tries again; an answer that did not get through may come again.
+    /// Closes a connection. The process tries again; an answer that did not get through may come again.
     pub(super) fn disconnect(&mut self, i: usize) {
-        self.processes[i].worker = None;
-        for message in std::mem::take(&mut self.processes[i].streams[Stream::UpPush as usize]) {
+        self.processes[i].connection.worker = None;
+        for message in std::mem::take(&mut self.processes[i].connection.streams[Stream::UpPush as usize]) {
             if let Message::Answer(answer) = message
                 && self.throw(Fault::Repeat)
             {
@@ -37,41 +38,45 @@ impl World<'_> {
         self.later(1_500_000, Happening::Connect(i));
     }
 
+    /// Sends the committed parameters to a process, if it is connected.
     pub(super) fn send_parameters(&mut self, i: usize) {
-        if let Some(worker) = self.processes[i].worker {
-            let message = Message::Parameters(self.coordinator.committed, self.coordinator.parameters);
+        if let Some(worker) = self.processes[i].connection.worker {
+            let message = Message::Parameters(self.coordinator.committed.step, self.coordinator.committed.parameters);
             self.send(worker, Stream::DownBulk, message);
         }
     }
 
+    /// Sends an event from a process to the coordinator, if it is connected.
     pub(super) fn say(&mut self, i: usize, event: Event) {
-        if let Some(worker) = self.processes[i].worker {
+        if let Some(worker) = self.processes[i].connection.worker {
             self.send(worker, Stream::UpControl, Message::Say(event));
         }
     }
 
     /// Puts a message on a stream of a connection, if it is open.
     pub(super) fn send(&mut self, worker: WorkerId, stream: Stream, message: Message) {
-        let Some(i) = self.processes.iter().position(|process| process.worker == Some(worker)) else { return };
+        let Some(i) = self.processes.iter().position(|process| process.connection.worker == Some(worker)) else {
+            return;
+        };
         let usual = if stream == Stream::DownBulk { 30_000 } else { 5_000 };
         let mut wait = Micros(1 + self.dice.below(usual));
         if self.throw(Fault::Delay) {
             self.count(Fault::Delay, Some(i));
             wait = wait.times(100);
         }
-        let process = &mut self.processes[i];
-        let link = process.link;
-        process.streams[stream as usize].push_back(message);
-        let at = self.now.after(wait).max(process.arrivals[stream as usize].after(Micros(1)));
-        process.arrivals[stream as usize] = at;
+        let connection = &mut self.processes[i].connection;
+        let link = connection.link;
+        connection.streams[stream as usize].push_back(message);
+        let at = self.now.after(wait).max(connection.arrivals[stream as usize].after(Micros(1)));
+        connection.arrivals[stream as usize] = at;
         self.at(at, Happening::Arrive(i, link, stream));
     }
 
-    /// The first message of a stream is there.
+    /// Hands over the first message of a stream.
     pub(super) fn deliver(&mut self, i: usize, link: Link, stream: Stream) {
         let process = &mut self.processes[i];
         let Some(worker) = process.worker_on(link) else { return };
-        let Some(message) = process.streams[stream as usize].pop_front() else { return };
+        let Some(message) = process.connection.streams[stream as usize].pop_front() else { return };
         match message {
             Message::Say(event) => self.tell(event, None),
             Message::Answer(answer) => self.tell(answer.event(worker), Some(&answer)),
@@ -83,10 +88,10 @@ impl World<'_> {
                 process.drop_lease(at);
                 self.compute(i);
             }
-            Message::Evict(why) => {
-                // The first time it does not know yet that it may not come back.
-                process.put_out = why == DisconnectReason::Evicted && process.lies_found;
-                process.lies_found |= why == DisconnectReason::Evicted;
+            Message::Disconnect(why) => {
+                if why == DisconnectReason::Evicted {
+                    process.evicted();
+                }
                 self.disconnect(i);
             }
             Message::Parameters(step, value) => {

@@ -1,4 +1,5 @@
-//! A coordinator around the run: driver, journal, reducer and disk. It can be killed at any write and started again.
+//! A coordinator around the run: driver, journal, reducer and disk. It can be killed at any write to the journal and
+//! started again.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,15 +10,16 @@ use convoy_scheduler::*;
 use super::process::Answer;
 use crate::dice::Dice;
 use crate::facts::Fact;
+use crate::invariant_watch::Watch;
 use crate::mutants::{Act, Mutant, Sabotage};
 use crate::oracle;
 use crate::scenario::{CrashPoint, Scenario, Tail};
-use crate::watch::Watch;
 
 /// Checkpoints that are kept.
 const KEPT: usize = 3;
 
-/// What leaves the driver, in its order, and where it is killed.
+/// Both ends of the driver: it collects records and effects in their order, and fails at the write where the coordinator is
+/// to be killed.
 #[derive(Clone, Debug, Default)]
 struct Wire(Rc<RefCell<Acts>>);
 
@@ -71,103 +73,82 @@ struct Checkpoint {
     evaluation_pending: bool,
 }
 
+impl Checkpoint {
+    /// The initialisation.
+    const INITIAL: Checkpoint = Checkpoint { parameters: oracle::FIRST_PARAMETERS, evaluation_pending: false };
+}
+
+/// A coordinator with its disk, which outlives it.
 pub struct Coordinator {
-    pub committed: StepId,
-    pub parameters: u64,
+    pub committed: Committed,
+    pub reduction: Reduction,
     /// Counts the starts, whatever generation they say they are.
     pub start: u64,
+    /// Counts the workers of this start.
     workers: u32,
     plan: RunPlan,
     driver: Option<Driver<Wire, Wire>>,
     wire: Wire,
     sabotage: Sabotage,
     doubles: bool,
+    /// Checkpoints on their way to the disk.
+    being_written: BTreeMap<StepId, Checkpoint>,
+    waited_for: Option<Waiting>,
+    disk: Disk,
+}
+
+/// The parameters that the coordinator goes on with.
+pub struct Committed {
+    pub step: StepId,
+    pub parameters: u64,
+    /// Whether they are evaluated, or need no evaluation.
+    evaluated: bool,
+}
+
+/// What the coordinator adds up.
+#[derive(Default)]
+pub struct Reduction {
     reducer: Option<Reducer>,
-    /// Counts what the reducer was opened for.
+    /// Counts how often the reducer was opened.
     pub openings: u64,
     /// What is done with the answers to leases.
     checks: BTreeMap<LeaseRef, Check>,
-    evaluated: bool,
-    being_written: BTreeMap<StepId, Checkpoint>,
-    waited_for: Option<Waiting>,
+}
+
+/// What outlives the coordinator's process.
+struct Disk {
     journal: Vec<Record>,
+    /// How many of the journal's records are synced.
     synced: usize,
     checkpoints: BTreeMap<StepId, Checkpoint>,
 }
 
-impl Coordinator {
-    pub fn new(scenario: &Scenario) -> Coordinator {
-        let wire = Wire::default();
-        wire.0.borrow_mut().crash = scenario.crash_at;
-        let initial = Checkpoint { parameters: oracle::FIRST_PARAMETERS, evaluation_pending: false };
-        Coordinator {
-            committed: StepId(0),
-            parameters: oracle::FIRST_PARAMETERS,
-            start: 0,
-            workers: 0,
-            plan: RunPlan { generation: RunGeneration(0), ..scenario.plan.clone() },
-            driver: None,
-            wire,
-            sabotage: Sabotage(scenario.mutant),
-            // Other mutants do what no run would do; other invariants must catch them.
-            doubles: scenario.doubles && matches!(scenario.mutant, None | Some(Mutant::SwapEffects)),
-            reducer: None,
-            openings: 0,
-            checks: BTreeMap::new(),
-            evaluated: true,
-            being_written: BTreeMap::new(),
-            waited_for: None,
-            journal: Vec::new(),
-            synced: 0,
-            checkpoints: BTreeMap::from([(StepId(0), initial)]),
-        }
-    }
-
-    /// Starts on what the disk holds. If the newest checkpoint is damaged, the one before it is read.
-    pub fn start(&mut self, watch: &mut Watch, damaged: bool) {
-        let (mut first_step, checkpoint) = self.newest(damaged);
-        if self.sabotage.is(Mutant::SkipReplay) && self.start > 0 && first_step < self.plan.last_parameters() {
-            first_step = first_step.next();
-        }
-        if self.sabotage.is(Mutant::LoseRecord) && self.start > 0 {
-            self.journal.pop();
-        }
-        let again = self.start > 0 && self.sabotage.is(Mutant::SameGeneration);
-        self.plan.generation.0 += u64::from(!again);
-        self.plan.first_step = first_step;
-        self.plan.evaluation_pending = checkpoint.evaluation_pending;
-        self.start += 1;
-        self.workers = 0;
-        self.checks.clear();
-        self.committed = first_step;
-        self.parameters = checkpoint.parameters;
-        self.evaluated = !checkpoint.evaluation_pending;
-        watch.see(&Fact::Started { plan: &self.plan, parameters: self.parameters, read: &self.journal });
-        if watch.broken.is_some() {
-            return;
-        }
-        match Run::resume(self.plan.clone(), self.journal.iter().cloned()) {
-            Ok(run) => self.driver = Some(Driver::new(run, self.wire.clone(), self.wire.clone())),
-            Err(error) => watch.see(&Fact::Refused(&error)),
-        }
-    }
-
-    /// The newest checkpoint whose parameters the journal believes, or the one before it; the initialisation if there is
-    /// none.
-    fn newest(&self, damaged: bool) -> (StepId, Checkpoint) {
+impl Disk {
+    /// The newest checkpoint whose parameters the journal believes, or if that is damaged the one before it; the
+    /// initialisation if there is none.
+    fn newest_checkpoint(&self, damaged: bool) -> (StepId, Checkpoint) {
         let digests = believed(&self.journal);
         let is_believed = |(step, checkpoint): &(&StepId, &Checkpoint)| {
             let digest = oracle::digest(checkpoint.parameters);
             step.0 == 0 || digests.get(&StepId(step.0 - 1)) == Some(&digest)
         };
         let mut good = self.checkpoints.iter().rev().filter(is_believed).map(|(step, checkpoint)| (*step, *checkpoint));
-        let first = (StepId(0), Checkpoint { parameters: oracle::FIRST_PARAMETERS, evaluation_pending: false });
-        let newest = good.next().unwrap_or(first);
+        let newest = good.next().unwrap_or((StepId(0), Checkpoint::INITIAL));
         if damaged { good.next().unwrap_or(newest) } else { newest }
     }
 
-    /// Dies. Of what was not synced, the tail may be lost.
-    pub fn die(&mut self, watch: &mut Watch, tail: Tail, dice: &mut Dice) {
+    /// Writes a checkpoint. Older ones go, but for the newest few and the newest that no audit can find wrong.
+    fn save(&mut self, step: StepId, checkpoint: Checkpoint, trusted: StepId) {
+        self.checkpoints.insert(step, checkpoint);
+        let known_good = self.checkpoints.range(..=trusted).next_back().map(|(step, _)| *step);
+        let old = self.checkpoints.keys().copied().take(self.checkpoints.len().saturating_sub(KEPT));
+        for old in old.filter(|old| Some(*old) != known_good).collect::<Vec<_>>() {
+            self.checkpoints.remove(&old);
+        }
+    }
+
+    /// Loses some of the last records that were not synced.
+    fn lose(&mut self, tail: Tail, dice: &mut Dice) {
         let unsynced = (self.journal.len() - self.synced.min(self.journal.len())) as u64;
         let lost = match tail {
             Tail::Kept => 0,
@@ -176,8 +157,65 @@ impl Coordinator {
         };
         self.journal.truncate(self.journal.len() - lost as usize);
         self.synced = self.synced.min(self.journal.len());
+    }
+}
+
+impl Coordinator {
+    /// A coordinator that was never started.
+    pub fn new(scenario: &Scenario) -> Coordinator {
+        let wire = Wire::default();
+        wire.0.borrow_mut().crash = scenario.crash_at;
+        let checkpoints = BTreeMap::from([(StepId(0), Checkpoint::INITIAL)]);
+        Coordinator {
+            committed: Committed { step: StepId(0), parameters: oracle::FIRST_PARAMETERS, evaluated: true },
+            reduction: Reduction::default(),
+            start: 0,
+            workers: 0,
+            plan: RunPlan { generation: RunGeneration(0), ..scenario.plan.clone() },
+            driver: None,
+            wire,
+            sabotage: Sabotage(scenario.mutant),
+            // Other mutants do what no run would do; other invariants must catch them.
+            doubles: scenario.doubles && matches!(scenario.mutant, None | Some(Mutant::SwapEffects)),
+            being_written: BTreeMap::new(),
+            waited_for: None,
+            disk: Disk { journal: Vec::new(), synced: 0, checkpoints },
+        }
+    }
+
+    /// Starts from its disk. If the newest checkpoint is damaged, the one before it is read.
+    pub fn start(&mut self, watch: &mut Watch, damaged: bool) {
+        let (mut first_step, checkpoint) = self.disk.newest_checkpoint(damaged);
+        if self.sabotage.is(Mutant::SkipReplay) && self.start > 0 && first_step < self.plan.last_parameters() {
+            first_step = first_step.next();
+        }
+        if self.sabotage.is(Mutant::LoseRecord) && self.start > 0 {
+            self.disk.journal.pop();
+        }
+        let again = self.start > 0 && self.sabotage.is(Mutant::SameGeneration);
+        self.plan.generation.0 += u64::from(!again);
+        self.plan.first_step = first_step;
+        self.plan.evaluation_pending = checkpoint.evaluation_pending;
+        self.start += 1;
+        self.workers = 0;
+        self.reduction.checks.clear();
+        let Checkpoint { parameters, evaluation_pending } = checkpoint;
+        self.committed = Committed { step: first_step, parameters, evaluated: !evaluation_pending };
+        watch.see(&Fact::Started { plan: &self.plan, parameters, read: &self.disk.journal });
+        if watch.broken.is_some() {
+            return;
+        }
+        match Run::resume(self.plan.clone(), self.disk.journal.iter().cloned()) {
+            Ok(run) => self.driver = Some(Driver::new(run, self.wire.clone(), self.wire.clone())),
+            Err(error) => watch.see(&Fact::Refused(&error)),
+        }
+    }
+
+    /// Dies. Of the records that were not synced, the last may be lost.
+    pub fn die(&mut self, watch: &mut Watch, tail: Tail, dice: &mut Dice) {
+        self.disk.lose(tail, dice);
         self.driver = None;
-        self.reducer = None;
+        self.reduction.reducer = None;
         self.being_written.clear();
         self.waited_for = None;
         watch.see(&Fact::Died);
@@ -195,44 +233,46 @@ impl Coordinator {
         WorkerId(self.workers)
     }
 
+    /// Whether its process lives.
     pub fn is_up(&self) -> bool {
         self.driver.is_some()
     }
 
+    /// How its run ended, if it lives and the run has ended.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.driver.as_ref()?.run().outcome()
     }
 
+    /// When its run wants to be told the time, if it lives.
     pub fn deadline(&self) -> Option<RunTime> {
         self.driver.as_ref()?.run().deadline()
     }
 
+    /// What its run waits for, in words.
     pub fn waiting_for(&self) -> String {
         self.driver.as_ref().map_or("its start".to_owned(), |driver| driver.run().waiting_for().to_string())
     }
 
-    /// The journal is synced.
+    /// Syncs the journal.
     pub fn sync(&mut self, watch: &mut Watch) {
-        self.synced = self.journal.len();
+        self.disk.synced = self.disk.journal.len();
         watch.see(&Fact::Synced);
     }
 
-    /// A checkpoint is on disk, and the journal before it.
+    /// Writes a checkpoint to the disk, after the journal.
     pub fn saved(&mut self, step: StepId, watch: &mut Watch) {
         let Some(checkpoint) = self.being_written.remove(&step) else { return };
         self.sync(watch);
-        self.checkpoints.insert(step, checkpoint);
         let trusted = self.driver.as_ref().map_or(step, |driver| driver.run().trusted());
-        let known_good = self.checkpoints.range(..=trusted).next_back().map(|(step, _)| *step);
-        let old = self.checkpoints.keys().copied().take(self.checkpoints.len().saturating_sub(KEPT));
-        for old in old.filter(|old| Some(*old) != known_good).collect::<Vec<_>>() {
-            self.checkpoints.remove(&old);
-        }
+        self.disk.save(step, checkpoint, trusted);
         watch.see(&Fact::Saved { step, parameters: checkpoint.parameters });
     }
 
-    /// Hands the driver an event and does the coordinator's own part of what follows. The rest is the answer; or how it
-    /// died.
+    /// Hands the driver an event and carries out the coordinator's own part of the effects. The answer is the effects that
+    /// the world must carry out.
+    ///
+    /// # Errors
+    /// Where it was killed.
     pub fn handle(
         &mut self,
         event: Event,
@@ -268,7 +308,7 @@ impl Coordinator {
         });
         if let (Event::NodeDone { worker, .. }, Some(answer), false) = (&event, answer, killed)
             && self.sabotage.counts(why)
-            && self.checks.get(&answer.lease.at) != Some(&Check::Digest)
+            && self.reduction.checks.get(&answer.lease.at) != Some(&Check::Digest)
             && answer.result != NodeResult::NotFinite
         {
             self.count(*worker, answer, watch);
@@ -283,11 +323,11 @@ impl Coordinator {
         Ok(effects)
     }
 
-    /// As the coordinator's service hands an answer on: with the digest that it took of the numbers.
+    /// Adds the digest of an answer's numbers to its event, as the coordinator's service does.
     fn with_digest(&self, event: Event, answer: Option<&Answer>) -> Event {
         match (event, answer) {
             (Event::NodeDone { worker, at, shard_micros, result, .. }, Some(answer)) => {
-                let asked = self.checks.get(&at).is_some_and(|check| *check != Check::Count);
+                let asked = self.reduction.checks.get(&at).is_some_and(|check| *check != Check::Count);
                 let digest = (asked && result != NodeResult::NotFinite).then(|| oracle::digest(answer.value));
                 Event::NodeDone { worker, at, shard_micros, result, digest }
             }
@@ -295,7 +335,7 @@ impl Coordinator {
         }
     }
 
-    /// All is done: what does the run wait for?
+    /// All effects are carried out: asks the run what it waits for.
     fn rest(&mut self, watch: &mut Watch) {
         let Some(driver) = &self.driver else { return };
         let waiting = driver.run().waiting_for();
@@ -309,7 +349,7 @@ impl Coordinator {
     fn count(&mut self, worker: WorkerId, answer: &Answer, watch: &mut Watch) {
         let node = answer.lease.node;
         watch.see(&Fact::Counted { worker, answered: answer.lease.at, node });
-        let Some(reducer) = &mut self.reducer else { return };
+        let Some(reducer) = &mut self.reduction.reducer else { return };
         reducer.arrived = oracle::mix(reducer.arrived, answer.value);
         match reducer.fold.arrive(node) {
             Ok(merges) => {
@@ -326,12 +366,13 @@ impl Coordinator {
         }
     }
 
-    /// The reducer's news, once per step: its sum is complete.
+    /// The reducer's event that its sum is complete, once for each opening, whose number comes with it.
     pub fn reduced(&mut self) -> Option<(u64, Event)> {
-        let parameters = self.parameters;
+        let parameters = self.committed.parameters;
         // The run may still wait for an audit.
         let Waiting::Reducer { .. } = self.driver.as_ref()?.run().waiting_for() else { return None };
-        let reducer = self.reducer.as_mut().filter(|reducer| reducer.fold.is_complete() && reducer.next.is_none())?;
+        let complete = |reducer: &&mut Reducer| reducer.fold.is_complete() && reducer.next.is_none();
+        let reducer = self.reduction.reducer.as_mut().filter(complete)?;
         let step = reducer.step;
         let root = reducer.fold.present().next().expect("it is complete");
         let sum = if self.sabotage.is(Mutant::ArrivalOrder) { reducer.arrived } else { reducer.values[&root] };
@@ -341,17 +382,17 @@ impl Coordinator {
             Work::Train => Event::StepReduced { step, digest: oracle::digest(next) },
             Work::Evaluate => Event::EvaluationReduced { step, stop_early: oracle::stop_early(parameters) },
         };
-        Some((self.openings, event))
+        Some((self.reduction.openings, event))
     }
 
-    /// Does the coordinator's own part; the answer is what the world must do.
+    /// Carries out the coordinator's own part of a record or an effect. The answer is an effect that the world must carry out.
     fn carry_out(&mut self, act: Act, watch: &mut Watch) -> Option<Effect> {
         let effect = match act {
             Act::Append(record) => {
                 watch.see(&Fact::Appended(&record));
-                self.evaluated |= matches!(record, Record::Evaluated { .. });
+                self.committed.evaluated |= matches!(record, Record::Evaluated { .. });
                 let at_once = record.is_urgent();
-                self.journal.push(record);
+                self.disk.journal.push(record);
                 if at_once {
                     self.sync(watch);
                 }
@@ -359,24 +400,26 @@ impl Coordinator {
             }
             Act::Out(effect) => effect,
         };
-        watch.see(&Fact::Left(&effect));
+        watch.see(&Fact::CarriedOut(&effect));
         match &effect {
             Effect::OpenStep { step, work, shards } => {
-                self.openings += 1;
+                self.reduction.openings += 1;
                 let (fold, values) = (Fold::new(*shards), BTreeMap::new());
-                self.reducer = Some(Reducer { step: *step, work: *work, fold, values, arrived: 0, next: None });
+                let (step, work) = (*step, *work);
+                self.reduction.reducer = Some(Reducer { step, work, fold, values, arrived: 0, next: None });
             }
-            Effect::AbandonStep { .. } => self.reducer = None,
-            Effect::Send { lease, check, .. } => _ = self.checks.insert(lease.at, *check),
+            Effect::AbandonStep { .. } => self.reduction.reducer = None,
+            Effect::Send { lease, check, .. } => _ = self.reduction.checks.insert(lease.at, *check),
             Effect::Commit { step, .. } => {
-                self.parameters = self.reducer.take().and_then(|reducer| reducer.next).unwrap_or(self.parameters);
-                self.committed = step.next();
-                self.evaluated = !self.plan.ends_epoch(self.committed) || self.plan.evaluate_shards == 0;
-                watch.see(&Fact::Made { step: self.committed, parameters: self.parameters });
+                let (step, made) = (step.next(), self.reduction.reducer.take().and_then(|reducer| reducer.next));
+                let parameters = made.unwrap_or(self.committed.parameters);
+                let evaluated = !self.plan.ends_epoch(step) || self.plan.evaluate_shards == 0;
+                self.committed = Committed { step, parameters, evaluated };
+                watch.see(&Fact::Made { step, parameters });
             }
             Effect::Checkpoint { step, .. } => {
-                let checkpoint = Checkpoint { parameters: self.parameters, evaluation_pending: !self.evaluated };
-                self.being_written.insert(*step, checkpoint);
+                let Committed { parameters, evaluated, .. } = self.committed;
+                self.being_written.insert(*step, Checkpoint { parameters, evaluation_pending: !evaluated });
             }
             _ => {}
         }
@@ -384,6 +427,7 @@ impl Coordinator {
     }
 }
 
+/// Whether `acts` are `effects`, in their order.
 fn same(effects: &[Effect], acts: &[Act]) -> bool {
     let one = |(effect, act): (&Effect, &Act)| match (effect, act) {
         (Effect::Record(record), Act::Append(appended)) => record == appended,

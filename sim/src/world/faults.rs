@@ -1,4 +1,4 @@
-//! The faults that strike every 50 ms, as the weather has it.
+//! The faults that strike every 50 ms, with the chances of the weather.
 
 use convoy_scheduler::{Event, GoneReason, Micros, WorkerId};
 
@@ -27,19 +27,19 @@ impl World<'_> {
             Fault::Cut => self.cut(i),
             Fault::Pause => {
                 let span = if self.dice.chance(500) { 1_000_000 } else { 12_000_000 };
-                self.processes[i].paused_until = self.now.after(Micros(self.dice.below(span)));
+                self.processes[i].trouble.paused_until = self.now.after(Micros(self.dice.below(span)));
                 true
             }
             Fault::Slow => {
-                self.processes[i].slow_until = self.now.after(Micros(1_000_000 + self.dice.below(10_000_000)));
+                self.processes[i].trouble.slow_until = self.now.after(Micros(1_000_000 + self.dice.below(10_000_000)));
                 true
             }
             Fault::Hang => {
-                self.processes[i].hung = self.processes[i].worker.is_some();
-                self.processes[i].hung
+                self.processes[i].trouble.hung = self.processes[i].connection.worker.is_some();
+                self.processes[i].trouble.hung
             }
             Fault::Lie => self.begin_to_lie(i),
-            Fault::Drain => self.processes[i].worker.is_some_and(|worker| {
+            Fault::Drain => self.processes[i].connection.worker.is_some_and(|worker| {
                 self.say(i, Event::WorkerDraining { worker });
                 true
             }),
@@ -73,28 +73,28 @@ impl World<'_> {
         }
     }
 
-    /// A process computes wrongly from now on. Two that agree must be left to judge it, and one more, so that these may
-    /// hang.
+    /// A process computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of them
+    /// may hang.
     fn begin_to_lie(&mut self, i: usize) -> bool {
-        let liars = self.processes.iter().filter(|process| process.lies).count();
+        let liars = self.processes.iter().filter(|process| process.honesty.lies).count();
         let enough = self.processes.len() >= liars + 4 && self.weather.all_heal;
         let audits = self.watch.books.plan.audit_every > 0;
-        self.processes[i].lies |= i > 0 && enough && audits;
-        self.processes[i].lies
+        self.processes[i].honesty.lies |= i > 0 && enough && audits;
+        self.processes[i].honesty.lies
     }
 
     /// A process dies, comes back, and its connection closes.
     fn kill(&mut self, i: usize, away: u64) -> bool {
-        let Some(worker) = self.lose_connection(i) else { return false };
-        self.processes[i].paused_until = self.now;
-        self.processes[i].away_until = self.now.after(Micros(away));
+        let Some(worker) = self.break_connection(i) else { return false };
+        self.processes[i].trouble.paused_until = self.now;
+        self.processes[i].trouble.away_until = self.now.after(Micros(away));
         self.later(100_000, Happening::Closed(self.coordinator.start, worker));
         true
     }
 
     /// A connection breaks. The coordinator hears of it at once, late, or never.
     fn cut(&mut self, i: usize) -> bool {
-        let Some(worker) = self.lose_connection(i) else { return false };
+        let Some(worker) = self.break_connection(i) else { return false };
         if self.dice.chance(700) {
             let within = if self.dice.chance(500) { 50_000 } else { 5_000_000 };
             self.later(within, Happening::Closed(self.coordinator.start, worker));
@@ -102,16 +102,16 @@ impl World<'_> {
         true
     }
 
-    /// What is on its way up arrives to some place in each stream; the rest is lost, or sent again over the next
-    /// connection, if it was an answer.
-    fn lose_connection(&mut self, i: usize) -> Option<WorkerId> {
-        let worker = self.processes[i].worker?;
-        let link = self.processes[i].link;
+    /// Breaks a connection. Of the messages on their way up, some of the first in each stream still arrive; the others are
+    /// lost, though answers may be sent again over the next connection.
+    fn break_connection(&mut self, i: usize) -> Option<WorkerId> {
+        let worker = self.processes[i].connection.worker?;
+        let link = self.processes[i].connection.link;
         for stream in Stream::UP {
-            let arrive = self.dice.below(self.processes[i].streams[stream as usize].len() as u64 + 1);
+            let arrive = self.dice.below(self.processes[i].connection.streams[stream as usize].len() as u64 + 1);
             (0..arrive).for_each(|_| self.deliver(i, link, stream));
         }
-        // What arrived may have made the coordinator die, and taken the connection with it.
+        // A message that arrived may have made the coordinator die, and closed the connection.
         if self.processes[i].worker_on(link).is_some() {
             self.disconnect(i);
         }
@@ -133,14 +133,15 @@ impl World<'_> {
         !some.is_empty()
     }
 
+    /// Stops a connection, or has it carry what has waited.
     pub(super) fn clog(&mut self, i: usize, clogged: bool) {
-        self.processes[i].clogged = clogged;
-        if clogged || self.processes[i].worker.is_none() {
+        self.processes[i].connection.clogged = clogged;
+        if clogged || self.processes[i].connection.worker.is_none() {
             return;
         }
-        let link = self.processes[i].link;
+        let link = self.processes[i].connection.link;
         for stream in [Stream::UpControl, Stream::UpPush, Stream::DownControl, Stream::DownBulk] {
-            let waiting = self.processes[i].streams[stream as usize].len() as u64;
+            let waiting = self.processes[i].connection.streams[stream as usize].len() as u64;
             let at = self.now.after(Micros(1 + self.dice.below(10_000)));
             (0..waiting).for_each(|n| self.at(at.after(Micros(n)), Happening::Arrive(i, link, stream)));
         }
@@ -153,12 +154,12 @@ impl World<'_> {
             self.clog(i, false);
             let now = self.now;
             let process = &mut self.processes[i];
-            process.paused_until = now.min(process.paused_until);
-            process.slow_until = now;
-            process.away_until = now.min(process.away_until);
-            if process.hung
+            process.trouble.paused_until = now.min(process.trouble.paused_until);
+            process.trouble.slow_until = now;
+            process.trouble.away_until = now.min(process.trouble.away_until);
+            if process.trouble.hung
                 && (i == 0 || self.weather.all_heal)
-                && let Some(worker) = self.lose_connection(i)
+                && let Some(worker) = self.break_connection(i)
             {
                 self.tell(Event::WorkerGone { worker, reason: GoneReason::Closed }, None);
             }

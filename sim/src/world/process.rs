@@ -7,11 +7,13 @@ use convoy_scheduler::*;
 
 use crate::dice::Dice;
 
-/// A worker's answer to a lease, with the node's value.
+/// A worker's answer to a lease.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub lease: Lease,
+    /// The node's value.
     pub value: u64,
+    /// Microseconds that one of its shards took on one thread.
     pub shard_micros: u64,
     pub failure: Option<Failure>,
     pub result: NodeResult,
@@ -40,7 +42,7 @@ pub enum Message {
     /// Down.
     Revoke(LeaseRef),
     /// Down.
-    Evict(DisconnectReason),
+    Disconnect(DisconnectReason),
     /// Down.
     Parameters(StepId, u64),
 }
@@ -55,6 +57,7 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The streams from a worker to the coordinator.
     pub const UP: [Stream; 2] = [Stream::UpControl, Stream::UpPush];
     const COUNT: usize = 4;
 }
@@ -63,21 +66,39 @@ impl Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link(pub u64);
 
+/// A worker process.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// What the coordinator calls it, if it has a connection.
-    pub worker: Option<WorkerId>,
-    /// Its connection, or the last that it had.
-    pub link: Link,
     pub threads: u32,
+    /// Microseconds that a shard takes it on one thread, while it is not slow.
     shard_micros: u64,
-    /// It computes wrongly.
-    pub lies: bool,
-    /// It may not come back.
-    pub put_out: bool,
-    /// It was put out once.
-    pub lies_found: bool,
-    /// Its heart beats, but nothing comes.
+    pub connection: Connection,
+    pub trouble: Trouble,
+    pub honesty: Honesty,
+    /// The newest parameters that it holds, with their step.
+    pub parameters: Option<(StepId, u64)>,
+    pub queue: Vec<Lease>,
+    /// The lease in work, and the parameters it began with.
+    pub computing: Option<(LeaseRef, u64)>,
+}
+
+/// The connection of a process, or the last that it had.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The number that the coordinator gave the process, as long as it is connected.
+    pub worker: Option<WorkerId>,
+    pub link: Link,
+    pub streams: [VecDeque<Message>; Stream::COUNT],
+    /// When the last message of each stream arrives.
+    pub arrivals: [RunTime; Stream::COUNT],
+    /// It carries nothing at the moment.
+    pub clogged: bool,
+}
+
+/// Faults that have struck a process and are not over.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    /// Its heartbeats go on, but it computes nothing.
     pub hung: bool,
     /// It is stopped until then.
     pub paused_until: RunTime,
@@ -85,61 +106,67 @@ pub struct Process {
     pub slow_until: RunTime,
     /// It stays away until then.
     pub away_until: RunTime,
-    /// Its connection carries nothing.
-    pub clogged: bool,
-    pub streams: [VecDeque<Message>; Stream::COUNT],
-    /// When the last message of each stream arrives.
-    pub arrivals: [RunTime; Stream::COUNT],
-    pub parameters: Option<(StepId, u64)>,
-    pub queue: Vec<Lease>,
-    /// The lease in work, and the parameters it began with.
-    pub computing: Option<(LeaseRef, u64)>,
+}
+
+/// Whether a process computes wrongly, and what follows from that.
+#[derive(Clone, Debug, Default)]
+pub struct Honesty {
+    /// It computes wrongly.
+    pub lies: bool,
+    /// It was evicted once.
+    pub evicted: bool,
+    /// It was refused when it came back after that, and comes no more.
+    pub stays_away: bool,
 }
 
 impl Process {
+    /// A process of random size and speed that is not connected.
     pub fn new(dice: &mut Dice) -> Process {
-        Process {
+        let threads = 1 + dice.below(4) as u32;
+        let shard_micros = 10_000 << dice.below(5);
+        let connection = Connection {
             worker: None,
             link: Link(u64::MAX),
-            threads: 1 + dice.below(4) as u32,
-            shard_micros: 10_000 << dice.below(5),
-            lies: false,
-            put_out: false,
-            lies_found: false,
-            hung: false,
-            paused_until: RunTime(0),
-            slow_until: RunTime(0),
-            away_until: RunTime(0),
-            clogged: false,
             streams: Default::default(),
-            arrivals: [RunTime(0); Stream::COUNT],
+            arrivals: Default::default(),
+            clogged: false,
+        };
+        Process {
+            threads,
+            shard_micros,
+            connection,
+            trouble: Trouble::default(),
+            honesty: Honesty::default(),
             parameters: None,
             queue: Vec::new(),
             computing: None,
         }
     }
 
-    /// A new connection: nothing of the old one is left.
+    /// Begins a new connection: nothing of the old one is left.
     pub fn connected(&mut self, worker: WorkerId, link: Link) {
-        self.worker = Some(worker);
-        self.link = link;
-        self.hung = false;
-        self.clogged = false;
-        self.streams.iter_mut().for_each(VecDeque::clear);
-        self.arrivals = [RunTime(0); Stream::COUNT];
+        let (streams, arrivals) = Default::default();
+        self.connection = Connection { worker: Some(worker), link, streams, arrivals, clogged: false };
+        self.trouble.hung = false;
         self.queue.clear();
         self.computing = None;
         self.parameters = None;
     }
 
-    /// Its name, if this is still its connection.
+    /// Its number, if `link` is still its connection.
     pub fn worker_on(&self, link: Link) -> Option<WorkerId> {
-        self.worker.filter(|_| self.link == link)
+        self.connection.worker.filter(|_| self.connection.link == link)
     }
 
-    /// What a shard takes it now.
+    /// Notes that it was evicted. The first time it does not know yet that it may not come back, and tries.
+    pub fn evicted(&mut self) {
+        self.honesty.stays_away = self.honesty.evicted;
+        self.honesty.evicted = true;
+    }
+
+    /// Microseconds that a shard takes it on one thread now.
     pub fn shard_micros(&self, now: RunTime) -> u64 {
-        if self.slow_until > now { self.shard_micros * 10 } else { self.shard_micros }
+        if self.trouble.slow_until > now { self.shard_micros * 10 } else { self.shard_micros }
     }
 
     /// The lease to compute next and the time it takes, if nothing is being computed and the parameters are there.
@@ -155,6 +182,7 @@ impl Process {
         Some((lease.at, work.div_ceil(u64::from(self.threads))))
     }
 
+    /// Takes a lease out of the queue, if it is there.
     pub fn drop_lease(&mut self, at: LeaseRef) -> Option<Lease> {
         let i = self.queue.iter().position(|lease| lease.at == at)?;
         Some(self.queue.remove(i))

@@ -1,6 +1,6 @@
 //! The coordinator killed at each write to the journal, one after the other.
 
-use convoy_scheduler::{Micros, RunPlan};
+use convoy_scheduler::{CheckpointIntervals, Micros, RunPlan};
 use convoy_sim::{CrashPoint, Fault, Scenario, Tail};
 
 use crate::holds;
@@ -9,8 +9,7 @@ use crate::holds;
 fn short(seed: u64) -> Scenario {
     let plan = RunPlan {
         evaluate_shards: 3,
-        checkpoint_every_steps: 2,
-        checkpoint_every: Micros::seconds(1),
+        checkpoint: CheckpointIntervals { steps: 2, time: Micros::seconds(1) },
         ..RunPlan::new(2, 3, 8, 5)
     };
     Scenario { doubles: true, ..Scenario::calm(seed, plan, 2) }

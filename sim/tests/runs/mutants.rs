@@ -24,7 +24,7 @@ fn caught_by(mutant: Mutant) -> &'static str {
         Mutant::NextSamples => "samples",
         Mutant::SendFirst | Mutant::LoseRecord | Mutant::EarlyWritten | Mutant::SkipReplay => "durability",
         Mutant::SameGeneration | Mutant::NoFence => "fencing",
-        Mutant::IgnoreSilence | Mutant::DropEviction => "membership",
+        Mutant::IgnoreSilence | Mutant::DropDisconnect => "membership",
         Mutant::LendTwice => "bounds",
         Mutant::ForgetReduced => "liveness",
         Mutant::CommitTwice => "order",

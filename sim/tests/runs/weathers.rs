@@ -19,11 +19,11 @@ fn plans() -> impl Strategy<Value = RunPlan> {
     let sizes = (1u32..4, 1u64..12, 1u32..40, 1u32..40, 0u32..50);
     let bounds = (0u64..5, 0u64..5, 1u32..4, 1u32..20);
     (sizes, bounds).prop_map(|((epochs, steps, full, last, evaluate_shards), bounds)| {
-        let (checkpoint_every_steps, seconds, queue_per_thread, lease_shards) = bounds;
-        let limits = Limits { lease_shards, data_attempts: 100_000, internal_attempts: 100_000, ..Limits::default() };
-        let checkpoint_every = Micros::seconds(seconds);
-        let plan = RunPlan::new(epochs, steps, full, last);
-        RunPlan { evaluate_shards, checkpoint_every_steps, checkpoint_every, queue_per_thread, limits, ..plan }
+        let (steps_between, seconds, queue_per_thread, lease_shards) = bounds;
+        let (data_attempts, internal_attempts) = (100_000, 100_000);
+        let limits = Limits { queue_per_thread, lease_shards, data_attempts, internal_attempts, ..Limits::default() };
+        let checkpoint = CheckpointIntervals { steps: steps_between, time: Micros::seconds(seconds) };
+        RunPlan { evaluate_shards, checkpoint, limits, ..RunPlan::new(epochs, steps, full, last) }
     })
 }
 
@@ -47,8 +47,8 @@ proptest! {
 /// Its first lease is the larger part of the only step, and a worker four times as fast is measured before it.
 #[test]
 fn a_slow_worker_is_not_late_with_its_first_lease() {
-    let limits = Limits { lease_shards: 16, ..Limits::default() };
-    let plan = RunPlan { queue_per_thread: 1, limits, ..RunPlan::new(1, 1, 1, 17) };
+    let limits = Limits { lease_shards: 16, queue_per_thread: 1, ..Limits::default() };
+    let plan = RunPlan { limits, ..RunPlan::new(1, 1, 1, 17) };
     let story = holds(&Scenario::calm(9_117_706_284_350_334_710, plan, 4));
     assert_eq!((story.overdue, story.copies), (0, 2));
 }

@@ -1,10 +1,11 @@
-//! Looks at every fact: traces it, lets each invariant judge it, and enters it in the books.
+//! The watch over a simulated run: it traces every fact, lets each invariant judge it, and enters it in the books.
 
 use std::fmt;
 
 use convoy_scheduler::{RunPlan, RunTime};
 
-use crate::facts::{Books, Fact};
+use crate::bookkeeping::Books;
+use crate::facts::Fact;
 use crate::invariants::{self, Invariant};
 use crate::trace;
 
@@ -13,7 +14,7 @@ use crate::trace;
 pub struct Violation {
     /// The name of the invariant; `assertion` where the scheduler's own assertion failed.
     pub invariant: &'static str,
-    /// When, in virtual time.
+    /// The virtual time.
     pub at: RunTime,
     /// What was found.
     pub what: String,
@@ -27,7 +28,9 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
+/// Sees every fact of a run.
 pub(crate) struct Watch<'a> {
+    /// The state before the fact that is judged.
     pub books: Books,
     /// The first promise that was broken.
     pub broken: Option<Violation>,
@@ -36,10 +39,12 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
+    /// A watch over a run that has not started; lines are added to `trace`.
     pub fn new(plan: &RunPlan, trace: Option<&'a mut Vec<String>>) -> Watch<'a> {
         Watch { books: Books::new(plan.clone()), broken: None, invariants: invariants::all(), trace }
     }
 
+    /// Traces a fact, has it judged, and enters it in the books.
     pub fn see(&mut self, fact: &Fact) {
         if let Some(lines) = &mut self.trace
             && let Some(line) = trace::show(fact)

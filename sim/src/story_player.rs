@@ -1,37 +1,13 @@
-//! Plays a scenario, and says what came of it.
+//! Plays a scenario to the end of its run, or to the first promise that does not hold.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use convoy_scheduler::{Micros, Outcome, RunTime, StepId};
+use convoy_scheduler::RunTime;
 
+use crate::invariant_watch::Violation;
 use crate::scenario::Scenario;
-use crate::watch::Violation;
+use crate::story::Story;
 use crate::world::World;
-
-/// What came of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Story {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Its last parameters.
-    pub committed: StepId,
-    /// Steps that were committed, those that were computed again included.
-    pub commits: u64,
-    /// Starts of the coordinator.
-    pub starts: u64,
-    /// Leases that were overdue.
-    pub overdue: u64,
-    /// Copies of leases that were revoked since another was first.
-    pub copies: u64,
-    /// Events that changed nothing.
-    pub ignored: u64,
-    /// Faults, by [`Fault`].
-    pub faults: Vec<u64>,
-    /// Virtual time from the last fault to the end.
-    pub after_storm: Micros,
-    /// A digest of every effect of every start, in order.
-    pub effects: u64,
-}
 
 /// Plays a scenario to its end.
 ///
@@ -41,7 +17,7 @@ pub fn play(scenario: &Scenario) -> Result<Story, Violation> {
     guarded(scenario, None)
 }
 
-/// As [`play`], and adds a line to `trace` for all that happens.
+/// As [`play`], and adds a line to `trace` for everything that happens.
 ///
 /// # Errors
 /// The first promise that did not hold.

@@ -1,0 +1,16 @@
+//! A worker's answer to a lease, on its way through a run.
+
+use crate::event::NodeResult;
+use crate::ids::{Micros, WorkerId};
+use crate::lease::LeaseRef;
+
+/// A worker's answer to a lease, as [`Event::NodeDone`](crate::Event::NodeDone) tells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeAnswer {
+    pub worker: WorkerId,
+    pub at: LeaseRef,
+    /// What a shard took on one thread; not zero.
+    pub per_shard: Micros,
+    pub result: NodeResult,
+    pub digest: Option<[u8; 32]>,
+}

@@ -1,0 +1,136 @@
+//! Numbers that are not believed at once: absurd ones, and steps that get another digest after a restart.
+
+use convoy_scheduler::*;
+
+use crate::script::{audited_plan, check, digest};
+
+#[test]
+fn absurd_numbers_are_believed_when_another_worker_gets_such_numbers_too() {
+    check(
+        Run::new(RunPlan::new(2, 3, 4, 4)),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 1 done 1 #0 100 absurd
+        doubt worker 1 #0: shards 0..4
+        abandon training step 0: Doubted
+        open training step 0: 4 shards
+        send worker 2 #1 epoch 1: shards 0..4
+        > 2 done 2 #1 100 absurd
+        > 2 reduced 0
+        record step 0 committed: 0..4 by 2
+        commit step 0
+        open training step 1: 4 shards
+        send worker 1 #2: shards 0..2
+        send worker 2 #3: shards 2..4",
+    );
+}
+
+/// A journal in which step 0 has the digest 7.
+fn journal() -> Vec<Record> {
+    let node = Node { first: 0, last: 4 };
+    let ledger = vec![LedgerEntry { node, worker: WorkerId(1), auditor: None }];
+    vec![
+        Record::Started { generation: RunGeneration(1), first_step: StepId(0) },
+        Record::WorkerJoined { worker: WorkerId(1), name: "bad".to_owned(), threads: 1 },
+        Record::StepCommitted { step: StepId(0), digest: digest(7), ledger },
+    ]
+}
+
+fn again(records: Vec<Record>) -> Run {
+    Run::resume(RunPlan { generation: RunGeneration(2), ..audited_plan() }, records).expect("the journal is good")
+}
+
+#[test]
+fn another_digest_after_a_restart_is_believed_once_two_workers_agree_on_each_node() {
+    check(
+        again(journal()),
+        "> 0 join 1 x1
+        record generation 2 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 1 done 1 #0
+        > 1 reduced 0
+        abandon training step 0: Doubted
+        open training step 0: 4 shards
+        send worker 1 #1 epoch 1: shard 1, with its digest
+        send worker 1 #2 epoch 1: shard 0, with its digest
+        send worker 2 #3 epoch 1: shard 3, with its digest
+        send worker 2 #4 epoch 1: shard 2, with its digest
+        > 2 done 1 #1 100 =1
+        > 2 done 1 #2 100 =2
+        > 2 done 2 #3 100 =3
+        send worker 2 #5 epoch 2: shard 0, audit
+        send worker 1 #6 epoch 2: shard 3, audit
+        > 2 done 2 #4 100 =4
+        send worker 2 #7 epoch 2: shard 1, audit
+        send worker 1 #8 epoch 2: shard 2, audit
+        > 3 done 2 #5 100 =2
+        > 3 done 1 #6 100 =3
+        > 3 done 2 #7 100 =1
+        > 3 done 1 #8 100 =4
+        > 4 reduced 0
+        record disbelieved since step 0
+        record step 0 committed: 0..1 by 1 and 2, 1..2 by 1 and 2, 2..3 by 2 and 1, 3..4 by 2 and 1
+        commit step 0
+        open training step 1: 4 shards
+        send worker 1 #9: shard 2
+        send worker 2 #10: shards 0..2
+        send worker 2 #11: shard 3",
+    );
+}
+
+#[test]
+fn another_digest_after_a_restart_that_nobody_can_check_ends_the_run() {
+    check(
+        again(journal()),
+        "> 0 join 1 x1
+        record generation 2 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 1 done 1 #0
+        > 1 reduced 0
+        abandon training step 0: Diverged
+        record finished: step 0 was computed again and came out different from what the journal says
+        finish: step 0 was computed again and came out different from what the journal says",
+    );
+}
+
+#[test]
+fn the_journal_keeps_who_was_evicted_and_which_steps_are_not_believed() {
+    let mut records = journal();
+    assert_eq!(believed(&records).len(), 1);
+    let since = StepId(0);
+    records.push(Record::Evicted { worker: WorkerId(1), name: "bad".to_owned(), since });
+    assert_eq!(believed(&records).len(), 0);
+    check(
+        again(records),
+        "> 0 join 1 x1 bad
+        record generation 2 started at step 0
+        open training step 0: 4 shards
+        disconnect worker 1: Evicted
+        > 0 join 2 x1
+        record worker 2 joined x1
+        send worker 2 #0: shards 0..4
+        > 0 ready 2 @0
+        > 1 done 2 #0
+        > 1 reduced 0
+        record step 0 committed: 0..4 by 2
+        commit step 0
+        open training step 1: 4 shards
+        send worker 2 #1: shards 0..4",
+    );
+}

@@ -1,0 +1,311 @@
+//! The books of an onlooker: the state of a simulated run as it follows from its [facts](crate::facts) alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use convoy_scheduler::{
+    Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, StepId, Work, WorkerId,
+};
+
+use crate::facts::Fact;
+use crate::oracle;
+
+/// A worker that the coordinator counts as there.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Shards it computes at a time.
+    pub threads: u32,
+    /// When the last message of it arrived.
+    pub heard: RunTime,
+    /// The newest parameters that it said it holds.
+    pub ready: Option<StepId>,
+    /// Leases that it was sent and that have not ended.
+    pub held: BTreeMap<LeaseId, Lease>,
+}
+
+/// The step (or evaluation) in work.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Its step.
+    pub step: StepId,
+    /// What is done.
+    pub work: Work,
+    /// Its shards.
+    pub shards: u32,
+    /// What the reducer has added, and for whom.
+    pub counted: Vec<(Node, WorkerId, LeaseRef)>,
+}
+
+/// What a worker computed.
+#[derive(Clone, Debug)]
+pub struct Computed {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Which node.
+    pub node: Node,
+    /// From which step's samples.
+    pub data_of: StepId,
+    /// Whether it got other numbers than it should.
+    pub lied: bool,
+}
+
+impl Open {
+    /// Whether all shards are counted.
+    pub fn is_covered(&self) -> bool {
+        self.counted.iter().map(|(node, ..)| node.size()).sum::<u32>() == self.shards
+    }
+}
+
+/// The state of a run as it follows from the facts alone. Invariants compare what the scheduler does with it.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// Now.
+    pub now: RunTime,
+    /// The plan of this start.
+    pub plan: RunPlan,
+    /// The workers that are there.
+    pub members: BTreeMap<WorkerId, Member>,
+    /// What is in work.
+    pub open: Option<Open>,
+    /// The step whose parameters are committed.
+    pub committed: StepId,
+    /// Whether the end of an epoch at `committed` is evaluated, or no epoch ends there.
+    pub evaluated: bool,
+    /// The parameters in the checkpoints that are being written.
+    pub being_written: BTreeSet<StepId>,
+    /// What workers computed since the last commit.
+    pub computed: BTreeMap<LeaseRef, Computed>,
+    /// Names of the workers of this start, those that are gone included.
+    pub names: BTreeMap<WorkerId, String>,
+    /// Nodes of the step in work on which workers do not agree.
+    pub disputed: BTreeSet<Node>,
+    /// Wrong numbers in committed steps.
+    pub lies: CommittedLies,
+    /// How this start ended.
+    pub finished: Option<Outcome>,
+}
+
+/// Wrong numbers that were committed.
+#[derive(Clone, Debug, Default)]
+pub struct CommittedLies {
+    /// Committed steps that count wrong numbers and that the journal still believes.
+    pub steps: BTreeSet<StepId>,
+    /// The first step whose wrong numbers are in the parameters that the run goes on with.
+    pub tainted: Option<StepId>,
+}
+
+impl Books {
+    /// The books before the first start.
+    pub fn new(plan: RunPlan) -> Books {
+        Books {
+            now: RunTime(0),
+            committed: plan.first_step,
+            plan,
+            members: BTreeMap::new(),
+            open: None,
+            evaluated: true,
+            being_written: BTreeSet::new(),
+            computed: BTreeMap::new(),
+            names: BTreeMap::new(),
+            disputed: BTreeSet::new(),
+            lies: CommittedLies::default(),
+            finished: None,
+        }
+    }
+
+    /// Enters a fact.
+    pub fn enter(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Started { plan, parameters, .. } => {
+                let evaluated = !plan.evaluation_pending;
+                let computed = std::mem::take(&mut self.computed);
+                let mut lies = std::mem::take(&mut self.lies);
+                let right = oracle::history(plan).get(plan.first_step.0 as usize) == Some(parameters);
+                lies.tainted = lies.steps.first().copied().filter(|step| !right && *step < plan.first_step);
+                *self = Books { now: self.now, evaluated, computed, lies, ..Books::new((*plan).clone()) };
+            }
+            Fact::Died => {
+                self.members.clear();
+                self.being_written.clear();
+                self.open = None;
+            }
+            Fact::Told { event, ignored } => self.told(event, *ignored),
+            Fact::Computed { worker, lease, data_of, lied } => {
+                let computed = Computed { worker: *worker, node: lease.node, data_of: *data_of, lied: *lied };
+                self.computed.insert(lease.at, computed);
+            }
+            Fact::Counted { worker, answered, node } => {
+                if let Some(open) = &mut self.open {
+                    open.counted.push((*node, *worker, *answered));
+                }
+            }
+            Fact::Appended(Record::Evaluated { .. }) => {
+                self.evaluated = true;
+                self.open = None;
+            }
+            Fact::Appended(Record::Evicted { since, .. } | Record::Disbelieved { since }) => {
+                self.lies.steps.split_off(since);
+            }
+            Fact::CarriedOut(effect) => self.carried_out(effect),
+            _ => {}
+        }
+    }
+
+    /// The workers whose wrong numbers are counted in the step in work, with their nodes.
+    pub fn open_lies(&self) -> impl Iterator<Item = (WorkerId, Node)> {
+        let counted = self.open.iter().flat_map(|open| &open.counted);
+        let lied = |at| self.computed.get(at).is_some_and(|computed| computed.lied);
+        counted.filter(move |(_, _, at)| lied(at)).map(|(node, worker, _)| (*worker, *node))
+    }
+
+    fn told(&mut self, event: &Event, ignored: bool) {
+        if let Some(member) = event.worker().and_then(|worker| self.members.get_mut(&worker)) {
+            member.heard = self.now;
+        }
+        if ignored {
+            return;
+        }
+        match event {
+            Event::WorkerJoined { worker, name, threads } => {
+                self.names.insert(*worker, name.clone());
+                let member = Member { threads: *threads, heard: self.now, ready: None, held: BTreeMap::new() };
+                self.members.insert(*worker, member);
+            }
+            Event::WorkerGone { worker, .. } => {
+                self.members.remove(worker);
+            }
+            Event::NodeDone { worker, at, .. } | Event::LeaseFailed { worker, at, .. } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.held.remove(&at.lease);
+                }
+            }
+            Event::WorkerReady { worker, step } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.ready = member.ready.max(Some(*step));
+                }
+            }
+            Event::CheckpointWritten { step } | Event::CheckpointFailed { step } => {
+                self.being_written.remove(step);
+            }
+            _ => {}
+        }
+    }
+
+    fn carried_out(&mut self, effect: &Effect) {
+        match effect {
+            Effect::OpenStep { step, work, shards } => {
+                self.open = Some(Open { step: *step, work: *work, shards: *shards, counted: Vec::new() });
+                self.disputed.clear();
+            }
+            Effect::AbandonStep { .. } => self.open = None,
+            Effect::Send { worker, lease, .. } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.held.insert(lease.at.lease, *lease);
+                }
+            }
+            Effect::Revoke { worker, at, .. } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.held.remove(&at.lease);
+                }
+            }
+            Effect::Disconnect { worker, .. } => {
+                self.members.remove(worker);
+            }
+            Effect::Commit { step, .. } => {
+                self.lies.steps.remove(step);
+                if self.open_lies().next().is_some() {
+                    self.lies.steps.insert(*step);
+                    self.lies.tainted.get_or_insert(*step);
+                }
+                self.computed.clear();
+                self.committed = step.next();
+                self.evaluated = !self.plan.ends_epoch(self.committed) || self.plan.evaluate_shards == 0;
+                self.open = None;
+            }
+            Effect::Checkpoint { step, .. } => {
+                self.being_written.insert(*step);
+            }
+            Effect::Finish { outcome } => self.finished = Some(outcome.clone()),
+            Effect::Dispute { node, .. } => {
+                self.disputed.insert(*node);
+            }
+            Effect::Record(_)
+            | Effect::Evict { .. }
+            | Effect::Overdue { .. }
+            | Effect::Doubt { .. }
+            | Effect::Ignore { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_scheduler::{Check, RunGeneration};
+
+    use super::*;
+
+    const WORKER: WorkerId = WorkerId(1);
+
+    /// Books of a run with one worker that holds a lease of the whole first step.
+    fn books() -> (Books, Lease) {
+        let plan = RunPlan::new(1, 2, 4, 4);
+        let mut books = Books::new(plan.clone());
+        books.enter(&Fact::Started { plan: &plan, parameters: oracle::FIRST_PARAMETERS, read: &[] });
+        let event = Event::WorkerJoined { worker: WORKER, name: "ox".to_owned(), threads: 2 };
+        books.enter(&Fact::Told { event: &event, ignored: false });
+        books.enter(&Fact::CarriedOut(&Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 4 }));
+        let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };
+        let lease = Lease { at, work: Work::Train, node: Node { first: 0, last: 4 } };
+        books.enter(&Fact::CarriedOut(&Effect::Send { worker: WORKER, lease, check: Check::Count }));
+        (books, lease)
+    }
+
+    fn commit(books: &mut Books, lease: Lease, lied: bool) {
+        books.enter(&Fact::Computed { worker: WORKER, lease, data_of: StepId(0), lied });
+        books.enter(&Fact::Counted { worker: WORKER, answered: lease.at, node: lease.node });
+        books.enter(&Fact::CarriedOut(&Effect::Commit { step: StepId(0), digest: [0; 32] }));
+    }
+
+    #[test]
+    fn a_lease_is_held_until_it_is_answered_or_revoked() {
+        let (mut books, lease) = books();
+        assert_eq!(books.members[&WORKER].held.values().collect::<Vec<_>>(), [&lease]);
+        let why = convoy_scheduler::RevokeReason::AnotherWasFirst;
+        books.enter(&Fact::CarriedOut(&Effect::Revoke { worker: WORKER, at: lease.at, why }));
+        assert!(books.members[&WORKER].held.is_empty());
+    }
+
+    #[test]
+    fn an_ignored_event_shows_only_that_the_worker_lives() {
+        let (mut books, _) = books();
+        books.now = RunTime(5);
+        let event = Event::WorkerReady { worker: WORKER, step: StepId(3) };
+        books.enter(&Fact::Told { event: &event, ignored: true });
+        let member = &books.members[&WORKER];
+        assert_eq!((member.heard, member.ready), (RunTime(5), None));
+    }
+
+    #[test]
+    fn a_step_is_covered_when_all_shards_are_counted() {
+        let (mut books, lease) = books();
+        let covered = |books: &Books| books.open.as_ref().is_some_and(Open::is_covered);
+        assert!(!covered(&books));
+        books.enter(&Fact::Counted { worker: WORKER, answered: lease.at, node: lease.node });
+        assert!(covered(&books));
+    }
+
+    #[test]
+    fn a_committed_lie_taints_the_run_until_its_step_is_not_believed() {
+        let (mut books, lease) = books();
+        commit(&mut books, lease, true);
+        assert_eq!((books.committed, books.lies.tainted), (StepId(1), Some(StepId(0))));
+        books.enter(&Fact::Appended(&Record::Disbelieved { since: StepId(0) }));
+        assert!(books.lies.steps.is_empty());
+    }
+
+    #[test]
+    fn an_honest_commit_taints_nothing() {
+        let (mut books, lease) = books();
+        commit(&mut books, lease, false);
+        assert_eq!((books.lies.tainted, books.lies.steps.len(), books.open.is_none()), (None, 0, true));
+    }
+}

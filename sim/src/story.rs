@@ -1,0 +1,28 @@
+//! The outcome of a simulated run.
+
+use convoy_scheduler::{Micros, Outcome, StepId};
+
+/// How a simulated run went. Equal scenarios have equal stories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its last parameters.
+    pub committed: StepId,
+    /// Steps that were committed, those that were computed again included.
+    pub commits: u64,
+    /// Starts of the coordinator.
+    pub starts: u64,
+    /// Leases that were overdue.
+    pub overdue: u64,
+    /// Leases that were revoked because another worker did their node first.
+    pub copies: u64,
+    /// Events that changed nothing.
+    pub ignored: u64,
+    /// Faults, by [`Fault`](crate::Fault).
+    pub faults: Vec<u64>,
+    /// Virtual time from the end of the storm to the end of the run.
+    pub after_storm: Micros,
+    /// A digest of every effect of every start, in order.
+    pub effects: u64,
+}
