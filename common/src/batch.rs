@@ -5,24 +5,24 @@ use crate::manifest::Label;
 /// Prepared samples with their labels.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
-    /// Pixels, NHWC, normalised.
+    /// Normalised pixels, NHWC: `samples * height * width * channels` numbers.
     pub x_nhwc: Vec<f32>,
     /// Index of each sample in its split of the manifest: its address in everything random.
     pub samples: Vec<u32>,
-    /// What the samples show.
+    /// The samples' labels.
     pub targets: Targets,
 }
 
-/// What samples show, as a loss wants it.
+/// The labels of samples, in the form that a loss takes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
     /// One class a sample.
     Classes(Vec<u32>),
-    /// `width` numbers a sample: values of a regression, or 0 and 1 for labels.
+    /// `width` numbers a sample: the values of a regression, or for each label of a set 0 or 1.
     Values {
         /// Numbers of one sample.
         width: usize,
-        /// Row after row.
+        /// `samples * width` numbers, sample after sample.
         values: Vec<f32>,
     },
 }
@@ -34,10 +34,10 @@ impl Default for Targets {
 }
 
 impl Targets {
-    /// The targets of `labels`, all of one kind; sets become `names` numbers of 0 and 1.
+    /// The targets of `labels`, all of one kind; a set becomes `names` numbers of 0 and 1.
     ///
     /// # Panics
-    /// When kinds are mixed; a manifest holds one kind.
+    /// When classes are mixed with other labels, or a set has a label beyond `names`.
     pub fn of<'a>(labels: impl Iterator<Item = &'a Label>, names: usize) -> Self {
         let (mut classes, mut values) = (Vec::new(), Vec::new());
         for label in labels {

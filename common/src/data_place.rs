@@ -1,4 +1,5 @@
-//! Where a spec's data is: on the machine that reads the spec, with a coordinator, or in a folder that machines share.
+//! Where a spec's data is: on the machine that reads the spec, in a data set of a coordinator, or in a folder that machines
+//! share.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -6,9 +7,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What begins the path of a data set that a coordinator keeps: `dataset:NAME` or `dataset:NAME/inner/path`.
+/// The prefix of paths in a data set that a coordinator keeps: `dataset:NAME` or `dataset:NAME/inner/path`.
 pub const DATA_SET: &str = "dataset:";
-/// What begins a path in the folder that coordinator and workers share: `shared:inner/path`.
+/// The prefix of paths in the folder that coordinator and workers share: `shared:inner/path`.
 pub const SHARED: &str = "shared:";
 
 /// The name of a data set: 1 to 63 of `a-z`, `0-9`, `.`, `_` and `-`, beginning with a letter or a digit.
@@ -56,16 +57,16 @@ impl FromStr for DataName {
     }
 }
 
-/// A path that is none of a data set.
+/// Why a path of a data set or of the shared folder cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DataPlaceError {
-    /// Not a name.
+    /// The name of the data set cannot be one.
     #[error(
         "`{0}` cannot be the name of a data set; use 1 to 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or a \
          digit"
     )]
     Name(String),
-    /// A path that does not stay in its folder.
+    /// The path does not stay in its folder.
     #[error("`{0}` does not stay in its folder; write it as names with `/` between them, without `..`")]
     Leaves(String),
 }
@@ -100,7 +101,7 @@ impl FromStr for InnerPath {
     }
 }
 
-/// What a path in a spec means.
+/// The place that a path in a spec means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataPlace {
     /// A path of the machine that reads the spec.
@@ -127,7 +128,7 @@ impl DataPlace {
         }
     }
 
-    /// Whether the machine that reads the spec has it.
+    /// Whether it is on the machine that reads the spec.
     pub fn is_local(&self) -> bool {
         matches!(self, DataPlace::Local(_))
     }

@@ -33,7 +33,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The text was not 64 hexadecimal digits.
+/// A text that is not 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a digest; a digest is 64 hexadecimal digits")]
 pub struct DigestParseError {

@@ -1,11 +1,20 @@
-//! The exact data order: which samples form shard s of step t, by index arithmetic on (seed, epoch), the same
-//! on every machine.
+//! The order of samples: which samples form shard s of step t, by index arithmetic on (seed, epoch), the same on every
+//! machine.
 
 use std::ops::Range;
 
 use crate::random::{Purpose, permutation};
 
 /// How the samples of an epoch are cut into steps and shards.
+///
+/// # Examples
+/// ```
+/// use convoy_common::epoch_order::EpochCut;
+///
+/// let cut = EpochCut { samples: 300, batch: 128, shard: 32, keep_last: true };
+/// assert_eq!((cut.steps(), cut.shards(0), cut.shards(2)), (3, 4, 2));
+/// assert_eq!(cut.shard(2, 0), 256..278);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochCut {
     /// Samples of an epoch.
@@ -14,7 +23,7 @@ pub struct EpochCut {
     pub batch: u32,
     /// Samples of a full shard.
     pub shard: u32,
-    /// Whether the samples that do not fill the last step make a smaller one.
+    /// Whether the samples that do not fill the last step make a smaller step; otherwise they are left out.
     pub keep_last: bool,
 }
 
@@ -25,20 +34,20 @@ impl EpochCut {
         full + u64::from(self.keep_last && !self.samples.is_multiple_of(self.batch))
     }
 
-    /// Positions in the epoch's order that step `step` (within the epoch) takes.
+    /// Positions in the epoch's order of the samples of step `step`, counted from 0 within the epoch.
     pub fn step(&self, step: u64) -> Range<u32> {
         let first = (step * u64::from(self.batch)).min(u64::from(self.samples)) as u32;
         first..first.saturating_add(self.batch).min(self.samples)
     }
 
-    /// Shards of step `step`: r samples make ceil(r / shard).
+    /// Number of shards of step `step`: n samples make ceil(n / shard) shards.
     pub fn shards(&self, step: u64) -> u32 {
         let range = self.step(step);
         (range.end - range.start).div_ceil(self.shard)
     }
 
-    /// Positions in the epoch's order that shard `shard` of step `step` takes. Sizes within a step differ by at
-    /// most one, larger ones first.
+    /// Positions in the epoch's order of the samples of shard `shard` of step `step`. Sizes of shards within a step differ
+    /// by at most one, larger ones first.
     ///
     /// # Panics
     /// When the step has no such shard.
@@ -51,7 +60,7 @@ impl EpochCut {
         first..first + small + u32::from(shard < larger)
     }
 
-    /// The smallest shard of an epoch, in samples: what batch norm must be able to work with.
+    /// Samples of the smallest shard of an epoch, which batch norm must be able to work with; 0 when there is no step.
     pub fn smallest_shard(&self) -> u32 {
         let smallest = |step| {
             let range = self.step(step);
@@ -77,12 +86,15 @@ impl EpochOrder {
         EpochOrder { samples: order.into_iter().map(|position| usable[position as usize]).collect() }
     }
 
-    /// The order of the manifest: evaluation.
+    /// The order of the manifest, for evaluations.
     pub fn sequential(usable: &[u32]) -> Self {
         EpochOrder { samples: usable.to_vec() }
     }
 
     /// The samples at `positions`.
+    ///
+    /// # Panics
+    /// When the epoch has no such positions.
     pub fn samples(&self, positions: Range<u32>) -> &[u32] {
         &self.samples[positions.start as usize..positions.end as usize]
     }

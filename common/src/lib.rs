@@ -1,5 +1,9 @@
-//! Words that everybody in Convoy shares: the job [`spec`] and the [`plan`] it means, the data [`manifest`], the [places](data_place) and [file trees](file_tree) of data,
-//! addressed [`random`]ness, the [`epoch_order`] of samples, the learning-rate [`schedule`] and [`digest`]s.
+//! What all rooms of Convoy share.
+//!
+//! - A job: its [`spec`] as a user writes it, the [`plan`] that it means, the [`manifest`] of its data.
+//! - Its data: the [places](data_place) where data lies, [trees of files](file_tree), [batches](batch) of samples.
+//! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
+//!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
 //!
 //! Nothing here does I/O, knows a thread or computes a gradient.
 

@@ -12,9 +12,9 @@ pub struct Manifest {
     pub names: Vec<String>,
     /// What labels are.
     pub labels: LabelKind,
-    /// What is trained on.
+    /// Training data.
     pub train: Split,
-    /// What is validated on; may be empty.
+    /// Validation data; may be empty.
     pub validation: Split,
 }
 
@@ -59,14 +59,14 @@ pub struct Sample {
     pub file: u32,
     /// Which image of the file: 0 for JPEG and PNG, the image's position for IDX.
     pub index: u32,
-    /// What it shows.
+    /// Its label.
     pub label: Label,
     /// Why it does not decode; a function of the bytes alone. Such a sample is never trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
 }
 
-/// What a sample shows.
+/// The label of a sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Label {
@@ -150,7 +150,7 @@ impl Manifest {
         counts
     }
 
-    /// The first difference to `now`, in words that name the file.
+    /// The first difference between this manifest and `now`, in words that name the file; `None` if they are equal.
     pub fn difference(&self, now: &Manifest) -> Option<String> {
         if self.names != now.names {
             return Some(format!("the classes were {:?} and are now {:?}", self.names, now.names));

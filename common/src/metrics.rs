@@ -15,7 +15,7 @@ pub type MetricSums = Vec<f64>;
 /// losses' weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricLayout {
-    /// What is learned; never [`Task::Auto`].
+    /// The task; in a plan never [`Task::Auto`].
     pub task: Task,
     /// Classes, labels or targets.
     pub names: usize,
@@ -59,12 +59,18 @@ impl MetricLayout {
         sums[REST + 1 + truth * self.names + predicted] += 1.0;
     }
 
-    /// Adds one sample of a binary task: its true class and the single output before the sigmoid.
+    /// Adds one sample of a binary task: its true class, and the single output before the sigmoid.
+    ///
+    /// # Panics
+    /// When `sums` is shorter than the layout says.
     pub fn add_binary(&self, sums: &mut [f64], truth: bool, score: f32) {
         sums[REST + cell(truth, score > 0.0)] += 1.0;
     }
 
     /// Adds one sample of a multilabel task: whether each label holds, and each output before the sigmoid.
+    ///
+    /// # Panics
+    /// When `sums` is shorter than the layout says.
     pub fn add_multilabel(&self, sums: &mut [f64], truth: &[bool], scores: &[f32]) {
         let exact = truth.iter().zip(scores).all(|(truth, score)| *truth == (*score > 0.0));
         sums[REST] += f64::from(u8::from(exact));
@@ -73,7 +79,10 @@ impl MetricLayout {
         }
     }
 
-    /// Adds one sample of a regression: true and predicted values.
+    /// Adds one sample of a regression: true and predicted values, one of each for each target.
+    ///
+    /// # Panics
+    /// When `sums` is shorter than the layout says.
     pub fn add_regression(&self, sums: &mut [f64], truth: &[f32], predicted: &[f32]) {
         for (target, (y, p)) in truth.iter().zip(predicted).enumerate() {
             let (y, error) = (f64::from(*y), f64::from(*p) - f64::from(*y));
@@ -85,8 +94,8 @@ impl MetricLayout {
         }
     }
 
-    /// Metrics of all samples whose sums these are. Names of targets are appended where there are several
-    /// (`mae/rbc`).
+    /// The metrics that follow from sums over all samples. Where there are several targets, each has metrics of its own,
+    /// with its name appended (`mae/rbc`).
     pub fn finish(&self, sums: &[f64], names: &[String]) -> Metrics {
         let mut metrics = Metrics::new();
         let count = sums[COUNT].max(1.0);
@@ -174,7 +183,7 @@ impl MetricLayout {
         }
     }
 
-    /// Names of the metrics that may be chosen by.
+    /// Names of the metrics by which the best checkpoint may be chosen.
     pub fn choices(&self) -> &'static [&'static str] {
         match self.task {
             Task::Multiclass | Task::Auto => &["loss", "top1", "top5"],
@@ -201,7 +210,7 @@ pub fn larger_is_better(metric: &str) -> bool {
     !["loss", "mae", "rmse"].contains(&metric.split('/').next().unwrap_or(metric))
 }
 
-/// True positive 0, false positive 1, false negative 2, true negative 3.
+/// The index of a cell among four sums: true positive 0, false positive 1, false negative 2, true negative 3.
 fn cell(truth: bool, predicted: bool) -> usize {
     match (truth, predicted) {
         (true, true) => 0,

@@ -26,7 +26,7 @@ pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// What random numbers are for. The value is part of the address and never changes its meaning.
+/// The purpose of random numbers. Its value is part of their address and never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
@@ -60,7 +60,7 @@ impl Address {
         Address { seed, purpose: purpose as u32, epoch, item }
     }
 
-    /// An independent sequence beside this one, for instance one per layer.
+    /// An independent sequence with the same seed, purpose, epoch and item, for instance one for each layer.
     ///
     /// # Panics
     /// When `stream` is 2^24 or more.

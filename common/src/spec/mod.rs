@@ -1,6 +1,7 @@
 //! The job spec: what a user writes in TOML. Every key has a default except `data.train`; unknown keys are
 //! refused. [`parse`] reads it, [`crate::plan`] says what it means once the data is known.
 
+pub(crate) mod check;
 mod data;
 mod network;
 mod parse;
@@ -18,6 +19,9 @@ pub use train::{
 };
 
 use serde::{Deserialize, Serialize};
+
+/// Most classes, labels or targets: a confusion matrix must stay of a size that can be summed for each shard.
+pub const MAX_NAMES: usize = 2048;
 
 /// f32 on CPUs, the same bits from every instruction set; 3x3 convolutions by Winograd's F(4x4, 3x3) where that is faster.
 pub const CPU_F32_V1: &str = "cpu-f32-v1";
@@ -37,7 +41,25 @@ pub fn is_numerics(name: &str) -> bool {
     NUMERICS.contains(&name) || gpu.is_some_and(whole)
 }
 
-/// A job as its user wrote it, defaults filled in.
+/// A job as its user wrote it, defaults filled in. Its fields are the keys and tables at the top of the TOML text.
+///
+/// # Examples
+/// ```
+/// use convoy_common::spec::{self, OptimizerKind};
+///
+/// let text = r#"
+///     seed = 7
+///     data.train = "photos"
+///     train.epochs = 3
+/// "#;
+/// let spec = spec::parse(text, &["optimizer.kind=adamw".to_owned()])?;
+/// assert_eq!((spec.seed, spec.train.epochs, spec.train.batch), (7, 3, 128));
+/// assert_eq!(spec.optimizer.kind, OptimizerKind::Adamw);
+///
+/// let error = spec::parse("data.train = \"photos\"\ntrain.batch = 0", &[]).unwrap_err();
+/// assert_eq!(error.to_string(), "line 2: `train.batch`: must be at least 1");
+/// # Ok::<(), spec::SpecError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -86,17 +108,17 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The keys that name files or folders, with what they name.
+    /// The keys that name files or folders, each with its path.
     pub fn paths(&self) -> Vec<(&'static str, &str)> {
         let optional = [("data.validation", &self.data.validation), ("network.init", &self.network.init)];
         let given = optional.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
         [("data.train", self.data.train.as_str())].into_iter().chain(given).collect()
     }
 
-    /// The same with other paths: `change` gets each key of [`Spec::paths`] and what it names.
+    /// The same spec with other paths: `change` gets each key of [`Spec::paths`] with its path, and returns the new path.
     ///
     /// # Errors
-    /// The first of `change`.
+    /// The first error of `change`.
     pub fn with_paths<E>(mut self, mut change: impl FnMut(&'static str, &str) -> Result<String, E>) -> Result<Self, E> {
         self.data.train = change("data.train", &self.data.train)?;
         for (key, path) in [("data.validation", &mut self.data.validation), ("network.init", &mut self.network.init)] {

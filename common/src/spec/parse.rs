@@ -4,6 +4,7 @@ use toml::Value;
 use toml::de::DeTable;
 
 use super::Spec;
+use super::check::check_spec;
 
 /// A spec that cannot be read or does not make sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +34,7 @@ pub enum SpecError {
 }
 
 impl SpecError {
-    /// The same error with the line of its key in `text`, where it stands there.
+    /// The same error with the line of its key in `text`, if the key stands there.
     pub fn located(self, text: &str) -> Self {
         match self {
             SpecError::Value { key, line: None, problem } => {
@@ -46,7 +47,7 @@ impl SpecError {
 
 /// Reads a spec from `text` and applies `overrides` (`a.b=c`), in order.
 ///
-/// A value of an override is TOML (`0.05`, `[1, 2]`, `true`); what is not TOML is taken as a string.
+/// A value of an override is TOML (`0.05`, `[1, 2]`, `true`); a value that is not TOML is taken as a string.
 ///
 /// # Errors
 /// On text that is not TOML, unknown keys, wrong types, and values out of their range.
@@ -65,11 +66,7 @@ pub fn parse(text: &str, overrides: &[String]) -> Result<Spec, SpecError> {
             _ => Value::Table(table).try_into::<Spec>().map_err(explain)?,
         }
     };
-    super::super::plan::check_spec(&spec).map_err(|(key, problem)| SpecError::Value {
-        line: line_of(text, &key),
-        key,
-        problem,
-    })?;
+    check_spec(&spec).map_err(|(key, problem)| SpecError::Value { line: line_of(text, &key), key, problem })?;
     Ok(spec)
 }
 
