@@ -11,8 +11,8 @@ use convoy_common::spec::Augment;
 
 use crate::affine::rotate_and_scale;
 use crate::color;
+use crate::geometry::{Geometry, Placement};
 use crate::pixels::{Pixels, Window};
-use crate::prepare::{Geometry, Placement};
 use crate::resize::resize;
 
 /// The stream of each operation; never renumbered.
@@ -40,11 +40,12 @@ impl Draw {
         Draw(address.stream(operation as u32))
     }
 
+    /// A number that is uniform in the range.
     fn uniform(&self, index: u32, [low, high]: [f64; 2]) -> f64 {
         low + (high - low) * self.0.uniform_f64(index)
     }
 
-    /// Uniform in the logarithm.
+    /// A number whose logarithm is uniform in the logarithms of the range.
     fn log_uniform(&self, index: u32, [low, high]: [f64; 2]) -> f64 {
         libm::exp(self.uniform(index, [libm::log(low), libm::log(high)]))
     }
@@ -127,8 +128,8 @@ fn resized_crop(width: u32, height: u32, share: [f64; 2], aspects: [f64; 2], dra
     Window { x: (width - crop_width) / 2, y: (height - crop_height) / 2, width: crop_width, height: crop_height }
 }
 
-/// A window anywhere in the scaled image with `padding` around it (torchvision's `RandomCrop` after resizing). A
-/// letterboxed image counts with its bars.
+/// A window anywhere in the scaled image with `padding` around it (torchvision's `RandomCrop` after resizing). The bars of
+/// a letterboxed image are part of it.
 fn moved(centre: Placement, input: Input, padding: u32, draw: &Draw) -> Placement {
     let offset = |index: u32, centre: i64, side: u32, target: u32| {
         let (target, padding) = (i64::from(target), i64::from(padding));
@@ -158,7 +159,7 @@ fn change_colours(augment: &Augment, image: &mut Pixels, address: Address) {
     }
 }
 
-/// Share of the area and aspect (height over width) of what is erased.
+/// Share of the area that is erased, and aspect (height over width) of the erased rectangle.
 const ERASED_SHARE: [f64; 2] = [0.02, 0.33];
 const ERASED_ASPECT: [f64; 2] = [0.3, 3.3];
 
@@ -184,5 +185,49 @@ pub(crate) fn erase(augment: &Augment, input: Input, address: Address, sample: &
             }
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand draws of one operation.
+    fn draws(operation: Operation) -> impl Iterator<Item = Draw> {
+        (0..10_000).map(move |sample| Draw::of(address(7, 1, sample), operation))
+    }
+
+    #[test]
+    fn draws_fill_their_ranges_and_stay_inside() {
+        let integers: Vec<i64> = draws(Operation::Crop).map(|draw| draw.integer(0, -2, 3)).collect();
+        for number in -2..=3 {
+            let share = integers.iter().filter(|found| **found == number).count() as f64 / integers.len() as f64;
+            assert!((share - 1.0 / 6.0).abs() < 0.02, "{number}: {share}");
+        }
+        let uniform: Vec<f64> = draws(Operation::Scale).map(|draw| draw.uniform(0, [0.5, 2.0])).collect();
+        assert!(uniform.iter().all(|number| (0.5..2.0).contains(number)));
+        let below_one = draws(Operation::Scale).filter(|draw| draw.log_uniform(0, [0.5, 2.0]) < 1.0).count();
+        assert!((4_700..5_300).contains(&below_one), "1 is the middle of 0.5 and 2 by logarithm: {below_one}");
+    }
+
+    #[test]
+    fn crops_lie_inside_and_have_the_area_and_aspect_asked_for() {
+        let (share, aspects) = ([0.2, 0.5], [0.5, 2.0]);
+        for draw in draws(Operation::ResizedCrop) {
+            let Window { x, y, width, height } = resized_crop(200, 100, share, aspects, &draw);
+            assert!(x + width <= 200 && y + height <= 100);
+            let (area, aspect) = (f64::from(width * height) / 20_000.0, f64::from(width) / f64::from(height));
+            assert!((0.19..0.51).contains(&area) && (0.48..2.05).contains(&aspect), "{area} {aspect}");
+        }
+    }
+
+    #[test]
+    fn a_crop_that_no_draw_fits_is_the_largest_in_the_middle() {
+        // No rectangle with the whole area has this aspect.
+        let draw = Draw::of(address(7, 1, 0), Operation::ResizedCrop);
+        let crop = resized_crop(200, 100, [1.0, 1.0], [1.0, 1.0], &draw);
+        assert_eq!(crop, Window { x: 50, y: 0, width: 100, height: 100 });
+        let crop = resized_crop(100, 200, [1.0, 1.0], [1.0, 1.0], &draw);
+        assert_eq!(crop, Window { x: 0, y: 50, width: 100, height: 100 });
     }
 }

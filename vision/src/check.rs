@@ -1,4 +1,4 @@
-//! What a person should know about data before training on it.
+//! A report on data for a person, before a network is trained on it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,9 +7,9 @@ use convoy_common::Digest;
 use convoy_common::manifest::{Label, Split};
 use serde::Serialize;
 
-use crate::scan::{ImageFacts, Scanned, SplitFacts};
+use crate::scanned::{ImageFacts, Scanned, SplitFacts};
 
-/// All that was noticed. Its text is made for people.
+/// Everything that [`check`] noticed. Its display is made for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Training data, then validation data.
@@ -18,11 +18,11 @@ pub struct Report {
     pub leaks: Vec<Copies>,
     /// Samples of the largest training class over those of the smallest; none unless labels are classes.
     pub imbalance: Option<f64>,
-    /// What to do about it, one sentence each.
+    /// What to do, one sentence each.
     pub advice: Vec<String>,
 }
 
-/// What was noticed about one split.
+/// The part of a report about one split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SplitReport {
     /// `training` or `validation`.
@@ -52,7 +52,7 @@ pub struct SplitReport {
 /// Equal images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Copies {
-    /// Where they are.
+    /// The files, with the number of the image where a file holds several.
     pub paths: Vec<String>,
     /// Whether they are labelled differently.
     pub labels_differ: bool,

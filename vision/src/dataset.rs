@@ -8,9 +8,10 @@ use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, Split};
 use convoy_common::{Batch, Digest, Plan, Targets};
 
-use crate::decode::{Limits, decode};
+use crate::decode::decode;
 use crate::error::{LoadError, ScanError};
 use crate::jpeg::Baseline;
+use crate::limits::Limits;
 use crate::pixels::{Pixels, Window};
 use crate::prepare::{Mode, Preparation};
 use crate::source::idx::{IdxData, IdxPaths};
@@ -29,9 +30,9 @@ pub struct Images {
 }
 
 impl Images {
-    /// The images of `split`, read from `files`, of which `cache_bytes` of decoded pixels are kept in memory: the first that are asked
-    /// for, as long as they fit. Since an epoch asks for each sample once, in another order each time, nothing is
-    /// gained by replacing some by others.
+    /// The images of `split`, read from `files`. Up to `cache_bytes` of decoded pixels are kept in memory: those of the first
+    /// images that are asked for, as long as they fit. Kept images are never replaced, which would gain nothing: an epoch
+    /// asks for each sample once, in another order each time.
     ///
     /// # Errors
     /// When IDX files cannot be read or are not those of the manifest.
@@ -60,7 +61,7 @@ impl Images {
         }
     }
 
-    /// A sample, decoded where its pixels are kept.
+    /// A sample: decoded if its pixels are kept or will be, otherwise as a file whose windows can be decoded.
     fn picture(&self, sample: u32) -> Result<Picture, LoadError> {
         if let Some(Some(pixels)) = self.kept.get(sample as usize).map(OnceLock::get) {
             return Ok(Picture::Whole(Arc::clone(pixels)));
@@ -71,7 +72,7 @@ impl Images {
         }
     }
 
-    /// Decodes, and keeps the pixels as long as they fit.
+    /// Decodes all of a picture, and keeps the pixels if they fit.
     fn whole(&self, sample: u32, picture: Picture) -> Result<Arc<Pixels>, LoadError> {
         let pixels = match picture {
             Picture::Whole(pixels) => pixels,
@@ -86,7 +87,7 @@ impl Images {
         Ok(pixels)
     }
 
-    /// The pixels of a window.
+    /// The pixels of a window of a file.
     fn part(&self, sample: u32, file: &Baseline, window: Window) -> Result<Pixels, LoadError> {
         if let Some(part) = file.window(window) {
             return Ok(part);
@@ -126,7 +127,7 @@ impl Images {
         let bytes = self.files.read(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
         let now = FileEntry { path: file.path.clone(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
         check_unchanged(path, file, &now)?;
-        // The scan found this very file whole.
+        // The scan decoded all of this very file, so it may be decoded in parts.
         match Baseline::open(bytes, &self.limits) {
             Ok(file) => Ok(Picture::Jpeg(Box::new(file))),
             Err(bytes) => match decode(&bytes, &self.limits) {

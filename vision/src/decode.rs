@@ -12,40 +12,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use convoy_common::spec::Data;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use crate::exif::orientation_of;
+use crate::decode_error::DecodeError;
+use crate::exif::{WithExif, orientation_of};
+use crate::limits::Limits;
 use crate::pixels::Pixels;
 use crate::png::decode_png;
-
-/// What an image may claim before memory is taken for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest width or height in pixels.
-    pub max_side: u32,
-    /// Most pixels.
-    pub max_pixels: u64,
-}
-
-impl Limits {
-    /// Whether an image of this size may be decoded.
-    pub(crate) fn allow(&self, width: u64, height: u64) -> bool {
-        let side = u64::from(self.max_side);
-        // Sides are checked first, so that the product cannot overflow.
-        width <= side && height <= side && width * height <= self.max_pixels
-    }
-}
-
-impl From<&Data> for Limits {
-    /// `data.max_image_side`, and 2^27 (134 million) pixels.
-    fn from(data: &Data) -> Self {
-        Limits { max_side: data.max_image_side, max_pixels: 1 << 27 }
-    }
-}
 
 /// An image and how it lay in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,48 +30,6 @@ pub struct Decoded {
     pub pixels: Pixels,
     /// EXIF orientation 1..=8 that has been applied; 1 where the file says nothing.
     pub orientation: u8,
-}
-
-/// Why bytes are no image that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Neither JPEG nor PNG by its first bytes, whatever its name says.
-    #[error("is not a JPEG or PNG file: it {looks}")]
-    NotAnImage {
-        /// What it looks like instead.
-        looks: &'static str,
-    },
-    /// Larger than the limits.
-    #[error(
-        "claims {width} x {height} pixels, more than the limit of {} a side and {} in all; \
-         scale it down, or raise data.max_image_side", .limits.max_side, .limits.max_pixels
-    )]
-    TooLarge {
-        /// Claimed columns.
-        width: u64,
-        /// Claimed rows.
-        height: u64,
-        /// The limits in force.
-        limits: Limits,
-    },
-    /// A truncated, corrupt or unsupported JPEG.
-    #[error("is a truncated, corrupt or unsupported JPEG: {reason}")]
-    Jpeg {
-        /// The decoder's words.
-        reason: String,
-    },
-    /// A truncated, corrupt or unsupported PNG.
-    #[error("is a truncated, corrupt or unsupported PNG: {reason}")]
-    Png {
-        /// The decoder's words.
-        reason: String,
-    },
-    /// The decoder itself failed.
-    #[error("makes the decoder fail: {reason}")]
-    Panic {
-        /// What it said.
-        reason: String,
-    },
 }
 
 /// Decodes a whole JPEG or PNG file.
@@ -125,13 +59,6 @@ fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     Ok(Decoded { pixels: orient(pixels, orientation), orientation })
 }
 
-pub(crate) fn check_size(width: u64, height: u64, limits: &Limits) -> Result<(), DecodeError> {
-    if limits.allow(width, height) { Ok(()) } else { Err(DecodeError::TooLarge { width, height, limits: *limits }) }
-}
-
-/// An image as it lies in its file, and its EXIF block.
-pub(crate) type WithExif = (Pixels, Option<Vec<u8>>);
-
 fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
     use zune_jpeg::errors::DecodeErrors;
     let fail = |error: DecodeErrors| DecodeError::Jpeg {
@@ -148,7 +75,7 @@ fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
     decoder.decode_headers().map_err(fail)?;
     let missing = || DecodeError::Jpeg { reason: "it has no frame header".to_owned() };
     let (width, height) = decoder.dimensions().ok_or_else(missing)?;
-    check_size(width as u64, height as u64, limits)?;
+    limits.check(width as u64, height as u64)?;
     if !jpeg_is_complete(bytes) {
         return Err(DecodeError::Jpeg { reason: "it ends too early".to_owned() });
     }

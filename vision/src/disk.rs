@@ -1,3 +1,5 @@
+//! The files of the machine that this runs on.
+
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -41,5 +43,40 @@ impl FileTree for Disk {
 
     fn real(&self, folder: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_folders_and_links_are_told_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("file"), b"x").unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        assert_eq!(Disk.kind(&at("file")).unwrap(), Some(FileKind::File));
+        assert_eq!(Disk.kind(&at("folder")).unwrap(), Some(FileKind::Folder));
+        assert_eq!(Disk.kind(&at("nothing")).unwrap(), None);
+        assert_eq!(Disk.kind(Path::new("")).unwrap(), Some(FileKind::Folder), "the current folder");
+        let mut entries = Disk.entries(root.path()).unwrap();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(entries, [(at("file"), FileKind::File), (at("folder"), FileKind::Folder)]);
+        assert_eq!(Disk.read(&at("file")).unwrap(), b"x");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_to_one_real_folder_or_are_files_that_cannot_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("folder")).unwrap();
+        std::os::unix::fs::symlink(at("folder"), at("link")).unwrap();
+        assert_eq!(Disk.real(&at("link")).unwrap(), Disk.real(&at("folder")).unwrap());
+        std::os::unix::fs::symlink(at("nothing"), at("dead")).unwrap();
+        let entries = Disk.entries(root.path()).unwrap();
+        assert!(entries.contains(&(at("dead"), FileKind::File)));
+        assert!(entries.contains(&(at("link"), FileKind::Folder)));
     }
 }

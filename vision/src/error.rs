@@ -1,4 +1,4 @@
-//! What can go wrong when data is looked at and when it is loaded.
+//! Errors of scanning data and of loading samples.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,5 +1,10 @@
 //! The orientation in a photograph's EXIF block.
 
+use crate::pixels::Pixels;
+
+/// An image as it lies in its file, and its EXIF block.
+pub(crate) type WithExif = (Pixels, Option<Vec<u8>>);
+
 /// Tag and type of the orientation (EXIF 2.3, section 4.6.4): one SHORT.
 const ORIENTATION: u16 = 0x0112;
 const SHORT: u16 = 3;

@@ -1,5 +1,8 @@
-//! From image files to prepared tensors: [`scan()`] looks at the data and makes the manifest, [`facts`] measures what a
-//! plan needs, a [`Dataset`] turns samples into batches, a [`Loader`] does so ahead of time on threads of its own. [`check()`] and [`preview()`] show a person what there is.
+//! From image files to prepared tensors.
+//!
+//! - [`scan()`] reads the data of a job and makes its manifest, [`facts`] measures what a plan needs to know.
+//! - A [`Dataset`] turns samples into batches, a [`Loader`] does so ahead of time on threads of its own.
+//! - [`check()`] and [`preview()`] show a person what is in the data.
 //!
 //! Layout is NHWC throughout. Every number is a function of the files, the spec and an address (seed, epoch, sample):
 //! no thread, cache or instruction set changes a bit.
@@ -10,11 +13,14 @@ mod check;
 mod color;
 mod dataset;
 mod decode;
+mod decode_error;
 mod disk;
 mod error;
 mod exif;
 mod font;
+mod geometry;
 mod jpeg;
+mod limits;
 mod loader;
 mod pixels;
 mod png;
@@ -24,19 +30,25 @@ mod preview;
 mod reference;
 mod resize;
 mod scan;
+mod scanned;
 mod source;
 mod statistics;
 
 pub use check::{Copies, Report, SplitReport, check};
 pub use dataset::{Dataset, Images};
-pub use decode::{DecodeError, Decoded, Limits, decode};
+pub use decode::{Decoded, decode};
+pub use decode_error::DecodeError;
 pub use disk::Disk;
 pub use error::{LoadError, ScanError};
+pub use geometry::Geometry;
+pub use jpeg::Baseline;
+pub use limits::Limits;
 pub use loader::{Loader, Request};
-pub use pixels::Pixels;
-pub use prepare::{Geometry, Mode, Preparation};
+pub use pixels::{Pixels, Window};
+pub use prepare::{Mode, Preparation};
 pub use preview::preview;
 pub use resize::resize;
-pub use scan::{ImageFacts, Progress, Scanned, SplitFacts, files_of, scan, scan_known};
+pub use scan::{Progress, files_of, scan, scan_known};
+pub use scanned::{ImageFacts, Scanned, SplitFacts};
 pub use source::folders::image_files;
 pub use statistics::{ChannelSums, facts, measure};

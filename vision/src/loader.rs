@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use convoy_common::Batch;
+use parking_lot::{Condvar, Mutex};
 
 use crate::dataset::Dataset;
 use crate::decode::panic_text;
 use crate::error::LoadError;
 use crate::prepare::Mode;
 
-/// A batch that will be wanted: the samples of a shard, in their order.
+/// A batch that will be needed: the samples of a shard, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
     /// Whether samples are changed at random, and under which addresses.
@@ -23,17 +24,18 @@ pub struct Request {
     pub samples: Vec<u32>,
 }
 
-/// Prepares batches of one data set in the background. What a batch holds depends on the request alone; threads and
-/// order change only when it is ready.
+/// Prepares batches of one data set on threads of its own. The contents of a batch depend on the request alone; the number
+/// of threads and the order of requests change only when it is ready.
 pub struct Loader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
+/// The part of a loader that its threads see.
 struct Shared {
     dataset: Arc<Dataset>,
     capacity: usize,
-    state: Mutex<State>,
+    state: Mutex<LoaderState>,
     /// There is something to prepare, or the loader closes.
     work: Condvar,
     /// A batch is ready.
@@ -41,15 +43,16 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
-    /// Requests nobody works at, oldest first.
+struct LoaderState {
+    /// Requests that no thread has begun, oldest first.
     queue: VecDeque<Request>,
     /// All requests that were neither taken nor dropped.
-    batches: BTreeMap<Request, Progress>,
+    batches: BTreeMap<Request, BatchState>,
     closed: bool,
 }
 
-enum Progress {
+/// How far a requested batch is.
+enum BatchState {
     Queued,
     Preparing,
     Ready(Result<Batch, LoadError>),
@@ -77,7 +80,7 @@ impl Loader {
         Ok(loader)
     }
 
-    /// What batches are made of.
+    /// The data set that batches are made of.
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.shared.dataset
     }
@@ -85,35 +88,35 @@ impl Loader {
     /// Asks for a batch ahead of time. A request that is already here counts once. False when the loader is full; the
     /// request is then forgotten, and [`Loader::take`] prepares it itself.
     pub fn request(&self, request: Request) -> bool {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         if state.batches.contains_key(&request) {
             return true;
         }
         if state.batches.len() >= self.shared.capacity {
             return false;
         }
-        state.batches.insert(request.clone(), Progress::Queued);
+        state.batches.insert(request.clone(), BatchState::Queued);
         state.queue.push_back(request);
         drop(state);
         self.shared.work.notify_one();
         true
     }
 
-    /// The batch, and how long it was waited for. What no thread works at yet is prepared by the caller.
+    /// The batch, and how long the caller waited for it. A batch that no thread has begun is prepared by the caller.
     ///
     /// # Errors
     /// As [`Dataset::batch`].
     pub fn take(&self, request: &Request) -> (Result<Batch, LoadError>, Duration) {
         let start = Instant::now();
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         loop {
             match state.batches.remove(request) {
-                Some(Progress::Ready(batch)) => return (batch, start.elapsed()),
-                Some(Progress::Preparing) => {
-                    state.batches.insert(request.clone(), Progress::Preparing);
-                    state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                Some(BatchState::Ready(batch)) => return (batch, start.elapsed()),
+                Some(BatchState::Preparing) => {
+                    state.batches.insert(request.clone(), BatchState::Preparing);
+                    self.shared.ready.wait(&mut state);
                 }
-                Some(Progress::Queued) => {
+                Some(BatchState::Queued) => {
                     state.queue.retain(|queued| queued != request);
                     break;
                 }
@@ -126,7 +129,7 @@ impl Loader {
 
     /// Drops all requests that `wanted` is false for; a batch being prepared is thrown away when it is ready.
     pub fn retain(&self, wanted: impl Fn(&Request) -> bool) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.queue.retain(&wanted);
         state.batches.retain(|request, _| wanted(request));
         drop(state);
@@ -137,21 +140,16 @@ impl Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        self.shared.state.lock().closed = true;
         self.shared.work.notify_all();
         for thread in self.threads.drain(..) {
-            // Its panics were caught; there is nothing left to report.
+            // The thread catches panics while it prepares a batch; there is nothing left to report.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    /// The state is whole between any two of our statements that could panic, so poison means nothing.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn prepare(&self, request: &Request) -> Result<Batch, LoadError> {
         let batch = || self.dataset.batch(&request.samples, request.mode);
         catch_unwind(AssertUnwindSafe(batch))
@@ -160,19 +158,19 @@ impl Shared {
 
     /// What each thread does until the loader is dropped.
     fn work(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.closed {
             let Some(request) = state.queue.pop_front() else {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.work.wait(&mut state);
                 continue;
             };
-            state.batches.insert(request.clone(), Progress::Preparing);
+            state.batches.insert(request.clone(), BatchState::Preparing);
             drop(state);
             let batch = self.prepare(&request);
-            state = self.lock();
+            state = self.state.lock();
             // It may have been dropped meanwhile.
             if let Some(progress) = state.batches.get_mut(&request) {
-                *progress = Progress::Ready(batch);
+                *progress = BatchState::Ready(batch);
             }
             self.ready.notify_all();
         }

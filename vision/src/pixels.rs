@@ -17,16 +17,20 @@ pub struct Pixels {
 
 /// A rectangle of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
+pub struct Window {
+    /// Its first column.
     pub x: u32,
+    /// Its first row.
     pub y: u32,
+    /// Columns.
     pub width: u32,
+    /// Rows.
     pub height: u32,
 }
 
 impl Window {
     /// All of an image of this width and height.
-    pub(crate) fn whole((width, height): (u32, u32)) -> Self {
+    pub fn whole((width, height): (u32, u32)) -> Self {
         Window { x: 0, y: 0, width, height }
     }
 }
@@ -81,8 +85,8 @@ impl Pixels {
         Pixels { channels, data, ..self }
     }
 
-    /// The window of `width x height` whose corner lies at (`x`, `y`), which may reach outside; what is outside
-    /// is black or the nearest edge pixel.
+    /// The window of `width x height` whose corner lies at (`x`, `y`). It may reach outside; pixels there are black or
+    /// those of the nearest edge.
     pub(crate) fn padded_window(&self, x: i64, y: i64, width: u32, height: u32, fill: Fill) -> Pixels {
         let channels = self.channels as usize;
         let mut out = vec![0; width as usize * height as usize * channels];
@@ -103,7 +107,7 @@ impl Pixels {
     }
 
     /// A copy of the window, which must lie inside.
-    pub(crate) fn crop(&self, window: Window) -> Pixels {
+    pub fn crop(&self, window: Window) -> Pixels {
         let channels = self.channels as usize;
         let row_len = self.width as usize * channels;
         let mut data = Vec::with_capacity(window.width as usize * window.height as usize * channels);

@@ -4,7 +4,9 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Transformations};
 
-use crate::decode::{DecodeError, Limits, WithExif, check_size};
+use crate::decode_error::DecodeError;
+use crate::exif::WithExif;
+use crate::limits::Limits;
 use crate::pixels::Pixels;
 
 /// Memory that ancillary chunks (profiles, texts) and rows may take while decoding, in bytes.
@@ -15,7 +17,7 @@ pub(crate) fn decode_png(bytes: &[u8], limits: &Limits) -> Result<WithExif, Deco
     let fail = |error: DecodingError| DecodeError::Png { reason: error.to_string() };
     if let Some(claim) = bytes.get(16..24) {
         let side = |at: usize| u64::from(u32::from_be_bytes([claim[at], claim[at + 1], claim[at + 2], claim[at + 3]]));
-        check_size(side(0), side(4), limits)?;
+        limits.check(side(0), side(4))?;
     }
     if !is_complete(bytes) {
         return Err(DecodeError::Png { reason: "it ends too early".to_owned() });
@@ -24,7 +26,7 @@ pub(crate) fn decode_png(bytes: &[u8], limits: &Limits) -> Result<WithExif, Deco
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info().map_err(fail)?;
     let (width, height) = reader.info().size();
-    check_size(width.into(), height.into(), limits)?;
+    limits.check(width.into(), height.into())?;
     let exif = reader.info().exif_metadata.as_ref().map(|exif| exif.to_vec());
     let too_large = || DecodeError::Png { reason: format!("{width} x {height} pixels do not fit into memory") };
     let mut raw = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];

@@ -9,8 +9,9 @@ use convoy_common::spec::{Fill, Prepare, Resize};
 use crate::dataset::Dataset;
 use crate::error::LoadError;
 use crate::font;
+use crate::geometry::Geometry;
 use crate::pixels::Pixels;
-use crate::prepare::{Geometry, Mode};
+use crate::prepare::Mode;
 
 /// Dots around each cell.
 const MARGIN: u32 = 4;

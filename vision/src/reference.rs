@@ -40,13 +40,13 @@ fn difference(a: &Pixels, b: &Pixels, what: &str) -> (u8, usize) {
 #[test]
 fn resizing_is_pillows_bit_for_bit() {
     #[derive(Deserialize)]
-    struct Case {
+    struct ResizeCase {
         filter: Filter,
         input: Image,
         output: Image,
         at_once: Option<Image>,
     }
-    for Case { filter, input, output, at_once } in cases("resize") {
+    for ResizeCase { filter, input, output, at_once } in cases("resize") {
         let found = resize(&input.0, output.0.width, output.0.height, filter);
         let what = format!("{filter:?} {}x{} to {}x{}", input.0.width, input.0.height, found.width, found.height);
         assert_eq!(difference(&found, &output.0, &what), (0, 0), "{what}");
@@ -59,7 +59,7 @@ fn resizing_is_pillows_bit_for_bit() {
 #[test]
 fn geometry_is_pillows_bit_for_bit() {
     #[derive(Deserialize)]
-    struct Case {
+    struct GeometryCase {
         resize: Resize,
         crop_fraction: f64,
         filter: Filter,
@@ -67,7 +67,7 @@ fn geometry_is_pillows_bit_for_bit() {
         input: Image,
         output: Image,
     }
-    for Case { resize, crop_fraction, filter, size: [height, width], input, output } in cases("geometry") {
+    for GeometryCase { resize, crop_fraction, filter, size: [height, width], input, output } in cases("geometry") {
         let prepare = Prepare { resize, crop_fraction, filter, fill: Fill::Zeros, ..Prepare::default() };
         let geometry = Geometry::new(&prepare, Input { height, width, channels: input.0.channels });
         let what = format!("{resize:?} {crop_fraction} {filter:?} {}x{}", input.0.width, input.0.height);
@@ -78,13 +78,13 @@ fn geometry_is_pillows_bit_for_bit() {
 #[test]
 fn rotation_and_scale_are_torchvisions_within_one() {
     #[derive(Deserialize)]
-    struct Case {
+    struct AffineCase {
         degrees: f64,
         scale: f64,
         input: Image,
         output: Image,
     }
-    for Case { degrees, scale, input, output } in cases("affine") {
+    for AffineCase { degrees, scale, input, output } in cases("affine") {
         let found = rotate_and_scale(&input.0, degrees, scale, Fill::Zeros);
         let what = format!("{degrees} degrees, times {scale}");
         let (largest, count) = difference(&found, &output.0, &what);
@@ -95,13 +95,13 @@ fn rotation_and_scale_are_torchvisions_within_one() {
 #[test]
 fn colours_are_torchvisions_within_one() {
     #[derive(Deserialize)]
-    struct Case {
+    struct ColourCase {
         change: String,
         factor: f32,
         input: Image,
         output: Image,
     }
-    for Case { change, factor, input, output } in cases("colour") {
+    for ColourCase { change, factor, input, output } in cases("colour") {
         let mut found = input.0;
         match change.as_str() {
             "brightness" => color::brightness(&mut found, factor),
@@ -118,13 +118,13 @@ fn colours_are_torchvisions_within_one() {
 #[test]
 fn files_decode_as_with_pillow() {
     #[derive(Deserialize)]
-    struct Case {
+    struct FileCase {
         name: String,
         file: String,
         output: Image,
     }
     let limits = Limits { max_side: 100, max_pixels: 10_000 };
-    for Case { name, file, output } in cases("files") {
+    for FileCase { name, file, output } in cases("files") {
         let found = decode(&bytes(&file), &limits).unwrap().pixels;
         let (largest, _) = difference(&found, &output.0, &name);
         let bound = if name == "PNG" { 0 } else { 5 };

@@ -9,78 +9,40 @@ use convoy_common::file_tree::{FileTree, Files};
 use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::spec::{BadImage, Data, Task};
 
-use crate::decode::{Limits, decode};
+use crate::decode::decode;
 use crate::error::ScanError;
-use crate::source::{self, Labelled, Listed, Listing, RawLabel, idx};
+use crate::limits::Limits;
+use crate::scanned::{ImageFacts, Scanned, SplitFacts};
+use crate::source::{self, Labelled, Listed, ListedImage, Listing, RawLabel, idx};
 
 /// Told how many of how many files are done; may be called from any thread.
 pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// Data that has been looked at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scanned {
-    /// What a run is made of.
-    pub manifest: Manifest,
-    /// What the training images look like.
-    pub train: SplitFacts,
-    /// What the validation images look like.
-    pub validation: SplitFacts,
-}
-
-/// What the images of a split look like.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct SplitFacts {
-    /// For each sample of the split, what was seen; `None` for broken ones.
-    pub images: Vec<Option<ImageFacts>>,
-    /// Files passed over because they are no JPEG or PNG by name.
-    pub ignored: u64,
-}
-
-/// What one image looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageFacts {
-    /// Columns, upright.
-    pub width: u32,
-    /// Rows, upright.
-    pub height: u32,
-    /// 1 for grey, 3 for colour, as stored.
-    pub channels: u32,
-    /// EXIF orientation that was applied; 1 for none.
-    pub orientation: u8,
-    /// Digest of the file, or of the image within an IDX file.
-    pub digest: Digest,
-}
-
-impl SplitFacts {
-    /// The images that can be used.
-    pub fn usable(&self) -> impl Iterator<Item = &ImageFacts> {
-        self.images.iter().flatten()
-    }
-
-    /// Whether there is an image and all are stored grey.
-    pub fn all_grey(&self) -> bool {
-        self.usable().next().is_some() && self.usable().all(|image| image.channels == 1)
-    }
-
-    /// Images that were turned upright.
-    pub fn rotated(&self) -> usize {
-        self.usable().filter(|image| image.orientation != 1).count()
-    }
-
-    /// Width and height of the smallest, the median and the largest image by area.
-    pub fn sizes(&self) -> Option<[(u32, u32); 3]> {
-        let mut sizes: Vec<(u32, u32)> = self.usable().map(|image| (image.width, image.height)).collect();
-        sizes.sort_by_key(|(width, height)| (u64::from(*width) * u64::from(*height), *width));
-        Some([*sizes.first()?, sizes[sizes.len() / 2], *sizes.last()?])
-    }
-}
-
-/// Looks at all data of a job in `tree`. Relative paths in `data` start at `base`.
+/// Reads and decodes all data of a job in `tree`. Relative paths in `data` start at `base`. `seed` decides which samples are
+/// held out for validation where there is no validation data; `progress` is told how many files are done.
 ///
-/// The manifest is the same on every machine that sees the same bytes, whatever its number of threads.
+/// The manifest is the same on every machine that sees the same bytes, for any number of threads.
 ///
 /// # Errors
 /// When data is missing, makes no sense, cannot be read, or holds broken images and `data.bad_images` is `"fail"`.
+///
+/// # Examples
+/// Two classes with one image each, in folders called `cat` and `dog`:
+/// ```
+/// use convoy_common::spec::{Data, Task};
+/// use convoy_vision::{Disk, Pixels, scan};
+///
+/// let root = tempfile::tempdir()?;
+/// for (class, shade) in [("cat", 50), ("dog", 200)] {
+///     std::fs::create_dir(root.path().join(class))?;
+///     std::fs::write(root.path().join(class).join("0.png"), Pixels::filled(12, 10, 3, shade).to_png())?;
+/// }
+/// let data = Data { validation_fraction: 0.0, ..Data::at(".") };
+/// let scanned = scan(&Disk, &data, Task::Auto, 0, root.path(), &|done, total| println!("{done} of {total}"))?;
+/// assert_eq!(scanned.manifest.names, ["cat", "dog"]);
+/// assert_eq!(scanned.train.sizes(), Some([(12, 10); 3]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn scan(
     tree: &dyn FileTree,
     data: &Data,
@@ -97,8 +59,8 @@ pub fn scan(
     Ok(scanned)
 }
 
-/// Looks at data at `path` whose classes or targets are those of a trained model: a folder of class folders, a table
-/// or IDX files; where it holds training and validation data, at the latter.
+/// Reads and decodes data at `path` whose classes or targets are the `names` of a trained model: a folder of class folders,
+/// a table or IDX files. Of a folder with training and validation data, the validation data is taken.
 ///
 /// # Errors
 /// As [`scan`], and when the data has a class that is not among `names`.
@@ -247,7 +209,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn label_of(entry: &source::Entry, names: &[String], listed: &Listed) -> Result<Label, ScanError> {
+fn label_of(entry: &ListedImage, names: &[String], listed: &Listed) -> Result<Label, ScanError> {
     let number = |class: &String| {
         names.binary_search(class).map(|class| class as u32).map_err(|_| ScanError::UnknownClass {
             class: class.clone(),

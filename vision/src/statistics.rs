@@ -9,11 +9,12 @@ use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Channels, Normalize, Prepare, Size, Spec, Statistic, StatisticWord};
 
 use crate::dataset::Images;
-use crate::decode::Limits;
 use crate::error::{LoadError, ScanError};
+use crate::geometry::Geometry;
+use crate::limits::Limits;
 use crate::pixels::Pixels;
-use crate::prepare::Geometry;
-use crate::scan::{ImageFacts, Progress, Scanned};
+use crate::scan::Progress;
+use crate::scanned::{ImageFacts, Scanned};
 
 /// Sums over pixel values of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,8 +61,8 @@ fn add_image(sums: &mut [ChannelSums], image: &Pixels) {
     }
 }
 
-/// Sums over the given samples as `geometry` makes them, without augmentation; one entry for each channel. On as many
-/// threads as the machine has; the result does not depend on it.
+/// Sums over the given samples at the size and channels of `geometry`, without augmentation; one entry for each channel. Uses
+/// as many threads as the machine has; the result does not depend on their number.
 ///
 /// # Errors
 /// The first sample, in the order given, of those that were found not to load.
@@ -113,8 +114,8 @@ fn normalizations(sums: &[ChannelSums]) -> (Normalization, Normalization) {
     (Normalization { mean, std }, global)
 }
 
-/// What a plan needs to know of the data: sizes and channels in force, and statistics where the spec wants them
-/// measured, read from `files`. `init` is left empty.
+/// The facts about the data that a plan needs: sizes and channels in force, and statistics where the spec wants them
+/// measured, for which images are read from `files`. `init` is left empty.
 ///
 /// - `prepare.size = "auto"`: the size that all images have.
 /// - `prepare.channels = "auto"`: 1 when all images are stored grey, else 3.

@@ -47,7 +47,8 @@ impl Codes {
         Some((length as u32, *self.symbols.get(usize::try_from(place).ok()?)?))
     }
 
-    /// A table of what `entry` makes of length and symbol for all next bits; 0 where more of them are needed.
+    /// For each value of the next [`LOOKUP`] bits, `entry(bits, length, symbol)` of the code that they begin with; 0 where the
+    /// code is longer.
     fn table(&self, counts: &[u8; 16], entry: impl Fn(u32, u32, u8) -> u32) -> Box<[u32; 1 << LOOKUP]> {
         let mut table = Box::new([0; 1 << LOOKUP]);
         let lengths = (1..=LOOKUP).zip(counts).flat_map(|(length, count)| (0..*count).map(move |_| length));
@@ -71,6 +72,7 @@ pub(super) struct DcTable {
 }
 
 impl DcTable {
+    /// `None` where the codes are none, or a difference has more than 15 bits.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let codes = Codes::new(counts, symbols)?;
         let lookup = codes.table(counts, |_, length, symbol| length << 8 | u32::from(symbol));
@@ -104,6 +106,7 @@ pub(super) struct AcTable {
 const END: u32 = 64;
 
 impl AcTable {
+    /// `None` where the codes are none.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let codes = Codes::new(counts, symbols)?;
         let lookup = codes.table(counts, |bits, length, symbol| {

@@ -2,61 +2,39 @@
 //! the blocks that a window needs, and no entropy decoding below them.
 //!
 //! The pixels are bit for bit those that [`crate::decode()`] makes of the whole file. All arithmetic is that of integers, so
-//! vectors change no bit. What this decoder does not know (progressive, arithmetic and 12-bit files, several scans, rare
-//! samplings, CMYK, files that have to be turned) and whatever it finds irregular is left to [`crate::decode()`].
+//! vectors change no bit. Files that this decoder does not know (progressive, arithmetic and 12-bit files, several scans,
+//! rare samplings, CMYK, files that have to be turned) and irregular data are left to [`crate::decode()`].
 
 mod bits;
+mod entropy_scan;
+mod header;
 mod huffman;
 mod idct;
-mod scan;
 mod upsample;
 
 #[cfg(test)]
 mod tests;
 
-use crate::decode::Limits;
-use crate::exif::orientation_of;
+use crate::limits::Limits;
 use crate::pixels::{Pixels, Window};
-use huffman::{AcTable, DcTable};
+use header::Header;
 
-/// A baseline JPEG file whose header was read.
+/// A baseline JPEG file whose header was read, and whose windows can be decoded alone.
+///
+/// The pixels are bit for bit those that [`decode`](crate::decode()) makes of the whole file.
 #[derive(Debug)]
-pub(crate) struct Baseline {
+pub struct Baseline {
     bytes: Vec<u8>,
     header: Box<Header>,
 }
 
-/// What stands before the entropy-coded data.
-#[derive(Debug)]
-struct Header {
-    width: u32,
-    height: u32,
-    /// One (grey) or three (Y, Cb, Cr), in the order of the scan.
-    components: Vec<Component>,
-    dc: [Option<DcTable>; 4],
-    ac: [Option<AcTable>; 4],
-    /// Numbers by which coefficients are multiplied, in zigzag order.
-    quantization: [Option<[i32; 64]>; 4],
-    /// MCUs between restart markers; 0 for none.
-    restart: usize,
-    /// Where the entropy-coded data begin.
-    data: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Component {
-    id: u8,
-    /// Blocks across and down in an MCU.
-    across: usize,
-    down: usize,
-    quantization: usize,
-    dc: usize,
-    ac: usize,
-}
-
 impl Baseline {
-    /// Reads the header; gives the bytes back where the file is not for this decoder.
-    pub(crate) fn open(bytes: Vec<u8>, limits: &Limits) -> Result<Self, Vec<u8>> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// The bytes, where the file is none that this decoder knows or is larger than `limits`. [`decode`](crate::decode())
+    /// may know it.
+    pub fn open(bytes: Vec<u8>, limits: &Limits) -> Result<Self, Vec<u8>> {
         match Header::read(&bytes) {
             Some(header) if limits.allow(header.width.into(), header.height.into()) => {
                 Ok(Baseline { bytes, header: Box::new(header) })
@@ -71,136 +49,18 @@ impl Baseline {
     }
 
     /// Columns and rows.
-    pub(crate) fn size(&self) -> (u32, u32) {
+    pub fn size(&self) -> (u32, u32) {
         (self.header.width, self.header.height)
     }
 
     /// 1 for grey, 3 for colours.
-    pub(crate) fn channels(&self) -> u32 {
+    pub fn channels(&self) -> u32 {
         self.header.components.len() as u32
     }
 
-    /// The pixels of `window`, which must lie inside; `None` where the data are irregular.
-    pub(crate) fn window(&self, window: Window) -> Option<Pixels> {
-        let planes = scan::decode(&self.header, self.bytes.get(self.header.data..)?, window)?;
+    /// The pixels of `window`, which must lie inside the image; `None` where the data are irregular as far as they are read.
+    pub fn window(&self, window: Window) -> Option<Pixels> {
+        let planes = entropy_scan::decode(&self.header, self.bytes.get(self.header.data..)?, window)?;
         Some(upsample::to_pixels(&planes, window))
-    }
-}
-
-impl Header {
-    /// Follows the segments to the start of the scan.
-    fn read(bytes: &[u8]) -> Option<Header> {
-        let mut header = Header {
-            width: 0,
-            height: 0,
-            components: Vec::new(),
-            dc: [const { None }; 4],
-            ac: [const { None }; 4],
-            quantization: [None; 4],
-            restart: 0,
-            data: 0,
-        };
-        let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
-        loop {
-            let &[0xFF, marker, high, low, ..] = rest else { return None };
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            let segment = rest.get(4..2 + length)?;
-            rest = &rest[2 + length..];
-            match marker {
-                0xC0 | 0xC1 => header.read_frame(segment)?,
-                0xC4 => header.read_huffman(segment)?,
-                0xDA => {
-                    header.read_scan(segment)?;
-                    header.data = bytes.len() - rest.len();
-                    return Some(header);
-                }
-                0xDB => header.read_quantization(segment)?,
-                0xDD => header.restart = usize::from(u16::from_be_bytes(segment.try_into().ok()?)),
-                // Turned files go the other way.
-                0xE1 if segment.starts_with(b"Exif\0\0") && orientation_of(segment).unwrap_or(1) != 1 => return None,
-                // Adobe's marker, of which only the colours that are the rule anyway are taken.
-                0xEE if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => return None,
-                0xE0..=0xEF | 0xFE => {}
-                _ => return None,
-            }
-        }
-    }
-
-    fn read_frame(&mut self, segment: &[u8]) -> Option<()> {
-        let &[8, h1, h0, w1, w0, count, ref parts @ ..] = segment else { return None };
-        (self.height, self.width) = (u16::from_be_bytes([h1, h0]).into(), u16::from_be_bytes([w1, w0]).into());
-        let (parts, []) = parts.as_chunks::<3>() else { return None };
-        let again = !self.components.is_empty();
-        if again || self.width == 0 || self.height == 0 || parts.len() != usize::from(count) {
-            return None;
-        }
-        let component = |&[id, sampling, table]: &[u8; 3]| Component {
-            id,
-            across: usize::from(sampling >> 4),
-            down: usize::from(sampling & 15),
-            quantization: usize::from(table),
-            dc: 0,
-            ac: 0,
-        };
-        self.components = parts.iter().map(component).collect();
-        if let [grey] = &mut self.components[..] {
-            // A scan of one component has one block in an MCU, whatever the frame says.
-            (grey.across, grey.down) = (1, 1);
-        }
-        let samplings: Vec<_> = self.components.iter().map(|component| (component.across, component.down)).collect();
-        matches!(samplings[..], [(1, 1)] | [(1, 1) | (2, 1) | (2, 2), (1, 1), (1, 1)]).then_some(())
-    }
-
-    fn read_quantization(&mut self, mut segment: &[u8]) -> Option<()> {
-        while let [kind, rest @ ..] = segment {
-            let place = self.quantization.get_mut(usize::from(kind & 15))?;
-            let mut table = [0; 64];
-            segment = match kind >> 4 {
-                0 => {
-                    let (numbers, rest) = rest.split_first_chunk::<64>()?;
-                    table.iter_mut().zip(numbers).for_each(|(place, number)| *place = i32::from(*number));
-                    rest
-                }
-                _ => return None,
-            };
-            *place = Some(table);
-        }
-        Some(())
-    }
-
-    fn read_huffman(&mut self, mut segment: &[u8]) -> Option<()> {
-        while let [kind, rest @ ..] = segment {
-            let (counts, rest) = rest.split_first_chunk::<16>()?;
-            let symbols = counts.iter().map(|count| usize::from(*count)).sum();
-            let (symbols, rest) = rest.split_at_checked(symbols)?;
-            let place = usize::from(kind & 15);
-            match kind >> 4 {
-                0 => *self.dc.get_mut(place)? = Some(DcTable::new(counts, symbols)?),
-                1 => *self.ac.get_mut(place)? = Some(AcTable::new(counts, symbols)?),
-                _ => return None,
-            }
-            segment = rest;
-        }
-        Some(())
-    }
-
-    /// One scan of all components in the order of the frame, and everything that it needs.
-    fn read_scan(&mut self, segment: &[u8]) -> Option<()> {
-        let [count, selectors @ .., 0, 63, 0] = segment else { return None };
-        let (selectors, []) = selectors.as_chunks::<2>() else { return None };
-        let count = usize::from(*count);
-        if count == 0 || count != selectors.len() || count != self.components.len() {
-            return None;
-        }
-        for (component, &[id, tables]) in self.components.iter_mut().zip(selectors) {
-            (component.dc, component.ac) = (usize::from(tables >> 4), usize::from(tables & 15));
-            self.dc.get(component.dc)?.as_ref()?;
-            self.ac.get(component.ac)?.as_ref()?;
-            self.quantization.get(component.quantization)?.as_ref()?;
-            if component.id != id {
-                return None;
-            }
-        }
-        Some(())
     }
 }

@@ -2,7 +2,7 @@
 
 use convoy_kernels::cpu::{Kernel, dispatch};
 
-use super::scan::Planes;
+use super::entropy_scan::Planes;
 use crate::pixels::{Pixels, Window};
 
 /// The pixels of `window`.

@@ -13,7 +13,7 @@ use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{Data, Task};
 
-use super::{Entry, Listed, RawLabel};
+use super::listed::{Listed, ListedImage, RawLabel};
 use crate::error::ScanError;
 
 /// Whether the file is a table by its name.
@@ -60,7 +60,7 @@ pub(crate) fn list(
     let mut entries = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
         let (path, label) = (table.image_path(tree, row)?, table.label(row, kind)?);
-        entries.push(Entry { path, label, line: Some(row.line) });
+        entries.push(ListedImage { path, label, line: Some(row.line) });
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let targets = if kind == LabelKind::Values { table.label_columns } else { Vec::new() };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::manifest::LabelKind;
 
-use super::{Entry, Listed, RawLabel, VALIDATION_NAMES};
+use super::listed::{Listed, ListedImage, RawLabel, VALIDATION_NAMES};
 use crate::error::ScanError;
 
 /// Whether a file is looked at: by its extension, in any case.
@@ -121,7 +121,7 @@ fn census(tree: &dyn FileTree, folder: &Path) -> Result<String, ScanError> {
 
 struct Walk<'a> {
     tree: &'a dyn FileTree,
-    entries: Vec<Entry>,
+    entries: Vec<ListedImage>,
     ignored: u64,
     /// The real paths of the folders above, to notice a link that leads back.
     trail: Vec<PathBuf>,
@@ -140,7 +140,7 @@ impl Walk<'_> {
                 self.folder(&path, &relative, class)?;
             } else if is_image_name(&path) {
                 let label = RawLabel::Class(class.to_owned());
-                self.entries.push(Entry { path: relative, label, line: None });
+                self.entries.push(ListedImage { path: relative, label, line: None });
             } else {
                 self.ignored += 1;
             }

@@ -2,49 +2,20 @@
 
 pub(crate) mod csv;
 pub(crate) mod folders;
+mod held_out;
 pub(crate) mod idx;
+mod listed;
+
+pub(crate) use held_out::held_out;
+pub(crate) use listed::{Listed, ListedImage, RawLabel};
 
 use std::path::{Path, PathBuf};
 
 use convoy_common::file_tree::FileTree;
-use convoy_common::manifest::LabelKind;
-use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Data, DataFormat, Task};
 
 use crate::error::ScanError;
-
-/// An image file with its label.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
-    /// Relative to the root, with `/` between its parts.
-    pub path: String,
-    pub label: RawLabel,
-    /// Where this is said, for messages: a line of a table.
-    pub line: Option<u64>,
-}
-
-/// A label before names have numbers.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum RawLabel {
-    Class(String),
-    Set(Vec<String>),
-    Values(Vec<f32>),
-}
-
-/// The files of a split, in byte order of their paths.
-#[derive(Debug, Clone)]
-pub(crate) struct Listed {
-    /// What a user would call this: the folder or the table.
-    pub origin: PathBuf,
-    /// Folder that paths start from.
-    pub root: PathBuf,
-    pub labels: LabelKind,
-    /// Names of the values' columns; empty for classes and sets.
-    pub targets: Vec<String>,
-    pub entries: Vec<Entry>,
-    /// Files passed over because they are no JPEG or PNG by name.
-    pub ignored: u64,
-}
+use listed::VALIDATION_NAMES;
 
 /// Training data, and validation data where there is some.
 pub(crate) enum Listing {
@@ -139,9 +110,6 @@ pub(crate) fn format_of(tree: &dyn FileTree, path: &Path, given: DataFormat) -> 
     }
 }
 
-/// Names that validation data goes by.
-pub(crate) const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
-
 /// For a table called `train.*`, the validation table beside it.
 fn sibling(tree: &dyn FileTree, train: &Path) -> Option<PathBuf> {
     if train.file_stem()?.to_str()? != "train" {
@@ -150,35 +118,4 @@ fn sibling(tree: &dyn FileTree, train: &Path) -> Option<PathBuf> {
     let extension = train.extension()?;
     let candidates = VALIDATION_NAMES.iter().map(|name| train.with_file_name(name).with_extension(extension));
     candidates.into_iter().find(|path| tree.is_file(path))
-}
-
-/// Which samples, each of a stratum, become validation data: of each stratum, `fraction` of the samples, rounded half
-/// up and at least one left for training, chosen by a permutation at addresses under (`seed`, split, stratum).
-pub(crate) fn held_out(strata: &[u32], fraction: f64, seed: u64) -> Vec<bool> {
-    let mut members = vec![Vec::new(); strata.iter().max().map_or(0, |last| *last as usize + 1)];
-    strata.iter().enumerate().for_each(|(index, stratum)| members[*stratum as usize].push(index));
-    let mut chosen = vec![false; strata.len()];
-    for (stratum, members) in (0..).zip(members) {
-        let count = ((members.len() as f64 * fraction + 0.5) as usize).min(members.len().saturating_sub(1));
-        for position in permutation(seed, Purpose::Split, stratum, members.len() as u32).into_iter().take(count) {
-            chosen[members[position as usize]] = true;
-        }
-    }
-    chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_stratum_gives_its_share() {
-        let strata: Vec<u32> = (0..100).map(|i| if i < 10 { 0 } else { 1 }).chain([2]).collect();
-        let chosen = held_out(&strata, 0.2, 7);
-        let count = |stratum| chosen.iter().zip(&strata).filter(|(chosen, s)| **chosen && **s == stratum).count();
-        assert_eq!((count(0), count(1), count(2)), (2, 18, 0));
-        assert_eq!(chosen, held_out(&strata, 0.2, 7));
-        assert_ne!(chosen, held_out(&strata, 0.2, 8));
-        assert!(!held_out(&strata, 0.0, 7).contains(&true));
-    }
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 use convoy_kernels::cpu::{Kernel, dispatch};
 
 use super::bits::{Bits, Segments};
+use super::header::Header;
 use super::huffman::{AcTable, DcTable, read_block, skip_block};
-use super::{Header, idct};
+use super::idct;
 use crate::pixels::Window;
 
 /// Samples of the MCUs that a window lies in.
@@ -40,7 +41,7 @@ pub(super) fn decode(header: &Header, data: &[u8], window: Window) -> Option<Pla
     dispatch(Decode { header, segments: &segments, window })
 }
 
-/// MCUs of `size` pixels that hold the pixels of a window, and those beside it that upsampling looks at.
+/// The MCUs of `size` pixels a side, of `count`, that hold the pixels of a window and those beside it that upsampling reads.
 fn needed(start: u32, length: u32, size: usize, count: usize) -> Range<usize> {
     let margin = if size > 8 { 2 } else { 0 };
     let (start, end) = (start as usize, (start + length) as usize);

@@ -1,0 +1,88 @@
+//! What a scan has seen: the manifest, and what the images look like.
+
+use convoy_common::Digest;
+use convoy_common::manifest::Manifest;
+
+/// Data that has been scanned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scanned {
+    /// The files and samples of the job.
+    pub manifest: Manifest,
+    /// Sizes, channels and digests of the training images.
+    pub train: SplitFacts,
+    /// The same for the validation images.
+    pub validation: SplitFacts,
+}
+
+/// What the images of a split look like.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SplitFacts {
+    /// One entry for each sample of the split; `None` for broken ones.
+    pub images: Vec<Option<ImageFacts>>,
+    /// Files passed over because they are no JPEG or PNG by name.
+    pub ignored: u64,
+}
+
+/// What one image looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Columns, upright.
+    pub width: u32,
+    /// Rows, upright.
+    pub height: u32,
+    /// 1 for grey, 3 for colour, as stored.
+    pub channels: u32,
+    /// EXIF orientation that was applied; 1 for none.
+    pub orientation: u8,
+    /// Digest of the file, or of the image within an IDX file.
+    pub digest: Digest,
+}
+
+impl SplitFacts {
+    /// The images that can be used.
+    pub fn usable(&self) -> impl Iterator<Item = &ImageFacts> {
+        self.images.iter().flatten()
+    }
+
+    /// Whether there is an image and all are stored grey.
+    pub fn all_grey(&self) -> bool {
+        self.usable().next().is_some() && self.usable().all(|image| image.channels == 1)
+    }
+
+    /// Images that were turned upright.
+    pub fn rotated(&self) -> usize {
+        self.usable().filter(|image| image.orientation != 1).count()
+    }
+
+    /// Width and height of the smallest, the median and the largest image by area.
+    pub fn sizes(&self) -> Option<[(u32, u32); 3]> {
+        let mut sizes: Vec<(u32, u32)> = self.usable().map(|image| (image.width, image.height)).collect();
+        sizes.sort_by_key(|(width, height)| (u64::from(*width) * u64::from(*height), *width));
+        Some([*sizes.first()?, sizes[sizes.len() / 2], *sizes.last()?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(width: u32, height: u32, channels: u32, orientation: u8) -> Option<ImageFacts> {
+        Some(ImageFacts { width, height, channels, orientation, digest: Digest::default() })
+    }
+
+    #[test]
+    fn broken_images_count_for_nothing() {
+        let images = vec![image(9, 4, 1, 1), None, image(2, 3, 1, 6), image(5, 5, 1, 1)];
+        let mut facts = SplitFacts { images, ignored: 0 };
+        assert_eq!((facts.usable().count(), facts.rotated(), facts.all_grey()), (3, 1, true));
+        assert_eq!(facts.sizes(), Some([(2, 3), (5, 5), (9, 4)]));
+        facts.images.push(image(1, 1, 3, 1));
+        assert!(!facts.all_grey());
+    }
+
+    #[test]
+    fn no_images_have_no_sizes_and_are_not_grey() {
+        let facts = SplitFacts { images: vec![None], ignored: 0 };
+        assert_eq!((facts.sizes(), facts.all_grey()), (None, false));
+    }
+}
