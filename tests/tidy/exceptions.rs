@@ -1,8 +1,7 @@
 //! What still breaks a rule, by key. A key that is no longer needed fails its test: delete it.
 
 /// Packages with circles of files.
-pub(crate) const CIRCLES: &[&str] =
-    &["cli", "common", "coordinator", "kernels", "nn", "scheduler", "security", "sim", "vision", "worker"];
+pub(crate) const CIRCLES: &[&str] = &["cli", "coordinator", "kernels", "nn", "security", "worker"];
 
 /// `FOLDER: NAME` of types that share their name with another type of the crate.
 pub(crate) const TYPE_NAMES: &[&str] = &[
@@ -25,9 +24,6 @@ pub(crate) const TYPE_NAMES: &[&str] = &[
     "kernels: Window",
     "nn: Numbers",
     "nn: Pass",
-    "scheduler: Member",
-    "scheduler: Phase",
-    "vision: Progress",
     "worker: State",
 ];
 
@@ -35,7 +31,6 @@ pub(crate) const TYPE_NAMES: &[&str] = &[
 pub(crate) const SIZES: &[&str] = &[
     "cli: Report",
     "cli: with_workers",
-    "common: Spec",
     "coordinator: JobRecord",
     "coordinator: OpenTrain",
     "coordinator: Shared",
@@ -44,10 +39,6 @@ pub(crate) const SIZES: &[&str] = &[
     "kernels: correlate",
     "kernels: main",
     "model: errors_name_layer_shapes_and_remedy",
-    "scheduler: RunPlan",
-    "sim: Books",
-    "sim: Coordinator",
-    "sim: Process",
     "worker: Membership",
 ];
 
@@ -113,46 +104,10 @@ pub(crate) const DOCUMENTATION: &[&str] = &[
     "model: Conv::no_bias",
     "model: Conv::padding",
     "model: Conv::stride",
-    "scheduler: Membership::get",
-    "scheduler: Membership::get_mut",
-    "scheduler: Membership::is_empty",
-    "scheduler: Membership::iter",
-    "scheduler: Membership::join",
-    "scheduler: Membership::len",
-    "scheduler: Step::new",
-    "scheduler: Timing::measured",
-    "sim: Answer::failure",
-    "sim: Answer::lease",
-    "sim: Answer::result",
-    "sim: Answer::shard_micros",
-    "sim: Answer::value",
-    "sim: Coordinator",
-    "sim: Coordinator::committed",
-    "sim: Coordinator::deadline",
-    "sim: Coordinator::is_up",
-    "sim: Coordinator::new",
-    "sim: Coordinator::outcome",
-    "sim: Coordinator::parameters",
-    "sim: Coordinator::waiting_for",
-    "sim: Process",
-    "sim: Process::drop_lease",
-    "sim: Process::new",
-    "sim: Process::parameters",
-    "sim: Process::queue",
-    "sim: Process::streams",
-    "sim: Process::threads",
-    "sim: Sabotage::is",
-    "sim: Stream::DownBulk",
-    "sim: Stream::DownControl",
-    "sim: Stream::UpControl",
-    "sim: Stream::UpPush",
-    "sim: Watch::new",
-    "sim: Watch::see",
 ];
 
 /// Folders of libraries without an example.
-pub(crate) const EXAMPLES: &[&str] =
-    &["common", "coordinator", "kernels", "model", "nn", "proto", "scheduler", "security", "sim", "vision", "worker"];
+pub(crate) const EXAMPLES: &[&str] = &["coordinator", "kernels", "model", "nn", "proto", "security", "worker"];
 
 /// Names of files that handle poisoned locks.
 pub(crate) const POISON: &[&str] = &[
@@ -168,7 +123,6 @@ pub(crate) const POISON: &[&str] = &[
     "hub.rs",
     "journal.rs",
     "leases.rs",
-    "loader.rs",
     "logging.rs",
     "mod.rs",
     "progress.rs",
@@ -181,10 +135,4 @@ pub(crate) const POISON: &[&str] = &[
 ];
 
 /// `FOLDER: TEST` of tests that sleep, compare time, or return early.
-pub(crate) const TESTS: &[&str] = &[
-    "nn: both_ways",
-    "vision: as_pillow_or_refused_in_words",
-    "vision: every_orientation_is_upright",
-    "vision: real_photographs_are_whole",
-    "worker: a_worker_whose_own_runtime_is_busy_is_not_silent",
-];
+pub(crate) const TESTS: &[&str] = &["nn: both_ways", "worker: a_worker_whose_own_runtime_is_busy_is_not_silent"];

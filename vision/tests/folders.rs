@@ -150,10 +150,10 @@ fn a_link_upwards_is_refused() {
 fn progress_reaches_the_end() {
     let root = tempdir().unwrap();
     two_classes(root.path(), 5);
-    let seen = std::sync::Mutex::new(Vec::new());
-    let note = |done, total| seen.lock().unwrap().push((done, total));
+    let seen = parking_lot::Mutex::new(Vec::new());
+    let note = |done, total| seen.lock().push((done, total));
     scan(&Disk, &data(root.path()), Default::default(), 0, root.path(), &note).unwrap();
-    let mut seen = seen.into_inner().unwrap();
+    let mut seen = seen.into_inner();
     seen.sort_unstable();
     assert_eq!(seen, (1..=10).map(|done| (done, 10)).collect::<Vec<_>>());
 }

@@ -41,7 +41,9 @@ pub fn is_numerics(name: &str) -> bool {
     NUMERICS.contains(&name) || gpu.is_some_and(whole)
 }
 
-/// A job as its user wrote it, defaults filled in. Its fields are the keys and tables at the top of the TOML text.
+/// A job as its user wrote it, defaults filled in.
+///
+/// Many fields: they are the keys and tables at the top of the TOML text.
 ///
 /// # Examples
 /// ```

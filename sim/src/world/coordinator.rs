@@ -80,7 +80,9 @@ impl Checkpoint {
 
 /// A coordinator with its disk, which outlives it.
 pub struct Coordinator {
+    /// The parameters that it goes on with.
     pub committed: Committed,
+    /// The step that it adds up.
     pub reduction: Reduction,
     /// Counts the starts, whatever generation they say they are.
     pub start: u64,
@@ -99,7 +101,9 @@ pub struct Coordinator {
 
 /// The parameters that the coordinator goes on with.
 pub struct Committed {
+    /// The number of steps that have made them.
     pub step: StepId,
+    /// The parameters.
     pub parameters: u64,
     /// Whether they are evaluated, or need no evaluation.
     evaluated: bool,

@@ -10,12 +10,15 @@ use crate::dice::Dice;
 /// A worker's answer to a lease.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The lease that it answers.
     pub lease: Lease,
     /// The node's value.
     pub value: u64,
     /// Microseconds that one of its shards took on one thread.
     pub shard_micros: u64,
+    /// Why the node could not be computed, if it could not.
     pub failure: Option<Failure>,
+    /// Whether the numbers can be used.
     pub result: NodeResult,
 }
 
@@ -35,24 +38,28 @@ impl Answer {
 pub enum Message {
     /// Up: an event of the worker's own.
     Say(Event),
-    /// Up.
+    /// Up: an answer to a lease.
     Answer(Answer),
-    /// Down.
+    /// Down: a lease.
     Send(Lease),
-    /// Down.
+    /// Down: a lease is to be dropped.
     Revoke(LeaseRef),
-    /// Down.
+    /// Down: the connection is about to close.
     Disconnect(DisconnectReason),
-    /// Down.
+    /// Down: the parameters after so many steps.
     Parameters(StepId, u64),
 }
 
 /// The streams of a connection. Each keeps its order; between them there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
+    /// Events of the worker.
     UpControl,
+    /// Answers of the worker.
     UpPush,
+    /// Leases and what becomes of them.
     DownControl,
+    /// Parameters.
     DownBulk,
 }
 
@@ -69,14 +76,19 @@ pub struct Link(pub u64);
 /// A worker process.
 #[derive(Clone, Debug)]
 pub struct Process {
+    /// Shards that it computes at a time.
     pub threads: u32,
     /// Microseconds that a shard takes it on one thread, while it is not slow.
     shard_micros: u64,
+    /// Its connection, or the last that it had.
     pub connection: Connection,
+    /// The faults that have struck it.
     pub trouble: Trouble,
+    /// Whether it computes wrongly.
     pub honesty: Honesty,
     /// The newest parameters that it holds, with their step.
     pub parameters: Option<(StepId, u64)>,
+    /// Leases that it has received and not answered.
     pub queue: Vec<Lease>,
     /// The lease in work, and the parameters it began with.
     pub computing: Option<(LeaseRef, u64)>,
@@ -87,7 +99,9 @@ pub struct Process {
 pub struct Connection {
     /// The number that the coordinator gave the process, as long as it is connected.
     pub worker: Option<WorkerId>,
+    /// Tells it from other connections.
     pub link: Link,
+    /// The messages on their way, by stream.
     pub streams: [VecDeque<Message>; Stream::COUNT],
     /// When the last message of each stream arrives.
     pub arrivals: [RunTime; Stream::COUNT],
