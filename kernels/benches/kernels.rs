@@ -7,10 +7,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use convoy_kernels::activation::Activation;
-use convoy_kernels::block::{Block, Parameters};
 use convoy_kernels::conv::{self, ConvShape, Input, winograd};
 use convoy_kernels::linear::{self, LinearShape};
 use convoy_kernels::norm::{self, Affine, Grads, Stats};
+use convoy_kernels::norm_block::{AffineGradients, NormBlock};
 use convoy_kernels::pool::{self, PoolShape};
 use convoy_kernels::{cpu, optimizer, peak};
 
@@ -241,10 +241,10 @@ impl Bench {
         self.measure(&format!("block {rows}x{channels} forward"), amount, "G values/s", || block.forward(None, &mut y));
         let [mut dgamma, mut dbeta] = [0, 1].map(|_| vec![0.0; channels]);
         self.measure(&format!("block {rows}x{channels} sums"), amount, "G values/s", || {
-            let to = Parameters { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
+            let to = AffineGradients { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
             black_box(&block.backward(black_box(&dy), to));
         });
-        let to = Parameters { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
+        let to = AffineGradients { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
         let rest = block.backward(&dy, to);
         self.measure(&format!("block {rows}x{channels} gradient"), amount, "G values/s", || rest.apply(&mut y));
         self.measure(&format!("block {rows}x{channels} copy"), amount, "G values/s", || {
@@ -304,7 +304,7 @@ fn values(len: usize) -> Vec<f32> {
 }
 
 /// A norm of `x` with this mean, variance, scale and shift, and relu.
-fn block<'a>(x: &'a [f32], [mean, var, gamma, beta]: &'a [Vec<f32>; 4]) -> Block<'a> {
+fn block<'a>(x: &'a [f32], [mean, var, gamma, beta]: &'a [Vec<f32>; 4]) -> NormBlock<'a> {
     let (stats, affine) = (Stats { mean, var }, Affine { gamma, beta });
-    Block { x, stats, affine, eps: 1e-5, activation: Some(Activation::Relu) }
+    NormBlock { x, stats, affine, eps: 1e-5, activation: Some(Activation::Relu) }
 }

@@ -17,7 +17,6 @@
 //! may come from outside (sizes, labels) is checked by constructors and functions that return `Result`.
 
 pub mod activation;
-pub mod block;
 pub mod conv;
 pub mod cpu;
 pub mod digest;
@@ -28,6 +27,7 @@ pub mod linear;
 pub mod loss;
 pub mod math;
 pub mod norm;
+pub mod norm_block;
 pub mod optimizer;
 pub mod peak;
 pub mod pool;

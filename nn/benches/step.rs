@@ -1,6 +1,8 @@
 //! Training shards a second on one thread, and what each kind of operation takes of it.
 //!
-//!     cargo bench -p convoy-nn --bench step -- [NETWORK [SIDE [SHARD]]]
+//!     cargo bench -p convoy-nn --bench step -- [NETWORK [SIDE [SHARD [plan]]]]
+//!
+//! With `plan`, what is resolved for such a shard, a line for each operation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use convoy_common::plan::{DataFacts, Plan};
 use convoy_common::spec::parse;
 use convoy_kernels::conv::ConvShape;
 use convoy_model::{Network, Node, Op, Shape};
-use convoy_nn::{Executor, LayerTimes};
+use convoy_nn::{Executor, GradientTarget, LayerTime, LayerTimes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,6 +35,9 @@ fn main() {
     let plan = Arc::new(plan(name, side));
     let network = Arc::new(Network::of(&plan).expect("a network of the zoo"));
     let mut executor = Executor::new(plan.clone(), network.clone()).expect("a thread");
+    if words.get(3).is_some_and(|word| word == "plan") {
+        return print!("{}", executor.describe_training(shard as usize).expect("layers that fit"));
+    }
     let state = Arc::new(network.initial(plan.spec.seed));
     let batch = Batch {
         x_nhwc: noise(shard as usize * plan.input.len()),
@@ -45,7 +50,9 @@ fn main() {
     let mut best = f64::INFINITY;
     let mut evaluate = f64::INFINITY;
     for _ in 0..ROUNDS {
-        best = best.min(seconds(|| _ = executor.train_shard(&batch, 0, &mut sum).expect("a shard")));
+        best = best.min(seconds(|| {
+            _ = executor.train_shard(&batch, 0, GradientTarget::Write(&mut sum), None).expect("a shard")
+        }));
         evaluate = evaluate.min(seconds(|| _ = executor.evaluate_shard(&batch).expect("a shard")));
     }
     println!(
@@ -55,10 +62,15 @@ fn main() {
     println!("train    {:8.2} ms  {:8.1} images/s", best * 1e3, f64::from(shard) / best);
     println!("evaluate {:8.2} ms  {:8.1} images/s", evaluate * 1e3, f64::from(shard) / evaluate);
     let times = Arc::new(LayerTimes::new(&network));
-    executor.train_shard_timed(&batch, 0, &mut sum, &times).expect("a shard");
+    executor.train_shard(&batch, 0, GradientTarget::Write(&mut sum), Some(&times)).expect("a shard");
+    print_kinds(&network, &times.layers(), shard as usize, best);
+}
+
+/// The times of a training shard by kinds of operations, and what `seconds` for all of it leave.
+fn print_kinds(network: &Network, layers: &[LayerTime], shard: usize, seconds: f64) {
     let mut kinds: BTreeMap<String, [f64; 3]> = BTreeMap::new();
-    for layer in times.layers() {
-        let (kind, flops) = kind(&network, &network.nodes[layer.nodes[0]], shard as usize);
+    for layer in layers {
+        let (kind, flops) = kind(network, &network.nodes[layer.nodes[0]], shard);
         let entry = kinds.entry(kind).or_default();
         for (to, add) in entry.iter_mut().zip([layer.forward.as_secs_f64(), layer.backward.as_secs_f64(), flops]) {
             *to += add;
@@ -71,11 +83,11 @@ fn main() {
         } else {
             String::new()
         };
-        let share = 100.0 * (forward + backward) / best;
+        let share = 100.0 * (forward + backward) / seconds;
         println!("{kind:<44} {:6.2} ms {:6.2} ms {share:5.1}%  {rates}", forward * 1e3, backward * 1e3);
     }
     let sum: f64 = kinds.values().map(|[forward, backward, _]| forward + backward).sum();
-    println!("{:<44} {:6.2} ms", "rest", (best - sum) * 1e3);
+    println!("{:<44} {:6.2} ms", "rest", (seconds - sum) * 1e3);
 }
 
 /// What a node's time counts as, and the floating-point operations of its forward pass.

@@ -1,27 +1,26 @@
-//! The executor: shards in, sums out.
+//! The executor: shards in, gradients and metrics out.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use candle_core::Tensor;
-use convoy_common::batch::{Batch, Targets};
-use convoy_common::metrics::{COUNT, LOSS, MetricSums, WEIGHT, argmax};
+use convoy_common::batch::Batch;
+use convoy_common::metrics::MetricSums;
 use convoy_common::plan::Plan;
 use convoy_common::spec::{CPU_F32_V1, Task};
-use convoy_kernels::tree::add_into;
 use convoy_kernels::{math, softmax};
 use convoy_model::Network;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::compose::Composed;
-use crate::flow::{Flow, Memory, Sums};
-use crate::loss::{LossFunction, LossOutput, numbers};
-use crate::pass::{Mode, Pass};
-use crate::tape::{self, Numbers};
-use crate::team::Team;
-use crate::timed::LayerTimes;
-use crate::{ComputeError, Device};
+use crate::kernel_engine::KernelEngine;
+use crate::loss::LossFunction;
+use crate::mode::{Mode, ShardAddress, TrainingShard};
+use crate::pass_plan::PassKind;
+use crate::shard_check::{check_batch, check_length};
+use crate::shard_metrics::{correct, metric_sums};
+use crate::thread_team::Team;
+use crate::{ComputeError, Device, GradientTarget, LayerTimes};
 
 /// Stack of the compute thread: candle walks and drops the tape by recursion, one level an operation.
 const STACK_BYTES: usize = 64 << 20;
@@ -32,19 +31,77 @@ const STACK_BYTES: usize = 64 << 20;
 /// with any stack, and so that candle never finds a pool of more threads. Use one executor for each core that
 /// computes, all of one [`Executor::team`]: where fewer of them have something to compute than there are, the others'
 /// threads help with the larger operations. They may share the network's numbers.
+///
+/// # Examples
+///
+/// A shard of two samples, whose gradient is written, and a second one that is added to it:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use convoy_common::batch::{Batch, Targets};
+/// use convoy_common::manifest::LabelKind;
+/// use convoy_common::plan::{DataFacts, Plan};
+/// use convoy_common::{Digest, spec};
+/// use convoy_model::Network;
+/// use convoy_nn::{Executor, GradientTarget};
+///
+/// let spec = r#"
+///     [data]
+///     train = "images"
+///     [prepare]
+///     normalize = "unit"
+///     [network]
+///     layers = [
+///         { type = "conv", out = 4, kernel = 3 }, { type = "batch_norm" }, { type = "relu" },
+///         { type = "global_avg_pool" }, { type = "flatten" }, { type = "linear", out = 2 },
+///     ]
+/// "#;
+/// let facts = DataFacts {
+///     names: vec!["cat".to_owned(), "dog".to_owned()],
+///     labels: LabelKind::Class,
+///     train_samples: 4,
+///     validation_samples: 0,
+///     class_counts: vec![2, 2],
+///     size: [8, 8],
+///     channels: 3,
+///     measured: None,
+///     measured_global: None,
+///     manifest: Digest::default(),
+///     init: None,
+/// };
+/// let plan = Arc::new(Plan::resolve(spec::parse(spec, &[])?, &facts)?);
+/// let network = Arc::new(Network::of(&plan)?);
+/// let mut executor = Executor::new(plan.clone(), network.clone())?;
+/// executor.load(&Arc::new(network.initial(plan.spec.seed)))?;
+///
+/// let shard = |samples: Vec<u32>| Batch {
+///     x_nhwc: samples.iter().flat_map(|&sample| vec![sample as f32; 8 * 8 * 3]).collect(),
+///     targets: Targets::Classes(samples.iter().map(|sample| sample % 2).collect()),
+///     samples,
+/// };
+/// let mut gradient = vec![0.0; network.len()];
+/// let first = executor.train_shard(&shard(vec![0, 1]), 0, GradientTarget::Write(&mut gradient), None)?;
+/// let second = executor.train_shard(&shard(vec![2, 3]), 0, GradientTarget::AddTo(&mut gradient), None)?;
+/// assert_eq!(first.count + second.count, 4);
+/// assert!(first.finite && second.finite && gradient.iter().any(|value| *value != 0.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Executor {
     plan: Arc<Plan>,
     network: Arc<Network>,
     loss: LossFunction,
-    /// Parameters and buffers, flat as [`Network`] says.
-    weights: Arc<Vec<f32>>,
-    /// The engine in place of the kernels, if it is not they that compute.
-    composed: Option<Composed>,
-    /// Buffers of earlier passes, with the number of samples that they were for.
-    memory: Mutex<(usize, Memory)>,
+    engine: Engine,
     /// One thread.
     thread: ThreadPool,
-    team: Arc<Team>,
+}
+
+/// What computes.
+enum Engine {
+    /// Convoy's kernels.
+    Kernels(KernelEngine),
+    /// Compositions of candle's operations.
+    Composed(Composed),
 }
 
 /// What a training shard gives beside its gradient.
@@ -58,17 +115,17 @@ pub struct ShardResult {
     pub weight_sum: f64,
     /// Samples whose class was found; 0 for tasks other than multiclass and binary.
     pub correct: f64,
-    /// Whether the loss and all sums are finite.
+    /// Whether the loss and the shard's gradient are finite.
     pub finite: bool,
 }
 
 impl Executor {
-    /// An executor for `network` under `plan`. All numbers are 0 until [`Executor::load`].
+    /// An executor for `network` under `plan`. All weights are 0 until [`Executor::load`].
     ///
     /// # Errors
     /// When its thread cannot be started.
     pub fn new(plan: Arc<Plan>, network: Arc<Network>) -> Result<Self, ComputeError> {
-        Executor::with(None, plan, network, Arc::new(Team::new(1)?))
+        Executor::by_kernels(plan, network, Arc::new(Team::new(1)?))
     }
 
     /// `threads` executors, computing on `device`.
@@ -82,9 +139,9 @@ impl Executor {
         threads: usize,
     ) -> Result<Vec<Self>, ComputeError> {
         let team = Arc::new(Team::new(threads)?);
-        let executor = |_| {
-            let composed = device.open()?.map(|device| Composed::new(network.clone(), device)).transpose()?;
-            Executor::with(composed, plan.clone(), network.clone(), team.clone())
+        let executor = |_| match device.open()? {
+            None => Executor::by_kernels(plan.clone(), network.clone(), team.clone()),
+            Some(device) => Executor::composed(plan.clone(), network.clone(), device),
         };
         (0..threads).map(executor).collect()
     }
@@ -94,163 +151,83 @@ impl Executor {
     /// # Errors
     /// As [`Executor::new`].
     pub fn composed_on_cpu(plan: Arc<Plan>, network: Arc<Network>) -> Result<Self, ComputeError> {
-        let composed = Composed::new(network.clone(), candle_core::Device::Cpu)?;
-        Executor::with(Some(composed), plan, network, Arc::new(Team::new(1)?))
+        Executor::composed(plan, network, candle_core::Device::Cpu)
     }
 
-    fn with(
-        composed: Option<Composed>,
-        plan: Arc<Plan>,
-        network: Arc<Network>,
-        team: Arc<Team>,
-    ) -> Result<Self, ComputeError> {
+    fn by_kernels(plan: Arc<Plan>, network: Arc<Network>, team: Arc<Team>) -> Result<Self, ComputeError> {
+        let winograd = plan.spec.numerics == CPU_F32_V1;
+        let engine = Engine::Kernels(KernelEngine::new(network.clone(), winograd, team));
+        Executor::with(engine, plan, network)
+    }
+
+    fn composed(plan: Arc<Plan>, network: Arc<Network>, device: candle_core::Device) -> Result<Self, ComputeError> {
+        let engine = Engine::Composed(Composed::new(network.clone(), device)?);
+        Executor::with(engine, plan, network)
+    }
+
+    fn with(engine: Engine, plan: Arc<Plan>, network: Arc<Network>) -> Result<Self, ComputeError> {
         let thread = ThreadPoolBuilder::new()
             .num_threads(1)
             .stack_size(STACK_BYTES)
             .thread_name(|_| "compute".to_owned())
             .build()
             .map_err(|error| ComputeError::Thread(error.to_string()))?;
-        let weights = Arc::new(vec![0.0; network.len()]);
-        Ok(Executor {
-            loss: LossFunction::of(&plan),
-            plan,
-            network,
-            weights,
-            composed,
-            memory: Mutex::default(),
-            thread,
-            team,
-        })
+        Ok(Executor { loss: LossFunction::of(&plan), plan, network, engine, thread })
     }
 
-    /// Takes over the numbers of one generation: parameters and buffers, flat as [`Network`] says.
+    /// Takes over the weights after some step: parameters and buffers, flat as [`Network`] says.
     ///
     /// # Errors
     /// When `flat` has another length than [`Network::len`], or the device refuses.
     pub fn load(&mut self, flat: &Arc<Vec<f32>>) -> Result<(), ComputeError> {
         check_length("the network's state", flat.len(), self.network.len())?;
-        if let Some(composed) = &mut self.composed {
-            return composed.load(flat);
+        match &mut self.engine {
+            Engine::Kernels(kernels) => kernels.load(flat),
+            Engine::Composed(composed) => composed.load(flat)?,
         }
-        self.weights = flat.clone();
         Ok(())
     }
 
-    /// Forward and backward. Writes all of `sum`, flat as [`Network`] says: for parameters the gradient of the sum
-    /// of the samples' losses; for buffers count times the mean, and count times the unbiased variance, that batch
-    /// norms measured, since running statistics take the count-weighted mean over shards.
+    /// Forward and backward. Gives `target` all of the shard's gradient, flat as [`Network`] says: for parameters the
+    /// gradient of the sum of the samples' losses; for buffers count times the mean, and count times the unbiased
+    /// variance, that batch norms measured, since running statistics take the count-weighted mean over shards.
     ///
     /// In the first `freeze_epochs` epochs only the head learns: other gradients are 0, batch norms use their running
     /// statistics and their buffers' places are 0.
     ///
-    /// # Errors
-    /// When the batch does not fit plan and network, or an operation fails or panics. `sum` is then unspecified.
-    pub fn train_shard(&self, batch: &Batch, epoch: u32, sum: &mut Vec<f32>) -> Result<ShardResult, ComputeError> {
-        self.train(batch, epoch, sum, Sums::Written, None)
-    }
-
-    /// As [`Executor::train_shard`], but adds to what stands in `sum`, tensor by tensor as soon as it is there: to the node
-    /// of the shard's sibling, with the bits of an addition afterwards. What is said to be finite is the shard's own part.
+    /// The time of each layer is added to `times`, a table for the same network, if there is one; nothing is added
+    /// where it is not the kernels that compute.
     ///
     /// # Errors
-    /// As [`Executor::train_shard`].
-    pub fn add_shard(&self, batch: &Batch, epoch: u32, sum: &mut Vec<f32>) -> Result<ShardResult, ComputeError> {
-        self.train(batch, epoch, sum, Sums::Added, None)
-    }
-
-    /// As [`Executor::train_shard`], and adds the time of each layer to `times`, a table for the same network; nothing is
-    /// added where it is not the kernels that compute.
-    ///
-    /// # Errors
-    /// As [`Executor::train_shard`].
-    pub fn train_shard_timed(
+    /// When the batch does not fit plan and network, or an operation fails or panics. What stands in `target` is then
+    /// unspecified.
+    pub fn train_shard(
         &self,
         batch: &Batch,
         epoch: u32,
-        sum: &mut Vec<f32>,
-        times: &Arc<LayerTimes>,
-    ) -> Result<ShardResult, ComputeError> {
-        self.train(batch, epoch, sum, Sums::Written, Some(times))
-    }
-
-    /// [`Executor::add_shard`] with the times of [`Executor::train_shard_timed`].
-    ///
-    /// # Errors
-    /// As [`Executor::train_shard`].
-    pub fn add_shard_timed(
-        &self,
-        batch: &Batch,
-        epoch: u32,
-        sum: &mut Vec<f32>,
-        times: &Arc<LayerTimes>,
-    ) -> Result<ShardResult, ComputeError> {
-        self.train(batch, epoch, sum, Sums::Added, Some(times))
-    }
-
-    /// `sums` says what is done with what stands in `sum`.
-    fn train(
-        &self,
-        batch: &Batch,
-        epoch: u32,
-        sum: &mut Vec<f32>,
-        sums: fn(Vec<f32>) -> Sums,
+        mut target: GradientTarget<'_>,
         times: Option<&Arc<LayerTimes>>,
     ) -> Result<ShardResult, ComputeError> {
-        self.check_batch(batch)?;
-        check_length("the sum", sum.len(), self.network.len())?;
-        let frozen = epoch < self.plan.spec.network.freeze_epochs;
-        let mode = Mode::Train { seed: self.plan.spec.seed, epoch, samples: &batch.samples, frozen };
-        let count = batch.samples.len();
-        let sums = sums(std::mem::take(sum));
-        if let Some(composed) = &self.composed {
-            let result;
-            (result, *sum) = self.train_composed(composed, batch, mode, sums);
-            return result;
-        }
-        let result = self.pass(&batch.x_nhwc, count, mode, times, sums, |numbers, outputs| {
-            let last = self.network.nodes.len() - 1;
-            let (loss, correct) = {
-                let flow = numbers.lock();
-                let outputs = flow.numbers.value(last);
-                let loss = self.loss.apply(outputs, self.network.outputs as usize, &batch.targets)?;
-                (loss, self.correct(outputs, &batch.targets))
-            };
-            let LossOutput { loss: loss_sum, weight: weight_sum, doutputs } = loss;
-            tape::loss(numbers, last, &outputs, doutputs)?.backward()?;
-            let mut flow = numbers.lock();
-            flow.sum.fill_rest();
-            let finite = loss_sum.is_finite() && flow.sum.finite;
-            Ok(ShardResult { count: count as u32, loss_sum, weight_sum, correct, finite })
-        });
-        let (result, flat) = result;
-        *sum = flat;
-        sum.resize(self.network.len(), 0.0);
-        result
-    }
-
-    fn train_composed(
-        &self,
-        composed: &Composed,
-        batch: &Batch,
-        mode: Mode<'_>,
-        sums: Sums,
-    ) -> (Result<ShardResult, ComputeError>, Vec<f32>) {
-        let count = batch.samples.len();
+        check_batch(&self.plan, &self.network, batch)?;
+        check_length("the sum", target.flat().len(), self.network.len())?;
+        let mode = if epoch < self.plan.spec.network.freeze_epochs { Mode::TrainHead } else { Mode::Train };
+        let address = ShardAddress { seed: self.plan.spec.seed, epoch, samples: batch.samples.clone() };
+        let shard = TrainingShard { x_nhwc: &batch.x_nhwc, mode, address };
+        let width = self.network.outputs as usize;
         let loss = |outputs: &[f32]| {
-            let loss = self.loss.apply(outputs, self.network.outputs as usize, &batch.targets)?;
-            Ok(((loss.loss, loss.weight, self.correct(outputs, &batch.targets)), loss.doutputs))
+            let loss = self.loss.apply(outputs, width, &batch.targets)?;
+            let correct = correct(self.plan.spec.task, outputs, width, &batch.targets);
+            Ok(((loss.loss, loss.weight, correct), loss.doutputs))
         };
-        let (mut flat, sibling) = match sums {
-            Sums::Written(flat) => (flat, None),
-            Sums::Added(flat) => (vec![0.0; flat.len()], Some(flat)),
-        };
-        let trained = self.compute(|| composed.train(&batch.x_nhwc, count, &mode, &mut flat, loss));
-        sibling.iter().for_each(|sibling| add_into(&mut flat, sibling));
-        let result = trained.map(|((loss_sum, weight_sum, correct), finite)| {
-            let finite = finite && loss_sum.is_finite();
-            ShardResult { count: count as u32, loss_sum, weight_sum, correct, finite }
+        let trained = self.compute(|| match &self.engine {
+            Engine::Kernels(kernels) => kernels.train(&shard, &mut target, times, loss),
+            Engine::Composed(composed) => composed.train(&shard, &mut target, loss),
         });
-        (result, flat)
+        // A panic may have taken it.
+        target.flat().resize(self.network.len(), 0.0);
+        let ((loss_sum, weight_sum, correct), finite) = trained?;
+        let finite = finite && loss_sum.is_finite();
+        Ok(ShardResult { count: batch.samples.len() as u32, loss_sum, weight_sum, correct, finite })
     }
 
     /// Sums for the plan's metrics over a shard, in sample order, with running statistics and without dropout;
@@ -259,27 +236,11 @@ impl Executor {
     /// # Errors
     /// When the batch does not fit plan and network, or an operation fails or panics.
     pub fn evaluate_shard(&self, batch: &Batch) -> Result<MetricSums, ComputeError> {
-        self.check_batch(batch)?;
+        check_batch(&self.plan, &self.network, batch)?;
         let width = self.network.outputs as usize;
         let outputs = self.logits(&batch.x_nhwc, batch.samples.len())?;
         let loss = self.loss.apply(&outputs, width, &batch.targets)?;
-        let layout = self.plan.metric_layout();
-        let mut sums = vec![0.0; layout.len()];
-        (sums[COUNT], sums[LOSS], sums[WEIGHT]) = (batch.samples.len() as f64, loss.loss, loss.weight);
-        let numbers = numbers(&batch.targets);
-        for (sample, scores) in outputs.chunks_exact(width).enumerate() {
-            match (layout.task, &batch.targets) {
-                (Task::Binary, _) => layout.add_binary(&mut sums, numbers[sample] == 1.0, scores[0]),
-                (Task::Regression, _) => layout.add_regression(&mut sums, &numbers[sample * width..][..width], scores),
-                (Task::Multilabel, _) => {
-                    let truth: Vec<bool> = numbers[sample * width..][..width].iter().map(|t| *t == 1.0).collect();
-                    layout.add_multilabel(&mut sums, &truth, scores);
-                }
-                (_, Targets::Classes(classes)) => layout.add_multiclass(&mut sums, classes[sample] as usize, scores),
-                (_, Targets::Values { .. }) => unreachable!("check_batch asks for classes"),
-            }
-        }
-        Ok(sums)
+        Ok(metric_sums(&self.plan, &outputs, width, batch, &loss))
     }
 
     /// What the network puts out for `count` samples (NHWC), row after row, before any softmax or sigmoid; with
@@ -289,12 +250,10 @@ impl Executor {
     /// When `x_nhwc` does not hold `count` samples, or an operation fails or panics.
     pub fn logits(&self, x_nhwc: &[f32], count: usize) -> Result<Vec<f32>, ComputeError> {
         check_length("the batch", x_nhwc.len(), count * self.plan.input.len())?;
-        if let Some(composed) = &self.composed {
-            return self.compute(|| composed.outputs(x_nhwc, count));
-        }
-        let last = self.network.nodes.len() - 1;
-        let take = |numbers: &Numbers, _token| Ok(numbers.lock().numbers.value(last).to_vec());
-        self.pass(x_nhwc, count, Mode::Evaluate, None, Sums::Written(Vec::new()), take).0
+        self.compute(|| match &self.engine {
+            Engine::Kernels(kernels) => kernels.outputs(x_nhwc, count),
+            Engine::Composed(composed) => composed.outputs(x_nhwc, count),
+        })
     }
 
     /// Predictions for `count` samples (NHWC), row after row: probabilities of classes (softmax), of labels or of
@@ -315,80 +274,27 @@ impl Executor {
         Ok(outputs)
     }
 
+    /// What training on a shard of `count` samples does, for people: a line for each operation, with the nodes that it
+    /// joins, how it is computed, and what it does for others. Empty where it is not the kernels that compute.
+    ///
+    /// # Errors
+    /// When a layer does not fit its input, or a batch norm would normalise by a single value.
+    pub fn describe_training(&self, count: usize) -> Result<String, ComputeError> {
+        match &self.engine {
+            Engine::Kernels(kernels) => {
+                let plan = kernels.plan(PassKind { mode: Mode::Train, images: count })?;
+                Ok(plan.describe(&self.network))
+            }
+            Engine::Composed(_) => Ok(String::new()),
+        }
+    }
+
     /// Runs `f` on the compute thread; a panic becomes an error.
     fn compute<R: Send>(&self, f: impl FnOnce() -> Result<R, ComputeError> + Send) -> Result<R, ComputeError> {
         // A pass only reads what the executor holds, so that nothing is left half changed.
         catch_unwind(AssertUnwindSafe(|| self.thread.install(f)))
             .unwrap_or_else(|panic| Err(ComputeError::Panicked { message: message(&*panic) }))
     }
-
-    /// Computes the network's outputs, and what `finish` makes of their numbers and their token. Returns the sums, too, as
-    /// the pass leaves them; empty after a panic.
-    fn pass<R: Send>(
-        &self,
-        x_nhwc: &[f32],
-        count: usize,
-        mode: Mode<'_>,
-        times: Option<&Arc<LayerTimes>>,
-        sums: Sums,
-        finish: impl FnOnce(&Numbers, Tensor) -> Result<R, ComputeError> + Send,
-    ) -> (Result<R, ComputeError>, Vec<f32>) {
-        let mut memory = self.take_memory(count);
-        let mut x = memory.take(x_nhwc.len());
-        x.copy_from_slice(x_nhwc);
-        let numbers =
-            Numbers::new(Flow::new(self.network.clone(), self.weights.clone(), sums, memory, self.team.clone()));
-        let winograd = self.plan.spec.numerics == CPU_F32_V1;
-        let result = self.compute(|| {
-            let _busy = self.team.pass();
-            let outputs = Pass { network: &self.network, count, mode, winograd, times }.forward(&numbers, x)?;
-            finish(&numbers, outputs)
-        });
-        let Some(flow) = numbers.into_inner() else { return (result, Vec::new()) };
-        let (sum, memory) = flow.end();
-        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = (count, memory);
-        (result, sum)
-    }
-
-    /// Buffers for a pass of `count` samples; those for another number are let go.
-    fn take_memory(&self, count: usize) -> Memory {
-        let (of, memory) = std::mem::take(&mut *self.memory.lock().unwrap_or_else(PoisonError::into_inner));
-        if of == count { memory } else { Memory::default() }
-    }
-
-    fn correct(&self, outputs: &[f32], targets: &Targets) -> f64 {
-        let Targets::Classes(classes) = targets else { return 0.0 };
-        let rows = outputs.chunks_exact(self.network.outputs as usize);
-        let found = |scores: &[f32]| match self.plan.spec.task {
-            Task::Binary => u32::from(scores[0] > 0.0),
-            _ => argmax(scores) as u32,
-        };
-        rows.zip(classes).filter(|(scores, class)| found(scores) == **class).count() as f64
-    }
-
-    /// Whether lengths agree and targets are of the task's kind.
-    fn check_batch(&self, batch: &Batch) -> Result<(), ComputeError> {
-        let count = batch.samples.len();
-        check_length("the batch", batch.x_nhwc.len(), count * self.plan.input.len())?;
-        let (task, classes) = match self.plan.spec.task {
-            Task::Auto | Task::Multiclass => ("multiclass", true),
-            Task::Binary => ("binary", true),
-            Task::Multilabel => ("multilabel", false),
-            Task::Regression => ("regression", false),
-        };
-        match &batch.targets {
-            Targets::Classes(given) if classes => check_length("the targets", given.len(), count),
-            Targets::Values { values, .. } if !classes => {
-                check_length("the targets", values.len(), count * self.network.outputs as usize)
-            }
-            Targets::Classes(_) => Err(ComputeError::Targets { found: "classes", task, needed: "values" }),
-            Targets::Values { .. } => Err(ComputeError::Targets { found: "values", task, needed: "classes" }),
-        }
-    }
-}
-
-fn check_length(what: &'static str, actual: usize, expected: usize) -> Result<(), ComputeError> {
-    if actual == expected { Ok(()) } else { Err(ComputeError::Length { what, actual, expected }) }
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

@@ -17,6 +17,28 @@ pub(crate) struct Group {
     pub output: usize,
 }
 
+impl Group {
+    /// One node.
+    pub fn alone(node: usize) -> Self {
+        Group { node, residual: None, activation: None, pool: None, output: node }
+    }
+
+    /// The nodes that it reads: those of its first node, then the residual.
+    pub fn inputs(&self, network: &Network) -> Vec<usize> {
+        match self.residual {
+            Some(residual) => vec![network.nodes[self.node].inputs[0], residual],
+            None => network.nodes[self.node].inputs.clone(),
+        }
+    }
+
+    /// Its nodes in the order of the network.
+    pub fn nodes(&self, network: &Network) -> Vec<usize> {
+        // The sum lies between the norm and what follows it, and is the norm's only reader.
+        let sum = self.residual.and_then(|_| network.nodes.iter().position(|node| node.inputs.contains(&self.node)));
+        [Some(self.node), sum, self.activation, self.pool].into_iter().flatten().collect()
+    }
+}
+
 /// All nodes of `network` but the input, in groups, in the order of their outputs, which is one in which they can be
 /// computed.
 pub(crate) fn groups(network: &Network) -> Vec<Group> {
@@ -35,7 +57,7 @@ pub(crate) fn groups(network: &Network) -> Vec<Group> {
         if std::mem::replace(&mut taken[index], true) {
             continue;
         }
-        let mut group = Group { node: index, residual: None, activation: None, pool: None, output: index };
+        let mut group = Group::alone(index);
         if matches!(node.op, Op::BatchNorm { .. }) {
             let next = |group: &Group| only_reader(group.output).filter(|&reader| !taken[reader]);
             if let Some(add) = next(&group).filter(|&reader| matches!(nodes[reader].op, Op::Add)) {
@@ -92,6 +114,7 @@ mod tests {
         };
         groups(&network).into_iter().map(show).collect()
     }
+
     #[test]
     fn a_norm_takes_what_follows_it() {
         let layers = r#"{ type = "conv", out = 8, kernel = 3, padding = 1 }, { type = "batch_norm" }, { type = "silu" },

@@ -4,20 +4,31 @@
 //! An [`Executor`] computes shards. What it computes depends on the plan, the network, the loaded numbers, the batch
 //! and the epoch; not on the threads, nor on what was computed before.
 
+mod buffer_pool;
 mod compose;
 mod device;
 mod error;
 mod executor;
-mod flow;
 mod fusion;
+mod handover;
+mod kernel_engine;
+mod liveness;
 mod loss;
+mod lowering;
+mod mode;
+mod op_timings;
 mod ops;
-mod pass;
+mod pass_buffers;
+mod pass_plan;
+mod shard_check;
+mod shard_gradient;
+mod shard_metrics;
 mod tape;
-mod team;
-mod timed;
+mod thread_team;
+mod values;
 
 pub use device::{Device, DeviceError};
 pub use error::ComputeError;
 pub use executor::{Executor, ShardResult};
-pub use timed::{LayerTime, LayerTimes};
+pub use op_timings::{LayerTime, LayerTimes};
+pub use shard_gradient::GradientTarget;

@@ -7,7 +7,7 @@ use convoy_common::plan::Plan;
 use convoy_common::spec::LossKind;
 use convoy_kernels::loss::{self, CrossEntropy, LossError};
 
-/// Which loss, with its settings.
+/// The loss that a plan trains by, with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LossFunction {
     /// Softmax and cross entropy.
@@ -68,7 +68,7 @@ impl LossFunction {
         let samples = outputs.len() / width;
         let mut doutputs = vec![0.0; outputs.len()];
         let d = &mut doutputs[..];
-        let t = numbers(targets);
+        let t = target_values(targets);
         let loss = match self {
             LossFunction::CrossEntropy { label_smoothing, class_weights } => {
                 let Targets::Classes(labels) = targets else { panic!("cross entropy needs classes") };
@@ -86,8 +86,8 @@ impl LossFunction {
     }
 }
 
-/// Targets as the numbers that an output is compared with; class 1 of two is 1.
-pub fn numbers(targets: &Targets) -> Cow<'_, [f32]> {
+/// Targets as the numbers that outputs are compared with, one row a sample; class 1 of two is 1.
+pub fn target_values(targets: &Targets) -> Cow<'_, [f32]> {
     match targets {
         Targets::Classes(classes) => classes.iter().map(|&class| class as f32).collect(),
         Targets::Values { values, .. } => Cow::Borrowed(values),

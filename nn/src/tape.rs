@@ -1,103 +1,145 @@
-//! Operations on candle's tape.
+//! A pass on candle's tape.
 //!
-//! Candle's autograd decides which gradients are needed and in which order they come. Its tensors are only tokens here,
-//! one number each: the numbers that they stand for lie in [`Flow`], in buffers that are used again. Handing whole
-//! tensors to candle costs a fresh buffer for every output and, for every gradient, one of zeros and an addition to it.
+//! candle's autograd is here for one thing: it walks the recorded operations in reverse and says which gradients are
+//! needed. For this engine alone the list of steps of a [`PassPlan`] would do, read backward. The tape is kept because
+//! candle is the project's tensor library, the engine for GPUs ([`compose`](crate::compose)) needs it in full, and so
+//! both engines run one and the same autograd.
+//!
+//! Its tensors are only tokens here, one number each: the values that they stand for lie in [`PassBuffers`], which are
+//! used again. Handing whole tensors to candle costs a fresh buffer for every output and, for every gradient, one of
+//! zeros and an addition to it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Instant;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, Var};
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::flow::Flow;
-use crate::ops::{Operation, Ports, Wanted};
+use crate::LayerTimes;
+use crate::op_timings::Half;
+use crate::ops::Wanted;
+use crate::pass_buffers::PassBuffers;
+use crate::pass_plan::{PassPlan, Step};
 
-/// The numbers of a pass, as the operations on the tape share them.
+/// A pass as its operations on the tape share it.
 #[derive(Clone)]
-pub(crate) struct Numbers(Arc<Mutex<Flow>>);
+pub(crate) struct SharedPass(Arc<RunningPass>);
 
-impl Numbers {
-    /// Shares `flow`.
-    pub fn new(flow: Flow) -> Self {
-        Numbers(Arc::new(Mutex::new(flow)))
+struct RunningPass {
+    plan: Arc<PassPlan>,
+    /// Where the time of each layer is added, if it is measured.
+    times: Option<Arc<LayerTimes>>,
+    buffers: Mutex<PassBuffers>,
+}
+
+impl SharedPass {
+    /// A pass by `plan` that has not begun.
+    pub fn new(plan: Arc<PassPlan>, times: Option<Arc<LayerTimes>>, buffers: PassBuffers) -> Self {
+        SharedPass(Arc::new(RunningPass { plan, times, buffers: Mutex::new(buffers) }))
     }
 
-    /// The numbers, for the length of one operation.
-    pub fn lock(&self) -> MutexGuard<'_, Flow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The buffers, for the length of one operation.
+    pub fn lock(&self) -> MutexGuard<'_, PassBuffers> {
+        self.0.buffers.lock()
     }
 
-    /// The numbers, once nothing of the pass is left on the tape.
-    pub fn into_inner(self) -> Option<Flow> {
-        Arc::into_inner(self.0).map(|flow| flow.into_inner().unwrap_or_else(PoisonError::into_inner))
+    /// The buffers, once nothing of the pass is left on the tape.
+    pub fn into_buffers(self) -> Option<PassBuffers> {
+        Arc::into_inner(self.0).map(|pass| pass.buffers.into_inner())
+    }
+
+    /// Computes all nodes from `x`, NHWC, and records what learns: the token of the last node's output.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, x: Vec<f32>) -> Result<Tensor> {
+        let plan = &self.0.plan;
+        let mut tokens: Vec<Option<Tensor>> = vec![None; plan.nodes];
+        tokens[0] = Some(constant()?);
+        self.lock().values.set_output(0, x);
+        for (index, step) in plan.steps.iter().enumerate() {
+            let token = |input: usize| tokens[input].as_ref().expect("steps come after those that they read");
+            let recorded = Recorded { pass: self.clone(), step: index };
+            // A token that stands for all parameters that the step learns.
+            let learned = step.learns.then(|| Var::from_tensor(&constant()?)).transpose()?;
+            let output = match (&step.ports.inputs[..], &learned) {
+                (&[x], None) => token(x).apply_op1(recorded),
+                (&[x], Some(learned)) => token(x).apply_op2(learned, recorded),
+                (&[x, residual], None) => token(x).apply_op2(token(residual), recorded),
+                (&[x, residual], Some(learned)) => token(x).apply_op3(token(residual), learned, recorded),
+                _ => candle_core::bail!("an operation has one input or two"),
+            };
+            tokens[step.ports.output] = Some(output?);
+        }
+        Ok(tokens.pop().flatten().expect("a network has nodes"))
+    }
+
+    /// The backward pass: from `doutputs`, the gradient of what `node`, whose token is `outputs`, puts out.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn backward(&self, node: usize, outputs: &Tensor, doutputs: Vec<f32>) -> Result<()> {
+        outputs.apply_op1(Loss { pass: self.clone(), node, doutputs })?.backward()?;
+        Ok(())
     }
 }
 
-/// A token that the tape does not track: a constant.
-pub(crate) fn constant() -> Result<Tensor> {
+/// A token that the tape does not track.
+fn constant() -> Result<Tensor> {
     Tensor::new(0.0f32, &Device::Cpu)
 }
 
-/// A token that stands for all parameters that an operation learns.
-pub(crate) fn learned() -> Result<Var> {
-    Var::from_tensor(&constant()?)
-}
-
-/// Runs `operation` forward and records it, if the tape tracks one of `inputs` or `parameters` is given.
-pub(crate) fn apply(
-    numbers: &Numbers,
-    operation: Box<dyn Operation>,
-    ports: Ports,
-    inputs: &[&Tensor],
-    parameters: Option<&Var>,
-) -> Result<Tensor> {
-    let recorded = Recorded { numbers: numbers.clone(), operation, ports, inputs: inputs.len() };
-    match (inputs, parameters) {
-        ([x], None) => x.apply_op1(recorded),
-        ([x], Some(learned)) => x.apply_op2(learned, recorded),
-        ([x, residual], None) => x.apply_op2(residual, recorded),
-        ([x, residual], Some(learned)) => x.apply_op3(residual, learned, recorded),
-        _ => candle_core::bail!("an operation has one input or two"),
-    }
-}
-
-/// Ends the tape with a loss, whose gradient is `doutputs`, of what `node` puts out.
-pub(crate) fn loss(numbers: &Numbers, node: usize, outputs: &Tensor, doutputs: Vec<f32>) -> Result<Tensor> {
-    outputs.apply_op1(Loss { numbers: numbers.clone(), node, doutputs })
-}
-
-/// An operation with its place in the pass.
+/// A step of a pass on the tape.
 struct Recorded {
-    numbers: Numbers,
-    operation: Box<dyn Operation>,
-    ports: Ports,
-    inputs: usize,
+    pass: SharedPass,
+    /// Which step.
+    step: usize,
 }
 
 impl Recorded {
+    fn step(&self) -> &Step {
+        &self.pass.0.plan.steps[self.step]
+    }
+
+    fn name(&self) -> &'static str {
+        self.step().operation.name()
+    }
+
+    /// Runs the operation, and lets go what nobody needs any more.
     fn forward(&self) -> Result<(CpuStorage, Shape)> {
-        self.operation.forward(&mut self.numbers.lock(), &self.ports);
+        let step = self.step();
+        let mut buffers = self.pass.lock();
+        self.timed(Half::Forward, || step.operation.forward(&mut buffers, &step.ports));
+        step.last_reads.iter().for_each(|&node| buffers.drop_output(node));
         Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
     }
 
     /// Sends gradients to the arguments that the tape tracks; to candle, a token for each.
     fn backward<const N: usize>(&self, arguments: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
+        let Step { operation, ports, .. } = self.step();
         let tracked = arguments.map(Tensor::track_op);
-        let wanted = Wanted {
-            inputs: [tracked[0], self.inputs > 1 && tracked[1]],
-            parameters: tracked[self.inputs..].contains(&true),
-        };
-        let mut flow = self.numbers.lock();
-        self.operation.backward(&mut flow, &self.ports, wanted);
+        let inputs = ports.inputs.len();
+        let wanted =
+            Wanted { inputs: [tracked[0], inputs > 1 && tracked[1]], parameters: tracked[inputs..].contains(&true) };
+        let mut buffers = self.pass.lock();
+        self.timed(Half::Backward, || operation.backward(&mut buffers, ports, wanted));
         // All that read this output are done.
-        flow.drop_value(self.ports.output);
+        buffers.drop_output(ports.output);
         let token = constant()?;
         Ok(tracked.map(|tracked| tracked.then(|| token.clone())))
+    }
+
+    fn timed(&self, half: Half, work: impl FnOnce()) {
+        let Some(times) = &self.pass.0.times else { return work() };
+        let begun = Instant::now();
+        work();
+        times.add(self.step, self.step().ports.output, half, begun);
     }
 }
 
 impl CustomOp1 for Recorded {
     fn name(&self) -> &'static str {
-        self.operation.name()
+        self.name()
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -112,7 +154,7 @@ impl CustomOp1 for Recorded {
 
 impl CustomOp2 for Recorded {
     fn name(&self) -> &'static str {
-        self.operation.name()
+        self.name()
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -129,7 +171,7 @@ type Three = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl CustomOp3 for Recorded {
     fn name(&self) -> &'static str {
-        self.operation.name()
+        self.name()
     }
 
     fn cpu_fwd(
@@ -150,9 +192,9 @@ impl CustomOp3 for Recorded {
     }
 }
 
-/// The end of the tape.
+/// The end of the tape: a loss whose gradient is known.
 struct Loss {
-    numbers: Numbers,
+    pass: SharedPass,
     node: usize,
     doutputs: Vec<f32>,
 }
@@ -167,7 +209,7 @@ impl CustomOp1 for Loss {
     }
 
     fn bwd(&self, _outputs: &Tensor, _loss: &Tensor, _dloss: &Tensor) -> Result<Option<Tensor>> {
-        self.numbers.lock().copy_gradient(self.node, &self.doutputs);
+        self.pass.lock().copy_gradient(self.node, &self.doutputs);
         Ok(Some(constant()?))
     }
 }

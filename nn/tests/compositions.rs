@@ -9,7 +9,7 @@ use common::{Setting, setting};
 use convoy_common::batch::Batch;
 use convoy_common::metrics::LOSS;
 use convoy_common::random::{Address, Purpose};
-use convoy_nn::{Device, Executor};
+use convoy_nn::{Device, Executor, GradientTarget};
 
 /// One operation between two layers with weights: both engines round the terms of a sum, in other orders. As all bounds
 /// here, relative to the length of what is compared, tensor by tensor.
@@ -65,7 +65,7 @@ fn compare_on(name: &str, setting: &Setting, batch: &Batch, bound: f64) {
     let kernels = setting.executor();
     let train = |executor: &Executor| {
         let mut sum = vec![f32::NAN; setting.network.len()];
-        (executor.train_shard(batch, 2, &mut sum).unwrap(), sum)
+        (executor.train_shard(batch, 2, GradientTarget::Write(&mut sum), None).unwrap(), sum)
     };
     let logits = |executor: &Executor| executor.logits(&batch.x_nhwc, batch.samples.len()).unwrap();
     let (result, sum) = train(&kernels);
@@ -255,7 +255,7 @@ fn a_norm_of_a_single_value_is_refused() {
     let setting = setting(spec, [4, 3, 2], 5);
     for (device, executor) in composed(&setting) {
         let mut sum = vec![0.0; setting.network.len()];
-        let error = executor.train_shard(&setting.batch(0, 1), 0, &mut sum).unwrap_err();
+        let error = executor.train_shard(&setting.batch(0, 1), 0, GradientTarget::Write(&mut sum), None).unwrap_err();
         assert!(error.to_string().contains("single value"), "{device}: {error}");
     }
 }
@@ -271,7 +271,8 @@ fn what_is_not_finite_is_told() {
     let mut batch = setting.batch(0, 8);
     batch.x_nhwc.fill(3e38);
     for (device, executor) in composed(&setting).into_iter().chain([("kernels".to_owned(), setting.executor())]) {
-        let result = executor.train_shard(&batch, 0, &mut vec![0.0; setting.network.len()]).unwrap();
+        let mut sum = vec![0.0; setting.network.len()];
+        let result = executor.train_shard(&batch, 0, GradientTarget::Write(&mut sum), None).unwrap();
         assert!(result.loss_sum.is_finite() && !result.finite, "{device}: {result:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::setting;
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::metrics::{COUNT, LOSS, WEIGHT};
-use convoy_nn::{Device, Executor, LayerTimes};
+use convoy_nn::{Device, Executor, GradientTarget, LayerTimes};
 use proptest::prelude::*;
 
 /// Convolutions, norms, pools, a residual block, dropout.
@@ -57,7 +57,7 @@ fn a_shard_is_added_to_its_sibling_with_the_bits_of_an_addition() {
         let float = |bits: &u32| f32::from_bits(*bits);
         let mut sum: Vec<f32> = first.iter().map(|bits| if *bits == 0 { -0.0 } else { float(bits) }).collect();
         let expected: Vec<u32> = sum.iter().zip(&second).map(|(a, b)| (a + float(b)).to_bits()).collect();
-        assert_eq!(executor.add_shard(&b, 2, &mut sum).unwrap(), result);
+        assert_eq!(executor.train_shard(&b, 2, GradientTarget::AddTo(&mut sum), None).unwrap(), result);
         assert_eq!(sum.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), expected);
     }
 }
@@ -121,7 +121,7 @@ fn a_look_at_the_clock_changes_no_bit_and_leaves_no_layer_out() {
     let times = Arc::new(LayerTimes::new(&setting.network));
     assert!(times.layers().iter().all(|layer| layer.forward.is_zero() && layer.backward.is_zero()));
     let mut timed = vec![f32::NAN; setting.network.len()];
-    assert_eq!(executor.train_shard_timed(&batch, 2, &mut timed, &times).unwrap(), result);
+    assert_eq!(executor.train_shard(&batch, 2, GradientTarget::Write(&mut timed), Some(&times)).unwrap(), result);
     assert_eq!(timed.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), sum);
     let layers = times.layers();
     let mut nodes: Vec<usize> = layers.iter().flat_map(|layer| layer.nodes.clone()).collect();
@@ -152,7 +152,8 @@ fn dropout_follows_sample_and_epoch() {
     let executor = setting.executor();
     let batch = setting.batch(0, 4);
     let loss = |batch: &Batch, epoch| {
-        executor.train_shard(batch, epoch, &mut vec![0.0; setting.network.len()]).unwrap().loss_sum
+        let mut sum = vec![0.0; setting.network.len()];
+        executor.train_shard(batch, epoch, GradientTarget::Write(&mut sum), None).unwrap().loss_sum
     };
     let renamed = Batch { samples: vec![9, 1, 2, 3], ..batch.clone() };
     assert_eq!(loss(&batch, 0), loss(&batch, 0));
@@ -274,7 +275,7 @@ fn what_does_not_fit_is_said() {
     let good = setting.batch(0, 2);
     let mut sum = vec![0.0; setting.network.len()];
     let mut check = |batch: Batch, expected: &str| {
-        let error = executor.train_shard(&batch, 0, &mut sum).unwrap_err().to_string();
+        let error = executor.train_shard(&batch, 0, GradientTarget::Write(&mut sum), None).unwrap_err().to_string();
         assert_eq!(error, expected);
         assert_eq!(executor.evaluate_shard(&batch).unwrap_err().to_string(), expected);
     };
@@ -288,11 +289,11 @@ fn what_does_not_fit_is_said() {
         Batch { targets: Targets::Classes(vec![1, 7]), ..good.clone() },
         "sample 1 of the shard has label 7, but there are only 5 classes (0 to 4)",
     );
-    let error = executor.train_shard(&good, 0, &mut vec![0.0; 3]).unwrap_err().to_string();
+    let error = executor.train_shard(&good, 0, GradientTarget::Write(&mut vec![0.0; 3]), None).unwrap_err().to_string();
     assert!(error.starts_with("the sum: "), "{error}");
     let short = Arc::new(setting.state[1..].to_vec());
     assert!(executor.load(&short).unwrap_err().to_string().starts_with("the network's state: "));
-    executor.train_shard(&good, 0, &mut sum).unwrap();
+    executor.train_shard(&good, 0, GradientTarget::Write(&mut sum), None).unwrap();
 }
 
 #[test]
@@ -301,6 +302,7 @@ fn a_batch_norm_of_single_values_is_refused() {
         layers = [{ type = "flatten" }, { type = "linear", out = 3 }, { type = "batch_norm", name = "bn" }]
     "#;
     let setting = setting(layers, [2, 2, 1], 3);
-    let error = setting.executor().train_shard(&setting.batch(0, 1), 0, &mut vec![0.0; setting.network.len()]);
+    let mut sum = vec![0.0; setting.network.len()];
+    let error = setting.executor().train_shard(&setting.batch(0, 1), 0, GradientTarget::Write(&mut sum), None);
     assert!(error.unwrap_err().to_string().starts_with("layer \"bn\" would normalise"));
 }

@@ -12,7 +12,7 @@ use convoy_common::metrics::{COUNT, LOSS, WEIGHT};
 use convoy_common::plan::Plan;
 use convoy_common::spec::{Spec, Task};
 use convoy_model::{Network, Role};
-use convoy_nn::Executor;
+use convoy_nn::{Executor, GradientTarget};
 use serde_json::Value;
 
 struct Case {
@@ -84,7 +84,7 @@ fn check(name: &str) {
     let epoch = given["epoch"].as_u64().unwrap() as u32;
 
     let mut sum = vec![f32::NAN; network.len()];
-    let result = executor.train_shard(batch, epoch, &mut sum).unwrap();
+    let result = executor.train_shard(batch, epoch, GradientTarget::Write(&mut sum), None).unwrap();
     assert!(result.finite && result.count as usize == count);
     close("loss", [result.loss_sum], &floats(&given["loss"]));
     close("weight", [result.weight_sum], &floats(&given["weight"]));

@@ -9,7 +9,7 @@ use convoy_common::Plan;
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
-use convoy_nn::{ComputeError, Device, Executor};
+use convoy_nn::{ComputeError, Device, Executor, GradientTarget};
 use convoy_scheduler::{Failure, Lease, LeaseRef, Node, StepId, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -238,8 +238,11 @@ impl Shared {
         let sibling = work.lock().gradient.take_sibling(leaf);
         let adds = sibling.is_some();
         let (node, mut gradient) = sibling.unwrap_or_else(|| (leaf, self.buffer()));
-        let compute = if adds { Executor::add_shard } else { Executor::train_shard };
-        let result = match compute(executor, &batch, self.shards.epoch(step), &mut gradient) {
+        let target = match adds {
+            true => GradientTarget::AddTo(&mut gradient),
+            false => GradientTarget::Write(&mut gradient),
+        };
+        let result = match executor.train_shard(&batch, self.shards.epoch(step), target, None) {
             Ok(result) => result,
             Err(error) => return self.fail(work, Failure::Internal, error.to_string()),
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::geometry::Correlation;
-use crate::block::{Block, Rows};
+use crate::norm_block::{NormBlock, NormReader};
 use crate::scratch::{Scratch, scratch};
 
 /// Consecutive grid rows of consecutive images. More than one image only with all of their rows.
@@ -77,8 +77,8 @@ pub(super) struct Source<'a> {
 pub enum Input<'a> {
     /// As they lie, NHWC.
     Values(&'a [f32]),
-    /// [`Block::forward`] of its x, NHWC, without a residual.
-    Block(Block<'a>),
+    /// [`NormBlock::forward`] of its x, NHWC, without a residual.
+    Block(NormBlock<'a>),
 }
 
 impl<'a, T: AsRef<[f32]> + ?Sized> From<&'a T> for Input<'a> {
@@ -99,7 +99,7 @@ impl Input<'_> {
 
 enum Reader<'a> {
     Values(&'a [f32]),
-    Block(Rows<'a>),
+    Block(NormReader<'a>),
 }
 
 impl Reader<'_> {
@@ -118,7 +118,7 @@ impl<'a> Source<'a> {
         let outside = borders != [0, 0] || of.rows.borders() != [0, 0];
         let (input, copied) = match input {
             Input::Values(values) => (Reader::Values(values), outside),
-            Input::Block(block) => (Reader::Block(block.rows()), true),
+            Input::Block(block) => (Reader::Block(block.reader()), true),
         };
         Source { of, input, borders, outside, copy: copied.then(|| scratch(0)) }
     }

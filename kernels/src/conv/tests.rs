@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::activation::Activation;
-use crate::block::Block;
 use crate::naive::products;
 use crate::norm::{Affine, Stats};
+use crate::norm_block::NormBlock;
 use crate::test_support::{assert_close, noise, on_every_level};
 
 /// One pixel, one channel.
@@ -174,7 +174,7 @@ proptest! {
         let [x, w, dy] = [shape.x_len(), shape.w_len(), shape.y_len()].map(|len| noise(seed + len as u64, len));
         let [mean, beta, gamma] = [1, 2, 3].map(|i| noise(seed + i, shape.ci));
         let var = vec![0.7; shape.ci];
-        let block = Block {
+        let block = NormBlock {
             x: &x,
             stats: Stats { mean: &mean, var: &var },
             affine: Affine { gamma: &gamma, beta: &beta },

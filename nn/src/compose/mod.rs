@@ -13,11 +13,13 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use convoy_common::spec::Pair;
 use convoy_kernels::finite::all_finite;
-use convoy_model::{Network, Node, Op, Role, Shape};
+use convoy_kernels::tree::add_into;
+use convoy_model::{Network, Node, Op, Shape};
 
-use crate::ComputeError;
-use crate::ops::Dropout;
-use crate::pass::Mode;
+use crate::liveness::last_reads;
+use crate::mode::{Mode, ShardAddress, TrainingShard};
+use crate::ops::DropoutMask;
+use crate::{ComputeError, GradientTarget};
 use window::Window;
 
 /// A network on one of candle's devices.
@@ -57,33 +59,35 @@ impl Composed {
     /// # Errors
     /// When an operation is refused.
     pub fn outputs(&self, x_nhwc: &[f32], count: usize) -> Result<Vec<f32>, ComputeError> {
-        let outputs = Pass::new(self, count, &Mode::Evaluate).forward(x_nhwc)?;
+        let outputs = ComposedPass::new(self, count, Mode::Evaluate, &ShardAddress::default()).forward(x_nhwc)?;
         Ok(host(&outputs)?)
     }
 
     /// Forward and backward: `loss` makes of the outputs the gradient with respect to them, and whatever else is wanted
-    /// of them. Writes all of `sum`, as [`Executor::train_shard`](crate::Executor::train_shard) says. Also returns whether
-    /// the sums are finite.
+    /// of them. The gradient goes to `target`, as [`Executor::train_shard`](crate::Executor::train_shard) says. Also returns
+    /// whether it is finite.
     ///
     /// # Errors
     /// When an operation is refused; those of `loss`.
     pub fn train<R>(
         &self,
-        x_nhwc: &[f32],
-        count: usize,
-        mode: &Mode<'_>,
-        sum: &mut [f32],
+        shard: &TrainingShard<'_>,
+        target: &mut GradientTarget<'_>,
         loss: impl FnOnce(&[f32]) -> Result<(R, Vec<f32>), ComputeError>,
     ) -> Result<(R, bool), ComputeError> {
-        let mut pass = Pass::new(self, count, mode);
-        let outputs = pass.forward(x_nhwc)?;
+        let mut pass = ComposedPass::new(self, shard.count(), shard.mode, &shard.address);
+        let outputs = pass.forward(shard.x_nhwc)?;
         let (result, doutputs) = loss(&host(&outputs)?)?;
         let doutputs = Tensor::from_vec(doutputs, outputs.shape(), &self.device)?;
         let gradients = (outputs * doutputs)?.sum_all()?.backward()?;
-        sum.fill(0.0);
+        let mut gradient = match target {
+            GradientTarget::Write(flat) => std::mem::take(*flat),
+            GradientTarget::AddTo(flat) => vec![0.0; flat.len()],
+        };
+        gradient.fill(0.0);
         let mut finite = true;
         let mut write = |tensor: usize, values: &Tensor, factor: f64| {
-            let place = &mut sum[self.network.tensors[tensor].range()];
+            let place = &mut gradient[self.network.tensors[tensor].range()];
             for (place, value) in place.iter_mut().zip(host(values)?) {
                 *place = (f64::from(value) * factor) as f32;
             }
@@ -98,42 +102,42 @@ impl Composed {
         for (tensor, values, factor) in &pass.measured {
             write(*tensor, values, *factor)?;
         }
+        match target {
+            GradientTarget::Write(flat) => **flat = gradient,
+            GradientTarget::AddTo(flat) => add_into(flat, &gradient),
+        }
         Ok((result, finite))
     }
 }
 
 /// One pass through the graph.
-struct Pass<'a> {
+struct ComposedPass<'a> {
     composed: &'a Composed,
     count: usize,
-    mode: &'a Mode<'a>,
+    mode: Mode,
+    /// Where dropout draws its masks.
+    address: &'a ShardAddress,
     /// Parameters that the tape tracks, by their index in the network.
     learned: BTreeMap<usize, Var>,
     /// Buffers by their index, what was measured for them, and its factor.
     measured: Vec<(usize, Tensor, f64)>,
 }
 
-impl<'a> Pass<'a> {
-    fn new(composed: &'a Composed, count: usize, mode: &'a Mode<'a>) -> Self {
-        Pass { composed, count, mode, learned: BTreeMap::new(), measured: Vec::new() }
+impl<'a> ComposedPass<'a> {
+    fn new(composed: &'a Composed, count: usize, mode: Mode, address: &'a ShardAddress) -> Self {
+        ComposedPass { composed, count, mode, address, learned: BTreeMap::new(), measured: Vec::new() }
     }
 
     /// The last node's output. Others are let go after their last use, unless the tape needs them.
     fn forward(&mut self, x_nhwc: &[f32]) -> Result<Tensor, ComputeError> {
         let nodes = &self.composed.network.nodes;
-        let mut uses = vec![0usize; nodes.len()];
-        nodes.iter().flat_map(|node| &node.inputs).for_each(|&input| uses[input] += 1);
+        let last_reads = last_reads(nodes.len(), nodes.iter().map(|node| &node.inputs[..]));
         let mut values: Vec<Option<Tensor>> = vec![None; nodes.len()];
         values[0] = Some(Tensor::from_slice(x_nhwc, self.dims(nodes[0].output), &self.composed.device)?);
         for (index, node) in nodes.iter().enumerate().skip(1) {
             let inputs: Vec<&Tensor> = node.inputs.iter().filter_map(|&input| values[input].as_ref()).collect();
             values[index] = Some(self.node(node, &inputs)?);
-            for &input in &node.inputs {
-                uses[input] -= 1;
-                if uses[input] == 0 {
-                    values[input] = None;
-                }
-            }
+            last_reads[index].iter().for_each(|&input| values[input] = None);
         }
         Ok(values.pop().flatten().expect("a network has nodes"))
     }
@@ -166,13 +170,11 @@ impl<'a> Pass<'a> {
             }
             Op::Activation(function) => ops::activate(function, x)?,
             Op::Softmax => ops::softmax(x)?,
-            Op::Dropout { p, stream } => match *self.mode {
-                Mode::Train { seed, epoch, samples, .. } => {
-                    let mask = Dropout::new(p, seed, epoch, stream, samples, node.output.len()).factors();
-                    (x * Tensor::from_vec(mask, x.shape(), &self.composed.device)?)?
-                }
-                Mode::Evaluate => x.clone(),
-            },
+            Op::Dropout { p, stream } if self.mode.draws_masks() => {
+                let mask = DropoutMask::draw(p, self.address, stream, node.output.len()).factors();
+                (x * Tensor::from_vec(mask, x.shape(), &self.composed.device)?)?
+            }
+            Op::Dropout { .. } => x.clone(),
             Op::Add => (x + inputs[1])?,
         })
     }
@@ -180,12 +182,7 @@ impl<'a> Pass<'a> {
     /// A parameter or buffer; on the tape if it learns.
     fn weight(&mut self, tensor: usize) -> Result<Tensor, ComputeError> {
         let value = &self.composed.weights[tensor];
-        let known = &self.composed.network.tensors[tensor];
-        let learns = match (known.role, self.mode) {
-            (Role::Parameter { .. }, Mode::Train { frozen, .. }) => !frozen || known.head,
-            _ => false,
-        };
-        if !learns {
+        if !self.mode.learns(&self.composed.network.tensors[tensor]) {
             return Ok(value.clone());
         }
         let var = Var::from_tensor(value)?;
@@ -197,7 +194,7 @@ impl<'a> Pass<'a> {
     /// Mean and variance that normalise: in training the shard's own, which are noted as what running statistics take
     /// of them (count times the mean, and count times the unbiased variance); else the `running` ones.
     fn statistics(&mut self, node: &Node, x: &Tensor, running: [usize; 2]) -> Result<[Tensor; 2], ComputeError> {
-        if !matches!(self.mode, Mode::Train { frozen: false, .. }) {
+        if !self.mode.measures_shard() {
             return Ok(running.map(|buffer| self.composed.weights[buffer].clone()));
         }
         let rows = self.count * node.output.len() / node.output.channels() as usize;

@@ -9,8 +9,8 @@ use convoy_common::spec::CUDA_F32_V1;
 /// The version of candle, whose kernels are compiled into the program.
 pub(super) const CANDLE: &str = "0.11.1";
 
-/// The GPU of number `number`, with a stream and a cuBLAS handle of its own: handles that share a stream's workspace may
-/// give other bits from run to run.
+/// The GPU of number `number`, with a stream and a cuBLAS handle of its own: handles that share a stream's workspace
+/// may give other bits from run to run.
 ///
 /// # Errors
 /// What the driver or cuBLAS said.
@@ -18,9 +18,9 @@ pub(super) fn open(number: usize) -> Result<Device, String> {
     Device::new_cuda_with_stream(number).map_err(text)
 }
 
-/// The numerics class of the GPU of number `number`, parts between slashes: [`CUDA_F32_V1`], the model, and the versions
-/// of what computes on it: driver (it translates the kernels for the GPU), cuBLAS, candle, and the toolkit and the
-/// architecture that the kernels were compiled by and for.
+/// The numerics class of the GPU of number `number`, parts between slashes: [`CUDA_F32_V1`], the model, and the
+/// versions of what computes on it: driver (it translates the kernels for the GPU), cuBLAS, candle, and the toolkit and
+/// the architecture that the kernels were compiled by and for.
 ///
 /// # Errors
 /// What the driver or cuBLAS said.

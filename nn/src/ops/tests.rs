@@ -1,6 +1,6 @@
 //! Each operation's gradients against finite differences, on odd and non-square sizes.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use convoy_common::batch::Targets;
 use convoy_common::plan::Input;
@@ -11,10 +11,23 @@ use convoy_kernels::linear::LinearShape;
 use convoy_kernels::pool::PoolShape;
 use convoy_model::{Init, Network, Node, Op, Role, Shape, Tensor};
 
+use super::activation::Activate;
+use super::add::Add;
+use super::conv::{Algorithm, Conv, ConvLayer};
+use super::dropout::Dropout;
+use super::flatten::Flatten;
+use super::linear::Linear;
+use super::norm::{BatchNorm, Follows};
+use super::pool::{AvgPool, GlobalAvgPool, MaxPool};
+use super::softmax::Softmax;
 use super::*;
-use crate::flow::{Memory, Sums};
+use crate::buffer_pool::BufferPool;
+use crate::handover::{Norm, NormsBeside};
 use crate::loss::LossFunction;
-use crate::team::Team;
+use crate::mode::ShardAddress;
+use crate::pass_buffers::PassBuffers;
+use crate::shard_gradient::ShardGradient;
+use crate::thread_team::Team;
 
 const STEP: f32 = 1.0 / 128.0;
 
@@ -65,24 +78,20 @@ impl Case<'_> {
     }
 
     /// The pass after its forward half. `numbers` are those of the inputs, then of the tensors.
-    fn forward(&self, numbers: &[Vec<f32>]) -> (Flow, Box<dyn Operation>) {
+    fn forward(&self, numbers: &[Vec<f32>]) -> (PassBuffers, Box<dyn Operation>) {
         let (inputs, tensors) = numbers.split_at(self.inputs.len());
         let weights = tensors.concat();
-        let sum = vec![f32::NAN; weights.len()];
         let network = network(inputs.len(), self.tensors);
-        let mut flow = Flow::new(
-            network,
-            Arc::new(weights),
-            Sums::Written(sum),
-            Memory::default(),
-            Arc::new(Team::new(1).unwrap()),
-        );
+        let gradient = ShardGradient::new(network.clone(), vec![f32::NAN; weights.len()], None);
+        let address = ShardAddress { seed: 1, epoch: 2, samples: vec![8, 9] };
+        let (pool, team) = (BufferPool::default(), Arc::new(Team::new(1).unwrap()));
+        let mut buffers = PassBuffers::new(network, Arc::new(weights), address, gradient, pool, team);
         for (node, value) in inputs.iter().enumerate() {
-            flow.set_value(node, value.clone());
+            buffers.values.set_output(node, value.clone());
         }
         let operation = (self.operation)();
-        operation.forward(&mut flow, &self.ports());
-        (flow, operation)
+        operation.forward(&mut buffers, &self.ports());
+        (buffers, operation)
     }
 
     fn numbers(&self, centre: f32) -> Vec<Vec<f32>> {
@@ -99,20 +108,20 @@ impl Case<'_> {
     /// Compares the gradients of a weighted sum of the outputs with central differences, number by number.
     fn check_about(&self, centre: f32) {
         let numbers = self.numbers(centre);
-        let (mut flow, operation) = self.forward(&numbers);
-        let y = flow.numbers.value(self.inputs.len());
+        let (mut buffers, operation) = self.forward(&numbers);
+        let y = buffers.values.output(self.inputs.len());
         let weights = numbers_about(0.0, 2.0 / y.len().max(8) as f32, y.len(), 99);
-        flow.add_gradient(self.inputs.len(), weights.clone());
-        operation.backward(&mut flow, &self.ports(), self.all());
-        let mut gradients: Vec<Vec<f32>> = (0..self.inputs.len()).map(|node| flow.take_gradient(node)).collect();
-        let (mut sums, _) = flow.end();
+        buffers.add_gradient(self.inputs.len(), weights.clone());
+        operation.backward(&mut buffers, &self.ports(), self.all());
+        let mut gradients: Vec<Vec<f32>> = (0..self.inputs.len()).map(|node| buffers.take_gradient(node)).collect();
+        let (mut sums, _) = buffers.end();
         for len in &self.tensors[..self.learned] {
             let rest = sums.split_off(*len);
             gradients.push(std::mem::replace(&mut sums, rest));
         }
         let weighted = |numbers: &[Vec<f32>]| -> f64 {
-            let (flow, _) = self.forward(numbers);
-            let y = flow.numbers.value(self.inputs.len());
+            let (buffers, _) = self.forward(numbers);
+            let y = buffers.values.output(self.inputs.len());
             y.iter().zip(&weights).map(|(y, r)| f64::from(*y) * f64::from(*r)).sum()
         };
         for (argument, gradient) in gradients.iter().enumerate() {
@@ -157,7 +166,8 @@ const CONV: ConvShape = ConvShape {
 };
 
 fn conv(bias: Option<usize>) -> Box<dyn Operation> {
-    Box::new(Conv { shape: CONV, winograd: false, weight: 0, bias, behind: None, measures: false })
+    let layer = ConvLayer { shape: CONV, weight: 0, bias };
+    Box::new(Conv { layer, algorithm: Algorithm::Bands(NormsBeside::default()) })
 }
 
 #[test]
@@ -186,8 +196,8 @@ fn flatten() {
     check(&[120], &[], &|| Box::new(Flatten { n: 2, pixels: 15, c: 4 }));
     let operation = || -> Box<dyn Operation> { Box::new(Flatten { n: 1, pixels: 6, c: 2 }) };
     let case = Case { inputs: &[12], tensors: &[], learned: 0, operation: &operation };
-    let (flow, _) = case.forward(&[(0..12u8).map(f32::from).collect()]);
-    assert_eq!(flow.numbers.value(1), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0]);
+    let (buffers, _) = case.forward(&[(0..12u8).map(f32::from).collect()]);
+    assert_eq!(buffers.values.output(1), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0]);
 }
 
 #[test]
@@ -199,26 +209,37 @@ fn sums() {
 fn batch_norm() {
     let pool = PoolShape { n: 2, h: 3, w: 5, c: 2, kernel: [1, 2], stride: [1, 2], padding: [0, 0] };
     let cases = [
-        (false, None, Output::Written),
-        (false, Some(Activation::Silu), Output::Written),
-        (false, None, Output::Pooled(pool)),
-        (true, None, Output::Written),
-        (true, Some(Activation::Relu6), Output::Written),
+        (None, Follows::Nothing),
+        (Some(Activation::Silu), Follows::Nothing),
+        (None, Follows::Pooling(pool)),
+        (None, Follows::Residual),
+        (Some(Activation::Relu6), Follows::Residual),
     ];
-    for (residual, activation, output) in cases {
-        let norm = |statistics| -> Box<dyn Operation> {
-            let normal = Normal { eps: 1e-2, statistics, activation, affine: [0, 1], running: [2, 3] };
-            Box::new(BatchNorm { count: 2, normal, residual, output, unfinished: false })
+    for (activation, follows) in cases {
+        let inputs = if follows == Follows::Residual { &[60, 60][..] } else { &[60] };
+        let norm = |of_shard| -> Box<dyn Operation> {
+            let norm = Norm {
+                input: 0,
+                output: inputs.len(),
+                of_shard,
+                eps: 1e-2,
+                activation,
+                affine: [0, 1],
+                running: [2, 3],
+                measured: false,
+                deferred: false,
+                finished: false,
+            };
+            Box::new(BatchNorm { samples: 2, norm: Arc::new(norm), follows })
         };
-        let inputs = if residual { &[60, 60][..] } else { &[60] };
-        let measured = || norm(Statistics::Measured(Arc::new(OnceLock::new())));
+        let measured = || norm(true);
         let case = Case { inputs, tensors: &[2; 4], learned: 2, operation: &measured };
         let numbers = case.numbers(0.0);
         let (sums, _) = case.forward(&numbers).0.end();
         let mean = numbers[0].iter().step_by(2).sum::<f32>() / 30.0;
         assert!((sums[4] - 2.0 * mean).abs() < 1e-5, "{sums:?}");
         case.check();
-        Case { operation: &|| norm(Statistics::Running), ..case }.check();
+        Case { operation: &|| norm(false), ..case }.check();
     }
 }
 
@@ -240,7 +261,11 @@ fn softmax() {
 
 #[test]
 fn dropout() {
-    check(&[30], &[], &|| Box::new(Dropout::new(0.4, 1, 2, 3, &[8, 9], 15)));
+    let dropout = |draws| Dropout { p: 0.4, stream: 3, samples: 2, len: 15, draws };
+    check(&[30], &[], &|| Box::new(dropout(true)));
+    let in_use = Case { inputs: &[30], tensors: &[], learned: 0, operation: &|| Box::new(dropout(false)) };
+    let numbers = in_use.numbers(0.0);
+    assert_eq!(in_use.forward(&numbers).0.values.output(1), numbers[0]);
 }
 
 #[test]
@@ -275,11 +300,11 @@ fn what_the_tape_does_not_want_is_not_computed() {
     let case = Case { inputs: &[280], tensors: &[72], learned: 1, operation: &|| conv(None) };
     let numbers = case.numbers(0.0);
     let run = |wanted: Wanted| {
-        let (mut flow, operation) = case.forward(&numbers);
-        flow.add_gradient(1, vec![1.0; flow.numbers.value(1).len()]);
-        operation.backward(&mut flow, &case.ports(), wanted);
-        let dx = wanted.inputs[0].then(|| flow.take_gradient(0));
-        (dx, flow.end().0)
+        let (mut buffers, operation) = case.forward(&numbers);
+        buffers.add_gradient(1, vec![1.0; buffers.values.output(1).len()]);
+        operation.backward(&mut buffers, &case.ports(), wanted);
+        let dx = wanted.inputs[0].then(|| buffers.take_gradient(0));
+        (dx, buffers.end().0)
     };
     let (all, weight) = run(case.all());
     let (none, same_weight) = run(Wanted { inputs: [false; 2], parameters: true });

@@ -11,7 +11,7 @@ use convoy_common::plan::{DataFacts, Normalization, Plan};
 use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::{Task, parse};
 use convoy_model::Network;
-use convoy_nn::{Executor, ShardResult};
+use convoy_nn::{Executor, GradientTarget, ShardResult};
 
 /// Facts about data of `names` classes, labels or targets.
 pub fn facts(size: [u32; 3], labels: LabelKind, names: usize) -> DataFacts {
@@ -88,7 +88,7 @@ impl Setting {
     /// What a shard gives in epoch 2, and the bits of its sums.
     pub fn train(&self, executor: &Executor, batch: &Batch) -> (ShardResult, Vec<u32>) {
         let mut sum = vec![f32::NAN; self.network.len()];
-        let result = executor.train_shard(batch, 2, &mut sum).unwrap();
+        let result = executor.train_shard(batch, 2, GradientTarget::Write(&mut sum), None).unwrap();
         (result, sum.iter().map(|value| value.to_bits()).collect())
     }
 }

@@ -13,7 +13,7 @@ use convoy_coordinator::{Scales, Update, moment_names};
 use convoy_kernels::optimizer::global_norm_sq;
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
-use convoy_nn::{Device, Executor, LayerTime, LayerTimes};
+use convoy_nn::{Device, Executor, GradientTarget, LayerTime, LayerTimes};
 use convoy_scheduler::Node;
 
 use crate::error::CliError;
@@ -193,11 +193,15 @@ impl Shared<'_> {
     fn shard(&self, executor: &Executor, shard: usize) -> Result<(), CliError> {
         let leaf = Node { first: shard as u32, last: shard as u32 + 1 };
         let sibling = lock(&self.tree).gradient.take_sibling(leaf);
-        let compute = if sibling.is_some() { Executor::add_shard_timed } else { Executor::train_shard_timed };
+        let adds = sibling.is_some();
         let fresh = || (leaf, lock(self.spare).pop().unwrap_or_else(|| vec![0.0; self.flat.len()]));
         let (node, mut gradient) = sibling.unwrap_or_else(fresh);
         let begun = Instant::now();
-        let result = compute(executor, &self.batches[shard], 0, &mut gradient, self.times)?;
+        let target = match adds {
+            true => GradientTarget::AddTo(&mut gradient),
+            false => GradientTarget::Write(&mut gradient),
+        };
+        let result = executor.train_shard(&self.batches[shard], 0, target, Some(self.times))?;
         let passed = begun.elapsed();
         let mut tree = lock(&self.tree);
         tree.finite &= result.finite;

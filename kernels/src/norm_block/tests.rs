@@ -1,9 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::norm::{self, Grads};
-use crate::pool::max_backward;
+use crate::activation::Activation;
+use crate::norm::{self, Affine, Grads, Stats};
+use crate::pool::{PoolShape, max_backward, max_forward};
 use crate::test_support::{noise, on_every_level};
+use crate::tree::add_into;
 
 const EPS: f32 = 1e-3;
 
@@ -27,9 +29,9 @@ impl Given {
         Given { x, channels: [mean, var, noise(seed + 1, channels), noise(seed + 2, channels)] }
     }
 
-    fn block(&self, activation: Option<Activation>) -> Block<'_> {
+    fn block(&self, activation: Option<Activation>) -> NormBlock<'_> {
         let [mean, var, gamma, beta] = &self.channels;
-        Block { x: &self.x, stats: Stats { mean, var }, affine: Affine { gamma, beta }, eps: EPS, activation }
+        NormBlock { x: &self.x, stats: Stats { mean, var }, affine: Affine { gamma, beta }, eps: EPS, activation }
     }
 }
 
@@ -50,7 +52,7 @@ fn gradient(activation: Option<Activation>, u: &[f32], y: &[f32], dy: &[f32]) ->
 }
 
 /// dx, dgamma and dbeta of the norm alone, one after the other.
-fn norm_gradients(block: &Block<'_>, du: &[f32], training: bool) -> Vec<f32> {
+fn norm_gradients(block: &NormBlock<'_>, du: &[f32], training: bool) -> Vec<f32> {
     let (mut dx, c) = (vec![0.0; du.len()], block.stats.mean.len());
     let (mut dgamma, mut dbeta) = (vec![0.0; c], vec![0.0; c]);
     let backward = if training { norm::backward_train } else { norm::backward_eval };
@@ -83,7 +85,7 @@ proptest! {
             let (d, rest) = all.split_at_mut(len);
             let (dgamma, dbeta) = rest.split_at_mut(channels);
             d.copy_from_slice(&dy);
-            block.backward(d, Parameters { dgamma, dbeta, training }).apply(d);
+            block.backward(d, AffineGradients { dgamma, dbeta, training }).apply(d);
         });
         prop_assert_eq!(bits(&all), bits(&norm_gradients(&block, &du, training)));
     }
@@ -96,20 +98,20 @@ proptest! {
         let block = given.block(activation);
         let (mut whole, mut parts) = (noise(seed + 3, given.x.len()), noise(seed + 3, given.x.len()));
         let [mut dgamma, mut dbeta] = [0, 1].map(|_| vec![0.0; channels]);
-        block.backward(&whole, Parameters { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true }).apply(&mut whole);
+        block.backward(&whole, AffineGradients { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true }).apply(&mut whole);
 
         let mut sums = BackwardSums::new(channels);
         for (x, dy) in given.x.chunks(part * channels).zip(parts.chunks(part * channels)) {
-            sums.add(&Block { x, ..block }, dy);
+            sums.add(&NormBlock { x, ..block }, dy);
         }
         let mut appended = BackwardSums::new(channels);
         let chunks = part.div_ceil(8) * BackwardSums::ROWS * channels;
         for (x, dy) in given.x.chunks(chunks).zip(parts.chunks(chunks)) {
             let mut part = BackwardSums::part(channels);
-            part.add(&Block { x, ..block }, dy);
+            part.add(&NormBlock { x, ..block }, dy);
             appended.append(part);
         }
-        prop_assert_eq!(appended.0.take(), sums.clone().0.take());
+        prop_assert_eq!(appended.sums.take(), sums.clone().sums.take());
         let mut stats = norm::BatchSums::new(&given.x[..channels]);
         for x in given.x.chunks(chunks) {
             let mut part = norm::BatchSums::part(&given.x[..channels]);
@@ -120,8 +122,8 @@ proptest! {
         stats.stats(&mut mean, &mut var);
         prop_assert_eq!([&mean, &var], [&given.channels[0], &given.channels[1]]);
         let [mut same_dgamma, mut same_dbeta] = [0, 1].map(|_| vec![0.0; channels]);
-        let to = Parameters { dgamma: &mut same_dgamma, dbeta: &mut same_dbeta, training: true };
-        let rest = block.rest(sums, to);
+        let to = AffineGradients { dgamma: &mut same_dgamma, dbeta: &mut same_dbeta, training: true };
+        let rest = block.finish(sums, to);
         for (i, d) in parts.chunks_mut(part * channels).enumerate() {
             rest.apply_from(i * part * channels, d);
         }
@@ -145,10 +147,10 @@ proptest! {
         let du = gradient(activation, &u, &y, &dy);
         let (mut dgamma, mut dbeta) = (vec![0.0; channels], vec![0.0; channels]);
         let (mut d, mut dx) = (vec![0.0; len], vec![0.0; len]);
-        let to = Parameters { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
+        let to = AffineGradients { dgamma: &mut dgamma, dbeta: &mut dbeta, training: true };
         let mut sums = BackwardSums::new(channels);
         sums.add_residual(&block, &y, &dy, &mut d);
-        let rest = block.rest_sloped(sums, to);
+        let rest = block.finish(sums, to);
         prop_assert_eq!(bits(&d), bits(&du), "the residual's");
         rest.write_from(0, &d, &mut dx);
         prop_assert_eq!(bits(&[dx, dgamma, dbeta].concat()), bits(&norm_gradients(&block, &du, true)));
@@ -181,11 +183,21 @@ proptest! {
             let (dgamma, dbeta) = rest.split_at_mut(c);
             let mut sums = BackwardSums::new(c);
             sums.add_pooled(&block, shape, &dy, d);
-            block.rest_sloped(sums, Parameters { dgamma, dbeta, training: true }).apply(d);
+            block.finish(sums, AffineGradients { dgamma, dbeta, training: true }).apply(d);
         });
         let expected = norm_gradients(&block, &du, true);
         for (i, (a, b)) in all.iter().zip(&expected).enumerate() {
             prop_assert!(a == b, "{i}: {a} should be {b}"); // 0 may have either sign
         }
     }
+}
+
+#[test]
+#[should_panic(expected = "all rows are taken in by one function")]
+fn rows_that_come_by_two_functions_are_refused() {
+    let given = Given::new(4, 3, 1);
+    let (block, dy) = (given.block(None), noise(4, given.x.len()));
+    let mut sums = BackwardSums::new(3);
+    sums.add(&block, &dy);
+    sums.add_residual(&block, &given.x, &dy, &mut vec![0.0; dy.len()]);
 }

@@ -1,4 +1,6 @@
-//! Loops over rows that do everything for a value while it is in a register.
+//! Loops over rows that do everything for a value while it is in a register; the terms are those of
+//! [`norm_block`](super). All slices are whole rows of `channels` values and of one length; `mean`, the sums and what
+//! [`Normalize`] and [`Terms`] hold have one value for each channel.
 
 use crate::activation::Curve;
 use crate::cpu::{Kernel, prefetch};
@@ -6,15 +8,15 @@ use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::norm::{Normalize, Terms};
 
 /// Values of whole rows that the blocks of channels pass over before the next rows: enough of them for each block to be
-/// worth its start, few enough to lie in the nearer caches. What stands as many values ahead is asked for meanwhile, for
-/// rows that lie far apart are no pattern that the hardware foresees.
+/// worth its start, few enough to lie in the nearer caches. What stands as many values ahead is asked for meanwhile,
+/// for rows that lie far apart are no pattern that the hardware foresees.
 #[inline(always)]
 fn some_rows(channels: usize) -> usize {
     (4096 / channels).max(8) * channels
 }
 
-/// `y = curve(norm(x) + residual)`.
-pub(super) struct Forward<'a, C> {
+/// `y = f(u)`, or `f(u + residual)`.
+pub(super) struct ForwardRows<'a, C> {
     pub norm: &'a Normalize<'a>,
     pub curve: C,
     pub x: &'a [f32],
@@ -22,27 +24,27 @@ pub(super) struct Forward<'a, C> {
     pub y: &'a mut [f32],
 }
 
-impl<C: Curve> Kernel for Forward<'_, C> {
+impl<C: Curve> Kernel for ForwardRows<'_, C> {
     type Output = ();
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let Forward { norm, curve, .. } = self;
+        let ForwardRows { norm, curve, .. } = self;
         let channels = norm.mean.len();
         let (len, step) = (self.x.len(), some_rows(channels));
         for first in (0..len).step_by(step) {
             let at = first..len.min(first + step);
             let (x, residual) = (&self.x[at.clone()], self.residual.map(|residual| &residual[at.clone()]));
             let y = &mut self.y[at];
-            for_lanes::<PANEL>(channels, &mut Forward { norm, curve, x, residual, y });
+            for_lanes::<PANEL>(channels, &mut ForwardRows { norm, curve, x, residual, y });
         }
     }
 }
 
-impl<C: Curve> Lanes for Forward<'_, C> {
+impl<C: Curve> Lanes for ForwardRows<'_, C> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        let norm = Normal::<W>::of(self.norm, first);
+        let norm = ChannelNorm::<W>::of(self.norm, first);
         let channels = self.norm.mean.len();
         let ahead = first + some_rows(channels);
         let rows = self.x.chunks_exact(channels).zip(self.y.chunks_exact_mut(channels));
@@ -76,8 +78,9 @@ impl<C: Curve> Lanes for Forward<'_, C> {
     }
 }
 
-/// Adds d and d (x - mean) to the sums of a chunk, where d is dy times the slope at norm(x).
-pub(super) struct Sums<'a, C> {
+/// Adds d and d (x - mean) to the sums of a chunk of at most [`BackwardSums::ROWS`](super::BackwardSums::ROWS) rows, in
+/// row order.
+pub(super) struct SumRows<'a, C> {
     pub norm: &'a Normalize<'a>,
     pub curve: C,
     pub x: &'a [f32],
@@ -85,28 +88,28 @@ pub(super) struct Sums<'a, C> {
     pub sums: [&'a mut [f32]; 2],
 }
 
-impl<C: Curve> Kernel for Sums<'_, C> {
+impl<C: Curve> Kernel for SumRows<'_, C> {
     type Output = ();
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let Sums { norm, curve, sums: [sums, products], .. } = self;
+        let SumRows { norm, curve, sums: [sums, products], .. } = self;
         let channels = norm.mean.len();
         let (len, step) = (self.x.len(), some_rows(channels));
         for first in (0..len).step_by(step) {
             let at = first..len.min(first + step);
             let (x, dy) = (&self.x[at.clone()], &self.dy[at]);
-            for_lanes::<PANEL>(channels, &mut Sums { norm, curve, x, dy, sums: [&mut *sums, &mut *products] });
+            for_lanes::<PANEL>(channels, &mut SumRows { norm, curve, x, dy, sums: [&mut *sums, &mut *products] });
         }
     }
 }
 
-impl<C: Curve> Lanes for Sums<'_, C> {
+impl<C: Curve> Lanes for SumRows<'_, C> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        let norm = Normal::<W>::of(self.norm, first);
+        let norm = ChannelNorm::<W>::of(self.norm, first);
         let channels = self.norm.mean.len();
-        let mut near = Near::<W>::of(&self.sums, first);
+        let mut sums = ChannelSums::<W>::of(&self.sums, first);
         let ahead = first + some_rows(channels);
         for (x, dy) in self.x.chunks_exact(channels).zip(self.dy.chunks_exact(channels)) {
             prefetch::<W>(x, ahead);
@@ -116,14 +119,14 @@ impl<C: Curve> Lanes for Sums<'_, C> {
             for lane in 0..W {
                 d[lane] = self.curve.slope(norm.apply(lane, x[lane]), dy[lane]);
             }
-            near.add(&d, x, &norm.mean);
+            sums.add(&d, x, &norm.mean);
         }
-        near.write(&mut self.sums, first);
+        sums.write(&mut self.sums, first);
     }
 }
 
-/// As [`Sums`], with the slope at the output `y`, and writes d.
-pub(super) struct SumsOfOutput<'a, C> {
+/// As [`SumRows`], with f'(u) from the output `y`, and writes d.
+pub(super) struct SumRowsOfOutput<'a, C> {
     pub mean: &'a [f32],
     pub curve: C,
     pub x: &'a [f32],
@@ -133,28 +136,28 @@ pub(super) struct SumsOfOutput<'a, C> {
     pub sums: [&'a mut [f32]; 2],
 }
 
-impl<C: Curve> Kernel for SumsOfOutput<'_, C> {
+impl<C: Curve> Kernel for SumRowsOfOutput<'_, C> {
     type Output = ();
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let SumsOfOutput { mean, curve, sums: [sums, products], .. } = self;
+        let SumRowsOfOutput { mean, curve, sums: [sums, products], .. } = self;
         let (len, step) = (self.x.len(), some_rows(mean.len()));
         for first in (0..len).step_by(step) {
             let at = first..len.min(first + step);
             let (x, y, dy) = (&self.x[at.clone()], &self.y[at.clone()], &self.dy[at.clone()]);
             let (d, sums) = (&mut self.d[at], [&mut *sums, &mut *products]);
-            for_lanes::<PANEL>(mean.len(), &mut SumsOfOutput { mean, curve, x, y, dy, d, sums });
+            for_lanes::<PANEL>(mean.len(), &mut SumRowsOfOutput { mean, curve, x, y, dy, d, sums });
         }
     }
 }
 
-impl<C: Curve> Lanes for SumsOfOutput<'_, C> {
+impl<C: Curve> Lanes for SumRowsOfOutput<'_, C> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
         let channels = self.mean.len();
         let mean: [f32; W] = *chunk(self.mean, first);
-        let mut near = Near::<W>::of(&self.sums, first);
+        let mut sums = ChannelSums::<W>::of(&self.sums, first);
         let inputs = self.x.chunks_exact(channels).zip(self.y.chunks_exact(channels));
         let gradients = self.dy.chunks_exact(channels).zip(self.d.chunks_exact_mut(channels));
         let ahead = first + some_rows(channels);
@@ -168,16 +171,15 @@ impl<C: Curve> Lanes for SumsOfOutput<'_, C> {
             for lane in 0..W {
                 d[lane] = self.curve.slope(y[lane], dy[lane]);
             }
-            near.add(&d, x, &mean);
+            sums.add(&d, x, &mean);
             *chunk_mut(to, first) = d;
         }
-        near.write(&mut self.sums, first);
+        sums.write(&mut self.sums, first);
     }
 }
 
-/// `d` from dy, or from what `from` has in its place, to the gradient of the norm's input; dy is first multiplied by the
-/// slope at norm(x).
-pub(super) struct InputGradient<'a, C> {
+/// `d` from dy to dx; dy stands in `from`, if that is given, else in `d`.
+pub(super) struct InputGradientRows<'a, C> {
     pub norm: &'a Normalize<'a>,
     pub curve: C,
     pub terms: &'a Terms<'a>,
@@ -186,28 +188,28 @@ pub(super) struct InputGradient<'a, C> {
     pub d: &'a mut [f32],
 }
 
-impl<C: Curve> Kernel for InputGradient<'_, C> {
+impl<C: Curve> Kernel for InputGradientRows<'_, C> {
     type Output = ();
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let InputGradient { norm, curve, terms, .. } = self;
+        let InputGradientRows { norm, curve, terms, .. } = self;
         let channels = norm.mean.len();
         let (len, step) = (self.x.len(), some_rows(channels));
         for first in (0..len).step_by(step) {
             let at = first..len.min(first + step);
             let (x, from) = (&self.x[at.clone()], self.from.map(|from| &from[at.clone()]));
             let d = &mut self.d[at];
-            for_lanes::<PANEL>(channels, &mut InputGradient { norm, curve, terms, x, from, d });
+            for_lanes::<PANEL>(channels, &mut InputGradientRows { norm, curve, terms, x, from, d });
         }
     }
 }
 
-impl<C: Curve> Lanes for InputGradient<'_, C> {
+impl<C: Curve> Lanes for InputGradientRows<'_, C> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
         let channels = self.terms.mean.len();
-        let (norm, terms) = (Normal::<W>::of(self.norm, first), Linear::<W>::of(self.terms, first));
+        let (norm, terms) = (ChannelNorm::<W>::of(self.norm, first), ChannelTerms::<W>::of(self.terms, first));
         let ahead = first + some_rows(channels);
         let rows = self.x.chunks_exact(channels).zip(self.d.chunks_exact_mut(channels));
         match self.from {
@@ -231,17 +233,21 @@ impl<C: Curve> Lanes for InputGradient<'_, C> {
     }
 }
 
-/// A few channels of [`Normalize`].
-struct Normal<const W: usize> {
+/// `W` channels of [`Normalize`].
+struct ChannelNorm<const W: usize> {
     mean: [f32; W],
     scale: [f32; W],
     beta: [f32; W],
 }
 
-impl<const W: usize> Normal<W> {
+impl<const W: usize> ChannelNorm<W> {
     #[inline(always)]
     fn of(norm: &Normalize<'_>, first: usize) -> Self {
-        Normal { mean: *chunk(norm.mean, first), scale: *chunk(&norm.scale, first), beta: *chunk(norm.beta, first) }
+        ChannelNorm {
+            mean: *chunk(norm.mean, first),
+            scale: *chunk(&norm.scale, first),
+            beta: *chunk(norm.beta, first),
+        }
     }
 
     #[inline(always)]
@@ -250,18 +256,18 @@ impl<const W: usize> Normal<W> {
     }
 }
 
-/// A few channels of [`Terms`].
-struct Linear<const W: usize> {
+/// `W` channels of [`Terms`].
+struct ChannelTerms<const W: usize> {
     mean: [f32; W],
     scale: [f32; W],
     slope: [f32; W],
     offset: [f32; W],
 }
 
-impl<const W: usize> Linear<W> {
+impl<const W: usize> ChannelTerms<W> {
     #[inline(always)]
     fn of(terms: &Terms<'_>, first: usize) -> Self {
-        Linear {
+        ChannelTerms {
             mean: *chunk(terms.mean, first),
             scale: *chunk(&terms.scale, first),
             slope: *chunk(&terms.slope, first),
@@ -270,7 +276,7 @@ impl<const W: usize> Linear<W> {
     }
 
     #[inline(always)]
-    fn apply(&self, curve: impl Curve, norm: &Normal<W>, x: &[f32; W], dy: &[f32; W]) -> [f32; W] {
+    fn apply(&self, curve: impl Curve, norm: &ChannelNorm<W>, x: &[f32; W], dy: &[f32; W]) -> [f32; W] {
         let mut done = [0.0; W];
         for lane in 0..W {
             let d = curve.slope(norm.apply(lane, x[lane]), dy[lane]);
@@ -281,16 +287,16 @@ impl<const W: usize> Linear<W> {
     }
 }
 
-/// The sums of a few channels of a chunk.
-struct Near<const W: usize> {
+/// The sums of `W` channels of a chunk.
+struct ChannelSums<const W: usize> {
     sums: [f32; W],
     products: [f32; W],
 }
 
-impl<const W: usize> Near<W> {
+impl<const W: usize> ChannelSums<W> {
     #[inline(always)]
     fn of([sums, products]: &[&mut [f32]; 2], first: usize) -> Self {
-        Near { sums: *chunk(sums, first), products: *chunk(products, first) }
+        ChannelSums { sums: *chunk(sums, first), products: *chunk(products, first) }
     }
 
     #[inline(always)]

@@ -1,0 +1,47 @@
+//! Buffers that go from pass to pass, because fresh pages cost more than the arithmetic on them.
+
+/// Buffers that nobody uses at the moment.
+#[derive(Default)]
+pub(crate) struct BufferPool {
+    free: Vec<Vec<f32>>,
+}
+
+impl BufferPool {
+    /// A buffer of `len` values, with unspecified contents.
+    pub fn take(&mut self, len: usize) -> Vec<f32> {
+        // Of the same length if possible, for what a buffer grows by is filled with zeros.
+        let fits = |buffer: &Vec<f32>| (len..=2 * len).contains(&buffer.capacity());
+        let tightest = self.free.iter().enumerate().filter(|(_, buffer)| fits(buffer));
+        let tightest = tightest.min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
+        let mut buffer = match tightest.map(|(index, _)| index) {
+            Some(index) => self.free.swap_remove(index),
+            None => Vec::with_capacity(len),
+        };
+        buffer.resize(len, 0.0);
+        if cfg!(test) {
+            buffer.fill(f32::NAN); // so that reading what was not written shows
+        }
+        buffer
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&mut self, buffer: Vec<f32>) {
+        self.free.push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tightest_buffer_is_taken_and_none_of_more_than_twice_the_length() {
+        let mut pool = BufferPool::default();
+        let buffers = [40, 10, 12].map(|len| pool.take(len));
+        let [_, ten, twelve] = buffers.each_ref().map(|buffer| buffer.as_ptr());
+        buffers.into_iter().for_each(|buffer| pool.give(buffer));
+        let [nine, same] = [9, 12].map(|len| pool.take(len));
+        assert_eq!((nine.len(), nine.as_ptr(), same.as_ptr()), (9, ten, twelve));
+        assert_eq!((pool.take(15).len(), pool.free.len()), (15, 1), "40 values are too many for 15");
+    }
+}

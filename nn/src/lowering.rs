@@ -1,0 +1,108 @@
+//! Layers of a network in the terms of the kernels: shapes for so many images, and functions.
+
+use convoy_common::spec::Pair;
+use convoy_kernels::ShapeError;
+use convoy_kernels::activation::Activation as Function;
+use convoy_kernels::conv::ConvShape;
+use convoy_kernels::linear::LinearShape;
+use convoy_kernels::pool::PoolShape;
+use convoy_model::{Activation, Network, Node, Op, Shape};
+
+use crate::ComputeError;
+
+/// What the first input of `node` is.
+pub(crate) fn input_of(network: &Network, node: &Node) -> Shape {
+    network.nodes[node.inputs[0]].output
+}
+
+/// The geometry of a convolution of `images`.
+///
+/// # Errors
+/// When it makes no sense.
+///
+/// # Panics
+/// If `node` is none.
+pub(crate) fn conv_shape(network: &Network, node: &Node, images: usize) -> Result<ConvShape, ComputeError> {
+    let Op::Conv { kernel, stride, padding, dilation, groups, .. } = node.op else {
+        unreachable!("called for convolutions only")
+    };
+    let (h, w, ci) = map(input_of(network, node));
+    let shape = ConvShape {
+        n: images,
+        h,
+        w,
+        ci,
+        co: node.output.channels() as usize,
+        kh: kernel.height as usize,
+        kw: kernel.width as usize,
+        stride: both(stride),
+        padding: both(padding),
+        dilation: both(dilation),
+        groups: groups as usize,
+    };
+    shape.checked().map_err(|problem| refused(node, problem))
+}
+
+/// The geometry of a max or average pooling of `images`.
+///
+/// # Errors
+/// When it makes no sense.
+///
+/// # Panics
+/// If `node` is none.
+pub(crate) fn pool_shape(network: &Network, node: &Node, images: usize) -> Result<PoolShape, ComputeError> {
+    let (Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding }) = node.op else {
+        unreachable!("called for poolings only")
+    };
+    let (h, w, c) = map(input_of(network, node));
+    let [kernel, stride, padding] = [kernel, stride, padding].map(both);
+    let shape = PoolShape { n: images, h, w, c, kernel, stride, padding };
+    shape.checked().map_err(|problem| refused(node, problem))
+}
+
+/// The shape of a fully connected layer for `samples`.
+///
+/// # Errors
+/// When it makes no sense.
+pub(crate) fn linear_shape(network: &Network, node: &Node, samples: usize) -> Result<LinearShape, ComputeError> {
+    let shape = LinearShape { samples, inputs: input_of(network, node).len(), outputs: node.output.len() };
+    shape.checked().map_err(|problem| refused(node, problem))
+}
+
+/// Height times width, and channels; features are one pixel.
+pub(crate) fn pixels_and_channels(shape: Shape) -> (usize, usize) {
+    let (h, w, c) = map(shape);
+    (h * w, c)
+}
+
+/// The kernels' function of a layer.
+pub(crate) fn function(activation: Activation) -> Function {
+    match activation {
+        Activation::Relu => Function::Relu,
+        Activation::Relu6 => Function::Relu6,
+        Activation::LeakyRelu(slope) => Function::LeakyRelu(slope),
+        Activation::Sigmoid => Function::Sigmoid,
+        Activation::Tanh => Function::Tanh,
+        Activation::Silu => Function::Silu,
+        Activation::Gelu => Function::Gelu,
+        Activation::HardSwish => Function::HardSwish,
+        Activation::HardSigmoid => Function::HardSigmoid,
+        Activation::Elu(alpha) => Function::Elu(alpha),
+    }
+}
+
+fn refused(node: &Node, problem: ShapeError) -> ComputeError {
+    ComputeError::Layer { layer: node.name.clone(), problem }
+}
+
+fn both(pair: Pair) -> [usize; 2] {
+    [pair.height as usize, pair.width as usize]
+}
+
+/// Height, width and channels; features are one pixel.
+fn map(shape: Shape) -> (usize, usize, usize) {
+    match shape {
+        Shape::Map { height, width, channels } => (height as usize, width as usize, channels as usize),
+        Shape::Features(features) => (1, 1, features as usize),
+    }
+}
