@@ -49,8 +49,8 @@ fn a_worker_that_falls_silent_is_replaced_and_comes_back_as_another() {
     signal(&sleeper, "-STOP");
     // What it holds is redone by the other one before it counts as silent or after; either way the run goes on.
     print_cost(&cluster, "a worker that stopped (SIGSTOP)", before + 2, since);
-    wait_for("the silent one to be put out", || (cluster.workers() == 1).then_some(()));
-    println!("put out after {:.2} s", since.elapsed().as_secs_f64());
+    wait_for("the silent one to be lost", || (cluster.workers() == 1).then_some(()));
+    println!("lost after {:.2} s", since.elapsed().as_secs_f64());
     signal(&sleeper, "-CONT");
     check_end(&cluster, &alone);
 }

@@ -1,4 +1,4 @@
-//! What goes wrong around a run: numbers, disks, damage, versions. Nothing saved is lost, and the error says what to do.
+//! Faults around a run: numbers, disks, damage, versions. Nothing saved is lost, and the error says what to do.
 
 use std::fs;
 use std::net::TcpListener;

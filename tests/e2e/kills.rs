@@ -2,7 +2,7 @@
 //! test prints what the fault cost.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::{Instant, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -78,7 +78,7 @@ fn print_cost(cluster: &Cluster, what: &str, before: u64, since: Instant) {
         (committed(cluster) > before).then(|| since.elapsed())
     });
     let noticed = left.unwrap_or_else(|| {
-        wait_for("the worker to be put out", || (!records(cluster, "worker_left").is_empty()).then(|| since.elapsed()))
+        wait_for("the worker to be lost", || (!records(cluster, "worker_left").is_empty()).then(|| since.elapsed()))
     });
     println!(
         "{what}: 0 steps rolled back; its leases went to others within {:.2} s, {:.2} s to the next committed step",
@@ -102,11 +102,12 @@ fn a_worker_killed_in_mid_upload_costs_no_step() {
     let _coordinator = cluster.start();
     let _other = worker(&cluster.address);
     // One node and a half are no whole number of nodes, so the last one is on its way.
-    let proxy = Proxy::start(&cluster.address, LARGE_NODE * 3 / 2);
+    let proxy = Proxy::start(&cluster.address);
+    proxy.hold_after(LARGE_NODE * 3 / 2);
     let doomed = worker(&proxy.address);
     wait_for("two workers", || (cluster.workers() == 2).then_some(()));
     cluster.submit(&LARGE);
-    wait_for("an upload that is cut in the middle", || proxy.is_cut().then_some(()));
+    wait_for("an upload that is cut in the middle", || proxy.holds().then_some(()));
     let (before, since) = (committed(&cluster), Instant::now());
     drop(doomed);
     proxy.hang_up();
@@ -183,35 +184,50 @@ fn print_return(cluster: &Cluster, starts: usize, (before, since): (u64, Instant
     println!("start {starts}: {took:.2} s to the next committed step, {} of {before} steps replayed", before - first);
 }
 
+/// The environment variable that repeats a run of the random test, with the seed that it printed.
+const SEED: &str = "CONVOY_TEST_SEED";
+
 /// Numbers below `bound`, from a seed.
 struct Dice(u64);
 
 impl Dice {
+    /// From the seed in the environment, or from one that no run had before. Prints it.
+    fn seeded() -> Dice {
+        let given = std::env::var(SEED).ok().map(|text| text.parse().expect("the seed is a number"));
+        let seed = given.unwrap_or_else(|| UNIX_EPOCH.elapsed().expect("it is later than 1970").as_nanos() as u64);
+        println!("{SEED}={seed}");
+        Dice(seed)
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % bound
     }
 }
 
+/// About as many bytes as some nodes of the tiny job have.
+const SOME_NODES: u64 = 12_000;
+
 /// Epochs enough for five kills, and checkpoints so seldom that steps are replayed.
 const KILLED: [&str; 4] = ["--set", "train.epochs=80", "--set", "checkpoint.every_steps=16"];
 
 #[test]
 fn a_coordinator_killed_at_random_moments_replays_what_it_must() {
-    let seed = std::time::UNIX_EPOCH.elapsed().expect("it is later than 1970").as_nanos() as u64;
-    println!("seed {seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::seeded();
     let cluster = Cluster::new();
     let alone = cluster.job.train("alone", &KILLED);
     let mut coordinator = cluster.start();
-    let _workers = [worker(&cluster.address), worker(&cluster.address)];
+    let proxy = Proxy::start(&cluster.address);
+    let _workers = [worker(&cluster.address), worker(&proxy.address)];
     cluster.submit(&KILLED);
     let mut before = 0;
     for start in 2..=6 {
         wait_for_step(&cluster, before + 1 + dice.below(40));
-        // Where in a step it happens is what is random here; nothing is waited for.
-        std::thread::sleep(Duration::from_micros(dice.below(20_000)));
+        // Random is where in a step it happens: after so many bytes more of one of the workers.
+        proxy.hold_after(1 + dice.below(SOME_NODES));
+        wait_for("a worker to have sent so much", || proxy.holds().then_some(()));
         let killed = restart(&cluster, &mut coordinator);
+        proxy.hang_up();
         print_return(&cluster, start, killed);
         before = killed.0;
     }

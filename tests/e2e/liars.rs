@@ -116,7 +116,7 @@ fn mallory(address: &str) -> Process {
 }
 
 /// It was told why it may not come back.
-fn check_put_out(mut mallory: Process) {
+fn check_evicted(mut mallory: Process) {
     let ended = wait_for("its end", || mallory.0.try_wait().expect("it was started"));
     assert_eq!(ended.code(), Some(4), "it may not come back");
     let mut said = String::new();
@@ -125,9 +125,9 @@ fn check_put_out(mut mallory: Process) {
     assert!(said.contains("mallory") && said.contains("wrongly") && said.contains("agree otherwise"), "{said}");
 }
 
-/// A run with two workers that a liar joins, who is put out in its course and leaves no trace in the parameters. The liar
-/// comes when the others have made a step: a worker that is alone has nobody who could find it out. The answer is the run's
-/// audit.
+/// A run with two workers that a liar joins. The liar is evicted during the run and leaves no trace in the parameters.
+/// It comes when the others have made a step: a worker that is alone has nobody who could find it out. The answer is the
+/// run's audit.
 fn audit_with_a_liar(honest: i64) -> serde_json::Value {
     let cluster = Cluster::new();
     let alone = cluster.job.train("alone", &LONG);
@@ -140,14 +140,14 @@ fn audit_with_a_liar(honest: i64) -> serde_json::Value {
     let mallory = mallory(&address);
     let done = cluster.when(1, "its end", |job| job["state"] == "completed");
     assert_eq!(digest(&done), alone["parameters_digest"].as_str().expect("a digest"));
-    check_put_out(mallory);
+    check_evicted(mallory);
     let audit = cluster.json(&["audit", "last"]);
     assert_eq!((&audit["exact"], &audit["distrusted"]), (&true.into(), &serde_json::json!(["mallory"])));
     audit
 }
 
 #[test]
-fn a_machine_that_computes_wrongly_is_put_out_with_its_first_shard() {
+fn a_machine_that_computes_wrongly_is_evicted_with_its_first_shard() {
     let audit = audit_with_a_liar(-UNSEEN);
     assert_eq!((&audit["disbelieved"], &audit["starts"]), (&0.into(), &1.into()), "nothing of it was committed");
 }

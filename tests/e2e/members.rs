@@ -7,20 +7,20 @@ use std::process::{Command, Output, Stdio};
 use crate::faults::free_address;
 use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
 
-struct Cluster {
+struct SecureCluster {
     job: Job,
     address: String,
 }
 
-impl Cluster {
+impl SecureCluster {
     /// A cluster whose coordinator runs.
     fn start() -> (Self, Process) {
-        Cluster::start_with(&[])
+        SecureCluster::start_with(&[])
     }
 
     /// The same, with more arguments for the coordinator.
     fn start_with(more: &[&str]) -> (Self, Process) {
-        let cluster = Cluster { job: Job::new(), address: free_address() };
+        let cluster = SecureCluster { job: Job::new(), address: free_address() };
         let state = cluster.job.path("state").display().to_string();
         let made = cluster.run("admin", &["cluster", "init", "--state", &state, "--coordinator", &cluster.address]);
         assert!(made.status.success(), "{made:?}");
@@ -83,7 +83,7 @@ impl Cluster {
 
 #[test]
 fn members_train_together_and_nothing_is_plain() {
-    let (cluster, _coordinator) = Cluster::start();
+    let (cluster, _coordinator) = SecureCluster::start();
     cluster.login("anna", "submitter");
     let _workers = [cluster.worker("one"), cluster.worker("two")];
     let spec = cluster.job.spec().display().to_string();
@@ -97,7 +97,7 @@ fn members_train_together_and_nothing_is_plain() {
 
 #[test]
 fn everybody_else_is_told_why_not() {
-    let (cluster, _coordinator) = Cluster::start();
+    let (cluster, _coordinator) = SecureCluster::start();
     let (spec, address) = (cluster.job.spec().display().to_string(), cluster.address.as_str());
     cluster.check("stranger", &["ls", "--coordinator", address], 75, &[address, "convoy login"]);
     cluster.check("stranger", &["ls", "--coordinator", "192.0.2.1:7070"], 4, &["convoy login 192.0.2.1:7070"]);
@@ -121,7 +121,7 @@ fn everybody_else_is_told_why_not() {
     fs::write(&late, format!("{rest}.{}", "0".repeat(secret.len()))).expect("the folder is writable");
     cluster.check("otto", &["login", address, "--token-file", &late], 4, &["does not know this token"]);
 
-    let (other, _other_coordinator) = Cluster::start();
+    let (other, _other_coordinator) = SecureCluster::start();
     let foreign = other.token("viewer", &[]).display().to_string();
     cluster.check("otto", &["login", address, "--token-file", &foreign], 4, &["another cluster"]);
     other.login("olga", "submitter");
@@ -139,7 +139,7 @@ fn everybody_else_is_told_why_not() {
 
 #[test]
 fn a_member_that_is_revoked_is_put_out_at_once() {
-    let (cluster, _coordinator) = Cluster::start();
+    let (cluster, _coordinator) = SecureCluster::start();
     let mut worker = cluster.worker("mallory");
     wait_for("the worker", || cluster.check("admin", &["workers"], 0, &[]).contains("mallory").then_some(()));
     cluster.check("admin", &["cluster", "revoke", "mallory"], 0, &[]);
@@ -151,7 +151,7 @@ fn a_member_that_is_revoked_is_put_out_at_once() {
 
 #[test]
 fn no_secret_is_in_a_log_or_in_the_state() {
-    let (cluster, coordinator) = Cluster::start();
+    let (cluster, coordinator) = SecureCluster::start();
     cluster.login("anna", "submitter");
     let token = fs::read_to_string(cluster.job.path("submitter.token")).expect("a token");
     let secret = token.trim().rsplit_once('.').expect("a token").1.to_owned();
@@ -172,7 +172,7 @@ fn no_secret_is_in_a_log_or_in_the_state() {
 
 #[test]
 fn certificates_are_renewed_in_time_and_a_run_goes_on_over_several_lives() {
-    let (cluster, _coordinator) = Cluster::start_with(&["--certificate-life", "6s"]);
+    let (cluster, _coordinator) = SecureCluster::start_with(&["--certificate-life", "6s"]);
     cluster.login("anna", "submitter");
     cluster.login("otto", "viewer");
     let _worker = cluster.worker("lasting");
@@ -201,11 +201,11 @@ fn certificates_are_renewed_in_time_and_a_run_goes_on_over_several_lives() {
 }
 
 #[test]
-fn a_worker_that_does_not_renew_is_put_out() {
+fn a_worker_that_does_not_renew_is_disconnected() {
     use convoy_proto::v1;
     use convoy_proto::v1::coordinator_message::Message;
 
-    let (cluster, _coordinator) = Cluster::start_with(&["--certificate-life", "2s"]);
+    let (cluster, _coordinator) = SecureCluster::start_with(&["--certificate-life", "2s"]);
     let token = fs::read_to_string(cluster.token("worker", &[])).expect("a token");
     let token: convoy_security::Token = token.parse().expect("a token");
     let mut link = convoy_proto::channel::Link { address: cluster.address.clone(), cluster: Some((token.pin, None)) };

@@ -2,29 +2,29 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Forwards connections to a coordinator, and no more than so many bytes of each to it.
+/// Forwards connections to a coordinator, and holds them once so many bytes went to it.
 pub struct Proxy {
     /// Where it listens.
     pub address: String,
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
-    limit: u64,
-    cut: AtomicBool,
+    /// Bytes that may still go to the coordinator, over all connections; as many as there are if it is `None`.
+    left: Mutex<Option<u64>>,
     /// Both ends of all connections.
     streams: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
-    /// Begins to forward to `coordinator`. A connection that has sent `limit` bytes to it is held from then on.
-    pub fn start(coordinator: &str, limit: u64) -> Self {
+    /// Begins to forward to `coordinator`.
+    pub fn start(coordinator: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound").to_string();
-        let shared = Arc::new(Shared { limit, cut: AtomicBool::new(false), streams: Mutex::default() });
+        let shared = Arc::new(Shared::default());
         let (coordinator, held) = (coordinator.to_owned(), shared.clone());
         // It ends with the test's process.
         std::thread::spawn(move || {
@@ -41,34 +41,50 @@ impl Proxy {
         Proxy { address, shared }
     }
 
-    /// Whether a connection is held.
-    pub fn is_cut(&self) -> bool {
-        self.shared.cut.load(Ordering::SeqCst)
+    /// Holds all connections after `bytes` more bytes to the coordinator.
+    pub fn hold_after(&self, bytes: u64) {
+        *self.left() = Some(bytes);
     }
 
-    /// Closes all connections, as the system does for a process that is gone.
+    /// Whether connections are held.
+    pub fn holds(&self) -> bool {
+        *self.left() == Some(0)
+    }
+
+    /// Closes all connections, as the system does for a process that is gone. New ones pass.
     pub fn hang_up(&self) {
+        *self.left() = None;
         for stream in self.shared.streams.lock().expect("no panic").drain(..) {
             _ = stream.shutdown(Shutdown::Both);
         }
     }
+
+    fn left(&self) -> std::sync::MutexGuard<'_, Option<u64>> {
+        self.shared.left.lock().expect("no panic")
+    }
 }
 
-/// Copies until one end closes, or the limit is reached.
+/// Copies until one end closes, or nothing is left of the bytes that may pass.
 fn forward(mut from: TcpStream, mut to: TcpStream, limited: Option<&Shared>) {
-    let (mut buffer, mut sent) = ([0; 16 << 10], 0);
+    let mut buffer = [0; 16 << 10];
     loop {
-        let room = limited.map_or(u64::MAX, |shared| shared.limit - sent).min(buffer.len() as u64) as usize;
-        if room == 0 {
-            limited.expect("it has a limit").cut.store(true, Ordering::SeqCst);
+        let read = match from.read(&mut buffer) {
+            Ok(read @ 1..) => read,
+            _ => break,
+        };
+        let passing = limited.map_or(read, |shared| {
+            let mut left = shared.left.lock().expect("no panic");
+            let passing = left.map_or(read, |left| left.min(read as u64) as usize);
+            *left = left.map(|left| left - passing as u64);
+            passing
+        });
+        if to.write_all(&buffer[..passing]).is_err() {
+            break;
+        }
+        if passing < read {
+            // The rest stays on its way; `hang_up` closes the connection.
             return;
         }
-        match from.read(&mut buffer[..room]) {
-            Ok(read @ 1..) if to.write_all(&buffer[..read]).is_ok() => sent += read as u64,
-            _ => {
-                _ = to.shutdown(Shutdown::Both);
-                return;
-            }
-        }
     }
+    _ = to.shutdown(Shutdown::Both);
 }
