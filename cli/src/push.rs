@@ -9,6 +9,7 @@ use convoy_common::data_place::{DATA_SET, DataName, DataPlace, InnerPath};
 use convoy_common::file_tree::FileTree;
 use convoy_common::spec::Spec;
 use convoy_coordinator::DataSet;
+use convoy_proto::channel::PIECE;
 use convoy_proto::v1;
 use convoy_vision::{Disk, files_of};
 use tokio::sync::mpsc;
@@ -23,7 +24,6 @@ use crate::progress::Counter;
 const ASKED: usize = 8192;
 /// Files in one message of a list.
 const LISTED: usize = 4096;
-const PIECE: usize = 256 << 10;
 /// How often a push begins again when the coordinator lost what it had, as when somebody removes another data set.
 const TRIES: usize = 3;
 

@@ -10,6 +10,7 @@ use convoy_common::Plan;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
+use convoy_proto::channel::PIECE;
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, VERSION, WireError, chunk_count, chunk_range, v1};
 use convoy_scheduler::{Check, Event, GoneReason, Lease, Node, NodeResult, RunGeneration, Work, WorkerId};
@@ -35,7 +36,6 @@ const OUTBOX: usize = 1024;
 const MOST_FILES: usize = 1024;
 /// Numerics classes that one worker may offer.
 const MOST_NUMERICS: usize = 16;
-const PIECE: usize = 256 << 10;
 /// How often workers say that they live.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
 

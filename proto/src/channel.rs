@@ -22,6 +22,8 @@ pub const MESSAGE_LIMIT: usize = 8 * convoy_common::plan::MAX_NAMES * convoy_com
 pub const SPEC_LIMIT: usize = 4 << 20;
 /// Lists and pieces of files.
 pub const DATA_LIMIT: usize = 4 << 20;
+/// Bytes of each message, but the last, of a stream that carries a file.
+pub const PIECE: usize = 256 << 10;
 /// Messages of people and strangers.
 pub const SMALL: usize = 64 << 10;
 /// Bytes of one stream that may be on their way unread.

@@ -40,14 +40,12 @@ enum Happening {
     Computed(usize, LeaseRef),
     /// An answer arrives once more, under the number that its process has then.
     Again(usize, Answer),
-    /// This start of the coordinator notices that a connection closed.
-    Closed(u64, WorkerId),
     /// A checkpoint of this start of the coordinator is on disk.
     Saved(u64, StepId),
     /// The reducer of this start of the coordinator has finished the opening of this number.
     Reduced(u64, u64, Event),
-    /// The disk of this start of the coordinator is done with something.
-    Internal(u64, Event),
+    /// This start of the coordinator is told something that no connection carries: by its disk, or that a connection closed.
+    Told(u64, Event),
     /// The journal of this start is synced.
     Sync(u64),
     /// Time for faults.
@@ -265,12 +263,12 @@ impl<'a> World<'a> {
         let at = self.now.after(Micros(1 + self.dice.below(700_000)));
         if self.throw(Fault::DiskFull) {
             self.count(Fault::DiskFull, None);
-            return self.at(at, Happening::Internal(start, Event::CheckpointFailed { step }));
+            return self.at(at, Happening::Told(start, Event::CheckpointFailed { step }));
         }
         let early = self.sabotage.is(Mutant::EarlyWritten);
         let told = if early { self.now } else { at.after(Micros(self.dice.below(5_000))) };
         self.at(at, Happening::Saved(start, step));
-        self.at(told, Happening::Internal(start, Event::CheckpointWritten { step }));
+        self.at(told, Happening::Told(start, Event::CheckpointWritten { step }));
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -307,11 +305,6 @@ impl<'a> World<'a> {
                 }
             }
             // The coordinator that these were for may be dead.
-            Happening::Closed(start, worker) => {
-                if start == self.coordinator.start {
-                    self.tell(Event::WorkerGone { worker, reason: GoneReason::Closed }, None);
-                }
-            }
             Happening::Saved(start, step) => {
                 if start == self.coordinator.start {
                     self.coordinator.saved(step, &mut self.watch);
@@ -322,7 +315,7 @@ impl<'a> World<'a> {
                     self.tell(event, None);
                 }
             }
-            Happening::Internal(start, event) => {
+            Happening::Told(start, event) => {
                 if start == self.coordinator.start {
                     self.tell(event, None);
                 }

@@ -283,7 +283,7 @@ fn goodbye_means(goodbye: v1::Goodbye, leaving: bool) -> Option<Ended> {
         }
         (false, true) => Some(Ended::Drained),
         (false, false) => {
-            tracing::warn!(reason = goodbye.reason, "put out by the coordinator; connecting again");
+            tracing::warn!(reason = goodbye.reason, "disconnected by the coordinator; connecting again");
             None
         }
     }

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Percent of all shards that are computed a second time, by another worker, and compared: so a machine that computes
-    /// wrongly is found and put out. 0 for none; the first shard of each worker is always one of them otherwise.
+    /// wrongly is found and evicted. 0 for none; the first shard of each worker is always one of them otherwise.
     #[arg(long, default_value_t = 1.0, value_name = "PERCENT", value_parser = percent)]
     audit: f64,
     /// Address to listen on.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoy_proto::channel::PIECE;
 use convoy_proto::{VERSION, v1, v1::jobs_server};
 use convoy_scheduler::JobId;
 use serde::Serialize;
@@ -20,7 +21,6 @@ use crate::worker_logs;
 
 /// How often a watched job is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-const PIECE: usize = 256 << 10;
 
 type Reply<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

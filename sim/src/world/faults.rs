@@ -88,7 +88,8 @@ impl World<'_> {
         let Some(worker) = self.break_connection(i) else { return false };
         self.processes[i].trouble.paused_until = self.now;
         self.processes[i].trouble.away_until = self.now.after(Micros(away));
-        self.later(100_000, Happening::Closed(self.coordinator.start, worker));
+        let closed = self.closed(worker);
+        self.later(100_000, closed);
         true
     }
 
@@ -97,9 +98,15 @@ impl World<'_> {
         let Some(worker) = self.break_connection(i) else { return false };
         if self.dice.chance(700) {
             let within = if self.dice.chance(500) { 50_000 } else { 5_000_000 };
-            self.later(within, Happening::Closed(self.coordinator.start, worker));
+            let closed = self.closed(worker);
+            self.later(within, closed);
         }
         true
+    }
+
+    /// The coordinator hears that a connection closed.
+    fn closed(&self, worker: WorkerId) -> Happening {
+        Happening::Told(self.coordinator.start, Event::WorkerGone { worker, reason: GoneReason::Closed })
     }
 
     /// Breaks a connection. Of the messages on their way up, some of the first in each stream still arrive; the others are
