@@ -4,13 +4,13 @@
 //! well.
 
 use syn::visit::{self, Visit};
-use syn::{Attribute, Field, Ident, ImplItemFn, Item, ItemImpl, TraitItemFn, Variant, Visibility};
+use syn::{Attribute, Field, Ident, ImplItemFn, Item, ItemEnum, ItemImpl, TraitItemFn, Variant, Visibility};
 
 use crate::exceptions;
 use crate::module_tree::{defined_name, is_for_tests};
 use crate::paths_in_code::attributes_of;
 use crate::report::{Finding, check};
-use crate::sizes::documentation;
+use crate::sizes::{derives, documentation};
 use crate::workspace::{Package, Target, Workspace};
 
 #[test]
@@ -161,6 +161,13 @@ impl<'ast> Visit<'ast> for PublicItems {
     fn visit_field(&mut self, field: &'ast Field) {
         if let Some(name) = field.ident.as_ref().filter(|_| is_public(&field.vis)) {
             self.look(name, &field.attrs);
+        }
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast ItemEnum) {
+        // The help of a subcommand is the documentation of its arguments' type.
+        if !derives(&item.attrs, &["Subcommand"]) {
+            visit::visit_item_enum(self, item);
         }
     }
 

@@ -143,7 +143,7 @@ pub(crate) fn documentation(attributes: &[Attribute]) -> String {
 }
 
 /// Whether one of `names` is derived.
-fn derives(attributes: &[Attribute], names: &[&str]) -> bool {
+pub(crate) fn derives(attributes: &[Attribute], names: &[&str]) -> bool {
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
         let mut words = list.tokens.clone().into_iter();
