@@ -4,9 +4,10 @@ use std::path::Path;
 
 use convoy_common::Plan;
 use convoy_common::spec;
+use convoy_planning::text_override;
 
 use crate::error::CliError;
-use crate::{job, out};
+use crate::out;
 
 /// The device that was asked for.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -51,7 +52,7 @@ impl Device {
         // Whether it can be read is found out later; a folder of images says nothing.
         let text = std::fs::read_to_string(path).unwrap_or_default();
         if self.device != convoy_nn::Device::Cpu && !spec::names(&text, &overrides, "numerics") {
-            overrides.extend(numerics.first().map(|class| format!("numerics={}", job::toml_string(class))));
+            overrides.extend(numerics.first().map(|class| text_override("numerics", class)));
         }
         Ok(overrides)
     }
@@ -71,4 +72,33 @@ impl Device {
 
 fn refused(error: convoy_nn::DeviceError) -> CliError {
     CliError::Device(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_planning::{Assumed, plan_without_data, spec_or_network};
+
+    use super::*;
+
+    const CPU: Device = Device { device: convoy_nn::Device::Cpu };
+
+    #[test]
+    fn a_cpu_is_always_there_and_asks_for_nothing() {
+        assert_eq!(CPU.get().unwrap(), convoy_nn::Device::Cpu);
+        let given = vec!["train.batch=4".to_owned()];
+        assert_eq!(CPU.ask(Path::new("no/where.toml"), given.clone()).unwrap(), given);
+        assert_eq!((CPU.threads(7), CPU.announce().is_ok()), (7, true));
+    }
+
+    #[test]
+    fn a_class_of_other_devices_is_refused() {
+        let plan = |numerics: &str| {
+            let file = spec_or_network(Path::new("lenet5"), &[format!("numerics={numerics}")], "a spec").unwrap();
+            plan_without_data(file, Assumed::default()).unwrap().0
+        };
+        assert!(CPU.fits(&plan("cpu-f32-v1")).is_ok() && CPU.fits(&plan("cpu-f32-direct-v1")).is_ok());
+        let error = CPU.fits(&plan("cuda-f32-v1/X")).unwrap_err();
+        assert!(error.to_string().contains("`cuda-f32-v1/X`"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
 }

@@ -3,13 +3,14 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use convoy_common::spec::SpecError;
-use convoy_coordinator::{AccessError, ClusterError, RunDirError, RunError, StoreError};
-use convoy_model::{InitError, LoadError, NetworkError, ReadError, WriteError};
+use convoy_coordinator::{AccessError, ClusterError, ReadyError, RunDirError, RunError, StoreError};
+use convoy_model::{LoadError, ReadError, WriteError};
 use convoy_nn::ComputeError;
+use convoy_planning::PlanningError;
 use convoy_security::{AuthorityError, ConnectError, KeyError};
 use convoy_vision::ScanError;
 use convoy_worker::WorkerError;
+use tonic::{Code, Status};
 
 /// What a command says when it fails.
 #[derive(Debug, thiserror::Error)]
@@ -33,26 +34,18 @@ pub enum CliError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The spec.
-    #[error("{}{error}", file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default())]
-    Spec {
-        /// Its file.
-        file: Option<PathBuf>,
-        /// What is wrong.
-        error: SpecError,
-    },
-    /// The data.
+    /// Spec, data, network or initial model do not make a job.
+    #[error(transparent)]
+    Planning(#[from] PlanningError),
+    /// Plan and initial model do not make a run.
+    #[error(transparent)]
+    Ready(#[from] ReadyError),
+    /// Data that is looked at without a spec.
     #[error(transparent)]
     Scan(#[from] ScanError),
     /// Loading an image.
     #[error(transparent)]
     Image(#[from] convoy_vision::LoadError),
-    /// The network.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// The initial model.
-    #[error(transparent)]
-    Init(#[from] InitError),
     /// A model to use.
     #[error(transparent)]
     Model(#[from] LoadError),
@@ -74,12 +67,6 @@ pub enum CliError {
     /// A worker.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// The data is not what it was when the run began.
-    #[error("the data has changed since the run began: {difference}; put it back to resume, or start a new run")]
-    DataChanged {
-        /// The first difference.
-        difference: String,
-    },
     /// An address that is not allowed.
     #[error(
         "{address} is not a loopback address, and without a cluster nothing is encrypted; `convoy cluster init --state DIR` \
@@ -150,49 +137,82 @@ impl CliError {
     /// 0 ok, 1 run failed, 2 usage or invalid spec, 3 not found, 4 not allowed, 75 try again later.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CliError::Usage(_)
-            | CliError::Spec { .. }
-            | CliError::Network(_)
-            | CliError::Init(_)
-            | CliError::Device(_) => 2,
-            CliError::NotFound { .. } | CliError::RunDir(RunDirError::NotARun(_)) => 3,
-            CliError::Model(LoadError::NoModel { .. }) => 3,
-            CliError::Io { source, .. } | CliError::Read(ReadError::Io { source, .. }) => io_code(source),
-            CliError::Scan(ScanError::Missing { .. }) => 3,
-            CliError::NotLoopback { .. } | CliError::RunDir(RunDirError::Taken(_)) => 4,
-            CliError::Worker(WorkerError::Refused { .. }) => 4,
-            CliError::Listen { source, .. } if source.kind() == ErrorKind::PermissionDenied => 4,
-            CliError::Scan(ScanError::Io { source, .. }) => io_code(source),
-            CliError::Model(LoadError::Read(ReadError::Io { source, .. })) => io_code(source),
-            CliError::Scan(_) => 2,
-            CliError::Listen { .. } | CliError::RunDir(RunDirError::Locked(_)) => 75,
-            CliError::Worker(WorkerError::Unreachable { .. }) => 75,
-            CliError::RunDir(RunDirError::Io { source, .. }) => io_code(source),
-            CliError::RunDir(RunDirError::Write(error)) | CliError::Write(error) => io_code(&error.source),
-            CliError::Image(_)
-            | CliError::Model(_)
-            | CliError::Read(_)
-            | CliError::Compute(_)
-            | CliError::Crashed(_)
-            | CliError::RunDir(_)
-            | CliError::Run(_)
-            | CliError::Worker(_)
-            | CliError::DataChanged { .. } => 1,
+            CliError::BrokenPipe => 0,
             CliError::Answer { code, .. } => *code,
-            CliError::Unreachable { .. } | CliError::Cluster(ClusterError::Store(StoreError::InUse(_))) => 75,
+            CliError::Usage(_) | CliError::Ready(_) | CliError::Device(_) => 2,
+            CliError::NotFound { .. } => 3,
+            CliError::NotLoopback { .. } | CliError::NotMember { .. } => 4,
+            CliError::Unreachable { .. } => 75,
+            CliError::Image(_) | CliError::Compute(_) | CliError::Crashed(_) | CliError::Run(_) | CliError::Key(_) => 1,
+            CliError::Io { source, .. } => io_code(source),
+            CliError::Write(error) => io_code(&error.source),
+            CliError::Read(error) | CliError::Model(LoadError::Read(error)) => read_code(error),
+            CliError::Model(LoadError::NoModel { .. }) => 3,
+            CliError::Model(_) => 1,
+            CliError::Scan(error) => scan_code(error),
+            CliError::Planning(error) => planning_code(error),
+            CliError::RunDir(error) => run_dir_code(error),
+            CliError::Listen { source, .. } if source.kind() == ErrorKind::PermissionDenied => 4,
+            CliError::Listen { .. } => 75,
+            CliError::Worker(WorkerError::Refused { .. }) => 4,
+            CliError::Worker(WorkerError::Unreachable { .. }) => 75,
+            CliError::Worker(_) => 1,
+            CliError::Cluster(ClusterError::Store(StoreError::InUse(_))) => 75,
             CliError::Cluster(ClusterError::Io { source, .. }) => io_code(source),
-            CliError::Cluster(_) | CliError::Key(_) => 1,
-            CliError::NotMember { .. } => 4,
+            CliError::Cluster(_) => 1,
             CliError::Connect(ConnectError::Address(_)) => 2,
             CliError::Connect(ConnectError::Unreachable(_) | ConnectError::TimedOut) => 75,
             CliError::Connect(_) => 4,
-            CliError::Access(AccessError::Authority(AuthorityError::Exists(_))) => 4,
-            CliError::Access(AccessError::Authority(AuthorityError::Bad { .. })) => 2,
-            CliError::Access(AccessError::Io { source, .. }) => io_code(source),
-            CliError::Access(AccessError::Authority(AuthorityError::Io { source, .. })) => io_code(source),
-            CliError::Access(_) => 1,
-            CliError::BrokenPipe => 0,
+            CliError::Access(error) => access_code(error),
         }
+    }
+}
+
+fn planning_code(error: &PlanningError) -> u8 {
+    match error {
+        PlanningError::DataChanged { .. } => 1,
+        PlanningError::Spec { .. }
+        | PlanningError::KeptElsewhere { .. }
+        | PlanningError::Network(_)
+        | PlanningError::Init(_) => 2,
+        PlanningError::Missing { .. } => 3,
+        PlanningError::Io { source, .. } => io_code(source),
+        PlanningError::Scan(error) => scan_code(error),
+    }
+}
+
+fn scan_code(error: &ScanError) -> u8 {
+    match error {
+        ScanError::Missing { .. } => 3,
+        ScanError::Io { source, .. } => io_code(source),
+        _ => 2,
+    }
+}
+
+fn run_dir_code(error: &RunDirError) -> u8 {
+    match error {
+        RunDirError::Damaged { .. } => 1,
+        RunDirError::NotARun(_) => 3,
+        RunDirError::Taken(_) => 4,
+        RunDirError::Locked(_) => 75,
+        RunDirError::Io { source, .. } => io_code(source),
+        RunDirError::Write(error) => io_code(&error.source),
+    }
+}
+
+fn read_code(error: &ReadError) -> u8 {
+    match error {
+        ReadError::Io { source, .. } => io_code(source),
+        _ => 1,
+    }
+}
+
+fn access_code(error: &AccessError) -> u8 {
+    match error {
+        AccessError::Authority(AuthorityError::Bad { .. }) => 2,
+        AccessError::Authority(AuthorityError::Exists(_)) => 4,
+        AccessError::Authority(AuthorityError::Io { source, .. }) | AccessError::Io { source, .. } => io_code(source),
+        _ => 1,
     }
 }
 
@@ -201,5 +221,198 @@ fn io_code(error: &std::io::Error) -> u8 {
         ErrorKind::NotFound => 3,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => 4,
         _ => 1,
+    }
+}
+
+/// What the coordinator said, with the exit code that it means.
+pub fn answer(status: &Status) -> CliError {
+    // A certificate that is not accepted shows itself in the first call.
+    if let Some(error) = ConnectError::find(status) {
+        return error.into();
+    }
+    CliError::Answer { code: answer_code(status.code()), message: status.message().to_owned() }
+}
+
+fn answer_code(code: Code) -> u8 {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => 2,
+        Code::NotFound => 3,
+        Code::PermissionDenied | Code::Unauthenticated => 4,
+        Code::Cancelled => 5,
+        Code::ResourceExhausted => 75,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use convoy_common::spec::SpecError;
+    use convoy_security::TokenError;
+
+    use super::*;
+
+    fn io_error(kind: ErrorKind) -> io::Error {
+        kind.into()
+    }
+
+    fn path() -> PathBuf {
+        "x".into()
+    }
+
+    /// Every error is made of the system's one, and has its exit code.
+    fn check_io(error: impl Fn(io::Error) -> CliError) {
+        let code = |kind| error(io_error(kind)).exit_code();
+        let kinds =
+            [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::TimedOut];
+        assert_eq!(kinds.map(code), [3, 4, 4, 1], "{}", error(io_error(ErrorKind::TimedOut)));
+    }
+
+    fn check(code: u8, errors: &[CliError]) {
+        errors.iter().for_each(|error| assert_eq!(error.exit_code(), code, "{error:?}"));
+    }
+
+    #[test]
+    fn what_the_system_says_decides() {
+        check_io(|source| CliError::Io { path: path(), source });
+        check_io(|source| WriteError { path: path(), source }.into());
+        check_io(|source| ReadError::Io { path: path(), source }.into());
+        check_io(|source| LoadError::Read(ReadError::Io { path: path(), source }).into());
+        check_io(|source| ScanError::Io { path: path(), source }.into());
+        check_io(|source| PlanningError::Io { path: path(), source }.into());
+        check_io(|source| PlanningError::Scan(ScanError::Io { path: path(), source }).into());
+        check_io(|source| RunDirError::Io { path: path(), source }.into());
+        check_io(|source| RunDirError::Write(WriteError { path: path(), source }).into());
+        check_io(|source| ClusterError::Io { path: path(), source }.into());
+        check_io(|source| AccessError::Io { path: path(), source }.into());
+        check_io(|source| AccessError::Authority(AuthorityError::Io { path: path(), source }).into());
+    }
+
+    #[test]
+    fn nobody_reading_is_no_failure() {
+        check(0, &[CliError::BrokenPipe]);
+    }
+
+    #[test]
+    fn what_failed_is_1() {
+        let no_image = || convoy_vision::LoadError::Io { path: path(), source: io_error(ErrorKind::NotFound) };
+        check(
+            1,
+            &[
+                no_image().into(),
+                CliError::Crashed(String::new()),
+                KeyError::Bad(String::new()).into(),
+                RunError::Socket(String::new()).into(),
+                WorkerError::Data(no_image()).into(),
+                RunDirError::Damaged { path: path(), problem: String::new() }.into(),
+                PlanningError::DataChanged { difference: String::new() }.into(),
+                ClusterError::Socket(String::new()).into(),
+                ClusterError::Store(StoreError::Io(String::new())).into(),
+                AccessError::UnknownMember(String::new()).into(),
+                AccessError::Token(TokenError::Expired).into(),
+                AccessError::Authority(AuthorityError::Missing(path())).into(),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_2() {
+        let error = SpecError::Override { given: String::new() };
+        check(
+            2,
+            &[
+                CliError::Usage(String::new()),
+                CliError::Device(String::new()),
+                PlanningError::Spec { file: None, error }.into(),
+                PlanningError::KeptElsewhere { key: "data.train", path: String::new() }.into(),
+                PlanningError::Scan(ScanError::UnknownFormat { path: path() }).into(),
+                ScanError::UnknownFormat { path: path() }.into(),
+                ConnectError::Address(String::new()).into(),
+                AccessError::Authority(AuthorityError::Bad { what: String::new(), problem: String::new() }).into(),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_3() {
+        check(
+            3,
+            &[
+                CliError::NotFound { path: path(), hint: String::new() },
+                PlanningError::Missing { path: path(), hint: String::new() }.into(),
+                PlanningError::Scan(ScanError::Missing { path: path(), key: "data.train" }).into(),
+                ScanError::Missing { path: path(), key: "data.train" }.into(),
+                RunDirError::NotARun(path()).into(),
+                LoadError::NoModel { path: path() }.into(),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_4() {
+        check(
+            4,
+            &[
+                CliError::NotLoopback { address: String::new() },
+                CliError::NotMember { address: String::new() },
+                CliError::Listen { address: String::new(), source: io_error(ErrorKind::PermissionDenied) },
+                RunDirError::Taken(path()).into(),
+                WorkerError::Refused { reason: String::new() }.into(),
+                ConnectError::WrongPin.into(),
+                ConnectError::Refused(String::new()).into(),
+                AccessError::Authority(AuthorityError::Exists(path())).into(),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_may_go_better_later_is_75() {
+        check(
+            75,
+            &[
+                CliError::Unreachable { address: String::new(), reason: String::new() },
+                CliError::Listen { address: String::new(), source: io_error(ErrorKind::AddrInUse) },
+                RunDirError::Locked(path()).into(),
+                WorkerError::Unreachable { address: String::new(), reason: String::new() }.into(),
+                ClusterError::Store(StoreError::InUse(String::new())).into(),
+                ConnectError::Unreachable(String::new()).into(),
+                ConnectError::TimedOut.into(),
+            ],
+        );
+    }
+
+    #[test]
+    fn answers_have_the_codes_of_what_they_mean() {
+        let code = |code| answer(&Status::new(code, "said")).exit_code();
+        let table = [
+            (Code::Cancelled, 5),
+            (Code::Unknown, 1),
+            (Code::InvalidArgument, 2),
+            (Code::DeadlineExceeded, 1),
+            (Code::NotFound, 3),
+            (Code::AlreadyExists, 1),
+            (Code::PermissionDenied, 4),
+            (Code::ResourceExhausted, 75),
+            (Code::FailedPrecondition, 1),
+            (Code::Aborted, 1),
+            (Code::OutOfRange, 2),
+            (Code::Unimplemented, 2),
+            (Code::Internal, 1),
+            (Code::Unavailable, 1),
+            (Code::DataLoss, 1),
+            (Code::Unauthenticated, 4),
+        ];
+        table.into_iter().for_each(|(status, expected)| assert_eq!(code(status), expected, "{status:?}"));
+        assert_eq!(answer(&Status::not_found("said")).to_string(), "said");
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_no_answer() {
+        let mut status = Status::unknown("a broken connection");
+        status.set_source(std::sync::Arc::new(ConnectError::Expired));
+        let error = answer(&status);
+        assert!(matches!(error, CliError::Connect(ConnectError::Expired)), "{error}");
+        assert_eq!(error.exit_code(), 4);
     }
 }

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -72,7 +73,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLogs {
             if let Some(JobLog(file)) = span.extensions().get() {
                 let line = line_of(event) + "\n";
                 // A log that cannot be written stops nothing.
-                _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+                _ = file.lock().write_all(line.as_bytes());
             }
         }
     }
@@ -151,12 +152,33 @@ struct FileWriter;
 impl Write for FileWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match FILE.get() {
-            Some(file) => file.lock().unwrap_or_else(PoisonError::into_inner).write(bytes),
+            Some(file) => file.lock().write(bytes),
             None => Ok(bytes.len()),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_in_a_job_is_written_to_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = tracing_subscriber::registry().with(JobLogs.with_filter(LevelFilter::INFO));
+        tracing::subscriber::with_default(logs, || {
+            tracing::info!("before");
+            let _inside = tracing::info_span!("job", job = 7, folder = %dir.path().display()).entered();
+            tracing::info!(worker = "a\nb\u{1b}[0m", step = 3, "joined");
+            tracing::debug!("of no interest");
+        });
+        let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+        let (_, line) = log.trim_end().split_once(' ').expect("a time comes first");
+        assert_eq!(line.trim_start(), r#"INFO joined worker="a\nb\u{1b}[0m" step=3"#);
     }
 }

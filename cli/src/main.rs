@@ -1,21 +1,24 @@
-//! `convoy`: distributed data-parallel training of convolutional networks. One file per command.
+//! `convoy`: distributed data-parallel training of convolutional networks. `commands/` has what can be typed; the other files are what commands share.
 
-mod cluster;
+mod address;
 mod commands;
 mod device;
+mod endpoint;
+mod environment;
 mod error;
-mod job;
+mod inference;
+mod input_size;
 mod logging;
-mod made_up;
 mod member;
-mod model;
 mod out;
-mod planner;
 mod progress;
 mod push;
-mod recipe;
 mod runner;
+mod runtime;
 mod signals;
+mod time;
+#[cfg(test)]
+mod typed;
 
 use std::process::ExitCode;
 
@@ -61,4 +64,39 @@ fn main() -> ExitCode {
 fn compute_on_own_threads_only() {
     // SAFETY: nothing else runs yet that could read the environment at the same time.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_and_an_example() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.has_subcommands()) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            // These three share the help of one.
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.contains("Example"), "{name}: {example}");
+        }
+    }
+
+    #[test]
+    fn logs_are_for_people_unless_asked_otherwise() {
+        let log = |words: &[&str]| Cli::try_parse_from([&["convoy"], words].concat()).map(|cli| cli.log);
+        assert_eq!(log(&["ls"]).unwrap(), LogFormat::Pretty);
+        assert_eq!(log(&["ls", "--log", "json"]).unwrap(), LogFormat::Json);
+        assert_eq!(log(&["--log", "json", "health"]).unwrap(), LogFormat::Json);
+        assert_eq!(log(&["ls", "--log", "xml"]).unwrap_err().kind(), ErrorKind::InvalidValue);
+        assert_eq!(log(&["lss"]).unwrap_err().kind(), ErrorKind::InvalidSubcommand);
+        assert_eq!(log(&[]).unwrap_err().kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+    }
 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tonic::Status;
 
-use crate::cluster::answer;
-use crate::error::CliError;
+use crate::environment;
+use crate::error::{CliError, answer};
 
 const FILE: &str = "cluster.json";
 const NAME: &str = "member";
@@ -32,7 +32,11 @@ pub struct Home {
 impl Home {
     /// Where it is kept: `$CONVOY_HOME`, or `convoy` in the user's folder of settings.
     pub fn folder() -> PathBuf {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Home::folder_by(environment::folder)
+    }
+
+    /// [`Home::folder`], where `set` looks up a variable of the environment.
+    fn folder_by(set: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
         set("CONVOY_HOME")
             .or_else(|| set("XDG_CONFIG_HOME").map(|folder| folder.join("convoy")))
             .or_else(|| set("HOME").map(|folder| folder.join(".config").join("convoy")))
@@ -210,4 +214,77 @@ pub fn read_token(path: &Path) -> Result<Token, CliError> {
     };
     let text = text.map_err(|source| CliError::Io { path: path.to_owned(), source })?;
     text.parse().map_err(|error: convoy_security::TokenError| CliError::Usage(format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_is_kept_where_settings_are() {
+        let folder = |set: &[(&str, &str)]| {
+            Home::folder_by(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        };
+        let all = [("CONVOY_HOME", "/c"), ("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")];
+        assert_eq!(folder(&all), Path::new("/c"));
+        assert_eq!(folder(&all[1..]), Path::new("/x/convoy"));
+        assert_eq!(folder(&all[2..]), Path::new("/h/.config/convoy"));
+        assert_eq!(folder(&[]), Path::new(".convoy"));
+    }
+
+    #[test]
+    fn a_login_is_read_as_it_was_kept() {
+        let (state, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert!(Home::load(folder.path()).unwrap().is_none());
+        let identity = convoy_coordinator::init_cluster(state.path(), &[]).unwrap();
+        let home = Home { coordinator: "box:7070".to_owned(), cluster: identity.pin(), renew_at: 7 };
+        home.save(folder.path(), &identity).unwrap();
+        let (read, who) = Home::load(folder.path()).unwrap().expect("somebody has logged in");
+        assert_eq!((read.coordinator, read.cluster, read.renew_at), (home.coordinator, home.cluster, 7));
+        assert_eq!(who.pin(), identity.pin());
+        fs::write(folder.path().join(FILE), "{").unwrap();
+        let error = Home::load(folder.path()).err().expect("the file is damaged");
+        assert!(error.to_string().ends_with("log in again with `convoy login`"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new").join("token");
+        write_secret(&path, "secret").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "secret\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_token_is_read_from_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        assert_eq!(read_token(&path).err().map(|error| error.exit_code()), Some(3));
+        fs::write(&path, "no token").unwrap();
+        let error = read_token(&path).err().expect("it is no token");
+        assert!(error.to_string().starts_with(&format!("{}: this is no token", path.display())), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn only_a_coordinator_that_is_away_is_tried_again() {
+        let away = |error: JoinError| matches!(error, JoinError::Unreachable(_));
+        assert!(away(Status::unavailable("away").into()));
+        assert!(away(ConnectError::Unreachable("away".to_owned()).into()));
+        assert!(away(ConnectError::TimedOut.into()));
+        assert!(!away(ConnectError::WrongPin.into()));
+        for code in [Code::PermissionDenied, Code::Unauthenticated, Code::Internal] {
+            assert!(!away(Status::new(code, "no").into()), "{code:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_with_the_time_of_the_clock() {
+        passed(Duration::ZERO).await;
+    }
 }

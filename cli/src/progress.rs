@@ -1,14 +1,15 @@
 //! Progress on standard error: a bar on a terminal, one plain line every few seconds elsewhere.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use convoy_coordinator::{RunEvent, Status};
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::out;
+use crate::time::duration;
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const BAR_EVERY: Duration = Duration::from_millis(250);
@@ -37,7 +38,7 @@ impl Counter {
             bar.set_position(done as u64);
             return;
         }
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.last.lock();
         if last.elapsed() >= LINE_EVERY {
             *last = Instant::now();
             out::note(format_args!("{}: {done}/{all}", self.what));
@@ -51,6 +52,12 @@ impl Drop for Counter {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A [`Counter`] of `what`, for planning.
+pub fn counter(what: &'static str) -> Box<dyn Fn(usize, usize) + Sync> {
+    let counter = Counter::new(what);
+    Box::new(move |done, all| counter.show(done, all))
 }
 
 /// Shows a run until `events` end.
@@ -158,29 +165,85 @@ fn describe(event: &RunEvent) -> Option<String> {
     })
 }
 
-/// `1h02m`, `6m10s`, `12s`.
-pub fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0).round() as u64;
-    match (whole / 3600, whole / 60 % 60, whole % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
-        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use convoy_coordinator::{EpochRow, Waits};
 
-    #[test]
-    fn durations_read_well() {
-        assert_eq!(["12s", "6m10s", "1h02m"], [11.6, 370.0, 3725.0].map(duration).each_ref().map(String::as_str));
-    }
+    use super::*;
 
     #[test]
     fn a_line_says_what_is_awaited() {
         let status =
             Status { step: 3, steps: 10, epoch: 1, epochs: 2, waiting_for: "workers".into(), ..Status::default() };
         assert_eq!(line(&status), "step 3/10 · epoch 1/2 · loss 0.0000 · 0 workers · waiting for workers");
+    }
+
+    #[test]
+    fn a_line_says_how_it_goes() {
+        let status = Status {
+            step: 420,
+            steps: 3900,
+            epoch: 2,
+            epochs: 10,
+            loss: 0.834_56,
+            accuracy: Some(0.712),
+            images_per_second: 1240.4,
+            eta_seconds: Some(370.0),
+            workers: 1,
+            evaluating: false,
+            waiting_for: "nothing".into(),
+            waits: Waits { computing: 95.0, data: 3.0, parameters: 2.0 },
+        };
+        assert_eq!(
+            line(&status),
+            "step 420/3900 · epoch 2/10 · loss 0.8346 · accuracy 71.2 % · 1240 img/s · 1 worker · eta 6m10s \
+             · waited 3 % for data, 2 % for parameters"
+        );
+        let evaluating = Status { loss: f64::NAN, evaluating: true, workers: 4, ..Status::default() };
+        assert_eq!(line(&evaluating), "step 0/0 · epoch 0/0 · 4 workers · evaluating");
+    }
+
+    #[test]
+    fn an_epoch_is_told_with_its_metrics() {
+        let row = EpochRow {
+            epoch: 3,
+            step: 90,
+            seconds: 61.0,
+            lr: 0.05,
+            train_loss: 0.5,
+            validation: [("accuracy".to_owned(), 0.75), ("loss".to_owned(), 1.0)].into(),
+            best: true,
+        };
+        let text = |row: &EpochRow| describe(&RunEvent::Epoch(row.clone())).unwrap();
+        assert_eq!(text(&row), "epoch 3 · 1m01s · train loss 0.5000 · validation accuracy 0.7500, loss 1.0000 (best)");
+        let bare = EpochRow { validation: [].into(), best: false, ..row };
+        assert_eq!(text(&bare), "epoch 3 · 1m01s · train loss 0.5000");
+    }
+
+    #[test]
+    fn only_what_people_want_to_hear_is_told() {
+        let worker = 2;
+        let left = |reason: &str| describe(&RunEvent::WorkerLeft { worker, reason: reason.to_owned() });
+        assert_eq!(left("drained"), None);
+        assert_eq!(left("silent").unwrap(), "worker 2 left (silent); others take over what it held");
+        let late = RunEvent::Overdue { worker, node: "shards 0..4".into(), seconds: 2.25 };
+        assert_eq!(describe(&late).unwrap(), "worker 2 is late with shards 0..4 (2.2 s); another computes it as well");
+        let failed = RunEvent::LeaseFailed { worker, reason: "no memory".into() };
+        assert_eq!(describe(&failed).unwrap(), "warning: worker 2: no memory");
+        let doubted = describe(&RunEvent::Doubted { worker, node: "shard 1".into() }).unwrap();
+        assert!(doubted.starts_with("warning: shard 1 came from worker 2 with a NaN"), "{doubted}");
+        let unsaved = describe(&RunEvent::CheckpointFailed { step: 7, reason: "the disk is full".into() }).unwrap();
+        assert!(
+            unsaved.starts_with("warning: the checkpoint of step 7 was not written: the disk is full"),
+            "{unsaved}"
+        );
+        assert_eq!(describe(&RunEvent::Started { generation: 1, step: 0, steps: 9 }), None);
+        assert_eq!(describe(&RunEvent::Checkpoint { step: 7, file: String::new() }), None);
+    }
+
+    #[test]
+    fn a_counter_counts_from_any_thread() {
+        let counter = &counter("counting");
+        std::thread::scope(|scope| (0..2).for_each(|done| _ = scope.spawn(move || counter(done, 2))));
     }
 }

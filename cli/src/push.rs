@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::cluster::{Where, read};
+use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
 use crate::progress::Counter;
 
@@ -81,7 +81,7 @@ fn parse_inner(path: &str) -> Result<InnerPath, CliError> {
 ///
 /// # Errors
 /// When that data cannot be used or pushed.
-pub async fn with_data(at: &Where, spec: Spec) -> Result<Spec, CliError> {
+pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
     let mut local = Vec::new();
     for (key, path) in spec.paths() {
         match DataPlace::parse(path).map_err(|error| CliError::Usage(format!("{key}: {error}")))? {
@@ -142,7 +142,7 @@ struct Known {
 ///
 /// # Errors
 /// When a file cannot be read, or the coordinator refuses.
-pub async fn push(at: &Where, files: &Files, name: Option<&DataName>, replace: bool) -> Result<DataSet, CliError> {
+pub async fn push(at: &Endpoint, files: &Files, name: Option<&DataName>, replace: bool) -> Result<DataSet, CliError> {
     let files = look(files)?;
     let name = name.map_or_else(|| contents_name(&files), DataName::to_string);
     let mut client = at.data().await?;
@@ -204,7 +204,7 @@ fn contents_name(files: &[Known]) -> String {
     format!("auto-{}", &Digest::of(&all).to_string()[..16])
 }
 
-async fn send(at: &Where, missing: &[&Known]) -> Result<(), CliError> {
+async fn send(at: &Endpoint, missing: &[&Known]) -> Result<(), CliError> {
     let mut client = at.data().await?;
     let counter = Counter::new("pushing files");
     let (sender, requests) = mpsc::channel(8);
@@ -236,4 +236,85 @@ async fn send(at: &Where, missing: &[&Known]) -> Result<(), CliError> {
     fed?;
     pushed.map_err(|status| at.refused(&status))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        dir
+    }
+
+    fn names(files: &Files) -> Vec<&str> {
+        files.keys().map(InnerPath::as_str).collect()
+    }
+
+    #[test]
+    fn all_files_below_a_folder_are_pushed_but_hidden_ones() {
+        let dir = folder(&["b/2.png", "a.csv", ".git/x", "b/.DS_Store"]);
+        let files = below(dir.path()).unwrap();
+        assert_eq!(names(&files), ["a.csv", "b/2.png"]);
+        assert_eq!(files.values().next(), Some(&dir.path().join("a.csv")));
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_or_empty_is_named() {
+        let dir = folder(&[".hidden"]);
+        let error = below(dir.path()).unwrap_err();
+        assert!(error.to_string().ends_with("does not exist; a data set has files"), "{error}");
+        let error = below(&dir.path().join("none")).unwrap_err();
+        assert!(error.to_string().ends_with("none does not exist; name a folder to push"), "{error}");
+        assert_eq!(error.exit_code(), 3);
+    }
+
+    #[test]
+    fn a_link_that_leads_back_is_not_followed() {
+        let dir = folder(&["a/1.png"]);
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("a/back")).unwrap();
+        let error = below(dir.path()).unwrap_err();
+        assert!(error.to_string().ends_with("a link leads back to a folder above it"), "{error}");
+    }
+
+    #[test]
+    fn the_same_files_get_the_same_name() {
+        let name = |files: &[&str]| contents_name(&look(&below(folder(files).path()).unwrap()).unwrap());
+        assert_eq!(name(&["a", "b"]), name(&["b", "a"]));
+        assert_ne!(name(&["a", "b"]), name(&["a", "c"]));
+        assert!(name(&["a"]).parse::<DataName>().is_ok());
+    }
+
+    #[test]
+    fn the_innermost_folder_of_all_paths_is_found() {
+        let dir = folder(&["x/a/1.png", "x/b/2.png"]);
+        let at = |name: &str| dir.path().join(name);
+        let common = |names: &[&str]| common_folder(names.iter().map(|name| at(name)).collect::<Vec<_>>().iter());
+        assert_eq!(common(&["x/a/1.png"]), Some(at("x/a")));
+        assert_eq!(common(&["x/a/1.png", "x/b/2.png"]), Some(at("x")));
+        assert_eq!(common(&["x/a", "x/a/1.png"]), Some(at("x/a")));
+        assert_eq!(common(&[]), None);
+    }
+
+    #[tokio::test]
+    async fn data_that_the_coordinator_keeps_is_not_pushed() {
+        let spec = |text: &str| convoy_common::spec::parse(text, &[]).unwrap();
+        let kept = spec("[data]\ntrain = \"dataset:flowers\"\nvalidation = \"shared:val\"");
+        let nobody = crate::typed::typed::<Asked>(&["--coordinator", "127.0.0.1:1"]).unwrap().at;
+        assert_eq!(with_data(&nobody, kept.clone()).await.unwrap(), kept);
+        let half = spec("[data]\ntrain = \"dataset:flowers\"\nvalidation = \"/here\"");
+        let error = with_data(&nobody, half).await.unwrap_err();
+        assert!(error.to_string().ends_with("push both as one data set"), "{error}");
+    }
+
+    #[derive(clap::Args)]
+    struct Asked {
+        #[command(flatten)]
+        at: Endpoint,
+    }
 }

@@ -1,6 +1,6 @@
 //! Running a coordinator, alone or with workers in the same process.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,19 @@ use std::time::Duration;
 use convoy_common::Plan;
 use convoy_common::file_tree::Files;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
+use convoy_planning::disk;
 use convoy_proto::channel::Link;
-use convoy_worker::RunData;
+use convoy_worker::{Ended, RunData, WorkerError};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
+use crate::address::{bind, listen_on};
 use crate::device::Device;
 use crate::error::CliError;
-use crate::progress::{duration, show_run};
+use crate::progress::show_run;
 use crate::signals::Stop;
-use crate::{job, logging, out};
+use crate::time::duration;
+use crate::{logging, out, runtime};
 
 /// How long workers of this process are given to leave after the run.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -85,9 +89,9 @@ fn run(
         tracing::warn!(%source, "the run folder gets no log");
     }
     let (plan, network) = (ready.plan.clone(), ready.network.clone());
-    let (report, stop) = block_on_run(ready, listener, &Way { files: job::disk(), carry, audit_every, last: None })?;
+    let (report, stop) = block_on_run(ready, listener, &Way { files: disk(), carry, audit_every, last: None })?;
     let summary = export(&path, &plan, &network, &report)?;
-    out::unless_closed(if json { out::json(&summary) } else { print(&summary, &plan) })?;
+    out::unless_closed(if json { out::json(&summary) } else { out::line(text_of(&summary, &plan)) })?;
     Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
 }
 
@@ -103,118 +107,44 @@ struct Way<'a> {
     last: Option<u64>,
 }
 
-fn block_on_run(ready: Ready, listener: TcpListener, way: &Way<'_>) -> Result<(RunReport, Stop), CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("sockets")
-        .enable_all()
-        .build()
-        .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
-    let done = runtime.block_on(async {
-        let stop = Stop::listen("finishing the step and saving; press Ctrl-C again to leave at once")
-            .map_err(|source| CliError::Io { path: "signals".into(), source })?;
-        let listener = tokio::net::TcpListener::from_std(listener)
-            .map_err(|source| CliError::Io { path: "socket".into(), source })?;
-        let report = with_workers(ready, listener, way, &stop).await?;
-        Ok::<_, CliError>((report, stop))
-    })?;
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(done)
+fn block_on_run(ready: Ready, socket: TcpListener, way: &Way<'_>) -> Result<(RunReport, Stop), CliError> {
+    runtime::serve("finishing the step and saving; press Ctrl-C again to leave at once", async |stop| {
+        let report = with_workers(ready, socket, way, &stop).await?;
+        Ok((report, stop))
+    })
 }
 
-/// Serves jobs for workers and commands that come to `listener`, until it is asked to stop.
+/// Serves jobs for workers and commands that come to `socket`, until it is asked to stop.
 ///
 /// # Errors
 /// When the folder cannot be used.
-pub fn serve_jobs(config: ClusterConfig, listener: TcpListener) -> Result<ExitCode, CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("sockets")
-        .enable_all()
-        .build()
-        .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
-    let stop = runtime.block_on(async {
-        let stop = Stop::listen("runs finish their step and save; press Ctrl-C again to leave at once")
-            .map_err(|source| CliError::Io { path: "signals".into(), source })?;
-        let listener = tokio::net::TcpListener::from_std(listener)
-            .map_err(|source| CliError::Io { path: "socket".into(), source })?;
-        let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
+pub fn serve_jobs(config: ClusterConfig, socket: TcpListener) -> Result<ExitCode, CliError> {
+    runtime::serve("runs finish their step and save; press Ctrl-C again to leave at once", async |stop| {
+        let (listener, address) = listen_on(socket)?;
         out::note(format_args!("listening on {address}; jobs are kept in {}", config.state.display()));
         serve_cluster(config, listener, stop.asked()).await?;
-        Ok::<_, CliError>(stop)
-    })?;
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(ExitCode::from(stop.exit_code()))
+        Ok(ExitCode::from(stop.exit_code()))
+    })
 }
 
-async fn with_workers(
-    ready: Ready,
-    listener: tokio::net::TcpListener,
-    way: &Way<'_>,
-    stop: &Stop,
-) -> Result<RunReport, CliError> {
-    let address = listener.local_addr().map_err(|source| CliError::Io { path: "socket".into(), source })?;
+async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &Stop) -> Result<RunReport, CliError> {
+    let (listener, address) = listen_on(socket)?;
+    let mut workers = match way.carry {
+        Some(carry) => start_workers(carry, &ready, &way.files, address)?,
+        None => {
+            out::note(format_args!(
+                "listening on {address}; start workers with `convoy worker --coordinator {address}`"
+            ));
+            JoinSet::new()
+        }
+    };
     let (status, watched) = watch::channel(Status::default());
-    let (listening, events) = mpsc::unbounded_channel();
-    let mut reached = watched.clone();
+    let (event_sender, events) = mpsc::unbounded_channel();
+    let stopped = until_asked_or_past(stop, way.last, watched.clone());
     let progress = tokio::spawn(show_run(watched, events));
-    let mut workers = tokio::task::JoinSet::new();
-    match way.carry {
-        None => out::note(format_args!(
-            "listening on {address}; start workers with `convoy worker --coordinator {address}`"
-        )),
-        Some(carry) => {
-            let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), way.files.clone())?);
-            for number in 1..=carry.workers {
-                let config = convoy_worker::Config {
-                    link: watch::channel(Link::plain(address.to_string())).1,
-                    name: format!("local-{number}"),
-                    threads: carry.threads(),
-                    device: carry.device.get()?,
-                    data: Some(data.clone()),
-                    cache: None,
-                    sees: None,
-                    log: None,
-                    patience: Some(Duration::from_secs(10)),
-                };
-                workers.spawn(convoy_worker::run(config, std::future::pending()));
-            }
-        }
-    }
-    let config = Config {
-        dir: Arc::new(ready.dir),
-        plan: ready.plan,
-        network: ready.network,
-        manifest: Arc::new(ready.manifest),
-        initial: ready.initial,
-        audit_every: way.audit_every,
-        files: way.files.clone(),
-        listener: Some(listening),
-        status,
-    };
-    let last_step = async {
-        match way.last {
-            Some(last) => _ = reached.wait_for(|status| status.step > last).await,
-            None => std::future::pending().await,
-        }
-    };
-    let stopped = async {
-        tokio::select! {
-            () = stop.asked() => {}
-            () = last_step => {}
-        }
-    };
-    let serving = serve(config, listener, stopped);
-    tokio::pin!(serving);
-    let report = loop {
-        tokio::select! {
-            report = &mut serving => break report?,
-            Some(ended) = workers.join_next(), if !workers.is_empty() => {
-                // A worker of this process that cannot work is a failure of this process.
-                ended.map_err(|error| CliError::Crashed(error.to_string()))??;
-            }
-        }
-    };
+    let config = ready.config(way.files.clone(), way.audit_every, status);
+    let report =
+        serve_beside(&mut workers, Config { listener: Some(event_sender), ..config }, listener, stopped).await?;
     // Whoever was between two connections when the run ended would look for the coordinator until its patience ends.
     let leaving = async { while workers.join_next().await.is_some() {} };
     _ = tokio::time::timeout(LEAVE, leaving).await;
@@ -223,42 +153,69 @@ async fn with_workers(
     Ok(report)
 }
 
-/// Opens the socket; loopback only unless connections are `encrypted`.
-///
-/// # Errors
-/// When the address is not allowed, or in use.
-pub fn bind(listen: &str, encrypted: bool) -> Result<TcpListener, CliError> {
-    let found = addresses(listen)?;
-    if !encrypted && !found.iter().all(|address| address.ip().is_loopback()) {
-        return Err(CliError::NotLoopback { address: listen.to_owned() });
+/// Workers of this process, on their way to the coordinator at `address`.
+type Workers = JoinSet<Result<Ended, WorkerError>>;
+
+fn start_workers(
+    carry: &Carry,
+    ready: &Ready,
+    files: &Arc<dyn Files>,
+    address: SocketAddr,
+) -> Result<Workers, CliError> {
+    let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), files.clone())?);
+    let mut workers = JoinSet::new();
+    for number in 1..=carry.workers {
+        let config = convoy_worker::Config {
+            link: watch::channel(Link::plain(address.to_string())).1,
+            name: format!("local-{number}"),
+            threads: carry.threads(),
+            device: carry.device.get()?,
+            data: Some(data.clone()),
+            cache: None,
+            sees: None,
+            log: None,
+            patience: Some(Duration::from_secs(10)),
+        };
+        workers.spawn(convoy_worker::run(config, std::future::pending()));
     }
-    let bound = TcpListener::bind(&found[..]).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.map_err(|source| CliError::Listen { address: listen.to_owned(), source })
+    Ok(workers)
 }
 
-/// Whether `HOST:PORT` means this machine.
-///
-/// # Errors
-/// When it means nothing.
-pub fn is_loopback(address: &str) -> Result<bool, CliError> {
-    Ok(addresses(address)?.iter().all(|address| address.ip().is_loopback()))
-}
-
-fn addresses(address: &str) -> Result<Vec<SocketAddr>, CliError> {
-    let found: Vec<SocketAddr> = address
-        .to_socket_addrs()
-        .map_err(|error| CliError::Usage(format!("`{address}` is no HOST:PORT: {error}")))?
-        .collect();
-    match found.is_empty() {
-        true => Err(CliError::Usage(format!("`{address}` means no address"))),
-        false => Ok(found),
+/// Returns when somebody asked to stop, or the step `last` is committed.
+async fn until_asked_or_past(stop: &Stop, last: Option<u64>, mut status: watch::Receiver<Status>) {
+    let last_step = async {
+        match last {
+            Some(last) => _ = status.wait_for(|status| status.step > last).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.asked() => {}
+        () = last_step => {}
     }
 }
 
-fn print(summary: &Summary<'_>, plan: &Plan) -> Result<(), CliError> {
+/// Serves a run. A worker of this process that cannot work is a failure of this process.
+async fn serve_beside(
+    workers: &mut Workers,
+    config: Config,
+    listener: tokio::net::TcpListener,
+    stopped: impl Future<Output = ()>,
+) -> Result<RunReport, CliError> {
+    let serving = serve(config, listener, stopped);
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            report = &mut serving => return Ok(report?),
+            Some(ended) = workers.join_next(), if !workers.is_empty() => {
+                ended.map_err(|error| CliError::Crashed(error.to_string()))??;
+            }
+        }
+    }
+}
+
+/// What a run ended with, for people.
+fn text_of(summary: &Summary<'_>, plan: &Plan) -> String {
     let report = summary.report;
     let mut text = format!("\n{} after {} steps, {}", report.outcome, report.steps, duration(report.seconds));
     if report.images_per_second > 0.0 {
@@ -281,5 +238,93 @@ fn print(summary: &Summary<'_>, plan: &Plan) -> Result<(), CliError> {
         let model = summary.best_model.as_ref().unwrap_or(&summary.model);
         format!("\n\nnext:  convoy predict {} IMAGE...", model.display())
     });
-    out::line(text)
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use convoy_common::Digest;
+    use convoy_coordinator::Best;
+    use convoy_planning::{Assumed, plan_without_data, spec_or_network};
+    use expect_test::expect;
+
+    use super::*;
+
+    fn report() -> RunReport {
+        RunReport {
+            outcome: "completed".to_owned(),
+            can_resume: false,
+            steps: 15,
+            parameters_digest: Digest::default(),
+            train_loss: 0.25,
+            validation: [("accuracy".to_owned(), 0.75)].into(),
+            best: Some(Best { step: 10, value: 0.8 }),
+            images_per_second: 1234.5,
+            seconds: 61.0,
+            waits: Default::default(),
+            history: Default::default(),
+            flat: Default::default(),
+        }
+    }
+
+    fn text(report: &RunReport, best_model: Option<&str>) -> String {
+        let given = ["checkpoint.best_by=accuracy".to_owned()];
+        let file = spec_or_network(Path::new("lenet5"), &given, "a spec").unwrap();
+        let (plan, _) = plan_without_data(file, Assumed::default()).unwrap();
+        let run_dir = Path::new("runs/x");
+        let model = run_dir.join("model");
+        text_of(&Summary { run_dir, report, model, best_model: best_model.map(Into::into) }, &plan)
+    }
+
+    #[test]
+    fn a_run_ends_with_what_it_came_to() {
+        expect![[r#"
+
+            completed after 15 steps, 1m01s, 1234 images/s
+            train loss  0.2500
+            accuracy    0.7500
+            best accuracy 0.8000 at step 10
+            parameters  0000000000000000000000000000000000000000000000000000000000000000
+            run folder  runs/x
+
+            next:  convoy predict runs/x/model-best IMAGE..."#]]
+        .assert_eq(&text(&report(), Some("runs/x/model-best")));
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_can_go_on() {
+        let stopped = RunReport {
+            outcome: "stopped".to_owned(),
+            can_resume: true,
+            train_loss: f64::NAN,
+            validation: [].into(),
+            best: None,
+            images_per_second: 0.0,
+            ..report()
+        };
+        expect![[r#"
+
+            stopped after 15 steps, 1m01s
+            parameters  0000000000000000000000000000000000000000000000000000000000000000
+            run folder  runs/x
+
+            go on with:  convoy resume runs/x"#]]
+        .assert_eq(&text(&stopped, None));
+    }
+
+    #[tokio::test]
+    async fn a_run_stops_behind_the_last_step_that_is_wanted() {
+        let stop = Stop::listen("stopping").unwrap();
+        let (status, shown) = watch::channel(Status::default());
+        let waiting = tokio::spawn(async move { until_asked_or_past(&stop, Some(3), shown).await });
+        for step in 1..=3 {
+            status.send_replace(Status { step, ..Status::default() });
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished(), "step {step}");
+        }
+        status.send_replace(Status { step: 4, ..Status::default() });
+        waiting.await.unwrap();
+    }
 }

@@ -1,6 +1,7 @@
 //! What all rooms of Convoy share.
 //!
-//! - A job: its [`spec`] as a user writes it, the [`plan`] that it means, the [`manifest`] of its data.
+//! - A job: its [`spec`] as a user writes it, the [`plan`] that it means, who makes the one of the other ([`planner`]),
+//!   the [`manifest`] of its data.
 //! - Its data: the [places](data_place) where data lies, [trees of files](file_tree), [batches](batch) of samples.
 //! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
 //!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
@@ -15,6 +16,7 @@ pub mod file_tree;
 pub mod manifest;
 pub mod metrics;
 pub mod plan;
+pub mod planner;
 pub mod random;
 pub mod schedule;
 pub mod spec;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoy_common::planner::Planner;
 use convoy_scheduler::JobId;
 use convoy_security::{Limits, incoming};
 use tokio::net::TcpListener;
@@ -14,7 +15,7 @@ use crate::access::{Access, AccessError, AccessLayer, AccessService, CallsLayer}
 use crate::data::{DataError, DataService, DataStore, Sources};
 use crate::fleet_loop::{FleetLoop, Waiting};
 use crate::hub::Hub;
-use crate::jobs::{JobError, JobLimits, Jobs, JobsService, Planner, StoreError, Terms};
+use crate::jobs::{JobError, JobLimits, Jobs, JobsService, StoreError, Terms};
 use crate::service::Service;
 
 /// How long connections may take to end.
@@ -28,7 +29,7 @@ pub struct ClusterConfig {
     pub shared: Option<PathBuf>,
     /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
     pub audit_every: u32,
-    /// Makes runs of specs.
+    /// Makes plans of specs.
     pub planner: Arc<dyn Planner>,
     /// The most that a submitted job may ask for.
     pub limits: JobLimits,

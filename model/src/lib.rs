@@ -27,4 +27,4 @@ pub use file::{NamedTensor, ReadError, TensorFile, write_atomic};
 pub use memory::{MemoryEstimate, memory_estimate};
 pub use model_dir::{LoadError, Model};
 pub use network::{Activation, Init, Network, Node, Op, Role, Shape, Tensor};
-pub use transfer::{InitError, InitReport, init_from};
+pub use transfer::{InitError, InitReport, init_from, initial_values};

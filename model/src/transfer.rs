@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use convoy_common::Plan;
+
 use crate::file::{NamedTensor, ReadError, TensorFile};
 use crate::{Network, Op, Role, Tensor, initial};
 
@@ -112,6 +114,25 @@ pub fn init_from(network: &Network, seed: u64, path: &Path, bytes: &[u8]) -> Res
         }
     }
     Ok((flat, report))
+}
+
+/// The flat vector of `network` before the first step of `plan`: from the bytes of the model file that `network.init`
+/// names, as [`init_from`], or [`Network::initial`] of the plan's seed where it names none.
+///
+/// # Errors
+/// As [`init_from`].
+pub fn initial_values(
+    plan: &Plan,
+    network: &Network,
+    init: Option<&[u8]>,
+) -> Result<(Vec<f32>, Option<InitReport>), InitError> {
+    match (&plan.spec.network.init, init) {
+        (Some(path), Some(bytes)) => {
+            let (flat, report) = init_from(network, plan.spec.seed, Path::new(path), bytes)?;
+            Ok((flat, Some(report)))
+        }
+        _ => Ok((network.initial(plan.spec.seed), None)),
+    }
 }
 
 /// Whether the file is of this network, but for the size of the head.

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::{FileKind, FileTree, Files};
+use convoy_common::planner::Planned;
 use convoy_coordinator::{Audit, Ready, RunDir, audit, prepare_replay, read_ledger};
-use convoy_model::Network;
+use convoy_planning::{disk, init_file};
 use convoy_proto::v1;
 use convoy_vision::Disk;
 use serde::Serialize;
 
-use super::cluster::fetch::fetch;
-use crate::cluster::{Where, block_on};
+use super::jobs::get::fetch;
+use crate::endpoint::Endpoint;
 use crate::error::CliError;
+use crate::out;
 use crate::runner::{self, Carry};
-use crate::{job, out};
+use crate::runtime::block_on;
 
 /// What an audit reads of a job.
 const FILES: [&str; 3] = ["plan.json", "manifest.json", "journal"];
@@ -30,14 +32,14 @@ const FILES: [&str; 3] = ["plan.json", "manifest.json", "journal"];
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy audit runs/fashion-mnist-1\n  convoy audit last --samples ledger.csv\n  \
     convoy audit runs/fashion-mnist-1 --replay 500")]
-pub struct Args {
+pub struct AuditArgs {
     /// A run folder; or a job of a coordinator, by name, number, or `last`.
     run: PathBuf,
     /// Write a row for each sample that was counted: epoch, step, shard, sample, file, worker.
     #[arg(long, value_name = "CSV")]
     samples: Option<PathBuf>,
-    /// Compute this step (counted from 0) again, from the nearest checkpoint before it, and compare its digest, and those of
-    /// the steps between, with the journal. Nothing in the run changes.
+    /// Compute this step (counted from 0) again, from the nearest checkpoint before it, and compare its digest, and
+    /// those of the steps between, with the journal. Nothing in the run changes.
     #[arg(long, value_name = "STEP")]
     replay: Option<u64>,
     /// With --replay, for data that a coordinator kept: the folder with the files of the data set.
@@ -49,10 +51,14 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    at: Where,
+    at: Endpoint,
 }
 
-pub fn run(args: &Args) -> Result<ExitCode, CliError> {
+/// Audits a run, or computes one of its steps again.
+///
+/// # Errors
+/// When there is no such run, or its files cannot be used.
+pub fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
     if args.run.exists() {
         return audit_folder(args, &args.run);
     }
@@ -69,7 +75,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     audit_folder(args, folder.path())
 }
 
-fn audit_folder(args: &Args, folder: &Path) -> Result<ExitCode, CliError> {
+fn audit_folder(args: &AuditArgs, folder: &Path) -> Result<ExitCode, CliError> {
     if let Some(step) = args.replay {
         return replay(args, folder, step);
     }
@@ -106,7 +112,7 @@ fn audit_folder(args: &Args, folder: &Path) -> Result<ExitCode, CliError> {
     if args.json {
         out::json(&found)?
     } else {
-        print(&found)?
+        out::line(text_of(&found))?
     }
     Ok(ExitCode::from(u8::from(!found.exact)))
 }
@@ -121,7 +127,7 @@ struct Replayed {
     equal: bool,
 }
 
-fn replay(args: &Args, folder: &Path, step: u64) -> Result<ExitCode, CliError> {
+fn replay(args: &AuditArgs, folder: &Path, step: u64) -> Result<ExitCode, CliError> {
     let work = tempfile::tempdir().map_err(|source| CliError::Io { path: std::env::temp_dir(), source })?;
     let Some(replay) = prepare_replay(folder, step, work.path())? else {
         let hint = format!("its journal knows no step {step}; `convoy audit` tells how many there are");
@@ -131,14 +137,12 @@ fn replay(args: &Args, folder: &Path, step: u64) -> Result<ExitCode, CliError> {
     out::note(format_args!("{steps} steps are computed again, from the checkpoint at step {}", replay.from));
     let (dir, plan, manifest) = RunDir::open(work.path())?;
     args.carry.device.fits(&plan)?;
-    let network = Network::of(&plan)?;
     let files: Arc<dyn FileTree> = match &args.data {
         Some(folder) => Arc::new(Elsewhere { folder: folder.clone() }),
-        None => job::disk(),
+        None => disk(),
     };
-    let init = job::init_file(files.as_ref(), &plan.spec)?;
-    let (initial, _) = job::initial(&plan, &network, init.as_deref())?;
-    let ready = Ready { dir, plan: Arc::new(plan), network: Arc::new(network), manifest, initial };
+    let init = init_file(files.as_ref(), &plan.spec)?;
+    let ready = Ready::new(dir, Planned { plan, manifest, init })?;
     runner::replay(ready, files, &args.carry, step)?;
     let done =
         Replayed { from_step: replay.from, step, steps_computed: steps, parameters_digest: replay.digest, equal: true };
@@ -180,8 +184,9 @@ impl FileTree for Elsewhere {
     }
 }
 
-fn print(audit: &Audit) -> Result<(), CliError> {
-    out::line(format_args!(
+/// What an audit found, for people.
+fn text_of(audit: &Audit) -> String {
+    let mut text = format!(
         "{} of {} steps committed in {} starts; {} computed again, with the digests they had\n\n{:>5}  {:>7}  {:>9}  {:>6}  \
          {:>8}  {:>7}  WORKERS: SAMPLES",
         audit.steps,
@@ -194,11 +199,11 @@ fn print(audit: &Audit) -> Result<(), CliError> {
         "MORE",
         "NOT YET",
         "AUDITED"
-    ))?;
+    );
     for epoch in &audit.epochs {
         let workers: Vec<String> = epoch.workers.iter().map(|(worker, count)| format!("{worker}: {count}")).collect();
-        out::line(format_args!(
-            "{:>5}  {:>7}  {:>9}  {:>6}  {:>8}  {:>7}  {}",
+        text.push_str(&format!(
+            "\n{:>5}  {:>7}  {:>9}  {:>6}  {:>8}  {:>7}  {}",
             epoch.epoch,
             epoch.steps,
             epoch.once,
@@ -206,10 +211,64 @@ fn print(audit: &Audit) -> Result<(), CliError> {
             epoch.not_yet,
             epoch.audited,
             workers.join(", ")
-        ))?;
+        ));
     }
     for problem in &audit.problems {
-        out::line(format_args!("wrong: {problem}"))?;
+        text.push_str(&format!("\nwrong: {problem}"));
     }
-    out::line(if audit.exact { "\nexact: no sample was counted twice or left out" } else { "\nNOT exact" })
+    text.push_str(if audit.exact { "\n\nexact: no sample was counted twice or left out" } else { "\n\nNOT exact" });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_coordinator::EpochAudit;
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn an_audit_is_a_table_and_a_verdict() {
+        let epoch = EpochAudit {
+            epoch: 1,
+            steps: 5,
+            complete: true,
+            once: 150,
+            more: 0,
+            not_yet: 0,
+            audited: 12,
+            workers: [("left".to_owned(), 90), ("right".to_owned(), 60)].into(),
+        };
+        let audit = Audit {
+            exact: true,
+            steps: 7,
+            total_steps: 15,
+            repeated: 2,
+            disbelieved: 0,
+            distrusted: Vec::new(),
+            starts: 2,
+            epochs: vec![epoch.clone(), EpochAudit { epoch: 2, steps: 2, once: 64, not_yet: 86, ..epoch }],
+            problems: Vec::new(),
+        };
+        expect![[r#"
+            7 of 15 steps committed in 2 starts; 2 computed again, with the digests they had
+
+            EPOCH    STEPS       ONCE    MORE   NOT YET  AUDITED  WORKERS: SAMPLES
+                1        5        150       0         0       12  left: 90, right: 60
+                2        2         64       0        86       12  left: 90, right: 60
+
+            exact: no sample was counted twice or left out"#]]
+        .assert_eq(&text_of(&audit));
+        let wrong = Audit { exact: false, epochs: Vec::new(), problems: vec!["step 3 is missing".to_owned()], ..audit };
+        assert!(text_of(&wrong).ends_with("\nwrong: step 3 is missing\n\nNOT exact"), "{}", text_of(&wrong));
+    }
+
+    #[test]
+    fn files_of_a_data_set_are_found_under_a_folder() {
+        let tree = Elsewhere { folder: "/mirror".into() };
+        let at = |path: &str| tree.at(Path::new(path));
+        assert_eq!(at("dataset:flowers/train/a.png"), Path::new("/mirror/train/a.png"));
+        assert_eq!(at("shared:b.png"), Path::new("/mirror/b.png"));
+        assert_eq!(at("/elsewhere/c.png"), Path::new("/elsewhere/c.png"));
+    }
 }

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_coordinator::{ClusterConfig, JobLimits};
+use convoy_planning::{Job, LocalPlanner};
 
+use super::resume::ready;
+use super::train::{create, run_folder};
+use crate::address::bind;
 use crate::error::CliError;
-use crate::planner::LocalPlanner;
-use crate::{job, runner};
+use crate::progress::counter;
+use crate::{runner, time};
 
 /// Coordinate: a queue of jobs with --state, or one run. Loopback only, unless `convoy cluster init` made the state
 /// folder a cluster's; then everything is encrypted.
@@ -17,7 +21,7 @@ use crate::{job, runner};
 #[command(after_help = "Examples:\n  convoy coordinator --state DIR\n  \
     convoy coordinator examples/fashion-mnist.toml --listen 127.0.0.1:7070\n  \
     convoy worker --coordinator 127.0.0.1:7070")]
-pub struct Args {
+pub struct CoordinatorArgs {
     /// One run: a spec (.toml) or a folder of images; or the folder of a run to go on with.
     #[arg(required_unless_present = "state")]
     job: Option<PathBuf>,
@@ -33,8 +37,9 @@ pub struct Args {
     /// The run folder; runs/NAME-N when absent.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Percent of all shards that are computed a second time, by another worker, and compared: so a machine that computes
-    /// wrongly is found and evicted. 0 for none; the first shard of each worker is always one of them otherwise.
+    /// Percent of all shards that are computed a second time, by another worker, and compared: so a machine that
+    /// computes wrongly is found and evicted. 0 for none; the first shard of each worker is always one of them
+    /// otherwise.
     #[arg(long, default_value_t = 1.0, value_name = "PERCENT", value_parser = percent)]
     audit: f64,
     /// Address to listen on.
@@ -47,7 +52,7 @@ pub struct Args {
     limits: Limits,
     /// Life of the cluster's certificates: a number with s, m, h or d, at least 2s. Members and the coordinator renew
     /// theirs after two thirds of it, by themselves.
-    #[arg(long, conflicts_with = "job", default_value = "1d", value_parser = life, value_name = "TIME")]
+    #[arg(long, conflicts_with = "job", default_value = "1d", value_parser = certificate_life, value_name = "TIME")]
     certificate_life: Duration,
 }
 
@@ -100,8 +105,9 @@ impl Limits {
     }
 }
 
-fn life(text: &str) -> Result<Duration, String> {
-    let life = super::cluster::access::ttl(text)?;
+/// Life of certificates.
+fn certificate_life(text: &str) -> Result<Duration, String> {
+    let life = time::life(text)?;
     let allowed = Duration::from_secs(2)..=Duration::from_secs(365 * 24 * 3600);
     allowed.contains(&life).then_some(life).ok_or_else(|| "certificates live from 2s to 365d".to_owned())
 }
@@ -120,18 +126,22 @@ fn one_in(percent: f64) -> u32 {
     if percent > 0.0 { (100.0 / percent).round().min(f64::from(u32::MAX)) as u32 } else { 0 }
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+/// Serves jobs, or one run, until it is over or asked to stop.
+///
+/// # Errors
+/// When the address, the folder or the job cannot be used, or the run does not end as planned.
+pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     // First, as reading the data may take long.
     let encrypted = args.state.as_ref().is_some_and(|state| convoy_coordinator::is_cluster(state));
     let audit_every = one_in(args.audit);
-    let listener = runner::bind(&args.listen, encrypted)?;
+    let listener = bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
         let limits = args.limits.of_jobs();
         let config = ClusterConfig {
             state,
             shared: args.data,
             audit_every,
-            planner: Arc::new(LocalPlanner),
+            planner: Arc::new(LocalPlanner { counters: counter }),
             limits,
             certificate_life: args.certificate_life,
         };
@@ -142,9 +152,80 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         if args.out.is_some() || !args.overrides.is_empty() {
             return Err(CliError::Usage("--out and --set do not go with a run folder; its plan is fixed".to_owned()));
         }
-        return runner::coordinate(super::resume::ready(&job::disk(), &job)?, audit_every, listener, args.json);
+        return runner::coordinate(ready(&job)?, audit_every, listener, args.json);
     }
-    let (job, _) = super::train::prepare(&job, &args.overrides)?;
-    let folder = job::run_folder(args.out, &job.plan.spec.name);
-    runner::coordinate(super::train::create(job, &folder)?, audit_every, listener, args.json)
+    let (job, _) = Job::here(&job, &args.overrides, counter)?;
+    let folder = run_folder(args.out, &job.plan.spec.name);
+    runner::coordinate(create(job, &folder)?, audit_every, listener, args.json)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+    use crate::typed::{mistyped, typed};
+
+    #[test]
+    fn a_queue_or_one_run_is_served() {
+        let queue: CoordinatorArgs = typed(&["--state", "s"]).unwrap();
+        assert_eq!((queue.state, queue.job), (Some("s".into()), None));
+        assert_eq!((queue.listen.as_str(), queue.certificate_life), ("127.0.0.1:7070", Duration::from_secs(86_400)));
+        let run: CoordinatorArgs = typed(&["job.toml", "--listen", "127.0.0.1:0", "--set", "a=1"]).unwrap();
+        assert_eq!((run.state, run.job), (None, Some("job.toml".into())));
+        assert_eq!(mistyped::<CoordinatorArgs>(&[]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(mistyped::<CoordinatorArgs>(&["job.toml", "--data", "d"]), ErrorKind::MissingRequiredArgument);
+        for more in [&["job.toml"][..], &["--out", "o"], &["--json"], &["--set", "a=1"]] {
+            let words = [&["--state", "s"], more].concat();
+            assert_eq!(mistyped::<CoordinatorArgs>(&words), ErrorKind::ArgumentConflict, "{words:?}");
+        }
+        assert_eq!(mistyped::<CoordinatorArgs>(&["j", "--max-batch", "1"]), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn each_limit_has_its_option() {
+        let limits =
+            |words: &[&str]| typed::<CoordinatorArgs>(&[&["--state", "s"], words].concat()).unwrap().limits.of_jobs();
+        let usual = JobLimits::default();
+        assert_eq!(limits(&[]), usual);
+        let table = [
+            ("--max-parameters", JobLimits { parameters: 7, ..usual }),
+            ("--max-batch", JobLimits { batch: 7, ..usual }),
+            ("--max-image-side", JobLimits { image_side: 7, ..usual }),
+            ("--max-decoded-side", JobLimits { decoded_side: 7, ..usual }),
+            ("--max-shards", JobLimits { shards: 7, ..usual }),
+            ("--max-steps", JobLimits { steps: 7, ..usual }),
+            ("--max-checkpoints", JobLimits { checkpoints: 7, ..usual }),
+            ("--max-memory-mib", JobLimits { memory_mib: 7, ..usual }),
+            ("--max-jobs", JobLimits { jobs: 7, ..usual }),
+        ];
+        table.into_iter().for_each(|(option, expected)| assert_eq!(limits(&[option, "7"]), expected, "{option}"));
+    }
+
+    #[test]
+    fn audits_are_a_share_of_all_shards() {
+        let percents = ["0", "1", "2.5", "100", "1e-9"].map(|text| percent(text).map(one_in));
+        assert_eq!(percents, [0, 100, 40, 1, u32::MAX].map(Ok));
+        assert!(["-1", "100.1", "NaN", "all", ""].iter().all(|text| percent(text).is_err()));
+    }
+
+    #[test]
+    fn certificates_live_from_two_seconds_to_a_year() {
+        let read = |text| certificate_life(text).map(|life| life.as_secs());
+        assert_eq!([read("2s"), read("1d"), read("365d")], [2, 86_400, 31_536_000].map(Ok));
+        assert!(["1s", "366d", "day"].iter().all(|text| certificate_life(text).is_err()));
+    }
+
+    #[test]
+    fn the_plan_of_a_run_folder_is_fixed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("plan.json"), "{}").unwrap();
+        let folder = dir.path().display().to_string();
+        for more in [["--out", "o"], ["--set", "a=1"]] {
+            let words = [&[folder.as_str(), "--listen", "127.0.0.1:0"][..], &more].concat();
+            let error = run(typed(&words).unwrap()).unwrap_err();
+            assert!(error.to_string().contains("its plan is fixed"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
 }

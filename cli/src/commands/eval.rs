@@ -7,16 +7,17 @@ use std::sync::Arc;
 use convoy_common::epoch_order::{EpochCut, EpochOrder};
 use convoy_common::manifest::{LabelKind, Split};
 use convoy_common::metrics::{MetricLayout, Metrics};
-use convoy_common::spec::{BadImage, Task};
+use convoy_common::spec::{BadImage, Data, Spec, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
+use convoy_planning::{PlanningError, look};
 use convoy_scheduler::Node;
-use convoy_vision::{Dataset, Disk, Mode, scan, scan_known};
+use convoy_vision::{Dataset, Disk, Mode, scan_known};
 use serde::Serialize;
 
 use crate::error::CliError;
-use crate::model::{Compute, Trained};
+use crate::inference::{Compute, Trained};
 use crate::out;
-use crate::progress::Counter;
+use crate::progress::{Counter, counter};
 
 /// Measure a trained model on labelled images: its own validation data, or any other data with the same classes or
 /// targets.
@@ -25,7 +26,7 @@ use crate::progress::Counter;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy eval runs/fashion-mnist-1\n  \
     convoy eval runs/photos-1/model-best photos/test --json")]
-pub struct Args {
+pub struct EvalArgs {
     /// A model folder, a run folder, or a model.safetensors.
     model: PathBuf,
     /// A folder of class folders, a CSV file or an IDX folder (of which validation data is taken where there is
@@ -61,7 +62,11 @@ struct ClassRow {
     recall: f64,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+/// Evaluates the model and prints its metrics.
+///
+/// # Errors
+/// When model or data cannot be used.
+pub fn run(args: EvalArgs) -> Result<ExitCode, CliError> {
     let threads = args.compute.threads()?;
     let model = args.compute.load(&args.model)?;
     let split = match &args.data {
@@ -72,7 +77,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if args.json {
         out::json(&evaluation)?;
     } else {
-        print(&evaluation, model.plan.spec.task)?;
+        out::line(text_of(&evaluation, model.plan.spec.task))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -83,12 +88,11 @@ fn own_validation(model: &Trained) -> Result<Split, CliError> {
     if model.plan.validation_samples == 0 {
         return Err(CliError::Usage("the model was trained without validation data; name some".to_owned()));
     }
-    let data = convoy_common::spec::Data { bad_images: BadImage::Quarantine, ..spec.data.clone() };
-    let counter = Counter::new("looking at files");
-    let scanned = scan(&Disk, &data, spec.task, spec.seed, Path::new(""), &|done, all| counter.show(done, all))?;
+    let data = Data { bad_images: BadImage::Quarantine, ..spec.data.clone() };
+    let scanned = look(&Disk, &Spec { data, ..spec.clone() }, counter)?;
     if scanned.manifest.digest() != model.plan.manifest {
         let difference = "files are not those that it was trained with; name the data to evaluate on".to_owned();
-        return Err(CliError::DataChanged { difference });
+        return Err(PlanningError::DataChanged { difference }.into());
     }
     Ok(scanned.manifest.validation)
 }
@@ -100,9 +104,7 @@ fn other_data(model: &Trained, path: &Path) -> Result<Split, CliError> {
         Task::Multilabel => LabelKind::Set,
         Task::Regression => LabelKind::Values,
     };
-    let counter = Counter::new("looking at files");
-    let (split, _) =
-        scan_known(&Disk, path, &plan.spec.data, &plan.names, labels, &|done, all| counter.show(done, all))?;
+    let (split, _) = scan_known(&Disk, path, &plan.spec.data, &plan.names, labels, &*counter("looking at files"))?;
     Ok(split)
 }
 
@@ -161,7 +163,8 @@ fn class_rows(layout: &MetricLayout, sums: &[f64], names: &[String]) -> Vec<Clas
     names.iter().zip(layout.hits(sums)).map(row).collect()
 }
 
-fn print(evaluation: &Evaluation, task: Task) -> Result<(), CliError> {
+/// What was measured, for people.
+fn text_of(evaluation: &Evaluation, task: Task) -> String {
     let mut text = format!("samples     {}", evaluation.samples);
     if evaluation.broken > 0 {
         text.push_str(&format!(" ({} broken, left out)", evaluation.broken));
@@ -185,5 +188,62 @@ fn print(evaluation: &Evaluation, task: Task) -> Result<(), CliError> {
         let cells: Vec<String> = counts.iter().map(|count| format!("{count:>cell$}")).collect();
         text.push_str(&format!("\n{:<width$}  {}", row.name, cells.join(" ")));
     }
-    out::line(text)
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn evaluation(broken: usize, confusion: Vec<Vec<u64>>) -> Evaluation {
+        let row =
+            |name: &str, samples, precision, recall| ClassRow { name: name.to_owned(), samples, precision, recall };
+        Evaluation {
+            samples: 14,
+            broken,
+            metrics: [("accuracy".to_owned(), 0.75), ("loss".to_owned(), 1.25)].into(),
+            classes: vec![row("cat", 4, 0.5, 1.0), row("wombat", 10, 1.0, 0.25)],
+            confusion,
+        }
+    }
+
+    #[test]
+    fn classes_have_rows_and_a_confusion_matrix() {
+        expect![[r#"
+            samples     14 (1 broken, left out)
+            accuracy    0.7500
+            loss        1.2500
+
+            class   samples  precision  recall
+            cat           4     0.5000  1.0000
+            wombat       10     1.0000  0.2500
+
+            confusion matrix (rows: true class, columns: predicted, in the same order)
+            cat      4  0
+            wombat   0 10"#]]
+        .assert_eq(&text_of(&evaluation(1, vec![vec![4, 0], vec![0, 10]]), Task::Multiclass));
+    }
+
+    #[test]
+    fn labels_have_rows_alone() {
+        expect![[r#"
+            samples     14
+            accuracy    0.7500
+            loss        1.2500
+
+            label   samples  precision  recall
+            cat           4     0.5000  1.0000
+            wombat       10     1.0000  0.2500"#]]
+        .assert_eq(&text_of(&evaluation(0, Vec::new()), Task::Multilabel));
+    }
+
+    #[test]
+    fn what_has_no_classes_has_no_rows_in_json_either() {
+        let values = Evaluation { classes: Vec::new(), ..evaluation(0, Vec::new()) };
+        let json = serde_json::to_string(&values).unwrap();
+        assert_eq!(json, r#"{"samples":14,"broken":0,"metrics":{"accuracy":0.75,"loss":1.25}}"#);
+        assert_eq!(text_of(&values, Task::Regression), "samples     14\naccuracy    0.7500\nloss        1.2500");
+    }
 }

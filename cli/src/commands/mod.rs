@@ -1,15 +1,16 @@
-//! The commands, one file each: what was typed, then what it does.
+//! The commands, one file each but where a file says what it groups: what was typed, then what it does.
 
+mod access;
 mod audit;
 mod bench;
-mod cluster;
 mod coordinator;
 mod data;
 mod describe;
 mod digest;
 mod eval;
+mod jobs;
 mod predict;
-pub mod resume;
+mod resume;
 mod spec;
 mod train;
 mod worker;
@@ -17,42 +18,42 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::error::CliError;
-use cluster::change::Change;
+use jobs::change::Change;
 
 /// What `convoy` can do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    Train(train::Args),
-    Resume(resume::Args),
-    Eval(eval::Args),
-    Predict(predict::Args),
-    Describe(describe::Args),
-    Bench(bench::Args),
+    Train(train::TrainArgs),
+    Resume(resume::ResumeArgs),
+    Eval(eval::EvalArgs),
+    Predict(predict::PredictArgs),
+    Describe(describe::DescribeArgs),
+    Bench(bench::BenchArgs),
     #[command(subcommand)]
-    Data(data::Command),
-    Spec(spec::Args),
-    Digest(digest::Args),
-    Coordinator(coordinator::Args),
-    Worker(worker::Args),
-    Submit(cluster::submit::Args),
-    Ls(cluster::list::Args),
-    Workers(cluster::list::WorkersArgs),
-    Watch(cluster::watch::Args),
-    Logs(cluster::logs::Args),
+    Data(data::DataCommand),
+    Spec(spec::SpecArgs),
+    Digest(digest::DigestArgs),
+    Coordinator(coordinator::CoordinatorArgs),
+    Worker(worker::WorkerArgs),
+    Submit(jobs::submit::SubmitArgs),
+    Ls(jobs::ls::LsArgs),
+    Workers(jobs::workers::WorkersArgs),
+    Watch(jobs::watch::WatchArgs),
+    Logs(jobs::logs::LogsArgs),
     /// End a job; its run saves first.
-    Stop(cluster::change::Args),
+    Stop(jobs::change::ChangeArgs),
     /// Let a job's run save and wait.
-    Pause(cluster::change::Args),
+    Pause(jobs::change::ChangeArgs),
     /// Remove a job that is over, with its files.
-    Rm(cluster::change::Args),
-    Get(cluster::fetch::Args),
-    Audit(audit::Args),
-    Health(cluster::change::HealthArgs),
-    Login(cluster::access::LoginArgs),
+    Rm(jobs::change::ChangeArgs),
+    Get(jobs::get::GetArgs),
+    Audit(audit::AuditArgs),
+    Health(jobs::health::HealthArgs),
+    Login(access::login::LoginArgs),
     #[command(subcommand)]
-    Cluster(cluster::access::Command),
+    Cluster(access::cluster::ClusterCommand),
     #[command(subcommand)]
-    Token(cluster::access::TokenCommand),
+    Token(access::token::TokenCommand),
 }
 
 /// Does what was asked for.
@@ -72,19 +73,19 @@ pub fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Digest(args) => digest::run(args),
         Command::Coordinator(args) => coordinator::run(args),
         Command::Worker(args) => worker::run(args),
-        Command::Submit(args) => cluster::submit::run(args),
-        Command::Ls(args) => cluster::list::run(args),
-        Command::Workers(args) => cluster::list::workers(args),
-        Command::Watch(args) => cluster::watch::run(args),
-        Command::Logs(args) => cluster::logs::run(args),
-        Command::Stop(args) => cluster::change::run(args, Change::Stop),
-        Command::Pause(args) => cluster::change::run(args, Change::Pause),
-        Command::Rm(args) => cluster::change::run(args, Change::Remove),
-        Command::Get(args) => cluster::fetch::run(args),
+        Command::Submit(args) => jobs::submit::run(args),
+        Command::Ls(args) => jobs::ls::run(args),
+        Command::Workers(args) => jobs::workers::run(args),
+        Command::Watch(args) => jobs::watch::run(args),
+        Command::Logs(args) => jobs::logs::run(args),
+        Command::Stop(args) => jobs::change::run(args, Change::Stop),
+        Command::Pause(args) => jobs::change::run(args, Change::Pause),
+        Command::Rm(args) => jobs::change::run(args, Change::Remove),
+        Command::Get(args) => jobs::get::run(args),
         Command::Audit(args) => audit::run(&args),
-        Command::Health(args) => cluster::change::health(args),
-        Command::Login(args) => cluster::access::login(args),
-        Command::Cluster(command) => cluster::access::cluster(command),
-        Command::Token(command) => cluster::access::token(command),
+        Command::Health(args) => jobs::health::run(args),
+        Command::Login(args) => access::login::run(args),
+        Command::Cluster(command) => access::cluster::run(command),
+        Command::Token(command) => access::token::run(command),
     }
 }

@@ -4,13 +4,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use convoy_common::Plan;
 use convoy_common::spec::Task;
 use convoy_nn::Executor;
 use convoy_vision::{Disk, Limits, Mode, Preparation, decode, image_files};
 use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
-use crate::model::{Compute, Trained};
+use crate::inference::{Compute, Trained};
 use crate::out;
 
 /// Images that are computed together.
@@ -24,7 +25,7 @@ const BATCH: usize = 16;
 #[command(after_help = "Examples:\n  convoy predict runs/photos-1 cat.jpg dog.png\n  \
     convoy predict runs/photos-1/model-best photos/new --top 3 --json\n  \
     find . -name '*.png' | convoy predict runs/photos-1 -\n  convoy predict runs/photos-1 - < cat.jpg")]
-pub struct Args {
+pub struct PredictArgs {
     /// A model folder, a run folder, or a model.safetensors.
     model: PathBuf,
     /// Images, folders of images (with all below), or `-` for standard input: an image, or one path on each line.
@@ -56,7 +57,11 @@ impl Source {
     }
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+/// Prints a line for each image.
+///
+/// # Errors
+/// When model or images cannot be used at all.
+pub fn run(args: PredictArgs) -> Result<ExitCode, CliError> {
     let threads = args.compute.threads()?;
     let model = args.compute.load(&args.model)?;
     let sources = sources(&args.images)?;
@@ -72,7 +77,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         |index, predictions| {
             for (source, prediction) in batches[index].iter().zip(predictions) {
                 failed += usize::from(prediction.is_err());
-                print(&model, &source.name(), prediction, &args)?;
+                print(&model.plan, &source.name(), prediction, &args)?;
             }
             Ok(())
         },
@@ -150,36 +155,43 @@ fn pixels(source: &Source, limits: &Limits) -> Result<convoy_vision::Pixels, Str
     decode(bytes, limits).map(|decoded| decoded.pixels).map_err(|error| error.to_string())
 }
 
-fn print(model: &Trained, name: &str, prediction: Result<Vec<f32>, String>, args: &Args) -> Result<(), CliError> {
-    let outputs = match prediction {
-        Ok(outputs) => outputs,
-        Err(reason) if args.json => return out::json(&json!({ "path": name, "error": reason })),
+/// Prints what was predicted, or why nothing was.
+fn print(plan: &Plan, name: &str, prediction: Result<Vec<f32>, String>, args: &PredictArgs) -> Result<(), CliError> {
+    match prediction {
+        Ok(outputs) if args.json => out::json(&object_of(plan, name, &outputs, args.top as usize)),
+        Ok(outputs) => out::line(line_of(plan, name, &outputs, args.top as usize)),
+        Err(reason) if args.json => out::json(&json!({ "path": name, "error": reason })),
         Err(reason) => {
             out::note(format_args!("{name}: {reason}"));
-            return Ok(());
+            Ok(())
         }
+    }
+}
+
+/// The outputs for the image `name`, for programs.
+fn object_of(plan: &Plan, name: &str, outputs: &[f32], top: usize) -> Value {
+    let names = &plan.names;
+    if plan.spec.task == Task::Regression {
+        let values: Map<String, Value> = names.iter().cloned().zip(outputs.iter().map(|value| json!(value))).collect();
+        return json!({ "path": name, "values": values });
+    }
+    let classes: Vec<Value> = ranked(plan.spec.task, outputs, top)
+        .iter()
+        .map(|(class, probability)| json!({ "class": names[*class], "probability": probability }))
+        .collect();
+    json!({ "path": name, "predictions": classes })
+}
+
+/// The outputs for the image `name`, for people: `cat.jpg`, then `cat 0.9731` for each class, between tabs.
+fn line_of(plan: &Plan, name: &str, outputs: &[f32], top: usize) -> String {
+    let names = &plan.names;
+    let cells: Vec<String> = if plan.spec.task == Task::Regression {
+        names.iter().zip(outputs).map(|(name, value)| format!("{name} {value}")).collect()
+    } else {
+        let ranked = ranked(plan.spec.task, outputs, top);
+        ranked.iter().map(|(class, probability)| format!("{} {probability:.4}", names[*class])).collect()
     };
-    let names = &model.plan.names;
-    if model.plan.spec.task == Task::Regression {
-        if args.json {
-            let values: Map<String, Value> =
-                names.iter().cloned().zip(outputs.iter().map(|value| json!(value))).collect();
-            return out::json(&json!({ "path": name, "values": values }));
-        }
-        let values: Vec<String> = names.iter().zip(&outputs).map(|(name, value)| format!("{name} {value}")).collect();
-        return out::line(format!("{name}\t{}", values.join("\t")));
-    }
-    let ranked = ranked(model.plan.spec.task, &outputs, args.top as usize);
-    if args.json {
-        let classes: Vec<Value> = ranked
-            .iter()
-            .map(|(class, probability)| json!({ "class": names[*class], "probability": probability }))
-            .collect();
-        return out::json(&json!({ "path": name, "predictions": classes }));
-    }
-    let classes: Vec<String> =
-        ranked.iter().map(|(class, probability)| format!("{} {probability:.4}", names[*class])).collect();
-    out::line(format!("{name}\t{}", classes.join("\t")))
+    format!("{name}\t{}", cells.join("\t"))
 }
 
 /// Classes with their probabilities, the likeliest first; of labels, all that hold and at least `top`.
@@ -196,7 +208,20 @@ fn ranked(task: Task, outputs: &[f32], top: usize) -> Vec<(usize, f32)> {
 
 #[cfg(test)]
 mod tests {
+    use convoy_planning::{Assumed, SpecFile, plan_without_data};
+
     use super::*;
+
+    fn plan(task: &str) -> Plan {
+        let given = ["data.train=x", "network.name=lenet5"].map(str::to_owned).into_iter();
+        let file = SpecFile::of_overrides(&given.chain([format!("task={task}")]).collect::<Vec<_>>()).unwrap();
+        let classes = if task == "binary" { 2 } else { 3 };
+        let (plan, _) = plan_without_data(file, Assumed { classes, ..Assumed::default() }).unwrap();
+        Plan {
+            names: ["cat", "dog", "owl"][..classes as usize].iter().map(|name| (*name).to_owned()).collect(),
+            ..(*plan).clone()
+        }
+    }
 
     #[test]
     fn the_likeliest_come_first() {
@@ -204,5 +229,55 @@ mod tests {
         assert_eq!(ranked(Task::Multiclass, &[0.5, 0.5], 9), [(0, 0.5), (1, 0.5)]);
         assert_eq!(ranked(Task::Binary, &[0.25], 1), [(0, 0.75)]);
         assert_eq!(ranked(Task::Multilabel, &[0.9, 0.1, 0.8], 1), [(0, 0.9), (2, 0.8)]);
+    }
+
+    #[test]
+    fn classes_are_named_with_their_probabilities() {
+        let plan = plan("multiclass");
+        assert_eq!(line_of(&plan, "a.jpg", &[0.25, 0.5, 0.25], 2), "a.jpg\tdog 0.5000\tcat 0.2500");
+        assert_eq!(
+            object_of(&plan, "a.jpg", &[0.25, 0.5, 0.25], 1).to_string(),
+            r#"{"path":"a.jpg","predictions":[{"class":"dog","probability":0.5}]}"#
+        );
+    }
+
+    #[test]
+    fn a_binary_output_is_the_probability_of_the_second_class() {
+        assert_eq!(line_of(&plan("binary"), "-", &[0.25], 1), "-\tcat 0.7500");
+    }
+
+    #[test]
+    fn values_are_printed_as_they_are() {
+        let plan = plan("regression");
+        assert_eq!(line_of(&plan, "a.jpg", &[0.25, -3.0, 1e9], 1), "a.jpg\tcat 0.25\tdog -3\towl 1000000000");
+        assert_eq!(
+            object_of(&plan, "a.jpg", &[0.25, -3.0, 1.5], 1).to_string(),
+            r#"{"path":"a.jpg","values":{"cat":0.25,"dog":-3.0,"owl":1.5}}"#
+        );
+    }
+
+    #[test]
+    fn files_stay_in_the_order_given_and_folders_are_looked_through() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.png", "a/c.JPG", "notes.txt"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let given = ["z.jpg".into(), dir.path().to_owned(), "y.jpg".into()];
+        let names: Vec<String> = sources(&given).unwrap().iter().map(Source::name).collect();
+        let inside = |name: &str| dir.path().join(name).display().to_string();
+        assert_eq!(names, ["z.jpg".to_owned(), inside("a/c.JPG"), inside("b.png"), "y.jpg".to_owned()]);
+        let empty = tempfile::tempdir().unwrap();
+        let error = sources(&[empty.path().to_owned()]).err().expect("no image is there");
+        assert_eq!(error.exit_code(), 3);
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_read_has_a_reason() {
+        let limits = Limits::from(&plan("multiclass").spec.data);
+        let reason = |source| pixels(&source, &limits).err().expect("it is no image");
+        assert!(reason(Source::File("no/where.jpg".into())).starts_with("cannot be read: "));
+        assert!(!reason(Source::Bytes(b"no image".to_vec())).is_empty());
     }
 }

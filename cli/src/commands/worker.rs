@@ -10,12 +10,13 @@ use convoy_security::Token;
 use convoy_worker::{Cache, Config, Ended};
 use tokio::sync::watch;
 
+use crate::address::is_loopback;
 use crate::device::Device;
+use crate::environment;
 use crate::error::CliError;
 use crate::logging;
 use crate::member::{self, JoinError, Signed};
-use crate::runner::is_loopback;
-use crate::signals::Stop;
+use crate::runtime;
 
 /// Before a coordinator that is not there is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy worker --coordinator 127.0.0.1:7070 --threads 4\n  \
     convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token")]
-pub struct Args {
+pub struct WorkerArgs {
     /// Address of the coordinator.
     #[arg(long, value_name = "HOST:PORT", env = "CONVOY_COORDINATOR")]
     coordinator: String,
@@ -40,8 +41,8 @@ pub struct Args {
     /// Seconds for which an unreachable coordinator is tried again; without it, for as long as it takes.
     #[arg(long, value_name = "SECONDS")]
     patience: Option<u64>,
-    /// A folder of this machine that holds data: data sets as NAME/..., and what specs call `shared:`. What is not there
-    /// comes from the coordinator.
+    /// A folder of this machine that holds data: data sets as NAME/..., and what specs call `shared:`. What is not
+    /// there comes from the coordinator.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where files that come from the coordinator are kept; $XDG_CACHE_HOME/convoy when absent.
@@ -54,7 +55,11 @@ pub struct Args {
     device: Device,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+/// Computes until there is nothing more to do.
+///
+/// # Errors
+/// When the coordinator cannot be reached or refuses, or the device is not there.
+pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
     let device = args.device.get()?;
     args.device.announce()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -62,34 +67,24 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     if token.is_none() && !is_loopback(&args.coordinator)? {
         return Err(CliError::NotMember { address: args.coordinator });
     }
-    let folder = args.cache.unwrap_or_else(cache_folder);
+    let folder = args.cache.unwrap_or_else(|| cache_folder(environment::folder));
     let cache = Cache::open(&folder, args.cache_mib.saturating_mul(1 << 20));
     let cache = Arc::new(cache.map_err(|source| CliError::Io { path: folder, source })?);
     let name = args.name.unwrap_or_else(own_name);
     let patience = args.patience.map(Duration::from_secs);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("sockets")
-        .enable_all()
-        .build()
-        .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
-    let (ended, stop) = runtime.block_on(async {
-        let stop = Stop::listen("finishing what this worker holds; press Ctrl-C again to leave at once")
-            .map_err(|source| CliError::Io { path: "signals".into(), source })?;
+    let threads = args.threads.filter(|threads| *threads > 0);
+    let threads = threads.map_or_else(|| args.device.threads(cores), |threads| threads as usize);
+    runtime::serve("finishing what this worker holds; press Ctrl-C again to leave at once", async |stop| {
         let link = tokio::select! {
             link = link(&args.coordinator, token, &name, patience) => link?,
-            () = stop.asked() => return Ok((Ended::Drained, stop)),
+            () = stop.asked() => return Ok(ExitCode::from(stop.exit_code())),
         };
-        let threads = args.threads.filter(|threads| *threads > 0);
-        let threads = threads.map_or_else(|| args.device.threads(cores), |threads| threads as usize);
         let (cache, sees, log) = (Some(cache), args.data, Some(logging::collect()));
         let config = Config { link, name, threads, device, data: None, cache, sees, log, patience };
         let asked = stop.clone();
         let ended = convoy_worker::run(config, Box::pin(async move { asked.asked().await })).await?;
-        Ok::<_, CliError>((ended, stop))
-    })?;
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(ExitCode::from(if ended == Ended::Drained { stop.exit_code() } else { 0 }))
+        Ok(ExitCode::from(if ended == Ended::Drained { stop.exit_code() } else { 0 }))
+    })
 }
 
 /// How the coordinator is reached: plainly, or as a member that has joined with the token and renews its certificate.
@@ -122,13 +117,67 @@ async fn link(
     Ok(link)
 }
 
-fn cache_folder() -> PathBuf {
-    let given = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || given("HOME").map(|home| home.join(".cache"));
-    given("XDG_CACHE_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("convoy")
+/// Where the cache is if nobody says; `set` looks up a variable of the environment.
+fn cache_folder(set: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    let home = || set("HOME").map(|home| home.join(".cache"));
+    set("XDG_CACHE_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("convoy")
 }
 
 fn own_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", if host.trim().is_empty() { "worker" } else { host.trim() }, std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+    use crate::typed::{mistyped, typed};
+
+    #[test]
+    fn a_coordinator_is_enough() {
+        let args: WorkerArgs = typed(&["--coordinator", "127.0.0.1:1"]).unwrap();
+        assert_eq!((args.coordinator.as_str(), args.threads, args.patience), ("127.0.0.1:1", None, None));
+        assert_eq!((args.name, args.data, args.cache_mib), (None, None, 10_240));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_not_taken() {
+        for (option, value) in [("--threads", "1025"), ("--patience", "-1"), ("--cache-mib", "much")] {
+            let words = ["--coordinator", "127.0.0.1:1", option, value];
+            let kind = mistyped::<WorkerArgs>(&words);
+            assert!(matches!(kind, ErrorKind::ValueValidation | ErrorKind::UnknownArgument), "{words:?}: {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_coordinator_elsewhere_wants_a_token() {
+        let args: WorkerArgs = typed(&["--coordinator", "192.0.2.1:7070"]).unwrap();
+        let error = run(WorkerArgs { token_file: None, ..args }).unwrap_err();
+        assert!(matches!(&error, CliError::NotMember { address } if address == "192.0.2.1:7070"), "{error}");
+    }
+
+    #[test]
+    fn the_cache_is_where_caches_are() {
+        let folder = |set: &[(&str, &str)]| {
+            cache_folder(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        };
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "/c"), ("HOME", "/h")]), std::path::Path::new("/c/convoy"));
+        assert_eq!(folder(&[("HOME", "/h")]), std::path::Path::new("/h/.cache/convoy"));
+        assert_eq!(folder(&[]), std::env::temp_dir().join("convoy"));
+    }
+
+    #[test]
+    fn a_worker_has_a_name_of_its_own() {
+        let name = own_name();
+        assert!(name.ends_with(&format!("-{}", std::process::id())) && !name.contains(char::is_whitespace), "{name}");
+    }
+
+    #[tokio::test]
+    async fn without_a_token_the_connection_is_plain() {
+        let link = link("127.0.0.1:1", None, "w", None).await.unwrap();
+        assert_eq!(link.borrow().address, "127.0.0.1:1");
+        assert!(link.borrow().cluster.is_none());
+    }
 }

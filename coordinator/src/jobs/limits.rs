@@ -4,7 +4,38 @@ use convoy_common::Plan;
 use convoy_common::spec::{Size, Spec};
 use convoy_model::{Network, memory_estimate};
 
-use super::Refusal;
+/// Why a job is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LimitError {
+    /// It asks for too much.
+    #[error(
+        "{what} is {value}, but this coordinator takes at most {limit}; {remedy}, or have it started with a larger \
+         {flag}"
+    )]
+    TooMuch {
+        /// The key, or what follows from it.
+        what: &'static str,
+        /// What is asked for.
+        value: u64,
+        /// The most that is given.
+        limit: u64,
+        /// What to change in the spec.
+        remedy: &'static str,
+        /// The coordinator's option.
+        flag: &'static str,
+    },
+    /// There is no room for one more.
+    #[error(
+        "this coordinator keeps {kept} jobs and takes no more than {most}; remove some with `convoy rm`, or have it \
+         started with a larger --max-jobs"
+    )]
+    Full {
+        /// Jobs that are kept.
+        kept: usize,
+        /// The most that are.
+        most: u64,
+    },
+}
 
 /// The most that a submitted job may ask for. Jobs that are there already keep what they have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +81,7 @@ impl JobLimits {
     ///
     /// # Errors
     /// The first key that asks for too much, with its value, the limit and what to do.
-    pub fn check_spec(&self, spec: &Spec) -> Result<(), Refusal> {
+    pub(super) fn check_spec(&self, spec: &Spec) -> Result<(), LimitError> {
         if let Size::Fixed(size) = spec.prepare.size {
             self.check_side(size)?;
         }
@@ -64,7 +95,7 @@ impl JobLimits {
     ///
     /// # Errors
     /// As [`JobLimits::check_spec`].
-    pub fn check_plan(&self, plan: &Plan, network: &Network) -> Result<(), Refusal> {
+    pub(super) fn check_plan(&self, plan: &Plan, network: &Network) -> Result<(), LimitError> {
         // What was "auto" in the spec is known now.
         self.check_side([plan.input.height, plan.input.width])?;
         let (train, evaluate) = (plan.train_cut(), plan.evaluate_cut());
@@ -86,19 +117,14 @@ impl JobLimits {
     }
 
     /// Whether there is room for one more job beside `kept`.
-    pub(super) fn check_jobs(&self, kept: usize) -> Result<(), Refusal> {
+    pub(super) fn check_jobs(&self, kept: usize) -> Result<(), LimitError> {
         if (kept as u64) < self.jobs {
             return Ok(());
         }
-        let message = format!(
-            "this coordinator keeps {kept} jobs and takes no more than {}; remove some with `convoy rm`, or have it \
-             started with a larger --max-jobs",
-            self.jobs
-        );
-        Err(Refusal { message, code: 75 })
+        Err(LimitError::Full { kept, most: self.jobs })
     }
 
-    fn check_side(&self, size: [u32; 2]) -> Result<(), Refusal> {
+    fn check_side(&self, size: [u32; 2]) -> Result<(), LimitError> {
         let side = size[0].max(size[1]).into();
         within("prepare.size", side, self.image_side, "set it to a smaller one", "--max-image-side")
     }
@@ -111,13 +137,15 @@ fn memory(plan: &Plan, network: &Network, shards: u32) -> u64 {
     memory_estimate(plan, network, 1).coordinator().saturating_add(sums)
 }
 
-fn within(what: &str, value: u64, limit: u64, remedy: &str, flag: &str) -> Result<(), Refusal> {
+fn within(
+    what: &'static str,
+    value: u64,
+    limit: u64,
+    remedy: &'static str,
+    flag: &'static str,
+) -> Result<(), LimitError> {
     if value <= limit {
         return Ok(());
     }
-    let message = format!(
-        "{what} is {value}, but this coordinator takes at most {limit}; {remedy}, or have it started with \
-         a larger {flag}"
-    );
-    Err(Refusal { message, code: 2 })
+    Err(LimitError::TooMuch { what, value, limit, remedy, flag })
 }

@@ -1,7 +1,6 @@
 //! The queue of jobs: what was submitted, where it stands, and what people want of it.
 
 mod limits;
-mod planner;
 mod record;
 mod run;
 mod service;
@@ -15,18 +14,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use convoy_common::data_place::{DataName, DataPlace};
 use convoy_common::file_tree::FileTree;
+use convoy_common::planner::{Planned, Planner, Refusal};
+use convoy_common::spec::{self, SpecError};
+use convoy_model::{InitError, Network, NetworkError, initial_values};
 use convoy_scheduler::{FleetEvent, JobId};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 pub use limits::JobLimits;
-pub use planner::{Planner, Ready, Refusal};
+pub(crate) use limits::LimitError;
 pub use record::{JobRecord, JobState};
 pub(crate) use service::JobsService;
 pub use store::StoreError;
 
 use crate::fleet_loop::Waiting;
 use crate::hub::Hub;
+use crate::run_dir::{RunDir, RunDirError};
 use crate::status::Status;
 use store::Store;
 
@@ -38,7 +41,17 @@ pub(crate) enum JobError {
     #[error("{job} is {state}, so it cannot be {wanted}")]
     State { job: String, state: JobState, wanted: &'static str },
     #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{}: {source}", path.display())]
@@ -67,7 +80,7 @@ pub(crate) struct Wishes {
 
 /// What holds for all jobs.
 pub(crate) struct Terms {
-    /// Makes runs of specs.
+    /// Makes plans of specs.
     pub(crate) planner: Arc<dyn Planner>,
     /// The most that a job may ask for.
     pub(crate) limits: JobLimits,
@@ -152,7 +165,7 @@ impl Jobs {
     /// Plans a spec, keeps the job and queues it. Takes as long as looking at the data does.
     pub(crate) fn submit(&self, spec: &str, wishes: Wishes) -> Result<JobView, JobError> {
         self.terms.limits.check_jobs(self.live().len())?;
-        let (plan, manifest) = self.terms.planner.plan(&self.data, spec, &self.terms.limits)?;
+        let Planned { plan, manifest, .. } = self.plan(spec)?;
         let id = self.store.next_id()?;
         let record = JobRecord {
             id,
@@ -170,13 +183,27 @@ impl Jobs {
             error: None,
             result: None,
         };
-        let dir = crate::RunDir::create(&self.folder_of(id), &plan, &manifest);
-        dir.map_err(|error| Refusal { message: error.to_string(), code: 1 })?;
+        RunDir::create(&self.folder_of(id), &plan, &manifest)?;
         self.store.put(&record)?;
         tracing::info!(job = record.job, "submitted");
         self.live().insert(record.id(), Live { record: record.clone(), status: None });
         self.tell_of(&record);
         self.view(record.id()).ok_or(JobError::Unknown(record.job))
+    }
+
+    /// What the spec in `text` means. The limits are asked before time or memory is taken for what they bound.
+    fn plan(&self, text: &str) -> Result<Planned, JobError> {
+        let Terms { planner, limits, .. } = &self.terms;
+        let spec = spec::parse(text, &[])?;
+        limits.check_spec(&spec)?;
+        let planned = planner.plan(&self.data, spec, text)?;
+        let network = Network::of(&planned.plan)?;
+        limits.check_plan(&planned.plan, &network)?;
+        if let Some(init) = &planned.init {
+            // Whether it fits; random values always do.
+            initial_values(&planned.plan, &network, Some(init))?;
+        }
+        Ok(planned)
     }
 
     /// The run folder of a job.

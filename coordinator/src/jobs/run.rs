@@ -1,14 +1,17 @@
 //! Carrying a job's run, and what becomes of the job after it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use convoy_scheduler::JobId;
 use tokio::sync::watch;
 
-use super::{JobState, Jobs, now};
+use super::{JobError, JobState, Jobs, now};
 use crate::export::export;
 use crate::fleet_loop::Ended;
-use crate::serve::{Config, RunReport, carry, load};
+use crate::ready::{Ready, ReadyError};
+use crate::run_dir::RunDir;
+use crate::serve::{RunReport, carry, load};
 use crate::status::Status;
 
 /// How a run went, as far as its job is concerned.
@@ -43,19 +46,9 @@ impl Jobs {
     async fn run(self: Arc<Self>, id: JobId, status: watch::Sender<Status>, mut stop: watch::Receiver<bool>) -> Went {
         let (jobs, folder) = (self.clone(), self.folder_of(id.0));
         let loading = tokio::task::spawn_blocking(move || {
-            let ready = jobs.terms.planner.open(&jobs.data, &folder).map_err(|refusal| refusal.to_string())?;
+            let ready = jobs.ready(&folder).map_err(|error| error.to_string())?;
             let (plan, network) = (ready.plan.clone(), ready.network.clone());
-            let config = Config {
-                dir: Arc::new(ready.dir),
-                plan: ready.plan,
-                network: ready.network,
-                manifest: Arc::new(ready.manifest),
-                initial: ready.initial,
-                audit_every: jobs.terms.audit_every,
-                files: jobs.data.clone(),
-                listener: None,
-                status,
-            };
+            let config = ready.config(jobs.data.clone(), jobs.terms.audit_every, status);
             let loaded = load(config).map_err(|error| error.to_string())?;
             Ok::<_, String>((plan, network, loaded))
         });
@@ -90,6 +83,16 @@ impl Jobs {
             Ok(Err(reason)) => Went::Failed(reason),
             Err(error) => Went::Failed(format!("writing the model crashed: {error}")),
         }
+    }
+
+    /// The run in `folder`, after its data was compared with the manifest.
+    fn ready(&self, folder: &Path) -> Result<Ready, JobError> {
+        let (dir, plan, manifest) = RunDir::open(folder)?;
+        let planned = self.terms.planner.unchanged(&self.data, plan, manifest)?;
+        Ready::new(dir, planned).map_err(|error| match error {
+            ReadyError::Network(error) => error.into(),
+            ReadyError::Init(error) => error.into(),
+        })
     }
 
     /// What the job is now, and what the fleet shall think of it.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoy_common::planner::Refusal;
 use convoy_proto::channel::PIECE;
 use convoy_proto::{VERSION, v1, v1::jobs_server};
 use convoy_scheduler::JobId;
@@ -15,7 +16,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::tail::lines_from;
-use super::{JobError, JobView, Jobs, Wishes};
+use super::{JobError, JobView, Jobs, LimitError, Wishes};
 use crate::access::Caller;
 use crate::worker_logs;
 
@@ -34,13 +35,16 @@ impl From<JobError> for Status {
         match error {
             JobError::Unknown(_) => Status::not_found(message),
             JobError::State { .. } => Status::failed_precondition(message),
-            JobError::Refused(refusal) => match refusal.code {
-                2 => Status::invalid_argument(message),
-                3 => Status::not_found(message),
-                4 => Status::permission_denied(message),
-                75 => Status::resource_exhausted(message),
-                _ => Status::failed_precondition(message),
+            JobError::Spec(_) | JobError::Network(_) | JobError::Init(_) => Status::invalid_argument(message),
+            JobError::Limit(LimitError::TooMuch { .. }) => Status::invalid_argument(message),
+            JobError::Limit(LimitError::Full { .. }) => Status::resource_exhausted(message),
+            JobError::Refused(refusal) => match refusal {
+                Refusal::BadSpec(_) | Refusal::BadData(_) => Status::invalid_argument(message),
+                Refusal::Missing(_) => Status::not_found(message),
+                Refusal::NotAllowed(_) => Status::permission_denied(message),
+                Refusal::Unreadable(_) | Refusal::DataChanged(_) => Status::failed_precondition(message),
             },
+            JobError::RunDir(_) => Status::failed_precondition(message),
             JobError::Store(_) | JobError::Io { .. } => Status::internal(message),
         }
     }
@@ -306,12 +310,41 @@ async fn send_file(
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
+    use crate::jobs::JobState;
+    use crate::run_dir::RunDirError;
+
+    #[test]
+    fn each_reason_has_its_status() {
+        let text = || "why".to_owned();
+        let too_much = LimitError::TooMuch { what: "train.batch", value: 2, limit: 1, remedy: "lower it", flag: "-b" };
+        let table: Vec<(Code, JobError)> = vec![
+            (Code::NotFound, JobError::Unknown(text())),
+            (Code::FailedPrecondition, JobError::State { job: text(), state: JobState::Stopped, wanted: "paused" }),
+            (Code::InvalidArgument, convoy_common::spec::parse("nonsense", &[]).expect_err("it is no spec").into()),
+            (Code::InvalidArgument, too_much.into()),
+            (Code::ResourceExhausted, LimitError::Full { kept: 1, most: 1 }.into()),
+            (Code::InvalidArgument, Refusal::BadSpec(text()).into()),
+            (Code::InvalidArgument, Refusal::BadData(text()).into()),
+            (Code::NotFound, Refusal::Missing(text()).into()),
+            (Code::PermissionDenied, Refusal::NotAllowed(text()).into()),
+            (Code::FailedPrecondition, Refusal::Unreadable(text()).into()),
+            (Code::FailedPrecondition, Refusal::DataChanged(text()).into()),
+            (Code::FailedPrecondition, RunDirError::NotARun("x".into()).into()),
+            (Code::Internal, JobError::Io { path: "x".into(), source: std::io::ErrorKind::NotFound.into() }),
+        ];
+        for (code, error) in table {
+            let said = error.to_string();
+            let status = Status::from(error);
+            assert_eq!((status.code(), status.message()), (code, said.as_str()));
+        }
+    }
 
     #[test]
     fn a_reason_fits_into_the_header_that_it_travels_in() {
-        let status =
-            Status::from(JobError::Refused(super::super::Refusal { message: "\u{fc}".repeat(1 << 20), code: 2 }));
+        let status = Status::from(JobError::Refused(Refusal::BadSpec("\u{fc}".repeat(1 << 20))));
         let response = status.clone().into_http::<tonic::body::Body>();
         let bytes: usize = response.headers().values().map(|value| value.len()).sum();
         assert!(bytes < 15 << 10, "{bytes}");

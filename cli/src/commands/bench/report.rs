@@ -24,29 +24,51 @@ pub struct Measured {
     pub memory: Option<u64>,
 }
 
-/// Figures of a benchmark. Times of parts are milliseconds of a step, means over steps: thread time divided by the number
-/// of threads, so that the parts add up to the mean step.
+/// Figures of a benchmark. Times of parts are milliseconds of a step, means over steps: thread time divided by the
+/// number of threads, so that the parts add up to the mean step.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    #[serde(flatten)]
+    setup: Setup,
+    #[serde(flatten)]
+    speed: Speed,
+    layers: Vec<LayerReport>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+/// What was measured, and on what.
+#[derive(Debug, Serialize)]
+struct Setup {
     network: String,
     input: String,
     outputs: u32,
     batch: u32,
     shard: u32,
     threads: usize,
+    /// Instructions of the kernels.
     level: &'static str,
     steps: usize,
+}
+
+/// Figures of the whole step.
+#[derive(Debug, Serialize)]
+struct Speed {
     images_per_second: Spread,
     step_ms: Spread,
-    /// Floating-point operations of a step, forward and backward: those of [`describe`], three times for a convolution or
-    /// fully connected layer (output, data, weights), twice for one that reads the samples. As many, whatever the
+    /// Floating-point operations of a step, forward and backward: those of [`describe`], three times for a convolution
+    /// or fully connected layer (output, data, weights), twice for one that reads the samples. As many, whatever the
     /// algorithm: Winograd's does with fewer.
     flops: u64,
     gflops: f64,
     peak_gflops: f64,
     of_peak: f64,
     peak_memory_bytes: Option<u64>,
-    layers: Vec<LayerReport>,
+}
+
+/// Parts of a step that are no layer.
+#[derive(Debug, Serialize)]
+struct Rest {
     /// Loss, tape, and what else is in a pass beside its layers.
     rest_ms: f64,
     sums_ms: f64,
@@ -79,31 +101,44 @@ struct LayerReport {
 impl Report {
     /// The figures of what was measured of `plan` on `network`.
     pub fn new(plan: &Plan, network: &Network, measured: &Measured) -> Self {
-        let Measured { threads, times, peak, .. } = measured;
         let rows = describe(network).layers;
         let batch = plan.spec.train.batch;
         let layers = measured.layers.iter().map(|layer| layer_report(layer, &rows, network, batch, measured));
         let layers: Vec<LayerReport> = layers.collect();
-        let flops = layers.iter().map(|layer| layer.flops).sum();
-        let step_ms = spread(times.iter().map(|time| 1e3 * time.whole.as_secs_f64()).collect());
-        let mean = |part: &dyn Fn(&StepTime) -> f64| times.iter().map(part).sum::<f64>() / times.len() as f64;
-        let mean_ms = |part: &dyn Fn(&StepTime) -> Duration| 1e3 * mean(&|time| part(time).as_secs_f64());
-        let shares = *threads as f64;
-        let (passes_ms, sums_ms) = (mean_ms(&|time| time.passes) / shares, mean_ms(&|time| time.sums) / shares);
-        let shards_ms = mean_ms(&|time| time.shards);
-        let gflops = flops as f64 / step_ms.best / 1e6;
         Report {
+            setup: Setup::of(plan, network, measured),
+            speed: Speed::of(batch, layers.iter().map(|layer| layer.flops).sum(), measured),
+            rest: Rest::of(&layers, measured),
+            layers,
+        }
+    }
+}
+
+impl Setup {
+    fn of(plan: &Plan, network: &Network, measured: &Measured) -> Self {
+        Setup {
             network: match plan.spec.network.layers[..] {
                 [] => plan.spec.network.zoo_name().to_owned(),
                 _ => plan.spec.name.clone(),
             },
             input: format!("{}x{}x{}", plan.input.height, plan.input.width, plan.input.channels),
             outputs: network.outputs,
-            batch,
+            batch: plan.spec.train.batch,
             shard: plan.spec.train.shard,
-            threads: *threads,
+            threads: measured.threads,
             level: convoy_kernels::cpu::level().name(),
-            steps: times.len(),
+            steps: measured.times.len(),
+        }
+    }
+}
+
+impl Speed {
+    /// Of steps with `batch` samples and `flops` floating-point operations each.
+    fn of(batch: u32, flops: u64, measured: &Measured) -> Self {
+        let step_ms = spread(measured.times.iter().map(|time| 1e3 * time.whole.as_secs_f64()).collect());
+        let gflops = flops as f64 / step_ms.best / 1e6;
+        let peak_gflops = measured.peak / 1e9;
+        Speed {
             images_per_second: Spread {
                 best: 1e3 * f64::from(batch) / step_ms.best,
                 median: 1e3 * f64::from(batch) / step_ms.median,
@@ -111,11 +146,23 @@ impl Report {
             step_ms,
             flops,
             gflops,
-            peak_gflops: peak / 1e9,
-            of_peak: gflops / (peak / 1e9),
+            peak_gflops,
+            of_peak: gflops / peak_gflops,
             peak_memory_bytes: measured.memory,
+        }
+    }
+}
+
+impl Rest {
+    fn of(layers: &[LayerReport], measured: &Measured) -> Self {
+        let Measured { threads, times, .. } = measured;
+        let mean = |part: &dyn Fn(&StepTime) -> f64| times.iter().map(part).sum::<f64>() / times.len() as f64;
+        let mean_ms = |part: &dyn Fn(&StepTime) -> Duration| 1e3 * mean(&|time| part(time).as_secs_f64());
+        let shares = *threads as f64;
+        let (passes_ms, sums_ms) = (mean_ms(&|time| time.passes) / shares, mean_ms(&|time| time.sums) / shares);
+        let shards_ms = mean_ms(&|time| time.shards);
+        Rest {
             rest_ms: passes_ms - layers.iter().map(|layer| layer.forward_ms + layer.backward_ms).sum::<f64>(),
-            layers,
             sums_ms,
             waiting_ms: shards_ms - passes_ms - sums_ms,
             optimizer_ms: mean_ms(&|time| time.whole) - shards_ms,
@@ -166,17 +213,27 @@ fn spread(mut times: Vec<f64>) -> Spread {
 /// Figures of the whole, then a table of the layers with a row for each of the other parts of a step.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { network, input, outputs, batch, shard, threads, level, steps, .. } = self;
+        let Setup { network, input, outputs, batch, shard, threads, level, steps } = &self.setup;
+        let Speed { images_per_second, step_ms, gflops, peak_gflops, of_peak, peak_memory_bytes, .. } = &self.speed;
         writeln!(f, "network    {network}, {input} to {outputs}, batch {batch} in shards of {shard}")?;
-        writeln!(f, "machine    {threads} threads, {level}, {:.1} GFLOP/s at most", self.peak_gflops)?;
-        writeln!(f, "images/s   {:.1} best, {:.1} median", self.images_per_second.best, self.images_per_second.median)?;
-        writeln!(f, "step       {:.2} ms best, {:.2} ms median of {steps}", self.step_ms.best, self.step_ms.median)?;
-        writeln!(f, "of peak    {:.1} %, {:.1} GFLOP/s", 100.0 * self.of_peak, self.gflops)?;
-        if let Some(bytes) = self.peak_memory_bytes {
+        writeln!(f, "machine    {threads} threads, {level}, {peak_gflops:.1} GFLOP/s at most")?;
+        writeln!(f, "images/s   {:.1} best, {:.1} median", images_per_second.best, images_per_second.median)?;
+        writeln!(f, "step       {:.2} ms best, {:.2} ms median of {steps}", step_ms.best, step_ms.median)?;
+        writeln!(f, "of peak    {:.1} %, {gflops:.1} GFLOP/s", 100.0 * of_peak)?;
+        if let Some(bytes) = peak_memory_bytes {
             writeln!(f, "memory     {} MiB at most", bytes.div_ceil(1 << 20))?;
         }
+        write!(f, "\n{}", aligned(&self.table()))
+    }
+}
+
+/// A row of the table: names of layers, operation, and five figures.
+type Row = [String; 7];
+
+impl Report {
+    fn table(&self) -> Vec<Row> {
         let layer_ms = |layer: &LayerReport| layer.forward_ms + layer.backward_ms;
-        let parts = [self.rest_ms, self.sums_ms, self.waiting_ms, self.optimizer_ms];
+        let parts = [self.rest.rest_ms, self.rest.sums_ms, self.rest.waiting_ms, self.rest.optimizer_ms];
         let all = self.layers.iter().map(layer_ms).chain(parts).sum::<f64>();
         let share = |ms: f64| format!("{:.1}", 100.0 * ms / all);
         let header = ["layer", "operation", "forward ms", "backward ms", "% of step", "GFLOP/s", "% of peak"];
@@ -198,24 +255,28 @@ impl fmt::Display for Report {
             let [name, empty] = [name, ""].map(str::to_owned);
             [name, empty.clone(), format!("{ms:.3}"), empty.clone(), share(ms), empty.clone(), empty]
         }));
-        let widths: [usize; 7] =
-            std::array::from_fn(|column| table.iter().map(|row| row[column].len()).max().unwrap_or(0));
-        let line = |row: &[String; 7]| {
-            let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-                if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            });
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        write!(f, "\n{}", table.iter().map(line).collect::<Vec<_>>().join("\n"))
+        table
     }
+}
+
+/// `table` with each column as wide as its longest cell: text on the left of it, figures on the right.
+fn aligned(table: &[Row]) -> String {
+    let widths: [usize; 7] = std::array::from_fn(|column| table.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let line = |row: &Row| {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    table.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use convoy_common::spec::parse;
+    use convoy_planning::{Assumed, SpecFile, plan_without_data};
 
     use super::*;
-    use crate::made_up;
 
     fn report(times: &[u64]) -> Report {
         let text = r#"
@@ -233,8 +294,8 @@ mod tests {
             train = "x"
         "#;
         let spec = parse(text, &[]).unwrap();
-        let (input, classes) = (made_up::input_of(&spec), made_up::classes_of(&spec));
-        let (plan, network) = made_up::plan(spec, input, classes, "x.toml".as_ref(), text).unwrap();
+        let told = Assumed::of(&spec);
+        let (plan, network) = plan_without_data(SpecFile { spec, path: None, text: text.to_owned() }, told).unwrap();
         let ms = Duration::from_millis;
         let time = |whole: &u64| StepTime { whole: ms(*whole), shards: ms(whole - 1), passes: ms(12), sums: ms(2) };
         let count = times.len() as u32;
@@ -252,7 +313,7 @@ mod tests {
     fn the_middle_of_steps_is_a_step_or_between_two() {
         assert_eq!(spread(vec![3.0, 1.0, 5.0]), Spread { best: 1.0, median: 3.0 });
         assert_eq!(spread(vec![3.0, 1.0, 5.0, 4.0]), Spread { best: 1.0, median: 3.5 });
-        assert_eq!(report(&[10, 20]).images_per_second, Spread { best: 1000.0, median: 1e4 / 15.0 });
+        assert_eq!(report(&[10, 20]).speed.images_per_second, Spread { best: 1000.0, median: 1e4 / 15.0 });
     }
 
     #[test]
@@ -260,11 +321,11 @@ mod tests {
         let report = report(&[10]);
         // 2 * 9 * 4 products at 64 places and no gradient of the samples; 2 * 256 * 2 products three times.
         assert_eq!(report.layers.iter().map(|layer| layer.flops).collect::<Vec<_>>(), [92_160, 0, 30_720]);
-        assert_eq!(report.flops, 122_880);
+        assert_eq!(report.speed.flops, 122_880);
         // 6 ms of one thread are 3 ms of two.
         assert_eq!((report.layers[0].forward_ms, report.layers[0].backward_ms), (1.0, 2.0));
         assert!((report.layers[0].gflops.unwrap() - 92_160.0 / 3e-3 / 1e9).abs() < 1e-9);
-        assert!((report.of_peak - 122_880.0 / 10e-3 / 1e9).abs() < 1e-9);
+        assert!((report.speed.of_peak - 122_880.0 / 10e-3 / 1e9).abs() < 1e-9);
         assert_eq!(report.layers[1].of_peak, None);
     }
 
@@ -272,11 +333,12 @@ mod tests {
     fn parts_add_up_to_the_step() {
         for times in [&[10][..], &[10, 14, 20]] {
             let report = report(times);
+            let rest = &report.rest;
             let layers: f64 = report.layers.iter().map(|layer| layer.forward_ms + layer.backward_ms).sum();
-            let sum = layers + report.rest_ms + report.sums_ms + report.waiting_ms + report.optimizer_ms;
+            let sum = layers + rest.rest_ms + rest.sums_ms + rest.waiting_ms + rest.optimizer_ms;
             let mean = times.iter().sum::<u64>() as f64 / times.len() as f64;
             assert!((sum - mean).abs() < 1e-9, "{report:?}");
-            assert!((report.optimizer_ms - 1.0).abs() < 1e-9 && (report.rest_ms - 2.0).abs() < 1e-9, "{report:?}");
+            assert!((rest.optimizer_ms - 1.0).abs() < 1e-9 && (rest.rest_ms - 2.0).abs() < 1e-9, "{report:?}");
         }
     }
 

@@ -1,7 +1,8 @@
-//! Training steps of a job without data, network and coordinator: what workers and coordinator compute, and nothing else.
+//! Training steps of a job without data, network and coordinator: what workers and coordinator compute, and nothing
+//! else.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use convoy_common::Plan;
@@ -15,6 +16,7 @@ use convoy_kernels::tree::add_into;
 use convoy_model::Network;
 use convoy_nn::{Device, Executor, GradientTarget, LayerTime, LayerTimes};
 use convoy_scheduler::Node;
+use parking_lot::Mutex;
 
 use crate::error::CliError;
 
@@ -136,7 +138,7 @@ impl Steps {
             running.into_iter().try_for_each(|thread| thread.join().expect("an executor catches panics"))
         })?;
         let computed = begun.elapsed();
-        let mut tree = shared.tree.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut tree = shared.tree.into_inner();
         if !tree.finite {
             return Err(CliError::Usage(format!(
                 "step {} has a NaN or an infinity, with which no time is to be trusted; lower optimizer.lr",
@@ -146,7 +148,7 @@ impl Steps {
         let mut root = tree.gradient.take().expect("all shards are there");
         let sums = tree.sums.take().expect("all shards are there");
         self.optimize(&mut root, &sums);
-        lock(&self.spare).push(root);
+        self.spare.lock().push(root);
         Ok(StepTime { whole: begun.elapsed(), shards: computed, passes: tree.passes, sums: tree.adding })
     }
 
@@ -192,9 +194,9 @@ impl Shared<'_> {
 
     fn shard(&self, executor: &Executor, shard: usize) -> Result<(), CliError> {
         let leaf = Node { first: shard as u32, last: shard as u32 + 1 };
-        let sibling = lock(&self.tree).gradient.take_sibling(leaf);
+        let sibling = self.tree.lock().gradient.take_sibling(leaf);
         let adds = sibling.is_some();
-        let fresh = || (leaf, lock(self.spare).pop().unwrap_or_else(|| vec![0.0; self.flat.len()]));
+        let fresh = || (leaf, self.spare.lock().pop().unwrap_or_else(|| vec![0.0; self.flat.len()]));
         let (node, mut gradient) = sibling.unwrap_or_else(fresh);
         let begun = Instant::now();
         let target = match adds {
@@ -203,7 +205,7 @@ impl Shared<'_> {
         };
         let result = executor.train_shard(&self.batches[shard], 0, target, Some(self.times))?;
         let passed = begun.elapsed();
-        let mut tree = lock(&self.tree);
+        let mut tree = self.tree.lock();
         tree.finite &= result.finite;
         let begun = Instant::now();
         let spent = tree.gradient.insert(node, gradient, |left, right| add_into(left, right));
@@ -211,13 +213,9 @@ impl Shared<'_> {
         tree.passes += passed;
         tree.sums.insert(leaf, vec![f64::from(result.count), result.weight_sum], add_f64);
         drop(tree);
-        lock(self.spare).extend(spent);
+        self.spare.lock().extend(spent);
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One global batch of noise and any targets, in shards.
@@ -251,9 +249,9 @@ fn batch(plan: &Plan, samples: &[u32]) -> Batch {
 #[cfg(test)]
 mod tests {
     use convoy_common::spec::parse;
+    use convoy_planning::{Assumed, SpecFile, plan_without_data};
 
     use super::*;
-    use crate::made_up;
 
     const LAYERS: &str = r#"
         layers = [{ type = "conv", out = 4, kernel = 3 }, { type = "batch_norm" }, { type = "relu" },
@@ -266,8 +264,8 @@ mod tests {
             "{more}\n[network]\n{layers}\n[prepare]\nsize = 8\nchannels = 1\n[train]\nbatch = 10\nshard = 4\n[data]\ntrain = \"x\""
         );
         let spec = parse(&text, &[]).unwrap();
-        let (input, classes) = (made_up::input_of(&spec), made_up::classes_of(&spec));
-        let (plan, network) = made_up::plan(spec, input, classes, "x.toml".as_ref(), &text).unwrap();
+        let told = Assumed::of(&spec);
+        let (plan, network) = plan_without_data(SpecFile { spec, path: None, text }, told).unwrap();
         Steps::new(&plan, &network, threads).unwrap()
     }
 

@@ -3,16 +3,17 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use convoy_coordinator::{JobState, RunEvent, Status};
+use convoy_coordinator::{RunEvent, Status};
 use convoy_proto::v1;
-use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tonic::Code;
 
-use crate::cluster::{Where, block_on, read};
+use super::view::JobView;
+use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
 use crate::out;
-use crate::progress::{duration, show_run};
+use crate::progress::show_run;
+use crate::runtime::block_on;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
@@ -23,7 +24,7 @@ const BACKOFF_LAST: Duration = Duration::from_secs(2);
     after_help = "Exit codes: that of the job (0 completed, 1 failed, 5 stopped); 3 when there is no such job.\n\
     Example:\n  convoy watch last"
 )]
-pub struct Args {
+pub struct WatchArgs {
     /// The job: its name, its number, or `last`.
     #[arg(default_value = "last")]
     job: String,
@@ -34,39 +35,26 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    at: Where,
+    at: Endpoint,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+/// Follows the job.
+///
+/// # Errors
+/// As [`follow`].
+pub fn run(args: WatchArgs) -> Result<ExitCode, CliError> {
     block_on(follow_for(&args.at, &args.job, args.json, Duration::from_secs(args.patience)))
-}
-
-/// A job as the coordinator tells of it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct View {
-    /// Its name.
-    pub job: String,
-    /// Where it stands.
-    pub state: JobState,
-    /// What it waits for.
-    pub waiting_for: Option<String>,
-    /// Its run, while it is open.
-    pub status: Option<Status>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// The object that its run ended with.
-    pub result: Option<serde_json::Value>,
 }
 
 /// Follows a job, patiently.
 ///
 /// # Errors
 /// When there is no such job, or the coordinator stays away.
-pub async fn follow(at: &Where, job: &str, json: bool) -> Result<ExitCode, CliError> {
+pub async fn follow(at: &Endpoint, job: &str, json: bool) -> Result<ExitCode, CliError> {
     follow_for(at, job, json, Duration::from_secs(300)).await
 }
 
-async fn follow_for(at: &Where, job: &str, json: bool, patience: Duration) -> Result<ExitCode, CliError> {
+async fn follow_for(at: &Endpoint, job: &str, json: bool, patience: Duration) -> Result<ExitCode, CliError> {
     let (status, watched) = watch::channel(Status::default());
     let (tell, events) = mpsc::unbounded_channel();
     let progress = tokio::spawn(show_run(watched, events));
@@ -90,22 +78,18 @@ async fn follow_for(at: &Where, job: &str, json: bool, patience: Duration) -> Re
     };
     drop(following);
     _ = progress.await;
-    out::unless_closed(if json { out::line(text) } else { summary(&view) })?;
+    out::unless_closed(if json { out::line(text) } else { out::line(view.summary()) })?;
     if let Some(error) = &view.error {
         out::note(format_args!("error: {error}"));
     }
-    Ok(ExitCode::from(match view.state {
-        JobState::Completed => 0,
-        JobState::Stopped => 5,
-        _ => 1,
-    }))
+    Ok(ExitCode::from(view.exit_code()))
 }
 
 struct Following {
     job: String,
     offset: u64,
     /// Text and meaning of the last answer.
-    last: Option<(String, View)>,
+    last: Option<(String, JobView)>,
     /// The waiting that was told last.
     said: Option<String>,
     status: watch::Sender<Status>,
@@ -114,7 +98,7 @@ struct Following {
 
 impl Following {
     /// Listens until the job is over; `None` when the connection was lost before.
-    async fn listen(&mut self, at: &Where) -> Result<Option<(String, View)>, CliError> {
+    async fn listen(&mut self, at: &Endpoint) -> Result<Option<(String, JobView)>, CliError> {
         let mut client = at.connect().await?;
         let request = v1::WatchRequest { job: self.job.clone(), offset: self.offset };
         let mut replies = client.watch(request).await.map_err(|status| at.refused(&status))?.into_inner();
@@ -129,7 +113,7 @@ impl Following {
     }
 
     fn hear(&mut self, reply: v1::WatchReply) -> Result<(), CliError> {
-        let view: View = read(&reply.json)?;
+        let view: JobView = read(&reply.json)?;
         // The name stays, also when `last` becomes another job.
         self.job.clone_from(&view.job);
         self.offset = reply.offset;
@@ -144,7 +128,7 @@ impl Following {
         Ok(())
     }
 
-    fn say_waiting(&mut self, view: &View) {
+    fn say_waiting(&mut self, view: &JobView) {
         let waiting = view.waiting_for.as_ref().map(|waiting| format!("{}: {waiting}", view.state));
         if waiting.is_some() && waiting != self.said {
             out::note(format_args!("{} {}", view.job, waiting.as_deref().unwrap_or_default()));
@@ -153,20 +137,45 @@ impl Following {
     }
 }
 
-/// What a job ended with, for people.
-fn summary(view: &View) -> Result<(), CliError> {
-    let mut text = format!("\n{} {}", view.job, view.state);
-    if let Some(result) = &view.result {
-        if let (Some(steps), Some(seconds)) = (result["steps"].as_u64(), result["seconds"].as_f64()) {
-            text.push_str(&format!(" after {steps} steps, {}", duration(seconds)));
-        }
-        for (name, value) in result["validation"].as_object().into_iter().flatten() {
-            text.push_str(&format!("\n{name:<11} {:.4}", value.as_f64().unwrap_or(f64::NAN)));
-        }
-        if let Some(digest) = result["parameters_digest"].as_str() {
-            text.push_str(&format!("\nparameters  {digest}"));
-        }
-        text.push_str(&format!("\n\nnext:  convoy get {} --out DIR", view.job));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn following(job: &str) -> (Following, watch::Receiver<Status>, mpsc::UnboundedReceiver<RunEvent>) {
+        let (status, shown) = watch::channel(Status::default());
+        let (tell, events) = mpsc::unbounded_channel();
+        (Following { job: job.to_owned(), offset: 0, last: None, said: None, status, tell }, shown, events)
     }
-    out::line(text)
+
+    fn reply(json: &str, events: &[&str]) -> v1::WatchReply {
+        let events = events.iter().map(|event| (*event).to_owned()).collect();
+        v1::WatchReply { json: json.to_owned(), events, offset: 7 }
+    }
+
+    #[test]
+    fn the_job_keeps_the_name_that_was_told_first() {
+        let (mut following, ..) = following("last");
+        following.hear(reply(r#"{"job":"tiny-7","state":"queued","waiting_for":"workers"}"#, &[])).unwrap();
+        assert_eq!((following.job.as_str(), following.offset), ("tiny-7", 7));
+        assert_eq!(following.said.as_deref(), Some("queued: workers"));
+        let (text, view) = following.last.expect("an answer came");
+        assert!(text.contains("tiny-7") && !view.state.is_over());
+    }
+
+    #[test]
+    fn status_and_events_are_passed_on() {
+        let (mut following, shown, mut events) = following("tiny-7");
+        let status = serde_json::to_string(&Status { step: 3, steps: 9, ..Status::default() }).unwrap();
+        let event = RunEvent::Checkpoint { step: 3, file: "c".to_owned() };
+        let json = format!(r#"{{"job":"tiny-7","state":"running","status":{status}}}"#);
+        following.hear(reply(&json, &[&serde_json::to_string(&event).unwrap()])).unwrap();
+        assert_eq!(shown.borrow().step, 3);
+        assert!(matches!(events.try_recv(), Ok(RunEvent::Checkpoint { step: 3, .. })));
+    }
+
+    #[test]
+    fn an_answer_of_another_version_ends_it() {
+        let (mut following, ..) = following("tiny-7");
+        assert_eq!(following.hear(reply("{}", &[])).unwrap_err().exit_code(), 1);
+    }
 }

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use convoy_kernels::peak;
+use convoy_planning::{Assumed, plan_without_data, spec_or_network};
 
 use crate::error::CliError;
-use crate::made_up::{self, InputSize};
+use crate::input_size::InputSize;
 use crate::out;
 use crate::progress::Counter;
 use report::{Measured, Report};
@@ -24,7 +25,7 @@ const PEAK_TIME: Duration = Duration::from_millis(200);
 #[command(after_help = "Examples:\n  convoy bench examples/fashion-mnist.toml --input 28x28x1\n  \
     convoy bench resnet50 --input 224x224x3 --classes 1000 --set train.batch=32 --set train.shard=16 --json\n\n\
     A step is forward, backward, the sums over shards and the optimizer, for a whole batch. No data is read.")]
-pub struct Args {
+pub struct BenchArgs {
     /// A spec (.toml), whose data need not exist, or the name of a network.
     job: PathBuf,
     /// Override a key of the spec: key.path=value. May be repeated.
@@ -50,13 +51,18 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    let (mut spec, text) = made_up::read(&args.job, &args.overrides, "a spec")?;
+/// Measures and prints a report.
+///
+/// # Errors
+/// When spec and network do not fit, or a step is not finite.
+pub fn run(args: BenchArgs) -> Result<ExitCode, CliError> {
+    let mut file = spec_or_network(&args.job, &args.overrides, "a spec")?;
     // All of the network learns.
-    spec.network.freeze_epochs = 0;
-    let input = args.input.map_or_else(|| made_up::input_of(&spec), |InputSize(input)| input);
-    let classes = args.classes.unwrap_or_else(|| made_up::classes_of(&spec));
-    let (plan, network) = made_up::plan(spec, input, classes, &args.job, &text)?;
+    file.spec.network.freeze_epochs = 0;
+    let told = Assumed::of(&file.spec);
+    let input = args.input.map_or(told.input, |InputSize(input)| input);
+    let classes = args.classes.unwrap_or(told.classes);
+    let (plan, network) = plan_without_data(file, Assumed { input, classes })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, |threads| threads as usize);
 

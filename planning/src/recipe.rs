@@ -3,32 +3,33 @@
 use std::path::Path;
 
 use convoy_common::manifest::Manifest;
-use convoy_common::spec::Spec;
 use convoy_vision::Scanned;
 
-use crate::error::CliError;
-use crate::job;
+use crate::error::PlanningError;
+use crate::look::{Counters, look_here};
+use crate::spec_file::{SpecFile, text_override};
 
 /// Samples that a run should see in all; what decides the number of epochs.
 const SAMPLES_SEEN: u64 = 150_000;
 
-/// The spec for the images at `path`, what was seen of them, and the reasons. `overrides` win over what is chosen.
+/// The spec for the images at `path` on this machine, what was seen of them, and the reasons. `overrides` win over what
+/// is chosen.
 ///
 /// # Errors
 /// When the data cannot be used or an override makes no sense.
-pub fn choose(path: &Path, overrides: &[String]) -> Result<(Spec, Scanned, String), CliError> {
+pub fn choose(
+    path: &Path,
+    overrides: &[String],
+    counters: Counters,
+) -> Result<(SpecFile, Scanned, String), PlanningError> {
     let name = path.file_stem().map_or_else(|| "job".to_owned(), |name| name.to_string_lossy().into_owned());
-    let mut given = vec![
-        format!("data.train={}", job::toml_string(&path.display().to_string())),
-        format!("name={}", job::toml_string(&name)),
-    ];
+    let mut given = vec![text_override("data.train", &path.display().to_string()), text_override("name", &name)];
     given.extend_from_slice(overrides);
-    let (first, _) = job::read_spec(None, &given)?;
-    let scanned = job::look_here(&first)?;
+    let scanned = look_here(&SpecFile::of_overrides(&given)?.spec, counters)?;
     let (chosen, reasons) = recipe(&scanned);
+    // Behind the data, before the overrides that were given.
     given.splice(2..2, chosen);
-    let (spec, _) = job::read_spec(None, &given)?;
-    Ok((spec, scanned, reasons))
+    Ok((SpecFile::of_overrides(&given)?, scanned, reasons))
 }
 
 /// Overrides for the data that was looked at, and the reasons for them.

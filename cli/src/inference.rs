@@ -54,7 +54,8 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Reads a model, to be computed on the CPU: its folder, its `.safetensors` file, or a run folder, whose `model` is then meant.
+    /// Reads a model, to be computed on the CPU: its folder, its `.safetensors` file, or a run folder, whose `model` is
+    /// then meant.
     ///
     /// # Errors
     /// When there is none, or it cannot be used.
@@ -121,4 +122,45 @@ fn sort<T>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What arrives in this order is handed on as `sort` does.
+    fn sorted(arrived: Vec<(usize, Result<char, CliError>)>) -> (Vec<(usize, char)>, Result<(), CliError>) {
+        let (sender, receiver) = mpsc::channel();
+        arrived.into_iter().for_each(|result| sender.send(result).expect("somebody listens"));
+        drop(sender);
+        let mut taken = Vec::new();
+        let result = sort(&receiver, &mut |index, result| {
+            taken.push((index, result));
+            Ok(())
+        });
+        (taken, result)
+    }
+
+    #[test]
+    fn results_are_taken_in_order() {
+        let (taken, result) = sorted(vec![(2, Ok('c')), (0, Ok('a')), (3, Ok('d')), (1, Ok('b'))]);
+        assert_eq!(taken, [(0, 'a'), (1, 'b'), (2, 'c'), (3, 'd')]);
+        assert!(result.is_ok());
+    }
+
+    #[test]
+    fn the_first_error_ends_it() {
+        let (taken, result) = sorted(vec![(0, Ok('a')), (2, Err(CliError::BrokenPipe)), (1, Ok('b'))]);
+        assert_eq!(taken, [(0, 'a')]);
+        assert!(matches!(result, Err(CliError::BrokenPipe)));
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_named() {
+        let error = Trained::load(Path::new("no/where")).err().expect("nothing is there");
+        assert!(error.to_string().starts_with("no/where does not exist; name the model folder"), "{error}");
+        let empty = tempfile::tempdir().unwrap();
+        let error = Trained::load(empty.path()).err().expect("nothing is there");
+        assert_eq!(error.exit_code(), 3);
+    }
 }

@@ -7,14 +7,15 @@ use std::process::ExitCode;
 
 use convoy_proto::v1;
 
-use crate::cluster::{Where, block_on};
+use crate::endpoint::Endpoint;
 use crate::error::CliError;
 use crate::out;
+use crate::runtime::block_on;
 
 /// Fetch the model and the run folder of a job.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  convoy get last --out runs/from-cluster")]
-pub struct Args {
+pub struct GetArgs {
     /// The job: its name, its number, or `last`.
     #[arg(default_value = "last")]
     job: String,
@@ -28,10 +29,14 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    at: Where,
+    at: Endpoint,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+/// Fetches the files.
+///
+/// # Errors
+/// When there is no such job, or a file cannot be written.
+pub fn run(args: GetArgs) -> Result<ExitCode, CliError> {
     let request = v1::FetchRequest { job: args.job.clone(), all: args.all, files: Vec::new() };
     let (files, bytes) = block_on(fetch(&args.at, request, &args.out))?;
     if args.json {
@@ -50,7 +55,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
 ///
 /// # Errors
 /// When the coordinator refuses or a file cannot be written.
-pub async fn fetch(at: &Where, request: v1::FetchRequest, folder: &Path) -> Result<(u64, u64), CliError> {
+pub async fn fetch(at: &Endpoint, request: v1::FetchRequest, folder: &Path) -> Result<(u64, u64), CliError> {
     let mut client = at.connect().await?;
     let refused = |status| at.refused(&status);
     let mut pieces = client.fetch(request).await.map_err(refused)?.into_inner();
@@ -82,4 +87,23 @@ fn create(folder: &Path, path: &str) -> Result<(PathBuf, File), CliError> {
     }
     let file = File::create(&path).map_err(fail)?;
     Ok((path, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_to_lie_under_the_folder_and_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut file) = create(dir.path(), "model/config.json").unwrap();
+        file.write_all(b"{}").unwrap();
+        assert_eq!(path, dir.path().join("model/config.json"));
+        assert_eq!(fs::read(&path).unwrap(), b"{}");
+        for name in ["../x", "/etc/x", "a/../../x", "./../x"] {
+            let error = create(dir.path(), name).unwrap_err();
+            assert!(error.to_string().ends_with(&format!("a file named `{name}`")), "{error}");
+            assert_eq!(error.exit_code(), 1);
+        }
+    }
 }

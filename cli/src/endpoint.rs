@@ -1,7 +1,5 @@
 //! Talking to a coordinator of jobs: where it is, who one is there, what its answers mean.
 
-use std::future::Future;
-
 use convoy_proto::channel::Link;
 use convoy_proto::v1::access_client::AccessClient;
 use convoy_proto::v1::data_client::DataClient;
@@ -11,21 +9,21 @@ use serde::de::DeserializeOwned;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::error::CliError;
+use crate::address::is_loopback;
+use crate::error::{CliError, answer};
 use crate::member::{self, Home};
-use crate::runner::is_loopback;
 
 const DEFAULT: &str = "127.0.0.1:7070";
 
 /// Which coordinator is meant.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Where {
+pub struct Endpoint {
     /// The coordinator; without it the one that `convoy login` was told, or 127.0.0.1:7070.
     #[arg(long = "coordinator", value_name = "HOST:PORT", env = "CONVOY_COORDINATOR")]
     given: Option<String>,
 }
 
-impl Where {
+impl Endpoint {
     /// Opens a connection for commands about jobs.
     ///
     /// # Errors
@@ -38,7 +36,7 @@ impl Where {
     /// Opens a connection for commands about data sets.
     ///
     /// # Errors
-    /// As [`Where::connect`].
+    /// As [`Endpoint::connect`].
     pub async fn data(&self) -> Result<DataClient<Channel>, CliError> {
         let link = self.link().await?;
         link.data().await.map_err(|error| failed(&link.address, error))
@@ -47,7 +45,7 @@ impl Where {
     /// Opens a connection for commands about members and tokens.
     ///
     /// # Errors
-    /// As [`Where::connect`].
+    /// As [`Endpoint::connect`].
     pub async fn access(&self) -> Result<AccessClient<Channel>, CliError> {
         let link = self.link().await?;
         link.access().await.map_err(|error| failed(&link.address, error))
@@ -115,39 +113,6 @@ fn failed(address: &str, error: ConnectError) -> CliError {
     }
 }
 
-/// What the coordinator said, with the exit code that it means.
-pub fn answer(status: &Status) -> CliError {
-    // A certificate that is not accepted shows itself in the first call.
-    if let Some(error) = ConnectError::find(status) {
-        return error.into();
-    }
-    CliError::Answer { code: exit_code(status.code()), message: status.message().to_owned() }
-}
-
-/// The exit code that an answer of the coordinator means.
-fn exit_code(code: Code) -> u8 {
-    match code {
-        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => 2,
-        Code::NotFound => 3,
-        Code::PermissionDenied | Code::Unauthenticated => 4,
-        Code::Cancelled => 5,
-        Code::ResourceExhausted => 75,
-        _ => 1,
-    }
-}
-
-/// Runs a command that talks to a coordinator.
-///
-/// # Errors
-/// Those of the command.
-pub fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| CliError::Io { path: "tokio".into(), source })?;
-    runtime.block_on(work)
-}
-
 /// Reads an object that the coordinator sent.
 ///
 /// # Errors
@@ -157,4 +122,59 @@ pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, CliError> {
         code: 1,
         message: format!("the coordinator's answer makes no sense: {error}; install the same version on both"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn at(address: &str) -> Endpoint {
+        Endpoint { given: Some(address.to_owned()) }
+    }
+
+    #[test]
+    fn only_this_machine_is_talked_to_in_the_clear() {
+        let link = at("127.0.0.1:9").plain().unwrap();
+        assert_eq!((link.address.as_str(), link.cluster.is_none()), ("127.0.0.1:9", true));
+        assert_eq!(Endpoint { given: None }.plain().unwrap().address, DEFAULT);
+        let error = at("192.0.2.1:9").plain().unwrap_err();
+        assert!(error.to_string().contains("convoy login 192.0.2.1:9 --token-file FILE"), "{error}");
+        assert_eq!(error.exit_code(), 4);
+    }
+
+    #[test]
+    fn an_answer_is_told_from_none() {
+        let refused = |status: Status| at("box:9").refused(&status);
+        for status in [Status::unavailable("gone"), Status::deadline_exceeded("late"), Status::aborted("again")] {
+            let error = refused(status);
+            assert!(matches!(&error, CliError::Unreachable { address, .. } if address == "box:9"), "{error}");
+        }
+        let error = refused(Status::not_found("there is no job `x`"));
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (3, "there is no job `x`"));
+        let mut broken = Status::unknown("transport error");
+        broken.set_source(Arc::new(io::Error::other("reset")));
+        let error = refused(broken);
+        assert!(error.to_string().contains("join it with `convoy login box:9"), "{error}");
+        let mut expired = Status::unknown("transport error");
+        expired.set_source(Arc::new(ConnectError::Expired));
+        assert!(matches!(refused(expired), CliError::Connect(ConnectError::Expired)));
+    }
+
+    #[test]
+    fn connections_fail_because_nobody_is_there_or_because_of_trust() {
+        assert_eq!(failed("a:1", ConnectError::Unreachable("refused".into())).exit_code(), 75);
+        assert_eq!(failed("a:1", ConnectError::TimedOut).exit_code(), 75);
+        assert_eq!(failed("a:1", ConnectError::WrongPin).exit_code(), 4);
+    }
+
+    #[test]
+    fn objects_of_another_version_make_no_sense() {
+        assert_eq!(read::<u32>("7").unwrap(), 7);
+        let error = read::<u32>("\"seven\"").unwrap_err();
+        assert!(error.to_string().ends_with("install the same version on both"), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
 }

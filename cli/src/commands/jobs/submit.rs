@@ -4,19 +4,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use convoy_common::spec::to_toml;
+use convoy_planning::SpecFile;
 use convoy_proto::{VERSION, v1};
 
-use super::watch::{self, View};
-use crate::cluster::{Where, block_on, read};
+use super::view::JobView;
+use super::watch;
+use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
-use crate::{job, out, push};
+use crate::runtime::block_on;
+use crate::{out, push};
 
 /// Submit a job to a coordinator, and follow it to its end. Data that the spec names by a path of this machine is
 /// pushed first, unless the coordinator has it already.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy submit examples/fashion-mnist.toml\n  \
     convoy submit job.toml --set optimizer.lr=0.1 --priority 5 --detach")]
-pub struct Args {
+pub struct SubmitArgs {
     /// The spec (.toml).
     spec: PathBuf,
     /// Override a key of the spec: key.path=value. May be repeated.
@@ -38,11 +41,15 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    at: Where,
+    at: Endpoint,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    let (spec, _) = job::read_spec(Some(&args.spec), &args.overrides)?;
+/// Queues the job, and follows it unless told otherwise.
+///
+/// # Errors
+/// When the coordinator refuses the job; as [`watch::follow`] then.
+pub fn run(args: SubmitArgs) -> Result<ExitCode, CliError> {
+    let SpecFile { spec, .. } = SpecFile::read(Some(&args.spec), &args.overrides)?;
     block_on(async {
         let spec = push::with_data(&args.at, spec).await?;
         let request = v1::SubmitRequest {
@@ -54,7 +61,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         };
         let mut client = args.at.connect().await?;
         let reply = client.submit(request).await.map_err(|status| args.at.refused(&status))?.into_inner();
-        let view: View = read(&reply.json)?;
+        let view: JobView = read(&reply.json)?;
         if args.detach {
             if args.json {
                 out::line(reply.json)?;

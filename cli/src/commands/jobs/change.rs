@@ -1,4 +1,5 @@
-//! `convoy stop`, `pause`, `resume` and `rm` of a job; `convoy health`.
+//! `convoy stop`, `pause` and `rm` of a job, and `resume` where it means a job: one question each, and the job as it is
+//! then.
 
 use std::process::ExitCode;
 
@@ -6,22 +7,23 @@ use convoy_proto::v1;
 use convoy_proto::v1::jobs_client::JobsClient;
 use tonic::transport::Channel;
 
-use super::watch::View;
-use crate::cluster::{Where, block_on, read};
+use super::view::JobView;
+use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
 use crate::out;
+use crate::runtime::block_on;
 
 /// A job to change.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  convoy stop last")]
-pub struct Args {
+pub struct ChangeArgs {
     /// The job: its name, its number, or `last`.
     pub job: String,
     /// End with one JSON object on standard output: the job's record.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub at: Where,
+    pub at: Endpoint,
 }
 
 /// What can be done to a job.
@@ -37,7 +39,11 @@ pub enum Change {
     Remove,
 }
 
-pub fn run(args: Args, change: Change) -> Result<ExitCode, CliError> {
+/// Changes a job and prints what it is then.
+///
+/// # Errors
+/// When there is no such job, or its state does not allow the change.
+pub fn run(args: ChangeArgs, change: Change) -> Result<ExitCode, CliError> {
     let request = v1::JobRequest { job: args.job };
     let json = block_on(async {
         let mut client: JobsClient<Channel> = args.at.connect().await?;
@@ -52,28 +58,11 @@ pub fn run(args: Args, change: Change) -> Result<ExitCode, CliError> {
     if args.json {
         out::line(json)?;
     } else {
-        let view: View = read(&json)?;
+        let view: JobView = read(&json)?;
         match change {
             Change::Remove => out::line(format_args!("{} removed", view.job))?,
             _ => out::line(format_args!("{} {}", view.job, view.state))?,
         }
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Ask whether a coordinator answers; for health checks.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  convoy health --coordinator 127.0.0.1:7070")]
-pub struct HealthArgs {
-    #[command(flatten)]
-    at: Where,
-}
-
-pub fn health(args: HealthArgs) -> Result<ExitCode, CliError> {
-    let version = block_on(async {
-        let reply = args.at.connect().await?.health(v1::HealthRequest {}).await;
-        Ok(reply.map_err(|status| args.at.refused(&status))?.into_inner().version)
-    })?;
-    out::line(format_args!("Convoy {version} answers at {}", args.at.address()))?;
     Ok(ExitCode::SUCCESS)
 }

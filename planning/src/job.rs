@@ -1,0 +1,82 @@
+//! A job whose data was looked at.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use convoy_common::file_tree::FileTree;
+use convoy_common::{Digest, Plan};
+use convoy_model::{InitReport, Network, initial_values};
+use convoy_vision::{Scanned, facts};
+
+use crate::error::PlanningError;
+use crate::look::{Counters, disk, init_file, look_here};
+use crate::recipe;
+use crate::spec_file::{SpecFile, is_spec};
+
+/// All that a run needs but a folder.
+#[derive(Debug)]
+pub struct Job {
+    /// What the spec means.
+    pub plan: Arc<Plan>,
+    /// The network.
+    pub network: Arc<Network>,
+    /// The data.
+    pub scanned: Scanned,
+    /// Parameters and buffers before the first step: the flat vector of the network.
+    pub initial: Vec<f32>,
+    /// What was taken from a model file.
+    pub init: Option<InitReport>,
+}
+
+impl Job {
+    /// The job at `path` on this machine, and what was chosen for it, in words, when it is no spec: a folder of images,
+    /// or a table of them.
+    ///
+    /// # Errors
+    /// When spec, data and network do not fit, or the data cannot be used.
+    pub fn here(path: &Path, overrides: &[String], counters: Counters) -> Result<(Job, Option<String>), PlanningError> {
+        if is_spec(path) || !path.exists() {
+            let file = SpecFile::read(Some(path), overrides)?;
+            let scanned = look_here(&file.spec, counters)?;
+            return Ok((Job::new(&disk(), file, scanned, counters)?, None));
+        }
+        let (file, scanned, reasons) = recipe::choose(path, overrides, counters)?;
+        Ok((Job::new(&disk(), file, scanned, counters)?, Some(reasons)))
+    }
+
+    /// The job that the spec in `file` means with the data that was looked at in `tree`.
+    ///
+    /// # Errors
+    /// When spec, data and network do not fit.
+    pub fn new(
+        tree: &Arc<dyn FileTree>,
+        file: SpecFile,
+        scanned: Scanned,
+        counters: Counters,
+    ) -> Result<Job, PlanningError> {
+        let (plan, init) = plan(tree, file, &scanned, counters)?;
+        let network = Network::of(&plan)?;
+        let (initial, init) = initial_values(&plan, &network, init.as_deref())?;
+        Ok(Job { plan: Arc::new(plan), network: Arc::new(network), scanned, initial, init })
+    }
+}
+
+/// What the spec in `file` means with the data that was looked at in `tree`, and the bytes of the model file that the
+/// spec names, if any. Takes no memory for parameters.
+///
+/// # Errors
+/// When spec and data do not fit, or the model file cannot be read.
+pub(crate) fn plan(
+    tree: &Arc<dyn FileTree>,
+    file: SpecFile,
+    scanned: &Scanned,
+    counters: Counters,
+) -> Result<(Plan, Option<Vec<u8>>), PlanningError> {
+    let SpecFile { spec, path, text } = file;
+    let mut facts = facts(&spec, scanned, &(tree.clone() as _), &*counters("measuring statistics"))?;
+    let init = init_file(tree.as_ref(), &spec)?;
+    facts.init = init.as_deref().map(Digest::of);
+    let plan =
+        Plan::resolve(spec, &facts).map_err(|error| PlanningError::Spec { file: path, error: error.located(&text) })?;
+    Ok((plan, init))
+}

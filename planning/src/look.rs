@@ -1,0 +1,57 @@
+//! Looking at what a spec names: its data, and the model file that it starts from.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use convoy_common::Spec;
+use convoy_common::data_place::DataPlace;
+use convoy_common::file_tree::FileTree;
+use convoy_vision::{Disk, Scanned, scan};
+
+use crate::error::PlanningError;
+
+/// Makes a counter for something that takes long, by its name. The counter is told how many of how many things are
+/// done, from any thread, and is dropped when they all are.
+pub type Counters = fn(&'static str) -> Box<dyn Fn(usize, usize) + Sync>;
+
+/// The files of this machine.
+pub fn disk() -> Arc<dyn FileTree> {
+    Arc::new(Disk)
+}
+
+/// Looks at the data of `spec` on this machine.
+///
+/// # Errors
+/// When the data is elsewhere, or cannot be used.
+pub fn look_here(spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
+    for (key, path) in spec.paths() {
+        if !DataPlace::parse(path).is_ok_and(|place| place.is_local()) {
+            return Err(PlanningError::KeptElsewhere { key, path: path.to_owned() });
+        }
+    }
+    look(&Disk, spec, counters)
+}
+
+/// Looks at the data of `spec` in `tree`.
+///
+/// # Errors
+/// When the data cannot be used.
+pub fn look(tree: &dyn FileTree, spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
+    Ok(scan(tree, &spec.data, spec.task, spec.seed, Path::new(""), &*counters("looking at files"))?)
+}
+
+/// The bytes of the model file in `tree` that the network of `spec` starts from, if the spec names one.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn init_file(tree: &dyn FileTree, spec: &Spec) -> Result<Option<Vec<u8>>, PlanningError> {
+    let Some(path) = spec.network.init.as_deref().map(Path::new) else { return Ok(None) };
+    let bytes = tree.read(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => {
+            PlanningError::Missing { path: path.to_owned(), hint: "network.init names a .safetensors file".to_owned() }
+        }
+        _ => PlanningError::Io { path: path.to_owned(), source },
+    })?;
+    Ok(Some(bytes))
+}

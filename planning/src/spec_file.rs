@@ -1,0 +1,79 @@
+//! Specs as people write them: files with relative paths, and overrides.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use convoy_common::Spec;
+use convoy_common::data_place::DataPlace;
+use convoy_common::spec;
+
+use crate::error::PlanningError;
+
+/// A spec, and where it came from, for messages.
+#[derive(Debug, Clone)]
+pub struct SpecFile {
+    /// What it says, overrides included.
+    pub spec: Spec,
+    /// Its file, if there is one.
+    pub path: Option<PathBuf>,
+    /// The text of the file, without overrides; empty where there is none.
+    pub text: String,
+}
+
+impl SpecFile {
+    /// Reads the spec at `path`, or `None` for no file, with overrides (`key.path=value`). Relative paths in the file
+    /// start at its folder, those in overrides at the current one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or makes no sense.
+    pub fn read(path: Option<&Path>, overrides: &[String]) -> Result<SpecFile, PlanningError> {
+        let text = path.map_or_else(|| Ok(String::new()), read_text)?;
+        let fail = |error| PlanningError::Spec { file: path.map(Path::to_owned), error };
+        let mut spec = spec::parse(&text, overrides).map_err(fail)?;
+        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let overridden = |key: &str| overrides.iter().any(|given| given.split('=').next().map(str::trim) == Some(key));
+        let base = |key: &str| if overridden(key) { Path::new("") } else { folder };
+        spec.data.train = absolute(base("data.train"), &spec.data.train);
+        spec.data.validation = spec.data.validation.map(|path| absolute(base("data.validation"), &path));
+        spec.network.init = spec.network.init.map(|path| absolute(base("network.init"), &path));
+        Ok(SpecFile { spec, path: path.map(Path::to_owned), text })
+    }
+
+    /// The spec of no file: `overrides` alone.
+    ///
+    /// # Errors
+    /// When they make no sense.
+    pub fn of_overrides(overrides: &[String]) -> Result<SpecFile, PlanningError> {
+        SpecFile::read(None, overrides)
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, PlanningError> {
+    std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => PlanningError::Missing {
+            path: path.to_owned(),
+            hint: "name a spec (a .toml file) or a folder of images".to_owned(),
+        },
+        _ => PlanningError::Io { path: path.to_owned(), source },
+    })
+}
+
+/// Whether `path` names a spec, by its ending.
+pub fn is_spec(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// The override that sets `key` to `text`, whatever characters are in it.
+pub fn text_override(key: &str, text: &str) -> String {
+    format!("{key}={}", toml::Value::from(text))
+}
+
+/// `path` from the root of the file system, so that a run can be resumed from anywhere; as it is, if it is none of this
+/// machine.
+fn absolute(base: &Path, path: &str) -> String {
+    if DataPlace::parse(path).map_or(true, |place| !place.is_local()) {
+        return path.to_owned();
+    }
+    let joined = base.join(path);
+    std::path::absolute(&joined).unwrap_or(joined).display().to_string()
+}

@@ -1,0 +1,76 @@
+//! What is chosen for a folder of images and no spec.
+
+use convoy_common::spec::{ClassWeights, Size};
+use convoy_planning::Job;
+use expect_test::{Expect, expect};
+
+use crate::fixture::{folder, silent};
+
+/// Plans the folder `photos` in `dir` and compares the reasons that are given.
+fn check(dir: &tempfile::TempDir, overrides: &[&str], reasons: &Expect) -> Job {
+    let overrides: Vec<String> = overrides.iter().map(|given| (*given).to_owned()).collect();
+    let (job, said) = Job::here(&dir.path().join("photos"), &overrides, silent).unwrap();
+    reasons.assert_eq(&said.expect("choices have reasons"));
+    job
+}
+
+#[test]
+fn small_images_of_one_size_stay_as_they_are() {
+    let job = check(
+        &folder(&[6, 6], |_| (8, 8)),
+        &[],
+        &expect![[r#"
+            chosen from the data (all of it in the run folder's spec.toml):
+              augment.crop_padding=2                       all images are 8x8; they stay so
+              network.name="simple-cnn"                    small images
+              train.batch=8, train.shard=8                 10 training samples make 2 steps an epoch
+              train.epochs=60                              about 600 samples seen in all"#]],
+    );
+    let spec = &job.plan.spec;
+    assert_eq!((spec.name.as_str(), spec.network.zoo_name()), ("photos", "simple-cnn"));
+    assert_eq!((job.plan.input.height, spec.train.epochs), (8, 60));
+}
+
+#[test]
+fn photographs_are_cut_and_flipped() {
+    let job = check(
+        &folder(&[3, 3], |number| (100 + number, 120)),
+        &["train.epochs=1"],
+        &expect![[r#"
+            chosen from the data (all of it in the run folder's spec.toml):
+              prepare.size=96                              the median image is 101x120
+              augment.random_resized_crop=[0.35, 1.0], augment.horizontal_flip=0.5 photographs of different sizes
+              network.name="resnet18"                      larger images
+              train.batch=8, train.shard=8                 5 training samples make 1 steps an epoch
+              train.epochs=60                              about 300 samples seen in all"#]],
+    );
+    let spec = &job.plan.spec;
+    assert_eq!((spec.prepare.size, spec.network.zoo_name()), (Size::Fixed([96, 96]), "resnet18"));
+    assert_eq!(spec.train.epochs, 1, "what is given wins over what is chosen");
+}
+
+#[test]
+fn a_rare_class_weighs_more() {
+    let job = check(
+        &folder(&[20, 2], |_| (8, 8)),
+        &[],
+        &expect![[r#"
+            chosen from the data (all of it in the run folder's spec.toml):
+              augment.crop_padding=2                       all images are 8x8; they stay so
+              network.name="simple-cnn"                    small images
+              train.batch=8, train.shard=8                 18 training samples make 3 steps an epoch
+              train.epochs=60                              about 1080 samples seen in all
+              loss.class_weights="balanced"                the largest class has 16 samples, the smallest 2"#]],
+    );
+    assert!(matches!(job.plan.spec.loss.class_weights, Some(ClassWeights::Word(_))));
+}
+
+#[test]
+fn a_folder_whose_name_is_no_bare_word_gives_the_job_its_name() {
+    let dir = folder(&[3, 3], |_| (8, 8));
+    let path = dir.path().join("my \"best\" photos");
+    std::fs::rename(dir.path().join("photos"), &path).unwrap();
+    let (job, _) = Job::here(&path, &[], silent).unwrap();
+    assert_eq!(job.plan.spec.name, "my \"best\" photos");
+    assert_eq!(std::path::Path::new(&job.plan.spec.data.train), path);
+}
