@@ -1,6 +1,6 @@
 //! What is chosen for a folder of images and no spec.
 
-use convoy_common::spec::{ClassWeights, Size};
+use convoy_common::spec::{Channels, ClassWeights, Size};
 use convoy_planning::Job;
 use expect_test::{Expect, expect};
 
@@ -35,18 +35,18 @@ fn small_images_of_one_size_stay_as_they_are() {
 fn photographs_are_cut_and_flipped() {
     let job = check(
         &folder(&[3, 3], |number| (100 + number, 120)),
-        &["train.epochs=1"],
+        &["network.name=lenet5", "train.epochs=1"],
         &expect![[r#"
             chosen from the data (all of it in the run folder's spec.toml):
-              prepare.size=96                              the median image is 101x120
+              prepare.size=96                              the median image is 102x120
               augment.random_resized_crop=[0.35, 1.0], augment.horizontal_flip=0.5 photographs of different sizes
               network.name="resnet18"                      larger images
-              train.batch=8, train.shard=8                 5 training samples make 1 steps an epoch
-              train.epochs=60                              about 300 samples seen in all"#]],
+              train.batch=8, train.shard=8                 4 training samples make 1 steps an epoch
+              train.epochs=60                              about 240 samples seen in all"#]],
     );
     let spec = &job.plan.spec;
-    assert_eq!((spec.prepare.size, spec.network.zoo_name()), (Size::Fixed([96, 96]), "resnet18"));
-    assert_eq!(spec.train.epochs, 1, "what is given wins over what is chosen");
+    assert_eq!((spec.prepare.size, spec.prepare.channels), (Size::Fixed([96, 96]), Channels::Fixed(1)));
+    assert_eq!((spec.network.zoo_name(), spec.train.epochs), ("lenet5", 1), "what is given wins over what is chosen");
 }
 
 #[test]
@@ -62,7 +62,8 @@ fn a_rare_class_weighs_more() {
               train.epochs=60                              about 1080 samples seen in all
               loss.class_weights="balanced"                the largest class has 16 samples, the smallest 2"#]],
     );
-    assert!(matches!(job.plan.spec.loss.class_weights, Some(ClassWeights::Word(_))));
+    // Samples / (classes * samples of the class).
+    assert_eq!(job.plan.spec.loss.class_weights, Some(ClassWeights::Given(vec![18.0 / 32.0, 18.0 / 4.0])));
 }
 
 #[test]
