@@ -259,7 +259,7 @@ mod tests {
             steps: 15,
             parameters_digest: Digest::default(),
             train_loss: 0.25,
-            validation: [("accuracy".to_owned(), 0.75)].into(),
+            validation: [("top1".to_owned(), 0.75)].into(),
             best: Some(Best { step: 10, value: 0.8 }),
             images_per_second: 1234.5,
             seconds: 61.0,
@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn text(report: &RunReport, best_model: Option<&str>) -> String {
-        let given = ["checkpoint.best_by=accuracy".to_owned()];
+        let given = ["checkpoint.best_by=top1".to_owned()];
         let file = spec_or_network(Path::new("lenet5"), &given, "a spec").unwrap();
         let (plan, _) = plan_without_data(file, Assumed::default()).unwrap();
         let run_dir = Path::new("runs/x");
@@ -284,8 +284,8 @@ mod tests {
 
             completed after 15 steps, 1m01s, 1234 images/s
             train loss  0.2500
-            accuracy    0.7500
-            best accuracy 0.8000 at step 10
+            top1        0.7500
+            best top1   0.8000 at step 10
             parameters  0000000000000000000000000000000000000000000000000000000000000000
             run folder  runs/x
 

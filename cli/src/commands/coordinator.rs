@@ -174,7 +174,7 @@ mod tests {
         let run: CoordinatorArgs = typed(&["job.toml", "--listen", "127.0.0.1:0", "--set", "a=1"]).unwrap();
         assert_eq!((run.state, run.job), (None, Some("job.toml".into())));
         assert_eq!(mistyped::<CoordinatorArgs>(&[]), ErrorKind::MissingRequiredArgument);
-        assert_eq!(mistyped::<CoordinatorArgs>(&["job.toml", "--data", "d"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(mistyped::<CoordinatorArgs>(&["--data", "d"]), ErrorKind::MissingRequiredArgument);
         for more in [&["job.toml"][..], &["--out", "o"], &["--json"], &["--set", "a=1"]] {
             let words = [&["--state", "s"], more].concat();
             assert_eq!(mistyped::<CoordinatorArgs>(&words), ErrorKind::ArgumentConflict, "{words:?}");

@@ -87,10 +87,10 @@ mod tests {
             view(json!({ "state": "failed", "error": "the disk is full", "waiting_for": "nothing" })),
         ];
         expect![[r#"
-            tiny-7                           queued                                      1 more worker
-            tiny-7                           running           3/10        2    1m10s  
-            tiny-7                           failed                                      the disk is full"#]]
-        .assert_eq(&rows.map(|view| view.row()).join("\n"));
+            tiny-7                           queued                                    1 more worker
+            tiny-7                           running           3/10        2    1m10s
+            tiny-7                           failed                                    the disk is full"#]]
+        .assert_eq(&rows.map(|view| view.row().trim_end().to_owned()).join("\n"));
     }
 
     #[test]
