@@ -4,6 +4,7 @@
 //!   The beginning of a file's path may be left out where the rest is clear.
 //! - `folder/file.rs::name`, `folder/file.rs::Type::name`: that file defines `name`.
 //! - `TypeName`, `Type::name`: some source has these words.
+//! - `file::name` of pictures (`docs/*.svg`, texts of class `code`): a source file of that name defines it.
 //!
 //! `docs/decisions-past.md`, `docs/records.md` and CHANGELOG.md tell of what was, and are left out.
 
@@ -31,10 +32,19 @@ fn pages(workspace: &Workspace) -> Vec<String> {
 }
 
 #[test]
-fn what_pages_name_exists() {
+fn what_pages_and_pictures_name_exists() {
     let workspace = Workspace::read();
     let sources = Sources::of(&workspace);
     let mut findings = Vec::new();
+    for picture in sources.paths.iter().filter(|path| path.ends_with(".svg")) {
+        let names = code_texts(&workspace.text(picture));
+        assert!(!names.is_empty(), "{picture} names nothing");
+        findings.extend(names.into_iter().filter_map(|(line, name)| {
+            let fault = sources.fault_of(&name).or_else(|| sources.fault_of_function(&name))?;
+            let message = format!("{fault}; write what it is called now");
+            Some(Finding { file: picture.clone(), line, key: name, message })
+        }));
+    }
     for page in pages(&workspace) {
         let text = workspace.text(&page);
         let links = links(&text).into_iter().map(|(line, link)| (line, link, true));
@@ -86,6 +96,15 @@ impl Sources {
         let is_elsewhere = link.contains("://") || path.is_empty();
         (!is_elsewhere && !self.root.join(folder).join(path).exists())
             .then(|| format!("the link to {link} leads nowhere"))
+    }
+
+    /// What is wrong with `file::function`.
+    fn fault_of_function(&self, name: &str) -> Option<String> {
+        let (file, function) = name.split_once("::").filter(|(file, _)| file.starts_with(char::is_lowercase))?;
+        let paths = [format!("/{file}.rs"), format!("/{file}/mod.rs")];
+        let is_of_file = |path: &str| paths.iter().any(|end| path.ends_with(end));
+        let exists = self.defined.iter().any(|(path, defined)| is_of_file(path) && defined.contains(function));
+        (!exists).then(|| format!("no file {file}.rs defines {function}"))
     }
 
     /// What is wrong with a name in code type, if it is one that can be checked.
@@ -163,6 +182,15 @@ pub(crate) fn code_spans(text: &str) -> Vec<(usize, String)> {
     spans
 }
 
+/// What a picture names in code type, with the lines.
+fn code_texts(svg: &str) -> Vec<(usize, String)> {
+    let in_line = |(number, line): (usize, &str)| {
+        let text = line.split_once("class=\"code\"")?.1.split_once('>')?.1.split_once('<')?.0;
+        Some(text.split(", ").map(|name| (number + 1, name.to_owned())).collect::<Vec<_>>())
+    };
+    svg.lines().enumerate().filter_map(in_line).flatten().collect()
+}
+
 /// The targets of `[text](target)`, with their lines.
 fn links(text: &str) -> Vec<(usize, String)> {
     let lines = text.lines().enumerate();
@@ -187,6 +215,8 @@ fn spans_links_and_sections_are_found() {
     assert_eq!(code_spans(text), [(2, "a"), (2, "e"), (9, "h"), (11, "i")].map(|(line, span)| (line, span.into())));
     assert_eq!(links(text), [(2, "c.md#d".to_owned())]);
     assert_eq!(section(text, "Two"), Some((8, "Two\n`h`")));
+    let svg = "<svg>\n<text class=\"head\">x</text><text class=\"code\" x=\"1\">A::b, c::d</text>\n</svg>";
+    assert_eq!(code_texts(svg), [(2, "A::b"), (2, "c::d")].map(|(line, name)| (line, name.into())));
 }
 
 #[test]
@@ -202,6 +232,8 @@ fn names_that_do_not_exist_are_faults() {
     for good in ["run.rs", "src/run.rs", "scheduler/src/run.rs::handle", "Run::handle", "Run", "cargo test", "other"] {
         assert_eq!(sources.fault_of(good), None);
     }
+    assert_eq!(sources.fault_of_function("run::handle"), None);
+    assert!(sources.fault_of_function("run::walk").is_some() && sources.fault_of_function("walk::handle").is_some());
     for bad in ["walk.rs", "scheduler/src/run.rs::walk", "run.rs::handle", "Run::walk", "Walk"] {
         assert!(sources.fault_of(bad).is_some(), "{bad}");
     }
