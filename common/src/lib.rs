@@ -8,6 +8,7 @@
 //!
 //! Nothing here does I/O, knows a thread or computes a gradient.
 
+pub mod backoff;
 pub mod batch;
 pub mod data_place;
 pub mod digest;
