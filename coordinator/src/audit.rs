@@ -248,9 +248,9 @@ fn audit_epoch<'a>(
 #[cfg(test)]
 mod tests {
     use convoy_common::manifest::{Label, LabelKind, Sample, Split};
-    use convoy_common::plan::{DataFacts, Normalization};
-    use convoy_common::spec;
+    use convoy_common::plan::DataFacts;
     use convoy_scheduler::{Node, RunGeneration, StepId};
+    use convoy_testing::{facts, plan_of};
 
     use super::*;
 
@@ -260,21 +260,15 @@ mod tests {
         let train = Split { samples: (0..20).map(sample).collect(), ..Split::default() };
         let names = vec!["a".to_owned(), "b".to_owned()];
         let manifest = Manifest { names: names.clone(), labels: LabelKind::Class, train, validation: Split::default() };
-        let text = "[data]\ntrain = \"-\"\n[train]\nepochs = 2\nbatch = 8\nshard = 4\n";
         let facts = DataFacts {
             names,
-            labels: LabelKind::Class,
             train_samples: 20,
             validation_samples: 0,
             class_counts: vec![10, 10],
-            size: [8, 8],
-            channels: 1,
-            measured: Some(Normalization { mean: vec![0.5], std: vec![0.5] }),
-            measured_global: Some(Normalization { mean: vec![0.5], std: vec![0.5] }),
             manifest: manifest.digest(),
-            init: None,
+            ..facts([8, 8, 1], 2)
         };
-        (Plan::resolve(spec::parse(text, &[]).unwrap(), &facts).unwrap(), manifest)
+        (plan_of("[train]\nepochs = 2\nbatch = 8\nshard = 4\n", &facts), manifest)
     }
 
     fn commit(step: u64, digest: u8, ledger: &[(u32, u32, u32)]) -> Record {

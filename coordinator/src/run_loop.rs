@@ -179,11 +179,10 @@ mod tests {
     use std::sync::Arc;
 
     use convoy_common::Digest;
-    use convoy_common::manifest::LabelKind;
     use convoy_common::plan::DataFacts;
-    use convoy_common::spec::parse;
     use convoy_model::Network;
     use convoy_scheduler::{JobId, LeaseId, LeaseRef, NodeResult, Run, RunGeneration, RunPlan, WorkerId};
+    use convoy_testing::{facts, plan_of};
 
     use super::*;
     use crate::events::Events;
@@ -194,21 +193,8 @@ mod tests {
 
     /// One epoch of one step of one shard, without validation.
     fn run_loop(folder: &Path) -> RunLoop {
-        let spec = parse("[data]\ntrain = \"x\"\n[train]\nepochs = 1\nbatch = 8\nshard = 8", &[]).unwrap();
-        let facts = DataFacts {
-            names: vec!["a".to_owned(), "b".to_owned()],
-            labels: LabelKind::Class,
-            train_samples: 8,
-            validation_samples: 0,
-            class_counts: vec![4, 4],
-            size: [28, 28],
-            channels: 1,
-            measured: Some(convoy_common::plan::Normalization { mean: vec![0.5], std: vec![0.5] }),
-            measured_global: None,
-            manifest: Digest::default(),
-            init: None,
-        };
-        let plan = Arc::new(Plan::resolve(spec, &facts).unwrap());
+        let facts = DataFacts { train_samples: 8, validation_samples: 0, ..facts([28, 28, 1], 2) };
+        let plan = Arc::new(plan_of("[train]\nepochs = 1\nbatch = 8\nshard = 8", &facts));
         let network = Arc::new(Network::of(&plan).unwrap());
         let (journal, _) = JournalFile::open(&folder.join("journal")).unwrap();
         let (input_sender, inputs) = mpsc::unbounded_channel();

@@ -3,8 +3,11 @@
 mod common;
 
 use common::plan;
+use convoy_common::manifest::LabelKind;
+use convoy_common::plan::DataFacts;
 use convoy_common::spec::NetworkSpec;
 use convoy_model::{Input, Network, describe, memory_estimate};
+use convoy_testing::facts;
 use expect_test::expect;
 
 fn zoo(name: &str, [height, width, channels]: [u32; 3], outputs: u32) -> Network {
@@ -112,24 +115,15 @@ fn batch_norm_needs_two_values() {
 
 #[test]
 fn regression_may_end_in_a_sigmoid() {
-    use convoy_common::manifest::LabelKind;
-    use convoy_common::{Digest, Plan, plan::DataFacts, spec};
     let toml = "[network]\nlayers = [{ type = \"flatten\" }, { type = \"linear\", out = 1 }, { type = \"sigmoid\" }]\n\
-                [prepare]\nnormalize = \"unit\"\n[data]\ntrain = \"x\"\n";
+                [prepare]\nnormalize = \"unit\"";
     let facts = DataFacts {
         names: vec!["share".into()],
         labels: LabelKind::Values,
-        train_samples: 300,
-        validation_samples: 40,
         class_counts: vec![],
-        size: [8, 8],
-        channels: 1,
-        measured: None,
-        measured_global: None,
-        manifest: Digest::default(),
-        init: None,
+        ..facts([8, 8, 1], 1)
     };
-    let plan = Plan::resolve(spec::parse(toml, &[]).unwrap(), &facts).unwrap();
+    let plan = convoy_testing::plan_of(toml, &facts);
     assert!(Network::of(&plan).is_ok());
     assert!(Network::build(&plan.spec.network, plan.input, 1).is_err());
 }

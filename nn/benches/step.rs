@@ -8,14 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use convoy_common::Digest;
 use convoy_common::batch::{Batch, Targets};
-use convoy_common::manifest::LabelKind;
 use convoy_common::plan::{DataFacts, Plan};
-use convoy_common::spec::parse;
 use convoy_kernels::conv::ConvShape;
 use convoy_model::{Network, Node, Op, Shape};
 use convoy_nn::{Executor, GradientTarget, LayerTime, LayerTimes};
+use convoy_testing::facts;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -128,19 +126,6 @@ fn seconds(f: impl FnOnce()) -> f64 {
 }
 
 fn plan(name: &str, side: u32) -> Plan {
-    let spec = format!("[data]\ntrain = \"x\"\n[prepare]\nnormalize = \"unit\"\n[network]\nname = \"{name}\"\n");
-    let facts = DataFacts {
-        names: (0..10).map(|class| class.to_string()).collect(),
-        labels: LabelKind::Class,
-        train_samples: 1280,
-        validation_samples: 0,
-        class_counts: vec![128; 10],
-        size: [side, side],
-        channels: 3,
-        measured: None,
-        measured_global: None,
-        manifest: Digest::default(),
-        init: None,
-    };
-    Plan::resolve(parse(&spec, &[]).expect("a spec"), &facts).expect("a plan")
+    let spec = format!("[prepare]\nnormalize = \"unit\"\n[network]\nname = \"{name}\"\n");
+    convoy_testing::plan_of(&spec, &DataFacts { train_samples: 1280, ..facts([side, side, 3], 10) })
 }

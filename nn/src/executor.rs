@@ -304,30 +304,12 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use convoy_common::Digest;
-    use convoy_common::manifest::LabelKind;
-    use convoy_common::plan::DataFacts;
-    use convoy_common::spec::parse;
-
     use super::*;
 
     #[test]
     fn a_panic_costs_one_shard() {
-        let spec = "[data]\ntrain = \"x\"\n[network]\nname = \"lenet5\"\n[prepare]\nnormalize = \"unit\"";
-        let facts = DataFacts {
-            names: vec!["a".to_owned(), "b".to_owned()],
-            labels: LabelKind::Class,
-            train_samples: 8,
-            validation_samples: 0,
-            class_counts: vec![4, 4],
-            size: [28, 28],
-            channels: 1,
-            measured: None,
-            measured_global: None,
-            manifest: Digest::default(),
-            init: None,
-        };
-        let plan = Arc::new(Plan::resolve(parse(spec, &[]).unwrap(), &facts).unwrap());
+        let spec = "[network]\nname = \"lenet5\"\n[prepare]\nnormalize = \"unit\"";
+        let plan = Arc::new(convoy_testing::plan(spec, [28, 28, 1], 2));
         let network = Arc::new(Network::of(&plan).unwrap());
         let executor = Executor::new(plan, network).unwrap();
         let panicked = executor.compute(|| -> Result<(), ComputeError> { panic!("on purpose {}", 1) });

@@ -7,18 +7,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use convoy_proto::channel::{self, Link};
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
-use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range, v1};
 use convoy_security::{Authority, Identity, Limits, NewKey, ServerTls, incoming};
+use convoy_testing::{Answers, FakeCoordinator};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
 type Failure = Box<dyn Error + Send + Sync>;
-type Never<T> = tokio_stream::Empty<Result<T, Status>>;
 
 // As in the binary.
 #[global_allocator]
@@ -33,42 +32,18 @@ const LIFE: Duration = Duration::from_secs(3600);
 struct Sink;
 
 #[tonic::async_trait]
-impl Coordinator for Sink {
-    type ControlStream = Never<v1::CoordinatorMessage>;
-    type PlanStream = Never<v1::PlanChunk>;
-    type FilesStream = Never<v1::FilePiece>;
-    type ParametersStream = Never<Chunk>;
-
-    async fn push_node(
-        &self,
-        request: Request<Streaming<v1::NodeMessage>>,
-    ) -> Result<Response<v1::PushNodeReply>, Status> {
-        let (mut messages, mut bytes) = (request.into_inner(), 0);
+impl Answers for Sink {
+    async fn push_node(&self, mut messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
+        let mut bytes = 0;
         while let Some(message) = messages.message().await? {
             if let Some(Message::Chunk(chunk)) = message.message {
                 bytes += chunk.data.wire_len();
             }
         }
         match bytes == ELEMENTS * 4 {
-            true => Ok(Response::new(v1::PushNodeReply::default())),
+            true => Ok(v1::PushNodeReply::default()),
             false => Err(Status::data_loss(format!("{bytes} bytes came"))),
         }
-    }
-
-    async fn control(&self, _: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Self::ControlStream>, Status> {
-        Err(Status::unimplemented("nodes alone"))
-    }
-
-    async fn plan(&self, _: Request<v1::PlanRequest>) -> Result<Response<Self::PlanStream>, Status> {
-        Err(Status::unimplemented("nodes alone"))
-    }
-
-    async fn parameters(&self, _: Request<v1::ParametersRequest>) -> Result<Response<Self::ParametersStream>, Status> {
-        Err(Status::unimplemented("nodes alone"))
-    }
-
-    async fn files(&self, _: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
-        Err(Status::unimplemented("nodes alone"))
     }
 }
 
@@ -78,7 +53,7 @@ async fn connect(tls: Option<(ServerTls, Identity)>) -> Result<CoordinatorClient
     let mut link = Link::plain(listener.local_addr()?.to_string());
     let (server_tls, member) = tls.unzip();
     link.cluster = member.map(|member| (member.pin(), Some(member)));
-    let server = channel::server().add_service(channel::service(Sink));
+    let server = channel::server().add_service(channel::service(FakeCoordinator(Sink)));
     tokio::spawn(server.serve_with_incoming(incoming(listener, server_tls, Limits::default())));
     Ok(link.coordinator().await?)
 }

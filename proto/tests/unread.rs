@@ -1,22 +1,15 @@
 //! Messages that nobody has read yet, on a connection with the settings of both ends.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use convoy_proto::channel::{self, Link};
+use convoy_proto::channel::Link;
 use convoy_proto::v1;
-use convoy_proto::v1::coordinator_server::Coordinator;
-use convoy_security::{Limits, incoming};
-use tokio::net::TcpListener;
+use convoy_testing::{Answers, DEADLINE, Replies};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
 const MESSAGES: usize = 10_000;
-const DEADLINE: Duration = Duration::from_secs(60);
-
-type Reply<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// A coordinator that says much at once and reads nothing until it is woken.
 #[derive(Debug, Clone)]
@@ -44,17 +37,12 @@ fn one_by_one<T: Clone>(message: T, handed_over: Arc<Notify>) -> impl Stream<Ite
 }
 
 #[tonic::async_trait]
-impl Coordinator for Sleeper {
-    type ControlStream = Reply<v1::CoordinatorMessage>;
-    type PlanStream = Reply<v1::PlanChunk>;
-    type FilesStream = Reply<v1::FilePiece>;
-    type ParametersStream = Reply<convoy_proto::Chunk>;
-
+impl Answers for Sleeper {
     async fn control(
         &self,
-        request: Request<Streaming<v1::WorkerMessage>>,
-    ) -> Result<Response<Self::ControlStream>, Status> {
-        let (mut heartbeats, sleeper) = (request.into_inner(), self.clone());
+        mut heartbeats: Streaming<v1::WorkerMessage>,
+    ) -> Result<Replies<v1::CoordinatorMessage>, Status> {
+        let sleeper = self.clone();
         tokio::spawn(async move {
             sleeper.wake.notified().await;
             let mut read = 0;
@@ -65,37 +53,22 @@ impl Coordinator for Sleeper {
         });
         let committed = v1::coordinator_message::Message::Committed(v1::Committed { step: 1 });
         let message = v1::CoordinatorMessage { message: Some(committed) };
-        Ok(Response::new(Box::pin(one_by_one(message, self.said.clone()).map(Ok))))
+        Ok(Box::pin(one_by_one(message, self.said.clone()).map(Ok)))
     }
 
-    async fn plan(&self, _: Request<v1::PlanRequest>) -> Result<Response<Self::PlanStream>, Status> {
-        Ok(Response::new(Box::pin(tokio_stream::once(Ok(v1::PlanChunk::default())))))
-    }
-
-    async fn parameters(&self, _: Request<v1::ParametersRequest>) -> Result<Response<Self::ParametersStream>, Status> {
-        Err(Status::unimplemented("nobody asks"))
-    }
-
-    async fn files(&self, _: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
-        Err(Status::unimplemented("nobody asks"))
-    }
-
-    async fn push_node(&self, _: Request<Streaming<v1::NodeMessage>>) -> Result<Response<v1::PushNodeReply>, Status> {
-        Err(Status::unimplemented("nobody asks"))
+    async fn plan(&self, _: v1::PlanRequest) -> Result<Replies<v1::PlanChunk>, Status> {
+        Ok(Box::pin(tokio_stream::once(Ok(v1::PlanChunk::default()))))
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_small_messages_wait_for_a_reader_that_sleeps() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
     let (said, wake, heard) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (read, mut counted) = mpsc::unbounded_channel();
     let sleeper = Sleeper { said: said.clone(), wake: wake.clone(), read };
-    let server = channel::server().add_service(channel::service(sleeper));
-    tokio::spawn(server.serve_with_incoming(incoming(listener, None, Limits::default())));
+    let server = convoy_testing::serve(sleeper).await;
 
-    let mut client = Link::plain(address).coordinator().await.unwrap();
+    let mut client = Link::plain(server.address.clone()).coordinator().await.unwrap();
     let heartbeat = v1::worker_message::Message::Heartbeat(v1::Heartbeat {});
     let message = v1::WorkerMessage { message: Some(heartbeat) };
     let mut inbox = client.control(one_by_one(message, heard.clone())).await.unwrap().into_inner();

@@ -4,12 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
+use convoy_testing::Stripes;
+pub use convoy_testing::wait_for;
 use convoy_vision::Pixels;
-
-/// How long anything may take before a test gives up.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The digest of the tiny job's last parameters. It changes only when the numerics do.
 pub const GOLDEN: &str = include_str!("../golden/tiny.txt");
@@ -21,8 +19,7 @@ pub struct Job {
 impl Job {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        write_idx(&dir.path().join("data"), "train", 150);
-        write_idx(&dir.path().join("data"), "t10k", 40);
+        Stripes { train: 150, validation: 40 }.write(&dir.path().join("data"));
         let job = Job { dir };
         fs::write(job.spec(), SPEC).expect("the folder is writable");
         job
@@ -76,27 +73,6 @@ shard = 4
 every_steps = 2
 "#;
 
-fn write_idx(folder: &Path, name: &str, count: u32) {
-    fs::create_dir_all(folder).expect("the folder is writable");
-    let mut images = [0x0803u32, count, 8, 8].map(u32::to_be_bytes).concat();
-    let mut labels = [0x0801u32, count].map(u32::to_be_bytes).concat();
-    for index in 0..count {
-        let class = (index * 7 + index / 5) % 3;
-        labels.push(class as u8);
-        for pixel in 0..64u32 {
-            let stripe = match class {
-                0 => pixel % 8 < 3,
-                1 => pixel / 8 < 3,
-                _ => pixel % 8 == pixel / 8,
-            };
-            let noise = (index * 31 + pixel * 17 + index * pixel) % 97;
-            images.push((noise + if stripe { 150 } else { 0 }) as u8);
-        }
-    }
-    fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).expect("the folder is writable");
-    fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).expect("the folder is writable");
-}
-
 /// Writes a grey picture of 8x8.
 pub fn write_grey(path: impl AsRef<Path>, value: impl Fn(u32, u32) -> u8) {
     let values = (0..64).map(|at| value(at % 8, at / 8)).collect();
@@ -121,18 +97,6 @@ pub fn report(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
     let last = stdout.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"))
-}
-
-/// Waits until `ready` gives something.
-pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = ready() {
-            return found;
-        }
-        assert!(begun.elapsed() < DEADLINE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A process that does not outlive the test.

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use convoy_proto::channel::Link;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
-use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::v1::node_message::Message;
+use convoy_testing::{Answers, Replies, Server};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use crate::cluster::{Cluster, digest};
 use crate::faults::worker;
@@ -42,40 +41,26 @@ impl Liar {
 }
 
 #[tonic::async_trait]
-impl Coordinator for Liar {
-    type ControlStream = Streaming<v1::CoordinatorMessage>;
-    type PlanStream = Streaming<v1::PlanChunk>;
-    type FilesStream = Streaming<v1::FilePiece>;
-    type ParametersStream = Streaming<convoy_proto::Chunk>;
-
-    async fn control(
-        &self,
-        request: Request<Streaming<v1::WorkerMessage>>,
-    ) -> Result<Response<Self::ControlStream>, Status> {
-        self.real.clone().control(request.into_inner().map_while(Result::ok)).await
+impl Answers for Liar {
+    async fn control(&self, messages: Streaming<v1::WorkerMessage>) -> Result<Replies<v1::CoordinatorMessage>, Status> {
+        passed_on(self.real.clone().control(messages.map_while(Result::ok)).await)
     }
 
-    async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<Self::PlanStream>, Status> {
-        self.real.clone().plan(request.into_inner()).await
+    async fn plan(&self, request: v1::PlanRequest) -> Result<Replies<v1::PlanChunk>, Status> {
+        passed_on(self.real.clone().plan(request).await)
     }
 
-    async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
-        self.real.clone().files(request.into_inner()).await
+    async fn files(&self, request: v1::FilesRequest) -> Result<Replies<v1::FilePiece>, Status> {
+        passed_on(self.real.clone().files(request).await)
     }
 
-    async fn parameters(
-        &self,
-        request: Request<v1::ParametersRequest>,
-    ) -> Result<Response<Self::ParametersStream>, Status> {
-        self.real.clone().parameters(request.into_inner()).await
+    async fn parameters(&self, request: v1::ParametersRequest) -> Result<Replies<convoy_proto::Chunk>, Status> {
+        passed_on(self.real.clone().parameters(request).await)
     }
 
-    async fn push_node(
-        &self,
-        request: Request<Streaming<v1::NodeMessage>>,
-    ) -> Result<Response<v1::PushNodeReply>, Status> {
+    async fn push_node(&self, messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
         let (liar, mut lies) = (self.clone(), false);
-        let messages = request.into_inner().map_while(Result::ok).map(move |mut message| {
+        let messages = messages.map_while(Result::ok).map(move |mut message| {
             match &mut message.message {
                 Some(Message::Header(header)) => lies = liar.lies_about(header),
                 Some(Message::Chunk(chunk)) if lies => {
@@ -89,23 +74,22 @@ impl Coordinator for Liar {
             }
             message
         });
-        self.real.clone().push_node(messages).await
+        self.real.clone().push_node(messages).await.map(Response::into_inner)
     }
 }
 
+fn passed_on<T: Send + 'static>(answer: Result<Response<Streaming<T>>, Status>) -> Result<Replies<T>, Status> {
+    answer.map(|answer| Box::pin(answer.into_inner()) as Replies<T>)
+}
+
 /// A way to the coordinator at `address` that changes bits after `honest` nodes; and what keeps it open.
-fn liar(address: &str, honest: i64) -> (String, tokio::runtime::Runtime) {
+fn liar(address: &str, honest: i64) -> (String, (tokio::runtime::Runtime, Server)) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let at = runtime.block_on(async {
+    let server = runtime.block_on(async {
         let real = Link::plain(address.to_owned()).coordinator().await.expect("the coordinator answers");
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let at = listener.local_addr().expect("it is bound").to_string();
-        let liar = Liar { real, honest: Arc::new(AtomicI64::new(honest)) };
-        let server = convoy_proto::channel::server().add_service(convoy_proto::channel::service(liar));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        at
+        convoy_testing::serve(Liar { real, honest: Arc::new(AtomicI64::new(honest)) }).await
     });
-    (at, runtime)
+    (server.address.clone(), (runtime, server))
 }
 
 /// The worker `mallory` behind a liar.

@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use convoy_common::Digest;
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::manifest::LabelKind;
-use convoy_common::plan::{DataFacts, Normalization, Plan};
+use convoy_common::plan::{DataFacts, Plan};
 use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::{Task, parse};
 use convoy_model::Network;
@@ -15,20 +14,10 @@ use convoy_nn::{Executor, GradientTarget, ShardResult};
 
 /// Facts about data of `names` classes, labels or targets.
 pub fn facts(size: [u32; 3], labels: LabelKind, names: usize) -> DataFacts {
-    let [height, width, channels] = size;
-    let statistics = |value| vec![value; channels as usize];
     DataFacts {
-        names: (0..names).map(|index| format!("name{index}")).collect(),
         labels,
-        train_samples: 320,
-        validation_samples: 64,
-        class_counts: vec![10; if labels == LabelKind::Class { names } else { 0 }],
-        size: [height, width],
-        channels,
-        measured: Some(Normalization { mean: statistics(0.5), std: statistics(0.25) }),
-        measured_global: None,
-        manifest: Digest::default(),
-        init: None,
+        class_counts: vec![100; if labels == LabelKind::Class { names } else { 0 }],
+        ..convoy_testing::facts(size, names)
     }
 }
 

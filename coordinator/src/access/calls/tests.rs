@@ -2,8 +2,8 @@ use std::path::Path;
 
 use convoy_proto::channel::{self, Link};
 use convoy_proto::v1;
-use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_security::{Identity, Limits, NewKey, Role, Token, incoming};
+use convoy_testing::{Answers, FakeCoordinator, Replies};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -15,50 +15,27 @@ use crate::hub::Hub;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-type Reply<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
-
 /// Takes in whatever is sent and answers when it ends.
 struct Sink;
 
 #[tonic::async_trait]
-impl Coordinator for Sink {
-    type ControlStream = Reply<v1::CoordinatorMessage>;
-    type PlanStream = Reply<v1::PlanChunk>;
-    type FilesStream = Reply<v1::FilePiece>;
-    type ParametersStream = Reply<convoy_proto::Chunk>;
-
+impl Answers for Sink {
     async fn control(
         &self,
-        request: tonic::Request<Streaming<v1::WorkerMessage>>,
-    ) -> Result<tonic::Response<Self::ControlStream>, Status> {
-        let mut messages = request.into_inner();
+        mut messages: Streaming<v1::WorkerMessage>,
+    ) -> Result<Replies<v1::CoordinatorMessage>, Status> {
         while messages.message().await?.is_some() {}
-        Ok(tonic::Response::new(Box::pin(tokio_stream::empty())))
+        Ok(Box::pin(tokio_stream::empty()))
     }
 
-    async fn plan(&self, _: tonic::Request<v1::PlanRequest>) -> Result<tonic::Response<Self::PlanStream>, Status> {
-        Err(Status::unimplemented("no plan"))
-    }
-
-    async fn files(&self, _: tonic::Request<v1::FilesRequest>) -> Result<tonic::Response<Self::FilesStream>, Status> {
-        Err(Status::unimplemented("no files"))
-    }
-
-    async fn parameters(
-        &self,
-        _: tonic::Request<v1::ParametersRequest>,
-    ) -> Result<tonic::Response<Self::ParametersStream>, Status> {
+    async fn parameters(&self, _: v1::ParametersRequest) -> Result<Replies<convoy_proto::Chunk>, Status> {
         // They are never made.
-        Ok(tonic::Response::new(Box::pin(tokio_stream::pending())))
+        Ok(Box::pin(tokio_stream::pending()))
     }
 
-    async fn push_node(
-        &self,
-        request: tonic::Request<Streaming<v1::NodeMessage>>,
-    ) -> Result<tonic::Response<v1::PushNodeReply>, Status> {
-        let mut messages = request.into_inner();
+    async fn push_node(&self, mut messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
         while messages.message().await?.is_some() {}
-        Ok(tonic::Response::new(v1::PushNodeReply::default()))
+        Ok(v1::PushNodeReply::default())
     }
 }
 
@@ -75,7 +52,7 @@ async fn serve(state: &Path, stalled: Duration) -> (String, Token) {
         .layer(AccessLayer(access.clone()))
         .layer(CallsLayer { stalled, ..CallsLayer::default() })
         .add_service(channel::access_service(AccessService { access, hub }))
-        .add_service(channel::service(Sink));
+        .add_service(channel::service(FakeCoordinator(Sink)));
     tokio::spawn(server.serve_with_incoming(connections));
     (address, token)
 }
