@@ -3,150 +3,27 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use data_encoding::HEXLOWER_PERMISSIVE;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
+    KeyUsagePurpose, PublicKeyData,
 };
-use ring::digest::{SHA256, digest};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use serde::{Deserialize, Serialize};
 
-use crate::identity::{Identity, write_private};
+use crate::error::AuthorityError;
+use crate::identity::Identity;
+use crate::key::{ALGORITHM, Fingerprint, Pin, PublicKey, write_private};
 
-/// The algorithm of all keys: ECDSA on P-256 with SHA-256.
-static ALGORITHM: &SignatureAlgorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
 /// Life of an authority.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Clocks of machines may differ by this much.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// Why an authority cannot be made or used.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    /// There is one already.
-    #[error("{} holds a cluster's authority already; every certificate would be worthless without it", .0.display())]
-    Exists(PathBuf),
-    /// There is none.
-    #[error("{} holds no cluster's authority; `convoy cluster init` makes one", .0.display())]
-    Missing(PathBuf),
-    /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file is not what was written, or a key cannot be used.
-    #[error("{what}: {problem}")]
-    Bad {
-        /// Which file or key.
-        what: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
 fn bad(what: impl fmt::Display) -> impl FnOnce(rcgen::Error) -> AuthorityError {
     let what = what.to_string();
     move |error| AuthorityError::Bad { what, problem: error.to_string() }
-}
-
-macro_rules! sha256 {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(into = "String", try_from = "String")]
-        pub struct $name(pub [u8; 32]);
-
-        impl $name {
-            /// That of a certificate.
-            pub fn of(certificate: &CertificateDer<'_>) -> Self {
-                $name(digest(&SHA256, certificate).as_ref().try_into().expect("sha256 has 32 bytes"))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&HEXLOWER_PERMISSIVE.encode(&self.0))
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({self})", stringify!($name))
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-                bytes.map($name).ok_or_else(|| format!("`{text}` is not 64 hexadecimal digits"))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> String {
-                value.to_string()
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-    };
-}
-
-sha256! {
-    /// sha256 of an authority's certificate: what a cluster is known by.
-    Pin
-}
-sha256! {
-    /// sha256 of a member's certificate.
-    Fingerprint
-}
-
-/// A public key that somebody wants a certificate for: an uncompressed point of P-256.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicKey(Vec<u8>);
-
-impl PublicKey {
-    /// Takes the 65 bytes of a key.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn new(bytes: Vec<u8>) -> Result<Self, AuthorityError> {
-        match bytes[..] {
-            [4, ..] if bytes.len() == 65 => Ok(PublicKey(bytes)),
-            _ => Err(AuthorityError::Bad { what: "public key".to_owned(), problem: "is no key of P-256".to_owned() }),
-        }
-    }
-
-    /// Its 65 bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl PublicKeyData for PublicKey {
-    fn der_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        ALGORITHM
-    }
 }
 
 /// A certificate that was signed for somebody.

@@ -20,8 +20,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::authority::Pin;
 use crate::identity::Identity;
+use crate::key::Pin;
+use crate::tls::{ALPN, provider};
 
 /// Time to connect, handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -61,9 +62,14 @@ pub enum ConnectError {
 }
 
 /// Opens a connection to `address` (`HOST:PORT`), a server of the cluster with this pin, as `identity` or as nobody.
+/// `endpoint` sets what the connection is like. A connection that breaks is opened again, in the same way, by the next
+/// call on the channel.
 ///
 /// # Errors
-/// When there is none; why, in words.
+/// [`ConnectError::Address`] when `address` is none; [`ConnectError::Unreachable`] and [`ConnectError::TimedOut`] when
+/// nobody answers within 5 s; [`ConnectError::WrongPin`], [`ConnectError::ServerExpired`] and [`ConnectError::WrongName`]
+/// when the server is not trusted; [`ConnectError::Expired`] and [`ConnectError::Refused`] when the server does not trust
+/// `identity`; [`ConnectError::Tls`] when it does not speak TLS 1.3 with HTTP/2.
 pub async fn connect(
     endpoint: impl FnOnce(Endpoint) -> Endpoint,
     address: &str,
@@ -113,7 +119,7 @@ async fn open(
 
 fn client_config(pin: Pin, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, ConnectError> {
     let bad = |error: TlsError| ConnectError::Tls(error.to_string());
-    let builder = ClientConfig::builder_with_provider(crate::provider())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(bad)?
         .dangerous()
@@ -125,12 +131,13 @@ fn client_config(pin: Pin, identity: Option<&Identity>) -> Result<Arc<ClientConf
             builder.with_client_cert_resolver(Arc::new(resolver))
         }
     };
-    config.alpn_protocols = vec![crate::ALPN.to_vec()];
+    config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
 
 impl ConnectError {
-    /// What lies behind an error of tonic, if it is one of these.
+    /// Looks through `error` and its sources, which may be tonic's, for one of these errors, or for the alert that a
+    /// server sent. `None` when the connection failed for another reason.
     pub fn find(error: &(dyn StdError + 'static)) -> Option<ConnectError> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -204,7 +211,7 @@ impl ServerCertVerifier for Pinned {
             intermediates.iter().find(|certificate| Pin::of(certificate) == self.pin).ok_or_else(not_pinned)?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crate::provider())
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|error| TlsError::General(error.to_string()))?;
         let verified = verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now);
@@ -222,7 +229,7 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -231,10 +238,10 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, cert, dss, &crate::provider().signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crate::provider().signature_verification_algorithms.supported_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,8 +1,7 @@
 //! A key with its certificate.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,24 +10,10 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::authority::{Fingerprint, Pin, PublicKey};
+use crate::error::KeyError;
+use crate::key::{ALGORITHM, Fingerprint, Pin, PublicKey, write_private};
 use crate::secret::Secret;
-
-/// Why an identity cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Key or certificate make no sense.
-    #[error("key and certificate cannot be used: {0}; join the cluster again with a new token")]
-    Bad(String),
-}
+use crate::tls::provider;
 
 /// A key that was made here and has no certificate yet. It never leaves this machine.
 pub struct NewKey(KeyPair);
@@ -39,9 +24,7 @@ impl NewKey {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, KeyError> {
-        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
-            .map(NewKey)
-            .map_err(|error| KeyError::Bad(error.to_string()))
+        KeyPair::generate_for(ALGORITHM).map(NewKey).map_err(|error| KeyError::Bad(error.to_string()))
     }
 
     /// What the authority signs.
@@ -83,7 +66,7 @@ impl Identity {
             return Err(KeyError::Bad(format!("{} certificates where there should be two", chain.len())));
         }
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| bad(&error))?;
-        let certified = CertifiedKey::from_der(chain, key, &crate::provider()).map_err(|error| bad(&error))?;
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| bad(&error))?;
         Ok(Identity { chain_pem, key_pem: Secret::new(key_pem), certified: Arc::new(certified) })
     }
 
@@ -131,21 +114,4 @@ impl Identity {
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
         self.certified.clone()
     }
-}
-
-/// Writes a file that only its owner can read, and puts it in place as a whole.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    // One that was left behind could be readable by others.
-    _ = fs::remove_file(&temporary);
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let placed = written.and_then(|()| fs::rename(&temporary, path));
-    if placed.is_err() {
-        _ = fs::remove_file(&temporary);
-    }
-    placed
 }

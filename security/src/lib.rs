@@ -5,27 +5,40 @@
 //! - [`incoming`] accepts connections for a tonic server, [`connect`] opens one for a tonic client.
 //!
 //! All cryptography is *ring*'s, all connections are TLS 1.3. Whoever connects trusts a cluster by its [`Pin`] alone.
+//!
+//! # Examples
+//! ```
+//! use std::time::{Duration, SystemTime};
+//!
+//! use convoy_security::{Authority, NewKey};
+//!
+//! let (folder, now) = (tempfile::tempdir()?, SystemTime::now());
+//! let authority = Authority::create(folder.path(), now)?;
+//! // A member makes a key, which never leaves its machine, and gets a certificate for it.
+//! let key = NewKey::generate()?;
+//! let signed = authority.sign(&key.public()?, "ox", Duration::from_secs(3600), now)?;
+//! let member = key.with(signed.chain_pem)?;
+//! assert_eq!(member.pin(), authority.pin());
+//! assert_eq!(member.fingerprint(), signed.fingerprint);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod authority;
 mod client;
+mod error;
 mod identity;
+mod key;
 mod secret;
 mod server;
+mod tls;
 mod token;
 
-use std::sync::Arc;
-
-pub use authority::{Authority, AuthorityError, Certificate, Fingerprint, Pin, PublicKey};
+pub use authority::{Authority, Certificate};
 pub use client::{ConnectError, connect};
-pub use identity::{Identity, KeyError, NewKey};
+pub use error::{AuthorityError, KeyError};
+pub use identity::{Identity, NewKey};
+pub use key::{Fingerprint, Pin, PublicKey};
 pub use secret::Secret;
 pub use server::{Connection, Limits, Peer, ServerTls, incoming};
 pub use token::{Role, Token, TokenError, TokenRecord};
-
-/// The application protocol of all connections.
-const ALPN: &[u8] = b"h2";
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin as StdPin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -20,8 +21,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use crate::authority::Fingerprint;
-use crate::identity::{Identity, KeyError};
+use crate::error::KeyError;
+use crate::identity::Identity;
+use crate::key::Fingerprint;
+use crate::tls::{ALPN, provider};
 
 /// Bounds on what strangers can take.
 #[derive(Debug, Clone)]
@@ -78,7 +81,7 @@ struct Served(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(self.0.read().clone())
     }
 }
 
@@ -92,17 +95,17 @@ impl ServerTls {
         let certified = identity.certified();
         let mut roots = RootCertStore::empty();
         roots.add(certified.cert[1].clone()).map_err(|error| bad(&error))?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::provider())
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .allow_unauthenticated()
             .build()
             .map_err(|error| bad(&error))?;
         let served = Arc::new(Served(RwLock::new(certified)));
-        let mut config = ServerConfig::builder_with_provider(crate::provider())
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| bad(&error))?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(served.clone());
-        config.alpn_protocols = vec![crate::ALPN.to_vec()];
+        config.alpn_protocols = vec![ALPN.to_vec()];
         // A session that is taken up again would not look at the certificate's time.
         config.send_tls13_tickets = 0;
         Ok(ServerTls { config: Arc::new(config), served })
@@ -110,7 +113,7 @@ impl ServerTls {
 
     /// Shows `identity` from now on.
     pub fn exchange(&self, identity: &Identity) {
-        *self.served.0.write().unwrap_or_else(PoisonError::into_inner) = identity.certified();
+        *self.served.0.write() = identity.certified();
     }
 }
 
@@ -120,7 +123,7 @@ pub struct Connection {
     stream: Stream,
     peer: Peer,
     stranger: Option<Stranger>,
-    _place: Place,
+    _slot: Slot,
 }
 
 /// What a connection without a certificate has until it ends.
@@ -136,34 +139,36 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Counts connections by address.
+/// Counts connections by address, to bound them.
 #[derive(Debug, Default)]
-struct Places {
+struct Slots {
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
+/// A connection's place among those that are counted, until it is dropped.
 #[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
+struct Slot {
+    slots: Arc<Slots>,
     address: IpAddr,
 }
 
-impl Places {
-    fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+impl Slots {
+    /// A place for a connection from `address`, if there is one left.
+    fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Slot> {
+        let mut by_address = self.by_address.lock();
         let all: usize = by_address.values().sum();
         let here = by_address.entry(address).or_default();
         if all >= limits.connections || *here >= limits.per_address {
             return None;
         }
         *here += 1;
-        Some(Place { places: self.clone(), address })
+        Some(Slot { slots: self.clone(), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut by_address = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_address = self.slots.by_address.lock();
         if let Some(count) = by_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -194,7 +199,7 @@ async fn accept(
     limits: Limits,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let places = Arc::new(Places::default());
+    let slots = Arc::new(Slots::default());
     let handshakes = Arc::new(Semaphore::new(limits.handshakes));
     let strangers = Arc::new(Semaphore::new(limits.strangers));
     loop {
@@ -209,7 +214,7 @@ async fn accept(
                 }
             },
         };
-        let Some(place) = places.take(address.ip(), &limits) else {
+        let Some(slot) = slots.take(address.ip(), &limits) else {
             tracing::debug!(%address, "refused: too many connections");
             continue;
         };
@@ -218,7 +223,7 @@ async fn accept(
         tokio::spawn(async move {
             let greeting = async {
                 let turn = handshakes.acquire_owned().await;
-                let mut connection = greet(stream, address, tls, place).await?;
+                let mut connection = greet(stream, address, tls, slot).await?;
                 drop(turn);
                 if connection.peer.encrypted && connection.peer.fingerprint.is_none() {
                     let turn = strangers.acquire_owned().await.map_err(io::Error::other)?;
@@ -235,20 +240,20 @@ async fn accept(
     }
 }
 
-async fn greet(stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>, place: Place) -> io::Result<Connection> {
+async fn greet(stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>, slot: Slot) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         if !address.ip().to_canonical().is_loopback() {
             return Err(io::Error::other("only processes on this machine are let in without encryption"));
         }
         let peer = Peer { address, fingerprint: None, encrypted: false, known: Arc::default() };
-        return Ok(Connection { stream: Stream::Plain(stream), peer, stranger: None, _place: place });
+        return Ok(Connection { stream: Stream::Plain(stream), peer, stranger: None, _slot: slot });
     };
     let stream = TlsAcceptor::from(tls.config).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let fingerprint = certificate.map(Fingerprint::of);
     let peer = Peer { address, fingerprint, encrypted: true, known: Arc::default() };
-    Ok(Connection { stream: Stream::Tls(Box::new(stream)), peer, stranger: None, _place: place })
+    Ok(Connection { stream: Stream::Tls(Box::new(stream)), peer, stranger: None, _slot: slot })
 }
 
 impl Connection {

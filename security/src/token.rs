@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::authority::Pin;
+use crate::key::Pin;
 use crate::secret::{Secret, random_hex};
 
 /// What somebody may do.
