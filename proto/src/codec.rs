@@ -11,7 +11,8 @@ const BUFFER: usize = 512;
 /// Encoded bytes after which a stream hands on what it has.
 const YIELD: usize = 32 << 10;
 
-/// tonic's protobuf codec, but for the buffers' size.
+/// tonic's protobuf codec with smaller buffers. tonic's own begin with 8 KiB for each direction of each open stream,
+/// which a coordinator with thousands of idle workers would pay for nothing.
 #[derive(Debug)]
 pub struct SmallBuffers<T, U>(PhantomData<(T, U)>);
 
@@ -37,5 +38,21 @@ where
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstDecoder::new(BufferSettings::new(BUFFER, YIELD))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::codec::{Decoder, Encoder};
+
+    use super::*;
+    use crate::v1;
+
+    #[test]
+    fn buffers_of_both_directions_begin_small() {
+        let mut codec = SmallBuffers::<v1::Committed, v1::Committed>::default();
+        for settings in [codec.encoder().buffer_settings(), codec.decoder().buffer_settings()] {
+            assert_eq!(format!("{settings:?}"), format!("{:?}", BufferSettings::new(BUFFER, YIELD)));
+        }
     }
 }

@@ -1,5 +1,18 @@
 //! The wire: messages and services of `convoy.proto` (package `convoy.v1`), one conversion each way between them
 //! and the words of the scheduler, and the settings of channels.
+//!
+//! # Examples
+//! ```
+//! use convoy_proto::v1;
+//! use convoy_scheduler::Node;
+//!
+//! let node = Node::try_from(v1::Node { first: 4, last: 8 })?;
+//! assert_eq!((node.size(), v1::Node::from(node)), (4, v1::Node { first: 4, last: 8 }));
+//! // What makes no sense is refused with the field's name.
+//! let error = Node::try_from(v1::Node { first: 4, last: 4 }).unwrap_err();
+//! assert!(error.to_string().starts_with("`node` makes no sense: [4, 4)"));
+//! # Ok::<(), convoy_proto::WireError>(())
+//! ```
 
 mod chunk;
 mod convert;
