@@ -1,23 +1,163 @@
-//! Fetching the parameters of a step, chunk by chunk as the coordinator makes them.
+//! The parameters of a run: asked for ahead of time, taken over when they are committed.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::{chunk_count, v1};
 use convoy_scheduler::StepId;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::assignment::Assignment;
+use crate::spare_buffers::SpareBuffers;
 use crate::stages;
 
-/// Writes the parameters and buffers that `request` asks for to `flat`, which has room for just them.
-pub(crate) async fn fetch(
+/// Before parameters that did not come are asked for again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What came of asking for parameters.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    step: u64,
+    /// How many abandoned steps had been heard of when they were asked for: an answer from before the last one is void.
+    abandonments: u64,
+    flat: Result<Vec<f32>, Status>,
+}
+
+/// Parameters on their way. Those of a step are asked for while the step before is computed, since the coordinator sends
+/// each chunk as soon as it is made; they count once the coordinator says that the step is committed.
+pub(crate) struct ParameterFetches {
+    client: CoordinatorClient<Channel>,
+    assignment: Assignment,
+    buffers: Arc<SpareBuffers>,
+    /// The newest step that was said to be committed.
+    committed: Option<u64>,
+    /// Parameters that came before their commit.
+    early: BTreeMap<u64, Vec<f32>>,
+    /// Steps whose parameters are on their way.
+    on_the_way: BTreeMap<u64, AbortHandle>,
+    /// The newest step whose parameters came.
+    newest: Option<u64>,
+    abandonments: u64,
+    sender: mpsc::UnboundedSender<Fetched>,
+    arrivals: mpsc::UnboundedReceiver<Fetched>,
+}
+
+impl ParameterFetches {
+    /// Nothing is asked for yet. `buffers` has the length of the parameters.
+    pub(crate) fn new(client: CoordinatorClient<Channel>, assignment: Assignment, buffers: Arc<SpareBuffers>) -> Self {
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        ParameterFetches {
+            client,
+            assignment,
+            buffers,
+            committed: None,
+            early: BTreeMap::new(),
+            on_the_way: BTreeMap::new(),
+            newest: None,
+            abandonments: 0,
+            sender,
+            arrivals,
+        }
+    }
+
+    /// Waits for an answer.
+    pub(crate) async fn next(&mut self) -> Fetched {
+        // This struct holds a sender.
+        self.arrivals.recv().await.expect("the queue of answers is open")
+    }
+
+    /// Takes an answer over. Gives the parameters of the committed step when they are these.
+    pub(crate) fn take(&mut self, fetched: Fetched) -> Option<(StepId, Vec<f32>)> {
+        let Fetched { step, abandonments, flat } = fetched;
+        if abandonments != self.abandonments {
+            return None;
+        }
+        let committed = self.committed.unwrap_or(0);
+        self.on_the_way.remove(&step);
+        match flat {
+            Ok(flat) => {
+                self.newest = self.newest.max(Some(step));
+                if step > committed {
+                    self.early.insert(step, flat);
+                    return None;
+                }
+                (step == committed).then_some((StepId(step), flat))
+            }
+            Err(status) => {
+                tracing::debug!(step, %status, "parameters did not come");
+                if step == committed {
+                    self.fetch(step, PAUSE);
+                }
+                None
+            }
+        }
+    }
+
+    /// `step` is committed: nobody computes with earlier parameters any more.
+    pub(crate) fn commit(&mut self, step: u64) {
+        self.committed = Some(step);
+        let wanted = self.on_the_way.split_off(&step);
+        std::mem::replace(&mut self.on_the_way, wanted).into_values().for_each(|fetch| fetch.abort());
+        self.ask_for(step);
+        if let Some(flat) = self.early.remove(&step) {
+            // Through the queue, so that there is one way to take parameters over.
+            _ = self.sender.send(Fetched { step, abandonments: self.abandonments, flat: Ok(flat) });
+        }
+        self.early.retain(|early, _| *early > step);
+    }
+
+    /// Asks for the parameters of `step`, unless they or later ones came or they are on their way.
+    pub(crate) fn ask_for(&mut self, step: u64) {
+        if !self.on_the_way.contains_key(&step) && self.newest.is_none_or(|newest| newest < step) {
+            self.fetch(step, Duration::ZERO);
+        }
+    }
+
+    /// Drops what was received of the parameters of `step` and later steps: the coordinator makes them anew.
+    pub(crate) fn abandon(&mut self, step: u64) {
+        self.abandonments += 1;
+        self.early.retain(|early, _| *early < step);
+        self.newest = self.newest.map(|newest| newest.min(step.saturating_sub(1)));
+        let asked = std::mem::take(&mut self.on_the_way);
+        asked.values().for_each(AbortHandle::abort);
+        // The committed step's may be among them.
+        asked.into_keys().filter(|asked| *asked < step).for_each(|asked| self.ask_for(asked));
+    }
+
+    fn fetch(&mut self, step: u64, after: Duration) {
+        let fetch = fetch(self.client.clone(), self.assignment.parameters(step), self.buffers.clone());
+        let (sender, abandonments) = (self.sender.clone(), self.abandonments);
+        let task = tokio::spawn(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            _ = sender.send(Fetched { step, abandonments, flat: fetch.await });
+        });
+        self.on_the_way.insert(step, task.abort_handle());
+    }
+}
+
+impl Drop for ParameterFetches {
+    fn drop(&mut self) {
+        self.on_the_way.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// The parameters and buffers that `request` asks for, written to memory of `buffers`.
+async fn fetch(
     mut client: CoordinatorClient<Channel>,
     request: v1::ParametersRequest,
-    mut flat: Vec<f32>,
+    buffers: Arc<SpareBuffers>,
 ) -> Result<Vec<f32>, Status> {
     let step = StepId(request.step);
     let mut chunks = client.parameters(request).await?.into_inner();
+    let mut flat = buffers.take();
+    // The time counts from the first chunk: the worker asks long before it can come.
     let mut begun = None;
     let elements = flat.len();
     let mut arrived = 0;
@@ -34,7 +174,9 @@ pub(crate) async fn fetch(
     if arrived != chunk_count(elements) {
         return Err(Status::data_loss(format!("{arrived} of {} chunks came", chunk_count(elements))));
     }
-    // Counted from the first chunk on: asked for are they long before.
     begun.into_iter().for_each(|begun| stages::over("download", step, begun));
     Ok(flat)
 }
+
+#[cfg(test)]
+mod tests;

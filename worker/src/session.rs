@@ -1,29 +1,50 @@
 //! The life of a worker: say hello, go where the coordinator sends it, come back when the connection is lost, leave.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use convoy_nn::ComputeError;
+use convoy_proto::channel::Link;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{VERSION, v1};
 use convoy_security::ConnectError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
 
-use crate::heart::{Beating, Heart};
-use crate::membership::{Membership, News, SetUp};
-use crate::{Config, Ended, WorkerError};
+use crate::assignment::Assignment;
+use crate::config::{Config, Ended};
+use crate::error::WorkerError;
+use crate::heartbeat::{HeartbeatThread, Heartbeats};
+use crate::membership::{Membership, Progress, SetUp};
+use crate::open_error::OpenError;
+use crate::outbox::Outbox;
+use crate::reconnect::Reconnect;
 
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_LAST: Duration = Duration::from_secs(2);
 /// Messages that wait for the control stream.
 const OUTBOX: usize = 256;
 /// How long a worker that wants to go waits for leave.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How the coordinator is reached.
+#[tonic::async_trait]
+trait Dial: Send + Sync {
+    /// Opens a connection.
+    async fn dial(&self) -> Result<CoordinatorClient<Channel>, ConnectError>;
+}
+
+#[tonic::async_trait]
+impl Dial for watch::Receiver<Link> {
+    async fn dial(&self) -> Result<CoordinatorClient<Channel>, ConnectError> {
+        let link = self.borrow().clone();
+        link.coordinator().await
+    }
+}
 
 /// Works for the coordinator until there is nothing more to do or `stop` asks it to go; then it finishes what it holds.
 ///
@@ -31,21 +52,29 @@ const DRAIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the coordinator cannot be reached or does not want this worker, or the data or network cannot be used.
-pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<Ended, WorkerError> {
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<Ended, WorkerError> {
+    let heartbeats = HeartbeatThread::of_process().map_err(|error| ComputeError::Thread(error.to_string()))?;
+    let dial = Arc::new(config.link.clone());
+    run_with(config, dial, heartbeats, stop).await
+}
+
+/// [`run`] with connections from `dial`, whose heartbeats come from the thread `heartbeats`.
+async fn run_with(
+    mut config: Config,
+    dial: Arc<dyn Dial>,
+    heartbeats: Arc<HeartbeatThread>,
+    stop: impl Future<Output = ()>,
+) -> Result<Ended, WorkerError> {
     tokio::pin!(stop);
-    let heart = Heart::of_process().map_err(|error| ComputeError::Thread(error.to_string()))?;
     let numerics = config.device.numerics().map_err(ComputeError::from)?;
     tracing::info!(device = %config.device, class = numerics.join(" or "), "computing");
-    let (mut pause, mut alone_since) = (BACKOFF_FIRST, Instant::now());
+    let mut reconnect = Reconnect::new(config.patience);
     loop {
-        let lost = match Session::open(&config, &numerics, &heart).await {
+        let lost = match Session::open(&config, &dial, &numerics, &heartbeats).await {
             Ok(session) => {
                 let begun = Instant::now();
                 let ended = session.run(&mut config, &mut stop).await;
-                // A coordinator that puts this worker out as soon as it comes is as good as none.
-                if begun.elapsed() >= BACKOFF_LAST {
-                    (pause, alone_since) = (BACKOFF_FIRST, Instant::now());
-                }
+                reconnect.connection_ended(begun);
                 match ended? {
                     Some(ended) => return Ok(ended),
                     None => "the connection was lost".to_owned(),
@@ -54,61 +83,13 @@ pub async fn run(mut config: Config, stop: impl Future<Output = ()>) -> Result<E
             Err(OpenError::Fatal(error)) => return Err(error),
             Err(OpenError::Unreachable(reason)) => reason,
         };
-        if config.patience.is_some_and(|patience| alone_since.elapsed() + pause > patience) {
+        let Some(again_in) = reconnect.pause(RandomState::new().hash_one(())) else {
             return Err(WorkerError::Unreachable { address: config.link.borrow().address.clone(), reason: lost });
-        }
-        let again_in = jittered(pause);
+        };
         tracing::info!(reason = lost, ?again_in, "no coordinator");
         tokio::select! {
             () = tokio::time::sleep(again_in) => {}
             () = &mut stop => return Ok(Ended::Drained),
-        }
-        pause = (pause * 2).min(BACKOFF_LAST);
-    }
-}
-
-/// Between half of `pause` and all of it, so that a thousand workers do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let fraction = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
-    pause.mul_f64(0.5 + fraction / 2.0)
-}
-
-/// Why a connection or a membership could not be opened.
-pub(crate) enum OpenError {
-    /// Trying again would not help.
-    Fatal(WorkerError),
-    /// The coordinator is not there, or something else runs by now.
-    Unreachable(String),
-}
-
-impl From<WorkerError> for OpenError {
-    fn from(error: WorkerError) -> Self {
-        OpenError::Fatal(error)
-    }
-}
-
-impl From<Status> for OpenError {
-    fn from(status: Status) -> Self {
-        // A certificate that is not accepted shows itself in the first call.
-        if let Some(error) = ConnectError::find(&status) {
-            return error.into();
-        }
-        match status.code() {
-            Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated => {
-                OpenError::Fatal(WorkerError::Refused { reason: status.message().to_owned() })
-            }
-            _ => OpenError::Unreachable(status.message().to_owned()),
-        }
-    }
-}
-
-impl From<ConnectError> for OpenError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            // A coordinator that is being started, or whose name is not known yet.
-            ConnectError::Unreachable(reason) => OpenError::Unreachable(reason),
-            ConnectError::TimedOut => OpenError::Unreachable(error.to_string()),
-            error => OpenError::Fatal(WorkerError::Connect(error)),
         }
     }
 }
@@ -117,10 +98,11 @@ type Coming = JoinHandle<Result<Membership, OpenError>>;
 
 /// One connection.
 struct Session {
-    outbox: mpsc::Sender<v1::WorkerMessage>,
+    dial: Arc<dyn Dial>,
+    outbox: Outbox,
     inbox: Streaming<v1::CoordinatorMessage>,
     worker: u32,
-    _beating: Beating,
+    _heartbeats: Heartbeats,
     /// For everything that is large; opened with the first assignment.
     bulk: Option<CoordinatorClient<Channel>>,
     /// A membership on its way: files are opened, threads are started.
@@ -129,19 +111,24 @@ struct Session {
 }
 
 impl Session {
-    async fn open(config: &Config, numerics: &[String], heart: &Heart) -> Result<Session, OpenError> {
-        let link = config.link.borrow().clone();
-        let (outbox, messages) = mpsc::channel(OUTBOX);
+    /// Connects, says hello and hears the welcome.
+    async fn open(
+        config: &Config,
+        dial: &Arc<dyn Dial>,
+        numerics: &[String],
+        heartbeats: &HeartbeatThread,
+    ) -> Result<Session, OpenError> {
+        let (outbox, messages) = Outbox::new(OUTBOX);
         let hello = v1::Hello {
             version: VERSION.to_owned(),
             name: config.name.clone(),
             threads: config.threads as u32,
             numerics: numerics.to_vec(),
         };
-        // The channel is new and has room.
-        _ = outbox.try_send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) });
-        let opening = heart.run(async move {
-            let mut control = link.coordinator().await?;
+        outbox.say(v1::worker_message::Message::Hello(hello)).await;
+        let dialling = dial.clone();
+        let opening = heartbeats.run(async move {
+            let mut control = dialling.dial().await?;
             Ok::<_, OpenError>(control.control(ReceiverStream::new(messages)).await?.into_inner())
         });
         let mut inbox = opening.await.map_err(|error| OpenError::Unreachable(error.to_string()))??;
@@ -151,8 +138,9 @@ impl Session {
         };
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10)));
         tracing::info!(worker = welcome.worker, "connected");
-        let _beating = heart.beat(outbox.clone(), heartbeat);
-        Ok(Session { outbox, inbox, worker: welcome.worker, _beating, bulk: None, coming: None, member: None })
+        let _heartbeats = heartbeats.beat(outbox.clone(), heartbeat);
+        let (dial, worker) = (dial.clone(), welcome.worker);
+        Ok(Session { dial, outbox, inbox, worker, _heartbeats, bulk: None, coming: None, member: None })
     }
 
     /// `None` when the connection was lost.
@@ -161,9 +149,9 @@ impl Session {
         config: &mut Config,
         stop: &mut (impl Future<Output = ()> + Unpin),
     ) -> Result<Option<Ended>, WorkerError> {
-        let mut leaving: Option<tokio::time::Instant> = None;
+        let mut leaving: Option<Instant> = None;
         loop {
-            let goes = leaving.unwrap_or_else(|| tokio::time::Instant::now() + DRAIN);
+            let goes = leaving.unwrap_or_else(|| Instant::now() + DRAIN);
             tokio::select! {
                 biased;
                 message = self.inbox.message() => match message {
@@ -174,9 +162,9 @@ impl Session {
                     Ok(None) | Err(_) if leaving.is_some() => return Ok(Some(Ended::Drained)),
                     Ok(None) | Err(_) => return Ok(None),
                 },
-                news = next_news(&mut self.member) => {
+                progress = next_progress(&mut self.member) => {
                     if let Some(member) = &mut self.member {
-                        member.take(news).await;
+                        member.take(progress).await;
                     }
                 }
                 Some(line) = logged(&mut config.log) => {
@@ -197,13 +185,13 @@ impl Session {
                     Err(OpenError::Fatal(error)) => {
                         // Best effort: the connection may be what failed.
                         let declined = v1::Declined { job, reason: error.to_string() };
-                        self.say(v1::worker_message::Message::Declined(declined)).await;
+                        self.outbox.say(v1::worker_message::Message::Declined(declined)).await;
                         return Err(error);
                     }
                 },
                 () = &mut *stop, if leaving.is_none() => {
-                    leaving = Some(tokio::time::Instant::now() + DRAIN);
-                    self.say(v1::worker_message::Message::Draining(v1::Draining {})).await;
+                    leaving = Some(Instant::now() + DRAIN);
+                    self.outbox.say(v1::worker_message::Message::Draining(v1::Draining {})).await;
                 }
                 () = tokio::time::sleep_until(goes), if leaving.is_some() => return Ok(Some(Ended::Drained)),
             }
@@ -231,9 +219,7 @@ impl Session {
         tracing::info!(job = assigned.job, "assigned");
         self.leave();
         let set_up = SetUp {
-            job: assigned.job,
-            generation: assigned.generation,
-            worker: self.worker,
+            assignment: Assignment { worker: self.worker, job: assigned.job, generation: assigned.generation },
             threads: config.threads,
             device: config.device,
             data: config.data.clone(),
@@ -241,31 +227,25 @@ impl Session {
             sees: config.sees.clone(),
             outbox: self.outbox.clone(),
         };
-        let (known, link) = (self.bulk.clone(), config.link.borrow().clone());
-        let job = assigned.job;
+        let (known, dial) = (self.bulk.clone(), self.dial.clone());
         let coming = tokio::spawn(async move {
             let bulk = match known {
                 Some(bulk) => bulk,
-                None => link.coordinator().await?,
+                None => dial.dial().await?,
             };
             Membership::open(set_up, bulk).await
         });
-        self.coming = Some((job, coming));
+        self.coming = Some((assigned.job, coming));
     }
 
     /// Ends the membership, or stops it from coming.
     fn leave(&mut self) {
         if let Some(member) = self.member.take() {
-            self.bulk = Some(member.bulk());
+            self.bulk = Some(member.client());
         }
         if let Some((_, coming)) = self.coming.take() {
             coming.abort();
         }
-    }
-
-    /// A closed stream shows itself at the inbox.
-    async fn say(&self, message: v1::worker_message::Message) {
-        _ = self.outbox.send(v1::WorkerMessage { message: Some(message) }).await;
     }
 }
 
@@ -297,7 +277,7 @@ async fn logged(log: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
     }
 }
 
-async fn next_news(member: &mut Option<Membership>) -> News {
+async fn next_progress(member: &mut Option<Membership>) -> Progress {
     match member {
         Some(member) => member.next().await,
         None => std::future::pending().await,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use convoy_proto::channel::Link;
 use convoy_security::Token;
-use convoy_worker::{Cache, Config, Ended};
+use convoy_worker::{Config, DiskCache, Ended};
 use tokio::sync::watch;
 
 use crate::address::is_loopback;
@@ -68,7 +68,7 @@ pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
         return Err(CliError::NotMember { address: args.coordinator });
     }
     let folder = args.cache.unwrap_or_else(|| cache_folder(environment::folder));
-    let cache = Cache::open(&folder, args.cache_mib.saturating_mul(1 << 20));
+    let cache = DiskCache::open(&folder, args.cache_mib.saturating_mul(1 << 20));
     let cache = Arc::new(cache.map_err(|source| CliError::Io { path: folder, source })?);
     let name = args.name.unwrap_or_else(own_name);
     let patience = args.patience.map(Duration::from_secs);

@@ -1,74 +1,22 @@
 //! Which samples a shard has, and their loaders.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::files::RunFiles;
 use convoy_common::epoch_order::EpochOrder;
-use convoy_common::file_tree::Files;
-use convoy_common::manifest::Manifest;
-use convoy_common::{Batch, Digest, Plan};
+use convoy_common::{Batch, Plan};
 use convoy_scheduler::{Node, StepId, Work};
-use convoy_vision::{Dataset, LoadError, Loader, Mode, Request};
+use convoy_vision::{LoadError, Loader, Mode, Request};
+use parking_lot::Mutex;
+
+use crate::run_data::RunData;
+use crate::run_files::RunFiles;
 
 /// Steps whose files are fetched ahead of time.
 const FETCH_AHEAD: u64 = 8;
 
-/// The data of a run; workers of one process share it.
-pub struct RunData {
-    plan: Digest,
-    train: Arc<Dataset>,
-    validation: Arc<Dataset>,
-    /// Where the files come from, when not from this machine's disk alone.
-    remote: Option<Arc<RunFiles>>,
-}
-
-impl std::fmt::Debug for RunData {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunData").finish_non_exhaustive()
-    }
-}
-
-impl RunData {
-    /// Opens the files of `manifest`, read from `files`.
-    ///
-    /// # Errors
-    /// When they cannot be read or have changed.
-    pub fn open(plan: &Plan, manifest: Manifest, files: Arc<dyn Files>) -> Result<Self, LoadError> {
-        Ok(RunData {
-            plan: plan.digest(),
-            train: Arc::new(Dataset::open(plan, manifest.train, files.clone())?),
-            validation: Arc::new(Dataset::open(plan, manifest.validation, files)?),
-            remote: None,
-        })
-    }
-
-    /// The same with files that are fetched as they are needed.
-    ///
-    /// # Errors
-    /// As [`RunData::open`].
-    pub(crate) fn fetched(plan: &Plan, manifest: Manifest, files: Arc<RunFiles>) -> Result<Self, LoadError> {
-        Ok(RunData { remote: Some(files.clone()), ..RunData::open(plan, manifest, files)? })
-    }
-
-    /// The files that are fetched as they are needed, if they are.
-    pub(crate) fn remote(&self) -> Option<&Arc<RunFiles>> {
-        self.remote.as_ref()
-    }
-
-    /// Digest of the plan that it is prepared for.
-    pub fn plan(&self) -> Digest {
-        self.plan
-    }
-
-    /// The training samples.
-    pub fn train(&self) -> &Arc<Dataset> {
-        &self.train
-    }
-}
-
-/// Loads the shards of a run, ahead of time where it is told to.
+/// Loads the samples of a run's shards, ahead of time where it is told to.
 pub(crate) struct Shards {
     plan: Arc<Plan>,
     train: Loader,
@@ -76,26 +24,30 @@ pub(crate) struct Shards {
     train_usable: Vec<u32>,
     validation_usable: Vec<u32>,
     remote: Option<Arc<RunFiles>>,
-    state: Mutex<State>,
+    state: Mutex<LoadedAhead>,
 }
 
 #[derive(Default)]
-struct State {
+struct LoadedAhead {
     /// The order of the epoch asked for last.
     order: Option<(u32, Arc<EpochOrder>)>,
     /// Training shards asked for ahead, by step; those of old steps are dropped.
-    ahead: Vec<(StepId, Request)>,
+    requests: Vec<(StepId, Request)>,
 }
 
 impl Shards {
+    /// Loaders with `threads` threads each for the samples of `data`.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
     pub(crate) fn new(plan: Arc<Plan>, data: &RunData, threads: usize) -> io::Result<Self> {
         let capacity = 8 * threads + 8;
         Ok(Shards {
-            train_usable: data.train.images().split().usable(),
-            validation_usable: data.validation.images().split().usable(),
-            train: Loader::new(data.train.clone(), threads, capacity)?,
-            validation: Loader::new(data.validation.clone(), threads, capacity)?,
-            remote: data.remote.clone(),
+            train_usable: data.train().images().split().usable(),
+            validation_usable: data.validation().images().split().usable(),
+            train: Loader::new(data.train().clone(), threads, capacity)?,
+            validation: Loader::new(data.validation().clone(), threads, capacity)?,
+            remote: data.remote().cloned(),
             state: Mutex::default(),
             plan,
         })
@@ -106,6 +58,7 @@ impl Shards {
         (step.0 / self.plan.train_cut().steps()) as u32
     }
 
+    /// Which samples the shard has, and how they are prepared.
     fn request(&self, work: Work, step: StepId, shard: u32) -> Request {
         match work {
             Work::Evaluate => {
@@ -124,7 +77,7 @@ impl Shards {
     }
 
     fn order(&self, epoch: u32) -> Arc<EpochOrder> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some((known, order)) = &state.order
             && *known == epoch
         {
@@ -153,7 +106,7 @@ impl Shards {
             for shard in node.leaves().filter(|shard| shard.0 < shards) {
                 let request = self.request(work, step, shard.0);
                 if self.train.request(request.clone()) {
-                    self.lock().ahead.push((step, request));
+                    self.state.lock().requests.push((step, request));
                 }
             }
         }
@@ -177,10 +130,11 @@ impl Shards {
         }
     }
 
+    /// Drops the training shards that were asked for ahead of steps before `step`.
     fn forget_before(&self, step: StepId) {
-        let mut state = self.lock();
-        let (keep, stale) = std::mem::take(&mut state.ahead).into_iter().partition(|(asked, _)| *asked >= step);
-        state.ahead = keep;
+        let mut state = self.state.lock();
+        let (keep, stale) = std::mem::take(&mut state.requests).into_iter().partition(|(asked, _)| *asked >= step);
+        state.requests = keep;
         drop(state);
         let stale: Vec<(StepId, Request)> = stale;
         if !stale.is_empty() {
@@ -196,8 +150,7 @@ impl Shards {
             Work::Evaluate => self.validation.take(&request),
         }
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
+
+#[cfg(test)]
+mod tests;

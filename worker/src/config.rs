@@ -1,0 +1,44 @@
+//! How a worker is set up, and how it ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoy_nn::Device;
+use convoy_proto::channel::Link;
+use tokio::sync::{mpsc, watch};
+
+use crate::disk_cache::DiskCache;
+use crate::run_data::RunData;
+
+/// How a worker is set up. Nothing here can change a bit of the result; `device` decides which runs it may join.
+#[derive(Debug)]
+pub struct Config {
+    /// How the coordinator is reached; whoever holds the other end may exchange the identity in it.
+    pub link: watch::Receiver<Link>,
+    /// A name for people.
+    pub name: String,
+    /// Shards computed at a time.
+    pub threads: usize,
+    /// Where they are computed.
+    pub device: Device,
+    /// The run's data, where it is in memory already; otherwise the manifest's files are opened.
+    pub data: Option<Arc<RunData>>,
+    /// Where files that come from the coordinator are kept; without it they are fetched again in every epoch.
+    pub cache: Option<Arc<DiskCache>>,
+    /// A folder of this machine that may hold data sets (`NAME/...`) and shared data, which then is not fetched.
+    pub sees: Option<PathBuf>,
+    /// Lines that were logged, to be kept with the job they belong to.
+    pub log: Option<mpsc::Receiver<String>>,
+    /// For how long an unreachable coordinator is tried again; `None` for as long as it takes.
+    pub patience: Option<Duration>,
+}
+
+/// How a worker's life ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// There is nothing more to do.
+    RunOver,
+    /// It was asked to go and finished what it held.
+    Drained,
+}

@@ -1,0 +1,48 @@
+//! Why a worker gives up.
+
+use convoy_security::ConnectError;
+
+/// Why a worker gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Nobody answers.
+    #[error(
+        "no coordinator answers at {address}: {reason}; check the address and that `convoy coordinator` runs there"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The coordinator is not trusted, or does not trust this worker.
+    #[error("the coordinator is not talked to: {0}")]
+    Connect(ConnectError),
+    /// The coordinator does not want it.
+    #[error("the coordinator refused this worker: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// The plan or the manifest makes no sense.
+    #[error("the coordinator sent {what} that makes no sense: {reason}; both must run the same version of Convoy")]
+    Nonsense {
+        /// What it sent.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The data is not there.
+    #[error("the run's data cannot be used: {0}")]
+    Data(#[from] convoy_vision::LoadError),
+    /// The network cannot be computed.
+    #[error("the run's network cannot be computed: {0}")]
+    Compute(#[from] convoy_nn::ComputeError),
+}
+
+impl WorkerError {
+    /// The coordinator sent something that cannot be meant.
+    pub(crate) fn nonsense(what: &'static str, reason: impl ToString) -> Self {
+        WorkerError::Nonsense { what, reason: reason.to_string() }
+    }
+}

@@ -1,0 +1,208 @@
+use convoy_testing::{Calls, ParametersCall, Scripted, connect};
+use tokio::time::Instant;
+
+use super::*;
+use crate::fixtures::ASSIGNMENT;
+
+const ELEMENTS: usize = 70_000;
+
+/// Parameters of a step: two chunks.
+fn flat(step: u64) -> Vec<f32> {
+    (0..ELEMENTS).map(|index| (index as u64 * step) as f32).collect()
+}
+
+/// Fetches from a coordinator that a test plays.
+struct Fetching {
+    fetches: ParameterFetches,
+    calls: Calls,
+}
+
+impl Fetching {
+    async fn new() -> Self {
+        let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
+        let buffers = Arc::new(SpareBuffers::new(ELEMENTS));
+        Fetching { fetches: ParameterFetches::new(connect(scripted).await, ASSIGNMENT, buffers), calls }
+    }
+
+    async fn call(&mut self) -> ParametersCall {
+        self.calls.parameters.recv().await.expect("the worker lives")
+    }
+
+    /// Answers the next call, which is for `step`.
+    async fn answer(&mut self, step: u64) {
+        let call = self.call().await;
+        assert_eq!(call.request, ASSIGNMENT.parameters(step));
+        call.send(&flat(step)).await;
+    }
+
+    /// Takes the next answer over.
+    async fn take(&mut self) -> Option<u64> {
+        let fetched = self.fetches.next().await;
+        self.fetches.take(fetched).map(|(step, values)| {
+            assert_eq!(values, flat(step.0));
+            step.0
+        })
+    }
+
+    /// Whether nothing is asked for that the coordinator did not hear of.
+    async fn is_quiet(&mut self) -> bool {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        self.calls.parameters.try_recv().is_err()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn committed_parameters_are_fetched() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, Some(4));
+    fetching.fetches.commit(4);
+    assert!(fetching.is_quiet().await, "they are here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_parameters_need_no_commit() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.ask_for(0);
+    fetching.answer(0).await;
+    assert_eq!(fetching.take().await, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_that_come_early_wait_for_their_commit() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, Some(4));
+    fetching.fetches.ask_for(5);
+    fetching.answer(5).await;
+    assert_eq!(fetching.take().await, None, "step 5 may yet be abandoned");
+    fetching.fetches.commit(5);
+    assert_eq!(fetching.take().await, Some(5));
+    assert!(fetching.is_quiet().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_are_asked_for_once() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.ask_for(1);
+    fetching.fetches.ask_for(1);
+    let call = fetching.call().await;
+    fetching.fetches.ask_for(1);
+    assert!(fetching.is_quiet().await);
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_that_did_not_come_are_asked_for_again_after_a_pause() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    let call = fetching.call().await;
+    _ = call.chunks.send(Err(Status::unavailable("later"))).await;
+    drop(call);
+    assert_eq!(fetching.take().await, None);
+    let failed = Instant::now();
+    fetching.answer(4).await;
+    assert_eq!(failed.elapsed(), PAUSE);
+    assert_eq!(fetching.take().await, Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_of_a_step_to_come_are_not_asked_for_again_until_it_is_committed() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, Some(4));
+    fetching.fetches.ask_for(5);
+    drop(fetching.call().await);
+    assert_eq!(fetching.take().await, None);
+    assert!(fetching.is_quiet().await);
+    fetching.fetches.commit(5);
+    fetching.answer(5).await;
+    assert_eq!(fetching.take().await, Some(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_that_do_not_fit_or_do_not_suffice_are_no_parameters() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(1);
+    let short: Vec<f32> = flat(1)[..65_536].to_vec();
+    let long: Vec<f32> = [flat(1), vec![0.0]].concat();
+    for (values, problem) in [(short, "1 of 2 chunks came"), (long, "does not fit 70000 elements")] {
+        fetching.call().await.send(&values).await;
+        let fetched = fetching.fetches.next().await;
+        let status = fetched.flat.as_ref().expect_err("they are no parameters");
+        assert!(status.message().contains(problem), "{status}");
+        assert!(fetching.fetches.take(fetched).is_none());
+    }
+    fetching.answer(1).await;
+    assert_eq!(fetching.take().await, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_gives_up_what_is_on_its_way_for_earlier_steps() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    let old = fetching.call().await;
+    fetching.fetches.commit(6);
+    old.chunks.closed().await;
+    fetching.answer(6).await;
+    assert_eq!(fetching.take().await, Some(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_of_a_step_that_was_overtaken_are_dropped() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    fetching.answer(4).await;
+    let fetched = fetching.fetches.next().await;
+    fetching.fetches.commit(5);
+    assert!(fetching.fetches.take(fetched).is_none());
+    fetching.answer(5).await;
+    assert_eq!(fetching.take().await, Some(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_of_an_abandoned_step_are_received_anew() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, Some(4));
+    fetching.fetches.ask_for(5);
+    fetching.answer(5).await;
+    assert_eq!(fetching.take().await, None);
+    fetching.fetches.abandon(5);
+    fetching.fetches.ask_for(5);
+    let second = fetching.call().await;
+    fetching.fetches.commit(5);
+    second.send(&flat(5)).await;
+    assert_eq!(fetching.take().await, Some(5), "the second ones, not those that came early");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_from_before_an_abandoned_step_are_void() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4);
+    fetching.fetches.ask_for(5);
+    let (four, five) = (fetching.call().await, fetching.call().await);
+    five.send(&flat(5)).await;
+    let before = fetching.fetches.next().await;
+    fetching.fetches.abandon(5);
+    four.chunks.closed().await;
+    assert!(fetching.fetches.take(before).is_none());
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, Some(4), "the committed step was on its way, too, and is asked for again");
+    fetching.fetches.commit(5);
+    fetching.answer(5).await;
+    assert_eq!(fetching.take().await, Some(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_membership_ends_its_fetches() {
+    let Fetching { mut fetches, mut calls } = Fetching::new().await;
+    fetches.commit(4);
+    let call = calls.parameters.recv().await.expect("a call");
+    drop(fetches);
+    call.chunks.closed().await;
+}
