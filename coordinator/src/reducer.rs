@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_common::{Digest, Plan};
-use convoy_kernels::finite::all_finite;
+use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
 use convoy_kernels::tree::add_into;
 use convoy_model::{DigestInOrder, Network};

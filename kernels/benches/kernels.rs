@@ -12,22 +12,83 @@ use convoy_kernels::linear::{self, LinearShape};
 use convoy_kernels::norm::{self, Affine, Grads, Stats};
 use convoy_kernels::norm_block::{AffineGradients, NormBlock};
 use convoy_kernels::pool::{self, PoolShape};
-use convoy_kernels::{cpu, optimizer, peak};
+use convoy_kernels::{cpu, optimizer, peak_flops};
 
 // As in the program: fresh pages cost more than the arithmetic.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let bench = Bench { filter };
-    println!("instructions: {}", cpu::level().name());
-    let peak = peak::flops_per_second(Duration::from_millis(300));
-    println!("{:<58} {:>12} {:>8.1} GFLOP/s", "multiply-add peak", "", peak / 1e9);
-    let square = |n, size, ci, co, kernel: usize, stride| ConvShape {
+/// Of networks in use, and what is hard for the kernels.
+const CONVOLUTIONS: [ConvShape; 36] = [
+    square(32, 32, 3, 64, 3, 1),
+    square(32, 32, 64, 64, 3, 1),
+    square(32, 16, 128, 128, 3, 1),
+    square(32, 8, 256, 256, 3, 1),
+    square(32, 4, 512, 512, 3, 1),
+    square(32, 32, 64, 128, 3, 2),
+    square(32, 32, 64, 128, 1, 2),
+    square(32, 16, 64, 256, 1, 1),
+    square(32, 16, 256, 64, 1, 1),
+    square(32, 28, 32, 32, 3, 1),
+    square(32, 28, 1, 32, 3, 1),
+    square(32, 28, 1, 6, 5, 1),
+    square(2, 224, 64, 64, 3, 1),
+    square(4, 224, 3, 64, 7, 2),
+    grouped(32, square(8, 28, 256, 256, 3, 1)),
+    grouped(192, square(8, 28, 192, 192, 3, 1)),
+    // Of MobileNetV2 at 96x96.
+    square(16, 96, 3, 32, 3, 2),
+    grouped(32, square(16, 48, 32, 32, 3, 1)),
+    grouped(96, square(16, 48, 96, 96, 3, 2)),
+    grouped(144, square(16, 24, 144, 144, 3, 1)),
+    grouped(384, square(16, 6, 384, 384, 3, 1)),
+    square(16, 48, 32, 16, 1, 1),
+    square(16, 48, 16, 96, 1, 1),
+    square(16, 24, 24, 144, 1, 1),
+    square(16, 24, 144, 24, 1, 1),
+    square(16, 6, 64, 384, 1, 1),
+    square(16, 6, 384, 64, 1, 1),
+    square(16, 3, 960, 160, 1, 1),
+    // Of ResNets.
+    square(16, 5, 512, 512, 3, 1),
+    square(16, 10, 256, 512, 3, 2),
+    square(16, 14, 1024, 256, 1, 1),
+    square(16, 14, 256, 1024, 1, 1),
+    square(16, 7, 2048, 512, 1, 1),
+    square(16, 7, 512, 2048, 1, 1),
+    square(4, 56, 256, 64, 1, 1),
+    square(4, 56, 64, 256, 1, 1),
+];
+
+/// Of networks in use, and where Winograd's algorithm hardly pays.
+const WINOGRAD: [ConvShape; 19] = [
+    square(32, 32, 64, 64, 3, 1),
+    square(32, 16, 128, 128, 3, 1),
+    square(32, 8, 256, 256, 3, 1),
+    square(32, 4, 512, 512, 3, 1),
+    square(16, 56, 64, 64, 3, 1),
+    square(16, 28, 128, 128, 3, 1),
+    square(16, 14, 256, 256, 3, 1),
+    square(16, 7, 512, 512, 3, 1),
+    square(16, 5, 512, 512, 3, 1),
+    square(32, 5, 512, 512, 3, 1),
+    square(16, 6, 512, 512, 3, 1),
+    square(16, 3, 512, 512, 3, 1),
+    square(16, 10, 256, 256, 3, 1),
+    square(16, 5, 128, 128, 3, 1),
+    square(32, 2, 512, 512, 3, 1),
+    square(32, 32, 16, 16, 3, 1),
+    square(32, 32, 32, 32, 3, 1),
+    square(32, 28, 32, 64, 3, 1),
+    square(32, 32, 3, 64, 3, 1),
+];
+
+/// A convolution of `n` square images with a square kernel, padded so that stride 1 keeps their size.
+const fn square(n: usize, side: usize, ci: usize, co: usize, kernel: usize, stride: usize) -> ConvShape {
+    ConvShape {
         n,
-        h: size,
-        w: size,
+        h: side,
+        w: side,
         ci,
         co,
         kh: kernel,
@@ -36,72 +97,21 @@ fn main() {
         padding: [kernel / 2; 2],
         dilation: [1; 2],
         groups: 1,
-    };
-    for shape in [
-        square(32, 32, 3, 64, 3, 1),
-        square(32, 32, 64, 64, 3, 1),
-        square(32, 16, 128, 128, 3, 1),
-        square(32, 8, 256, 256, 3, 1),
-        square(32, 4, 512, 512, 3, 1),
-        square(32, 32, 64, 128, 3, 2),
-        square(32, 32, 64, 128, 1, 2),
-        square(32, 16, 64, 256, 1, 1),
-        square(32, 16, 256, 64, 1, 1),
-        square(32, 28, 32, 32, 3, 1),
-        square(32, 28, 1, 32, 3, 1),
-        square(32, 28, 1, 6, 5, 1),
-        square(2, 224, 64, 64, 3, 1),
-        square(4, 224, 3, 64, 7, 2),
-        ConvShape { groups: 32, ..square(8, 28, 256, 256, 3, 1) },
-        ConvShape { groups: 192, ..square(8, 28, 192, 192, 3, 1) },
-        // Of MobileNetV2 at 96x96.
-        square(16, 96, 3, 32, 3, 2),
-        ConvShape { groups: 32, ..square(16, 48, 32, 32, 3, 1) },
-        ConvShape { groups: 96, ..square(16, 48, 96, 96, 3, 2) },
-        ConvShape { groups: 144, ..square(16, 24, 144, 144, 3, 1) },
-        ConvShape { groups: 384, ..square(16, 6, 384, 384, 3, 1) },
-        square(16, 48, 32, 16, 1, 1),
-        square(16, 48, 16, 96, 1, 1),
-        square(16, 24, 24, 144, 1, 1),
-        square(16, 24, 144, 24, 1, 1),
-        square(16, 6, 64, 384, 1, 1),
-        square(16, 6, 384, 64, 1, 1),
-        square(16, 3, 960, 160, 1, 1),
-        // Of ResNets.
-        square(16, 5, 512, 512, 3, 1),
-        square(16, 10, 256, 512, 3, 2),
-        square(16, 14, 1024, 256, 1, 1),
-        square(16, 14, 256, 1024, 1, 1),
-        square(16, 7, 2048, 512, 1, 1),
-        square(16, 7, 512, 2048, 1, 1),
-        square(4, 56, 256, 64, 1, 1),
-        square(4, 56, 64, 256, 1, 1),
-    ] {
-        bench.conv(shape);
     }
-    for shape in [
-        square(32, 32, 64, 64, 3, 1),
-        square(32, 16, 128, 128, 3, 1),
-        square(32, 8, 256, 256, 3, 1),
-        square(32, 4, 512, 512, 3, 1),
-        square(16, 56, 64, 64, 3, 1),
-        square(16, 28, 128, 128, 3, 1),
-        square(16, 14, 256, 256, 3, 1),
-        square(16, 7, 512, 512, 3, 1),
-        square(16, 5, 512, 512, 3, 1),
-        square(32, 5, 512, 512, 3, 1),
-        square(16, 6, 512, 512, 3, 1),
-        square(16, 3, 512, 512, 3, 1),
-        square(16, 10, 256, 256, 3, 1),
-        square(16, 5, 128, 128, 3, 1),
-        square(32, 2, 512, 512, 3, 1),
-        square(32, 32, 16, 16, 3, 1),
-        square(32, 32, 32, 32, 3, 1),
-        square(32, 28, 32, 64, 3, 1),
-        square(32, 32, 3, 64, 3, 1),
-    ] {
-        bench.winograd(shape);
-    }
+}
+
+const fn grouped(groups: usize, shape: ConvShape) -> ConvShape {
+    ConvShape { groups, ..shape }
+}
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let bench = Bench { filter };
+    println!("instructions: {}", cpu::level().name());
+    let peak = peak_flops::flops_per_second(Duration::from_millis(300));
+    println!("{:<58} {:>12} {:>8.1} GFLOP/s", "multiply-add peak", "", peak / 1e9);
+    CONVOLUTIONS.into_iter().for_each(|shape| bench.conv(shape));
+    WINOGRAD.into_iter().for_each(|shape| bench.winograd(shape));
     bench.linear(LinearShape { samples: 32, inputs: 512, outputs: 10 });
     bench.linear(LinearShape { samples: 32, inputs: 3136, outputs: 256 });
     bench.linear(LinearShape { samples: 32, inputs: 25088, outputs: 512 });

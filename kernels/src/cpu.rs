@@ -117,25 +117,25 @@ fn avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<16>()
 }
 
-/// Asks for the `N` values from `at` on, which will be read or written soon, where this CPU takes such wishes.
+/// Prefetches the `N` values from `at` on, which will be read or written soon, where this CPU has such an instruction.
 #[inline(always)]
 pub(crate) fn prefetch<const N: usize>(values: &[f32], at: usize) {
-    wish::<N, false>(values, at);
+    prefetch_lines::<N, false>(values, at);
 }
 
 /// As [`prefetch`], but only as near as the second-level cache: for what would be too much for the first.
 #[inline(always)]
 pub(crate) fn prefetch_far<const N: usize>(values: &[f32], at: usize) {
-    wish::<N, true>(values, at);
+    prefetch_lines::<N, true>(values, at);
 }
 
 #[inline(always)]
-fn wish<const N: usize, const FAR: bool>(values: &[f32], at: usize) {
+fn prefetch_lines<const N: usize, const FAR: bool>(values: &[f32], at: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..N.div_ceil(16) {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         let line = values.as_ptr().wrapping_add(at + 16 * line).cast();
-        // SAFETY: a wish reads nothing, and any address may be wished for.
+        // SAFETY: a prefetch reads nothing the program sees, and any address may be prefetched.
         unsafe {
             if FAR {
                 _mm_prefetch::<_MM_HINT_T1>(line);

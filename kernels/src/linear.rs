@@ -4,7 +4,7 @@
 //! and the weight gradient are computed the other way round, though, so that a weight, which is far larger than the few
 //! samples of a shard, is read and written as it lies.
 
-use crate::conv::dense::{Outer, Product};
+use crate::conv::matmul::{Outer, Product};
 use crate::conv::{self, ConvShape};
 use crate::cpu;
 use crate::scratch::scratch;
@@ -22,7 +22,10 @@ pub struct LinearShape {
 }
 
 impl LinearShape {
-    /// The same shape, if it makes sense.
+    /// The same shape, if it makes sense: sizes of at least one, tensors of at most 2^32 - 1 elements.
+    ///
+    /// # Errors
+    /// The first of these that does not hold.
     pub fn checked(self) -> Result<Self, ShapeError> {
         positive([("samples", self.samples), ("inputs", self.inputs), ("outputs", self.outputs)])?;
         countable("input", &[self.samples, self.inputs])?;

@@ -6,13 +6,14 @@
 mod sums;
 
 pub use sums::BatchSums;
-pub(crate) use sums::{CHUNK, Sums};
+use sums::rows;
+pub(crate) use sums::{CHUNK, ChannelSums};
 
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::shape::expect_len;
+use crate::simd_lanes::{Lanes, chunk, chunk_mut, for_lanes};
 
-/// Statistics per channel: of the batch in training, running ones in evaluation.
+/// Statistics, `[channels]` each: of the batch in training, running ones in evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats<'a> {
     /// Mean.
@@ -21,7 +22,7 @@ pub struct Stats<'a> {
     pub var: &'a [f32],
 }
 
-/// Learned scale and shift per channel.
+/// Learned scale and shift, `[channels]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine<'a> {
     /// Scale (`weight` in PyTorch).
@@ -33,11 +34,11 @@ pub struct Affine<'a> {
 /// Where a backward pass writes its gradients.
 #[derive(Debug)]
 pub struct Grads<'a> {
-    /// Of x.
+    /// Of x: as many rows as x.
     pub dx: &'a mut [f32],
-    /// Of gamma.
+    /// Of gamma, `[channels]`.
     pub dgamma: &'a mut [f32],
-    /// Of beta.
+    /// Of beta, `[channels]`.
     pub dbeta: &'a mut [f32],
 }
 
@@ -80,7 +81,7 @@ pub fn forward_train(x: &[f32], affine: Affine, eps: f32, y: &mut [f32], mean: &
 /// If a slice does not fit.
 pub fn backward_train(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f32, grads: Grads) {
     let rows = rows(x, stats.mean.len()) as f64;
-    backward(x, dy, stats, gamma, eps, grads, 1.0 / rows);
+    backward(x, dy, Scaling { stats, gamma, eps }, grads, 1.0 / rows);
 }
 
 /// The backward pass of a frozen layer, whose statistics don't depend on x:
@@ -90,17 +91,16 @@ pub fn backward_train(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f
 /// If a slice does not fit.
 pub fn backward_eval(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f32, grads: Grads) {
     rows(x, stats.mean.len());
-    backward(x, dy, stats, gamma, eps, grads, 0.0);
+    backward(x, dy, Scaling { stats, gamma, eps }, grads, 0.0);
 }
 
 /// `share`: how much of the sums each row's dx gives back, 1 / rows or nothing.
-fn backward(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f32, grads: Grads, share: f64) {
-    let channels = stats.mean.len();
+fn backward(x: &[f32], dy: &[f32], by: Scaling<'_>, grads: Grads, share: f64) {
     expect_len("dy", dy.len(), x.len());
     expect_len("dx", grads.dx.len(), x.len());
-    let mut sums = Sums::new(channels);
-    sums.add(x, Some(dy), stats.mean);
-    let terms = Terms::new(sums, stats, gamma, eps, share, grads.dgamma, grads.dbeta);
+    let mut sums = ChannelSums::new(by.stats.mean.len());
+    sums.add(x, Some(dy), by.stats.mean);
+    let terms = Terms::new(sums, by, share, grads.dgamma, grads.dbeta);
     grads.dx.copy_from_slice(dy);
     terms.apply(x, grads.dx);
 }
@@ -108,11 +108,6 @@ fn backward(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f32, grads:
 /// Values of some whole rows, which stay in the first-level cache while the blocks of channels pass over them.
 pub(crate) fn few_rows(channels: usize) -> usize {
     (2048 / channels.max(1)).max(1) * channels.max(1)
-}
-
-fn rows(x: &[f32], channels: usize) -> usize {
-    assert!(channels > 0 && x.len().is_multiple_of(channels), "{} values are not rows of {channels}", x.len());
-    x.len() / channels
 }
 
 fn inverse_deviation(stats: Stats<'_>, eps: f32) -> impl Iterator<Item = f32> {
@@ -156,7 +151,8 @@ impl Lanes for Columns<'_> {
     }
 }
 
-/// `y = (x - mean) * scale + beta`.
+/// `y = (x - mean) * scale + beta` of each channel, with `scale = gamma / sqrt(var + eps)`; by one subtraction and one
+/// fused multiply-add.
 pub(crate) struct Normalize<'a> {
     pub mean: &'a [f32],
     pub scale: Vec<f32>,
@@ -164,6 +160,7 @@ pub(crate) struct Normalize<'a> {
 }
 
 impl<'a> Normalize<'a> {
+    /// Computes the scales: `1 / sqrt(var + eps)` in f64, rounded to f32, times gamma in f32.
     pub fn new(stats: Stats<'a>, affine: Affine<'a>, eps: f32) -> Self {
         expect_len("gamma", affine.gamma.len(), stats.mean.len());
         expect_len("beta", affine.beta.len(), stats.mean.len());
@@ -171,6 +168,7 @@ impl<'a> Normalize<'a> {
         Normalize { mean: stats.mean, scale, beta: affine.beta }
     }
 
+    /// Writes y for whole rows x.
     pub fn apply(&self, x: &[f32], y: &mut [f32]) {
         normalize(self, x, y);
     }
@@ -209,7 +207,24 @@ impl Lanes for NormalizeRows<'_> {
     }
 }
 
-/// `dx = scale dy - (x - mean) slope - offset`.
+/// What the gradient of a norm's input depends on besides x and dy.
+#[derive(Clone, Copy)]
+pub(crate) struct Scaling<'a> {
+    /// That normalised x.
+    pub stats: Stats<'a>,
+    /// `[channels]`.
+    pub gamma: &'a [f32],
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// The gradient of a norm's input as a function of dy and x: `dx = scale dy - (x - mean) slope - offset` of each channel,
+/// by two fused multiply-adds.
+///
+/// With `r = 1 / sqrt(var + eps)`, `x̂ = (x - mean) r` and means over all rows,
+/// `dx = gamma r (dy - mean(dy) - x̂ mean(dy x̂))` where x has its own statistics (Ioffe & Szegedy 2015, section 3). So
+/// `scale = gamma r`, `slope = gamma r r mean(dy x̂)` and `offset = gamma r mean(dy)`. Where the statistics are given,
+/// `slope` and `offset` are 0.
 pub(crate) struct Terms<'a> {
     pub mean: &'a [f32],
     pub scale: Vec<f32>,
@@ -218,17 +233,10 @@ pub(crate) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    /// From the sums of dy; writes the gradients of gamma and beta. `share`: how much of the sums each row's dx gives
-    /// back, 1 / rows or nothing.
-    pub fn new(
-        sums: Sums,
-        stats: Stats<'a>,
-        gamma: &[f32],
-        eps: f32,
-        share: f64,
-        dgamma: &mut [f32],
-        dbeta: &mut [f32],
-    ) -> Self {
+    /// From the sums of dy and of dy (x - mean) over all rows; writes the gradients of gamma and beta, `[channels]` each.
+    /// `share`: how much of the sums each row's dx gives back, 1 / rows or nothing. All in f64, rounded once.
+    pub fn new(sums: ChannelSums, by: Scaling<'a>, share: f64, dgamma: &mut [f32], dbeta: &mut [f32]) -> Self {
+        let Scaling { stats, gamma, eps } = by;
         let channels = stats.mean.len();
         expect_len("gamma", gamma.len(), channels);
         expect_len("dgamma", dgamma.len(), channels);
@@ -248,7 +256,7 @@ impl<'a> Terms<'a> {
         terms
     }
 
-    /// `d` from dy to dx.
+    /// Turns `d`, which holds dy for the whole rows x, into dx.
     pub fn apply(&self, x: &[f32], d: &mut [f32]) {
         input_gradient(x, self, d);
     }

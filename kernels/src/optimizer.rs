@@ -91,7 +91,7 @@ pub fn bias_correction(beta: f64, t: u64) -> f32 {
 /// If the lengths differ.
 pub fn adam(params: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamStep) {
     check(params, grad, m, v);
-    adam_elements(params, grad, m, v, step, step.weight_decay, 1.0);
+    adam_elements(params, grad, m, v, step, Decay { penalty: step.weight_decay, shrink: 1.0 });
 }
 
 /// One step of `torch.optim.AdamW`: p *= 1 - lr weight_decay, then as [`adam`] without penalty.
@@ -100,7 +100,8 @@ pub fn adam(params: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step
 /// If the lengths differ.
 pub fn adamw(params: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamStep) {
     check(params, grad, m, v);
-    adam_elements(params, grad, m, v, step, 0.0, step.lr.mul_add(-step.weight_decay, 1.0));
+    let shrink = step.lr.mul_add(-step.weight_decay, 1.0);
+    adam_elements(params, grad, m, v, step, Decay { penalty: 0.0, shrink });
 }
 
 fn check(params: &[f32], grad: &[f32], m: &[f32], v: &[f32]) {
@@ -109,16 +110,18 @@ fn check(params: &[f32], grad: &[f32], m: &[f32], v: &[f32]) {
     expect_len("v", v.len(), params.len());
 }
 
+/// How weights decay.
+#[derive(Clone, Copy)]
+struct Decay {
+    /// Share of a parameter that is added to its gradient.
+    penalty: f32,
+    /// Factor of a parameter before it is stepped.
+    shrink: f32,
+}
+
 simd! {
-    fn adam_elements(
-        params: &mut [f32],
-        grad: &[f32],
-        m: &mut [f32],
-        v: &mut [f32],
-        step: &AdamStep,
-        penalty: f32,
-        shrink: f32,
-    ) {
+    fn adam_elements(params: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamStep, decay: Decay) {
+        let Decay { penalty, shrink } = decay;
         let AdamStep { lr, beta1, beta2, eps, correction1, correction2, .. } = *step;
         let (step_size, root_correction2) = (lr / correction1, correction2.sqrt());
         for (((p, g), m), v) in params.iter_mut().zip(grad).zip(m).zip(v) {

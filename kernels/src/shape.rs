@@ -77,7 +77,7 @@ pub(crate) fn countable(tensor: &'static str, sizes: &[usize]) -> Result<(), Sha
 
 /// A window sliding along one axis.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
+pub(crate) struct SlidingWindow {
     pub axis: &'static str,
     pub input: usize,
     pub kernel: usize,
@@ -86,7 +86,7 @@ pub(crate) struct Window {
     pub dilation: usize,
 }
 
-impl Window {
+impl SlidingWindow {
     /// Number of positions the window takes, rounded down as PyTorch does.
     pub fn positions(self) -> Result<usize, ShapeError> {
         let too_large = ShapeError::TooLarge { tensor: "padded input", max: MAX_ELEMENTS };
@@ -96,7 +96,7 @@ impl Window {
             return Err(too_large);
         };
         if span > padded {
-            let Window { axis, input, padding, .. } = self;
+            let SlidingWindow { axis, input, padding, .. } = self;
             return Err(ShapeError::KernelTooLarge { axis, span, input, padding });
         }
         Ok((padded - span) / self.stride + 1)

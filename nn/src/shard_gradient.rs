@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use convoy_kernels::finite::all_finite;
+use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
 

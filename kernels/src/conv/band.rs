@@ -6,6 +6,9 @@ use super::geometry::Correlation;
 use crate::norm_block::{NormBlock, NormReader};
 use crate::scratch::{Scratch, scratch};
 
+/// Positions per band of a weight gradient. It bounds the length of a plain sum, so it is part of the bits.
+pub(super) const BAND_POSITIONS: usize = 256;
+
 /// Consecutive grid rows of consecutive images. More than one image only with all of their rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Band {
@@ -54,7 +57,7 @@ pub(super) struct Position {
 
 /// Consecutive source values that meet consecutive terms of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct Span {
     /// Relative to [`Position::source`].
     pub offset: usize,
     pub len: usize,
@@ -128,21 +131,21 @@ impl<'a> Source<'a> {
     }
 
     /// The terms of the sums in their order, as offsets within the first group.
-    pub fn runs(&self) -> Vec<Run> {
+    pub fn spans(&self) -> Vec<Span> {
         let (of, row_len) = (self.of, self.row_len());
         let (low_row, low_col) = (of.rows.reach().0, of.cols.reach().0);
-        let mut runs: Vec<Run> = Vec::new();
+        let mut spans: Vec<Span> = Vec::new();
         for row in &of.rows.taps {
             for col in &of.cols.taps {
                 let at = (row.offset - low_row) as usize * row_len;
                 let offset = at + (col.offset - low_col) as usize * of.source_channels;
-                match runs.last_mut() {
-                    Some(run) if run.offset + run.len == offset => run.len += of.depth(),
-                    _ => runs.push(Run { offset, len: of.depth() }),
+                match spans.last_mut() {
+                    Some(span) if span.offset + span.len == offset => span.len += of.depth(),
+                    _ => spans.push(Span { offset, len: of.depth() }),
                 }
             }
         }
-        runs
+        spans
     }
 
     /// Makes the band's source values ready and lists its positions, images and rows in order.

@@ -1,8 +1,8 @@
 //! The forward pass and the input gradient.
 
-use super::band::{Input, Run, Source, bands};
+use super::band::{Input, Source, Span, bands};
 use super::geometry::Correlation;
-use super::pack::{Layout, panels};
+use super::pack::{WeightLayout, panels};
 use super::tile::{Multiply, Start};
 use crate::cpu;
 use crate::scratch::scratch;
@@ -16,7 +16,7 @@ const BOTH_VALUES: usize = 48 * 1024;
 /// and taking the taps row by row, and for each tap the source channels, in order.
 pub(super) fn correlate(
     of: &Correlation,
-    layout: Layout,
+    layout: WeightLayout,
     source: Input<'_>,
     weight: &[f32],
     start: Option<&[f32]>,
@@ -31,7 +31,7 @@ pub(super) fn correlate(
     let panel_len = of.terms() * size;
     let mut packed = scratch(slots * panel_len);
     let mut source = Source::new(of, source);
-    let pieces = pieces(source.runs());
+    let pieces = pieces(source.spans());
     let mut positions = Vec::new();
     for (i, band) in bands.iter().enumerate() {
         let source = source.load(band, &mut positions);
@@ -47,11 +47,11 @@ pub(super) fn correlate(
             let mut from = start.map_or(Start::Zero, |start| Start::Values(&start[channel..][..panel.width]));
             let mut weights = &weights[..];
             for piece in &pieces {
-                let (now, rest) = weights.split_at(piece.iter().map(|run| run.len).sum::<usize>() * size);
+                let (now, rest) = weights.split_at(piece.iter().map(|span| span.len).sum::<usize>() * size);
                 weights = rest;
                 cpu::dispatch(Multiply {
                     source: &source[panel.group * of.depth()..],
-                    runs: piece,
+                    spans: piece,
                     positions: &positions,
                     weights: now,
                     start: std::mem::replace(&mut from, Start::Target),
@@ -68,21 +68,21 @@ pub(super) fn correlate(
 /// Terms whose weights stay in the first-level cache while the positions of a band pass over them.
 const PIECE: usize = 256;
 
-/// The runs in pieces of about as many terms, as few as possible; a single empty one if there are no terms.
-fn pieces(runs: Vec<Run>) -> Vec<Vec<Run>> {
-    let terms: usize = runs.iter().map(|run| run.len).sum();
+/// The spans in pieces of about as many terms, as few as possible; a single empty one if there are no terms.
+fn pieces(spans: Vec<Span>) -> Vec<Vec<Span>> {
+    let terms: usize = spans.iter().map(|span| span.len).sum();
     let size = terms.div_ceil(terms.div_ceil(PIECE).max(1)).max(1);
     let (mut pieces, mut room) = (vec![Vec::new()], size);
-    for mut run in runs {
-        while run.len > 0 {
+    for mut span in spans {
+        while span.len > 0 {
             if room == 0 {
                 pieces.push(Vec::new());
                 room = size;
             }
-            let len = run.len.min(room);
-            pieces.last_mut().expect("there is one").push(Run { offset: run.offset, len });
+            let len = span.len.min(room);
+            pieces.last_mut().expect("there is one").push(Span { offset: span.offset, len });
             room -= len;
-            run = Run { offset: run.offset + len, len: run.len - len };
+            span = Span { offset: span.offset + len, len: span.len - len };
         }
     }
     pieces
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn pieces_hold_all_terms_in_order() {
-        let runs = vec![Run { offset: 3, len: 500 }, Run { offset: 900, len: 100 }];
-        let run = |offset, len| Run { offset, len };
-        assert_eq!(pieces(runs), [vec![run(3, 200)], vec![run(203, 200)], vec![run(403, 100), run(900, 100)]]);
+        let spans = vec![Span { offset: 3, len: 500 }, Span { offset: 900, len: 100 }];
+        let span = |offset, len| Span { offset, len };
+        assert_eq!(pieces(spans), [vec![span(3, 200)], vec![span(203, 200)], vec![span(403, 100), span(900, 100)]]);
         assert_eq!(pieces(Vec::new()), [vec![]]);
     }
 }

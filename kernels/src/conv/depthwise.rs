@@ -3,13 +3,12 @@
 
 use std::ops::Range;
 
-use super::band::{Band, Input, Position, Source, bands};
+use super::band::{BAND_POSITIONS, Band, Input, Position, Source, bands};
 use super::correlate::BAND_VALUES;
 use super::geometry::Correlation;
-use super::weight::BAND_POSITIONS;
 use crate::cpu::{self, Kernel, prefetch};
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::scratch::{Scratch, scratch};
+use crate::simd_lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::tree::add_into;
 
 /// As [`super::correlate::correlate`], for correlations that together write the target: band by band, so that what they
@@ -34,7 +33,7 @@ pub(super) fn correlate(
         for pass in &mut passes {
             let Some(band) = pass.bands.get(band) else { continue };
             let source = pass.source.load(band, &mut positions);
-            cpu::dispatch(Multiply {
+            cpu::dispatch(DepthwiseMultiply {
                 source,
                 offsets: &pass.offsets,
                 positions: &positions,
@@ -65,7 +64,7 @@ impl<'a> Pass<'a> {
             }
         }
         let source = Source::new(of, source);
-        let offsets = source.runs().iter().map(|run| run.offset).collect();
+        let offsets = source.spans().iter().map(|span| span.offset).collect();
         Pass { bands: bands(of, positions), source, offsets, by_tap }
     }
 }
@@ -80,7 +79,7 @@ pub(super) fn add_weight_gradient(
 ) {
     let dy = &dy[channels.start..];
     let mut source = Source::new(of, x);
-    let offsets: Vec<usize> = source.runs().iter().map(|run| run.offset).collect();
+    let offsets: Vec<usize> = source.spans().iter().map(|span| span.offset).collect();
     let mut positions = Vec::new();
     let mut sums = scratch(by_tap.len());
     for band in &bands(of, BAND_POSITIONS) {
@@ -88,7 +87,7 @@ pub(super) fn add_weight_gradient(
         sums.fill(0.0);
         let source = &source[channels.start..];
         let (offsets, positions, channels) = (&offsets[..], &positions[..], channels.len());
-        cpu::dispatch(Accumulate { source, offsets, positions, dy, channels, sums: &mut sums });
+        cpu::dispatch(DepthwiseAccumulate { source, offsets, positions, dy, channels, sums: &mut sums });
         add_into(by_tap, &sums);
     }
 }
@@ -150,7 +149,7 @@ macro_rules! each_tap {
 const SOME_VALUES: usize = 16384;
 
 /// `target = start + sum over taps of source * weight`, at each position, for each channel.
-struct Multiply<'a> {
+struct DepthwiseMultiply<'a> {
     source: &'a [f32],
     offsets: &'a [usize],
     positions: &'a [Position],
@@ -159,7 +158,7 @@ struct Multiply<'a> {
     target: &'a mut [f32],
 }
 
-impl Kernel for Multiply<'_> {
+impl Kernel for DepthwiseMultiply<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -243,7 +242,7 @@ fn sources<'a, const TAPS: usize>(source: &'a [f32], offsets: &[usize; TAPS], fi
 }
 
 /// `sums[tap] += (sum over positions of source * dy)`, for each channel.
-struct Accumulate<'a> {
+struct DepthwiseAccumulate<'a> {
     source: &'a [f32],
     offsets: &'a [usize],
     positions: &'a [Position],
@@ -252,12 +251,12 @@ struct Accumulate<'a> {
     sums: &'a mut [f32],
 }
 
-impl Kernel for Accumulate<'_> {
+impl Kernel for DepthwiseAccumulate<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let Accumulate { source, positions, dy, channels, .. } = self;
+        let DepthwiseAccumulate { source, positions, dy, channels, .. } = self;
         by_taps!(self.offsets, channels, |first, TAPS| AccumulateTaps::<TAPS> {
             source,
             offsets: self.offsets[first..].first_chunk().expect("so many are left"),

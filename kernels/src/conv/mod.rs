@@ -2,9 +2,9 @@
 
 mod band;
 mod correlate;
-pub(crate) mod dense;
 mod depthwise;
 mod geometry;
+pub(crate) mod matmul;
 mod pack;
 mod shape;
 #[cfg(test)]
@@ -18,16 +18,10 @@ pub use shape::ConvShape;
 pub use weight::{WeightGradient, channel_ranges};
 
 use correlate::correlate;
-use pack::Layout;
+use pack::WeightLayout;
 
 use crate::norm::column_sums;
 use crate::shape::expect_len;
-
-fn check(shape: &ConvShape) {
-    if let Err(error) = shape.checked() {
-        panic!("{shape:?}: {error}");
-    }
-}
 
 /// `y = conv(x, w) + bias`. Each output starts from its bias (or 0) and takes the products in the order kernel row,
 /// kernel column, input channel.
@@ -35,7 +29,7 @@ fn check(shape: &ConvShape) {
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
 pub fn forward<'a>(shape: ConvShape, x: impl Into<Input<'a>>, w_oihw: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    check(&shape);
+    shape.expect_checked();
     let x = x.into();
     expect_len("x", x.len(), shape.x_len());
     expect_len("w_oihw", w_oihw.len(), shape.w_len());
@@ -46,7 +40,7 @@ pub fn forward<'a>(shape: ConvShape, x: impl Into<Input<'a>>, w_oihw: &[f32], bi
     let of = geometry::forward(&shape);
     match of.is_depthwise() {
         true => depthwise::correlate(&[of], x, w_oihw, bias, y),
-        false => correlate(&of, Layout::forward(&shape), x, w_oihw, bias, y),
+        false => correlate(&of, WeightLayout::forward(&shape), x, w_oihw, bias, y),
     }
 }
 
@@ -56,7 +50,7 @@ pub fn forward<'a>(shape: ConvShape, x: impl Into<Input<'a>>, w_oihw: &[f32], bi
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
 pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32]) {
-    check(&shape);
+    shape.expect_checked();
     expect_len("dy", dy.len(), shape.y_len());
     expect_len("w_oihw", w_oihw.len(), shape.w_len());
     expect_len("dx", dx.len(), shape.x_len());
@@ -65,7 +59,7 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
         return depthwise::correlate(&all, dy.into(), w_oihw, None, dx);
     }
     for of in &all {
-        correlate(of, Layout::backward(&shape), dy.into(), w_oihw, None, dx);
+        correlate(of, WeightLayout::backward(&shape), dy.into(), w_oihw, None, dx);
     }
 }
 
@@ -85,7 +79,7 @@ pub fn backward_weight<'a>(shape: ConvShape, x: impl Into<Input<'a>>, dy: &[f32]
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
 pub fn backward_bias(shape: ConvShape, dy: &[f32], db: &mut [f32]) {
-    check(&shape);
+    shape.expect_checked();
     expect_len("dy", dy.len(), shape.y_len());
     expect_len("db", db.len(), shape.co);
     column_sums(dy, db);

@@ -3,7 +3,7 @@
 
 use super::geometry::Correlation;
 use crate::cpu::{self, Kernel, prefetch};
-use crate::lanes::{chunk, chunk_mut};
+use crate::simd_lanes::{chunk, chunk_mut};
 
 /// Target channels that are computed at once, all of one group.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub(super) fn panels(of: &Correlation, size: usize) -> Vec<Panel> {
 
 /// How an OIHW weight lies in memory, seen from a correlation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+pub(super) struct WeightLayout {
     /// Distance between target channels.
     lane: usize,
     /// Distance between source channels.
@@ -37,17 +37,22 @@ pub(super) struct Layout {
     in_order: bool,
 }
 
-impl Layout {
+impl WeightLayout {
     /// For the forward pass and the weight gradient: y is the target.
-    pub fn forward(shape: &super::ConvShape) -> Layout {
+    pub fn forward(shape: &super::ConvShape) -> WeightLayout {
         let (taps, inputs) = (shape.kh * shape.kw, shape.ci / shape.groups);
-        Layout { lane: inputs * taps, depth: taps, group: shape.co / shape.groups * inputs * taps, in_order: true }
+        WeightLayout {
+            lane: inputs * taps,
+            depth: taps,
+            group: shape.co / shape.groups * inputs * taps,
+            in_order: true,
+        }
     }
 
     /// For the input gradient: dx is the target.
-    pub fn backward(shape: &super::ConvShape) -> Layout {
-        let forward = Layout::forward(shape);
-        Layout { lane: forward.depth, depth: forward.lane, in_order: false, ..forward }
+    pub fn backward(shape: &super::ConvShape) -> WeightLayout {
+        let forward = WeightLayout::forward(shape);
+        WeightLayout { lane: forward.depth, depth: forward.lane, in_order: false, ..forward }
     }
 
     /// Fills one packed panel from the weight.

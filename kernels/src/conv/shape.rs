@@ -1,4 +1,4 @@
-use crate::shape::{ShapeError, Window, countable, positive};
+use crate::shape::{ShapeError, SlidingWindow, countable, positive};
 
 /// Shape of a two-dimensional convolution, as `torch.nn.Conv2d` with zero padding.
 ///
@@ -30,7 +30,11 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
-    /// The same shape, if it makes sense.
+    /// The same shape, if it makes sense: sizes of at least one, groups that divide both numbers of channels, a kernel
+    /// that fits the padded input, tensors of at most 2^32 - 1 elements.
+    ///
+    /// # Errors
+    /// The first of these that does not hold.
     pub fn checked(self) -> Result<Self, ShapeError> {
         let ConvShape { n, h, w, ci, co, kh, kw, stride, padding, dilation, groups } = self;
         positive([
@@ -59,8 +63,16 @@ impl ConvShape {
         Ok(self)
     }
 
-    fn window(&self, axis: usize) -> Window {
-        Window {
+    /// Panics, naming the shape, unless it makes sense.
+    #[track_caller]
+    pub(super) fn expect_checked(&self) {
+        if let Err(error) = self.checked() {
+            panic!("{self:?}: {error}");
+        }
+    }
+
+    fn window(&self, axis: usize) -> SlidingWindow {
+        SlidingWindow {
             axis: ["height", "width"][axis],
             input: [self.h, self.w][axis],
             kernel: [self.kh, self.kw][axis],
@@ -70,30 +82,36 @@ impl ConvShape {
         }
     }
 
-    /// Height of the output.
+    /// Height of the output, in pixels: the positions that the window takes from top to bottom, rounded down.
     ///
     /// # Panics
-    /// Here and below: may panic if the shape makes no sense.
+    /// May panic if the shape makes no sense ([`ConvShape::checked`] is an error).
     pub fn oh(&self) -> usize {
         (self.h + 2 * self.padding[0] - (self.kh - 1) * self.dilation[0] - 1) / self.stride[0] + 1
     }
 
-    /// Width of the output.
+    /// Width of the output, in pixels; see [`ConvShape::oh`].
+    ///
+    /// # Panics
+    /// As [`ConvShape::oh`].
     pub fn ow(&self) -> usize {
         (self.w + 2 * self.padding[1] - (self.kw - 1) * self.dilation[1] - 1) / self.stride[1] + 1
     }
 
-    /// Elements of the input.
+    /// Elements of the input, `[n, h, w, ci]`.
     pub fn x_len(&self) -> usize {
         self.n * self.h * self.w * self.ci
     }
 
-    /// Elements of the weight.
+    /// Elements of the weight, `[co, ci / groups, kh, kw]`.
     pub fn w_len(&self) -> usize {
         self.co * (self.ci / self.groups) * self.kh * self.kw
     }
 
-    /// Elements of the output.
+    /// Elements of the output, `[n, oh, ow, co]`.
+    ///
+    /// # Panics
+    /// As [`ConvShape::oh`].
     pub fn y_len(&self) -> usize {
         self.n * self.oh() * self.ow() * self.co
     }

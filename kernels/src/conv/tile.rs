@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use super::band::{Position, Run};
+use super::band::{Position, Span};
 use crate::cpu::{Kernel, prefetch_far};
-use crate::lanes::copy_lanes;
+use crate::simd_lanes::copy_lanes;
 
 pub(super) const ROWS: usize = 6;
 /// Rows of a tile where there are 32 registers: what is read once for all of its rows is read half as often.
@@ -19,7 +19,7 @@ pub(super) const TALL: usize = 12;
 pub(super) struct Multiply<'a> {
     /// Begins with the panel's group, at the first channel.
     pub source: &'a [f32],
-    pub runs: &'a [Run],
+    pub spans: &'a [Span],
     pub positions: &'a [Position],
     /// Packed: as many rows of a panel as there are terms.
     pub weights: &'a [f32],
@@ -109,7 +109,7 @@ macro_rules! tile {
                 $(sums[$row] = self.all.read(tile[$row].target);)*
             }
             let (source, at) = (self.all.source, tile.map(|position| position.source));
-            let sums = add_terms(sums, source, at, self.all.runs, self.weights);
+            let sums = add_terms(sums, source, at, self.all.spans, self.weights);
             $(self.all.write(tile[$row].target, &sums[$row]);)*
         }
     };
@@ -147,19 +147,19 @@ impl Multiply<'_> {
     }
 }
 
-/// The sums of a tile with the products of all runs. All loops are in one function, so that the sums stay in registers.
+/// The sums of a tile with the products of all spans. All loops are in one function, so that the sums stay in registers.
 #[inline(always)]
 fn add_terms<const R: usize, const PANEL: usize>(
     mut sums: [[f32; PANEL]; R],
     source: &[f32],
     at: [usize; R],
-    runs: &[Run],
+    spans: &[Span],
     mut weights: &[[f32; PANEL]],
 ) -> [[f32; PANEL]; R] {
-    for run in runs {
-        let (now, rest) = weights.split_at(run.len);
+    for span in spans {
+        let (now, rest) = weights.split_at(span.len);
         weights = rest;
-        add_rows(|row| &source[at[row] + run.offset..], now, &mut sums);
+        add_rows(|row| &source[at[row] + span.offset..], now, &mut sums);
     }
     sums
 }
@@ -196,7 +196,7 @@ pub(super) fn add_rows<'a, const R: usize, const PANEL: usize>(
 pub(super) struct Accumulate<'a> {
     /// Begins with the panel's group, at the first channel.
     pub source: &'a [f32],
-    pub runs: &'a [Run],
+    pub spans: &'a [Span],
     pub positions: &'a [Position],
     /// Packed: a row of a panel for each position.
     pub dy: &'a [f32],
@@ -211,37 +211,37 @@ impl Kernel for Accumulate<'_> {
     fn run<const PANEL: usize>(self) {
         let dy = self.dy.as_chunks::<PANEL>().0;
         let mut sums = self.sums.as_chunks_mut::<PANEL>().0;
-        for run in self.runs {
-            let (now, rest) = sums.split_at_mut(run.len);
+        for span in self.spans {
+            let (now, rest) = sums.split_at_mut(span.len);
             sums = rest;
-            let mut band = Band { source: &self.source[run.offset..], positions: self.positions, dy };
+            let mut tiles = SpanTiles { source: &self.source[span.offset..], positions: self.positions, dy };
             let (twelves, now) = now.split_at_mut(tall::<PANEL>(now.len()));
             for tile in twelves.as_chunks_mut::<TALL>().0 {
-                band.accumulate(tile);
+                tiles.accumulate(tile);
             }
             let (sixes, now) = now.as_chunks_mut::<ROWS>();
             for tile in sixes {
-                band.accumulate(tile);
+                tiles.accumulate(tile);
             }
             let (threes, now) = now.as_chunks_mut::<3>();
             for tile in threes {
-                band.accumulate(tile);
+                tiles.accumulate(tile);
             }
             for tile in now.as_chunks_mut::<1>().0 {
-                band.accumulate(tile);
+                tiles.accumulate(tile);
             }
         }
     }
 }
 
-/// What the tiles of one run share. `source` begins at the next tile's first term.
-struct Band<'a, const PANEL: usize> {
+/// What the tiles of one span share. `source` begins at the next tile's first term.
+struct SpanTiles<'a, const PANEL: usize> {
     source: &'a [f32],
     positions: &'a [Position],
     dy: &'a [[f32; PANEL]],
 }
 
-impl<const PANEL: usize> Band<'_, PANEL> {
+impl<const PANEL: usize> SpanTiles<'_, PANEL> {
     #[inline(always)]
     fn accumulate<const R: usize>(&mut self, tile: &mut [[f32; PANEL]; R]) {
         let mut sums = [[0.0; PANEL]; R];

@@ -3,18 +3,15 @@
 use std::ops::Range;
 
 use super::ConvShape;
-use super::band::{Input, Position, Run, Source, band_images, bands};
+use super::band::{BAND_POSITIONS, Input, Position, Source, Span, band_images, bands};
 use super::depthwise;
 use super::geometry::{self, Correlation};
-use super::pack::{Layout, Panel, panels};
+use super::pack::{Panel, WeightLayout, panels};
 use super::tile::Accumulate;
 use crate::cpu::{self, Kernel};
-use crate::lanes::copy_lanes;
 use crate::scratch::{Scratch, scratch};
 use crate::shape::expect_len;
-
-/// Positions per band. It bounds the length of a plain sum, so it is part of the bits.
-pub(super) const BAND_POSITIONS: usize = 256;
+use crate::simd_lanes::copy_lanes;
 
 /// The sums of a weight gradient, which take in some images after the others. Sums take the pixels of a band in order, and
 /// then the bands, as [`super::backward_weight`] says.
@@ -42,7 +39,7 @@ const DEPTHWISE_CHANNELS: usize = 16;
 /// # Panics
 /// If the shape makes no sense, or `parts` is 0.
 pub fn channel_ranges(shape: ConvShape, parts: usize) -> Vec<Range<usize>> {
-    super::check(&shape);
+    shape.expect_checked();
     let of = geometry::forward(&shape);
     let firsts: Vec<usize> = match of.is_depthwise() {
         true => (0..shape.co).step_by(DEPTHWISE_CHANNELS).collect(),
@@ -54,7 +51,7 @@ pub fn channel_ranges(shape: ConvShape, parts: usize) -> Vec<Range<usize>> {
 }
 
 impl WeightGradient {
-    /// Sums of nothing. `shape.n` is of no account.
+    /// Sums of nothing for the weights of all output channels. `shape.n` is of no account.
     ///
     /// # Panics
     /// If the shape makes no sense.
@@ -62,12 +59,13 @@ impl WeightGradient {
         WeightGradient::of(shape, 0..shape.co)
     }
 
-    /// The same for the weights of some output channels: one of [`channel_ranges`], or several neighbours.
+    /// Sums of nothing for the weights of the output channels `channels`: one of [`channel_ranges`], or several
+    /// neighbours. [`WeightGradient::finish`] then writes `[channels.len(), ci / groups, kh, kw]`.
     ///
     /// # Panics
     /// If the shape makes no sense.
     pub fn of(shape: ConvShape, channels: Range<usize>) -> Self {
-        super::check(&shape);
+        shape.expect_checked();
         let of = geometry::forward(&shape);
         let len = if of.is_depthwise() {
             of.terms() * channels.len()
@@ -81,12 +79,17 @@ impl WeightGradient {
         WeightGradient { shape, channels, sums }
     }
 
-    /// All parts but the last have a multiple of so many images, or the sums' order would depend on the parts.
+    /// How many images make a whole number of bands. Every call of [`WeightGradient::add`] but the last takes a multiple
+    /// of it, or the sums' order would depend on how the images were divided.
+    ///
+    /// # Panics
+    /// May panic if the shape makes no sense.
     pub fn images(shape: ConvShape) -> usize {
         band_images(&geometry::forward(&shape), BAND_POSITIONS)
     }
 
-    /// Takes in the next `n` images.
+    /// Takes in the next `n` images: x is `[n, h, w, ci]`, dy `[n, oh, ow, co]` with all output channels, whichever
+    /// channels the sums are of.
     ///
     /// # Panics
     /// If a slice does not fit.
@@ -106,7 +109,7 @@ impl WeightGradient {
         let panel_len = of.terms() * size;
         let mut packed = scratch(0);
         let mut source = Source::new(of, x);
-        let runs = source.runs();
+        let spans = source.spans();
         let mut positions = Vec::new();
         for band in &bands(of, BAND_POSITIONS) {
             let source = source.load(band, &mut positions);
@@ -116,7 +119,7 @@ impl WeightGradient {
                 cpu::dispatch(PackPositions { dy, positions, width: panel.width, packed: &mut packed });
                 cpu::dispatch(Accumulate {
                     source: &source[panel.group * of.depth()..],
-                    runs: &runs,
+                    spans: &spans,
                     positions,
                     dy: &packed,
                     sums,
@@ -140,19 +143,19 @@ impl WeightGradient {
             for (first, sums) in (0..of.source_channels).step_by(size).zip(self.sums.chunks_exact_mut(outputs * size)) {
                 let width = size.min(of.source_channels - first);
                 cpu::dispatch(PackPositions { dy: &source[first..], positions: &turned, width, packed: &mut packed });
-                let runs = &[Run { offset: 0, len: outputs }];
-                cpu::dispatch(Accumulate { source: dy, runs, positions: &turned, dy: &packed, sums });
+                let spans = &[Span { offset: 0, len: outputs }];
+                cpu::dispatch(Accumulate { source: dy, spans, positions: &turned, dy: &packed, sums });
             }
         }
     }
 
-    /// Writes the gradient.
+    /// Writes the gradient of the weights of the channels, OIHW.
     ///
     /// # Panics
-    /// If its length is not that of the weights of the channels.
+    /// If its length is not that of these weights.
     pub fn finish(self, dw_oihw: &mut [f32]) {
         expect_len("dw_oihw", dw_oihw.len(), self.shape.w_len() / self.shape.co * self.channels.len());
-        let (of, layout, size) = (&geometry::forward(&self.shape), Layout::forward(&self.shape), cpu::panel());
+        let (of, layout, size) = (&geometry::forward(&self.shape), WeightLayout::forward(&self.shape), cpu::panel());
         if of.is_depthwise() {
             return depthwise::write_weight_gradient(of, &self.sums, dw_oihw);
         }

@@ -2,37 +2,46 @@
 
 use std::ops::Range;
 
-use super::rows;
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::shape::expect_len;
+use crate::simd_lanes::{Lanes, chunk, chunk_mut, for_lanes};
 
 /// Rows of the sums in f32. It is part of the bits.
 pub(crate) const CHUNK: usize = 32;
 
-/// The sums of [`super::batch_stats`], which take in some rows after the others.
+/// How many rows of `channels` values x has.
+///
+/// # Panics
+/// If x is not whole rows.
+pub(super) fn rows(x: &[f32], channels: usize) -> usize {
+    assert!(channels > 0 && x.len().is_multiple_of(channels), "{} values are not rows of {channels}", x.len());
+    x.len() / channels
+}
+
+/// The sums of [`super::batch_stats`], taken over rows that come in parts: of `x - x₀` and of its square for each channel,
+/// where x₀ is the first of all rows.
 #[derive(Clone)]
 pub struct BatchSums<'a> {
     first: &'a [f32],
     rows: usize,
-    sums: Sums,
+    sums: ChannelSums,
 }
 
 impl<'a> BatchSums<'a> {
     /// Rows that are summed in f32. A [part](BatchSums::part) begins at a multiple of it.
     pub const ROWS: usize = CHUNK;
 
-    /// Sums of nothing; `first` is the first of all rows.
+    /// Sums of nothing; `first` is the first of all rows, `[channels]`.
     pub fn new(first: &'a [f32]) -> Self {
-        BatchSums { first, rows: 0, sums: Sums::new(first.len()) }
+        BatchSums { first, rows: 0, sums: ChannelSums::new(first.len()) }
     }
 
     /// Sums of nothing, for rows in the middle: to be [appended](BatchSums::append) to those of the rows before.
     pub fn part(first: &'a [f32]) -> Self {
-        BatchSums { first, rows: 0, sums: Sums::part(first.len()) }
+        BatchSums { first, rows: 0, sums: ChannelSums::part(first.len()) }
     }
 
-    /// Takes in the next rows.
+    /// Takes in the next rows, `[rows, channels]`.
     ///
     /// # Panics
     /// If they are not whole rows.
@@ -50,7 +59,7 @@ impl<'a> BatchSums<'a> {
         self.sums.append(part.sums);
     }
 
-    /// Writes mean and biased variance of the rows.
+    /// Writes mean and biased variance of the rows, `[channels]` each: computed in f64, rounded once.
     ///
     /// # Panics
     /// If a slice does not fit, or there were no rows.
@@ -69,21 +78,23 @@ impl<'a> BatchSums<'a> {
     }
 }
 
-/// Per channel the sum of a and the sum of a (x - mean) over rows that may come in parts, where a is dy, or
-/// `x - mean` itself.
+/// For each channel the sum of a and the sum of a (x - mean) over rows that may come in parts, where a is dy, or
+/// `x - mean` itself. Both sums are taken in f32 over each [`CHUNK`] rows, in row order, and over the chunks in f64.
 #[derive(Clone)]
-pub(crate) struct Sums {
+pub(crate) struct ChannelSums {
     /// Rows of the chunk in work.
     rows: usize,
+    /// Both sums over the chunk in work, `[channels]` each.
     near: [Vec<f32>; 2],
+    /// Both sums over the chunks before it, `[channels]` each.
     far: [Vec<f64>; 2],
-    /// Of a part: both sums of each chunk, to be added to those of the rows before.
+    /// Of a part: both sums of each chunk, `[chunks, 2, channels]`, to be added to those of the rows before.
     chunks: Option<Vec<f32>>,
 }
 
-impl Sums {
+impl ChannelSums {
     pub fn new(channels: usize) -> Self {
-        Sums {
+        ChannelSums {
             rows: 0,
             near: [vec![0.0; channels], vec![0.0; channels]],
             far: [vec![0.0; channels], vec![0.0; channels]],
@@ -93,11 +104,11 @@ impl Sums {
 
     /// Sums of rows in the middle, beginning with a chunk.
     pub fn part(channels: usize) -> Self {
-        Sums { chunks: Some(Vec::new()), ..Sums::new(channels) }
+        ChannelSums { chunks: Some(Vec::new()), ..ChannelSums::new(channels) }
     }
 
     /// Takes in the rows of a part.
-    pub fn append(&mut self, mut part: Sums) {
+    pub fn append(&mut self, mut part: ChannelSums) {
         assert!(self.rows == 0, "a part begins with a chunk");
         if part.rows > 0 {
             part.end_chunk();
@@ -154,7 +165,7 @@ impl Sums {
         }
     }
 
-    /// Both sums.
+    /// The sums of a and of a (x - mean) over all rows that were taken in, `[channels]` each.
     pub fn take(mut self) -> (Vec<f64>, Vec<f64>) {
         self.end_chunk();
         let [sums, products] = self.far;

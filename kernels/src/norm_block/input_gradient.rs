@@ -5,7 +5,7 @@ use super::curves::by_curve;
 use super::rows;
 use super::sums::BackwardSums;
 use crate::cpu::dispatch;
-use crate::norm::{Terms, few_rows};
+use crate::norm::{Scaling, Terms, few_rows};
 use crate::shape::expect_len;
 
 /// Where a backward pass writes the gradients of γ and β, and which of the two formulas of dx holds.
@@ -101,7 +101,8 @@ impl<'a> NormBlock<'a> {
         let rows = (self.x.len() / self.stats.mean.len()) as f64;
         let share = if training { 1.0 / rows } else { 0.0 };
         let from_d = sums.wrote_d();
-        let terms = Terms::new(sums.sums, self.stats, self.affine.gamma, self.eps, share, dgamma, dbeta);
+        let by = Scaling { stats: self.stats, gamma: self.affine.gamma, eps: self.eps };
+        let terms = Terms::new(sums.sums, by, share, dgamma, dbeta);
         InputGradient { block: *self, terms, from_d }
     }
 }

@@ -4,8 +4,8 @@
 
 use crate::activation::Curve;
 use crate::cpu::{Kernel, prefetch};
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::norm::{Normalize, Terms};
+use crate::simd_lanes::{Lanes, chunk, chunk_mut, for_lanes};
 
 /// Values of whole rows that the blocks of channels pass over before the next rows: enough of them for each block to be
 /// worth its start, few enough to lie in the nearer caches. What stands as many values ahead is asked for meanwhile,

@@ -1,6 +1,6 @@
-use super::{PoolShape, Pooling, Window};
+use super::{PoolShape, PoolWindow, Pooling};
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut};
+use crate::simd_lanes::{Lanes, chunk, chunk_mut};
 
 /// Average pooling as `torch.nn.functional.avg_pool2d`: padding counts as zeros, so every window is divided by its
 /// full size. Each sum takes its window in order.
@@ -14,25 +14,25 @@ pub fn avg_forward(shape: PoolShape, x: &[f32], y: &mut [f32]) {
 
 simd! {
     fn forward(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
-        shape.for_windows::<PANEL>(&mut Forward { shape, window: Window::default(), x, y });
+        shape.for_windows::<PANEL>(&mut AvgForward { shape, window: PoolWindow::default(), x, y });
     }
 }
 
-struct Forward<'a> {
+struct AvgForward<'a> {
     shape: &'a PoolShape,
-    window: Window,
+    window: PoolWindow,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl Pooling for Forward<'_> {
+impl Pooling for AvgForward<'_> {
     #[inline(always)]
-    fn enter(&mut self, window: Window) {
+    fn enter(&mut self, window: PoolWindow) {
         self.window = window;
     }
 }
 
-impl Lanes for Forward<'_> {
+impl Lanes for AvgForward<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
         let mut sums = [0.0; W];
@@ -59,25 +59,25 @@ pub fn avg_backward(shape: PoolShape, dy: &[f32], dx: &mut [f32]) {
 
 simd! {
     fn backward(shape: &PoolShape, dy: &[f32], dx: &mut [f32]) {
-        shape.for_windows::<PANEL>(&mut Backward { shape, window: Window::default(), dy, dx });
+        shape.for_windows::<PANEL>(&mut AvgBackward { shape, window: PoolWindow::default(), dy, dx });
     }
 }
 
-struct Backward<'a> {
+struct AvgBackward<'a> {
     shape: &'a PoolShape,
-    window: Window,
+    window: PoolWindow,
     dy: &'a [f32],
     dx: &'a mut [f32],
 }
 
-impl Pooling for Backward<'_> {
+impl Pooling for AvgBackward<'_> {
     #[inline(always)]
-    fn enter(&mut self, window: Window) {
+    fn enter(&mut self, window: PoolWindow) {
         self.window = window;
     }
 }
 
-impl Lanes for Backward<'_> {
+impl Lanes for AvgBackward<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
         let size = (self.shape.kernel[0] * self.shape.kernel[1]) as f32;

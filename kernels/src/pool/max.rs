@@ -1,6 +1,6 @@
-use super::{PoolShape, Pooling, Window};
+use super::{PoolShape, PoolWindow, Pooling};
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut};
+use crate::simd_lanes::{Lanes, chunk, chunk_mut};
 
 /// Max pooling as `torch.nn.functional.max_pool2d`: padding is never the largest, a NaN always is.
 ///
@@ -13,25 +13,25 @@ pub fn max_forward(shape: PoolShape, x: &[f32], y: &mut [f32]) {
 
 simd! {
     fn forward(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
-        shape.for_windows::<PANEL>(&mut Forward { shape, window: Window::default(), x, y });
+        shape.for_windows::<PANEL>(&mut MaxForward { shape, window: PoolWindow::default(), x, y });
     }
 }
 
-struct Forward<'a> {
+struct MaxForward<'a> {
     shape: &'a PoolShape,
-    window: Window,
+    window: PoolWindow,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl Pooling for Forward<'_> {
+impl Pooling for MaxForward<'_> {
     #[inline(always)]
-    fn enter(&mut self, window: Window) {
+    fn enter(&mut self, window: PoolWindow) {
         self.window = window;
     }
 }
 
-impl Lanes for Forward<'_> {
+impl Lanes for MaxForward<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
         *chunk_mut(self.y, self.window.output + first) = largest::<W>(self.shape, self.window, self.x, first);
@@ -40,7 +40,7 @@ impl Lanes for Forward<'_> {
 
 /// The largest values of a window, for `W` channels from `first` on.
 #[inline(always)]
-fn largest<const W: usize>(shape: &PoolShape, window: Window, x: &[f32], first: usize) -> [f32; W] {
+fn largest<const W: usize>(shape: &PoolShape, window: PoolWindow, x: &[f32], first: usize) -> [f32; W] {
     let mut best = [f32::NEG_INFINITY; W];
     for pixel in window.pixels(shape) {
         let x: &[f32; W] = chunk(x, pixel + first);
@@ -65,26 +65,26 @@ pub fn max_backward(shape: PoolShape, x: &[f32], dy: &[f32], dx: &mut [f32]) {
 
 simd! {
     fn backward(shape: &PoolShape, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        shape.for_windows::<PANEL>(&mut Backward { shape, window: Window::default(), x, dy, dx });
+        shape.for_windows::<PANEL>(&mut MaxBackward { shape, window: PoolWindow::default(), x, dy, dx });
     }
 }
 
-struct Backward<'a> {
+struct MaxBackward<'a> {
     shape: &'a PoolShape,
-    window: Window,
+    window: PoolWindow,
     x: &'a [f32],
     dy: &'a [f32],
     dx: &'a mut [f32],
 }
 
-impl Pooling for Backward<'_> {
+impl Pooling for MaxBackward<'_> {
     #[inline(always)]
-    fn enter(&mut self, window: Window) {
+    fn enter(&mut self, window: PoolWindow) {
         self.window = window;
     }
 }
 
-impl Lanes for Backward<'_> {
+impl Lanes for MaxBackward<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
         let best = largest::<W>(self.shape, self.window, self.x, first);

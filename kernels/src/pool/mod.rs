@@ -10,8 +10,8 @@ pub use avg::{avg_backward, avg_forward};
 pub use global::{global_avg_backward, global_avg_forward};
 pub use max::{max_backward, max_forward};
 
-use crate::lanes::{Lanes, for_lanes};
-use crate::shape::{self, ShapeError, countable, expect_len, positive};
+use crate::shape::{ShapeError, SlidingWindow, countable, expect_len, positive};
+use crate::simd_lanes::{Lanes, for_lanes};
 
 /// Shape of a pooling: x is `[n, h, w, c]`, y `[n, oh, ow, c]`. Output sizes are rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,11 @@ pub struct PoolShape {
 }
 
 impl PoolShape {
-    /// The same shape, if it makes sense.
+    /// The same shape, if it makes sense: sizes of at least one, padding of at most half the window, a window that fits
+    /// the padded input, tensors of at most 2^32 - 1 elements.
+    ///
+    /// # Errors
+    /// The first of these that does not hold.
     pub fn checked(self) -> Result<Self, ShapeError> {
         let PoolShape { n, h, w, c, kernel, stride, padding } = self;
         positive([
@@ -51,32 +55,38 @@ impl PoolShape {
             if padding > kernel / 2 {
                 return Err(ShapeError::PoolPadding { axis, padding, kernel });
             }
-            shape::Window { axis, input: [h, w][i], kernel, stride: stride[i], padding, dilation: 1 }.positions()?;
+            SlidingWindow { axis, input: [h, w][i], kernel, stride: stride[i], padding, dilation: 1 }.positions()?;
         }
         countable("padded input", &[n, h + 2 * padding[0], w + 2 * padding[1], c])?;
         countable("window", &kernel)?;
         Ok(self)
     }
 
-    /// Height of the output.
+    /// Height of the output, in pixels: the positions that the window takes from top to bottom, rounded down.
     ///
     /// # Panics
-    /// Here and below: may panic if the shape makes no sense.
+    /// May panic if the shape makes no sense ([`PoolShape::checked`] is an error).
     pub fn oh(&self) -> usize {
         (self.h + 2 * self.padding[0] - self.kernel[0]) / self.stride[0] + 1
     }
 
-    /// Width of the output.
+    /// Width of the output, in pixels; see [`PoolShape::oh`].
+    ///
+    /// # Panics
+    /// As [`PoolShape::oh`].
     pub fn ow(&self) -> usize {
         (self.w + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
     }
 
-    /// Elements of the input.
+    /// Elements of the input, `[n, h, w, c]`.
     pub fn x_len(&self) -> usize {
         self.n * self.h * self.w * self.c
     }
 
-    /// Elements of the output.
+    /// Elements of the output, `[n, oh, ow, c]`.
+    ///
+    /// # Panics
+    /// As [`PoolShape::oh`].
     pub fn y_len(&self) -> usize {
         self.n * self.oh() * self.ow() * self.c
     }
@@ -99,7 +109,7 @@ impl PoolShape {
                 for ox in 0..self.ow() {
                     let x = inside(ox * self.stride[1], self.kernel[1], self.padding[1], self.w);
                     let first = (n * self.h + y.start) * self.w + x.start;
-                    work.enter(Window { output, first: first * self.c, rows: y.len(), cols: x.len() });
+                    work.enter(PoolWindow { output, first: first * self.c, rows: y.len(), cols: x.len() });
                     for_lanes::<PANEL>(self.c, work);
                     output += self.c;
                 }
@@ -112,12 +122,12 @@ impl PoolShape {
 /// compiled for the kernel's level.)
 trait Pooling: Lanes {
     /// The window that the next blocks of channels belong to.
-    fn enter(&mut self, window: Window);
+    fn enter(&mut self, window: PoolWindow);
 }
 
 /// The part of an output pixel's window that lies in the input.
 #[derive(Clone, Copy, Debug, Default)]
-struct Window {
+struct PoolWindow {
     /// Index of the output pixel's first channel.
     output: usize,
     /// Index of the first input pixel's first channel.
@@ -126,7 +136,7 @@ struct Window {
     cols: usize,
 }
 
-impl Window {
+impl PoolWindow {
     /// Index of the first channel of each input pixel, in order.
     #[inline(always)]
     fn pixels(self, shape: &PoolShape) -> impl Iterator<Item = usize> {

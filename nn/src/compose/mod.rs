@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use convoy_common::spec::Pair;
-use convoy_kernels::finite::all_finite;
+use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::tree::add_into;
 use convoy_model::{Network, Node, Op, Shape};
 

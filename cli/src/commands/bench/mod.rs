@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use convoy_kernels::peak;
+use convoy_kernels::peak_flops;
 use convoy_planning::{Assumed, plan_without_data, spec_or_network};
 
 use crate::error::CliError;
@@ -96,7 +96,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode, CliError> {
 /// Floating-point operations per second of `threads` threads at the same time.
 fn machine_peak(threads: usize) -> f64 {
     std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| peak::flops_per_second(PEAK_TIME))).collect();
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| peak_flops::flops_per_second(PEAK_TIME))).collect();
         running.into_iter().map(|thread| thread.join().expect("multiplying does not panic")).sum()
     })
 }

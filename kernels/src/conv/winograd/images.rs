@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::tiles::{Patch, Tile, Tiling};
-use super::transform::{Half, IN, Input, LANES, OUT, Output, OutputGradient, PLANES, both_sides};
+use super::tiles::{Patch, Tile, TileRange, Tiling};
+use super::transform::{
+    Half, IN, InputTransform, LANES, OUT, OutputGradientTransform, OutputTransform, PLANES, both_sides,
+};
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
+use crate::simd_lanes::{Lanes, chunk, chunk_mut, for_lanes};
 
 /// How products lie in memory: plane p begins at `p * plane_len`, and in it there is a row of channels for each tile,
 /// one every `row_len` values.
@@ -17,17 +19,11 @@ pub(super) struct Planes {
 
 simd! {
     /// `B^T d B` for each of the tiles.
-    pub(super) fn input(
-        of: &Tiling,
-        tiles: Range<usize>,
-        source: &[f32],
-        zeros: &[f32],
-        to: &mut [f32],
-        lie: Planes,
-    ) {
-        let Planes { row_len, plane_len } = lie;
+    pub(super) fn input(tiles: &TileRange<'_>, source: &[f32], zeros: &[f32], to: &mut [f32], planes: Planes) {
+        let Planes { row_len, plane_len } = planes;
+        let of = tiles.of;
         let mut half = Box::new([0.0; PLANES * LANES]);
-        for (i, tile) in tiles.enumerate() {
+        for (i, tile) in tiles.range.clone().enumerate() {
             let patch = of.input(of.tile(tile), source, zeros);
             let mut work = FromInput { half: &mut half, patch: &patch, to: &mut to[i * row_len..], plane_len };
             for_lanes::<LANES>(of.source_channels, &mut work);
@@ -45,7 +41,7 @@ struct FromInput<'a> {
 impl Lanes for FromInput<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        both_sides::<Input, IN, IN, W>(
+        both_sides::<InputTransform, IN, IN, W>(
             self.half,
             |row, column| chunk(self.patch[row][column], first),
             |row, column, done| *chunk_mut(self.to, (row * IN + column) * self.plane_len + first) = done,
@@ -57,17 +53,17 @@ simd! {
     /// `A^T m A + start` for each of the tiles and the channels from `channel` on that `start` has. Pixels outside of
     /// the target are left out.
     pub(super) fn output(
-        of: &Tiling,
-        tiles: Range<usize>,
+        tiles: &TileRange<'_>,
         from: &[f32],
-        lie: Planes,
+        planes: Planes,
         channel: usize,
         start: &[f32],
         target: &mut [f32],
     ) {
-        let Planes { row_len, plane_len } = lie;
+        let Planes { row_len, plane_len } = planes;
+        let of = tiles.of;
         let mut half = Box::new([0.0; PLANES * LANES]);
-        for (i, tile) in tiles.enumerate() {
+        for (i, tile) in tiles.range.clone().enumerate() {
             let from = &from[i * row_len..];
             let tile = of.tile(tile);
             let mut work = ToOutput { half: &mut half, of, tile, from, plane_len, channel, start, target };
@@ -94,7 +90,7 @@ impl Lanes for ToOutput<'_> {
         let start: &[f32; W] = chunk(self.start, first);
         let at = (self.tile.image * height + self.tile.row) * width + self.tile.column;
         let [rows, columns] = [height - self.tile.row, width - self.tile.column];
-        both_sides::<Output, IN, OUT, W>(
+        both_sides::<OutputTransform, IN, OUT, W>(
             self.half,
             |row, column| chunk(self.from, (row * IN + column) * self.plane_len + first),
             |row, column, mut done| {
@@ -114,8 +110,7 @@ simd! {
     /// `A dy A^T` of some channels for each of the tiles: in each plane, for each panel of as many channels as a row is
     /// long, a row for each tile. Lanes beyond the last channel are left as they are.
     pub(super) fn output_gradient(
-        of: &Tiling,
-        tiles: Range<usize>,
+        tiles: &TileRange<'_>,
         channels: Range<usize>,
         dy: &[f32],
         zeros: &[f32],
@@ -124,8 +119,9 @@ simd! {
     ) {
         let Planes { row_len: size, plane_len } = planes;
         let mut half = Box::new([0.0; PLANES * LANES]);
-        let panel_len = tiles.len() * size;
-        for (i, tile) in tiles.enumerate() {
+        let of = tiles.of;
+        let panel_len = tiles.range.len() * size;
+        for (i, tile) in tiles.range.clone().enumerate() {
             let patch = of.output(of.tile(tile), dy, zeros);
             let to = &mut to[i * size..];
             let start = channels.start;
@@ -149,7 +145,7 @@ impl Lanes for FromOutput<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
         let at = first / self.size * self.panel_len + first % self.size;
-        both_sides::<OutputGradient, OUT, IN, W>(
+        both_sides::<OutputGradientTransform, OUT, IN, W>(
             self.half,
             |row, column| chunk(self.patch[row][column], self.start + first),
             |row, column, done| *chunk_mut(self.to, (row * IN + column) * self.plane_len + at) = done,

@@ -19,13 +19,13 @@ mod tiles;
 mod transform;
 mod weights;
 
-use super::{ConvShape, check};
+use super::ConvShape;
 use crate::shape::expect_len;
 use correlate::correlate;
 use gradient::weight_gradient;
 use tiles::Tiling;
 use transform::{OUT, PLANES};
-use weights::Layout;
+use weights::WinogradLayout;
 
 /// Whether this module can compute a convolution of this shape: 3x3 kernel, stride 1, dilation 1, one group, padding of
 /// at most 2.
@@ -47,7 +47,7 @@ pub fn pays(shape: ConvShape) -> bool {
 }
 
 fn check_fits(shape: &ConvShape) {
-    check(shape);
+    shape.expect_checked();
     assert!(fits(*shape), "{shape:?}: Winograd convolution needs a 3x3 kernel, stride 1, dilation 1, one group");
 }
 
@@ -67,7 +67,7 @@ pub fn forward(shape: ConvShape, x: &[f32], w_oihw: &[f32], bias: Option<&[f32]>
     if let Some(bias) = bias {
         expect_len("bias", bias.len(), shape.co);
     }
-    correlate(&Tiling::forward(&shape), Layout::forward(&shape), x, w_oihw, bias, y);
+    correlate(&Tiling::forward(&shape), WinogradLayout::forward(&shape), x, w_oihw, bias, y);
 }
 
 /// `dx`, the gradient of the input, as [`super::backward_data`]: [`forward`] from dy to dx, with padding `2 - padding`
@@ -81,7 +81,7 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
     expect_len("dy", dy.len(), shape.y_len());
     expect_len("w_oihw", w_oihw.len(), shape.w_len());
     expect_len("dx", dx.len(), shape.x_len());
-    correlate(&Tiling::backward(&shape), Layout::backward(&shape), dy, w_oihw, None, dx);
+    correlate(&Tiling::backward(&shape), WinogradLayout::backward(&shape), dy, w_oihw, None, dx);
 }
 
 /// `dw`, the gradient of the weight, summed over the images, as [`super::backward_weight`].
@@ -106,5 +106,5 @@ pub fn backward_weight_of(shape: ConvShape, channels: Range<usize>, x: &[f32], d
     expect_len("x", x.len(), shape.x_len());
     expect_len("dy", dy.len(), shape.y_len());
     expect_len("dw_oihw", dw_oihw.len(), shape.w_len() / shape.co * channels.len());
-    weight_gradient(&Tiling::forward(&shape), Layout::forward(&shape), channels, x, dy, dw_oihw);
+    weight_gradient(&Tiling::forward(&shape), WinogradLayout::forward(&shape), channels, x, dy, dw_oihw);
 }

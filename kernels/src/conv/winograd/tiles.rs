@@ -1,5 +1,7 @@
 //! Where tiles lie in images.
 
+use std::ops::Range;
+
 use super::super::ConvShape;
 use super::transform::{IN, OUT};
 
@@ -75,6 +77,31 @@ impl Tiling {
     pub fn output<'a>(&self, tile: Tile, target: &'a [f32], zeros: &'a [f32]) -> Patch<'a, OUT> {
         let corner = [tile.row as isize, tile.column as isize];
         patch(target, self.target, self.target_channels, tile.image, corner, zeros)
+    }
+}
+
+/// Consecutive tiles.
+#[derive(Clone, Debug)]
+pub(super) struct TileRange<'a> {
+    pub of: &'a Tiling,
+    pub range: Range<usize>,
+}
+
+impl<'a> TileRange<'a> {
+    /// All tiles in order, cut into ranges of `size`; the last may have fewer.
+    pub fn groups(of: &'a Tiling, size: usize) -> impl Iterator<Item = TileRange<'a>> {
+        let tiles = of.tiles();
+        (0..tiles).step_by(size).map(move |first| TileRange { of, range: first..(first + size).min(tiles) })
+    }
+
+    /// Whether the first of all tiles is in it.
+    pub fn is_first(&self) -> bool {
+        self.range.start == 0
+    }
+
+    /// Whether the last of all tiles is in it.
+    pub fn is_last(&self) -> bool {
+        self.range.end == self.of.tiles()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::array::from_fn;
 
-use crate::lanes::{chunk, chunk_mut};
+use crate::simd_lanes::{chunk, chunk_mut};
 
 /// Side of an output tile.
 pub(super) const OUT: usize = 4;
@@ -22,17 +22,17 @@ pub(super) trait Transform<const FROM: usize, const TO: usize> {
 }
 
 /// B^T: input tile to products.
-pub(super) struct Input;
+pub(super) struct InputTransform;
 /// A^T: products to output tile.
-pub(super) struct Output;
+pub(super) struct OutputTransform;
 /// G: weight to products.
-pub(super) struct Weight;
+pub(super) struct WeightTransform;
 /// A: gradient of an output tile to products.
-pub(super) struct OutputGradient;
+pub(super) struct OutputGradientTransform;
 /// G^T: products to gradient of the weight.
-pub(super) struct WeightGradient;
+pub(super) struct WeightGradientTransform;
 
-impl Transform<IN, IN> for Input {
+impl Transform<IN, IN> for InputTransform {
     #[inline(always)]
     fn apply([a, b, c, d, e, f]: [f32; IN]) -> [f32; IN] {
         let (even, odd) = (c.mul_add(-4.0, e), b.mul_add(-4.0, d));
@@ -48,7 +48,7 @@ impl Transform<IN, IN> for Input {
     }
 }
 
-impl Transform<IN, OUT> for Output {
+impl Transform<IN, OUT> for OutputTransform {
     #[inline(always)]
     fn apply([a, b, c, d, e, f]: [f32; IN]) -> [f32; OUT] {
         let (sum, difference) = (b + c, b - c);
@@ -62,7 +62,7 @@ impl Transform<IN, OUT> for Output {
     }
 }
 
-impl Transform<3, IN> for Weight {
+impl Transform<3, IN> for WeightTransform {
     #[inline(always)]
     fn apply([a, b, c]: [f32; 3]) -> [f32; IN] {
         let ends = a + c;
@@ -78,7 +78,7 @@ impl Transform<3, IN> for Weight {
     }
 }
 
-impl Transform<OUT, IN> for OutputGradient {
+impl Transform<OUT, IN> for OutputGradientTransform {
     #[inline(always)]
     fn apply([a, b, c, d]: [f32; OUT]) -> [f32; IN] {
         let (even, odd) = (a + c, b + d);
@@ -87,7 +87,7 @@ impl Transform<OUT, IN> for OutputGradient {
     }
 }
 
-impl Transform<IN, 3> for WeightGradient {
+impl Transform<IN, 3> for WeightGradientTransform {
     #[inline(always)]
     fn apply([a, b, c, d, e, f]: [f32; IN]) -> [f32; 3] {
         let (sum, difference) = (b + c, c - b);

@@ -1,18 +1,36 @@
 //! Weights to products and back.
 
 use super::super::ConvShape;
-use super::transform::{Half, IN, LANES, PLANES, Weight, WeightGradient, both_sides};
+use super::transform::{Half, IN, LANES, PLANES, WeightGradientTransform, WeightTransform, both_sides};
 use crate::cpu::simd;
-use crate::lanes::{Lanes, chunk, chunk_mut, for_lanes};
 use crate::scratch::scratch;
+use crate::simd_lanes::{Lanes, chunk, chunk_mut, for_lanes};
 
 const TAPS: usize = 9;
 /// Source channels that are turned around at once, to stay in the first-level cache.
 const BLOCK: usize = 16;
 
+/// Target channels that are computed at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TargetPanel {
+    /// The first of them.
+    pub first: usize,
+    /// How many of them exist.
+    pub width: usize,
+    /// Lanes of a row: as many, or more.
+    pub size: usize,
+}
+
+impl TargetPanel {
+    /// The panel of `size` lanes that begins with channel `first` of `channels`.
+    pub fn new(first: usize, size: usize, channels: usize) -> TargetPanel {
+        TargetPanel { first, width: size.min(channels - first), size }
+    }
+}
+
 /// How an OIHW weight lies in memory, seen from the output of a product.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+pub(super) struct WinogradLayout {
     /// Distance between target channels.
     lane: usize,
     /// Distance between source channels.
@@ -23,20 +41,21 @@ pub(super) struct Layout {
     turned: bool,
 }
 
-impl Layout {
+impl WinogradLayout {
     /// For the forward pass and the weight gradient.
-    pub fn forward(s: &ConvShape) -> Layout {
-        Layout { lane: s.ci * TAPS, depth: TAPS, depths: s.ci, turned: false }
+    pub fn forward(s: &ConvShape) -> WinogradLayout {
+        WinogradLayout { lane: s.ci * TAPS, depth: TAPS, depths: s.ci, turned: false }
     }
 
     /// For the input gradient.
-    pub fn backward(s: &ConvShape) -> Layout {
-        Layout { lane: TAPS, depth: s.ci * TAPS, depths: s.co, turned: true }
+    pub fn backward(s: &ConvShape) -> WinogradLayout {
+        WinogradLayout { lane: TAPS, depth: s.ci * TAPS, depths: s.co, turned: true }
     }
 
-    /// `G g G^T` for the `width` target channels from `first` on: in plane p, which begins at `p * plane_len`, a row of
-    /// `size` lanes for each source channel. Lanes beyond `width` hold whatever they may.
-    pub fn transform(self, weight: &[f32], [first, width, size]: [usize; 3], to: &mut [f32], plane_len: usize) {
+    /// `G g G^T` for the channels of `panel`: in plane p, which begins at `p * plane_len`, a row of lanes for each source
+    /// channel. Lanes beyond the panel's width hold whatever they may.
+    pub fn transform(self, weight: &[f32], panel: TargetPanel, to: &mut [f32], plane_len: usize) {
+        let TargetPanel { first, width, size } = panel;
         let mut by_tap = scratch(BLOCK * TAPS * size);
         for start in (0..self.depths).step_by(BLOCK) {
             let depths = BLOCK.min(self.depths - start);
@@ -53,9 +72,9 @@ impl Layout {
         }
     }
 
-    /// `G^T m G`, written to the `width` target channels of the weight from `first` on; m lies as in
-    /// [`Layout::transform`].
-    pub fn gradient(self, from: &[f32], plane_len: usize, [first, width, size]: [usize; 3], weight: &mut [f32]) {
+    /// `G^T m G`, written to the channels of `panel` in the weight; m lies as in [`WinogradLayout::transform`].
+    pub fn gradient(self, from: &[f32], plane_len: usize, panel: TargetPanel, weight: &mut [f32]) {
+        let TargetPanel { first, width, size } = panel;
         let mut by_tap = scratch(BLOCK * TAPS * size);
         for start in (0..self.depths).step_by(BLOCK) {
             let depths = BLOCK.min(self.depths - start);
@@ -95,7 +114,7 @@ struct Forth<'a> {
 impl Lanes for Forth<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        both_sides::<Weight, 3, IN, W>(
+        both_sides::<WeightTransform, 3, IN, W>(
             self.half,
             |row, column| chunk(self.from, (row * 3 + column) * self.size + first),
             |row, column, done| *chunk_mut(self.to, (row * IN + column) * self.plane_len + first) = done,
@@ -125,7 +144,7 @@ struct Back<'a> {
 impl Lanes for Back<'_> {
     #[inline(always)]
     fn block<const W: usize>(&mut self, first: usize) {
-        both_sides::<WeightGradient, IN, 3, W>(
+        both_sides::<WeightGradientTransform, IN, 3, W>(
             self.half,
             |row, column| chunk(self.from, (row * IN + column) * self.plane_len + first),
             |row, column, done| *chunk_mut(self.to, (row * 3 + column) * self.size + first) = done,

@@ -31,14 +31,14 @@ impl Kernel for Product<'_> {
         let twelves = twelves.as_chunks_mut::<TALL>().0;
         let (sixes, rest) = rest.as_chunks_mut::<ROWS>();
         let mut a = self.a;
-        let mut wishes = Wishes::new(self.next, 2 * twelves.len() + sixes.len());
+        let mut prefetches = Prefetches::new(self.next, 2 * twelves.len() + sixes.len());
         for c in twelves {
-            wishes.make(2);
+            prefetches.issue(2);
             *c = if self.add { product(a, self.a_row, b, *c) } else { product(a, self.a_row, b, [[0.0; PANEL]; TALL]) };
             a = &a[(TALL * self.a_row).min(a.len())..];
         }
         for c in sixes {
-            wishes.make(1);
+            prefetches.issue(1);
             *c = if self.add { product(a, self.a_row, b, *c) } else { product(a, self.a_row, b, [[0.0; PANEL]; ROWS]) };
             a = &a[(ROWS * self.a_row).min(a.len())..];
         }
@@ -53,28 +53,28 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// What is asked for, some of it with every tile.
-struct Wishes<'a> {
+/// Slices that are prefetched, a share of them with every tile.
+struct Prefetches<'a> {
     next: [&'a [f32]; 2],
     /// Lines of each at a time.
     share: [usize; 2],
-    made: usize,
+    issued: usize,
 }
 
-impl<'a> Wishes<'a> {
+impl<'a> Prefetches<'a> {
     #[inline(always)]
     fn new(next: [&'a [f32]; 2], times: usize) -> Self {
-        Wishes { next, share: next.map(|next| next.len() / 16 / times.max(1) + 1), made: 0 }
+        Prefetches { next, share: next.map(|next| next.len() / 16 / times.max(1) + 1), issued: 0 }
     }
 
     #[inline(always)]
-    fn make(&mut self, times: usize) {
+    fn issue(&mut self, times: usize) {
         for (next, share) in self.next.iter().zip(self.share) {
-            for line in self.made * share..((self.made + times) * share).min(next.len() / 16) {
+            for line in self.issued * share..((self.issued + times) * share).min(next.len() / 16) {
                 prefetch::<16>(next, 16 * line);
             }
         }
-        self.made += times;
+        self.issued += times;
     }
 }
 
