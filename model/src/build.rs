@@ -5,7 +5,7 @@ use convoy_common::spec::{NetworkSpec, Task};
 
 use crate::builder::{Builder, Scheme};
 use crate::error::{MAX_ELEMENTS, Problem};
-use crate::{Activation, Network, NetworkError, Op, Shape, layers, zoo};
+use crate::{Activation, Network, NetworkError, Op, Shape, layer_list, zoo};
 
 impl Network {
     /// The network that `spec` describes, for inputs of shape `input` and with `outputs` logits or values.
@@ -60,7 +60,7 @@ fn build(spec: &NetworkSpec, input: Input, outputs: u32, plan: Option<&Plan>) ->
         zoo::build(spec.zoo_name(), input, outputs)?
     } else {
         let mut builder = Builder::new(input, Scheme::Torch);
-        let last = layers::build(&mut builder, &spec.layers)?;
+        let last = layer_list::build(&mut builder, &spec.layers)?;
         if !builder.is_trainable() {
             return Err(NetworkError::NothingToTrain);
         }
@@ -115,7 +115,7 @@ fn finish(builder: &mut Builder, outputs: u32, plan: Option<&Plan>) -> Result<()
             refuse(format!("set `out` of the last conv or linear layer to {outputs}"))
         }
         Shape::Features(_) => Ok(()),
-        Shape::Map { height: 1, width: 1, .. } => match layers::flat(builder, &name, last) {
+        Shape::Map { height: 1, width: 1, .. } => match layer_list::flat(builder, &name, last) {
             Ok(_) => Ok(()),
             Err(_) => refuse(format!("rename the layer called \"{name}.flatten\"")),
         },

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Activation, Network, Node, Op, Role};
+use crate::{Network, Node, Role};
 
 /// A network in figures; what `convoy describe` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,7 +43,8 @@ pub struct LayerRow {
     pub activation_bytes: u64,
 }
 
-/// Describes `network`.
+/// The table of `network`: its layers in the order of computation, with their parameters, FLOPs and memory for one
+/// sample, and the totals.
 pub fn describe(network: &Network) -> Description {
     let layers: Vec<LayerRow> = network.nodes.iter().map(|node| row(network, node)).collect();
     Description {
@@ -59,80 +60,16 @@ pub fn describe(network: &Network) -> Description {
 fn row(network: &Network, node: &Node) -> LayerRow {
     let is_parameter = |index: &usize| matches!(network.tensors[*index].role, Role::Parameter { .. });
     let elements = |index: usize| network.tensors[index].len() as u64;
-    let flops = match node.op {
-        Op::Conv { weight, .. } => {
-            let places = node.output.len() as u64 / u64::from(node.output.channels());
-            2 * places * elements(weight)
-        }
-        Op::Linear { weight, .. } => 2 * elements(weight),
-        _ => 0,
-    };
+    let places = node.output.len() as u64 / u64::from(node.output.channels());
+    let flops = node.op.weight().map_or(0, |weight| 2 * places * elements(weight));
     LayerRow {
         name: node.name.clone(),
-        op: text(&node.op),
+        op: node.op.to_string(),
         inputs: node.inputs.iter().map(|input| network.nodes[*input].name.clone()).collect(),
         output: node.output.to_string(),
         parameters: node.op.tensors().into_iter().filter(is_parameter).map(elements).sum(),
         flops,
         activation_bytes: 4 * node.output.len() as u64,
-    }
-}
-
-impl Op {
-    /// Indices of the tensors that it uses, parameters and buffers.
-    pub fn tensors(&self) -> Vec<usize> {
-        match *self {
-            Op::Conv { weight, bias, .. } | Op::Linear { weight, bias, .. } => {
-                std::iter::once(weight).chain(bias).collect()
-            }
-            Op::BatchNorm { weight, bias, running_mean, running_var, .. } => {
-                vec![weight, bias, running_mean, running_var]
-            }
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// An operation in a few words; settings that are the usual ones are left out.
-fn text(op: &Op) -> String {
-    let pair = |pair: crate::Pair| format!("{}x{}", pair.height, pair.width);
-    let unless = |usual: u32, word: &str, value: crate::Pair| {
-        if value == crate::Pair::square(usual) { String::new() } else { format!(" {word} {}", pair(value)) }
-    };
-    let window = |name: &str, kernel, stride, padding| {
-        format!("{name} {}{}{}", pair(kernel), unless(1, "stride", stride), unless(0, "padding", padding))
-    };
-    match *op {
-        Op::Input => "input".to_owned(),
-        Op::Conv { kernel, stride, padding, dilation, groups, .. } => {
-            let groups = if groups == 1 { String::new() } else { format!(" groups {groups}") };
-            window("conv", kernel, stride, padding) + &unless(1, "dilation", dilation) + &groups
-        }
-        Op::MaxPool { kernel, stride, padding } => window("max_pool", kernel, stride, padding),
-        Op::AvgPool { kernel, stride, padding } => window("avg_pool", kernel, stride, padding),
-        Op::GlobalAvgPool => "global_avg_pool".to_owned(),
-        Op::BatchNorm { .. } => "batch_norm".to_owned(),
-        Op::Activation(activation) => activation_text(activation),
-        Op::Softmax => "softmax".to_owned(),
-        Op::Flatten => "flatten".to_owned(),
-        Op::Linear { .. } => "linear".to_owned(),
-        Op::Dropout { p, .. } => format!("dropout {p}"),
-        Op::Add => "add".to_owned(),
-    }
-}
-
-fn activation_text(activation: Activation) -> String {
-    match activation {
-        Activation::Relu => "relu".to_owned(),
-        Activation::Relu6 => "relu6".to_owned(),
-        Activation::LeakyRelu(slope) => format!("leaky_relu {slope}"),
-        Activation::Sigmoid => "sigmoid".to_owned(),
-        Activation::Tanh => "tanh".to_owned(),
-        Activation::Silu => "silu".to_owned(),
-        Activation::Gelu => "gelu".to_owned(),
-        Activation::HardSwish => "hard_swish".to_owned(),
-        Activation::HardSigmoid => "hard_sigmoid".to_owned(),
-        Activation::Elu(alpha) => format!("elu {alpha}"),
     }
 }
 

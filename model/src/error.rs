@@ -11,12 +11,18 @@ pub const MAX_ELEMENTS: u64 = 1 << 31;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NetworkError {
     /// The zoo has no such network.
-    #[error("network.name: there is no network `{name}`{}; known are {}", nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default(), crate::zoo::names())]
+    #[error(
+        "network.name: there is no network `{name}`{}; known are {}",
+        nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default(),
+        known.join(", ")
+    )]
     UnknownName {
         /// As written.
         name: String,
         /// A known name much like it.
         nearest: Option<&'static str>,
+        /// All known names.
+        known: &'static [&'static str],
     },
     /// A layer of the spec does not fit.
     #[error("layer {index} \"{name}\": {problem}; {remedy}")]

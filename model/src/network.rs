@@ -1,7 +1,8 @@
 //! The graph of a network and the list of its tensors.
 
 use convoy_common::plan::Input;
-use convoy_common::spec::Pair;
+
+use crate::Op;
 
 /// Shape of what a node puts out for one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +21,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Numbers in one sample.
+    /// Numbers in one sample: height x width x channels, or features.
     pub fn len(&self) -> usize {
         match *self {
             Shape::Map { height, width, channels } => height as usize * width as usize * channels as usize,
@@ -33,7 +34,7 @@ impl Shape {
         self.len() == 0
     }
 
-    /// The last axis: what batch norm keeps apart.
+    /// Size of the last axis, over which batch norm takes no means: the channels of a map, the features of a vector.
     pub fn channels(&self) -> u32 {
         match *self {
             Shape::Map { channels, .. } => channels,
@@ -57,7 +58,7 @@ impl std::fmt::Display for Shape {
 /// the layout that it has in files (OIHW and the like). [`Tensor::offset`] says where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
-    /// What it sees.
+    /// Height, width and channels of the images that it sees.
     pub input: Input,
     /// The first is [`Op::Input`]; the last one puts out the logits or values (no final softmax or sigmoid).
     pub nodes: Vec<Node>,
@@ -72,7 +73,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Elements of the flat vector: parameters and buffers.
+    /// Elements of the flat vector: those of all parameters and all buffers.
     pub fn len(&self) -> usize {
         self.parameters + self.buffers
     }
@@ -96,115 +97,6 @@ pub struct Node {
     pub output: Shape,
 }
 
-/// What a node computes. Tensors are named by their index in [`Network::tensors`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Op {
-    /// The samples, NHWC.
-    Input,
-    /// `torch.nn.Conv2d` with zero padding.
-    Conv {
-        /// Size of the window.
-        kernel: Pair,
-        /// Its step.
-        stride: Pair,
-        /// Zeros on each side.
-        padding: Pair,
-        /// Distance between taps.
-        dilation: Pair,
-        /// Groups of channels that do not see each other.
-        groups: u32,
-        /// `[out, in / groups, rows, columns]`.
-        weight: usize,
-        /// `[out]`.
-        bias: Option<usize>,
-    },
-    /// `torch.nn.MaxPool2d`; the padding never wins, windows are floored.
-    MaxPool {
-        /// Size of the window.
-        kernel: Pair,
-        /// Its step.
-        stride: Pair,
-        /// Border on each side.
-        padding: Pair,
-    },
-    /// `torch.nn.AvgPool2d`; the padding counts (`count_include_pad`), windows are floored.
-    AvgPool {
-        /// Size of the window.
-        kernel: Pair,
-        /// Its step.
-        stride: Pair,
-        /// Zeros on each side.
-        padding: Pair,
-    },
-    /// `torch.nn.AdaptiveAvgPool2d(1)`: a map becomes a map of 1x1.
-    GlobalAvgPool,
-    /// `torch.nn.BatchNorm2d`, or `BatchNorm1d` on features: over all axes but the last.
-    BatchNorm {
-        /// Added to the variance.
-        eps: f32,
-        /// Share of the new value in the running statistics.
-        momentum: f32,
-        /// `[channels]`: scale.
-        weight: usize,
-        /// `[channels]`: shift.
-        bias: usize,
-        /// `[channels]`: buffer.
-        running_mean: usize,
-        /// `[channels]`: buffer.
-        running_var: usize,
-    },
-    /// Element by element.
-    Activation(Activation),
-    /// Over features.
-    Softmax,
-    /// A map becomes features in the order of PyTorch: channel, row, column.
-    Flatten,
-    /// `torch.nn.Linear`.
-    Linear {
-        /// `[out, in]`.
-        weight: usize,
-        /// `[out]`.
-        bias: Option<usize>,
-        /// Height, width and channels of the map when the input is a [`Op::Flatten`]: the weight's columns are
-        /// in the order channel, row, column, while the map in memory is row, column, channel.
-        flattened: Option<(u32, u32, u32)>,
-    },
-    /// Random zeros in training, survivors divided by `1 - p`; the identity otherwise.
-    Dropout {
-        /// Probability of a zero, in [0, 1).
-        p: f32,
-        /// Which dropout of the network, from 0: the stream of its random numbers.
-        stream: u32,
-    },
-    /// The sum of two inputs of one shape.
-    Add,
-}
-
-/// A function of one number. Meanings are those of `torch.nn`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Activation {
-    /// max(0, x).
-    Relu,
-    /// min(max(0, x), 6).
-    Relu6,
-    /// x where positive, else slope * x.
-    LeakyRelu(f32),
-    /// 1 / (1 + exp(-x)).
-    Sigmoid,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// x * sigmoid(x).
-    Silu,
-    /// x * Phi(x), with the error function.
-    Gelu,
-    /// x * relu6(x + 3) / 6.
-    HardSwish,
-    /// relu6(x + 3) / 6.
-    HardSigmoid,
-    /// x where positive, else alpha * (exp(x) - 1).
-    Elu(f32),
-}
-
 /// A parameter or a buffer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
@@ -223,7 +115,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Elements.
+    /// Elements: the product of the sides.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -233,7 +125,7 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Where it lies in the flat vector.
+    /// The elements of the flat vector that are the tensor's.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.len()
     }

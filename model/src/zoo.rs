@@ -50,11 +50,6 @@ pub fn is_torchvision(name: &str) -> bool {
     ["resnet18", "resnet34", "resnet50", "vgg11_bn", "mobilenet_v2"].contains(&name)
 }
 
-/// The names in a sentence.
-pub(crate) fn names() -> String {
-    NAMES.join(", ")
-}
-
 /// Builds the network called `name`, all but its finish.
 pub(crate) fn build(name: &str, input: Input, outputs: u32) -> Result<Builder, NetworkError> {
     let Some((_, scheme, recipe)) = ZOO.iter().find(|(known, ..)| *known == name) else {
@@ -63,7 +58,8 @@ pub(crate) fn build(name: &str, input: Input, outputs: u32) -> Result<Builder, N
             .map(|known| (strsim::jaro_winkler(known, &name.to_lowercase()), known))
             .filter(|(likeness, _)| *likeness > 0.7)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        return Err(NetworkError::UnknownName { name: name.to_owned(), nearest: nearest.map(|(_, known)| known) });
+        let (name, nearest) = (name.to_owned(), nearest.map(|(_, known)| known));
+        return Err(NetworkError::UnknownName { name, nearest, known: &NAMES });
     };
     let mut builder = Builder::new(input, *scheme);
     let built = recipe(&mut builder, outputs);

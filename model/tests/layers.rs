@@ -18,8 +18,9 @@ fn check(layers: &str, expected: Expect) {
     expected.assert_eq(&nodes.collect::<String>());
 }
 
-fn check_error(layers: &str, expected: Expect) {
-    expected.assert_eq(&build(layers).unwrap_err().to_string());
+/// The error of a list of layers.
+fn error(layers: &str, expected: Expect) {
+    expected.assert_eq(&build(&format!("layers = [{layers}]")).unwrap_err().to_string());
 }
 
 #[test]
@@ -126,8 +127,6 @@ fn dropouts_have_streams_of_their_own() {
 
 #[test]
 fn errors_name_layer_shapes_and_remedy() {
-    let list = |layers: &str| format!("layers = [{layers}]");
-    let error = |layers: &str, expected: Expect| check_error(&list(layers), expected);
     error(
         r#"{ type = "relu" }, { type = "max_pool", kernel = 3 }, { name = "conv3", type = "conv", out = 4, kernel = 5 }"#,
         expect![[
@@ -158,6 +157,10 @@ fn errors_name_layer_shapes_and_remedy() {
             r#"layer 0 "layer0": 2 groups do not divide its 3 input and 4 output channels; choose groups that divide both"#
         ]],
     );
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
     error(
         r#"{ type = "conv", out = 4, kernel = 3, stride = [1, 0] }"#,
         expect![[r#"layer 0 "layer0": `stride` is 0; set `stride` to 1 or more"#]],
@@ -174,6 +177,10 @@ fn errors_name_layer_shapes_and_remedy() {
         r#"{ type = "batch_norm", eps = 0.0 }"#,
         expect![[r#"layer 0 "layer0": `eps` is 0, but must be above 0 and at most 1; change the number"#]],
     );
+}
+
+#[test]
+fn names_are_plain_and_used_once() {
     error(
         r#"{ name = "a", type = "relu" }, { name = "a", type = "relu" }"#,
         expect![[r#"layer 1 "a": another layer has this name; give it another name"#]],
@@ -184,6 +191,10 @@ fn errors_name_layer_shapes_and_remedy() {
             r#"layer 0 "a b": the name is empty or has a character other than letters, digits, `_`, `-` and `.`; give it another name"#
         ]],
     );
+}
+
+#[test]
+fn a_network_that_is_too_large_is_refused() {
     error(
         r#"{ type = "conv", out = 100000, kernel = 100, padding = 100 }"#,
         expect![[r#"layer 0 "layer0": the network would have more than 2^31 elements; make it smaller"#]],
@@ -196,8 +207,6 @@ fn errors_name_layer_shapes_and_remedy() {
 
 #[test]
 fn errors_in_residual_blocks() {
-    let list = |layers: &str| format!("layers = [{layers}]");
-    let error = |layers: &str, expected: Expect| check_error(&list(layers), expected);
     error(
         r#"{ type = "relu" }, { name = "r", type = "residual", layers = [{ type = "max_pool", kernel = 20 }] }"#,
         expect![[
@@ -222,14 +231,12 @@ fn errors_in_residual_blocks() {
     );
     let deep = (0..10)
         .fold(r#"{ type = "relu" }"#.to_owned(), |inner, _| format!(r#"{{ type = "residual", layers = [{inner}] }}"#));
-    let text = build(&list(&deep)).unwrap_err().to_string();
+    let text = build(&format!("layers = [{deep}]")).unwrap_err().to_string();
     assert!(text.contains("more than 8 deep"), "{text}");
 }
 
 #[test]
 fn the_last_layer_is_what_the_task_needs() {
-    let list = |layers: &str| format!("layers = [{layers}]");
-    let error = |layers: &str, expected: Expect| check_error(&list(layers), expected);
     error(
         r#"{ type = "flatten" }, { name = "fc", type = "linear", out = 5 }"#,
         expect![[

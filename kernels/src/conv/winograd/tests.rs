@@ -162,7 +162,7 @@ fn corners(s: ConvShape) -> Vec<[usize; 3]> {
 
 fn input_tile(s: ConvShape, x: &[f32], [n, row, column]: [usize; 3], channel: usize) -> [[f32; 6]; 6] {
     let corner = [row as isize - s.padding[0] as isize, column as isize - s.padding[1] as isize];
-    square::<transform::Input, 6, 6>(cut(x, [s.h, s.w, s.ci], [n, channel], corner))
+    square::<transform::InputTransform, 6, 6>(cut(x, [s.h, s.w, s.ci], [n, channel], corner))
 }
 
 /// [`forward`] one value at a time, in the order that its documentation states.
@@ -174,10 +174,11 @@ fn forward_in_order(s: ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>) ->
             let mut sums = [[0.0; 6]; 6];
             for (ci, input) in inputs.iter().enumerate() {
                 let kernel = |row, column| w[(co * s.ci + ci) * 9 + row * 3 + column];
-                let weight = square::<transform::Weight, 3, 6>(from_fn(|row| from_fn(|column| kernel(row, column))));
+                let weight =
+                    square::<transform::WeightTransform, 3, 6>(from_fn(|row| from_fn(|column| kernel(row, column))));
                 sums = from_fn(|i| from_fn(|j: usize| f32::mul_add(input[i][j], weight[i][j], sums[i][j])));
             }
-            let tile = square::<transform::Output, 6, 4>(sums);
+            let tile = square::<transform::OutputTransform, 6, 4>(sums);
             for [i, j] in indices([4.min(s.oh() - row), 4.min(s.ow() - column)]) {
                 let pixel = (n * s.oh() + row + i) * s.ow() + column + j;
                 y[pixel * s.co + co] = tile[i][j] + bias.map_or(0.0, |bias| bias[co]);
@@ -197,12 +198,12 @@ fn backward_weight_in_order(s: ConvShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
             for &at in group {
                 let corner = [at[1] as isize, at[2] as isize];
                 let tile = cut(dy, [s.oh(), s.ow(), s.co], [at[0], co], corner);
-                let (x, dy) = (input_tile(s, x, at, ci), square::<transform::OutputGradient, 4, 6>(tile));
+                let (x, dy) = (input_tile(s, x, at, ci), square::<transform::OutputGradientTransform, 4, 6>(tile));
                 own = from_fn(|i| from_fn(|j: usize| f32::mul_add(x[i][j], dy[i][j], own[i][j])));
             }
             sums = from_fn(|i| from_fn(|j: usize| sums[i][j] + own[i][j]));
         }
-        square::<transform::WeightGradient, 6, 3>(sums).into_iter().flatten()
+        square::<transform::WeightGradientTransform, 6, 3>(sums).into_iter().flatten()
     };
     indices([s.co, s.ci]).flat_map(kernel).collect()
 }
