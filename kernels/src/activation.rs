@@ -31,7 +31,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// `y = f(x)`.
+    /// `y = f(x)`, element by element.
     ///
     /// # Panics
     /// If the lengths differ.
@@ -40,7 +40,7 @@ impl Activation {
         forward(self, x, y);
     }
 
-    /// `x = f(x)`, in place.
+    /// `x = f(x)`, element by element, in place.
     pub fn apply(self, x: &mut [f32]) {
         // From a copy: in place, a value that stays as it is becomes a masked store, which is slow.
         let mut copy = scratch(BLOCK.min(x.len()));

@@ -7,7 +7,7 @@ mod sums;
 
 pub use sums::BatchSums;
 use sums::rows;
-pub(crate) use sums::{CHUNK, ChannelSums};
+pub(crate) use sums::{CHUNK, RowSums};
 
 use crate::cpu::simd;
 use crate::shape::expect_len;
@@ -98,7 +98,7 @@ pub fn backward_eval(x: &[f32], dy: &[f32], stats: Stats, gamma: &[f32], eps: f3
 fn backward(x: &[f32], dy: &[f32], by: Scaling<'_>, grads: Grads, share: f64) {
     expect_len("dy", dy.len(), x.len());
     expect_len("dx", grads.dx.len(), x.len());
-    let mut sums = ChannelSums::new(by.stats.mean.len());
+    let mut sums = RowSums::new(by.stats.mean.len());
     sums.add(x, Some(dy), by.stats.mean);
     let terms = Terms::new(sums, by, share, grads.dgamma, grads.dbeta);
     grads.dx.copy_from_slice(dy);
@@ -235,7 +235,7 @@ pub(crate) struct Terms<'a> {
 impl<'a> Terms<'a> {
     /// From the sums of dy and of dy (x - mean) over all rows; writes the gradients of gamma and beta, `[channels]` each.
     /// `share`: how much of the sums each row's dx gives back, 1 / rows or nothing. All in f64, rounded once.
-    pub fn new(sums: ChannelSums, by: Scaling<'a>, share: f64, dgamma: &mut [f32], dbeta: &mut [f32]) -> Self {
+    pub fn new(sums: RowSums, by: Scaling<'a>, share: f64, dgamma: &mut [f32], dbeta: &mut [f32]) -> Self {
         let Scaling { stats, gamma, eps } = by;
         let channels = stats.mean.len();
         expect_len("gamma", gamma.len(), channels);

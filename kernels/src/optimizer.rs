@@ -134,7 +134,7 @@ simd! {
     }
 }
 
-/// Elements per block of [`global_norm_sq`].
+/// Elements per block of [`global_norm_sq`]. It is part of the bits.
 pub const NORM_BLOCK: usize = 4096;
 
 /// Sum of squares of at most [`NORM_BLOCK`] values, in f64: 8 sums of every eighth value, added as a binary tree.

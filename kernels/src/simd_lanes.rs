@@ -32,13 +32,19 @@ pub(crate) fn for_lanes<const PANEL: usize>(channels: usize, work: &mut impl Lan
     }
 }
 
-/// `W` values from `at` on.
+/// `W` values from index `at` on, borrowed as an array so that they become vectors.
+///
+/// # Panics
+/// If there are fewer.
 #[inline(always)]
 pub(crate) fn chunk<T, const W: usize>(values: &[T], at: usize) -> &[T; W] {
     values[at..].first_chunk().expect("a block lies in its slice")
 }
 
-/// `W` values from `at` on.
+/// [`chunk`], to be written.
+///
+/// # Panics
+/// If there are fewer.
 #[inline(always)]
 pub(crate) fn chunk_mut<T, const W: usize>(values: &mut [T], at: usize) -> &mut [T; W] {
     values[at..].first_chunk_mut().expect("a block lies in its slice")

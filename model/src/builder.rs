@@ -60,6 +60,7 @@ impl Builder {
         self.nodes[node].output
     }
 
+    /// The node of this index.
     pub fn node(&self, node: usize) -> &Node {
         &self.nodes[node]
     }

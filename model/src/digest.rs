@@ -106,14 +106,14 @@ pub struct DigestInOrder {
 }
 
 impl DigestInOrder {
-    /// Nothing of `network`'s vector has come.
+    /// Begins before the first element of the flat vector of `network`.
     pub fn new(network: &Network) -> Self {
         let mut order: Vec<usize> = (0..network.tensors.len()).collect();
         order.sort_by_key(|tensor| network.tensors[*tensor].offset);
         DigestInOrder { order, whole: Vec::new(), hasher: blake3::Hasher::new(), come: 0 }
     }
 
-    /// The next elements.
+    /// Takes in the next elements of the vector, any number of them.
     pub fn add(&mut self, network: &Network, mut piece: &[f32]) {
         while let Some(tensor) = self.order.get(self.whole.len()) {
             let end = network.tensors[*tensor].range().end;
@@ -159,7 +159,7 @@ pub(crate) fn little_endian<E>(data: &[f32], mut take: impl FnMut(&[u8]) -> Resu
     Ok(())
 }
 
-/// Length, then bytes.
+/// Takes in the number of bytes (64 bits, little-endian), then the bytes.
 pub(crate) fn update_framed(hasher: &mut blake3::Hasher, bytes: &[u8]) {
     hasher.update(&(bytes.len() as u64).to_le_bytes());
     hasher.update(bytes);

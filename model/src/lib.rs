@@ -1,5 +1,26 @@
 //! What a network is, without computing it: its graph, its tensors and their names, how they begin, how they
 //! lie in files, what they cost. The coordinator, which never runs a network, shares it with the workers.
+//!
+//! # Examples
+//!
+//! ```
+//! use convoy_common::spec::NetworkSpec;
+//! use convoy_model::{Input, Network, describe};
+//!
+//! let spec = NetworkSpec { name: Some("resnet20".to_owned()), ..NetworkSpec::default() };
+//! let network = Network::build(&spec, Input { height: 32, width: 32, channels: 3 }, 10)?;
+//! assert_eq!(network.nodes[1].name, "conv1");
+//! assert_eq!(network.tensors[0].shape, [16, 3, 3, 3]);
+//!
+//! // All numbers in one vector, the same for the same seed, and each tensor's part of it.
+//! let flat = network.initial(7);
+//! let first = network.views(&flat).next().expect("a network has tensors");
+//! assert_eq!((first.name, first.data.len()), ("conv1.weight", 432));
+//!
+//! let costs = describe(&network);
+//! assert_eq!((costs.parameters, costs.flops), (272_474, 81_642_752));
+//! # Ok::<(), convoy_model::NetworkError>(())
+//! ```
 
 mod atomic;
 mod build;

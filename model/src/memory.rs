@@ -30,12 +30,12 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// All at the coordinator.
+    /// Bytes at the coordinator, all together.
     pub fn coordinator(&self) -> u64 {
         self.parameters + self.optimizer + self.reduction
     }
 
-    /// All at one worker.
+    /// Bytes at one worker, all together.
     pub fn worker(&self) -> u64 {
         (self.worker_parameters + self.worker_gradients).saturating_add(self.worker_activations)
     }

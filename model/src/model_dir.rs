@@ -15,9 +15,9 @@ use crate::atomic::{WriteError, replace_file};
 use crate::file::{ReadError, TensorFile, write_atomic};
 use crate::{Network, NetworkError, Op, Shape, zoo};
 
-/// The tensors' file name.
+/// The name of the file that holds the tensors and the plan.
 pub const TENSORS: &str = "model.safetensors";
-/// The description's file name.
+/// The name of the file that describes the model to other tools.
 pub const CONFIG: &str = "config.json";
 /// Metadata key of the plan.
 const PLAN: &str = "convoy.plan";
@@ -81,7 +81,7 @@ pub enum LoadError {
 /// `convoy.extra` in `config.json`. Each file is replaced atomically.
 ///
 /// # Errors
-/// When something cannot be written.
+/// When a file or the folder cannot be written.
 ///
 /// # Panics
 /// When `flat` is not as long as the network.

@@ -1,15 +1,7 @@
 //! The operations that a network is made of, and all that differs from one to another in this crate.
 //!
-//! A new layer is, from the outside to the inside:
-//!
-//! 1. its text: a variant of `LayerKind` (`common/src/spec/network.rs`), with its defaults;
-//! 2. its operation: a variant of [`Op`] here, with its [`tensors`](Op::tensors) and its name. An activation is a variant of
-//!    the kernels' [`Activation`] in place of this;
-//! 3. its method of the builder (`builder/layers.rs`): what it refuses, the shape it puts out, how its tensors begin; and the
-//!    line that calls it (`layer_list.rs`);
-//! 4. its arithmetic, of which this crate knows nothing: `kernels/`, then `nn/src/ops/` and `nn/src/compose/`.
-//!
-//! Matches on both enums are exhaustive where it matters, so that the compiler names what is missing.
+//! A layer's settings, shapes and the beginning of its tensors are in `builder/layers.rs`; `layer_list.rs` goes from what
+//! users write to there. `CONTRIBUTING.md` ("Add a layer") has the places in all crates.
 
 use std::fmt;
 

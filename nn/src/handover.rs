@@ -67,7 +67,6 @@ use convoy_kernels::norm_block::NormBlock;
 use convoy_model::{Network, Op};
 
 use crate::fusion::Group;
-use crate::lowering::function;
 use crate::mode::Mode;
 use crate::values::Values;
 
@@ -194,7 +193,7 @@ fn norm(network: &Network, group: &Group, mode: Mode) -> Option<Norm> {
 
 fn function_of(network: &Network, index: usize) -> Activation {
     match network.nodes[index].op {
-        Op::Activation(activation) => function(activation),
+        Op::Activation(activation) => activation,
         _ => unreachable!("a group's activation is one"),
     }
 }

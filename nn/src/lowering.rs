@@ -1,12 +1,11 @@
-//! Layers of a network in the terms of the kernels: shapes for so many images, and functions.
+//! Layers of a network in the terms of the kernels: shapes for so many images.
 
 use convoy_common::spec::Pair;
 use convoy_kernels::ShapeError;
-use convoy_kernels::activation::Activation as Function;
 use convoy_kernels::conv::ConvShape;
 use convoy_kernels::linear::LinearShape;
 use convoy_kernels::pool::PoolShape;
-use convoy_model::{Activation, Network, Node, Op, Shape};
+use convoy_model::{Network, Node, Op, Shape};
 
 use crate::ComputeError;
 
@@ -73,22 +72,6 @@ pub(crate) fn linear_shape(network: &Network, node: &Node, samples: usize) -> Re
 pub(crate) fn pixels_and_channels(shape: Shape) -> (usize, usize) {
     let (h, w, c) = map(shape);
     (h * w, c)
-}
-
-/// The kernels' function of a layer.
-pub(crate) fn function(activation: Activation) -> Function {
-    match activation {
-        Activation::Relu => Function::Relu,
-        Activation::Relu6 => Function::Relu6,
-        Activation::LeakyRelu(slope) => Function::LeakyRelu(slope),
-        Activation::Sigmoid => Function::Sigmoid,
-        Activation::Tanh => Function::Tanh,
-        Activation::Silu => Function::Silu,
-        Activation::Gelu => Function::Gelu,
-        Activation::HardSwish => Function::HardSwish,
-        Activation::HardSigmoid => Function::HardSigmoid,
-        Activation::Elu(alpha) => Function::Elu(alpha),
-    }
 }
 
 fn refused(node: &Node, problem: ShapeError) -> ComputeError {

@@ -11,15 +11,6 @@ pub(crate) const TYPE_NAMES: &[&str] = &[
     "coordinator: Member",
     "coordinator: Open",
     "coordinator: Reply",
-    "kernels: Accumulate",
-    "kernels: Backward",
-    "kernels: Band",
-    "kernels: Forward",
-    "kernels: Input",
-    "kernels: Layout",
-    "kernels: Multiply",
-    "kernels: WeightGradient",
-    "kernels: Window",
 ];
 
 /// `FOLDER: NAME` of functions that are too long, and of structs with too many fields.
@@ -31,9 +22,6 @@ pub(crate) const SIZES: &[&str] = &[
     "coordinator: Shared",
     "coordinator: Shell",
     "coordinator: open",
-    "kernels: correlate",
-    "kernels: main",
-    "model: errors_name_layer_shapes_and_remedy",
     "sim: happen",
 ];
 
@@ -47,30 +35,10 @@ pub(crate) const DOCUMENTATION: &[&str] = &[
     "cli: run",
     "cli: token",
     "cli: workers",
-    "kernels: Normalize::apply",
-    "kernels: Normalize::new",
-    "kernels: Source::new",
-    "kernels: Sums::new",
-    "model: Builder::activation",
-    "model: Builder::avg_pool",
-    "model: Builder::batch_norm",
-    "model: Builder::conv",
-    "model: Builder::dropout",
-    "model: Builder::flatten",
-    "model: Builder::global_avg_pool",
-    "model: Builder::linear",
-    "model: Builder::max_pool",
-    "model: Builder::node",
-    "model: Builder::relu",
-    "model: Builder::shape",
-    "model: Builder::softmax",
-    "model: Conv::no_bias",
-    "model: Conv::padding",
-    "model: Conv::stride",
 ];
 
 /// Folders of libraries without an example.
-pub(crate) const EXAMPLES: &[&str] = &["coordinator", "kernels", "model"];
+pub(crate) const EXAMPLES: &[&str] = &["coordinator"];
 
 /// Names of files that handle poisoned locks.
 pub(crate) const POISON: &[&str] = &[

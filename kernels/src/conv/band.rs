@@ -91,7 +91,7 @@ impl<'a, T: AsRef<[f32]> + ?Sized> From<&'a T> for Input<'a> {
 }
 
 impl Input<'_> {
-    /// How many values it has.
+    /// How many values it has, as many as the x that it is or is computed from.
     pub(super) fn len(&self) -> usize {
         match self {
             Input::Values(values) => values.len(),
@@ -116,6 +116,7 @@ impl Reader<'_> {
 }
 
 impl<'a> Source<'a> {
+    /// The source of `of`; nothing is copied yet.
     pub fn new(of: &'a Correlation, input: Input<'a>) -> Self {
         let borders = of.cols.borders();
         let outside = borders != [0, 0] || of.rows.borders() != [0, 0];

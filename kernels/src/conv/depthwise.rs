@@ -92,7 +92,7 @@ pub(super) fn add_weight_gradient(
     }
 }
 
-/// Writes the weight's gradient from its sums.
+/// Writes the gradient of the weight, OIHW, from sums that lie tap by tap, `[taps, channels]`.
 pub(super) fn write_weight_gradient(of: &Correlation, by_tap: &[f32], dw: &mut [f32]) {
     let kernel_len = of.kernel[0] * of.kernel[1];
     for (from, tap) in by_tap.chunks_exact(dw.len() / kernel_len).zip(of.tap_indices()) {

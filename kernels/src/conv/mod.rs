@@ -1,4 +1,28 @@
 //! Two-dimensional convolution, as `torch.nn.functional.conv2d`, of any geometry.
+//!
+//! # Examples
+//!
+//! A 3x3 image of one channel, a 2x2 kernel, and the gradients of the sum of all outputs:
+//!
+//! ```
+//! use convoy_kernels::conv::{self, ConvShape};
+//!
+//! let (stride, padding, dilation) = ([1, 1], [0, 0], [1, 1]);
+//! let shape = ConvShape { n: 1, h: 3, w: 3, ci: 1, co: 1, kh: 2, kw: 2, stride, padding, dilation, groups: 1 }.checked()?;
+//! let x_nhwc = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+//! let (w_oihw, bias) = ([1.0, 0.0, 0.0, 1.0], [10.0]);
+//!
+//! let mut y = [0.0; 4];
+//! conv::forward(shape, &x_nhwc, &w_oihw, Some(&bias), &mut y);
+//! assert_eq!(y, [16.0, 18.0, 22.0, 24.0]);
+//!
+//! let (dy, mut dx, mut dw) = ([1.0; 4], [0.0; 9], [0.0; 4]);
+//! conv::backward_data(shape, &dy, &w_oihw, &mut dx);
+//! conv::backward_weight(shape, &x_nhwc, &dy, &mut dw);
+//! assert_eq!(dx, [1.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 1.0]);
+//! assert_eq!(dw, [12.0, 16.0, 24.0, 28.0]);
+//! # Ok::<(), convoy_kernels::ShapeError>(())
+//! ```
 
 mod band;
 mod correlate;

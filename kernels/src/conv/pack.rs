@@ -55,7 +55,7 @@ impl WeightLayout {
         WeightLayout { lane: forward.depth, depth: forward.lane, in_order: false, ..forward }
     }
 
-    /// Fills one packed panel from the weight.
+    /// Fills one packed panel, `[terms, size]`, from the weight.
     pub fn pack(self, of: &Correlation, panel: Panel, size: usize, weight: &[f32], packed: &mut [f32]) {
         if self.lane == 1 {
             return self.pack_rows(of, panel, size, weight, packed);
@@ -97,7 +97,7 @@ impl WeightLayout {
         }
     }
 
-    /// Writes one packed panel to the weight.
+    /// Writes one packed panel, `[terms, panel size]`, to the weight.
     pub fn unpack(self, of: &Correlation, panel: Panel, packed: &[f32], weight: &mut [f32]) {
         let (depth, first) = (of.depth(), panel.group * self.group + panel.first * self.lane);
         let weight = &mut weight[first..];

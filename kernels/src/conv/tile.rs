@@ -10,8 +10,9 @@ use super::band::{Position, Span};
 use crate::cpu::{Kernel, prefetch_far};
 use crate::simd_lanes::copy_lanes;
 
+/// Rows of a tile where there are 16 registers.
 pub(super) const ROWS: usize = 6;
-/// Rows of a tile where there are 32 registers: what is read once for all of its rows is read half as often.
+/// Rows of a tile where there are 32 registers, twice as many: what is read once for all of its rows is read half as often.
 pub(super) const TALL: usize = 12;
 
 /// Sums of products for one panel of target channels at many positions:

@@ -24,7 +24,7 @@ pub(super) fn rows(x: &[f32], channels: usize) -> usize {
 pub struct BatchSums<'a> {
     first: &'a [f32],
     rows: usize,
-    sums: ChannelSums,
+    sums: RowSums,
 }
 
 impl<'a> BatchSums<'a> {
@@ -33,12 +33,12 @@ impl<'a> BatchSums<'a> {
 
     /// Sums of nothing; `first` is the first of all rows, `[channels]`.
     pub fn new(first: &'a [f32]) -> Self {
-        BatchSums { first, rows: 0, sums: ChannelSums::new(first.len()) }
+        BatchSums { first, rows: 0, sums: RowSums::new(first.len()) }
     }
 
     /// Sums of nothing, for rows in the middle: to be [appended](BatchSums::append) to those of the rows before.
     pub fn part(first: &'a [f32]) -> Self {
-        BatchSums { first, rows: 0, sums: ChannelSums::part(first.len()) }
+        BatchSums { first, rows: 0, sums: RowSums::part(first.len()) }
     }
 
     /// Takes in the next rows, `[rows, channels]`.
@@ -81,7 +81,7 @@ impl<'a> BatchSums<'a> {
 /// For each channel the sum of a and the sum of a (x - mean) over rows that may come in parts, where a is dy, or
 /// `x - mean` itself. Both sums are taken in f32 over each [`CHUNK`] rows, in row order, and over the chunks in f64.
 #[derive(Clone)]
-pub(crate) struct ChannelSums {
+pub(crate) struct RowSums {
     /// Rows of the chunk in work.
     rows: usize,
     /// Both sums over the chunk in work, `[channels]` each.
@@ -92,9 +92,10 @@ pub(crate) struct ChannelSums {
     chunks: Option<Vec<f32>>,
 }
 
-impl ChannelSums {
+impl RowSums {
+    /// Sums of nothing.
     pub fn new(channels: usize) -> Self {
-        ChannelSums {
+        RowSums {
             rows: 0,
             near: [vec![0.0; channels], vec![0.0; channels]],
             far: [vec![0.0; channels], vec![0.0; channels]],
@@ -104,11 +105,11 @@ impl ChannelSums {
 
     /// Sums of rows in the middle, beginning with a chunk.
     pub fn part(channels: usize) -> Self {
-        ChannelSums { chunks: Some(Vec::new()), ..ChannelSums::new(channels) }
+        RowSums { chunks: Some(Vec::new()), ..RowSums::new(channels) }
     }
 
-    /// Takes in the rows of a part.
-    pub fn append(&mut self, mut part: ChannelSums) {
+    /// Takes in the rows that a part has taken in, chunk by chunk, with the bits of taking them in one by one.
+    pub fn append(&mut self, mut part: RowSums) {
         assert!(self.rows == 0, "a part begins with a chunk");
         if part.rows > 0 {
             part.end_chunk();
@@ -124,7 +125,7 @@ impl ChannelSums {
         }
     }
 
-    /// Takes in the next rows.
+    /// Takes in the next rows x, `[rows, channels]`, with a = dy or, where there is none, a = x - mean.
     pub fn add(&mut self, x: &[f32], dy: Option<&[f32]>, mean: &[f32]) {
         self.take_in(x.len(), |part, [sums, products]| match dy {
             Some(dy) => add_products(&x[part.clone()], &dy[part], mean, sums, products),

@@ -4,7 +4,7 @@ use super::block::{NormBlock, SlopeWork, Strips};
 use super::curves::by_curve;
 use super::rows;
 use crate::cpu::dispatch;
-use crate::norm::{CHUNK, ChannelSums, few_rows};
+use crate::norm::{CHUNK, RowSums, few_rows};
 use crate::pool::{PoolShape, max_backward};
 use crate::scratch::scratch;
 use crate::shape::expect_len;
@@ -17,7 +17,7 @@ use crate::shape::expect_len;
 /// into dx: dy after the first, d after the others.
 #[derive(Clone)]
 pub struct BackwardSums {
-    pub(super) sums: ChannelSums,
+    pub(super) sums: RowSums,
     /// Whether d was written as the rows were added; not known before the first.
     writes_d: Option<bool>,
 }
@@ -28,12 +28,12 @@ impl BackwardSums {
 
     /// Sums of no rows.
     pub fn new(channels: usize) -> Self {
-        BackwardSums { sums: ChannelSums::new(channels), writes_d: None }
+        BackwardSums { sums: RowSums::new(channels), writes_d: None }
     }
 
     /// Sums of no rows, for rows in the middle: to be [appended](BackwardSums::append) to those of the rows before.
     pub fn part(channels: usize) -> Self {
-        BackwardSums { sums: ChannelSums::part(channels), writes_d: None }
+        BackwardSums { sums: RowSums::part(channels), writes_d: None }
     }
 
     /// Takes in the rows that `part` has taken in, with the bits of taking them in one by one.

@@ -32,14 +32,17 @@ impl Conv {
         }
     }
 
+    /// The same with another stride, in both directions.
     pub fn stride(self, stride: u32) -> Self {
         Conv { stride: Pair::square(stride), ..self }
     }
 
+    /// The same with another padding, in both directions.
     pub fn padding(self, padding: u32) -> Self {
         Conv { padding: Pair::square(padding), ..self }
     }
 
+    /// The same without a bias.
     pub fn no_bias(self) -> Self {
         Conv { bias: false, ..self }
     }

@@ -28,7 +28,6 @@ pub(crate) use operation::{Layer, Operation, Ports, Wanted};
 use convoy_model::Op;
 
 use crate::ComputeError;
-use crate::lowering::function;
 
 /// The operation that computes a layer.
 ///
@@ -44,7 +43,7 @@ pub(crate) fn resolve(layer: &Layer<'_>) -> Result<Box<dyn Operation>, ComputeEr
         Op::GlobalAvgPool => Box::new(pool::GlobalAvgPool::resolve(layer)),
         Op::Flatten => Box::new(flatten::Flatten::resolve(layer)),
         Op::BatchNorm { .. } => Box::new(norm::BatchNorm::resolve(layer)?),
-        Op::Activation(activation) => Box::new(activation::Activate(function(activation))),
+        Op::Activation(activation) => Box::new(activation::Activate(activation)),
         Op::Softmax => Box::new(softmax::Softmax::resolve(layer)),
         Op::Dropout { p, stream } => Box::new(dropout::Dropout::resolve(layer, p, stream)),
         Op::Add => Box::new(add::Add),

@@ -18,7 +18,7 @@ pub(super) struct Planes {
 }
 
 simd! {
-    /// `B^T d B` for each of the tiles.
+    /// `B^T d B` of the input d of each of the tiles. `zeros` has a value for each source channel.
     pub(super) fn input(tiles: &TileRange<'_>, source: &[f32], zeros: &[f32], to: &mut [f32], planes: Planes) {
         let Planes { row_len, plane_len } = planes;
         let of = tiles.of;

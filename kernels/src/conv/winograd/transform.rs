@@ -21,15 +21,15 @@ pub(super) trait Transform<const FROM: usize, const TO: usize> {
     fn apply(column: [f32; FROM]) -> [f32; TO];
 }
 
-/// B^T: input tile to products.
+/// B^T, `[6, 6]`: from an input tile to products.
 pub(super) struct InputTransform;
-/// A^T: products to output tile.
+/// A^T, `[4, 6]`: from products to an output tile.
 pub(super) struct OutputTransform;
-/// G: weight to products.
+/// G, `[6, 3]`: from a weight to products.
 pub(super) struct WeightTransform;
-/// A: gradient of an output tile to products.
+/// A, `[6, 4]`: from the gradient of an output tile to products.
 pub(super) struct OutputGradientTransform;
-/// G^T: products to gradient of the weight.
+/// G^T, `[3, 6]`: from products to the gradient of a weight.
 pub(super) struct WeightGradientTransform;
 
 impl Transform<IN, IN> for InputTransform {
@@ -100,7 +100,7 @@ impl Transform<IN, 3> for WeightGradientTransform {
     }
 }
 
-/// Room for a half-transformed tile.
+/// Room for a half-transformed tile: at most 6 by 6 values of [`LANES`] channels.
 pub(super) type Half = [f32; PLANES * LANES];
 
 /// `T X T^T` for `W` channels: first each column of X, from left to right, then each row of the result.

@@ -47,7 +47,7 @@ impl WinogradLayout {
         WinogradLayout { lane: s.ci * TAPS, depth: TAPS, depths: s.ci, turned: false }
     }
 
-    /// For the input gradient.
+    /// For the input gradient: dx is the target, and the kernel is turned.
     pub fn backward(s: &ConvShape) -> WinogradLayout {
         WinogradLayout { lane: TAPS, depth: s.ci * TAPS, depths: s.co, turned: true }
     }
