@@ -6,20 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::planner::Planner;
+use convoy_proto::channel;
 use convoy_scheduler::JobId;
-use convoy_security::{Limits, incoming};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tonic::service::Routes;
 
-use crate::access::{Access, AccessError, AccessLayer, AccessService, CallsLayer};
-use crate::data::{DataError, DataService, DataStore, Sources};
-use crate::fleet_loop::{FleetLoop, Waiting};
-use crate::hub::Hub;
-use crate::jobs::{JobError, JobLimits, Jobs, JobsService, StoreError, Terms};
-use crate::service::Service;
-
-/// How long connections may take to end.
-const GOODBYE: Duration = Duration::from_secs(2);
+use crate::access::caller::Caller;
+use crate::access::cluster::Access;
+use crate::access::error::AccessError;
+use crate::data::sources::Sources;
+use crate::data::store::{DataError, DataStore};
+use crate::fleet::connections::Connections;
+use crate::fleet::fleet_loop::FleetLoop;
+use crate::fleet::waiting::WaitingReasons;
+use crate::jobs::limits::JobLimits;
+use crate::jobs::queue::{JobError, JobSurroundings, JobTerms, Jobs};
+use crate::server::Server;
+use crate::store_error::StoreError;
+use crate::wire::access::AccessService;
+use crate::wire::data::DataService;
+use crate::wire::jobs::JobsService;
+use crate::wire::workers::WorkersService;
 
 /// What a coordinator of jobs needs.
 pub struct ClusterConfig {
@@ -76,48 +84,53 @@ pub async fn serve_cluster(
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
     let access = Access::open(&state, certificate_life)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
-    let hub = Arc::new(Hub::new(events.clone()));
-    let waiting = Waiting::default();
+    let connections = Arc::new(Connections::new(events.clone()));
+    let waiting = WaitingReasons::default();
     let store = Arc::new(DataStore::open(&state.join("data"))?);
-    let sources = Arc::new(Sources { store: store.clone(), shared });
-    let jobs =
-        Jobs::open(&state, Terms { planner, limits, audit_every }, sources, events, waiting.clone(), hub.clone())
-            .map_err(|error| match error {
-                JobError::Store(error) => ClusterError::Store(error),
-                JobError::Io { path, source } => ClusterError::Io { path, source },
-                error => ClusterError::Socket(error.to_string()),
-            })?;
-    let jobs = Arc::new(jobs);
+    let data = Arc::new(Sources { store: store.clone(), shared });
+    let surroundings = JobSurroundings { data, fleet: events, waiting: waiting.clone(), links: connections.clone() };
+    let terms = JobTerms { planner, limits, audit_every };
+    let jobs = Arc::new(Jobs::open(&state, terms, surroundings)?);
     let carrier = jobs.clone();
     let start = move |job: JobId, stop| {
         let folder = carrier.folder_of(job.0);
         let span = tracing::info_span!("job", %job, folder = %folder.display());
         tracing::Instrument::instrument(carrier.clone().carry(job, stop), span)
     };
-    let fleet = tokio::spawn(FleetLoop::new(hub.clone(), fleet_events, waiting, start).run());
-    let (close, closed) = oneshot::channel::<()>();
-    let connections = incoming(listener, access.tls(), Limits::default());
-    let fresh = tokio::spawn(access.clone().keep_fresh(hub.clone()));
-    let server = convoy_proto::channel::server()
-        .layer(AccessLayer(access.clone()))
-        .layer(CallsLayer::default())
-        .add_service(convoy_proto::channel::access_service(AccessService { access, hub: hub.clone() }))
-        .add_service(convoy_proto::channel::service(Service(hub.clone())))
-        .add_service(convoy_proto::channel::jobs_service(JobsService(jobs.clone())))
-        .add_service(convoy_proto::channel::data_service(DataService { store, jobs: jobs.clone() }))
-        .serve_with_incoming_shutdown(connections, async { _ = closed.await });
-    let mut server = tokio::spawn(server);
+    let fleet = tokio::spawn(FleetLoop::new(connections.clone(), fleet_events, waiting, start).run());
+    let services = services(&access, &connections, &jobs, store);
+    let (fresh_access, links) = (access.clone(), connections.clone());
+    let expired = move |has_expired: &dyn Fn(&Caller) -> bool| {
+        links.disconnect_where(has_expired, "its certificate has expired");
+    };
+    let fresh = tokio::spawn(async move { fresh_access.keep_fresh(expired).await });
+    let mut server = Server::start(listener, access, services);
     tokio::select! {
         () = stop => {}
-        ended = &mut server => return Err(ClusterError::Socket(format!("{ended:?}"))),
+        how = server.failed() => return Err(ClusterError::Socket(how)),
     }
     jobs.close().await;
-    hub.farewell(false, "the coordinator stops");
-    _ = close.send(());
-    if tokio::time::timeout(GOODBYE, server).await.is_err() {
-        tracing::debug!("some connections did not end");
-    }
+    connections.disconnect_all(false, "the coordinator stops");
+    server.close().await;
     fleet.abort();
     fresh.abort();
     Ok(())
+}
+
+fn services(access: &Arc<Access>, connections: &Arc<Connections>, jobs: &Arc<Jobs>, store: Arc<DataStore>) -> Routes {
+    let (access, connections, jobs) = (access.clone(), connections.clone(), jobs.clone());
+    Routes::new(channel::access_service(AccessService { access, connections: connections.clone() }))
+        .add_service(channel::service(WorkersService(connections.clone())))
+        .add_service(channel::jobs_service(JobsService { jobs: jobs.clone(), connections }))
+        .add_service(channel::data_service(DataService { store, jobs }))
+}
+
+impl From<JobError> for ClusterError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Store(error) => ClusterError::Store(error),
+            JobError::Io { path, source } => ClusterError::Io { path, source },
+            error => ClusterError::Socket(error.to_string()),
+        }
+    }
 }

@@ -1,59 +1,51 @@
-//! The coordinator of one run: it owns parameters, optimizer state, the order of samples and the ledger, lends
-//! shards to workers over gRPC, adds their gradients, and writes checkpoints.
+//! The coordinator of runs: it owns parameters, optimizer state, the order of samples and the ledger, lends shards to
+//! workers over gRPC, adds their gradients, and writes checkpoints.
 //!
-//! [`serve`] takes a listener and the wish to stop from its caller, so that a process, a test and `convoy train`
-//! run the very same code.
+//! [`serve`] carries one run, [`serve_cluster`] a queue of jobs. Both take a listener and the wish to stop from their caller,
+//! so that a process, a test and `convoy train` run the very same code.
+//!
+//! The rooms, each of which uses only those to its right: `wire` (gRPC) -> `jobs` (the queue), `data` (data sets) -> `fleet`
+//! (who is connected) -> `access` (who may call), `run` (one run).
 
 mod access;
-mod audit;
-mod buffer;
-pub mod checkpoint;
 mod cluster;
 mod data;
-mod events;
-mod export;
-mod fleet_loop;
-mod hub;
-mod inputs;
+mod deadline;
+#[cfg(test)]
+mod fixtures;
+mod fleet;
 mod jobs;
-mod journal;
-mod leases;
-mod published;
-mod ready;
-mod received;
-mod reducer;
-mod replay;
-mod run_dir;
-mod run_loop;
+mod numerics;
+mod run;
 mod serve;
-mod service;
-mod shell;
-mod stages;
-mod status;
-mod tracker;
-mod update;
-mod worker_logs;
-mod writer;
+mod server;
+mod store_error;
+mod wire;
 
-pub use access::{AccessError, CERTIFICATE_LIFE, Caller, MemberRecord, create_token, init_cluster, is_cluster};
-pub use audit::{Audit, Counted, EpochAudit, audit, read_ledger};
+pub use access::caller::Caller;
+pub use access::cluster::{CERTIFICATE_LIFE, create_token, init_cluster, is_cluster};
+pub use access::error::AccessError;
+pub use access::store::MemberRecord;
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
-pub use data::{DataError, DataSet};
-pub use events::{EpochRow, RunEvent};
-pub use export::{Summary, export};
-pub use jobs::{JobLimits, JobRecord, JobState, StoreError};
-pub use journal::JournalError;
-pub use ready::{Ready, ReadyError};
-pub use replay::{Replay, prepare_replay};
-pub use run_dir::{RunDir, RunDirError};
-pub use serve::{Config, RunError, RunReport, serve};
-pub use status::Status;
-pub use tracker::{Best, History, Waits};
-pub use update::{Flat, Generation, Scales, Update, moment_names};
-
-/// The fleet's number for a class of arithmetic, made of its name, for there is one for each kind of GPU. Two names of one
-/// number would do no harm: a worker looks at the name before it joins a run.
-fn numerics_number(name: &str) -> u32 {
-    let [a, b, c, d, ..] = convoy_common::Digest::of(name.as_bytes()).0;
-    u32::from_le_bytes([a, b, c, d])
-}
+pub use data::store::{DataError, DataSet};
+pub use jobs::limits::JobLimits;
+pub use jobs::record::{JobRecord, JobState};
+pub use run::config::Config;
+pub use run::error::RunError;
+pub use run::export::{Summary, export};
+pub use run::folder::audit::{Audit, Counted, EpochAudit, audit, read_ledger};
+pub use run::folder::checkpoint;
+pub use run::folder::events::RunEvent;
+pub use run::folder::history::{Best, EpochRow, History};
+pub use run::folder::journal::JournalError;
+pub use run::folder::replay::{Replay, prepare_replay};
+pub use run::folder::run_dir::RunDir;
+pub use run::folder::run_dir_error::RunDirError;
+pub use run::ready::{Ready, ReadyError};
+pub use run::reduction::parameter_state::{Flat, ParameterState, moment_names};
+pub use run::reduction::update::{Elements, Scales, Update};
+pub use run::report::RunReport;
+pub use run::status::Status;
+pub use run::tracker::Waits;
+pub use serve::serve;
+pub use store_error::StoreError;

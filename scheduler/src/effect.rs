@@ -72,6 +72,8 @@ pub enum Effect {
         step: StepId,
         /// What for.
         reason: CheckpointReason,
+        /// [`Run::trusted`](crate::Run::trusted) as the event found it: checkpoints before that may go, but for the newest.
+        trusted: StepId,
     },
     /// For the log: a worker takes far too long for a lease although its heartbeats arrive. All nodes that the worker
     /// holds go to others as well, as soon as there are any.

@@ -70,6 +70,8 @@ pub struct Run {
     stopping: bool,
     next_lease: LeaseId,
     checkpoints: Checkpoints,
+    /// [`Run::trusted`] before the event in work.
+    trusted_before: StepId,
     now: RunTime,
 }
 
@@ -114,6 +116,7 @@ impl Run {
             stopping: false,
             next_lease: LeaseId(0),
             checkpoints: Checkpoints::default(),
+            trusted_before: committed,
             now: RunTime(0),
         }
     }
@@ -137,6 +140,7 @@ impl Run {
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: Event, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
+        self.trusted_before = self.trusted();
         if self.phase == RunPhase::Unstarted {
             self.start(effects);
         }

@@ -3,7 +3,7 @@
 use convoy_proto::channel::{DATA_LIMIT, MESSAGE_LIMIT, SMALL, SPEC_LIMIT};
 use convoy_security::Role;
 
-use super::Caller;
+use super::caller::Caller;
 
 const VIEW: &[Role] = &[Role::Viewer, Role::Submitter, Role::Admin];
 const SUBMIT: &[Role] = &[Role::Submitter, Role::Admin];
@@ -21,14 +21,14 @@ enum Who {
 }
 
 /// A method and its bounds.
-pub(super) struct Method {
+pub(crate) struct Method {
     /// Its path.
-    pub(super) path: &'static str,
+    pub(crate) path: &'static str,
     who: Who,
     /// Calls that one caller may have in flight.
-    pub(super) calls: usize,
+    pub(crate) calls: usize,
     /// Largest message of a call, in bytes.
-    pub(super) message: usize,
+    pub(crate) message: usize,
 }
 
 const fn method(path: &'static str, who: Who, calls: usize, message: usize) -> Method {
@@ -68,12 +68,12 @@ const METHODS: &[Method] = &[
 ];
 
 /// The method at `path`.
-pub(super) fn find(path: &str) -> Option<&'static Method> {
+pub(crate) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
 /// Why `caller` may not call `method`; `None` when it may.
-pub(super) fn denial(caller: &Caller, method: &str) -> Option<String> {
+pub(crate) fn denial(caller: &Caller, method: &str) -> Option<String> {
     let Some(Method { who, .. }) = find(method) else {
         return Some(format!("there is no method {method}"));
     };

@@ -7,8 +7,8 @@ use convoy_security::{Certificate, Fingerprint, Role, Token, TokenError, TokenRe
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::AccessError;
-use crate::jobs::StoreError;
+use super::error::AccessError;
+use crate::store_error::StoreError;
 
 /// Members by number.
 const MEMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("members");
@@ -19,9 +19,6 @@ const CERTIFICATES: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::ne
 /// Seconds for which a member is kept that has not renewed in time and so can never come back.
 const KEPT: u64 = 30 * 24 * 3600;
 const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
-
-/// A member as it is kept.
-pub(crate) type Member = MemberRecord;
 
 /// A member of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,15 +33,20 @@ pub struct MemberRecord {
     pub fingerprint: Fingerprint,
     /// Seconds since 1970 at which that expires.
     pub expires_at: u64,
-    /// Whether it was put out.
+    /// Whether its certificates were revoked.
     pub revoked: bool,
 }
 
 impl MemberRecord {
     /// Whether its newest certificate is worth nothing any more.
     pub(crate) fn expired(&self, now: SystemTime) -> bool {
-        super::seconds(now) > self.expires_at
+        unix_seconds(now) > self.expires_at
     }
+}
+
+/// Seconds from 1970 to `time`.
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Members and tokens.
@@ -84,14 +86,14 @@ impl AccessStore {
     }
 
     /// The member with this number.
-    pub(crate) fn member(&self, id: u64) -> Result<Option<Member>, StoreError> {
+    pub(crate) fn member(&self, id: u64) -> Result<Option<MemberRecord>, StoreError> {
         let read_only = self.database.begin_read().map_err(io)?;
         let members = read_only.open_table(MEMBERS).map_err(io)?;
         members.get(id).map_err(io)?.map(|json| read(json.value())).transpose()
     }
 
     /// All members, the oldest first.
-    pub(crate) fn members(&self) -> Result<Vec<Member>, StoreError> {
+    pub(crate) fn members(&self) -> Result<Vec<MemberRecord>, StoreError> {
         let read_only = self.database.begin_read().map_err(io)?;
         let members = read_only.open_table(MEMBERS).map_err(io)?;
         members.iter().map_err(io)?.map(|entry| read(entry.map_err(io)?.1.value())).collect()
@@ -102,7 +104,7 @@ impl AccessStore {
         self.change(|tables| {
             let id = tables.members.last().map_err(io)?.map_or(0, |(last, _)| last.value()) + 1;
             let (fingerprint, expires_at) = (certificate.fingerprint, certificate.expires_at);
-            let member = Member { id, name: name.to_owned(), role, fingerprint, expires_at, revoked: false };
+            let member = MemberRecord { id, name: name.to_owned(), role, fingerprint, expires_at, revoked: false };
             tables.put_member(&member)?;
             Ok(id)
         })
@@ -122,7 +124,7 @@ impl AccessStore {
     /// theirs and can never come back, after 30 days. Who was revoked is kept, and so is the newest member, whose
     /// number says which comes next.
     pub(crate) fn tidy(&self, now: u64) -> Result<(), StoreError> {
-        let gone = |member: &Member| !member.revoked && member.expires_at.saturating_add(KEPT) < now;
+        let gone = |member: &MemberRecord| !member.revoked && member.expires_at.saturating_add(KEPT) < now;
         self.change(|tables| {
             tables.drop_certificates(|_, expires_at| expires_at < now)?;
             let newest = tables.members.last().map_err(io)?.map_or(0, |(id, _)| id.value());
@@ -141,11 +143,11 @@ impl AccessStore {
         read_only.open_table(CERTIFICATES).and_then(|table| Ok(table.len()?)).expect("the store can be read")
     }
 
-    /// Puts a member out, by number or name.
-    pub(crate) fn revoke(&self, text: &str) -> Result<Member, AccessError> {
+    /// Revokes a member's certificates, by its number or name.
+    pub(crate) fn revoke(&self, text: &str) -> Result<MemberRecord, AccessError> {
         let unknown = || AccessError::UnknownMember(text.to_owned());
         let members = self.members()?;
-        let means = |member: &&Member| text.parse() == Ok(member.id) || member.name == text;
+        let means = |member: &&MemberRecord| text.parse() == Ok(member.id) || member.name == text;
         let id = members.iter().filter(|member| !member.revoked).find(means).ok_or_else(unknown)?.id;
         self.change(|tables| {
             let mut member = tables.member(id)?.ok_or_else(unknown)?;
@@ -206,20 +208,20 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn member(&self, id: u64) -> Result<Option<Member>, StoreError> {
+    fn member(&self, id: u64) -> Result<Option<MemberRecord>, StoreError> {
         self.members.get(id).map_err(io)?.map(|json| read(json.value())).transpose()
     }
 
-    fn put_member(&mut self, member: &Member) -> Result<(), StoreError> {
+    fn put_member(&mut self, member: &MemberRecord) -> Result<(), StoreError> {
         self.members.insert(member.id, write(member).as_slice()).map_err(io)?;
         self.certificates.insert(&member.fingerprint.0[..], (member.id, member.expires_at)).map_err(io)?;
         Ok(())
     }
 
-    fn members_where(&self, wanted: impl Fn(&Member) -> bool) -> Result<Vec<u64>, StoreError> {
+    fn members_where(&self, wanted: impl Fn(&MemberRecord) -> bool) -> Result<Vec<u64>, StoreError> {
         let mut found = Vec::new();
         for entry in self.members.iter().map_err(io)? {
-            let member: Member = read(entry.map_err(io)?.1.value())?;
+            let member: MemberRecord = read(entry.map_err(io)?.1.value())?;
             found.extend(wanted(&member).then_some(member.id));
         }
         Ok(found)

@@ -10,9 +10,8 @@ use convoy_common::data_place::{DataName, InnerPath};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::StoreError;
-
 use super::pack::{self, LARGEST_FILE, Located, PACK_BYTES, PackWriter, Packed};
+use crate::store_error::StoreError;
 
 /// Content digest to (pack, offset, size).
 const FILES: TableDefinition<'_, [u8; 32], ([u8; 32], u64, u64)> = TableDefinition::new("files");

@@ -4,6 +4,8 @@ use convoy_common::data_place::DataName;
 use convoy_scheduler::{JobId, JobRequest, Limits};
 use serde::{Deserialize, Serialize};
 
+use crate::numerics::numerics_number;
+
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,7 +97,7 @@ impl JobRecord {
             least: self.min_workers,
             // A run takes no more members than that.
             most: Some(self.max_workers.unwrap_or(u32::MAX).min(Limits::default().workers)),
-            numerics: crate::numerics_number(&self.numerics),
+            numerics: numerics_number(&self.numerics),
         }
     }
 

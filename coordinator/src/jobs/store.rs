@@ -5,32 +5,14 @@ use std::path::Path;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::record::JobRecord;
+use crate::store_error::StoreError;
 
 const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 
-/// Why the job store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another coordinator works with it.
-    #[error("{0} is in use by another coordinator; stop that one, or choose another --state")]
-    InUse(String),
-    /// It cannot be read or written.
-    #[error("job store: {0}; check the disk and its free space, then start the coordinator again")]
-    Io(String),
-    /// A record in it is not what was written.
-    #[error("job store: job {id} is damaged: {problem}")]
-    Damaged {
-        /// Which job.
-        id: u64,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
 /// All jobs. What was put is there after any crash.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct JobStore {
     database: Database,
 }
 
@@ -38,14 +20,14 @@ fn io(error: impl std::fmt::Display) -> StoreError {
     StoreError::Io(error.to_string())
 }
 
-impl Store {
+impl JobStore {
     /// Opens the file at `path`, or makes it.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::create(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
             error => io(error),
         })?;
-        let store = Store { database };
+        let store = JobStore { database };
         store.write(|_, _| Ok(()))?;
         Ok(store)
     }
@@ -124,15 +106,15 @@ mod tests {
             error: None,
             result: None,
         };
-        let store = Store::open(&path).unwrap();
+        let store = JobStore::open(&path).unwrap();
         let (first, second) = (store.next_id().unwrap(), store.next_id().unwrap());
         store.put(&record(first)).unwrap();
         store.put(&record(second)).unwrap();
         store.put(&JobRecord { state: JobState::Failed, ..record(first) }).unwrap();
         store.remove(second).unwrap();
-        assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))), "a second coordinator");
+        assert!(matches!(JobStore::open(&path), Err(StoreError::InUse(_))), "a second coordinator");
         drop(store);
-        let store = Store::open(&path).unwrap();
+        let store = JobStore::open(&path).unwrap();
         assert_eq!(store.all().unwrap(), [JobRecord { state: JobState::Failed, ..record(first) }]);
         assert_eq!(store.next_id().unwrap(), second + 1);
     }

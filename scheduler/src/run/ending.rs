@@ -23,8 +23,8 @@ impl Run {
 
     /// Asks for a checkpoint of the committed parameters.
     pub(super) fn checkpoint(&mut self, reason: CheckpointReason, effects: &mut Vec<Effect>) {
-        let step = self.committed;
-        effects.push(Effect::Checkpoint { step, reason });
+        let (step, trusted) = (self.committed, self.trusted_before);
+        effects.push(Effect::Checkpoint { step, reason, trusted });
         self.checkpoints.being_written.insert(step);
         self.checkpoints.newest = Some(step);
         self.checkpoints.asked = self.now;

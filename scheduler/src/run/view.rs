@@ -2,7 +2,7 @@
 
 use super::{Run, RunPhase};
 use crate::dispatch::due;
-use crate::ids::RunTime;
+use crate::ids::{RunTime, StepId};
 use crate::lease::Work;
 use crate::outcome::Outcome;
 use crate::plan::RunPlan;
@@ -58,6 +58,15 @@ impl Run {
                 }
                 None => Waiting::Parameters { worker: lease.worker, step: id, since: self.now.since(lease.sent) },
             },
+        }
+    }
+
+    /// What only the reducer can still tell: the work in progress and its step, once all of its nodes are counted and no
+    /// audit is open. `None` before that, and when nothing is in work.
+    pub fn expects(&self) -> Option<(Work, StepId)> {
+        match &self.phase {
+            RunPhase::Working(step) => step.covered.map(|_| (step.work, step.step)),
+            _ => None,
         }
     }
 

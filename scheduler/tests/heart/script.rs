@@ -131,7 +131,7 @@ fn show(effect: &Effect) -> String {
         }
         Effect::Disconnect { worker, why } => format!("disconnect {worker}: {why:?}"),
         Effect::Commit { step, .. } => format!("commit {step}"),
-        Effect::Checkpoint { step, reason } => format!("checkpoint {step}: {reason:?}"),
+        Effect::Checkpoint { step, reason, .. } => format!("checkpoint {step}: {reason:?}"),
         Effect::Doubt { worker, at, node } => format!("doubt {worker} #{}: {node}", at.lease.0),
         Effect::Overdue { worker, at, node, held } => {
             format!("overdue {worker} #{}: {node} for {held}", at.lease.0)

@@ -10,7 +10,7 @@ use convoy_common::batch::{Batch, Targets};
 use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::Task;
 use convoy_common::tree_sum::{TreeSum, add_f64};
-use convoy_coordinator::{Scales, Update, moment_names};
+use convoy_coordinator::{Elements, Scales, Update, moment_names};
 use convoy_kernels::optimizer::global_norm_sq;
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
@@ -162,7 +162,7 @@ impl Steps {
             let values = &mut flat[block.clone()];
             values.copy_from_slice(&self.now.flat[block.clone()]);
             self.update.carry(&block, &self.now.moments, moments);
-            self.update.apply(self.step, block, values, moments, sum, scales);
+            self.update.apply(self.step, scales, Elements { first: block.start, values, moments, sum });
         }
         self.step += 1;
         std::mem::swap(&mut self.now, &mut self.next);

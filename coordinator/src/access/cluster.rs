@@ -1,0 +1,251 @@
+//! A coordinator's cluster: its authority, its members and its tokens.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use convoy_proto::VERSION;
+use convoy_security::{
+    Authority, Certificate, Fingerprint, Identity, NewKey, Peer, PublicKey, Role, ServerTls, Token, TokenError,
+    TokenRecord,
+};
+use tonic::Status;
+
+use super::caller::Caller;
+use super::error::AccessError;
+use super::store::{AccessStore, MemberRecord, unix_seconds};
+use crate::store_error::StoreError;
+
+/// Life of a certificate unless a coordinator is told otherwise. Members and the coordinator itself renew theirs after
+/// two thirds.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Longest time between two looks at the clock. Timers stand still while a machine sleeps, certificates do not.
+const LOOK: Duration = Duration::from_secs(60);
+/// How often the store is tidied.
+const TIDY: Duration = Duration::from_secs(3600);
+/// Names under which a coordinator can always be reached.
+const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Makes a cluster: its authority in `state`, and an identity that may do everything.
+///
+/// # Errors
+/// When there is one already, or the folder cannot be written.
+pub fn init_cluster(state: &Path, hosts: &[String]) -> Result<Identity, AccessError> {
+    let now = SystemTime::now();
+    let hosts_path = state.join("hosts");
+    let authority = Authority::create(&state.join("ca"), now)?;
+    // Wrong names are found now and not at the first start.
+    authority.server(hosts, CERTIFICATE_LIFE, now)?;
+    fs::write(&hosts_path, hosts.join("\n") + "\n").map_err(|source| AccessError::Io { path: hosts_path, source })?;
+    let store = AccessStore::open(&state.join("access.redb"))?;
+    let key = NewKey::generate()?;
+    // Whoever can read the state folder can do all of this again.
+    let life = Duration::from_secs(10 * 365 * 24 * 3600);
+    let certificate = authority.sign(&key.public()?, "admin", life, now)?;
+    store.add_member("admin", Role::Admin, &certificate)?;
+    Ok(key.with(certificate.chain_pem)?)
+}
+
+/// Makes a token in `state` while no coordinator uses it.
+///
+/// # Errors
+/// When there is no cluster, or a coordinator runs.
+pub fn create_token(state: &Path, role: Role, ttl: Duration, uses: Option<u32>) -> Result<Token, AccessError> {
+    let authority = Authority::open(&state.join("ca"))?;
+    let store = AccessStore::open(&state.join("access.redb"))?;
+    new_token(&authority, &store, role, ttl, uses)
+}
+
+fn new_token(
+    authority: &Authority,
+    store: &AccessStore,
+    role: Role,
+    ttl: Duration,
+    uses: Option<u32>,
+) -> Result<Token, AccessError> {
+    let token = Token::new(authority.pin());
+    let expires_at = unix_seconds(SystemTime::now()).saturating_add(ttl.as_secs());
+    store.put_token(&TokenRecord::new(&token, role, expires_at, uses))?;
+    Ok(token)
+}
+
+/// Authority, members and tokens of a coordinator; none where it serves loopback alone.
+#[derive(Debug)]
+pub(crate) struct Access {
+    cluster: Option<Cluster>,
+}
+
+/// A cluster: who signs for it, who belongs to it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    authority: Authority,
+    hosts: Vec<String>,
+    store: AccessStore,
+    tls: ServerTls,
+    /// Life of the certificates that it signs.
+    pub(crate) life: Duration,
+}
+
+impl Access {
+    /// Everybody on this machine may do everything, and nobody else is let in.
+    pub(crate) fn loopback() -> Arc<Access> {
+        Arc::new(Access { cluster: None })
+    }
+
+    /// The cluster in `state`, if there is one, whose certificates live for `life`.
+    pub(crate) fn open(state: &Path, life: Duration) -> Result<Arc<Access>, AccessError> {
+        if !is_cluster(state) {
+            return Ok(Access::loopback());
+        }
+        let authority = Authority::open(&state.join("ca"))?;
+        let path = state.join("hosts");
+        let named = fs::read_to_string(&path).map_err(|source| AccessError::Io { path, source })?;
+        let named = named.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned);
+        let hosts: Vec<String> = named.chain(LOCAL_HOSTS.map(str::to_owned)).collect();
+        let now = SystemTime::now();
+        let tls = ServerTls::new(&authority.server(&hosts, life, now)?)?;
+        let store = AccessStore::open(&state.join("access.redb"))?;
+        store.tidy(unix_seconds(now))?;
+        Ok(Arc::new(Access { cluster: Some(Cluster { authority, hosts, store, tls, life }) }))
+    }
+
+    /// What the server shows, if it encrypts.
+    pub(crate) fn tls(&self) -> Option<ServerTls> {
+        self.cluster.as_ref().map(|cluster| cluster.tls.clone())
+    }
+
+    /// Renews the coordinator's own certificate for as long as it runs, and tidies the store. `disconnect` is called again and
+    /// again: it shall close the connections of all callers whose certificate has expired.
+    pub(crate) async fn keep_fresh(&self, disconnect: impl Fn(&dyn Fn(&Caller) -> bool)) {
+        let Some(cluster) = &self.cluster else { return };
+        let (mut renewed, mut tidied) = (SystemTime::now(), SystemTime::now());
+        let passed = |since: SystemTime| since.elapsed().unwrap_or_default();
+        loop {
+            tokio::time::sleep((cluster.life / 20).min(LOOK)).await;
+            let now = SystemTime::now();
+            if passed(renewed) >= Identity::renew_after(cluster.life) {
+                match cluster.authority.server(&cluster.hosts, cluster.life, now) {
+                    Ok(identity) => {
+                        cluster.tls.exchange(&identity);
+                        renewed = now;
+                    }
+                    Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
+                }
+            }
+            let expired = |caller: &Caller| match caller {
+                Caller::Member { id, .. } => {
+                    matches!(cluster.store.member(*id), Ok(Some(member)) if member.expired(now))
+                }
+                _ => false,
+            };
+            disconnect(&expired);
+            if passed(tidied) >= TIDY {
+                tidied = now;
+                if let Err(error) = cluster.store.tidy(unix_seconds(now)) {
+                    tracing::error!(%error, "certificates that have expired could not be dropped");
+                }
+            }
+        }
+    }
+
+    /// Who is behind a connection, or why nobody should be.
+    pub(crate) fn caller(&self, peer: &Peer) -> Result<Caller, Status> {
+        match (&self.cluster, peer.fingerprint) {
+            (None, _) => Ok(Caller::Local),
+            (Some(_), None) => Ok(Caller::Stranger),
+            (Some(cluster), Some(fingerprint)) => cluster.member(peer, fingerprint, SystemTime::now()),
+        }
+    }
+
+    /// The cluster.
+    ///
+    /// # Errors
+    /// When there is none, as the coordinator serves loopback alone.
+    pub(crate) fn cluster(&self) -> Result<&Cluster, Status> {
+        self.cluster.as_ref().ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "this coordinator (Convoy {VERSION}) serves loopback alone and knows no members; `convoy cluster init` changes that"
+            ))
+        })
+    }
+}
+
+/// Whether a cluster was made in `state`.
+pub fn is_cluster(state: &Path) -> bool {
+    state.join("ca").join("ca.key").is_file()
+}
+
+impl Cluster {
+    /// Whose connection it is. It stays that member's after the certificate that it was opened with has expired, as
+    /// long as the member has a newer one.
+    fn member(&self, peer: &Peer, fingerprint: Fingerprint, now: SystemTime) -> Result<Caller, Status> {
+        let internal = |error: StoreError| Status::internal(error.to_string());
+        let owner = match peer.known.get() {
+            Some(id) => Some(*id),
+            None => self.store.owner(fingerprint).map_err(internal)?,
+        };
+        let member = owner.map(|id| self.store.member(id)).transpose().map_err(internal)?.flatten();
+        match member {
+            None => {
+                Err(Status::unauthenticated("the cluster does not know this certificate; join it again with a token"))
+            }
+            Some(member) if member.revoked => {
+                Err(Status::unauthenticated("this certificate was revoked; ask the cluster's admin"))
+            }
+            Some(member) if member.expired(now) => {
+                Err(Status::unauthenticated("this certificate has expired; join the cluster again with a token"))
+            }
+            Some(MemberRecord { id, name, role, .. }) => {
+                _ = peer.known.set(id);
+                Ok(Caller::Member { id, name, role })
+            }
+        }
+    }
+
+    /// Lets somebody in who has a token: signs `key` for `name`.
+    pub(crate) fn join(&self, token: &Token, key: &PublicKey, name: &str) -> Result<(Role, Certificate), AccessError> {
+        let now = SystemTime::now();
+        if token.pin != self.authority.pin() {
+            return Err(TokenError::Unknown.into());
+        }
+        let role = self.store.redeem(token, unix_seconds(now))?;
+        let certificate = self.authority.sign(key, name, self.life, now)?;
+        self.store.add_member(name, role, &certificate)?;
+        tracing::info!(name, %role, fingerprint = %certificate.fingerprint, "joined the cluster");
+        Ok((role, certificate))
+    }
+
+    /// Signs a member's next certificate.
+    pub(crate) fn renew(&self, id: u64, name: &str, key: &PublicKey) -> Result<Certificate, AccessError> {
+        let now = SystemTime::now();
+        let certificate = self.authority.sign(key, name, self.life, now)?;
+        self.store.renew(id, &certificate, unix_seconds(now))?;
+        Ok(certificate)
+    }
+
+    /// Makes a token.
+    pub(crate) fn create_token(&self, role: Role, ttl: Duration, uses: Option<u32>) -> Result<Token, AccessError> {
+        new_token(&self.authority, &self.store, role, ttl, uses)
+    }
+
+    /// All tokens.
+    pub(crate) fn tokens(&self) -> Result<Vec<TokenRecord>, AccessError> {
+        Ok(self.store.tokens()?)
+    }
+
+    /// Removes a token; whether there was such a one.
+    pub(crate) fn remove_token(&self, id: &str) -> Result<bool, AccessError> {
+        Ok(self.store.remove_token(id)?)
+    }
+
+    /// All members, the oldest first.
+    pub(crate) fn members(&self) -> Result<Vec<MemberRecord>, AccessError> {
+        Ok(self.store.members()?)
+    }
+
+    /// Revokes a member's certificates, by its number or name.
+    pub(crate) fn revoke(&self, text: &str) -> Result<MemberRecord, AccessError> {
+        self.store.revoke(text)
+    }
+}

@@ -1,0 +1,122 @@
+//! What the tests of several rooms need: a small plan, an open run, and connections that only note what they are asked.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use convoy_common::Plan;
+use convoy_common::file_tree::Files;
+use convoy_common::manifest::{Label, LabelKind, Manifest, Sample, Split};
+use convoy_common::plan::DataFacts;
+use convoy_model::Network;
+use convoy_scheduler::{JobId, RunGeneration, WorkerId};
+use convoy_testing::{facts, plan_of};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::run::folder::worker_logs::WorkerLogs;
+use crate::run::handle::RunHandle;
+use crate::run::leases::Leases;
+use crate::run::reduction::parameter_board::ParameterBoard;
+use crate::run::reduction::parameter_state::Flat;
+use crate::run::reduction::reducer_queue::{Command, ReducerQueue};
+use crate::run::run_inputs::RunInput;
+use crate::run::worker_links::WorkerLinks;
+
+/// A manifest of `samples` samples of two classes that nobody reads.
+pub(crate) fn manifest(samples: u32) -> Manifest {
+    let sample = |index| Sample { file: 0, index, label: Label::Class(index % 2), broken: None };
+    let train = Split { samples: (0..samples).map(sample).collect(), ..Split::default() };
+    let names = vec!["class0".to_owned(), "class1".to_owned()];
+    Manifest { names, labels: LabelKind::Class, train, validation: Split::default() }
+}
+
+/// The plan of `spec` (TOML without `[data]`) for that many grey images of two classes.
+pub(crate) fn plan(spec: &str, train: u32, validation: u32) -> Arc<Plan> {
+    let facts = DataFacts {
+        train_samples: train,
+        validation_samples: validation,
+        class_counts: vec![u64::from(train / 2), u64::from(train - train / 2)],
+        manifest: manifest(train).digest(),
+        ..facts([28, 28, 1], 2)
+    };
+    Arc::new(plan_of(spec, &facts))
+}
+
+/// No file can be read.
+#[derive(Debug)]
+struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+}
+
+/// The other ends of an open run.
+pub(crate) struct RunEnds {
+    pub(crate) inputs: mpsc::UnboundedReceiver<RunInput>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+}
+
+/// An open run with the parameters 0, whose loop and reducer are the test.
+pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (Arc<RunHandle>, RunEnds) {
+    let network = Network::of(plan).expect("a network of a test is right");
+    let (input_sender, inputs) = mpsc::unbounded_channel();
+    let (reducer, commands) = ReducerQueue::new();
+    let handle = RunHandle {
+        plan_json: serde_json::to_vec(&**plan).expect("a plan is plain data").into(),
+        manifest_json: "{}".into(),
+        plan: plan.clone(),
+        manifest: Arc::new(manifest(0)),
+        files: Arc::new(NoFiles),
+        generation: RunGeneration(generation),
+        elements: network.len(),
+        inputs: input_sender,
+        reducer,
+        board: Arc::new(ParameterBoard::new(0, &Flat::of(&network.initial(0)))),
+        leases: Arc::new(Leases::default()),
+        worker_logs: WorkerLogs::new(folder),
+    };
+    (Arc::new(handle), RunEnds { inputs, commands })
+}
+
+/// Connections that note what they are asked, in words.
+#[derive(Debug, Default)]
+pub(crate) struct FakeLinks(Mutex<Vec<String>>);
+
+impl FakeLinks {
+    /// What was asked since the last call.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+
+    fn note(&self, text: String) {
+        self.0.lock().push(text);
+    }
+}
+
+impl WorkerLinks for FakeLinks {
+    fn open(&self, job: JobId, _: Arc<RunHandle>) {
+        self.note(format!("open {job}"));
+    }
+
+    fn close(&self, job: JobId, reason: &str) {
+        self.note(format!("close {job}: {reason}"));
+    }
+
+    fn release(&self, worker: WorkerId, job: JobId, reason: &str) {
+        self.note(format!("release {worker} of {job}: {reason}"));
+    }
+
+    fn lose(&self, worker: WorkerId) {
+        self.note(format!("lose {worker}"));
+    }
+
+    fn disconnect(&self, worker: WorkerId, reason: &str) {
+        self.note(format!("disconnect {worker}: {reason}"));
+    }
+
+    fn evict(&self, name: &str, reason: String) {
+        self.note(format!("evict {name}: {reason}"));
+    }
+}

@@ -1,0 +1,360 @@
+//! Who is connected, and which run each worker computes for: the exchange between workers, runs and the fleet. It
+//! decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use convoy_proto::v1::coordinator_message::Message;
+use convoy_proto::{WireError, v1};
+use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, StepId, WorkerId};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::access::caller::Caller;
+use crate::run::handle::RunHandle;
+use crate::run::outbox::{WorkerOutbox, say};
+use crate::run::run_inputs::RunInput;
+use crate::run::worker_links::WorkerLinks;
+
+/// How often workers say that they live.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// All connections and all open runs.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    runs: RwLock<BTreeMap<JobId, Arc<RunHandle>>>,
+    workers: Mutex<BTreeMap<WorkerId, ConnectedWorker>>,
+    next_worker: AtomicU32,
+    /// Names of machines that were proven to compute wrongly, and what is said to them.
+    evicted: Mutex<BTreeMap<String, String>>,
+    fleet: mpsc::UnboundedSender<FleetEvent>,
+    /// The numerics class of all runs, where there is just one run.
+    only: Option<String>,
+}
+
+/// A connected worker.
+#[derive(Debug)]
+struct ConnectedWorker {
+    name: String,
+    threads: u32,
+    /// Whose connection this is; others may not speak for it.
+    caller: Caller,
+    outbox: WorkerOutbox,
+    place: WorkerPlace,
+    /// Whether it knows of its assignment.
+    called: bool,
+    draining: bool,
+}
+
+/// Where a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WorkerPlace {
+    Free,
+    /// It was told to go to a job and has not joined its run.
+    Assigned(JobId),
+    /// It is a member of the job's run.
+    Member(JobId),
+}
+
+/// A connected worker, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct WorkerRow {
+    pub(crate) worker: u32,
+    pub(crate) name: String,
+    pub(crate) threads: u32,
+    pub(crate) job: Option<u64>,
+    pub(crate) draining: bool,
+}
+
+impl Connections {
+    /// No connections; `fleet` is told who comes and goes.
+    pub(crate) fn new(fleet: mpsc::UnboundedSender<FleetEvent>) -> Self {
+        Connections {
+            runs: RwLock::default(),
+            workers: Mutex::default(),
+            next_worker: AtomicU32::new(1),
+            evicted: Mutex::default(),
+            fleet,
+            only: None,
+        }
+    }
+
+    /// No connections, of workers for one run of the class `numerics`.
+    pub(crate) fn of_one_run(fleet: mpsc::UnboundedSender<FleetEvent>, numerics: &str) -> Self {
+        Connections { only: Some(numerics.to_owned()), ..Connections::new(fleet) }
+    }
+
+    /// The numerics class of all that a worker can do here, if there is just one.
+    pub(crate) fn only_numerics(&self) -> Option<&str> {
+        self.only.as_deref()
+    }
+
+    /// Takes a worker in that says hello.
+    pub(crate) fn connect(
+        &self,
+        name: String,
+        threads: u32,
+        numerics: Vec<u32>,
+        caller: Caller,
+        outbox: WorkerOutbox,
+    ) -> WorkerId {
+        let worker = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
+        let welcome = v1::Welcome { worker: worker.0, heartbeat_ms: HEARTBEAT.as_millis() as u32 };
+        say(&outbox, Message::Welcome(welcome));
+        tracing::info!(%worker, name, threads, "connected");
+        let place = WorkerPlace::Free;
+        let connected = ConnectedWorker { name, threads, caller, outbox, place, called: false, draining: false };
+        self.workers().insert(worker, connected);
+        self.tell_fleet(FleetEvent::WorkerJoined { worker, numerics });
+        worker
+    }
+
+    /// Why nobody of this name is taken in; `None` when they are.
+    pub(crate) fn evicted(&self, name: &str) -> Option<String> {
+        self.evicted.lock().get(name).cloned()
+    }
+
+    /// What a worker said on its control stream.
+    pub(crate) fn heard(&self, worker: WorkerId, message: v1::WorkerMessage) -> Result<(), WireError> {
+        use v1::worker_message::Message;
+        match message.message.ok_or(WireError::Missing { field: "message" })? {
+            Message::Hello(_) => {
+                return Err(WireError::Invalid { field: "message", value: "a second hello".to_owned() });
+            }
+            Message::Heartbeat(_) => {
+                self.tell_fleet(FleetEvent::Heartbeat { worker });
+                if let Some(job) = self.run_of(worker) {
+                    self.tell_run(job, RunInput::Event(Event::Heartbeat { worker }));
+                }
+            }
+            Message::Joined(joined) => self.joined(worker, JobId(joined.job), joined.generation),
+            Message::Ready(ready) => {
+                let event = Event::WorkerReady { worker, step: StepId(ready.step) };
+                self.tell_run_of_member(worker, JobId(ready.job), RunInput::Event(event));
+            }
+            Message::LeaseFailed(failed) => {
+                let (job, failure) = (JobId(failed.job), Failure::try_from(failed.failure())?);
+                let at = failed.at.ok_or(WireError::Missing { field: "at" })?.into();
+                let input = RunInput::LeaseFailed { worker, at, failure, reason: failed.reason };
+                self.tell_run_of_member(worker, job, input);
+            }
+            Message::Declined(declined) => {
+                let input = RunInput::Declined { worker, reason: declined.reason };
+                self.tell_run(JobId(declined.job), input);
+            }
+            Message::Draining(_) => self.draining(worker),
+            Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
+        }
+        Ok(())
+    }
+
+    /// Keeps a line of a worker's log with its job.
+    fn keep_log(&self, worker: WorkerId, job: JobId, line: &str) {
+        let workers = self.workers();
+        let Some(member) = workers.get(&worker).filter(|member| member.place == WorkerPlace::Member(job)) else {
+            return;
+        };
+        let name = member.name.clone();
+        drop(workers);
+        if let Some(run) = self.run(job) {
+            run.worker_logs.append(&name, line);
+        }
+    }
+
+    fn joined(&self, worker: WorkerId, job: JobId, generation: u64) {
+        let mut workers = self.workers();
+        let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
+        let Some(member) = workers.get_mut(&worker).filter(assigned) else { return };
+        let Some(run) = self.run(job).filter(|run| run.generation.0 == generation) else { return };
+        member.place = WorkerPlace::Member(job);
+        let (name, threads, outbox) = (member.name.clone(), member.threads, member.outbox.clone());
+        _ = run.tell(RunInput::Attach { worker, name, threads, outbox });
+        if member.draining {
+            _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
+        }
+    }
+
+    fn draining(&self, worker: WorkerId) {
+        let mut workers = self.workers();
+        let Some(member) = workers.get_mut(&worker) else { return };
+        member.draining = true;
+        let place = member.place;
+        drop(workers);
+        self.tell_fleet(FleetEvent::WorkerDraining { worker });
+        match place {
+            WorkerPlace::Member(job) => self.tell_run(job, RunInput::Event(Event::WorkerDraining { worker })),
+            WorkerPlace::Free | WorkerPlace::Assigned(_) => self.disconnect(worker, "drained"),
+        }
+    }
+
+    /// Disconnects every worker whose caller is `unwanted`.
+    pub(crate) fn disconnect_where(&self, unwanted: impl Fn(&Caller) -> bool, reason: &str) {
+        let found: Vec<WorkerId> =
+            self.workers().iter().filter(|(_, worker)| unwanted(&worker.caller)).map(|(id, _)| *id).collect();
+        found.into_iter().for_each(|worker| self.disconnect(worker, reason));
+    }
+
+    /// Tells everybody that there is nothing more to do. `over`: whether they need not come back.
+    pub(crate) fn disconnect_all(&self, over: bool, reason: &str) {
+        let workers = std::mem::take(&mut *self.workers());
+        for worker in workers.into_values() {
+            say(&worker.outbox, Message::Goodbye(v1::Goodbye { over, reason: reason.to_owned() }));
+        }
+    }
+
+    /// Sends a free worker to a job, as soon as its run is open.
+    pub(crate) fn assign(&self, worker: WorkerId, job: JobId) {
+        if let Some(worker) = self.workers().get_mut(&worker) {
+            worker.place = WorkerPlace::Assigned(job);
+        }
+        self.call(job);
+    }
+
+    /// Tells the workers of a job, once its run is open, to come.
+    fn call(&self, job: JobId) {
+        let Some(run) = self.run(job) else { return };
+        let assigned = v1::Assigned { job: job.0, generation: run.generation.0 };
+        let mut deaf = Vec::new();
+        for (id, worker) in self.workers().iter_mut() {
+            if worker.place == WorkerPlace::Assigned(job) && !std::mem::replace(&mut worker.called, true) {
+                deaf.extend((!say(&worker.outbox, Message::Assigned(assigned))).then_some(*id));
+            }
+        }
+        deaf.into_iter().for_each(|worker| self.lose(worker));
+    }
+
+    /// Asks for a worker back; its run releases it at a step boundary.
+    pub(crate) fn ask_back(&self, worker: WorkerId, job: JobId) {
+        let place = self.workers().get(&worker).map(|worker| worker.place);
+        match place {
+            Some(WorkerPlace::Member(at)) if at == job => {
+                self.tell_run(job, RunInput::Event(Event::WorkerDraining { worker }));
+            }
+            Some(WorkerPlace::Assigned(at)) if at == job => self.release(worker, job, "wanted elsewhere"),
+            _ => {}
+        }
+    }
+
+    /// The open run of a job.
+    pub(crate) fn run(&self, job: JobId) -> Option<Arc<RunHandle>> {
+        self.runs.read().get(&job).cloned()
+    }
+
+    /// The run that `worker` may ask about in a call of its own.
+    pub(crate) fn run_for(&self, caller: &Caller, worker: u32, job: u64) -> Result<Arc<RunHandle>, Status> {
+        let workers = self.workers();
+        let connected =
+            workers.get(&WorkerId(worker)).ok_or_else(|| Status::aborted("this worker is not connected"))?;
+        if !connected.caller.is(caller) {
+            return Err(Status::permission_denied(format!("worker {worker} belongs to another certificate")));
+        }
+        drop(workers);
+        self.run(JobId(job)).ok_or_else(|| Status::aborted(format!("job {job} does not run")))
+    }
+
+    /// All connected workers.
+    pub(crate) fn rows(&self) -> Vec<WorkerRow> {
+        let row = |(id, worker): (&WorkerId, &ConnectedWorker)| WorkerRow {
+            worker: id.0,
+            name: worker.name.clone(),
+            threads: worker.threads,
+            job: match worker.place {
+                WorkerPlace::Free => None,
+                WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job.0),
+            },
+            draining: worker.draining,
+        };
+        self.workers().iter().map(row).collect()
+    }
+
+    /// The job whose run `worker` is a member of.
+    fn run_of(&self, worker: WorkerId) -> Option<JobId> {
+        match self.workers().get(&worker)?.place {
+            WorkerPlace::Member(job) => Some(job),
+            WorkerPlace::Free | WorkerPlace::Assigned(_) => None,
+        }
+    }
+
+    /// Tells the run that `worker` is a member of; what it says of another one is stale.
+    fn tell_run_of_member(&self, worker: WorkerId, job: JobId, input: RunInput) {
+        if self.run_of(worker) == Some(job) {
+            self.tell_run(job, input);
+        }
+    }
+
+    fn tell_run(&self, job: JobId, input: RunInput) {
+        if let Some(run) = self.run(job) {
+            // A run that ends takes no more news.
+            _ = run.tell(input);
+        }
+    }
+
+    fn tell_fleet(&self, event: FleetEvent) {
+        // The fleet's loop ends last.
+        _ = self.fleet.send(event);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, BTreeMap<WorkerId, ConnectedWorker>> {
+        self.workers.lock()
+    }
+}
+
+impl WorkerLinks for Connections {
+    fn open(&self, job: JobId, run: Arc<RunHandle>) {
+        self.runs.write().insert(job, run);
+        self.call(job);
+    }
+
+    fn close(&self, job: JobId, reason: &str) {
+        self.runs.write().remove(&job);
+        let at = [WorkerPlace::Assigned(job), WorkerPlace::Member(job)];
+        let workers: Vec<WorkerId> =
+            self.workers().iter().filter(|(_, worker)| at.contains(&worker.place)).map(|(id, _)| *id).collect();
+        workers.into_iter().for_each(|worker| self.release(worker, job, reason));
+    }
+
+    fn release(&self, worker: WorkerId, job: JobId, reason: &str) {
+        let mut workers = self.workers();
+        let Some(member) = workers.get_mut(&worker) else { return };
+        if ![WorkerPlace::Assigned(job), WorkerPlace::Member(job)].contains(&member.place) {
+            return;
+        }
+        (member.place, member.called) = (WorkerPlace::Free, false);
+        if member.draining {
+            drop(workers);
+            return self.disconnect(worker, reason);
+        }
+        let said = say(&member.outbox, Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
+        drop(workers);
+        match said {
+            true => self.tell_fleet(FleetEvent::WorkerReleased { worker }),
+            false => self.lose(worker),
+        }
+    }
+
+    fn lose(&self, worker: WorkerId) {
+        let Some(lost) = self.workers().remove(&worker) else { return };
+        tracing::info!(%worker, name = lost.name, "disconnected");
+        if let WorkerPlace::Member(job) = lost.place {
+            self.tell_run(job, RunInput::Event(Event::WorkerGone { worker, reason: GoneReason::Closed }));
+        }
+        self.tell_fleet(FleetEvent::WorkerGone { worker });
+    }
+
+    fn disconnect(&self, worker: WorkerId, reason: &str) {
+        if let Some(connected) = self.workers().get(&worker) {
+            say(&connected.outbox, Message::Goodbye(v1::Goodbye { over: false, reason: reason.to_owned() }));
+        }
+        self.lose(worker);
+    }
+
+    fn evict(&self, name: &str, reason: String) {
+        self.evicted.lock().entry(name.to_owned()).or_insert(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+use std::path::Path;
+
+use convoy_proto::v1::worker_message::Message as Said;
+use convoy_security::Role;
+
+use super::*;
+use crate::fixtures::{RunEnds, plan, run_handle};
+
+const JOB: JobId = JobId(7);
+const OTHER: JobId = JobId(8);
+
+/// Connections, and what the fleet hears of them.
+struct Bench {
+    connections: Connections,
+    fleet: mpsc::UnboundedReceiver<FleetEvent>,
+}
+
+/// A worker's end of its connection.
+struct Worker {
+    id: WorkerId,
+    messages: mpsc::Receiver<Result<v1::CoordinatorMessage, Status>>,
+}
+
+impl Worker {
+    /// What it was told since the last call.
+    fn told(&mut self) -> Vec<Message> {
+        let all = std::iter::from_fn(|| self.messages.try_recv().ok());
+        all.filter_map(|message| message.expect("messages only").message).collect()
+    }
+
+    /// Whether its connection is closed, all messages apart.
+    fn is_disconnected(&mut self) -> bool {
+        loop {
+            match self.messages.try_recv() {
+                Ok(_) => {}
+                Err(mpsc::error::TryRecvError::Empty) => return false,
+                Err(mpsc::error::TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+}
+
+fn member(id: u64) -> Caller {
+    Caller::Member { id, name: format!("member {id}"), role: Role::Worker }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (sender, fleet) = mpsc::unbounded_channel();
+        Bench { connections: Connections::new(sender), fleet }
+    }
+
+    fn connect_as(&self, name: &str, caller: Caller, room: usize) -> Worker {
+        let (outbox, messages) = mpsc::channel(room);
+        let id = self.connections.connect(name.to_owned(), 2, vec![1], caller, outbox);
+        Worker { id, messages }
+    }
+
+    fn connect(&self, name: &str) -> Worker {
+        self.connect_as(name, Caller::Local, 16)
+    }
+
+    /// A worker that has joined the run of `job`, and has read all that it was told.
+    fn join(&self, name: &str, job: JobId) -> Worker {
+        let mut worker = self.connect(name);
+        self.connections.assign(worker.id, job);
+        let generation = self.connections.run(job).expect("the run is open").generation.0;
+        self.says(&worker, Said::Joined(v1::Joined { job: job.0, generation }));
+        worker.told();
+        worker
+    }
+
+    fn says(&self, worker: &Worker, message: Said) {
+        let message = v1::WorkerMessage { message: Some(message) };
+        self.connections.heard(worker.id, message).expect("it is a message");
+    }
+
+    /// What the fleet heard since the last call, but for arrivals.
+    fn fleet_heard(&mut self) -> Vec<FleetEvent> {
+        let all = std::iter::from_fn(|| self.fleet.try_recv().ok());
+        all.filter(|event| !matches!(event, FleetEvent::WorkerJoined { .. })).collect()
+    }
+
+    /// Opens a run of `job` as the start `generation`.
+    fn open(&self, job: JobId, generation: u64, folder: &Path) -> RunEnds {
+        let (handle, ends) = run_handle(&plan("[train]\nbatch = 8\nshard = 8", 8, 0), generation, folder);
+        self.connections.open(job, handle);
+        ends
+    }
+}
+
+/// What the run heard since the last call.
+fn inputs(ends: &mut RunEnds) -> Vec<RunInput> {
+    std::iter::from_fn(|| ends.inputs.try_recv().ok()).collect()
+}
+
+#[test]
+fn a_worker_is_welcomed_under_a_number_of_its_own() {
+    let mut bench = Bench::new();
+    let (mut one, mut two) = (bench.connect("ox"), bench.connect("yak"));
+    assert_ne!(one.id, two.id);
+    for worker in [&mut one, &mut two] {
+        assert!(matches!(worker.told()[..], [Message::Welcome(welcome)] if welcome.worker == worker.id.0));
+    }
+    let joined = |worker| FleetEvent::WorkerJoined { worker, numerics: vec![1] };
+    assert_eq!(bench.fleet.try_recv(), Ok(joined(one.id)));
+    assert_eq!(bench.fleet.try_recv(), Ok(joined(two.id)));
+}
+
+#[test]
+fn two_connections_of_one_name_are_two_workers() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let (mut first, mut second) = (bench.join("ox", JOB), bench.join("ox", JOB));
+    let joined: Vec<WorkerId> = inputs(&mut ends)
+        .into_iter()
+        .filter_map(|input| match input {
+            RunInput::Attach { worker, name, .. } if name == "ox" => Some(worker),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(joined, [first.id, second.id]);
+    bench.connections.lose(first.id);
+    assert!(first.is_disconnected() && !second.is_disconnected());
+    assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerGone { worker: first.id }]);
+    bench.says(&second, Said::Heartbeat(v1::Heartbeat {}));
+    let heard = inputs(&mut ends);
+    assert!(
+        matches!(heard[..], [
+            RunInput::Event(Event::WorkerGone { worker: lost, .. }),
+            RunInput::Event(Event::Heartbeat { worker: alive })
+        ] if (lost, alive) == (first.id, second.id)),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn a_worker_is_lost_once() {
+    let mut bench = Bench::new();
+    let worker = bench.connect("ox");
+    bench.connections.lose(worker.id);
+    bench.connections.lose(worker.id);
+    bench.connections.disconnect(worker.id, "too late");
+    assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerGone { worker: worker.id }]);
+}
+
+#[test]
+fn a_worker_that_does_not_read_is_lost_when_there_is_something_to_say() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    // The welcome fills its queue.
+    let mut deaf = bench.connect_as("ox", Caller::Local, 1);
+    let mut reads = bench.connect("yak");
+    reads.told();
+    bench.connections.assign(deaf.id, JOB);
+    bench.connections.assign(reads.id, JOB);
+    assert!(bench.fleet_heard().is_empty(), "nothing was said yet");
+    let _ends = bench.open(JOB, 1, folder.path());
+    assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerGone { worker: deaf.id }]);
+    assert!(deaf.is_disconnected());
+    assert!(matches!(reads.told()[..], [Message::Assigned(_)]), "others are not touched");
+}
+
+#[test]
+fn workers_are_called_once_and_only_when_the_run_is_open() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut early = bench.connect("ox");
+    early.told();
+    bench.connections.assign(early.id, JOB);
+    assert!(early.told().is_empty());
+    let _ends = bench.open(JOB, 3, folder.path());
+    assert!(matches!(early.told()[..], [Message::Assigned(v1::Assigned { job: 7, generation: 3 })]));
+    let mut late = bench.connect("yak");
+    late.told();
+    bench.connections.assign(late.id, JOB);
+    assert!(matches!(late.told()[..], [Message::Assigned(_)]));
+    assert!(early.told().is_empty(), "it knows");
+}
+
+#[test]
+fn only_who_was_assigned_joins_and_only_this_start_of_the_run() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 2, folder.path());
+    let (assigned, free) = (bench.connect("ox"), bench.connect("yak"));
+    bench.connections.assign(assigned.id, JOB);
+    let joined = |generation| Said::Joined(v1::Joined { job: JOB.0, generation });
+    bench.says(&free, joined(2));
+    bench.says(&assigned, joined(1));
+    assert!(inputs(&mut ends).is_empty());
+    bench.says(&assigned, joined(2));
+    bench.says(&assigned, joined(2));
+    assert!(matches!(inputs(&mut ends)[..], [RunInput::Attach { worker, threads: 2, .. }] if worker == assigned.id));
+}
+
+#[test]
+fn what_a_worker_says_of_a_run_it_is_not_a_member_of_is_stale() {
+    let bench = Bench::new();
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut ends, mut other_ends) = (bench.open(JOB, 1, folder.path()), bench.open(OTHER, 1, other.path()));
+    let worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    let ready = |job: JobId| Said::Ready(v1::Ready { job: job.0, step: 4 });
+    bench.says(&worker, ready(OTHER));
+    let log = |job: JobId| Said::Log(v1::Log { job: job.0, line: "hello".to_owned() });
+    bench.says(&worker, log(OTHER));
+    bench.says(&worker, log(JOB));
+    assert!(inputs(&mut other_ends).is_empty() && inputs(&mut ends).is_empty());
+    assert!(!other.path().join("workers").exists() && folder.path().join("workers/ox.log").exists());
+    bench.says(&worker, ready(JOB));
+    let heard = inputs(&mut ends);
+    assert!(matches!(heard[..], [RunInput::Event(Event::WorkerReady { step: StepId(4), .. })]), "{heard:?}");
+}
+
+#[test]
+fn a_failed_lease_is_one_input_with_its_reason() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    let at = Some(v1::LeaseRef { generation: 1, step: 2, lease: 3, epoch: 0 });
+    let failure = v1::Failure::DataUnreadable.into();
+    let reason = "the disk is gone".to_owned();
+    bench.says(&worker, Said::LeaseFailed(v1::LeaseFailed { job: JOB.0, at, failure, reason }));
+    let heard = inputs(&mut ends);
+    let [RunInput::LeaseFailed { at, failure: Failure::DataUnreadable, reason, .. }] = &heard[..] else {
+        panic!("{heard:?}")
+    };
+    assert_eq!((at.step, &**reason), (StepId(2), "the disk is gone"));
+}
+
+#[test]
+fn a_second_hello_and_an_empty_message_are_mistakes() {
+    let bench = Bench::new();
+    let worker = bench.connect("ox");
+    let hello = v1::WorkerMessage { message: Some(Said::Hello(v1::Hello::default())) };
+    assert!(bench.connections.heard(worker.id, hello).is_err());
+    assert!(bench.connections.heard(worker.id, v1::WorkerMessage { message: None }).is_err());
+}
+
+#[test]
+fn a_free_worker_that_drains_is_disconnected_and_a_member_finishes_first() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let (mut free, mut member) = (bench.connect("ox"), bench.join("yak", JOB));
+    free.told();
+    inputs(&mut ends);
+    bench.says(&free, Said::Draining(v1::Draining {}));
+    assert!(matches!(&free.told()[..], [Message::Goodbye(v1::Goodbye { over: false, .. })]));
+    let heard = [FleetEvent::WorkerDraining { worker: free.id }, FleetEvent::WorkerGone { worker: free.id }];
+    assert_eq!(bench.fleet_heard(), heard);
+    bench.says(&member, Said::Draining(v1::Draining {}));
+    assert!(member.told().is_empty(), "its run lets it go");
+    assert!(matches!(inputs(&mut ends)[..], [RunInput::Event(Event::WorkerDraining { .. })]));
+    bench.connections.release(member.id, JOB, "drained");
+    assert!(matches!(&member.told()[..], [Message::Goodbye(goodbye)] if goodbye.reason == "drained"));
+}
+
+#[test]
+fn a_worker_that_drained_before_it_joined_is_known_to_drain() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.connect("ox");
+    bench.connections.assign(worker.id, JOB);
+    bench.connections.workers().get_mut(&worker.id).unwrap().draining = true;
+    bench.says(&worker, Said::Joined(v1::Joined { job: JOB.0, generation: 1 }));
+    let heard = inputs(&mut ends);
+    assert!(matches!(heard[..], [RunInput::Attach { .. }, RunInput::Event(Event::WorkerDraining { .. })]), "{heard:?}");
+}
+
+#[test]
+fn all_workers_of_a_closed_run_are_free_and_no_others() {
+    let mut bench = Bench::new();
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let _ends = (bench.open(JOB, 1, folder.path()), bench.open(OTHER, 1, other.path()));
+    let (mut member, mut elsewhere) = (bench.join("ox", JOB), bench.join("yak", OTHER));
+    let mut assigned = bench.connect("gnu");
+    bench.connections.assign(assigned.id, JOB);
+    assigned.told();
+    bench.connections.close(JOB, "the run is over");
+    for worker in [&mut member, &mut assigned] {
+        assert!(matches!(&worker.told()[..], [Message::Released(released)] if released.job == JOB.0));
+    }
+    assert!(elsewhere.told().is_empty());
+    let released = |worker| FleetEvent::WorkerReleased { worker };
+    assert_eq!(bench.fleet_heard(), [released(member.id), released(assigned.id)]);
+    assert!(bench.connections.run(JOB).is_none() && bench.connections.run(OTHER).is_some());
+    let jobs: Vec<Option<u64>> = bench.connections.rows().iter().map(|row| row.job).collect();
+    assert_eq!(jobs, [None, Some(OTHER.0), None]);
+}
+
+#[test]
+fn a_member_is_asked_back_through_its_run_and_others_at_once() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let member = bench.join("ox", JOB);
+    let mut assigned = bench.connect("yak");
+    bench.connections.assign(assigned.id, JOB);
+    (assigned.told(), inputs(&mut ends));
+    bench.connections.ask_back(member.id, OTHER);
+    assert!(inputs(&mut ends).is_empty(), "it is at another job");
+    bench.connections.ask_back(member.id, JOB);
+    assert!(matches!(inputs(&mut ends)[..], [RunInput::Event(Event::WorkerDraining { .. })]));
+    assert!(bench.fleet_heard().is_empty());
+    bench.connections.ask_back(assigned.id, JOB);
+    assert!(matches!(&assigned.told()[..], [Message::Released(_)]));
+    assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerReleased { worker: assigned.id }]);
+}
+
+#[test]
+fn nobody_speaks_for_the_worker_of_another_certificate() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let _ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.connect_as("ox", member(1), 16);
+    let code = |caller, worker: u32, job: JobId| {
+        bench.connections.run_for(&caller, worker, job.0).err().map(|status| status.code())
+    };
+    assert_eq!(code(member(1), worker.id.0, JOB), None);
+    assert_eq!(code(member(2), worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
+    assert_eq!(code(Caller::Local, worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
+    assert_eq!(code(member(1), worker.id.0 + 1, JOB), Some(tonic::Code::Aborted));
+    assert_eq!(code(member(1), worker.id.0, OTHER), Some(tonic::Code::Aborted));
+}
+
+#[test]
+fn unwanted_callers_are_disconnected_with_all_their_workers() {
+    let mut bench = Bench::new();
+    let mut workers = [1, 2, 1].map(|id| bench.connect_as("ox", member(id), 16));
+    bench.connections.disconnect_where(|caller| *caller == member(1), "its certificate was revoked");
+    let gone = workers.each_mut().map(Worker::is_disconnected);
+    assert_eq!(gone, [true, false, true]);
+    let left = |worker: &Worker| FleetEvent::WorkerGone { worker: worker.id };
+    assert_eq!(bench.fleet_heard(), [left(&workers[0]), left(&workers[2])]);
+}
+
+#[test]
+fn the_first_reason_of_an_eviction_is_told() {
+    let bench = Bench::new();
+    assert_eq!(bench.connections.evicted("ox"), None);
+    bench.connections.evict("ox", "first".to_owned());
+    bench.connections.evict("ox", "second".to_owned());
+    assert_eq!(bench.connections.evicted("ox").as_deref(), Some("first"));
+    assert_eq!(bench.connections.evicted("yak"), None);
+}
+
+#[test]
+fn everybody_hears_the_end() {
+    let bench = Bench::new();
+    let mut workers = ["ox", "yak"].map(|name| bench.connect(name));
+    bench.connections.disconnect_all(true, "the run is over");
+    for worker in &mut workers {
+        let told = worker.told();
+        assert!(matches!(&told[..], [Message::Welcome(_), Message::Goodbye(goodbye)] if goodbye.over), "{told:?}");
+        assert!(worker.is_disconnected());
+    }
+    assert!(bench.connections.rows().is_empty());
+}

@@ -1,0 +1,137 @@
+//! The loop around the fleet: one event, all its effects, then the next; and the tasks in which runs are carried.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoy_scheduler::{Fleet, FleetEffect, FleetEvent, FleetPlan, JobId, RunTime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+
+use super::connections::Connections;
+use super::waiting::WaitingReasons;
+use crate::deadline::sleep_until;
+use crate::run::worker_links::WorkerLinks;
+
+/// What became of a job whose run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// There is nothing more to do for it.
+    Over,
+    /// It was paused, and can go on.
+    Suspended,
+}
+
+/// The fleet and what it moves. `start` begins to carry a job; the watch turns true when it shall stop.
+pub(crate) struct FleetLoop<S> {
+    fleet: Fleet,
+    connections: Arc<Connections>,
+    events: mpsc::UnboundedReceiver<FleetEvent>,
+    start: S,
+    stops: BTreeMap<JobId, watch::Sender<bool>>,
+    runs: JoinSet<(JobId, Ended)>,
+    jobs: BTreeMap<Id, JobId>,
+    begun: Instant,
+    waiting: WaitingReasons,
+}
+
+impl<S, F> FleetLoop<S>
+where
+    S: FnMut(JobId, watch::Receiver<bool>) -> F,
+    F: Future<Output = Ended> + Send + 'static,
+{
+    /// A fleet without jobs and workers; `waiting` is kept up to date while the loop runs.
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        events: mpsc::UnboundedReceiver<FleetEvent>,
+        waiting: WaitingReasons,
+        start: S,
+    ) -> Self {
+        FleetLoop {
+            fleet: Fleet::new(FleetPlan::default()),
+            connections,
+            events,
+            start,
+            stops: BTreeMap::new(),
+            runs: JoinSet::new(),
+            jobs: BTreeMap::new(),
+            begun: Instant::now(),
+            waiting,
+        }
+    }
+
+    /// Runs until nobody can send events any more.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let deadline = self.fleet.deadline().map(|at| self.begun + Duration::from_micros(at.0));
+            let event = tokio::select! {
+                biased;
+                event = self.events.recv() => match event {
+                    Some(event) => event,
+                    None => return,
+                },
+                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                () = sleep_until(deadline) => FleetEvent::Deadline,
+            };
+            self.handle(event);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, (JobId, Ended)), tokio::task::JoinError>) -> FleetEvent {
+        let (id, ended) = match ended {
+            Ok((id, (_, ended))) => (id, ended),
+            Err(error) => {
+                tracing::error!(%error, "the task of a run crashed");
+                (error.id(), Ended::Over)
+            }
+        };
+        let job = self.jobs.remove(&id).expect("each task carries a job");
+        self.stops.remove(&job);
+        self.connections.close(job, "the run is over");
+        match ended {
+            Ended::Over => FleetEvent::JobEnded { job },
+            Ended::Suspended => FleetEvent::JobSuspended { job },
+        }
+    }
+
+    fn handle(&mut self, event: FleetEvent) {
+        let now = RunTime(self.begun.elapsed().as_micros() as u64);
+        let heartbeat = matches!(event, FleetEvent::Heartbeat { .. });
+        let mut effects = Vec::new();
+        self.fleet.handle(now, event, &mut effects);
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        if heartbeat {
+            return;
+        }
+        let said = self.fleet.jobs().filter_map(|job| Some((job, self.fleet.waiting_for(job)?.to_string())));
+        self.waiting.set(said.collect());
+    }
+
+    fn carry_out(&mut self, effect: FleetEffect) {
+        match effect {
+            FleetEffect::Start { job } => {
+                tracing::info!(%job, "starts");
+                let (stop, stopped) = watch::channel(false);
+                self.stops.insert(job, stop);
+                let run = (self.start)(job, stopped);
+                let task = self.runs.spawn(async move { (job, run.await) });
+                self.jobs.insert(task.id(), job);
+            }
+            FleetEffect::Suspend { job } => {
+                if let Some(stop) = self.stops.get(&job) {
+                    stop.send_replace(true);
+                }
+            }
+            FleetEffect::Assign { worker, job } => self.connections.assign(worker, job),
+            FleetEffect::Release { worker, job } => self.connections.ask_back(worker, job),
+            FleetEffect::Disconnect { worker } => self.connections.disconnect(worker, "silent"),
+            FleetEffect::Ignore { what, why } => tracing::debug!(what, %why, "ignored"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Carries out what the scheduler asks for. It decides nothing.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use convoy_common::Digest;
+use convoy_proto::v1;
+use convoy_proto::v1::coordinator_message::Message;
+use convoy_scheduler::{DisconnectReason, Effect, Node, Outbox, StepId, Work, WorkerId};
+
+use super::checkpoint_writer::{CheckpointToWrite, CheckpointWriter};
+use super::folder::events::RunEvent;
+use super::handle::RunHandle;
+use super::leases::Leases;
+use super::members::RunMembers;
+use super::reduction::opening::Opening;
+use super::reduction::parameter_board::ParameterBoard;
+use super::reduction::parameter_state::ParameterState;
+use super::reduction::reducer_queue::{Command, ReducerQueue};
+use super::run_log::RunLog;
+
+/// The outside of a run: its members, the reducer, checkpoints and the log.
+pub(crate) struct EffectHandler {
+    /// The run's workers.
+    pub(crate) members: RunMembers,
+    /// What people are told.
+    pub(crate) log: RunLog,
+    /// What the reducer was opened for last.
+    pub(crate) opening: Opening,
+    /// Sums of the step that waits for its commit.
+    pub(crate) reduced: Vec<f64>,
+    /// Digest of the committed parameters.
+    pub(crate) digest: Digest,
+    reducer: ReducerQueue,
+    leases: Arc<Leases>,
+    board: Arc<ParameterBoard>,
+    writer: CheckpointWriter,
+}
+
+impl Outbox for EffectHandler {
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(_) => {}
+            Effect::OpenStep { step, work, shards } => self.open_step(step, work, shards),
+            Effect::AbandonStep { step, work, why } => {
+                tracing::warn!(%step, %work, ?why, "step given up");
+                self.abandon_step(step, work);
+            }
+            Effect::Send { worker, lease, check } => {
+                self.leases.add(worker, lease, check);
+                self.members.send(worker, Message::Lease(lease.into()));
+            }
+            Effect::Revoke { worker, at, why } => {
+                tracing::debug!(%worker, %at, ?why, "lease revoked");
+                self.members.send(worker, Message::Revoke(v1::Revoke { at: Some(at.into()) }));
+            }
+            Effect::Disconnect { worker, why } => self.part_with(worker, why),
+            Effect::Commit { step, digest } => self.commit(step, Digest(digest)),
+            Effect::Checkpoint { step, reason, trusted } => {
+                tracing::debug!(%step, ?reason, "checkpoint");
+                self.checkpoint(step, trusted);
+            }
+            Effect::Overdue { worker, at, node, held } => {
+                tracing::warn!(%worker, %at, %node, %held, "late; another worker computes it as well");
+                let seconds = held.0 as f64 / 1e6;
+                self.log.tell(RunEvent::Overdue { worker: worker.0, node: node.to_string(), seconds });
+            }
+            Effect::Doubt { worker, at, node } => {
+                tracing::warn!(%worker, %at, %node, "came with a NaN, an infinity or absurdly large; computed again before that is believed");
+                self.log.tell(RunEvent::Doubted { worker: worker.0, node: node.to_string() });
+            }
+            Effect::Dispute { step, node, workers } => {
+                let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
+                self.log.disputed(step, node, names);
+            }
+            Effect::Evict { worker, name, step, node, judges, since } => {
+                let judges = judges.map(|judge| self.members.name_of(judge));
+                self.evict(Proof { worker, name, step, node, judges, since });
+            }
+            Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
+            Effect::Finish { .. } => self.members.clear(),
+        }
+    }
+}
+
+/// A worker was proven to compute wrongly.
+struct Proof {
+    worker: WorkerId,
+    name: String,
+    step: StepId,
+    node: Node,
+    /// Who agree otherwise.
+    judges: [String; 2],
+    /// What it had a part in from this step on is not believed.
+    since: StepId,
+}
+
+impl EffectHandler {
+    /// The outside of the run behind `handle`, whose committed parameters have the `digest`.
+    pub(crate) fn new(
+        handle: &RunHandle,
+        members: RunMembers,
+        log: RunLog,
+        writer: CheckpointWriter,
+        digest: Digest,
+    ) -> Self {
+        EffectHandler {
+            members,
+            log,
+            opening: Opening::default(),
+            reduced: Vec::new(),
+            digest,
+            reducer: handle.reducer.clone(),
+            leases: handle.leases.clone(),
+            board: handle.board.clone(),
+            writer,
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // The reducer lives as long as the loop.
+        _ = self.reducer.send(command);
+    }
+
+    /// Ends the reducer, whoever else could still tell it something.
+    pub(crate) fn end(&self) {
+        self.command(Command::End);
+    }
+
+    /// A worker is no longer a member.
+    pub(crate) fn left(&mut self, worker: WorkerId, reason: &str) {
+        if let Some(name) = self.members.remove(worker) {
+            self.log.left(worker, &name, reason);
+        }
+    }
+
+    fn open_step(&mut self, step: StepId, work: Work, shards: u32) {
+        self.opening = self.leases.clear();
+        self.log.tracker.opened(work == Work::Train);
+        self.command(Command::Open { opening: self.opening, step, work, shards });
+    }
+
+    fn abandon_step(&mut self, step: StepId, work: Work) {
+        self.opening = self.leases.clear();
+        self.command(Command::Abandon);
+        if work == Work::Train {
+            // Workers may have the next parameters in part, or whole; they will not be committed.
+            let next = step.next().0;
+            self.board.abandon(next);
+            self.members.send_all(&Message::Abandoned(v1::Abandoned { step: next }));
+        }
+    }
+
+    /// Releases a worker, or disconnects it.
+    fn part_with(&mut self, worker: WorkerId, why: DisconnectReason) {
+        match why {
+            DisconnectReason::Silent { silence } => {
+                self.left(worker, "silent");
+                self.members.links().disconnect(worker, &format!("not heard of for {silence}"));
+            }
+            DisconnectReason::Evicted => {
+                self.left(worker, "distrusted");
+                self.members.links().disconnect(worker, "it was proven to compute wrongly");
+            }
+            DisconnectReason::Drained => {
+                self.left(worker, "drained");
+                self.members.release(worker, "drained");
+            }
+            DisconnectReason::Full { limit } => {
+                self.left(worker, "full");
+                let reason = format!("the run has {limit} workers, as many as it can");
+                self.members.links().disconnect(worker, &reason);
+            }
+            DisconnectReason::RunOver => self.members.release(worker, "the run is over"),
+        }
+    }
+
+    /// Nobody of this name is taken in any more.
+    fn evict(&mut self, proof: Proof) {
+        let Proof { worker, name, step, node, judges, since } = proof;
+        tracing::error!(%worker, name, %step, %node, judges = judges.join(", "), %since, "computes wrongly; evicted");
+        let (job, [one, two]) = (self.members.job().0, &judges);
+        let reason = format!(
+            "`{name}` computed {node} of {step} of job {job} wrongly ({one} and {two} agree otherwise); look at the \
+             machine's memory and processor before it takes part again, under another --name"
+        );
+        self.members.links().evict(&name, reason);
+        let (worker, step, since) = (worker.0, step.0, since.0);
+        let (node, judges) = (node.to_string(), judges.to_vec());
+        self.log.tell(RunEvent::Distrusted { worker, name, step, node, judges, since });
+    }
+
+    fn commit(&mut self, step: StepId, digest: Digest) {
+        self.command(Command::Commit);
+        self.digest = digest;
+        let sums = std::mem::take(&mut self.reduced);
+        self.log.tracker.committed(step.0, &sums);
+        if self.log.tracker.ends_unvalidated(step.next().0) {
+            self.log.epoch_ended(step.next(), None);
+        }
+        tracing::debug!(step = step.0, digest = %digest.short(), loss = self.log.tracker.last_loss(), "committed");
+        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0 }));
+    }
+
+    fn checkpoint(&self, step: StepId, trusted: StepId) {
+        let (state, history) = (self.snapshot(), self.log.tracker.history());
+        self.writer.write(CheckpointToWrite { step: step.0, trusted: trusted.0, state, history });
+    }
+
+    /// The committed parameters, once the reducer has come to them.
+    pub(crate) fn snapshot(&self) -> Receiver<Arc<ParameterState>> {
+        let (reply, state) = sync_channel(1);
+        self.command(Command::Snapshot { reply });
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+use std::path::Path;
+
+use convoy_model::Network;
+use convoy_proto::v1::CoordinatorMessage;
+use convoy_scheduler::{
+    AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Outcome, RunGeneration,
+};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::fixtures::{FakeLinks, RunEnds, plan, run_handle};
+use crate::run::folder::events::Events;
+use crate::run::folder::history::History;
+use crate::run::folder::journal::JournalFile;
+use crate::run::run_inputs::RunInput;
+use crate::run::tracker::Tracker;
+
+type Messages = mpsc::Receiver<Result<CoordinatorMessage, tonic::Status>>;
+
+/// Effects, and what they reach.
+struct Bench {
+    effects: EffectHandler,
+    links: Arc<FakeLinks>,
+    ends: RunEnds,
+    handle: Arc<RunHandle>,
+    events: mpsc::UnboundedReceiver<RunEvent>,
+    written: mpsc::UnboundedReceiver<RunInput>,
+    _journal: JournalFile,
+}
+
+impl Bench {
+    fn new(folder: &Path) -> Self {
+        let plan = plan("[train]\nepochs = 1\nbatch = 8\nshard = 8", 8, 0);
+        let network = Arc::new(Network::of(&plan).unwrap());
+        let (handle, ends) = run_handle(&plan, 1, folder);
+        let (journal, _) = JournalFile::open(&folder.join("journal")).unwrap();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (inputs, written) = mpsc::unbounded_channel();
+        let links = Arc::new(FakeLinks::default());
+        let log_events = Events::open(&folder.join("events"), Some(event_sender));
+        let log = RunLog::new(Tracker::new(plan.clone(), History::default()), log_events, folder);
+        let writer = CheckpointWriter::start(folder.to_owned(), plan, network, journal.syncer(), inputs);
+        let members = RunMembers::new(links.clone(), JobId(7));
+        let effects = EffectHandler::new(&handle, members, log, writer, Digest::default());
+        Bench { effects, links, ends, handle, events, written, _journal: journal }
+    }
+
+    fn join(&mut self, worker: u32, name: &str, room: usize) -> Messages {
+        let (outbox, messages) = mpsc::channel(room);
+        self.effects.members.join(WorkerId(worker), name.to_owned(), outbox);
+        messages
+    }
+
+    fn open(&mut self) {
+        self.effects.carry_out(Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 1 });
+    }
+
+    fn lend(&mut self, worker: u32) -> LeaseRef {
+        let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };
+        let lease = Lease { at, work: Work::Train, node: NODE };
+        self.effects.carry_out(Effect::Send { worker: WorkerId(worker), lease, check: Check::Count });
+        at
+    }
+
+    fn is_admitted(&self, worker: u32, at: LeaseRef) -> bool {
+        self.handle.leases.admit(WorkerId(worker), at, Work::Train, NODE).is_ok()
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        std::iter::from_fn(|| self.ends.commands.try_recv().ok()).collect()
+    }
+
+    fn told(&mut self) -> Vec<RunEvent> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+    }
+}
+
+const NODE: Node = Node { first: 0, last: 1 };
+
+fn read(messages: &mut Messages) -> Vec<Message> {
+    let all = std::iter::from_fn(|| messages.try_recv().ok());
+    all.filter_map(|message| message.expect("messages only").message).collect()
+}
+
+#[test]
+fn a_lease_can_be_answered_until_its_step_is_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let mut messages = bench.join(1, "ox", 16);
+    bench.open();
+    let opening = bench.effects.opening;
+    let at = bench.lend(1);
+    assert!(matches!(read(&mut messages)[..], [Message::Lease(_)]));
+    assert!(bench.is_admitted(1, at) && !bench.is_admitted(2, at));
+    bench.open();
+    assert!(!bench.is_admitted(1, at), "an answer to the first opening is stale");
+    assert!(bench.effects.opening > opening);
+    let commands = bench.commands();
+    assert!(
+        matches!(commands[..], [Command::Open { opening: first, .. }, Command::Open { opening: second, .. }]
+            if (first, second) == (opening, bench.effects.opening)),
+        "{commands:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_abandoned_training_step_is_taken_back_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let mut messages = bench.join(1, "ox", 16);
+    bench.open();
+    let at = bench.lend(1);
+    let next = bench.handle.board.open(1, 1);
+    read(&mut messages);
+    let why = AbandonReason::Doubted;
+    bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Train, why });
+    assert!(!bench.is_admitted(1, at));
+    assert!(matches!(bench.commands().last(), Some(Command::Abandon)));
+    assert!(next.chunk(0).await.is_err(), "who reads the next parameters is told");
+    assert!(matches!(read(&mut messages)[..], [Message::Abandoned(v1::Abandoned { step: 1 })]));
+    bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Evaluate, why });
+    assert!(read(&mut messages).is_empty(), "an evaluation makes no parameters");
+}
+
+#[test]
+fn a_member_that_does_not_read_is_lost_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let _deaf = bench.join(1, "ox", 1);
+    let mut reads = bench.join(2, "yak", 16);
+    bench.effects.reduced = vec![8.0, 1.0, 8.0, 4.0];
+    for step in 0..3 {
+        bench.effects.reduced = vec![8.0, 1.0, 8.0, 4.0];
+        bench.effects.carry_out(Effect::Commit { step: StepId(step), digest: [1; 32] });
+    }
+    assert_eq!(bench.links.asked(), ["lose worker 1"]);
+    assert_eq!(read(&mut reads).len(), 3, "others hear every commit");
+}
+
+#[test]
+fn a_commit_is_told_to_the_reducer_and_to_all_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let mut messages = bench.join(1, "ox", 16);
+    bench.effects.reduced = vec![8.0, 1.0, 8.0, 4.0];
+    bench.effects.carry_out(Effect::Commit { step: StepId(0), digest: [9; 32] });
+    assert!(matches!(bench.commands()[..], [Command::Commit]));
+    assert!(matches!(read(&mut messages)[..], [Message::Committed(v1::Committed { step: 1 })]));
+    assert_eq!(bench.effects.digest, Digest([9; 32]));
+    assert!(bench.effects.reduced.is_empty(), "sums count once");
+    let told = bench.told();
+    assert!(matches!(&told[..], [RunEvent::Epoch(row)] if row.step == 1), "an epoch without validation: {told:?}");
+    assert!(folder.path().join("metrics.csv").exists());
+}
+
+#[test]
+fn each_way_to_part_is_told_to_the_connections_in_its_own_words() {
+    let silence = Micros::seconds(2);
+    for (why, asked) in [
+        (DisconnectReason::Silent { silence }, format!("disconnect worker 1: not heard of for {silence}")),
+        (DisconnectReason::Evicted, "disconnect worker 1: it was proven to compute wrongly".to_owned()),
+        (DisconnectReason::Drained, "release worker 1 of job 7: drained".to_owned()),
+        (
+            DisconnectReason::Full { limit: 3 },
+            "disconnect worker 1: the run has 3 workers, as many as it can".to_owned(),
+        ),
+        (DisconnectReason::RunOver, "release worker 1 of job 7: the run is over".to_owned()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new(folder.path());
+        let _messages = bench.join(1, "ox", 16);
+        bench.effects.carry_out(Effect::Disconnect { worker: WorkerId(1), why });
+        assert_eq!(bench.links.asked(), [asked]);
+        let left = matches!(bench.told()[..], [RunEvent::WorkerLeft { worker: 1, .. }]);
+        assert_eq!(left, why != DisconnectReason::RunOver, "{why:?}");
+    }
+}
+
+#[test]
+fn who_computed_wrongly_is_evicted_by_name_with_the_proof() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let _messages = (bench.join(1, "ox", 16), bench.join(2, "yak", 16));
+    bench.effects.carry_out(Effect::Evict {
+        worker: WorkerId(1),
+        name: "ox".to_owned(),
+        step: StepId(4),
+        node: NODE,
+        judges: [WorkerId(2), WorkerId(3)],
+        since: StepId(2),
+    });
+    let asked = bench.links.asked();
+    assert!(asked[0].starts_with("evict ox: `ox` computed") && asked[0].contains("yak and worker 3"), "{asked:?}");
+    let told = bench.told();
+    assert!(
+        matches!(&told[..], [RunEvent::Distrusted { step: 4, since: 2, judges, .. }] if judges[..] == ["yak", "worker 3"]),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_checkpoint_holds_the_state_that_the_reducer_has_when_it_comes_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let (reason, trusted) = (CheckpointReason::Interval, StepId(0));
+    bench.effects.carry_out(Effect::Checkpoint { step: StepId(3), reason, trusted });
+    let mut commands = bench.commands();
+    let Some(Command::Snapshot { reply }) = commands.pop() else { panic!("{commands:?}") };
+    assert!(bench.written.try_recv().is_err(), "nothing is written before");
+    let network = Network::of(&bench.handle.plan).unwrap();
+    let flat = crate::run::reduction::parameter_state::Flat::of(&network.initial(0));
+    let moments = vec![vec![0.0; network.parameters]];
+    reply.send(Arc::new(ParameterState { step: 3, flat, moments })).unwrap();
+    let input = bench.written.recv().await;
+    let Some(RunInput::CheckpointWritten { step: 3, path }) = input else { panic!("{input:?}") };
+    assert!(path.is_file());
+}
+
+#[tokio::test]
+async fn a_checkpoint_without_a_reducer_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let (reason, trusted) = (CheckpointReason::Interval, StepId(0));
+    bench.effects.carry_out(Effect::Checkpoint { step: StepId(3), reason, trusted });
+    drop(bench.commands());
+    assert!(matches!(bench.written.recv().await, Some(RunInput::CheckpointFailed { step: 3, .. })));
+}
+
+#[test]
+fn nobody_is_a_member_of_a_run_that_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let mut messages = bench.join(1, "ox", 16);
+    bench.effects.carry_out(Effect::Finish { outcome: Outcome::Completed });
+    bench.lend(1);
+    assert!(read(&mut messages).is_empty());
+    assert_eq!(bench.effects.members.name_of(WorkerId(1)), "worker 1");
+}

@@ -1,0 +1,155 @@
+//! What happens in a run, for people and scripts: `events.jsonl`, the log, and whoever listens.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use convoy_common::Digest;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::history::EpochRow;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The coordinator started.
+    Started {
+        /// How often it has been started for this run.
+        generation: u64,
+        /// The parameters it goes on from.
+        step: u64,
+        /// Steps of the run.
+        steps: u64,
+    },
+    /// A worker joined.
+    WorkerJoined {
+        /// Its number.
+        worker: u32,
+        /// Its name.
+        name: String,
+        /// Shards it computes at a time.
+        threads: u32,
+    },
+    /// A worker is gone.
+    WorkerLeft {
+        /// Its number.
+        worker: u32,
+        /// How.
+        reason: String,
+    },
+    /// A lease takes too long; another worker computes it as well.
+    Overdue {
+        /// Who is late.
+        worker: u32,
+        /// Which shards.
+        node: String,
+        /// Seconds since it began.
+        seconds: f64,
+    },
+    /// A node came with a NaN, an infinity or absurdly large; it is computed again before that is believed.
+    Doubted {
+        /// Who computed it.
+        worker: u32,
+        /// Which shards.
+        node: String,
+    },
+    /// Workers computed the same shards and did not come out the same; another one judges.
+    Disputed {
+        /// The step.
+        step: u64,
+        /// Which shards.
+        node: String,
+        /// Who computed them, by name.
+        workers: Vec<String>,
+    },
+    /// A worker was proven to compute wrongly, and put out.
+    Distrusted {
+        /// Its number.
+        worker: u32,
+        /// Its name.
+        name: String,
+        /// The step in which it was found out.
+        step: u64,
+        /// The shards that it computed wrongly.
+        node: String,
+        /// Two that agree otherwise, by name.
+        judges: Vec<String>,
+        /// What it had a part in from this step on is computed again.
+        since: u64,
+    },
+    /// A worker could not do a lease.
+    LeaseFailed {
+        /// Which worker.
+        worker: u32,
+        /// What it said.
+        reason: String,
+    },
+    /// An epoch was trained and evaluated.
+    Epoch(EpochRow),
+    /// A checkpoint is safe on disk.
+    Checkpoint {
+        /// Its parameters.
+        step: u64,
+        /// Its file, relative to the run folder.
+        file: String,
+    },
+    /// A checkpoint could not be written; training goes on and the last good one is kept.
+    CheckpointFailed {
+        /// Its parameters.
+        step: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The run ended.
+    Finished {
+        /// How.
+        outcome: String,
+        /// Its last parameters.
+        step: u64,
+        /// Their digest.
+        parameters_digest: Digest,
+    },
+}
+
+/// Writes events and hands them on.
+#[derive(Debug)]
+pub struct Events {
+    file: Option<File>,
+    listener: Option<mpsc::UnboundedSender<RunEvent>>,
+}
+
+#[derive(Serialize)]
+struct Stamped<'a> {
+    time: String,
+    #[serde(flatten)]
+    event: &'a RunEvent,
+}
+
+impl Events {
+    /// Appends to the file at `path` and tells `listener`. Events are news, not state: a file that cannot be
+    /// written is reported once and does not stop the run.
+    pub fn open(path: &Path, listener: Option<mpsc::UnboundedSender<RunEvent>>) -> Self {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        if let Err(error) = &file {
+            tracing::warn!(path = %path.display(), %error, "events are not written to disk");
+        }
+        Events { file: file.ok(), listener }
+    }
+
+    /// Tells that `event` happened now.
+    pub fn tell(&mut self, event: RunEvent) {
+        if let Some(file) = &mut self.file {
+            let stamped = Stamped { time: jiff::Timestamp::now().to_string(), event: &event };
+            let line = serde_json::to_string(&stamped).expect("an event is plain data") + "\n";
+            if let Err(error) = file.write_all(line.as_bytes()) {
+                tracing::warn!(%error, "events.jsonl cannot be written; events are no longer kept");
+                self.file = None;
+            }
+        }
+        if let Some(listener) = &self.listener {
+            _ = listener.send(event);
+        }
+    }
+}

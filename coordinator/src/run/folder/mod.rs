@@ -1,0 +1,15 @@
+//! What lies in a run folder: journal, checkpoints, events, metrics and logs; and what can be said of a run from its folder
+//! alone (`audit`, `replay`).
+//!
+//! What it must not know: connections, queues, which step is open.
+
+pub(crate) mod audit;
+pub mod checkpoint;
+pub(crate) mod events;
+mod files;
+pub(crate) mod history;
+pub(crate) mod journal;
+pub(crate) mod replay;
+pub(crate) mod run_dir;
+pub(crate) mod run_dir_error;
+pub(crate) mod worker_logs;

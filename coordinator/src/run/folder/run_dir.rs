@@ -1,0 +1,138 @@
+//! The run folder: where everything of a run lies.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use convoy_common::Plan;
+use convoy_common::manifest::Manifest;
+use convoy_common::spec::to_toml;
+use convoy_model::{WriteError, replace_file};
+
+use super::files::read_json;
+use super::history::EpochRow;
+use super::run_dir_error::RunDirError;
+
+/// A run folder, held by this process alone.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes the folder of a new run, with `spec.toml`, `plan.json` and `manifest.json`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written or holds a run already.
+    pub fn create(path: &Path, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
+        if path.join("plan.json").exists() {
+            return Err(RunDirError::Taken(path.to_owned()));
+        }
+        let dir = RunDir::lock(path)?;
+        dir.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
+        dir.write("manifest.json", &serde_json::to_vec(manifest).expect("a manifest is plain data"))?;
+        dir.make_checkpoints()?;
+        // Last, because it makes the folder a run.
+        dir.write("plan.json", &serde_json::to_vec_pretty(plan).expect("a plan is plain data"))?;
+        Ok(dir)
+    }
+
+    /// Opens the folder of an earlier run and reads its plan and manifest.
+    ///
+    /// # Errors
+    /// When it is no run folder, in use, or damaged.
+    pub fn open(path: &Path) -> Result<(Self, Plan, Manifest), RunDirError> {
+        if !path.join("plan.json").is_file() {
+            return Err(RunDirError::NotARun(path.to_owned()));
+        }
+        let dir = RunDir::lock(path)?;
+        let plan: Plan = read_json(&path.join("plan.json"))?;
+        plan.check().map_err(|problem| RunDirError::Damaged { path: path.join("plan.json"), problem })?;
+        dir.make_checkpoints()?;
+        let manifest: Manifest = read_json(&path.join("manifest.json"))?;
+        Ok((dir, plan, manifest))
+    }
+
+    /// Makes the folder of checkpoints, and clears away what a killed process left half written there.
+    fn make_checkpoints(&self) -> Result<(), RunDirError> {
+        let fail = |source| self.error("checkpoints", source);
+        fs::create_dir_all(self.checkpoints()).map_err(fail)?;
+        for entry in fs::read_dir(self.checkpoints()).map_err(fail)?.flatten() {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp") {
+                // One that cannot be removed only takes space.
+                _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(path: &Path) -> Result<Self, RunDirError> {
+        let fail = |source| RunDirError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(fail)?;
+        let lock = File::create(path.join("lock")).map_err(fail)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RunDir { path: path.to_owned(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(RunDirError::Locked(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => Err(fail(source)),
+        }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where checkpoints lie.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// The events.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// Where the model of the last parameters is put.
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model")
+    }
+
+    /// Where the model of the best epoch is put.
+    pub fn best_model(&self) -> PathBuf {
+        self.path.join("model-best")
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        replace_file(&self.path.join(name), |file| file.write_all(bytes))
+    }
+
+    fn error(&self, name: &str, source: io::Error) -> RunDirError {
+        RunDirError::Io { path: self.path.join(name), source }
+    }
+}
+
+/// Writes `metrics.csv` in the run folder anew: one row per finished epoch.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError> {
+    let names: Vec<&String> = rows.first().map(|row| row.validation.keys().collect()).unwrap_or_default();
+    let mut text = String::from("epoch,step,seconds,lr,train_loss");
+    names.iter().for_each(|name| text.push_str(&format!(",{name}")));
+    text.push('\n');
+    for row in rows {
+        text.push_str(&format!("{},{},{:.3},{},{}", row.epoch, row.step, row.seconds, row.lr, row.train_loss));
+        for name in &names {
+            text.push_str(&row.validation.get(*name).map_or(",".to_owned(), |value| format!(",{value}")));
+        }
+        text.push('\n');
+    }
+    replace_file(&folder.join("metrics.csv"), |file| file.write_all(text.as_bytes()))
+}

@@ -1,0 +1,60 @@
+//! What others reach an open run by.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use convoy_common::Plan;
+use convoy_common::file_tree::Files;
+use convoy_common::manifest::Manifest;
+use convoy_scheduler::RunGeneration;
+use tokio::sync::mpsc;
+
+use super::folder::worker_logs::WorkerLogs;
+use super::leases::Leases;
+use super::reduction::parameter_board::ParameterBoard;
+use super::reduction::reducer_queue::ReducerQueue;
+use super::run_inputs::RunInput;
+
+/// An open run, for those who answer its workers.
+#[derive(Debug)]
+pub(crate) struct RunHandle {
+    /// The plan as JSON.
+    pub(crate) plan_json: Bytes,
+    /// The manifest as JSON.
+    pub(crate) manifest_json: Bytes,
+    /// The plan.
+    pub(crate) plan: Arc<Plan>,
+    /// The manifest.
+    pub(crate) manifest: Arc<Manifest>,
+    /// Where the manifest's files are read.
+    pub(crate) files: Arc<dyn Files>,
+    /// The start of the coordinator.
+    pub(crate) generation: RunGeneration,
+    /// Elements of parameters and buffers.
+    pub(crate) elements: usize,
+    /// To the loop.
+    pub(crate) inputs: mpsc::UnboundedSender<RunInput>,
+    /// To the reducer.
+    pub(crate) reducer: ReducerQueue,
+    /// Parameters on their way out.
+    pub(crate) board: Arc<ParameterBoard>,
+    /// What is lent.
+    pub(crate) leases: Arc<Leases>,
+    /// What workers log.
+    pub(crate) worker_logs: WorkerLogs,
+}
+
+/// The run takes nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the run is over")]
+pub(crate) struct RunOver;
+
+impl RunHandle {
+    /// Tells the run's loop.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub(crate) fn tell(&self, input: RunInput) -> Result<(), RunOver> {
+        self.inputs.send(input).map_err(|_| RunOver)
+    }
+}

@@ -1,0 +1,96 @@
+//! Memory for chunks, used again: fresh memory costs more than what is done with it.
+
+use std::ops::{Deref, DerefMut};
+
+use parking_lot::Mutex;
+
+/// Buffers that are kept for later beyond as many as are in use, 16 MiB of them.
+const KEPT: usize = 64;
+
+static POOL: Mutex<Pool> = Mutex::new(Pool { used: 0, spare: Vec::new() });
+
+/// How much is in use, and what is not.
+struct Pool {
+    used: usize,
+    spare: Vec<Vec<f32>>,
+}
+
+impl Pool {
+    fn take(&mut self) -> Vec<f32> {
+        self.used += 1;
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, values: Vec<f32>) {
+        self.used -= 1;
+        if self.spare.len() < self.used + KEPT {
+            self.spare.push(values);
+        }
+    }
+}
+
+/// The elements of a chunk. Its memory is used for later chunks when it is dropped.
+#[derive(Debug, PartialEq)]
+pub struct ChunkBuffer(Vec<f32>);
+
+impl ChunkBuffer {
+    /// Room for `len` elements, which hold anything.
+    pub fn new(len: usize) -> Self {
+        let mut values = POOL.lock().take();
+        values.resize(len, 0.0);
+        ChunkBuffer(values)
+    }
+
+    /// A copy of `values`.
+    pub fn of(values: &[f32]) -> Self {
+        let mut buffer = ChunkBuffer::new(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+}
+
+impl Drop for ChunkBuffer {
+    fn drop(&mut self) {
+        POOL.lock().give(std::mem::take(&mut self.0));
+    }
+}
+
+impl Deref for ChunkBuffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl DerefMut for ChunkBuffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
+impl AsRef<[f32]> for ChunkBuffer {
+    fn as_ref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+/// Gives back what no chunk uses, when a run is over.
+pub fn forget_spare() {
+    POOL.lock().spare = Vec::new();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_kept_for_as_many_as_are_in_use_and_some() {
+        let mut pool = Pool { used: 0, spare: Vec::new() };
+        let mut taken: Vec<_> = (0..4 * KEPT).map(|_| pool.take()).collect();
+        taken.drain(2 * KEPT..).for_each(|values| pool.give(values));
+        assert_eq!((pool.used, pool.spare.len()), (2 * KEPT, 2 * KEPT), "another generation finds its memory");
+        taken.drain(..).for_each(|values| pool.give(values));
+        assert_eq!((pool.used, pool.spare.len()), (0, 2 * KEPT + KEPT / 2), "what is in use becomes less");
+    }
+}

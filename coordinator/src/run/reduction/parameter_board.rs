@@ -1,0 +1,179 @@
+//! The parameters of a step on their way out: workers read chunks while later ones are still being made.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::chunk_buffer::ChunkBuffer;
+use super::parameter_state::Flat;
+
+/// The parameters and buffers of one step, chunk by chunk.
+#[derive(Debug)]
+pub struct PublishedParameters {
+    chunks: Vec<OnceLock<Values>>,
+    finished: watch::Sender<Finished>,
+}
+
+/// Chunks in the order in which they were finished, or the news that the step was given up.
+#[derive(Debug, Clone, Default)]
+struct Finished {
+    order: Vec<u32>,
+    abandoned: bool,
+}
+
+/// The step was given up; these parameters will never be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abandoned;
+
+impl PublishedParameters {
+    /// Room for `len` elements, none finished.
+    pub fn new(len: usize) -> Self {
+        PublishedParameters::of_chunks(chunk_count(len))
+    }
+
+    fn of_chunks(count: usize) -> Self {
+        PublishedParameters {
+            chunks: (0..count).map(|_| OnceLock::new()).collect(),
+            finished: watch::Sender::new(Finished::default()),
+        }
+    }
+
+    /// All of `flat` at once.
+    fn whole(flat: &Flat) -> Self {
+        let chunks = flat.chunks();
+        let published = PublishedParameters::of_chunks(chunks.len());
+        chunks.iter().enumerate().for_each(|(index, chunk)| published.finish(index, chunk.clone()));
+        published
+    }
+
+    /// Chunk `index` is ready; it holds `values`.
+    pub fn finish(&self, index: usize, values: Arc<ChunkBuffer>) {
+        let len = values.len();
+        if self.chunks[index].set(Values::shared(values, 0..len)).is_ok() {
+            self.finished.send_modify(|finished| finished.order.push(index as u32));
+        }
+    }
+
+    fn abandon(&self) {
+        self.finished.send_modify(|finished| finished.abandoned = true);
+    }
+
+    /// The chunk that was finished as number `position`; waits for it. `None` after the last one.
+    ///
+    /// # Errors
+    /// When the step is given up.
+    pub async fn chunk(&self, position: usize) -> Result<Option<Chunk>, Abandoned> {
+        if position >= self.chunks.len() {
+            return Ok(None);
+        }
+        let mut finished = self.finished.subscribe();
+        let finished = finished
+            .wait_for(|finished| finished.abandoned || finished.order.len() > position)
+            .await
+            .map_err(|_| Abandoned)?;
+        let index = *finished.order.get(position).ok_or(Abandoned)? as usize;
+        let data = self.chunks[index].get().cloned().ok_or(Abandoned)?;
+        Ok(Some(Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data }))
+    }
+}
+
+/// The parameters that workers may ask for: the committed ones and the next.
+#[derive(Debug)]
+pub struct ParameterBoard {
+    steps: Mutex<BTreeMap<u64, Arc<PublishedParameters>>>,
+    newest: watch::Sender<u64>,
+}
+
+impl ParameterBoard {
+    /// A board that holds the committed parameters, those of `step`.
+    pub fn new(step: u64, committed: &Flat) -> Self {
+        let steps = BTreeMap::from([(step, Arc::new(PublishedParameters::whole(committed)))]);
+        ParameterBoard { steps: Mutex::new(steps), newest: watch::Sender::new(step) }
+    }
+
+    /// Begins to publish the parameters of `step`.
+    pub fn open(&self, step: u64, len: usize) -> Arc<PublishedParameters> {
+        let published = Arc::new(PublishedParameters::new(len));
+        self.steps.lock().insert(step, published.clone());
+        self.newest.send_replace(step);
+        published
+    }
+
+    /// Gives up the parameters of `step`, which were being made.
+    pub fn abandon(&self, step: u64) {
+        if let Some(published) = self.steps.lock().remove(&step) {
+            published.abandon();
+        }
+    }
+
+    /// The parameters of `step` are committed: older ones are forgotten.
+    pub fn commit(&self, step: u64) {
+        let mut steps = self.steps.lock();
+        *steps = steps.split_off(&step);
+    }
+
+    /// The parameters of `step`; waits until they begin to be made. `None` when they are gone already.
+    pub async fn get(&self, step: u64) -> Option<Arc<PublishedParameters>> {
+        self.newest.subscribe().wait_for(|newest| *newest >= step).await.ok()?;
+        self.steps.lock().get(&step).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(len: usize, value: f32) -> Arc<ChunkBuffer> {
+        Arc::new(ChunkBuffer::of(&vec![value; len]))
+    }
+
+    fn values(chunk: &Chunk) -> Vec<f32> {
+        let mut values = vec![0.0; chunk.data.wire_len() / 4];
+        assert!(chunk.data.copy_to(&mut values));
+        values
+    }
+
+    #[tokio::test]
+    async fn chunks_come_in_the_order_they_are_finished() {
+        let len = 2 * CHUNK_ELEMENTS + 5;
+        let board = ParameterBoard::new(3, &Flat::of(&vec![3.0; len]));
+        let next = board.open(4, len);
+        next.finish(2, buffer(5, 1.0));
+        next.finish(0, buffer(CHUNK_ELEMENTS, 2.0));
+        let reader = board.get(4).await.unwrap();
+        let first = reader.chunk(0).await.unwrap().unwrap();
+        assert_eq!((first.offset, values(&first)), (2 * CHUNK_ELEMENTS as u64, vec![1.0; 5]));
+        assert_eq!(reader.chunk(1).await.unwrap().unwrap().offset, 0);
+        let waiting = tokio::spawn(async move { reader.chunk(2).await });
+        next.finish(1, buffer(CHUNK_ELEMENTS, 3.0));
+        assert_eq!(waiting.await.unwrap().unwrap().unwrap().offset, CHUNK_ELEMENTS as u64);
+        assert_eq!(next.chunk(3).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn committed_parameters_are_read_where_they_lie_and_older_ones_forgotten() {
+        let len = CHUNK_ELEMENTS + 1;
+        let (old, new) = (Flat::of(&vec![3.0; len]), Flat::of(&vec![4.0; len]));
+        let board = ParameterBoard::new(3, &old);
+        let next = board.open(4, len);
+        new.chunks().iter().enumerate().for_each(|(index, chunk)| next.finish(index, chunk.clone()));
+        board.commit(4);
+        assert!(board.get(3).await.is_none());
+        assert!(old.chunks().iter().all(|chunk| Arc::strong_count(chunk) == 1), "nothing else holds the old ones");
+        let published = board.get(4).await.unwrap();
+        assert_eq!(values(&published.chunk(1).await.unwrap().unwrap()), [4.0]);
+        assert_eq!(published.chunk(2).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn readers_of_an_abandoned_step_are_told() {
+        let board = ParameterBoard::new(0, &Flat::of(&[0.0]));
+        let next = board.open(1, 1);
+        board.abandon(1);
+        assert_eq!(next.chunk(0).await, Err(Abandoned));
+        assert!(board.get(1).await.is_none());
+    }
+}

@@ -1,0 +1,142 @@
+//! A node on its way in: which of its chunks have come, whether its numbers can be believed, and its digest.
+
+use blake3::Hasher;
+use convoy_model::digest_elements;
+
+/// The exponent of an f32.
+const EXPONENT: u32 = 0x7f80_0000;
+/// A sum of gradients that reaches 2^64 is not believed before it has come out so twice.
+const ABSURD: u32 = (127 + 64) << 23;
+
+/// How large the numbers of a chunk are, from what is usual to what is worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Magnitude {
+    Good,
+    Absurd,
+    NotFinite,
+}
+
+/// The chunks of a node, as they come.
+#[derive(Debug)]
+pub(crate) struct ReceivedChunks {
+    arrived: Vec<bool>,
+    /// Digest of each chunk, where they are wanted.
+    digests: Option<Vec<[u8; 32]>>,
+    worst: Magnitude,
+}
+
+impl ReceivedChunks {
+    /// Nothing of `chunks` chunks.
+    pub(crate) fn new(chunks: usize, with_digest: bool) -> Self {
+        let digests = with_digest.then(|| vec![[0; 32]; chunks]);
+        ReceivedChunks { arrived: vec![false; chunks], digests, worst: Magnitude::Good }
+    }
+
+    /// How many chunks there are in all.
+    pub(crate) fn chunks(&self) -> usize {
+        self.arrived.len()
+    }
+
+    /// Chunk `index` has come. The answer is the worst that is known of the node now.
+    pub(crate) fn add(&mut self, index: usize, values: &[f32]) -> Magnitude {
+        self.arrived[index] = true;
+        if let Some(digests) = &mut self.digests {
+            digests[index] = digest_elements(values).0;
+        }
+        self.worst = self.worst.max(magnitude(values));
+        self.worst
+    }
+
+    /// Whether all chunks have come.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.arrived.contains(&false)
+    }
+
+    /// The worst that was seen.
+    pub(crate) fn worst(&self) -> Magnitude {
+        self.worst
+    }
+
+    /// blake3 over the digests of the chunks, in order, and the node's sums, little-endian. `None` where it was not wanted.
+    pub(crate) fn digest(&self, sums: &[f64]) -> Option<[u8; 32]> {
+        let mut hasher = Hasher::new();
+        self.digests.as_ref()?.iter().for_each(|digest| _ = hasher.update(digest));
+        sums.iter().for_each(|sum| _ = hasher.update(&sum.to_le_bytes()));
+        Some(*hasher.finalize().as_bytes())
+    }
+}
+
+/// The worst of `values`, which is seen in the largest exponent.
+fn magnitude(values: &[f32]) -> Magnitude {
+    let exponents = values.iter().map(|value| value.to_bits() & EXPONENT);
+    match exponents.max().unwrap_or(0) {
+        EXPONENT => Magnitude::NotFinite,
+        largest if largest >= ABSURD => Magnitude::Absurd,
+        _ => Magnitude::Good,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_good_absurd_or_not_finite() {
+        let below = f32::from_bits(0x5f7f_ffff);
+        for (value, expected) in [
+            (0.0, Magnitude::Good),
+            (-below, Magnitude::Good),
+            (f32::from_bits(below.to_bits() + 1), Magnitude::Absurd),
+            (-f32::MAX, Magnitude::Absurd),
+            (f32::NAN, Magnitude::NotFinite),
+            (f32::NEG_INFINITY, Magnitude::NotFinite),
+        ] {
+            assert_eq!(magnitude(&[1.0, value, -2.0]), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_digest_does_not_depend_on_the_order_of_arrival_but_on_every_number() {
+        let digest = |chunks: &[(usize, f32)], sums: &[f64]| {
+            let mut received = ReceivedChunks::new(2, true);
+            for (index, value) in chunks {
+                assert!(!received.is_whole());
+                received.add(*index, &[*value]);
+            }
+            assert!(received.is_whole());
+            received.digest(sums).unwrap()
+        };
+        let one = digest(&[(0, 1.0), (1, 2.0)], &[3.0]);
+        assert_eq!(digest(&[(1, 2.0), (0, 1.0)], &[3.0]), one);
+        assert_ne!(digest(&[(1, 1.0), (0, 2.0)], &[3.0]), one);
+        assert_ne!(digest(&[(0, 1.0), (1, 2.0)], &[3.5]), one);
+        assert_ne!(digest(&[(0, 1.0), (1, f32::from_bits(2f32.to_bits() + 1))], &[3.0]), one);
+        assert_eq!(ReceivedChunks::new(1, false).digest(&[]), None);
+    }
+
+    #[test]
+    fn a_node_is_whole_once_each_chunk_has_come() {
+        let mut received = ReceivedChunks::new(3, false);
+        for index in [2, 0, 0, 2] {
+            received.add(index, &[1.0]);
+            assert!(!received.is_whole());
+        }
+        received.add(1, &[1.0]);
+        assert!(received.is_whole());
+        assert!(ReceivedChunks::new(0, true).is_whole(), "an evaluation has no chunks");
+    }
+
+    #[test]
+    fn a_node_is_as_bad_as_its_worst_chunk() {
+        let mut received = ReceivedChunks::new(3, false);
+        assert_eq!(received.add(0, &[f32::MAX]), Magnitude::Absurd);
+        assert_eq!(received.add(1, &[1.0]), Magnitude::Absurd, "nothing makes up for it");
+        assert_eq!(received.add(2, &[f32::INFINITY]), Magnitude::NotFinite);
+        assert_eq!(received.worst(), Magnitude::NotFinite);
+    }
+
+    #[test]
+    fn a_chunk_without_elements_is_good() {
+        assert_eq!(magnitude(&[]), Magnitude::Good);
+    }
+}

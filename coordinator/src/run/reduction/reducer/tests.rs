@@ -1,0 +1,401 @@
+use convoy_kernels::optimizer::NORM_BLOCK;
+use convoy_scheduler::{Event, LeaseId, LeaseRef, NodeResult, RunGeneration, WorkerId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::*;
+use crate::fixtures::plan;
+use crate::run::reduction::parameter_board::Abandoned;
+use crate::run::reduction::parameter_state::{Flat, moment_names};
+
+/// Two epochs of two steps of three shards of 8 samples, and an evaluation of two shards.
+const TRAIN: &str = "[train]\nepochs = 2\nbatch = 24\nshard = 8\n[network]\nname = \"simple-cnn\"\n";
+const SGD: &str = "[optimizer]\nkind = \"sgd\"\nlr = 0.1\nmomentum = 0.9";
+const ADAMW: &str = "[optimizer]\nkind = \"adamw\"\nlr = 0.01";
+const SHARDS: u32 = 3;
+const STEP: StepId = StepId(0);
+
+/// A reducer on the test's own thread.
+struct Bench {
+    reducer: Reducer,
+    plan: Arc<Plan>,
+    network: Arc<Network>,
+    board: Arc<ParameterBoard>,
+    news: mpsc::UnboundedReceiver<News>,
+    opening: Opening,
+}
+
+fn permit() -> OwnedSemaphorePermit {
+    Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is new")
+}
+
+fn leaf(shard: u32) -> Node {
+    Node { first: shard, last: shard + 1 }
+}
+
+/// Element `i` of the gradient of `shard`: numbers whose sum depends on the order of additions.
+fn element(shard: u32, i: usize) -> f32 {
+    let mixed = (i as u32).wrapping_mul(2_654_435_761).wrapping_add(shard.wrapping_mul(0x9e37_79b9)) >> 8;
+    (mixed as f32 / (1 << 24) as f32 - 0.5) * [1.0, 1e-3, 30.0][shard as usize % 3]
+}
+
+/// `left + right`, element by element.
+fn sum(left: &[f32], right: &[f32]) -> Vec<f32> {
+    left.iter().zip(right).map(|(left, right)| left + right).collect()
+}
+
+fn sums_of(node: Node) -> Vec<f64> {
+    vec![8.0, 0.1, 8.0, 3.0].into_iter().map(|sum| sum * f64::from(node.size())).collect()
+}
+
+impl Bench {
+    fn new(spec: &str) -> Self {
+        let plan = plan(&format!("{TRAIN}{spec}"), 48, 16);
+        let network = Arc::new(Network::of(&plan).expect("a network of a test is right"));
+        let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
+        let state = Arc::new(ParameterState { step: 0, flat: Flat::of(&network.initial(1)), moments });
+        let board = Arc::new(ParameterBoard::new(0, &state.flat));
+        let (sender, news) = mpsc::unbounded_channel();
+        let reducer = Reducer::new(plan.clone(), network.clone(), board.clone(), state, sender);
+        assert!(chunk_count(network.len()) > 1, "a vector of one chunk has no order of chunks");
+        Bench { reducer, plan, network, board, news, opening: Opening::default() }
+    }
+
+    fn open(&mut self, step: StepId, work: Work, shards: u32) {
+        self.opening = self.opening.next();
+        self.reducer.handle(Command::Open { opening: self.opening, step, work, shards });
+    }
+
+    /// The gradient of a shard.
+    fn gradient(&self, shard: u32) -> Vec<f32> {
+        (0..self.network.len()).map(|i| element(shard, i)).collect()
+    }
+
+    fn chunk_of(&mut self, opening: Opening, node: Node, index: usize, gradient: &[f32]) {
+        let values = ChunkBuffer::of(&gradient[chunk_range(gradient.len(), index)]);
+        self.reducer.handle(Command::Chunk { opening, node, index, values, permit: permit() });
+    }
+
+    fn chunk(&mut self, node: Node, index: usize, gradient: &[f32]) {
+        self.chunk_of(self.opening, node, index, gradient);
+    }
+
+    fn summary(&mut self, node: Node, sums: Vec<f64>, not_finite: Option<u32>) {
+        let at = LeaseRef { generation: RunGeneration(1), step: STEP, lease: LeaseId(node.first.into()), epoch: 0 };
+        let result = NodeResult::Good;
+        let event_after = Event::NodeDone { worker: WorkerId(1), at, shard_micros: 1, result, digest: None };
+        let opening = self.opening;
+        self.reducer.handle(Command::Summary { opening, node, sums, not_finite, event_after, permit: permit() });
+    }
+
+    fn push(&mut self, node: Node, gradient: &[f32]) {
+        (0..chunk_count(gradient.len())).for_each(|index| self.chunk(node, index, gradient));
+        self.summary(node, sums_of(node), None);
+    }
+
+    /// Opens `step` and sends each of its shards as a node.
+    fn step(&mut self, step: StepId) {
+        self.open(step, Work::Train, SHARDS);
+        for shard in 0..SHARDS {
+            let gradient = self.gradient(shard);
+            self.push(leaf(shard), &gradient);
+        }
+    }
+
+    /// All that was told, but for nodes.
+    fn made(&mut self) -> Vec<News> {
+        let all = std::iter::from_fn(|| self.news.try_recv().ok());
+        all.filter(|news| !matches!(news, News::Node { .. })).collect()
+    }
+
+    fn snapshot(&mut self) -> Arc<ParameterState> {
+        let (reply, state) = std::sync::mpsc::sync_channel(1);
+        self.reducer.handle(Command::Snapshot { reply });
+        state.recv().expect("it is answered")
+    }
+
+    /// What the first step must come to, by the plain way: one sum, one update of all elements.
+    fn expected(&mut self) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let before = self.snapshot();
+        let mut root = sum(&sum(&self.gradient(0), &self.gradient(1)), &self.gradient(2));
+        let (mut values, mut moments) = (before.flat.to_vec(), before.moments.clone());
+        let scales = Scales { gradient: 1.0 / 24.0, statistics: 1.0 / 24.0 };
+        let elements = Elements { first: 0, values: &mut values, moments: &mut moments, sum: &mut root };
+        Update::new(&self.plan, &self.network).apply(0, scales, elements);
+        (values, moments)
+    }
+
+    /// Commits, and compares with the plain way.
+    fn check(&mut self, expected: &(Vec<f32>, Vec<Vec<f32>>), what: &str) {
+        let [News::Reduced { opening, step, digest, .. }] = self.made()[..] else { panic!("{what}: not reduced") };
+        assert_eq!((opening, step), (self.opening, STEP), "{what}");
+        self.reducer.handle(Command::Commit);
+        let state = self.snapshot();
+        assert_eq!(state.step, 1, "{what}");
+        assert!(state.flat.to_vec() == expected.0 && state.moments == expected.1, "{what}: other bits");
+        assert_eq!(state.flat.digest(&self.network), digest, "{what}");
+    }
+}
+
+#[test]
+fn nodes_in_any_order_give_the_same_bits() {
+    for optimizer in [SGD, ADAMW] {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut bench = Bench::new(optimizer);
+            let expected = bench.expected();
+            bench.open(STEP, Work::Train, SHARDS);
+            for shard in order {
+                let gradient = bench.gradient(shard);
+                bench.push(leaf(shard), &gradient);
+            }
+            bench.check(&expected, &format!("{optimizer} {order:?}"));
+        }
+    }
+}
+
+#[test]
+fn chunks_in_any_order_give_the_same_bits() {
+    let mut bench = Bench::new(SGD);
+    let expected = bench.expected();
+    bench.open(STEP, Work::Train, SHARDS);
+    let gradients = [0, 1, 2].map(|shard| bench.gradient(shard));
+    // The last chunk of one shard, then of the next; and summaries before chunks.
+    (0..SHARDS).for_each(|shard| bench.summary(leaf(shard), sums_of(leaf(shard)), None));
+    for index in (0..chunk_count(bench.network.len())).rev() {
+        for shard in [1, 2, 0] {
+            bench.chunk(leaf(shard), index, &gradients[shard as usize]);
+        }
+    }
+    bench.check(&expected, "chunk by chunk, backwards");
+}
+
+#[test]
+fn a_worker_may_add_shards_of_one_node_itself() {
+    let mut bench = Bench::new(SGD);
+    let expected = bench.expected();
+    bench.open(STEP, Work::Train, SHARDS);
+    let pair = sum(&bench.gradient(0), &bench.gradient(1));
+    let last = bench.gradient(2);
+    bench.push(leaf(2), &last);
+    bench.push(Node { first: 0, last: 2 }, &pair);
+    bench.check(&expected, "a node of two shards");
+}
+
+#[test]
+fn a_repeated_node_counts_once_and_the_first_one_does() {
+    let mut bench = Bench::new(SGD);
+    let expected = bench.expected();
+    bench.open(STEP, Work::Train, SHARDS);
+    let other = vec![7.0; bench.network.len()];
+    for shard in 0..SHARDS {
+        let gradient = bench.gradient(shard);
+        bench.push(leaf(shard), &gradient);
+        bench.push(leaf(shard), &other);
+        bench.push(leaf(0), &other);
+    }
+    bench.check(&expected, "repeated nodes");
+    assert!(bench.made().is_empty(), "a step is told once");
+}
+
+#[test]
+fn a_step_is_told_once_however_often_its_nodes_come() {
+    let mut bench = Bench::new(SGD);
+    bench.step(STEP);
+    let gradient = bench.gradient(0);
+    bench.push(leaf(0), &gradient);
+    assert_eq!(bench.made().len(), 1);
+}
+
+#[test]
+fn what_belongs_to_an_earlier_opening_is_dropped() {
+    let mut bench = Bench::new(SGD);
+    let expected = bench.expected();
+    bench.open(STEP, Work::Train, SHARDS);
+    let earlier = bench.opening;
+    bench.open(STEP, Work::Train, SHARDS);
+    let other = vec![7.0; bench.network.len()];
+    (0..chunk_count(other.len())).for_each(|index| bench.chunk_of(earlier, leaf(0), index, &other));
+    for shard in 0..SHARDS {
+        let gradient = bench.gradient(shard);
+        bench.push(leaf(shard), &gradient);
+    }
+    bench.check(&expected, "an earlier opening");
+}
+
+#[test]
+fn nothing_of_an_abandoned_step_is_left() {
+    for optimizer in [SGD, ADAMW] {
+        let mut bench = Bench::new(optimizer);
+        let expected = bench.expected();
+        bench.open(STEP, Work::Train, SHARDS);
+        let other = vec![7.0; bench.network.len()];
+        // The whole of the first chunk: the optimizer has run over it and written its state.
+        (0..SHARDS).for_each(|shard| bench.chunk(leaf(shard), 0, &other));
+        bench.reducer.handle(Command::Abandon);
+        bench.step(STEP);
+        bench.check(&expected, optimizer);
+    }
+}
+
+#[tokio::test]
+async fn readers_of_an_abandoned_step_are_told() {
+    let mut bench = Bench::new(SGD);
+    bench.open(STEP, Work::Train, SHARDS);
+    let next = bench.board.get(1).await.expect("it has begun");
+    bench.reducer.handle(Command::Abandon);
+    assert_eq!(next.chunk(0).await, Err(Abandoned));
+    assert!(bench.board.get(0).await.is_some(), "the committed parameters stay");
+}
+
+#[tokio::test]
+async fn a_chunk_can_be_read_as_soon_as_its_root_is_there() {
+    let mut bench = Bench::new(SGD);
+    let expected = bench.expected();
+    bench.open(STEP, Work::Train, SHARDS);
+    let gradients = [0, 1, 2].map(|shard| bench.gradient(shard));
+    (0..SHARDS).for_each(|shard| bench.chunk(leaf(shard), 1, &gradients[shard as usize]));
+    let next = bench.board.get(1).await.expect("it has begun");
+    let chunk = next.chunk(0).await.expect("it is not given up").expect("one chunk is finished");
+    let range = chunk_range(bench.network.len(), 1);
+    let mut values = vec![0.0; range.len()];
+    assert!(chunk.data.copy_to(&mut values));
+    assert_eq!(chunk.offset, range.start as u64);
+    assert!(values == expected.0[range]);
+    assert!(bench.made().is_empty(), "the step is not over");
+}
+
+#[test]
+fn a_snapshot_is_the_committed_state_as_it_was_then() {
+    let mut bench = Bench::new(SGD);
+    let initial = bench.network.initial(1);
+    bench.step(STEP);
+    let before = bench.snapshot();
+    assert_eq!(before.step, 0, "not committed yet");
+    bench.reducer.handle(Command::Commit);
+    assert_eq!(bench.snapshot().step, 1);
+    bench.step(StepId(1));
+    bench.reducer.handle(Command::Commit);
+    assert!(before.flat.to_vec() == initial, "later steps do not write into it");
+    assert_eq!((before.step, bench.snapshot().step), (0, 2));
+}
+
+#[test]
+fn optimizer_state_is_written_over_once_nobody_has_it() {
+    let mut bench = Bench::new(SGD);
+    let held = bench.snapshot();
+    bench.step(STEP);
+    bench.reducer.handle(Command::Commit);
+    assert!(bench.reducer.previous.is_some() && bench.reducer.spare.is_none(), "a checkpoint still reads it");
+    bench.open(StepId(1), Work::Train, SHARDS);
+    drop(held);
+    let gradient = bench.gradient(0);
+    bench.chunk(leaf(0), 0, &gradient);
+    assert!(bench.reducer.previous.is_none() && bench.reducer.spare.is_some(), "the next chunk finds it free");
+}
+
+#[test]
+fn a_commit_without_a_reduced_step_changes_nothing() {
+    let mut bench = Bench::new(SGD);
+    bench.reducer.handle(Command::Commit);
+    assert_eq!(bench.snapshot().step, 0);
+}
+
+#[test]
+fn a_node_is_told_after_it_was_counted_and_before_what_follows_from_it() {
+    let mut bench = Bench::new(SGD);
+    bench.step(STEP);
+    let told: Vec<News> = std::iter::from_fn(|| bench.news.try_recv().ok()).collect();
+    let nodes = told.iter().take_while(|news| matches!(news, News::Node { .. })).count();
+    assert_eq!((nodes, told.len()), (SHARDS as usize, SHARDS as usize + 1));
+    assert!(matches!(told.last(), Some(News::Reduced { .. })));
+}
+
+#[test]
+fn a_node_that_is_not_finite_is_told_but_not_counted() {
+    let mut bench = Bench::new(SGD);
+    let expected = bench.expected();
+    bench.open(STEP, Work::Train, SHARDS);
+    bench.summary(leaf(1), vec![f64::NAN; TRAIN_SUMS], Some(1));
+    assert!(matches!(bench.news.try_recv(), Ok(News::Node { not_finite: Some(1), .. })));
+    for shard in 0..SHARDS {
+        let gradient = bench.gradient(shard);
+        bench.push(leaf(shard), &gradient);
+    }
+    bench.check(&expected, "computed again");
+}
+
+#[test]
+fn parameters_that_are_not_finite_are_told_and_not_reduced() {
+    let mut bench = Bench::new(SGD);
+    bench.open(STEP, Work::Train, SHARDS);
+    let huge = vec![f32::MAX; bench.network.len()];
+    (0..SHARDS).for_each(|shard| bench.push(leaf(shard), &huge));
+    assert!(matches!(bench.made()[..], [News::NotFinite { step: STEP, .. }]));
+}
+
+#[tokio::test]
+async fn clipping_waits_for_the_whole_gradient() {
+    let mut bench = Bench::new(&format!("{SGD}\nclip_norm = 0.5"));
+    let before = bench.snapshot();
+    bench.open(STEP, Work::Train, SHARDS);
+    let gradients = [0, 1, 2].map(|shard| bench.gradient(shard));
+    for shard in 0..SHARDS {
+        (0..chunk_count(bench.network.len()))
+            .for_each(|index| bench.chunk(leaf(shard), index, &gradients[shard as usize]));
+    }
+    assert_eq!(bench.reducer.committed.step, 0);
+    assert!(bench.made().is_empty(), "the weight of the losses is not known yet");
+    (0..SHARDS).for_each(|shard| bench.summary(leaf(shard), sums_of(leaf(shard)), None));
+    let [News::Reduced { norm: Some(norm), .. }] = bench.made()[..] else { panic!("no norm") };
+    let mut root = sum(&sum(&gradients[0], &gradients[1]), &gradients[2]);
+    let squares =
+        root[..bench.network.parameters].chunks(NORM_BLOCK).map(norm_sq_block).fold(0.0, |sum, block| sum + block);
+    let (scales, expected) = Scales::new(24.0, 24.0, Some(0.5), || squares);
+    assert_eq!(Some(norm), expected);
+    assert!(norm > 0.5, "else nothing is clipped");
+    let (mut values, mut moments) = (before.flat.to_vec(), before.moments.clone());
+    let elements = Elements { first: 0, values: &mut values, moments: &mut moments, sum: &mut root };
+    Update::new(&bench.plan, &bench.network).apply(0, scales, elements);
+    bench.reducer.handle(Command::Commit);
+    assert!(bench.snapshot().flat.to_vec() == values);
+}
+
+#[test]
+fn sums_of_an_evaluation_are_added_left_to_right() {
+    let told = |order: [u32; 3]| {
+        let mut bench = Bench::new(SGD);
+        bench.open(STEP, Work::Evaluate, SHARDS);
+        let len = bench.plan.metric_layout().len();
+        for shard in order {
+            bench.summary(leaf(shard), vec![[1e16, 1.0, 1.0][shard as usize]; len], None);
+        }
+        match &bench.made()[..] {
+            [News::Evaluated { step: STEP, sums, .. }] => sums[0],
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_ne!((1e16 + 1.0) + 1.0, 1e16 + (1.0 + 1.0), "else the order does not show");
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        assert_eq!(told(order), (1e16 + 1.0) + 1.0, "{order:?}");
+    }
+}
+
+#[test]
+fn sums_of_another_layout_are_not_counted() {
+    let mut bench = Bench::new(SGD);
+    bench.open(STEP, Work::Evaluate, 1);
+    bench.summary(leaf(0), vec![1.0; bench.plan.metric_layout().len() + 1], None);
+    assert!(bench.made().is_empty());
+    bench.open(STEP, Work::Train, SHARDS);
+    bench.summary(leaf(0), vec![1.0; TRAIN_SUMS + 1], None);
+    assert!(bench.made().is_empty());
+}
+
+#[test]
+fn the_thread_ends_when_it_is_told_whoever_could_still_tell_it_something() {
+    let bench = Bench::new(SGD);
+    let (sender, commands) = mpsc::unbounded_channel();
+    let thread = std::thread::spawn(move || bench.reducer.run(commands));
+    sender.send(Command::End).expect("it listens");
+    thread.join().expect("it does not crash");
+    assert!(sender.send(Command::Commit).is_err(), "nobody listens");
+}

@@ -1,0 +1,141 @@
+//! The way to the reducer's thread and back: what it is told, and what it tells.
+
+use std::sync::Arc;
+
+use convoy_common::Digest;
+use convoy_scheduler::{Event, Node, StepId, Work};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::chunk_buffer::ChunkBuffer;
+use super::opening::Opening;
+use super::parameter_state::ParameterState;
+
+/// Chunks and summaries that may wait for the reducer. A chunk has 256 KiB: few enough to be in the caches still when it
+/// comes to them.
+const WAITING: usize = 32;
+
+/// Queues commands for the reducer.
+///
+/// What workers send needs room first, and there is room for 32 of them. Beside these the queue holds what the run's loop
+/// asks for: one opening, commit or snapshot for each of its own events, which come from the reducer itself or from commands
+/// that had room.
+#[derive(Debug, Clone)]
+pub(crate) struct ReducerQueue {
+    commands: mpsc::UnboundedSender<Command>,
+    room: Arc<Semaphore>,
+}
+
+impl ReducerQueue {
+    /// A queue, and the end that the reducer reads.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Command>) {
+        let (commands, queued) = mpsc::unbounded_channel();
+        (ReducerQueue { commands, room: Arc::new(Semaphore::new(WAITING)) }, queued)
+    }
+
+    /// Waits for room for a chunk or a summary.
+    pub(crate) async fn room(&self) -> OwnedSemaphorePermit {
+        self.room.clone().acquire_owned().await.expect("this semaphore is never closed")
+    }
+
+    /// Queues a command; `false` when the reducer has ended.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+}
+
+/// What the reducer is told, in order.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A fresh tree; chunks and sums of other openings are dropped from now on.
+    Open {
+        /// Its number.
+        opening: Opening,
+        /// The parameters to compute with.
+        step: StepId,
+        /// What for.
+        work: Work,
+        /// Shards of the tree.
+        shards: u32,
+    },
+    /// Part of a training node.
+    Chunk {
+        /// What it belongs to.
+        opening: Opening,
+        /// The node.
+        node: Node,
+        /// Index of the chunk.
+        index: usize,
+        /// Its elements.
+        values: ChunkBuffer,
+        /// Room in the queue, given back when the chunk is added.
+        permit: OwnedSemaphorePermit,
+    },
+    /// All of a node is there. `event_after` is passed on once the node is counted, so that the run never hears of a node
+    /// before its sums are in the tree.
+    Summary {
+        /// What it belongs to.
+        opening: Opening,
+        /// The node.
+        node: Node,
+        /// Its sums; see [`convoy_proto::TRAIN_SUMS`].
+        sums: Vec<f64>,
+        /// The first shard in which the worker found a NaN or an infinity.
+        not_finite: Option<u32>,
+        /// The event that tells the run.
+        event_after: Event,
+        /// Room in the queue, given back when the node is counted.
+        permit: OwnedSemaphorePermit,
+    },
+    /// The next parameters become the committed ones.
+    Commit,
+    /// Forget the open tree.
+    Abandon,
+    /// The run is over.
+    End,
+    /// Hand out the committed parameters.
+    Snapshot {
+        /// To whom.
+        reply: std::sync::mpsc::SyncSender<Arc<ParameterState>>,
+    },
+}
+
+/// What the reducer tells.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A node is there, and all that came before it is counted.
+    Node {
+        /// The event that tells the run.
+        event_after: Event,
+        /// The first shard in which the worker found a NaN or an infinity.
+        not_finite: Option<u32>,
+    },
+    /// The next parameters have a NaN or an infinity in them although no shard had.
+    NotFinite {
+        /// What was open.
+        opening: Opening,
+        /// The step.
+        step: StepId,
+    },
+    /// The next parameters are ready for their commit.
+    Reduced {
+        /// What was open.
+        opening: Opening,
+        /// The step.
+        step: StepId,
+        /// Digest of the parameters it made.
+        digest: Digest,
+        /// Samples, loss, loss weights, correct.
+        sums: Vec<f64>,
+        /// Global norm of the gradient, where clipping needed it.
+        norm: Option<f64>,
+    },
+    /// The metric sums of an evaluation.
+    Evaluated {
+        /// What was open.
+        opening: Opening,
+        /// The parameters.
+        step: StepId,
+        /// As the task lays them out.
+        sums: Vec<f64>,
+    },
+}

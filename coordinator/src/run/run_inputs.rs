@@ -1,0 +1,60 @@
+//! What reaches the loop of a run from its other parts.
+
+use std::path::PathBuf;
+
+use convoy_scheduler::{Event, Failure, LeaseRef, WorkerId};
+
+use super::outbox::WorkerOutbox;
+use super::tracker::Waits;
+
+/// Something for the loop, in order of arrival.
+#[derive(Debug)]
+pub(crate) enum RunInput {
+    /// An event for the run.
+    Event(Event),
+    /// A worker joined the run.
+    Attach {
+        /// Its number.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// Shards it computes at a time.
+        threads: u32,
+        /// The way back.
+        outbox: WorkerOutbox,
+    },
+    /// A worker could not do a lease.
+    LeaseFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
+        /// Whose fault it is.
+        failure: Failure,
+        /// For people.
+        reason: String,
+    },
+    /// A worker that was sent to the run could not join it.
+    Declined {
+        /// Which worker.
+        worker: WorkerId,
+        /// For people.
+        reason: String,
+    },
+    /// What a worker's threads did for a lease.
+    Worked(Waits),
+    /// A checkpoint is on disk.
+    CheckpointWritten {
+        /// Its parameters.
+        step: u64,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A checkpoint could not be written.
+    CheckpointFailed {
+        /// Its parameters.
+        step: u64,
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,225 @@
+//! The loop of a run: one input, all its effects, then the next.
+
+use std::time::Duration;
+
+use convoy_proto::v1;
+use convoy_proto::v1::coordinator_message::Message;
+use convoy_scheduler::{Driver, Event, Halt, Outcome, Run, RunTime, StepId, Work, WorkerId};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::effects::EffectHandler;
+use super::folder::events::RunEvent;
+use super::folder::journal::{JournalError, JournalFile};
+use super::outbox::WorkerOutbox;
+use super::reduction::reducer_queue::News;
+use super::run_inputs::RunInput;
+use super::status::Status;
+use crate::deadline::sleep_until;
+
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+
+/// The loop of one start of a run.
+pub(crate) struct RunLoop {
+    /// Samples of a step.
+    batch: u32,
+    driver: Driver<JournalFile, EffectHandler>,
+    inputs: mpsc::UnboundedReceiver<RunInput>,
+    news: mpsc::UnboundedReceiver<News>,
+    status: watch::Sender<Status>,
+    begun: Instant,
+    /// What the reducer has made, until the run has accepted all nodes of it.
+    made: Option<News>,
+    /// The last shard in which a NaN or an infinity was found, and its step.
+    not_finite: Option<(StepId, u32)>,
+    /// Why the newest checkpoint could not be written.
+    checkpoint_failed: Option<String>,
+}
+
+impl RunLoop {
+    /// A loop that has not begun, of a run whose steps have `batch` samples. It hears of its workers and checkpoints by
+    /// `inputs`, of the reducer by `news`, and shows itself in `status`.
+    pub(crate) fn new(
+        batch: u32,
+        driver: Driver<JournalFile, EffectHandler>,
+        inputs: mpsc::UnboundedReceiver<RunInput>,
+        news: mpsc::UnboundedReceiver<News>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        RunLoop {
+            batch,
+            driver,
+            inputs,
+            news,
+            status,
+            begun: Instant::now(),
+            made: None,
+            not_finite: None,
+            checkpoint_failed: None,
+        }
+    }
+
+    /// Runs until the run is over. `stop` asks it to finish the step in flight and save.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Outcome, Halt<JournalError>> {
+        tokio::pin!(stop);
+        let mut stopping = false;
+        let mut tick = tokio::time::interval(STATUS_EVERY);
+        // Nothing that a restart could have changed is asked for before the first event.
+        self.event(Event::Deadline)?;
+        loop {
+            if let Some(outcome) = self.driver.run().outcome().cloned() {
+                self.show();
+                return Ok(outcome);
+            }
+            self.pass_on()?;
+            let deadline = self.driver.run().deadline().map(|at| self.begun + Duration::from_micros(at.0));
+            tokio::select! {
+                biased;
+                Some(news) = self.news.recv() => self.news(news)?,
+                Some(input) = self.inputs.recv() => self.input(input)?,
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.event(Event::StopRequested)?;
+                }
+                _ = tick.tick() => self.show(),
+                () = sleep_until(deadline) => self.event(Event::Deadline)?,
+            }
+        }
+    }
+
+    /// The run, to look at.
+    pub(crate) fn scheduled(&self) -> &Run {
+        self.driver.run()
+    }
+
+    /// What the run does outside.
+    pub(crate) fn effects(&mut self) -> &mut EffectHandler {
+        self.driver.outbox()
+    }
+
+    /// The last shard in which a NaN or an infinity was found, and its step.
+    pub(crate) fn not_finite(&self) -> Option<(StepId, u32)> {
+        self.not_finite
+    }
+
+    /// Why the newest checkpoint could not be written; `None` when it was.
+    pub(crate) fn checkpoint_failed(&self) -> Option<&str> {
+        self.checkpoint_failed.as_deref()
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Halt<JournalError>> {
+        let now = RunTime(self.begun.elapsed().as_micros() as u64);
+        self.driver.handle(now, event)
+    }
+
+    fn input(&mut self, input: RunInput) -> Result<(), Halt<JournalError>> {
+        let effects = self.driver.outbox();
+        match input {
+            RunInput::Event(Event::WorkerGone { worker, reason }) => {
+                effects.left(worker, &format!("{reason:?}").to_lowercase());
+                self.event(Event::WorkerGone { worker, reason })
+            }
+            RunInput::Event(event) => self.event(event),
+            RunInput::Attach { worker, name, threads, outbox } => self.attach(worker, name, threads, outbox),
+            RunInput::LeaseFailed { worker, at, failure, reason } => {
+                tracing::warn!(%worker, reason, "could not do a lease");
+                effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
+                self.event(Event::LeaseFailed { worker, at, failure })
+            }
+            RunInput::Declined { worker, reason } => {
+                tracing::warn!(%worker, reason, "could not do a lease");
+                effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
+                Ok(())
+            }
+            RunInput::Worked(waits) => {
+                effects.log.tracker.worked(waits);
+                Ok(())
+            }
+            RunInput::CheckpointWritten { step, path } => {
+                effects.log.checkpoint_written(step, &path);
+                self.checkpoint_failed = None;
+                self.event(Event::CheckpointWritten { step: StepId(step) })
+            }
+            RunInput::CheckpointFailed { step, reason } => {
+                tracing::error!(step, reason, "checkpoint not written; training goes on, the last good one is kept");
+                effects.log.tell(RunEvent::CheckpointFailed { step, reason: reason.clone() });
+                self.checkpoint_failed = Some(reason);
+                self.event(Event::CheckpointFailed { step: StepId(step) })
+            }
+        }
+    }
+
+    fn attach(
+        &mut self,
+        worker: WorkerId,
+        name: String,
+        threads: u32,
+        outbox: WorkerOutbox,
+    ) -> Result<(), Halt<JournalError>> {
+        tracing::info!(%worker, name, threads, "joined");
+        let step = self.driver.run().progress().committed.0;
+        let effects = self.driver.outbox();
+        effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.clone(), threads });
+        effects.members.join(worker, name.clone(), outbox);
+        effects.members.send(worker, Message::Committed(v1::Committed { step }));
+        self.event(Event::WorkerJoined { worker, name, threads })
+    }
+
+    fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {
+        match news {
+            News::Node { event_after, not_finite } => {
+                if let (Event::NodeDone { at, .. }, Some(shard)) = (&event_after, not_finite) {
+                    self.not_finite = Some((at.step, shard));
+                }
+                self.event(event_after)?;
+            }
+            made => self.made = Some(made),
+        }
+        self.pass_on()
+    }
+
+    /// Hands on what the reducer has made, if the run waits for it. It may not yet: the reducer counts a node when its
+    /// bytes are there, the run when its worker is still a member. A node between the two is computed again first; and an
+    /// audit may still be open.
+    fn pass_on(&mut self) -> Result<(), Halt<JournalError>> {
+        let Some((work, awaited)) = self.driver.run().expects() else { return Ok(()) };
+        let current = self.driver.outbox().opening;
+        match self.made.take() {
+            Some(News::Reduced { opening, step, digest, sums, norm })
+                if (opening, work, step) == (current, Work::Train, awaited) =>
+            {
+                if let Some(norm) = norm {
+                    tracing::debug!(step = step.0, norm, "gradient norm");
+                }
+                self.driver.outbox().reduced = sums;
+                self.event(Event::StepReduced { step, digest: digest.0 })
+            }
+            Some(News::NotFinite { opening, step }) if (opening, work, step) == (current, Work::Train, awaited) => {
+                self.event(Event::StepNotFinite { step })
+            }
+            Some(News::Evaluated { opening, step, sums })
+                if (opening, work, step) == (current, Work::Evaluate, awaited) =>
+            {
+                let stop_early = self.driver.outbox().log.epoch_ended(step, Some(&sums));
+                self.event(Event::EvaluationReduced { step, stop_early })
+            }
+            other => {
+                self.made = other;
+                Ok(())
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        let run = self.driver.run().clone();
+        let EffectHandler { log, members, .. } = self.driver.outbox();
+        let status = Status::of(&run, &log.tracker, self.batch, |worker| members.name_of(worker));
+        self.status.send_replace(status);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use convoy_common::Digest;
+use convoy_model::Network;
+use convoy_scheduler::{GoneReason, JobId, LeaseId, LeaseRef, NodeResult, RunGeneration, RunPlan};
+
+use super::*;
+use crate::fixtures::{FakeLinks, RunEnds, plan, run_handle};
+use crate::run::checkpoint_writer::CheckpointWriter;
+use crate::run::folder::events::Events;
+use crate::run::folder::history::History;
+use crate::run::members::RunMembers;
+use crate::run::reduction::parameter_state::{Flat, ParameterState};
+use crate::run::reduction::reducer_queue::Command;
+use crate::run::run_log::RunLog;
+use crate::run::tracker::Tracker;
+
+/// A loop, and what stands around it in a run.
+struct Bench {
+    run_loop: RunLoop,
+    links: Arc<FakeLinks>,
+    inputs: mpsc::UnboundedSender<RunInput>,
+    news: mpsc::UnboundedSender<News>,
+    status: watch::Receiver<Status>,
+    ends: RunEnds,
+}
+
+/// One epoch of one step of one shard, without validation.
+fn bench(folder: &Path) -> Bench {
+    let plan = plan("[train]\nepochs = 1\nbatch = 8\nshard = 8", 8, 0);
+    let network = Arc::new(Network::of(&plan).unwrap());
+    let (journal, _) = JournalFile::open(&folder.join("journal")).unwrap();
+    let (handle, ends) = run_handle(&plan, 1, folder);
+    let (inputs, input_receiver) = mpsc::unbounded_channel();
+    let (news, news_receiver) = mpsc::unbounded_channel();
+    let links = Arc::new(FakeLinks::default());
+    let writer = CheckpointWriter::start(folder.to_owned(), plan.clone(), network, journal.syncer(), inputs.clone());
+    let log =
+        RunLog::new(Tracker::new(plan.clone(), History::default()), Events::open(&folder.join("events"), None), folder);
+    let members = RunMembers::new(links.clone(), JobId(1));
+    let effects = EffectHandler::new(&handle, members, log, writer, Digest::default());
+    let driver = Driver::new(Run::new(RunPlan::new(1, 1, 1, 1)), journal, effects);
+    let (status_sender, status) = watch::channel(Status::default());
+    let run_loop = RunLoop::new(8, driver, input_receiver, news_receiver, status_sender);
+    Bench { run_loop, links, inputs, news, status, ends }
+}
+
+fn join(worker: u32) -> Event {
+    Event::WorkerJoined { worker: WorkerId(worker), name: worker.to_string(), threads: 1 }
+}
+
+/// The news that `worker` computed the step's only node by its lease.
+fn node_of(worker: u32, lease: u64, epoch: u32) -> News {
+    let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(lease), epoch };
+    let result = NodeResult::Good;
+    let event_after = Event::NodeDone { worker: WorkerId(worker), at, shard_micros: 1, result, digest: None };
+    News::Node { event_after, not_finite: None }
+}
+
+#[test]
+fn what_was_made_of_a_lost_workers_node_waits_until_the_node_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, .. } = bench(folder.path());
+    let committed = |run_loop: &RunLoop| run_loop.scheduled().progress().committed.0;
+    run_loop.event(join(1)).unwrap();
+    let reason = GoneReason::Closed;
+    run_loop.input(RunInput::Event(Event::WorkerGone { worker: WorkerId(1), reason })).unwrap();
+    // The reducer had all bytes of the node before the worker was lost.
+    run_loop.news(node_of(1, 0, 0)).unwrap();
+    let sums = vec![8.0, 1.0, 8.0, 4.0];
+    let opening = run_loop.effects().opening;
+    run_loop.news(News::Reduced { opening, step: StepId(0), digest: Digest::default(), sums, norm: None }).unwrap();
+    assert_eq!(committed(&run_loop), 0, "nobody may be credited with the node yet");
+    run_loop.event(join(2)).unwrap();
+    run_loop.news(node_of(2, 1, 1)).unwrap();
+    assert_eq!(committed(&run_loop), 1);
+    assert_eq!(run_loop.effects().log.tracker.history().rows.len(), 1, "an epoch without validation has its row");
+}
+
+/// Carries the run in the background, with the test as its reducer: it answers snapshots with `state`.
+fn snapshots(ends: RunEnds, state: ParameterState) -> std::thread::JoinHandle<()> {
+    let RunEnds { mut commands, .. } = ends;
+    let state = Arc::new(state);
+    std::thread::spawn(move || {
+        while let Some(command) = commands.blocking_recv() {
+            if let Command::Snapshot { reply } = command {
+                _ = reply.send(state.clone());
+            }
+        }
+    })
+}
+
+fn initial() -> ParameterState {
+    let network = Network::of(&plan("[train]\nepochs = 1\nbatch = 8\nshard = 8", 8, 0)).unwrap();
+    let moments = vec![vec![0.0; network.parameters]];
+    ParameterState { step: 0, flat: Flat::of(&network.initial(0)), moments }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_asked_to_stop_saves_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, inputs: _inputs, news: _news, status, ends } = bench(folder.path());
+    let reducer = snapshots(ends, initial());
+    let outcome = run_loop.run(async {}).await.unwrap();
+    assert_eq!(outcome, Outcome::Stopped);
+    assert_eq!(run_loop.checkpoint_failed(), None);
+    assert_eq!(status.borrow().steps, 1, "it shows itself at the end");
+    assert!(folder.path().join("step-00000000.safetensors").is_file());
+    drop(run_loop);
+    reducer.join().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_cannot_be_written_is_remembered_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, inputs: _inputs, news: _news, ends, .. } = bench(folder.path());
+    // Without a reducer nobody hands the parameters out.
+    drop(ends);
+    let outcome = run_loop.run(async {}).await.unwrap();
+    assert_eq!(outcome, Outcome::Unsaved { step: StepId(0) });
+    assert!(run_loop.checkpoint_failed().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_falls_silent_is_disconnected_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links, inputs, news: _news, status, ends: _ends } = bench(folder.path());
+    let (outbox, mut messages) = mpsc::channel(16);
+    inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }).unwrap();
+    let begun = Instant::now();
+    let run = tokio::spawn(async move {
+        _ = run_loop.run(std::future::pending()).await;
+    });
+    let first = messages.recv().await.unwrap().unwrap().message;
+    assert_eq!(first, Some(Message::Committed(v1::Committed { step: 0 })), "it hears where the run is");
+    let lease = messages.recv().await.unwrap().unwrap().message;
+    assert!(matches!(lease, Some(Message::Lease(_))), "{lease:?}");
+    let mut asked = Vec::new();
+    while asked.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        asked = links.asked();
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing happens");
+    }
+    assert!(asked[0].starts_with("disconnect worker 1: not heard of for"), "{asked:?}");
+    assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    tokio::time::sleep(STATUS_EVERY * 2).await;
+    assert_eq!(status.borrow().workers, 0);
+    run.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_shows_itself_all_the_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, inputs, news: _news, mut status, ends: _ends } = bench(folder.path());
+    let run = tokio::spawn(async move {
+        _ = run_loop.run(std::future::pending()).await;
+    });
+    status.wait_for(|status| !status.waiting_for.is_empty()).await.unwrap();
+    let (outbox, _messages) = mpsc::channel(16);
+    inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }).unwrap();
+    let waiting = status.wait_for(|status| status.workers == 1).await.unwrap().waiting_for.clone();
+    assert!(waiting.ends_with("(ox)"), "people know workers by name: {waiting}");
+    run.abort();
+}
+
+#[test]
+fn a_failed_lease_is_told_to_people_and_to_the_scheduler() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, mut ends, .. } = bench(folder.path());
+    run_loop.event(join(1)).unwrap();
+    ends.commands.try_recv().unwrap();
+    let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };
+    let failure = convoy_scheduler::Failure::Internal;
+    let reason = "out of memory".to_owned();
+    run_loop.input(RunInput::LeaseFailed { worker: WorkerId(1), at, failure, reason }).unwrap();
+    assert!(std::fs::read_to_string(folder.path().join("events")).unwrap().contains("out of memory"));
+    assert!(!matches!(run_loop.scheduled().waiting_for(), convoy_scheduler::Waiting::Node { .. }), "the lease is over");
+    run_loop.input(RunInput::Declined { worker: WorkerId(2), reason: "no disk".to_owned() }).unwrap();
+    assert!(std::fs::read_to_string(folder.path().join("events")).unwrap().contains("no disk"));
+}
+
+#[test]
+fn the_shard_that_was_not_finite_is_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, .. } = bench(folder.path());
+    run_loop.event(join(1)).unwrap();
+    let News::Node { event_after, .. } = node_of(1, 0, 0) else { unreachable!("it is a node") };
+    run_loop.news(News::Node { event_after, not_finite: Some(0) }).unwrap();
+    assert_eq!(run_loop.not_finite(), Some((StepId(0), 0)));
+}
+
+#[test]
+fn what_was_made_for_an_earlier_opening_is_not_passed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, .. } = bench(folder.path());
+    run_loop.event(join(1)).unwrap();
+    let earlier = crate::run::reduction::opening::Opening::default();
+    assert_ne!(earlier, run_loop.effects().opening);
+    let sums = vec![8.0, 1.0, 8.0, 4.0];
+    let news = News::Reduced { opening: earlier, step: StepId(0), digest: Digest::default(), sums, norm: None };
+    run_loop.news(news).unwrap();
+    run_loop.news(node_of(1, 0, 0)).unwrap();
+    assert_eq!(run_loop.scheduled().progress().committed, StepId(0));
+}

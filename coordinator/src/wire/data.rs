@@ -1,0 +1,199 @@
+//! The gRPC service for data sets: turns the wire into calls of [`DataStore`]. It decides nothing.
+
+use std::sync::Arc;
+
+use convoy_common::Digest;
+use convoy_common::data_place::{DataName, DataPlaceError};
+use convoy_proto::{v1, v1::data_server};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::data::store::{DataError, DataSet, DataStore, SetFile};
+use crate::jobs::queue::Jobs;
+
+/// Digests in one question.
+const ASKED: usize = 16_384;
+/// Files of a data set.
+const MOST_FILES: usize = 1 << 25;
+/// What a file may have when it is held in memory on its way in.
+const LARGEST_PUSHED: u64 = 2 << 30;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct DataService {
+    pub(crate) store: Arc<DataStore>,
+    /// Who needs what.
+    pub(crate) jobs: Arc<Jobs>,
+}
+
+impl From<DataError> for Status {
+    fn from(error: DataError) -> Self {
+        let message = error.to_string();
+        match error {
+            DataError::Unknown(_) => Status::not_found(message),
+            DataError::Taken(_) | DataError::Used { .. } => Status::failed_precondition(message),
+            DataError::Missing { .. } => Status::aborted(message),
+            DataError::Wrong { .. } => Status::invalid_argument(message),
+            DataError::Io(_) => Status::internal(message),
+        }
+    }
+}
+
+fn invalid(error: DataPlaceError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, Status> {
+    let bytes = bytes.try_into().map_err(|_| Status::invalid_argument("a digest has 32 bytes"))?;
+    Ok(Digest(bytes))
+}
+
+fn set_file(file: &v1::DataFile) -> Result<SetFile, Status> {
+    let path: convoy_common::data_place::InnerPath = file.path.parse().map_err(invalid)?;
+    if path.as_str().is_empty() || path.as_str() != file.path {
+        return Err(Status::invalid_argument(format!("`{}` is no plain path of a file", file.path)));
+    }
+    Ok(SetFile { path, digest: digest(&file.digest)?, size: file.size })
+}
+
+fn reply(set: &DataSet) -> Response<v1::DataSetReply> {
+    Response::new(v1::DataSetReply { json: json(set) })
+}
+
+fn json(set: &DataSet) -> String {
+    serde_json::to_string(set).expect("a record is plain data")
+}
+
+/// Runs what may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DataError> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| Status::internal(format!("the data store crashed: {error}")))??)
+}
+
+/// A file on its way in.
+struct Coming {
+    file: SetFile,
+    bytes: Vec<u8>,
+}
+
+#[tonic::async_trait]
+impl data_server::Data for DataService {
+    async fn missing(&self, request: Request<v1::MissingRequest>) -> Result<Response<v1::MissingReply>, Status> {
+        let digests = request.into_inner().digests;
+        if !digests.len().is_multiple_of(32) || digests.len() / 32 > ASKED {
+            return Err(Status::invalid_argument(format!("ask for at most {ASKED} digests of 32 bytes at a time")));
+        }
+        let digests: Vec<Digest> = digests.as_chunks::<32>().0.iter().map(|bytes| Digest(*bytes)).collect();
+        let store = self.store.clone();
+        let missing = blocking(move || store.missing(&digests)).await?;
+        Ok(Response::new(v1::MissingReply { missing }))
+    }
+
+    async fn push(&self, request: Request<Streaming<v1::PushRequest>>) -> Result<Response<v1::PushReply>, Status> {
+        let mut messages = request.into_inner();
+        // One file is written while the next comes in.
+        let (sender, mut files) = mpsc::channel::<Coming>(1);
+        let store = self.store.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut receiver = store.receive();
+            let mut failed = None;
+            while let Some(Coming { file, bytes }) = files.blocking_recv() {
+                if let Err(error) = receiver.add(&file.path, file.digest, &bytes) {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            drop(files);
+            // What came whole is kept, whatever came after it.
+            let received = receiver.finish()?;
+            failed.map_or(Ok(received), Err)
+        });
+        let arrived = take_in(&mut messages, sender).await;
+        let written = writing.await.map_err(|error| Status::internal(format!("the data store crashed: {error}")))?;
+        let received = written?;
+        arrived?;
+        Ok(Response::new(v1::PushReply { received }))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<Streaming<v1::CommitRequest>>,
+    ) -> Result<Response<v1::DataSetReply>, Status> {
+        let mut messages = request.into_inner();
+        let (mut head, mut files) = (None, Vec::new());
+        while let Some(message) = messages.message().await? {
+            if head.is_none() {
+                head = Some((message.name.parse::<DataName>().map_err(invalid)?, message.replace));
+            }
+            for file in &message.files {
+                files.push(set_file(file)?);
+            }
+            if files.len() > MOST_FILES {
+                return Err(Status::invalid_argument(format!("a data set has at most {MOST_FILES} files")));
+            }
+        }
+        let Some((name, replace)) = head.filter(|_| !files.is_empty()) else {
+            return Err(Status::invalid_argument("a data set has a name and files"));
+        };
+        let (store, now) = (self.store.clone(), jiff::Timestamp::now().to_string());
+        let set = blocking(move || store.commit(&name, files, replace, now)).await?;
+        tracing::info!(name = %set.name, files = set.files, bytes = set.bytes, "data set");
+        Ok(reply(&set))
+    }
+
+    async fn list_data(&self, _: Request<v1::ListDataRequest>) -> Result<Response<v1::ListDataReply>, Status> {
+        let store = self.store.clone();
+        let sets = blocking(move || store.list()).await?;
+        Ok(Response::new(v1::ListDataReply { json: sets.iter().map(json).collect() }))
+    }
+
+    async fn remove_data(&self, request: Request<v1::RemoveDataRequest>) -> Result<Response<v1::DataSetReply>, Status> {
+        let name: DataName = request.into_inner().name.parse().map_err(invalid)?;
+        if let Some(job) = self.jobs.user_of(&name) {
+            return Err(DataError::Used { name: name.to_string(), job }.into());
+        }
+        let store = self.store.clone();
+        let set = blocking(move || store.remove(&name)).await?;
+        tracing::info!(name = %set.name, "data set removed");
+        Ok(reply(&set))
+    }
+}
+
+/// Puts files together from their pieces and hands them on.
+async fn take_in(messages: &mut Streaming<v1::PushRequest>, files: mpsc::Sender<Coming>) -> Result<(), Status> {
+    let mut coming: Option<Coming> = None;
+    while let Some(message) = messages.message().await? {
+        if let Some(file) = &message.file {
+            if coming.is_some() {
+                return Err(Status::invalid_argument("a file began before the one before it was whole"));
+            }
+            let file = set_file(file)?;
+            if file.size > LARGEST_PUSHED {
+                let path = file.path.as_str();
+                return Err(Status::invalid_argument(format!("{path} is larger than {} GiB", LARGEST_PUSHED >> 30)));
+            }
+            coming = Some(Coming { file, bytes: Vec::new() });
+        }
+        let Some(Coming { file, bytes }) = &mut coming else {
+            return Err(Status::invalid_argument("a piece of no file"));
+        };
+        if bytes.len() as u64 + message.data.len() as u64 > file.size {
+            let path = file.path.as_str();
+            return Err(Status::invalid_argument(format!("{path} has more bytes than were announced")));
+        }
+        bytes.extend_from_slice(&message.data);
+        if bytes.len() as u64 == file.size
+            && let Some(whole) = coming.take()
+            && files.send(whole).await.is_err()
+        {
+            // The disk failed, and says so itself.
+            return Ok(());
+        }
+    }
+    match coming {
+        Some(Coming { file, .. }) => Err(Status::invalid_argument(format!("{} ended early", file.path.as_str()))),
+        None => Ok(()),
+    }
+}

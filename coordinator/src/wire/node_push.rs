@@ -1,0 +1,179 @@
+//! A node on its way in: what is checked of it, and to whom its parts go.
+
+use std::sync::Arc;
+
+use convoy_proto::v1::node_message::Message;
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, WireError, chunk_count, chunk_range, v1};
+use convoy_scheduler::{Check, Event, Lease, Node, NodeResult, Work, WorkerId};
+use tonic::Status;
+
+use crate::run::handle::{RunHandle, RunOver};
+use crate::run::reduction::chunk_buffer::ChunkBuffer;
+use crate::run::reduction::opening::Opening;
+use crate::run::reduction::received_chunks::{Magnitude, ReceivedChunks};
+use crate::run::reduction::reducer_queue::Command;
+use crate::run::run_inputs::RunInput;
+use crate::run::tracker::Waits;
+
+/// A node that a worker sends for a lease that is out.
+pub(super) struct NodePush {
+    run: Arc<RunHandle>,
+    worker: WorkerId,
+    lease: Lease,
+    opening: Opening,
+    check: Check,
+    received: ReceivedChunks,
+}
+
+impl From<RunOver> for Status {
+    fn from(over: RunOver) -> Self {
+        Status::unavailable(over.to_string())
+    }
+}
+
+impl NodePush {
+    /// The node that `header` announces; or why it is not wanted, which is no fault of the worker's.
+    ///
+    /// # Errors
+    /// When the header is no header.
+    pub(super) fn admit(run: &Arc<RunHandle>, header: v1::NodeHeader) -> Result<Result<Self, String>, Status> {
+        let lease = Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node })?;
+        let worker = WorkerId(header.worker);
+        let (opening, check) = match run.leases.admit(worker, lease.at, lease.work, lease.node) {
+            Ok(admitted) => admitted,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let chunks = if lease.work == Work::Train { chunk_count(run.elements) } else { 0 };
+        let received = ReceivedChunks::new(chunks, check != Check::Count);
+        Ok(Ok(NodePush { run: run.clone(), worker, lease, opening, check, received }))
+    }
+
+    /// Takes the next message; `None` where the stream ended. The answer is what the worker is told at the node's end: why the
+    /// node does not count, or nothing.
+    ///
+    /// # Errors
+    /// When no worker of this version sends that, or the run is over.
+    pub(super) async fn take(&mut self, message: Option<Message>) -> Result<Option<String>, Status> {
+        match message {
+            Some(Message::Chunk(chunk)) => self.chunk(chunk).await,
+            Some(Message::Summary(summary)) => {
+                if summary.not_finite.is_none() && !self.received.is_whole() {
+                    return Err(Status::invalid_argument("the node ends before all of its chunks have come"));
+                }
+                self.summary(summary).await?;
+                Ok(Some(String::new()))
+            }
+            Some(Message::Header(_)) => Err(Status::invalid_argument("a node has one header")),
+            None => Err(Status::cancelled("the node ended before its summary")),
+        }
+    }
+
+    async fn chunk(&mut self, chunk: Chunk) -> Result<Option<String>, Status> {
+        let (index, values) = self.unpack(chunk)?;
+        if self.received.add(index, &values) == Magnitude::NotFinite {
+            // A worker of sound mind says so itself, and sends no chunks.
+            let (sums, not_finite) = (vec![0.0; TRAIN_SUMS], Some(self.lease.node.first));
+            self.summary(v1::NodeSummary { sums, not_finite, ..Default::default() }).await?;
+            return Ok(Some("it holds a NaN or an infinity".to_owned()));
+        }
+        if self.check != Check::Digest {
+            let permit = self.run.reducer.room().await;
+            let (opening, node) = (self.opening, self.lease.node);
+            self.command(Command::Chunk { opening, node, index, values, permit })?;
+        }
+        Ok(None)
+    }
+
+    /// Which of the node's chunks this is, and its elements.
+    fn unpack(&self, chunk: Chunk) -> Result<(usize, ChunkBuffer), WireError> {
+        let chunks = self.received.chunks();
+        let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
+        let range = chunk_range(self.run.elements, index.min(chunks));
+        if index < chunks && range.start as u64 == chunk.offset {
+            let mut values = ChunkBuffer::new(range.len());
+            if chunk.data.copy_to(&mut values) {
+                return Ok((index, values));
+            }
+        }
+        let value = format!("{} bytes at element {}", chunk.data.wire_len(), chunk.offset);
+        Err(WireError::Invalid { field: "chunk", value })
+    }
+
+    async fn summary(&self, summary: v1::NodeSummary) -> Result<(), Status> {
+        let (worker, Lease { at, work, node }) = (self.worker, self.lease);
+        let samples = match work {
+            Work::Train => self.samples().map(|samples| (samples, TRAIN_SUMS)),
+            Work::Evaluate => None,
+        };
+        check_summary(&summary, node, samples, self.run.plan.metric_layout().len())?;
+        let computing = summary.shard_micros.saturating_mul(u64::from(node.size()));
+        self.run.tell(RunInput::Worked(Waits {
+            computing: seconds(computing),
+            data: seconds(summary.data_wait_micros),
+            parameters: seconds(summary.parameters_wait_micros),
+        }))?;
+        let not_finite = summary.not_finite;
+        let result = match (not_finite, self.received.worst()) {
+            (Some(_), _) => NodeResult::NotFinite,
+            (None, Magnitude::Absurd) => NodeResult::Absurd,
+            (None, _) => NodeResult::Good,
+        };
+        let digest = self.received.digest(&summary.sums).filter(|_| not_finite.is_none());
+        let event_after = Event::NodeDone { worker, at, shard_micros: summary.shard_micros, result, digest };
+        match self.check {
+            Check::Digest => Ok(self.run.tell(RunInput::Event(event_after))?),
+            Check::Count | Check::CountAndDigest => {
+                let permit = self.run.reducer.room().await;
+                let (opening, sums) = (self.opening, summary.sums);
+                self.command(Command::Summary { opening, node, sums, not_finite, event_after, permit })
+            }
+        }
+    }
+
+    /// Samples in the training shards of the node; `None` where its step has no such shards.
+    fn samples(&self) -> Option<f64> {
+        let (cut, node) = (self.run.plan.train_cut(), self.lease.node);
+        let step = self.lease.at.step.0 % cut.steps();
+        let last = cut.shards(step) >= node.last;
+        last.then(|| node.leaves().map(|shard| cut.shard(step, shard.0).len()).sum::<usize>() as f64)
+    }
+
+    fn command(&self, command: Command) -> Result<(), Status> {
+        match self.run.reducer.send(command) {
+            true => Ok(()),
+            false => Err(RunOver.into()),
+        }
+    }
+}
+
+/// What a worker of this version never sends. `training` is how many samples and sums a training node has.
+fn check_summary(
+    summary: &v1::NodeSummary,
+    node: Node,
+    training: Option<(f64, usize)>,
+    evaluate_sums: usize,
+) -> Result<(), WireError> {
+    let invalid = |field, value: String| Err(WireError::Invalid { field, value });
+    let sums = training.map_or(evaluate_sums, |(_, sums)| sums);
+    if summary.sums.len() != sums {
+        return invalid("sums", format!("{} of {sums}", summary.sums.len()));
+    }
+    match summary.not_finite {
+        Some(shard) if !(node.first..node.last).contains(&shard) => invalid("not_finite", shard.to_string()),
+        Some(_) => Ok(()),
+        None if !summary.sums.iter().all(|sum| sum.is_finite()) => invalid("sums", "not finite".to_owned()),
+        None => match training {
+            Some((samples, _)) if summary.sums[0] != samples => {
+                invalid("sums", format!("{} samples, where {node} has {samples}", summary.sums[0]))
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests;

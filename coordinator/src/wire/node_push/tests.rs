@@ -1,0 +1,210 @@
+use bytes::Bytes;
+use convoy_common::Plan;
+use convoy_scheduler::{LeaseId, LeaseRef, RunGeneration, StepId};
+use tonic::Code;
+
+use super::*;
+use crate::fixtures::{RunEnds, plan, run_handle};
+
+const NODE: Node = Node { first: 0, last: 2 };
+const WORKER: WorkerId = WorkerId(1);
+
+/// A run in which one lease is out: the first 16 samples of a step, in two shards.
+struct Bench {
+    run: Arc<RunHandle>,
+    ends: RunEnds,
+    at: LeaseRef,
+    work: Work,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(work: Work, check: Check) -> Self {
+        let plan: Arc<Plan> = plan("[network]\nname = \"simple-cnn\"\n[train]\nbatch = 24\nshard = 8", 24, 16);
+        let folder = tempfile::tempdir().unwrap();
+        let (run, ends) = run_handle(&plan, 1, folder.path());
+        let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(3), epoch: 0 };
+        run.leases.clear();
+        run.leases.add(WORKER, Lease { at, work, node: NODE }, check);
+        Bench { run, ends, at, work, _folder: folder }
+    }
+
+    fn header(&self, worker: u32) -> v1::NodeHeader {
+        let lease = v1::Lease::from(Lease { at: self.at, work: self.work, node: NODE });
+        v1::NodeHeader { worker, job: 1, at: lease.at, work: lease.work, node: lease.node }
+    }
+
+    fn push(&self) -> NodePush {
+        NodePush::admit(&self.run, self.header(WORKER.0)).expect("it is a header").expect("the lease is out")
+    }
+
+    fn chunks(&self) -> usize {
+        chunk_count(self.run.elements)
+    }
+
+    fn chunk(&self, index: usize, value: f32) -> Option<Message> {
+        let range = chunk_range(self.run.elements, index);
+        let bytes: Vec<u8> = range.clone().flat_map(|_| value.to_le_bytes()).collect();
+        Some(Message::Chunk(Chunk { offset: range.start as u64, data: Bytes::from(bytes).into() }))
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        std::iter::from_fn(|| self.ends.commands.try_recv().ok()).collect()
+    }
+
+    fn inputs(&mut self) -> Vec<RunInput> {
+        let all = std::iter::from_fn(|| self.ends.inputs.try_recv().ok());
+        all.filter(|input| !matches!(input, RunInput::Worked(_))).collect()
+    }
+}
+
+fn summary() -> v1::NodeSummary {
+    v1::NodeSummary { sums: vec![16.0, 1.0, 16.0, 4.0], ..Default::default() }
+}
+
+async fn code(push: &mut NodePush, message: Option<Message>) -> Option<Code> {
+    push.take(message).await.err().map(|status| status.code())
+}
+
+#[tokio::test]
+async fn a_node_goes_to_the_reducer_chunk_by_chunk_and_its_event_after_it() {
+    let mut bench = Bench::new(Work::Train, Check::Count);
+    let mut push = bench.push();
+    for index in (0..bench.chunks()).rev() {
+        assert_eq!(push.take(bench.chunk(index, 0.5)).await.unwrap(), None);
+    }
+    assert_eq!(push.take(Some(Message::Summary(summary()))).await.unwrap().as_deref(), Some(""));
+    let commands = bench.commands();
+    let indices: Vec<usize> = commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Chunk { node: NODE, index, values, .. } if values.iter().all(|value| *value == 0.5) => {
+                Some(*index)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(indices, (0..bench.chunks()).rev().collect::<Vec<_>>());
+    let good = |event: &Event| matches!(event, Event::NodeDone { result: NodeResult::Good, digest: None, .. });
+    assert!(
+        matches!(commands.last(), Some(Command::Summary { event_after, not_finite: None, .. }) if good(event_after))
+    );
+    assert!(bench.inputs().is_empty(), "the run hears of it from the reducer");
+}
+
+#[tokio::test]
+async fn a_node_for_an_audit_alone_is_not_counted_but_its_digest_is_told() {
+    let mut bench = Bench::new(Work::Train, Check::Digest);
+    let mut push = bench.push();
+    for index in 0..bench.chunks() {
+        push.take(bench.chunk(index, 0.5)).await.unwrap();
+    }
+    push.take(Some(Message::Summary(summary()))).await.unwrap();
+    assert!(bench.commands().is_empty());
+    assert!(matches!(bench.inputs()[..], [RunInput::Event(Event::NodeDone { digest: Some(_), .. })]));
+}
+
+#[tokio::test]
+async fn what_was_not_lent_is_not_taken() {
+    let bench = Bench::new(Work::Train, Check::Count);
+    let refusal = NodePush::admit(&bench.run, bench.header(2)).expect("it is a header");
+    assert!(refusal.err().is_some_and(|reason| reason.contains("was given to worker 1")));
+    let nameless = v1::NodeHeader { at: None, ..bench.header(1) };
+    assert!(NodePush::admit(&bench.run, nameless).is_err(), "it is no header");
+    bench.run.leases.clear();
+    assert!(NodePush::admit(&bench.run, bench.header(1)).expect("it is a header").is_err());
+}
+
+#[tokio::test]
+async fn a_nan_ends_the_node_at_once() {
+    let mut bench = Bench::new(Work::Train, Check::CountAndDigest);
+    let mut push = bench.push();
+    push.take(bench.chunk(0, 1.0)).await.unwrap();
+    let told = push.take(bench.chunk(1, f32::NAN)).await.unwrap();
+    assert!(told.is_some_and(|told| told.contains("NaN")));
+    let commands = bench.commands();
+    let [Command::Chunk { .. }, Command::Summary { not_finite: Some(0), event_after, .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert!(matches!(event_after, Event::NodeDone { result: NodeResult::NotFinite, digest: None, .. }));
+}
+
+#[tokio::test]
+async fn an_absurdly_large_number_is_told_with_the_node() {
+    let mut bench = Bench::new(Work::Train, Check::Count);
+    let mut push = bench.push();
+    push.take(bench.chunk(0, f32::MAX)).await.unwrap();
+    for index in 1..bench.chunks() {
+        push.take(bench.chunk(index, 1.0)).await.unwrap();
+    }
+    push.take(Some(Message::Summary(summary()))).await.unwrap();
+    let commands = bench.commands();
+    let Some(Command::Summary { event_after, .. }) = commands.last() else { panic!("{commands:?}") };
+    assert!(matches!(event_after, Event::NodeDone { result: NodeResult::Absurd, .. }));
+}
+
+#[tokio::test]
+async fn what_no_worker_of_this_version_sends_is_refused() {
+    let bench = Bench::new(Work::Train, Check::Count);
+    let invalid = Some(Code::InvalidArgument);
+    let header = || Some(Message::Header(bench.header(1)));
+    assert_eq!(code(&mut bench.push(), header()).await, invalid, "a second header");
+    assert_eq!(code(&mut bench.push(), Some(Message::Summary(summary()))).await, invalid, "chunks are missing");
+    assert_eq!(code(&mut bench.push(), None).await, Some(Code::Cancelled));
+    let chunk =
+        |offset: u64, bytes: usize| Some(Message::Chunk(Chunk { offset, data: Bytes::from(vec![0; bytes]).into() }));
+    for (offset, bytes) in [(1, 4 * CHUNK_ELEMENTS), (0, 4), (u64::MAX, 4), (bench.run.elements as u64, 0)] {
+        assert_eq!(code(&mut bench.push(), chunk(offset, bytes)).await, invalid, "{bytes} bytes at {offset}");
+    }
+}
+
+#[tokio::test]
+async fn an_evaluation_has_sums_and_no_chunks() {
+    let mut bench = Bench::new(Work::Evaluate, Check::Count);
+    assert_eq!(code(&mut bench.push(), bench.chunk(0, 1.0)).await, Some(Code::InvalidArgument));
+    let mut push = bench.push();
+    let sums = vec![1.0; bench.run.plan.metric_layout().len()];
+    let whole = v1::NodeSummary { sums, ..Default::default() };
+    assert_eq!(push.take(Some(Message::Summary(whole))).await.unwrap().as_deref(), Some(""));
+    assert!(matches!(bench.commands()[..], [Command::Summary { .. }]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_waits_for_room_at_the_reducer() {
+    let mut bench = Bench::new(Work::Train, Check::Count);
+    let mut push = bench.push();
+    let wait = std::time::Duration::from_secs(3600);
+    let mut queued = 0;
+    while tokio::time::timeout(wait, push.take(bench.chunk(0, 1.0))).await.is_ok() {
+        queued += 1;
+        assert!(queued < 1000, "there is no bound");
+    }
+    let commands = bench.commands();
+    assert_eq!(commands.len(), queued);
+    drop(commands);
+    assert!(tokio::time::timeout(wait, push.take(bench.chunk(0, 1.0))).await.is_ok(), "the reducer has come to them");
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_takes_nothing() {
+    let Bench { run, ends, at, work, _folder } = Bench::new(Work::Train, Check::Count);
+    drop(ends);
+    let (_, ends) = run_handle(&run.plan, 1, _folder.path());
+    let bench = Bench { run, ends, at, work, _folder };
+    assert_eq!(code(&mut bench.push(), bench.chunk(0, 1.0)).await, Some(Code::Unavailable));
+}
+
+#[test]
+fn a_summary_that_cannot_be_true_is_refused() {
+    let node = Node { first: 4, last: 6 };
+    let refused = |sums: Vec<f64>, not_finite: Option<u32>| {
+        let summary = v1::NodeSummary { sums, not_finite, ..Default::default() };
+        check_summary(&summary, node, Some((1.0, TRAIN_SUMS)), 3).is_err()
+    };
+    assert!(!refused(vec![1.0; TRAIN_SUMS], None));
+    assert!(!refused(vec![f64::NAN; TRAIN_SUMS], Some(5)));
+    assert!(refused(vec![1.0; TRAIN_SUMS - 1], None), "too few sums");
+    assert!(refused(vec![f64::NAN; TRAIN_SUMS], None), "NaN in a node that is said to be finite");
+    assert!(refused(vec![1.0; TRAIN_SUMS], Some(6)), "a shard of another node");
+    assert!(refused(vec![2.0; TRAIN_SUMS], None), "more samples than the node has");
+}
