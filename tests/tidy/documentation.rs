@@ -159,7 +159,12 @@ impl<'ast> Visit<'ast> for PublicItems {
     }
 
     fn visit_field(&mut self, field: &'ast Field) {
-        if let Some(name) = field.ident.as_ref().filter(|_| is_public(&field.vis)) {
+        // Flags that several commands share have their help where they are defined.
+        let is_flattened = field.attrs.iter().any(|attribute| match &attribute.meta {
+            syn::Meta::List(list) => list.path.is_ident("command") && list.tokens.to_string() == "flatten",
+            _ => false,
+        });
+        if let Some(name) = field.ident.as_ref().filter(|_| is_public(&field.vis) && !is_flattened) {
             self.look(name, &field.attrs);
         }
     }

@@ -3,7 +3,7 @@
 //! - `folder/file.rs`, `folder/` and links: the file or folder is there, seen from the root or, in links, from the page.
 //!   The beginning of a file's path may be left out where the rest is clear.
 //! - `folder/file.rs::name`, `folder/file.rs::Type::name`: that file defines `name`.
-//! - `TypeName`, `Type::name`: some source has these words.
+//! - `TypeName`: some source or `.proto` file has this word. `Type::name`: some source defines both.
 //! - `file::name` of pictures (`docs/*.svg`, texts of class `code`): a source file of that name defines it.
 //!
 //! `docs/decisions-past.md`, `docs/records.md` and CHANGELOG.md tell of what was, and are left out.
@@ -126,8 +126,9 @@ impl Sources {
             return (!exists).then(|| format!("there is no {span}"));
         }
         let mut names: Vec<&str> = span.split("::").map(|name| name.trim_end_matches("()")).collect();
-        if names.len() > 1 && self.paths.contains(names[0]) {
-            // `nn::Executor`: the package's folder.
+        let is_crate = self.paths.contains(names[0]) || names[0].starts_with("convoy_");
+        if names.len() > 1 && is_crate {
+            // `nn::Executor`, `convoy_nn::Executor`.
             names.remove(0);
         }
         let is_type = |name: &str| {
@@ -136,7 +137,9 @@ impl Sources {
         };
         let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
         let is_checked = names.iter().any(|name| is_type(name)) && names.iter().all(|name| is_name(name));
-        let exists = self.words.iter().any(|words| names.iter().all(|name| words.contains(*name)));
+        let defined = self.defined.iter().map(|(_, defined)| defined);
+        let places: Vec<_> = if names.len() > 1 { defined.collect() } else { self.words.iter().collect() };
+        let exists = places.into_iter().any(|words| names.iter().all(|name| words.contains(*name)));
         (is_checked && !exists).then(|| format!("no source has {span}"))
     }
 }

@@ -76,6 +76,9 @@ impl<'ast> Visit<'ast> for Tests {
         if is_for_tests(&function.attrs) {
             let mut body = Body { is_paused: is_paused(&function.attrs), ..Body::default() };
             body.visit_block(&function.block);
+            if body.is_paused {
+                body.compares_time = None;
+            }
             let Body { sleep, compares_time, returns, .. } = body;
             self.found.push(TestFunction { name: function.sig.ident.to_string(), sleep, compares_time, returns });
         }
@@ -90,8 +93,10 @@ fn is_paused(attributes: &[Attribute]) -> bool {
     })
 }
 
+/// What the body of a test does.
 #[derive(Default)]
 struct Body {
+    /// Under tokio's paused clock, times are those of the test.
     is_paused: bool,
     /// Variables that hold a time that has passed.
     times: Vec<String>,
@@ -106,6 +111,7 @@ impl<'ast> Visit<'ast> for Body {
         if names.ends_with(&["thread".into(), "sleep".into()]) {
             self.sleep.get_or_insert(path.span().start().line);
         }
+        self.is_paused |= names.ends_with(&["time".into(), "pause".into()]);
         visit::visit_path(self, path);
     }
 
@@ -121,7 +127,7 @@ impl<'ast> Visit<'ast> for Body {
 
     fn visit_macro(&mut self, call: &'ast Macro) {
         let name = call.path.segments.last().map(|segment| segment.ident.to_string());
-        if !self.is_paused && name.is_some_and(|name| name.starts_with("assert")) {
+        if name.is_some_and(|name| name.starts_with("assert")) {
             let names = ["elapsed"].into_iter().chain(self.times.iter().map(String::as_str));
             let tokens = flat(call.tokens.clone());
             let line = names.filter_map(|name| line_of(name, &tokens)).min();
