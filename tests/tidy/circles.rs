@@ -1,9 +1,11 @@
-//! No circle of files within a crate.
+//! No circle of files within a crate, and none of its rooms.
 //!
 //! File A points to file B if code of A that is not for tests names something that B defines, by a path or an import.
 //! What a parent hands on counts as the file that defines it. Declaring a module (`mod child;`) and handing on what a
 //! descendant defines (`pub use child::Thing`) point nowhere. Calls of methods are not seen: an `impl` in several files
 //! is no circle.
+//!
+//! A room is a folder at the top of `src/` with the file that declares it, or a file there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,37 +25,61 @@ fn no_circle_of_files_within_a_crate() {
     let workspace = Workspace::read();
     let mut findings = Vec::new();
     for (package, target) in workspace.targets().filter(|(_, target)| target.is_product) {
-        findings.extend(circles_of(&workspace.tree(target)).into_iter().map(|(file, line, circle)| Finding {
-            file,
-            line,
-            key: package.folder.clone(),
-            message: format!(
-                "a circle of files: {circle}; move what both ends need into a file of its own, below both"
-            ),
-        }));
+        let tree = workspace.tree(target);
+        let files = graph_of(&tree);
+        let (rooms, room_graph) = rooms_of(&tree, &files);
+        let of_files = circles_of(&files, &|file| tree.files[file].path.clone());
+        let of_rooms = circles_of(&room_graph, &|room| rooms[room].clone());
+        for (start, line, circle) in of_files.into_iter().chain(of_rooms) {
+            findings.push(Finding {
+                file: start,
+                line,
+                key: package.folder.clone(),
+                message: format!("a circle: {circle}; move what both ends need to a place of its own, below both"),
+            });
+        }
     }
     check("Files of a crate use each other in one direction.", findings, exceptions::CIRCLES);
 }
 
-/// A shortest circle through each group of files that lead to each other: file and line where it starts, and the story.
-fn circles_of(tree: &ModuleTree) -> Vec<(String, usize, String)> {
-    let graph = graph_of(tree);
+/// A shortest circle through each group of nodes that lead to each other: name and line where it starts, and the story.
+fn circles_of(graph: &Graph, name: &dyn Fn(usize) -> String) -> Vec<(String, usize, String)> {
     let mut seen = BTreeSet::new();
     let mut circles = Vec::new();
     for &start in graph.keys() {
         if seen.contains(&start) {
             continue;
         }
-        let Some(circle) = shortest_circle(&graph, start) else { continue };
+        let Some(circle) = shortest_circle(graph, start) else { continue };
         let step = |pair: &[usize]| {
-            let (line, name) = &graph[&pair[0]][&pair[1]];
-            format!("{}:{line} names {name} of {}", tree.files[pair[0]].path, tree.files[pair[1]].path)
+            let (line, named) = &graph[&pair[0]][&pair[1]];
+            format!("{}:{line} names {named} of {}", name(pair[0]), name(pair[1]))
         };
         let story: Vec<String> = circle.windows(2).map(step).collect();
-        circles.push((tree.files[start].path.clone(), graph[&start][&circle[1]].0, story.join(", ")));
+        circles.push((name(start), graph[&start][&circle[1]].0, story.join(", ")));
         seen.extend(circle);
     }
     circles
+}
+
+/// The graph of rooms, and their names.
+fn rooms_of(tree: &ModuleTree, files: &Graph) -> (Vec<String>, Graph) {
+    let source = tree.files[0].path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let room = |file: usize| {
+        let inside = tree.files[file].path[source.len()..].trim_start_matches('/');
+        inside.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned()
+    };
+    let names: BTreeSet<String> = (0..tree.files.len()).map(room).collect();
+    let names: Vec<String> = names.into_iter().collect();
+    let number = |file: usize| names.binary_search(&room(file)).expect("each file has a room");
+    let mut graph = Graph::new();
+    for (&from, edges) in files {
+        for (&to, (line, name)) in edges.iter().filter(|(to, _)| number(**to) != number(from)) {
+            let reason = (*line, format!("{name} ({})", tree.files[from].path));
+            graph.entry(number(from)).or_default().entry(number(to)).or_insert(reason);
+        }
+    }
+    (names, graph)
 }
 
 /// The files of a shortest way from `start` back to it, `start` at both ends.
@@ -147,11 +173,15 @@ fn words_of(text: &str) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::circles_of;
+    use super::{circles_of, graph_of, rooms_of};
     use crate::module_tree::tree_of;
 
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
-        circles_of(&tree_of(files)).into_iter().map(|(_, _, story)| story).collect()
+        let tree = tree_of(files);
+        circles_of(&graph_of(&tree), &|file| tree.files[file].path.clone())
+            .into_iter()
+            .map(|(_, _, story)| story)
+            .collect()
     }
 
     #[test]
@@ -191,6 +221,23 @@ mod tests {
             ("src/b.rs", "pub struct B; impl B { fn g(self) {} }\n#[cfg(test)] mod tests { use crate::a::A; }"),
         ]);
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_circle_of_rooms_without_a_circle_of_files_is_found() {
+        let tree = tree_of(&[
+            ("src/lib.rs", "mod a; mod b;"),
+            ("src/a.rs", "mod one; mod two;"),
+            ("src/a/one.rs", "pub struct One(crate::b::B);"),
+            ("src/a/two.rs", "pub struct Two;"),
+            ("src/b.rs", "pub struct B; fn f(two: super::a::two::Two) {}"),
+        ]);
+        let files = graph_of(&tree);
+        assert_eq!(circles_of(&files, &|_| String::new()), []);
+        let (rooms, graph) = rooms_of(&tree, &files);
+        let found = circles_of(&graph, &|room| rooms[room].clone());
+        let story = "a:1 names crate::b::B (src/a/one.rs) of b, b:1 names super::a::two::Two (src/b.rs) of a";
+        assert_eq!(found, [("a".into(), 1, story.into())]);
     }
 
     #[test]

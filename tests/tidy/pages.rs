@@ -163,7 +163,9 @@ fn definitions(tokens: &[TokenTree]) -> BTreeSet<String> {
     let mut defined: BTreeSet<String> = pairs.collect();
     // `impl<T> Name`, `pub(crate) name:`, a variant after its documentation.
     let after_punctuation = tokens.windows(2).filter_map(|pair| match (&pair[0], &pair[1]) {
-        (TokenTree::Punct(_) | TokenTree::Group(_), TokenTree::Ident(name)) => Some(name.to_string()),
+        (TokenTree::Punct(_) | TokenTree::Group(_) | TokenTree::Literal(_), TokenTree::Ident(name)) => {
+            Some(name.to_string())
+        }
         _ => None,
     });
     let types = after_punctuation.filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()));
