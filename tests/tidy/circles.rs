@@ -18,7 +18,7 @@ use crate::report::{Finding, check};
 use crate::workspace::{Workspace, flat};
 
 /// From a file to those it points to, with the line and the name of the first reason.
-type Graph = BTreeMap<usize, BTreeMap<usize, (usize, String)>>;
+pub(crate) type Graph = BTreeMap<usize, BTreeMap<usize, (usize, String)>>;
 
 #[test]
 fn no_circle_of_files_within_a_crate() {
@@ -62,8 +62,8 @@ fn circles_of(graph: &Graph, name: &dyn Fn(usize) -> String) -> Vec<(String, usi
     circles
 }
 
-/// The graph of rooms, and their names.
-fn rooms_of(tree: &ModuleTree, files: &Graph) -> (Vec<String>, Graph) {
+/// The names of the rooms, and their graph.
+pub(crate) fn rooms_of(tree: &ModuleTree, files: &Graph) -> (Vec<String>, Graph) {
     let source = tree.files[0].path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let room = |file: usize| {
         let inside = tree.files[file].path[source.len()..].trim_start_matches('/');
@@ -107,7 +107,8 @@ fn shortest_circle(graph: &Graph, start: usize) -> Option<Vec<usize>> {
     None
 }
 
-fn graph_of(tree: &ModuleTree) -> Graph {
+/// The graph of files, by their index in the tree.
+pub(crate) fn graph_of(tree: &ModuleTree) -> Graph {
     let mut graph = Graph::new();
     for (id, module) in tree.product_modules() {
         let named = named_in(&module.items);
