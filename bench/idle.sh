@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release -q
-cargo build --release -q -p convoy-worker --example idle_workers
+cargo bench -q -p convoy-worker --bench idle_workers --no-run
 work=$(mktemp -d)
 export CONVOY_HOME=$work/admin
 address=127.0.0.1:7179
@@ -19,7 +19,7 @@ none=$(rss)
 echo "0 workers: $none KiB"
 for count in 100 1000; do
     mkfifo "$work/hold$count"
-    target/release/examples/idle_workers "$address" "$work/token" "$count" < "$work/hold$count" > "$work/said$count" &
+    cargo bench -q -p convoy-worker --bench idle_workers -- "$address" "$work/token" "$count" < "$work/hold$count" > "$work/said$count" &
     exec {hold}> "$work/hold$count"
     until grep -q connected "$work/said$count"; do sleep 0.2; done
     # Heartbeats of some seconds are part of being idle.

@@ -2,4 +2,4 @@
 # What TLS costs an upload: nodes of 44.7 MB over loopback, plain and encrypted in turn.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo run --release -q -p convoy-proto --example uploads -- "${1:-40}"
+cargo bench -q -p convoy-proto --bench uploads -- "${1:-40}"

@@ -11,6 +11,7 @@ use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summar
 use convoy_planning::disk;
 use convoy_proto::channel::Link;
 use convoy_worker::{Ended, RunData, WorkerError};
+use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -122,7 +123,7 @@ pub fn serve_jobs(config: ClusterConfig, socket: TcpListener) -> Result<ExitCode
     runtime::serve("runs finish their step and save; press Ctrl-C again to leave at once", async |stop| {
         let (listener, address) = listen_on(socket)?;
         out::note(format_args!("listening on {address}; jobs are kept in {}", config.state.display()));
-        serve_cluster(config, listener, stop.asked()).await?;
+        serve_cluster(config, listener, Box::pin(stop.asked())).await?;
         Ok(ExitCode::from(stop.exit_code()))
     })
 }
@@ -140,7 +141,7 @@ async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &S
     };
     let (status, watched) = watch::channel(Status::default());
     let (event_sender, events) = mpsc::unbounded_channel();
-    let stopped = until_asked_or_past(stop, way.last, watched.clone());
+    let stopped = Box::pin(until_asked_or_past(stop, way.last, watched.clone()));
     let progress = tokio::spawn(show_run(watched, events));
     let config = ready.config(way.files.clone(), way.audit_every, status);
     let report =
@@ -176,7 +177,7 @@ fn start_workers(
             log: None,
             patience: Some(Duration::from_secs(10)),
         };
-        workers.spawn(convoy_worker::run(config, std::future::pending()));
+        workers.spawn(convoy_worker::run(config, Box::pin(std::future::pending())));
     }
     Ok(workers)
 }
@@ -200,10 +201,9 @@ async fn serve_beside(
     workers: &mut Workers,
     config: Config,
     listener: tokio::net::TcpListener,
-    stopped: impl Future<Output = ()>,
+    stopped: BoxFuture<'_, ()>,
 ) -> Result<RunReport, CliError> {
-    let serving = serve(config, listener, stopped);
-    tokio::pin!(serving);
+    let mut serving = serve(config, listener, stopped);
     loop {
         tokio::select! {
             report = &mut serving => return Ok(report?),

@@ -14,6 +14,7 @@ pub mod data_place;
 pub mod digest;
 pub mod epoch_order;
 pub mod file_tree;
+mod json;
 pub mod manifest;
 pub mod metrics;
 pub mod plan;

@@ -108,7 +108,7 @@ impl Plan {
         bare.spec.network.init = None;
         let best_by = bare.spec.checkpoint.best_by.take();
         bare.spec.checkpoint = CheckpointSpec { best_by, ..Default::default() };
-        Digest::of(&serde_json::to_vec(&bare).expect("a plan is plain data"))
+        Digest::of(&bare.to_json())
     }
 
     /// How training samples are cut into steps and shards.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use convoy_common::planner::Planner;
 use convoy_proto::channel;
 use convoy_scheduler::JobId;
+use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::service::Routes;
@@ -75,10 +76,20 @@ pub enum ClusterError {
 ///
 /// # Errors
 /// When its folder cannot be used or the socket fails.
-pub async fn serve_cluster(
+///
+/// Both futures are boxed, so that all of this is compiled here and not in each crate that awaits it.
+pub fn serve_cluster(
     config: ClusterConfig,
     listener: TcpListener,
-    stop: impl Future<Output = ()>,
+    stop: BoxFuture<'_, ()>,
+) -> BoxFuture<'_, Result<(), ClusterError>> {
+    Box::pin(serve_cluster_until(config, listener, stop))
+}
+
+async fn serve_cluster_until(
+    config: ClusterConfig,
+    listener: TcpListener,
+    stop: BoxFuture<'_, ()>,
 ) -> Result<(), ClusterError> {
     let ClusterConfig { state, shared, audit_every, planner, limits, certificate_life } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;

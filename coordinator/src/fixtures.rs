@@ -64,7 +64,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
     let (input_sender, inputs) = mpsc::unbounded_channel();
     let (reducer, commands) = ReducerQueue::new();
     let handle = RunHandle {
-        plan_json: serde_json::to_vec(&**plan).expect("a plan is plain data").into(),
+        plan_json: plan.to_json().into(),
         manifest_json: "{}".into(),
         plan: plan.clone(),
         manifest: Arc::new(manifest(0)),

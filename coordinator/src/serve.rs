@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use convoy_scheduler::{FleetEvent, JobId, JobRequest};
+use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::service::Routes;
@@ -31,10 +32,20 @@ const JOB: JobId = JobId(1);
 ///
 /// # Errors
 /// When the run cannot begin, or does not end as planned. What was saved before stays.
-pub async fn serve(
+///
+/// Both futures are boxed, so that all of this is compiled here and not in each crate that awaits it.
+pub fn serve(
     config: Config,
     listener: TcpListener,
-    stop: impl Future<Output = ()>,
+    stop: BoxFuture<'_, ()>,
+) -> BoxFuture<'_, Result<RunReport, RunError>> {
+    Box::pin(serve_until(config, listener, stop))
+}
+
+async fn serve_until(
+    config: Config,
+    listener: TcpListener,
+    mut stop: BoxFuture<'_, ()>,
 ) -> Result<RunReport, RunError> {
     let loaded = load(config)?;
     let (events, fleet_events) = mpsc::unbounded_channel();
@@ -60,7 +71,7 @@ pub async fn serve(
     let fleet = tokio::spawn(fleet.run());
     let request = JobRequest { numerics: numerics_number(&numerics), ..JobRequest::default() };
     _ = events.send(FleetEvent::JobAdded { job: JOB, request, started: true });
-    tokio::pin!(report, stop);
+    tokio::pin!(report);
     let report = tokio::select! {
         report = &mut report => report,
         () = &mut stop => {

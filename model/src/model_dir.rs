@@ -88,7 +88,7 @@ pub enum LoadError {
 pub fn save(dir: &Path, plan: &Plan, network: &Network, flat: &[f32], extra: &Value) -> Result<(), WriteError> {
     std::fs::create_dir_all(dir).map_err(|source| WriteError { path: dir.to_owned(), source })?;
     let views: Vec<_> = network.views(flat).collect();
-    let text = serde_json::to_string(plan).expect("a plan is plain data");
+    let text = String::from_utf8(plan.to_json()).expect("JSON is text");
     write_atomic(&dir.join(TENSORS), &views, &BTreeMap::from([(PLAN.to_owned(), text)]))?;
     let mut config = config(plan, network);
     config["convoy"] = json!({
@@ -115,8 +115,8 @@ pub fn load(path: &Path) -> Result<Model, LoadError> {
     let file = TensorFile::read(&file_path)?;
     let refuse = |problem: String| LoadError::Plan { path: file_path.clone(), problem };
     let text = file.metadata.get(PLAN).ok_or_else(|| refuse("it is not a model (it has no plan)".to_owned()))?;
-    let plan: Plan =
-        serde_json::from_str(text).map_err(|error| refuse(format!("its plan is not understood ({error})")))?;
+    let understood = Plan::from_json(text.as_bytes());
+    let plan = understood.map_err(|error| refuse(format!("its plan is not understood ({error})")))?;
     if path.is_dir() {
         check_config(&path.join(CONFIG), &plan)?;
     }
@@ -135,7 +135,7 @@ fn check_config(path: &Path, plan: &Plan) -> Result<(), LoadError> {
     let other = || LoadError::OtherConfig { path: path.to_owned() };
     let mut config: Value = serde_json::from_slice(&bytes).map_err(|_| other())?;
     let found = config.pointer_mut("/convoy/plan").map(Value::take).ok_or_else(other)?;
-    match serde_json::from_value::<Plan>(found) {
+    match Plan::from_json(found.to_string().as_bytes()) {
         Ok(found) if found == *plan => Ok(()),
         _ => Err(other()),
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use convoy_security::{ConnectError, Identity, Pin};
+use futures_core::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::v1::access_client::AccessClient;
@@ -121,17 +122,22 @@ impl Link {
         Ok(AccessClient::new(self.open().await?))
     }
 
-    async fn open(&self) -> Result<Channel, ConnectError> {
-        if let Some((pin, identity)) = &self.cluster {
-            return convoy_security::connect(settings, &self.address, *pin, identity.as_ref()).await;
+    /// Boxed, as [`convoy_security::connect`] is, and for the same reason.
+    fn open(&self) -> BoxFuture<'_, Result<Channel, ConnectError>> {
+        match &self.cluster {
+            Some((pin, identity)) => convoy_security::connect(settings, &self.address, *pin, identity.as_ref()),
+            None => Box::pin(plain(&self.address)),
         }
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
-            .map_err(|_| ConnectError::Address(self.address.clone()))?;
-        settings(endpoint).connect().await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            ConnectError::Unreachable(cause.unwrap_or_else(|| error.to_string()))
-        })
     }
+}
+
+async fn plain(address: &str) -> Result<Channel, ConnectError> {
+    let endpoint =
+        Endpoint::from_shared(format!("http://{address}")).map_err(|_| ConnectError::Address(address.to_owned()))?;
+    settings(endpoint).connect().await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        ConnectError::Unreachable(cause.unwrap_or_else(|| error.to_string()))
+    })
 }
 
 fn settings(endpoint: Endpoint) -> Endpoint {

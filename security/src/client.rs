@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_core::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -70,8 +71,19 @@ pub enum ConnectError {
 /// nobody answers within 5 s; [`ConnectError::WrongPin`], [`ConnectError::ServerExpired`] and [`ConnectError::WrongName`]
 /// when the server is not trusted; [`ConnectError::Expired`] and [`ConnectError::Refused`] when the server does not trust
 /// `identity`; [`ConnectError::Tls`] when it does not speak TLS 1.3 with HTTP/2.
-pub async fn connect(
-    endpoint: impl FnOnce(Endpoint) -> Endpoint,
+///
+/// The future is boxed, so that a client's whole connection is compiled here and not in each crate that awaits it.
+pub fn connect<'a>(
+    endpoint: fn(Endpoint) -> Endpoint,
+    address: &'a str,
+    pin: Pin,
+    identity: Option<&'a Identity>,
+) -> BoxFuture<'a, Result<Channel, ConnectError>> {
+    Box::pin(connect_as(endpoint, address, pin, identity))
+}
+
+async fn connect_as(
+    endpoint: fn(Endpoint) -> Endpoint,
     address: &str,
     pin: Pin,
     identity: Option<&Identity>,

@@ -189,9 +189,8 @@ async fn fetch_plan(
         plan.extend_from_slice(&piece.plan);
         manifest.extend_from_slice(&piece.manifest);
     }
-    let plan: Plan = serde_json::from_slice(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
-    let manifest: Manifest =
-        serde_json::from_slice(&manifest).map_err(|error| WorkerError::nonsense("a manifest", error))?;
+    let plan = Plan::from_json(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
+    let manifest = Manifest::from_json(&manifest).map_err(|error| WorkerError::nonsense("a manifest", error))?;
     if manifest.digest() != plan.manifest {
         return Err(WorkerError::nonsense("a manifest", "it does not have the digest that the plan names").into());
     }

@@ -10,6 +10,7 @@ use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{VERSION, v1};
 use convoy_security::ConnectError;
+use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -52,10 +53,14 @@ impl Dial for watch::Receiver<Link> {
 ///
 /// # Errors
 /// When the coordinator cannot be reached or does not want this worker, or the data or network cannot be used.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<Ended, WorkerError> {
-    let heartbeats = HeartbeatThread::of_process().map_err(|error| ComputeError::Thread(error.to_string()))?;
-    let dial = Arc::new(config.link.clone());
-    run_with(config, dial, heartbeats, stop).await
+///
+/// Both futures are boxed, so that all of this is compiled here and not in each crate that awaits it.
+pub fn run(config: Config, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Result<Ended, WorkerError>> {
+    Box::pin(async move {
+        let heartbeats = HeartbeatThread::of_process().map_err(|error| ComputeError::Thread(error.to_string()))?;
+        let dial = Arc::new(config.link.clone());
+        run_with(config, dial, heartbeats, stop).await
+    })
 }
 
 /// [`run`] with connections from `dial`, whose heartbeats come from the thread `heartbeats`.

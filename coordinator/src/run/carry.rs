@@ -110,8 +110,8 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
     let (reducer_queue, commands) = ReducerQueue::new();
     let state = Arc::new(state);
     let handle = Arc::new(RunHandle {
-        plan_json: serde_json::to_vec(&*config.plan).expect("a plan is plain data").into(),
-        manifest_json: serde_json::to_vec(&*config.manifest).expect("a manifest is plain data").into(),
+        plan_json: config.plan.to_json().into(),
+        manifest_json: config.manifest.to_json().into(),
         plan: config.plan.clone(),
         manifest: config.manifest.clone(),
         files: config.files.clone(),

@@ -91,10 +91,7 @@ async fn refused(plan: Result<v1::PlanChunk, Status>) -> OpenError {
 }
 
 fn plan_chunk(plan: &Plan, manifest: &Manifest) -> v1::PlanChunk {
-    v1::PlanChunk {
-        plan: serde_json::to_vec(plan).unwrap().into(),
-        manifest: serde_json::to_vec(manifest).unwrap().into(),
-    }
+    v1::PlanChunk { plan: plan.to_json().into(), manifest: manifest.to_json().into() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -353,7 +353,7 @@ fn a_worker_whose_own_runtime_is_busy_is_not_silent() {
     let config = Config { link, ..config(Some(Duration::from_secs(10))) };
     let own = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     own.block_on(async {
-        let working = tokio::spawn(run(config, std::future::pending()));
+        let working = tokio::spawn(run(config, Box::pin(std::future::pending())));
         while listener.0.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }

@@ -24,10 +24,10 @@ pub fn read_ledger(path: &Path) -> Result<(Plan, Manifest, Vec<Record>, Option<u
     if !path.join("plan.json").is_file() {
         return Err(RunDirError::NotARun(path.to_owned()));
     }
-    let plan: Plan = read_json(&path.join("plan.json"))?;
+    let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
     let damaged = |problem| RunDirError::Damaged { path: path.join("plan.json"), problem };
     plan.check().map_err(damaged)?;
-    let manifest = read_json(&path.join("manifest.json"))?;
+    let manifest = read_json(&path.join("manifest.json"), Manifest::from_json)?;
     let journal = path.join("journal");
     let bytes = match fs::read(&journal) {
         Ok(bytes) => bytes,

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-
 use super::run_dir_error::RunDirError;
 
 /// The bytes of the file at `path`.
@@ -15,14 +13,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, RunDirError> {
     fs::read(path).map_err(|source| RunDirError::Io { path: path.to_owned(), source })
 }
 
-/// The value in the JSON file at `path`.
+/// The value in the JSON file at `path`, which `parse` understands.
 ///
 /// # Errors
 /// When it cannot be read or holds another kind of value.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunDirError> {
+pub(super) fn read_json<T>(path: &Path, parse: fn(&[u8]) -> serde_json::Result<T>) -> Result<T, RunDirError> {
     let damaged =
         |error| RunDirError::Damaged { path: path.to_owned(), problem: format!("is not what Convoy wrote: {error}") };
-    serde_json::from_slice(&read(path)?).map_err(damaged)
+    parse(&read(path)?).map_err(damaged)
 }
 
 /// Writes the file at `path`, which nobody reads before it is whole.

@@ -31,10 +31,10 @@ impl RunDir {
         }
         let dir = RunDir::lock(path)?;
         dir.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
-        dir.write("manifest.json", &serde_json::to_vec(manifest).expect("a manifest is plain data"))?;
+        dir.write("manifest.json", &manifest.to_json())?;
         dir.make_checkpoints()?;
         // Last, because it makes the folder a run.
-        dir.write("plan.json", &serde_json::to_vec_pretty(plan).expect("a plan is plain data"))?;
+        dir.write("plan.json", &plan.to_json_pretty())?;
         Ok(dir)
     }
 
@@ -47,10 +47,10 @@ impl RunDir {
             return Err(RunDirError::NotARun(path.to_owned()));
         }
         let dir = RunDir::lock(path)?;
-        let plan: Plan = read_json(&path.join("plan.json"))?;
+        let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
         plan.check().map_err(|problem| RunDirError::Damaged { path: path.join("plan.json"), problem })?;
         dir.make_checkpoints()?;
-        let manifest: Manifest = read_json(&path.join("manifest.json"))?;
+        let manifest = read_json(&path.join("manifest.json"), Manifest::from_json)?;
         Ok((dir, plan, manifest))
     }
 

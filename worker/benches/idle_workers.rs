@@ -1,5 +1,5 @@
 //! Connects many workers that do nothing but live, to see what they cost a coordinator:
-//! `cargo run --release -p convoy-worker --example idle_workers -- HOST:PORT TOKEN_FILE COUNT`.
+//! `cargo bench -p convoy-worker --bench idle_workers -- HOST:PORT TOKEN_FILE COUNT`.
 //! All share one certificate. Ends when standard input does.
 
 use std::io::Read;
@@ -16,7 +16,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [address, token, count] = &args[..] else {
         return Err("usage: idle_workers HOST:PORT TOKEN_FILE COUNT".into());
     };

@@ -1,4 +1,4 @@
-//! How fast nodes travel, plain and over TLS: `cargo run --release -p convoy-proto --example uploads -- [REPETITIONS]`.
+//! How fast nodes travel, plain and over TLS: `cargo bench -p convoy-proto --bench uploads -- [REPETITIONS]`.
 //! Both ends are here, with the settings of worker and coordinator; the receiver counts what it gets and drops it.
 
 use std::error::Error;
