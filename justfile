@@ -8,6 +8,10 @@ build:
 test:
     cargo test --workspace
 
+# The sources: circles, names, sizes, pages.
+tidy:
+    cargo test -p convoy-tidy
+
 # Formatting and lints, as .ci/run has them.
 lint:
     cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings

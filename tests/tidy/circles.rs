@@ -98,10 +98,10 @@ fn shortest_circle(graph: &Graph, start: usize) -> Option<Vec<usize>> {
                 circle.reverse();
                 return Some(circle);
             }
-            if !came_from.contains_key(&next) {
-                came_from.insert(next, file);
+            came_from.entry(next).or_insert_with(|| {
                 queue.push_back(next);
-            }
+                file
+            });
         }
     }
     None
