@@ -1,5 +1,5 @@
-//! Where a spec's data is: on the machine that reads the spec, in a data set of a coordinator, or in a folder that machines
-//! share.
+//! Where a spec's data is: on the machine that reads the spec, in a data set of a coordinator, or in a folder that
+//! machines share.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};

@@ -46,8 +46,8 @@ impl EpochCut {
         (range.end - range.start).div_ceil(self.shard)
     }
 
-    /// Positions in the epoch's order of the samples of shard `shard` of step `step`. Sizes of shards within a step differ
-    /// by at most one, larger ones first.
+    /// Positions in the epoch's order of the samples of shard `shard` of step `step`. Sizes of shards within a step
+    /// differ by at most one, larger ones first.
     ///
     /// # Panics
     /// When the step has no such shard.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Digest;
 
-/// What lies at a path.
+/// Whether a path leads to a file or a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A file.
@@ -25,7 +25,7 @@ pub trait Files: Send + Sync + std::fmt::Debug {
 
 /// Files in folders, which can be listed.
 pub trait FileTree: Files {
-    /// What lies at `path`; `None` if nothing does.
+    /// The kind of file at `path`; `None` if there is nothing.
     ///
     /// # Errors
     /// When that cannot be found out.

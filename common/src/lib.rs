@@ -1,10 +1,11 @@
-//! What all rooms of Convoy share.
+//! Types and arithmetic that all rooms of Convoy share.
 //!
-//! - A job: its [`spec`] as a user writes it, the [`plan`] that it means, who makes the one of the other ([`planner`]),
-//!   the [`manifest`] of its data.
+//! - A job: its [`spec`] as a user writes it, the [`plan`] that it means, the [`planner`] that makes the plan, the
+//!   [`manifest`] of its data.
 //! - Its data: the [places](data_place) where data lies, [trees of files](file_tree), [batches](batch) of samples.
 //! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
 //!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
+//! - [`backoff`]: pauses between attempts.
 //!
 //! Nothing here does I/O, knows a thread or computes a gradient.
 

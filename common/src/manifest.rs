@@ -10,7 +10,7 @@ use crate::Digest;
 pub struct Manifest {
     /// Class names in byte order, label names, or names of regression targets.
     pub names: Vec<String>,
-    /// What labels are.
+    /// The kind of its labels.
     pub labels: LabelKind,
     /// Training data.
     pub train: Split,
@@ -18,7 +18,7 @@ pub struct Manifest {
     pub validation: Split,
 }
 
-/// What labels are.
+/// The kind of labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelKind {
@@ -79,7 +79,7 @@ pub enum Label {
 }
 
 impl Split {
-    /// Indices of the samples that decode: what a run's order permutes.
+    /// Indices of the samples that decode. The order of an epoch is a permutation of them.
     pub fn usable(&self) -> Vec<u32> {
         (0..self.samples.len() as u32).filter(|index| self.samples[*index as usize].broken.is_none()).collect()
     }

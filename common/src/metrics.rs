@@ -94,8 +94,8 @@ impl MetricLayout {
         }
     }
 
-    /// The metrics that follow from sums over all samples. Where there are several targets, each has metrics of its own,
-    /// with its name appended (`mae/rbc`).
+    /// The metrics that follow from sums over all samples. Where there are several targets, each has metrics of its
+    /// own, with its name appended (`mae/rbc`).
     pub fn finish(&self, sums: &[f64], names: &[String]) -> Metrics {
         let mut metrics = Metrics::new();
         let count = sums[COUNT].max(1.0);

@@ -1,4 +1,5 @@
-//! The plan: what a spec means once the data is known. It is resolved once, and all machines of a run hold the same one.
+//! The plan: the meaning of a spec once the data is known. It is resolved once, and all machines of a run hold the same
+//! one.
 
 mod check;
 mod resolve;
@@ -14,7 +15,7 @@ use crate::metrics::MetricLayout;
 use crate::schedule::LearningRate;
 use crate::spec::{CheckpointSpec, Data, LastStep, LossKind, Spec};
 
-/// What a run computes: enough, with the data, to compute every bit of it.
+/// The plan of a run. With the data, it determines every bit that the run computes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The spec with nothing left open: no `"auto"`, no `"measured"`.
@@ -71,12 +72,12 @@ pub struct Normalization {
     pub std: Vec<f32>,
 }
 
-/// What a scan of the data has shown; [`Plan::resolve`] makes a plan of it and a spec.
+/// Facts that a scan of the data has shown. [`Plan::resolve`] makes a plan of them and a spec.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataFacts {
     /// Class names, label names or names of targets.
     pub names: Vec<String>,
-    /// What labels are.
+    /// The kind of labels.
     pub labels: LabelKind,
     /// Usable training samples.
     pub train_samples: u32,
@@ -99,8 +100,8 @@ pub struct DataFacts {
 }
 
 impl Plan {
-    /// blake3 of the plan as canonical JSON, without what only says where things lie or are kept
-    /// (`name`, paths, `[checkpoint]`, cache size): two runs with equal digests compute equal bits.
+    /// blake3 of the plan as canonical JSON, without the keys that change no bit (`name`, paths, `[checkpoint]` but for
+    /// `best_by`, cache size): two runs with equal digests compute equal bits.
     pub fn digest(&self) -> Digest {
         let mut bare = self.clone();
         bare.spec.name = String::new();

@@ -26,9 +26,9 @@ impl<T> TreeSum<T> {
         TreeSum::new(root(shards))
     }
 
-    /// Takes in the value of `node` and does every addition that is possible now with `add(left, right)`, which leaves the
-    /// sum in `left`. Returns the values that are no longer needed (repeated ones and right summands), so that their
-    /// memory can be used again. The value of a node that is not in this tree is returned as it came.
+    /// Takes in the value of `node` and does every addition that is possible now with `add(left, right)`, which leaves
+    /// the sum in `left`. Returns the values that are no longer needed (repeated ones and right summands), so that
+    /// their memory can be used again. The value of a node that is not in this tree is returned as it came.
     pub fn insert(&mut self, node: Node, value: T, mut add: impl FnMut(&mut T, &T)) -> Vec<T> {
         if !node.is_node_of(self.root) || self.present.keys().any(|have| have.contains(node)) {
             return vec![value];
@@ -47,8 +47,8 @@ impl<T> TreeSum<T> {
         spent
     }
 
-    /// Takes out the value of `node`'s sibling, if it is there, with their parent. The caller adds the value of `node` to it
-    /// while computing that value, and inserts the sum for the parent.
+    /// Takes out the value of `node`'s sibling, if it is there, with their parent. The caller adds the value of `node`
+    /// to it while computing that value, and inserts the sum for the parent.
     pub fn take_sibling(&mut self, node: Node) -> Option<(Node, T)> {
         let (parent, sibling) = node.parent(self.root).zip(node.sibling(self.root))?;
         Some((parent, self.present.remove(&sibling)?))

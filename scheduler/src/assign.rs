@@ -1,9 +1,9 @@
 //! Who gets which nodes: pure functions over plain data.
 //!
-//! There are two questions. *How many* shards should each worker get, so that all finish as early as possible? [`quotas`]
-//! deals shards one by one, each to the worker that would finish it first; this is optimal because shards are alike.
-//! *Which* shards, in as few and as large nodes as possible, so that little travels? [`deal`] gives the largest node whole
-//! to a worker with room for it, and halves the node only if no worker has.
+//! There are two questions. *How many* shards should each worker get, so that all finish as early as possible?
+//! [`quotas`] deals shards one by one, each to the worker that would finish it first; this is optimal because shards
+//! are alike. *Which* shards, in as few and as large nodes as possible, so that little travels? [`deal`] gives the
+//! largest node whole to a worker with room for it, and halves the node only if no worker has.
 
 use std::collections::{BTreeSet, BinaryHeap};
 
@@ -17,7 +17,7 @@ pub struct Assignee {
     pub worker: WorkerId,
     /// Shards it computes at a time; at least one.
     pub threads: u32,
-    /// What a shard takes it on one thread; `None` before it was measured (it then counts as the mean of the others).
+    /// Time that a shard takes it on one thread; `None` before it was measured (the mean of the others then counts).
     pub speed: Option<Micros>,
     /// Shards it has to compute already.
     pub load: u32,
@@ -31,8 +31,8 @@ pub fn finish(assignee: &Assignee, speed: Micros, extra: u32) -> (u64, u64) {
     (shards.div_ceil(threads).saturating_mul(speed.0), shards.saturating_mul(speed.0) / threads)
 }
 
-/// What a shard takes each assignee on one thread: as measured, or the mean of the measured ones (one second if there is
-/// none) for those never measured.
+/// Time that a shard takes each assignee on one thread: as measured, or the mean of the measured ones (one second if
+/// there is none) for those never measured.
 pub fn speeds(assignees: &[Assignee]) -> Vec<Micros> {
     let known: Vec<u64> = assignees.iter().filter_map(|assignee| assignee.speed).map(|speed| speed.0).collect();
     let sum = known.iter().fold(0u64, |sum, speed| sum.saturating_add(*speed));
@@ -40,8 +40,8 @@ pub fn speeds(assignees: &[Assignee]) -> Vec<Micros> {
     assignees.iter().map(|assignee| Micros(assignee.speed.map_or(mean, |speed| speed.0).max(1))).collect()
 }
 
-/// How many of `shards` shards each assignee gets, in the order of `assignees`, so that the last of them is done as early as
-/// possible. Ties go to the lower position.
+/// How many of `shards` shards each assignee gets, in the order of `assignees`, so that the last of them is done as
+/// early as possible. Ties go to the lower position.
 ///
 /// # Panics
 /// When there are shards and no assignee.

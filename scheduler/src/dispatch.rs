@@ -1,25 +1,25 @@
 //! Who gets a lease next. Six rules, tried in this order after every event, each as simple as it can be:
 //!
-//! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`): everything that it holds is
-//!    *overdue*, the nodes planned for it go to others, and it sits out some steps.
+//! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`): everything that it holds
+//!    is *overdue*, the nodes planned for it go to others, and it sits out some steps.
 //! 2. *Homeless* nodes, which are neither planned for a worker nor lent (at the start of a step: all), are dealt out by
 //!    [`assign`].
 //! 3. Each worker is sent the nodes planned for it, the largest first, as many as its queue holds.
 //! 4. An idle worker takes over a node that is planned for another worker but not sent, if it would be done earlier.
-//! 5. A node all of whose leases are *slow* (past `max(spare_floor, spare_factor × expected)`) is lent to an idle worker
-//!    as well; a node all of whose leases are overdue, to any worker with room. The first answer wins. A worker that began
-//!    earlier than the winner sits out, too. As every worker holds a node once at most, there are never more copies than
-//!    workers.
-//! 6. A worker's first shard of a kind, and from then on one in `audit_every`, is cut out of the nodes planned for it and
-//!    sent first. Once that shard is done, another worker computes it again: an *audit*. If a worker that owes an audit
-//!    gets another lease before (a node that it takes over, a copy), that lease is audited instead. Nodes that came with
-//!    impossible numbers are audited as well.
+//! 5. A node all of whose leases are *slow* (past `max(spare_floor, spare_factor × expected)`) is lent to an idle
+//!    worker as well; a node all of whose leases are overdue, to any worker with room. The first answer wins. A worker
+//!    that began earlier than the winner sits out, too. As every worker holds a node once at most, there are never more
+//!    copies than workers.
+//! 6. A worker's first shard of a kind, and from then on one in `audit_every`, is cut out of the nodes planned for it
+//!    and sent first. Once that shard is done, another worker computes it again: an *audit*. If a worker that owes an
+//!    audit gets another lease before (a node that it takes over, a copy), that lease is audited instead. Nodes that
+//!    came with impossible numbers are audited as well.
 //!
-//! *Expected* is [what a shard may take the worker](Timing::expected), times the rounds of its threads that its queue
-//! needs. An evaluation goes by training shards until one of its own was measured. Before any measurement a lease is slow
-//! after `spare_unmeasured`, and overdue after `lease_unmeasured` for each round. A worker that has finished nothing yet
-//! may be slow, so it has [`NEWCOMER`] times as long until it is overdue. One that does not hold the parameters is late
-//! after `ready_grace`. All of these times are in [`Timeouts`](crate::Timeouts).
+//! *Expected* is the [time that a shard may take the worker](Timing::expected), times the rounds of its threads that
+//! its queue needs. An evaluation goes by training shards until one of its own was measured. Before any measurement a
+//! lease is slow after `spare_unmeasured`, and overdue after `lease_unmeasured` for each round. A worker that has
+//! finished nothing yet may be slow, so it has [`NEWCOMER`] times as long until it is overdue. One that does not hold
+//! the parameters is late after `ready_grace`. All of these times are in [`Timeouts`](crate::Timeouts).
 
 use std::collections::{BTreeMap, BTreeSet};
 

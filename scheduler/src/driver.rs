@@ -10,11 +10,11 @@ use crate::run::Run;
 
 /// An append-only list of records that outlives the process.
 pub trait Journal {
-    /// What can go wrong with it.
+    /// The error of a record that cannot be added.
     type Error;
 
-    /// Adds a record at the end. Once this returns, a later start reads the record before any later one; and if the record
-    /// [is urgent](Record::is_urgent), it is on disk.
+    /// Adds a record at the end. Once this returns, a later start reads the record before any later one; and if the
+    /// record [is urgent](Record::is_urgent), it is on disk.
     ///
     /// # Errors
     /// When the record may not be in the journal. The driver then halts.
@@ -23,7 +23,7 @@ pub trait Journal {
 
 /// The world outside of a run: sockets, the reducer, disks, the log.
 pub trait Outbox {
-    /// Does what the effect says, or queues it to be done in this order. Never called with [`Effect::Record`].
+    /// Carries the effect out, or queues it to be carried out in this order. Never called with [`Effect::Record`].
     fn carry_out(&mut self, effect: Effect);
 }
 
@@ -56,7 +56,8 @@ impl<E: std::error::Error + 'static> std::error::Error for Halt<E> {
 
 /// A run with its journal and its outbox: one event, then all its effects in order, then the next event.
 ///
-/// A record is appended before any later effect is carried out, so nobody hears of anything that a restart could forget.
+/// A record is appended before any later effect is carried out, so nobody hears of anything that a restart could
+/// forget.
 #[derive(Debug)]
 pub struct Driver<J, O> {
     run: Run,

@@ -15,11 +15,11 @@ use crate::tree::Node;
 pub enum Effect {
     /// Append to the journal before any later effect is carried out.
     Record(Record),
-    /// Tell the reducer what comes: a fresh tree over `shards` shards. Sent before any lease of it.
+    /// Tell the reducer to begin a fresh tree over `shards` shards. Comes before any lease of it.
     OpenStep {
         /// The parameters to compute with; for [`Work::Train`] also the step itself.
         step: StepId,
-        /// What is done with the shards.
+        /// The kind of work.
         work: Work,
         /// How many there are.
         shards: u32,
@@ -28,7 +28,7 @@ pub enum Effect {
     AbandonStep {
         /// The step, as in [`Effect::OpenStep`].
         step: StepId,
-        /// What it was open for.
+        /// The kind of work.
         work: Work,
         /// Why.
         why: AbandonReason,
@@ -39,7 +39,7 @@ pub enum Effect {
         worker: WorkerId,
         /// What.
         lease: Lease,
-        /// What is done with the answer. The worker does not know.
+        /// Whether the answer is counted, compared, or both. The worker does not know.
         check: Check,
     },
     /// Tell a worker to drop a lease it holds.
@@ -70,7 +70,7 @@ pub enum Effect {
     Checkpoint {
         /// The committed parameters.
         step: StepId,
-        /// What for.
+        /// The occasion of the checkpoint.
         reason: CheckpointReason,
         /// [`Run::trusted`](crate::Run::trusted) as the event found it: checkpoints before that may go, but for the newest.
         trusted: StepId,
@@ -78,7 +78,7 @@ pub enum Effect {
     /// For the log: a worker takes far too long for a lease although its heartbeats arrive. All nodes that the worker
     /// holds go to others as well, as soon as there are any.
     Overdue {
-        /// Who holds it.
+        /// The worker that holds it.
         worker: WorkerId,
         /// Which lease.
         at: LeaseRef,
@@ -87,10 +87,10 @@ pub enum Effect {
         /// For how long the worker has been computing.
         held: Micros,
     },
-    /// For the log: a node came with a NaN, an infinity or absurdly large numbers. The step is opened again, and the node
-    /// is computed elsewhere, if there is anybody, before such numbers are believed.
+    /// For the log: a node came with a NaN, an infinity or absurdly large numbers. The step is opened again, and the
+    /// node is computed elsewhere, if there is anybody, before such numbers are believed.
     Doubt {
-        /// Who computed it.
+        /// The worker that computed it.
         worker: WorkerId,
         /// Which lease.
         at: LeaseRef,
@@ -103,7 +103,7 @@ pub enum Effect {
         step: StepId,
         /// The node.
         node: Node,
-        /// Who computed it, in this order.
+        /// The workers that computed it, in this order.
         workers: Vec<WorkerId>,
     },
     /// A worker was proven to compute wrongly: two others agree on another digest for one of its nodes. Nobody of its
@@ -120,7 +120,8 @@ pub enum Effect {
         node: Node,
         /// Two workers that agree.
         judges: [WorkerId; 2],
-        /// The first step that may hold wrong numbers of the worker: commits of this and of later steps are not believed.
+        /// The first step that may hold wrong numbers of the worker: commits of this and of later steps are not
+        /// believed.
         since: StepId,
     },
     /// For the log: an event that changed nothing.
@@ -146,7 +147,7 @@ pub enum AbandonReason {
     Stopped,
     /// A NaN or an infinity in a node.
     NotFinite,
-    /// What was counted of it is not believed.
+    /// Nodes of it that were counted are not believed.
     Doubted,
     /// A node failed too often.
     Failed,
@@ -186,7 +187,7 @@ pub enum DisconnectReason {
     RunOver,
 }
 
-/// What a checkpoint is for.
+/// The occasion of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CheckpointReason {
     /// Enough steps or time since the last one.
@@ -226,7 +227,7 @@ pub enum IgnoreReason {
     ForeignLease {
         /// Which lease.
         lease: LeaseId,
-        /// Who got it.
+        /// The worker that got it.
         holder: WorkerId,
     },
     /// The lease has ended: done or failed before, or another worker did its node first.

@@ -46,7 +46,7 @@ pub enum Event {
     },
     /// A lease is done, and all bytes of its node are at the reducer.
     NodeDone {
-        /// Who did it.
+        /// The worker that computed it.
         worker: WorkerId,
         /// Which lease.
         at: LeaseRef,
@@ -105,7 +105,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// What happened, in two words, for a log.
+    /// The event in two words, for a log.
     pub fn name(&self) -> &'static str {
         match self {
             Event::WorkerJoined { .. } => "worker joined",

@@ -47,7 +47,8 @@ impl Fleet {
         Fleet { plan, jobs: BTreeMap::new(), workers: BTreeMap::new(), now: RunTime(0) }
     }
 
-    /// Takes one event that happened at `now` and appends to `effects` everything that must be done about it. Cannot fail.
+    /// Takes one event that happened at `now` and appends to `effects` everything that must be done about it. Cannot
+    /// fail.
     ///
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: FleetEvent, effects: &mut Vec<FleetEffect>) {
@@ -156,8 +157,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Starts jobs, releases and assigns workers, so that all jobs have their shares. A job that starts changes the order of
-    /// jobs, so this is done again until nothing more happens.
+    /// Starts jobs, releases and assigns workers, so that all jobs have their shares. A job that starts changes the
+    /// order of jobs, so this is done again until nothing more happens.
     fn settle(&mut self, effects: &mut Vec<FleetEffect>) {
         for _ in 0..=self.jobs.len() {
             let before = effects.len();

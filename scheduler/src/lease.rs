@@ -5,7 +5,7 @@ use std::fmt;
 use crate::ids::{LeaseId, RunGeneration, StepId};
 use crate::tree::Node;
 
-/// What a lease is for. Each kind has its own tree and its own timing.
+/// The kind of work of a lease. Each kind has its own tree and its own timing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Work {
     /// Forward and backward: the node is a sum of gradients.
@@ -24,7 +24,8 @@ impl fmt::Display for Work {
     }
 }
 
-/// The full name of a lease. An answer counts only if every part of the name is that of a lease that is out (*fencing*).
+/// The full name of a lease. An answer counts only if every part of the name is that of a lease that is out
+/// (*fencing*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseRef {
     /// The start of the coordinator that lent it.
@@ -53,13 +54,13 @@ impl fmt::Display for LeaseRef {
 pub struct Lease {
     /// Its name.
     pub at: LeaseRef,
-    /// What to do with the shards.
+    /// The kind of work.
     pub work: Work,
     /// The shards to compute and add up.
     pub node: Node,
 }
 
-/// What the coordinator does with the answer to a lease.
+/// Whether the answer to a lease is counted, compared, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Check {
     /// It is counted.

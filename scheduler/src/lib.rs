@@ -1,9 +1,9 @@
 //! The heart of Convoy: who computes which shard, when, and how often.
 //!
 //! A run is a state machine. [`Event`]s go in, [`Effect`]s come out, and between them stand only integers: no clock,
-//! socket, thread, random generator or float can be named here, and the crate has no dependency that could bring one in.
-//! Time is a number that comes with each event. The same events give the same effects, always, so that a simulator can
-//! run a thousand runs a second and replay any of them.
+//! socket, thread, random generator or float can be named here, and the crate has no dependency that could bring one
+//! in. Time is a number that comes with each event. The same events give the same effects, always, so that a simulator
+//! can run a thousand runs a second and replay any of them.
 //!
 //! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told.
 //! - [`Driver`]: a run with its journal and its outbox, and the order in which effects are carried out.
@@ -11,11 +11,11 @@
 //! - [`Fleet`]: all jobs and workers of a coordinator, and which worker serves which job.
 //! - [`assign`]: which worker gets which nodes of a step.
 //!
-//! A share of all shards is computed twice, by two workers, and compared (*audits*). So a machine that computes wrongly is
-//! found, and evicted under its name.
+//! A share of all shards is computed twice, by two workers, and compared (*audits*). So a machine that computes wrongly
+//! is found, and evicted under its name.
 //!
-//! Three promises hold. Every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the proof).
-//! No answer that is stale, repeated or foreign is counted. A run with a worker that computes gets on.
+//! Three promises hold. Every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the
+//! proof). No answer that is stale, repeated or foreign is counted. A run with a worker that computes gets on.
 #![forbid(unsafe_code)]
 
 pub mod assign;

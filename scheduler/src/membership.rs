@@ -7,8 +7,8 @@ use crate::lease::Work;
 
 /// The percentile is taken over so many of the newest measurements of a kind of shard.
 const RECENT: usize = 64;
-/// In a step without a measurement, the time that a worker is thought to need shrinks by one part in so many: a worker that
-/// was slow once gets another chance.
+/// In a step without a measurement, the time that a worker is thought to need shrinks by one part in so many: a worker
+/// that was slow once gets another chance.
 const AGING: u64 = 32;
 /// A shard is typically done within so many medians: one long break of one worker must not make everybody wait.
 const MEDIANS: u64 = 4;
@@ -31,13 +31,13 @@ pub(crate) struct Member {
     /// Each kind of work is audited by itself: a worker whose evaluations are right may still compute wrong gradients.
     audits: BTreeMap<Work, AuditCount>,
     speeds: BTreeMap<Work, Speed>,
-    /// What a shard took it, over the leases that it finished.
+    /// Time that a shard took it, over the leases that it finished.
     shown: BTreeMap<Work, Micros>,
     strikes: u32,
     sits_out_until: StepId,
 }
 
-/// What a shard is thought to take a member on one thread.
+/// Estimated time that a shard takes a member on one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Speed {
     per_shard: Micros,
@@ -55,13 +55,13 @@ struct AuditCount {
 }
 
 impl Member {
-    /// What a shard is thought to take it on one thread; `None` before the first measurement. An evaluation that was not
-    /// measured yet goes by training.
+    /// Estimated time that a shard takes it on one thread; `None` before the first measurement. An evaluation that was
+    /// not measured yet goes by training.
     pub fn speed(&self, work: Work) -> Option<Micros> {
         self.speeds.get(&work).or_else(|| self.speeds.get(&Work::Train)).map(|speed| speed.per_shard)
     }
 
-    /// What a shard took it on one thread, over the leases that it finished; `None` before the first. Unlike
+    /// Time that a shard took it on one thread, over the leases that it finished; `None` before the first. Unlike
     /// [`Member::speed`] this does not change when another worker is first.
     pub fn shown(&self, work: Work) -> Option<Micros> {
         self.shown.get(&work).or_else(|| self.shown.get(&Work::Train)).copied()
@@ -116,8 +116,8 @@ impl Member {
         }
     }
 
-    /// Notes that it was late with a lease of `step`, failed at it, or lost to a copy of it. As long as there are others, it
-    /// sits out what is left of the step and one step more; the next time two more, then four, and so on.
+    /// Notes that it was late with a lease of `step`, failed at it, or lost to a copy of it. As long as there are
+    /// others, it sits out what is left of the step and one step more; the next time two more, then four, and so on.
     pub fn strike(&mut self, step: StepId) {
         self.sits_out_until = StepId(step.0 + 1 + (1 << self.strikes));
         self.strikes = (self.strikes + 1).min(STRIKES);
@@ -192,8 +192,8 @@ impl Membership {
         self.members.values_mut().for_each(|member| member.age(work));
     }
 
-    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before and do
-    /// not sit out; if there is none, members that have held parameters; if there is none, all.
+    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before and
+    /// do not sit out; if there is none, members that have held parameters; if there is none, all.
     pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
         let tiers: [fn(&Member, StepId) -> bool; 3] = [
             |member, step| member.ready.is_some() && !member.sits_out(step),
@@ -220,7 +220,7 @@ impl Membership {
     }
 }
 
-/// What shards took on one thread lately, over all members, by kind of work.
+/// Times that shards took on one thread lately, over all members, by kind of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timing {
     kinds: BTreeMap<Work, Recent>,
@@ -233,7 +233,7 @@ struct Recent {
 }
 
 impl Timing {
-    /// Notes what a shard took, and computes anew what is typical.
+    /// Notes the time that a shard took, and computes the typical time anew.
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
         let Recent { measurements, typical } = self.kinds.entry(work).or_default();
         if measurements.len() == RECENT {
@@ -246,10 +246,10 @@ impl Timing {
         *typical = percentile(95).min(percentile(50).times(MEDIANS));
     }
 
-    /// What a shard may take `member` on one thread: the typical time, which is the 95th percentile of what shards took
-    /// lately (but at most [`MEDIANS`] medians); or what it has shown, if that is longer (but at most [`SLOWEST`] times the
-    /// typical time). `None` before the first measurement. An evaluation that was not measured yet goes by training: a
-    /// forward pass takes no longer than forward and backward.
+    /// Time that a shard may take `member` on one thread: the typical time, which is the 95th percentile of what shards
+    /// took lately (but at most [`MEDIANS`] medians); or the time it has shown, if that is longer (but at most
+    /// [`SLOWEST`] times the typical time). `None` before the first measurement. An evaluation that was not measured
+    /// yet goes by training: a forward pass takes no longer than forward and backward.
     pub fn expected(&self, work: Work, member: &Member) -> Option<Micros> {
         let typical = self.kinds.get(&work).or_else(|| self.kinds.get(&Work::Train))?.typical;
         let shown = member.shown(work).unwrap_or(typical);

@@ -9,7 +9,7 @@ use crate::lease::LeaseRef;
 pub(crate) struct NodeAnswer {
     pub worker: WorkerId,
     pub at: LeaseRef,
-    /// What a shard took on one thread; not zero.
+    /// Time that a shard took on one thread; not zero.
     pub per_shard: Micros,
     pub result: NodeResult,
     pub digest: Option<[u8; 32]>,

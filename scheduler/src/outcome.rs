@@ -15,8 +15,8 @@ pub enum Outcome {
     StoppedEarly,
     /// Somebody asked; it can be resumed.
     Stopped,
-    /// It ended in one of the ways above, but the checkpoint of its last parameters could not be written; the parameters
-    /// can be computed again.
+    /// It ended in one of the ways above, but the checkpoint of its last parameters could not be written; the
+    /// parameters can be computed again.
     Unsaved {
         /// The parameters.
         step: StepId,
@@ -26,14 +26,14 @@ pub enum Outcome {
     RolledBack {
         /// The newest parameters that are still believed.
         to: StepId,
-        /// Who computed wrongly.
+        /// The worker that computed wrongly.
         worker: WorkerId,
     },
     /// A NaN or an infinity; nothing of the step was committed.
     NotFinite {
         /// The step (of an evaluation: the parameters).
         step: StepId,
-        /// What was computed.
+        /// The kind of work.
         work: Work,
         /// Where: among these shards.
         node: Node,
@@ -42,25 +42,25 @@ pub enum Outcome {
     DataUnreadable {
         /// The step (of an evaluation: the parameters).
         step: StepId,
-        /// What was computed.
+        /// The kind of work.
         work: Work,
-        /// The samples: those of these shards.
+        /// The shards of the samples.
         node: Node,
-        /// Who tried last.
+        /// The worker that tried last.
         worker: WorkerId,
     },
     /// The same node failed inside workers again and again.
     Failed {
         /// The step (of an evaluation: the parameters).
         step: StepId,
-        /// What was computed.
+        /// The kind of work.
         work: Work,
         /// Which node.
         node: Node,
-        /// Who tried last.
+        /// The worker that tried last.
         worker: WorkerId,
     },
-    /// A step was computed again after a restart and came out different from what the journal says.
+    /// A step was computed again after a restart and got another digest than the one in the journal.
     Diverged {
         /// The step.
         step: StepId,

@@ -1,4 +1,5 @@
-//! What the heart must know about a run before it starts. Every queue, every retry and every wait has its bound in [`RunPlan`].
+//! The facts that the heart must know about a run before it starts. Every queue, every retry and every wait has its
+//! bound in [`RunPlan`].
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use crate::ids::{Micros, RunGeneration, StepId};
 
 /// One start of one run, as the heart sees it: counts and bounds, nothing of images or networks.
 ///
-/// Timeouts, intervals and limits decide who computes what and when, never what comes out.
+/// Timeouts, intervals and limits decide who computes which shards and when. They never change a bit of the result.
 ///
 /// # Examples
 /// Two epochs of 100 steps of 8 shards, one shard in a hundred audited:
@@ -57,8 +58,8 @@ pub struct CheckpointIntervals {
 
 /// How long workers and leases are waited for.
 ///
-/// *Expected* is the time that a lease should take: what a shard may take its worker, times the rounds of the worker's
-/// threads. It is measured, and the same for all leases of a kind until a worker has shown that it is slower.
+/// *Expected* is the time that a lease should take: the time that a shard may take its worker, times the rounds of the
+/// worker's threads. It is measured, and the same for all leases of a kind until a worker has shown that it is slower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// A worker that is not heard of for so long is lost.
@@ -68,13 +69,13 @@ pub struct Timeouts {
     pub ready_grace: Micros,
     /// No lease is overdue before this.
     pub lease_floor: Micros,
-    /// A lease is overdue after this many times what is expected.
+    /// A lease is overdue after this many times the expected time.
     pub lease_factor: u32,
     /// Before the first measurement, a lease is overdue after this for each round of its worker's threads.
     pub lease_unmeasured: Micros,
     /// No lease is slow before this. An idle worker computes a slow lease as well.
     pub spare_floor: Micros,
-    /// A lease is slow after this many times what is expected.
+    /// A lease is slow after this many times the expected time.
     pub spare_factor: u32,
     /// Before the first measurement, a lease is slow after this.
     pub spare_unmeasured: Micros,
@@ -127,7 +128,7 @@ impl Default for Limits {
 
 impl RunPlan {
     /// A plan of so many epochs, steps and shards from the beginning: without validation, audits and checkpoints by
-    /// interval, with the usual timeouts and limits. Set what differs with struct update syntax.
+    /// interval, with the usual timeouts and limits. Other fields are set with struct update syntax.
     pub fn new(epochs: u32, steps_per_epoch: u64, shards_full_step: u32, shards_last_step: u32) -> RunPlan {
         RunPlan {
             generation: RunGeneration(1),

@@ -1,4 +1,4 @@
-//! What the journal holds, and the ledger that says who computed which shards.
+//! The records of the journal, and the ledger that says who computed which shards.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::ids::{RunGeneration, StepId, WorkerId};
 use crate::outcome::Outcome;
 use crate::tree::Node;
 
-/// One entry of the journal. All entries together, with the plan, are what a later start needs to know of the run.
+/// One entry of the journal. A later start needs all entries and the plan to know the run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// The coordinator started; the records that follow belong to this generation. Steps from `first_step` on may be
@@ -43,8 +43,8 @@ pub enum Record {
         /// Who computed which shards: every shard of the step exactly once, from left to right.
         ledger: Vec<LedgerEntry>,
     },
-    /// A worker was proven to compute wrongly, and nobody of its name may come back. Commits of `since` and of later steps
-    /// that stand before this record are not believed.
+    /// A worker was proven to compute wrongly, and nobody of its name may come back. Commits of `since` and of later
+    /// steps that stand before this record are not believed.
     Evicted {
         /// Its number in this start.
         worker: WorkerId,
@@ -53,8 +53,8 @@ pub enum Record {
         /// The first step that may hold wrong numbers of the worker.
         since: StepId,
     },
-    /// Step `since` was computed again, each of its nodes by two workers that agree, and its digest is not the one in the
-    /// journal. Commits of `since` and of later steps that stand before this record are not believed.
+    /// Step `since` was computed again, each of its nodes by two workers that agree, and its digest is not the one in
+    /// the journal. Commits of `since` and of later steps that stand before this record are not believed.
     Disbelieved {
         /// The first step whose commit is not believed.
         since: StepId,
@@ -75,7 +75,7 @@ pub enum Record {
 
 impl Record {
     /// Whether the record must be on disk before any later effect is carried out. Other records may be lost in a crash:
-    /// computing their steps again brings them back, but not what an audit found out.
+    /// computing their steps again brings them back, but not the findings of an audit.
     pub fn is_urgent(&self) -> bool {
         matches!(self, Record::Evicted { .. } | Record::Disbelieved { .. })
     }
@@ -86,7 +86,7 @@ impl Record {
 pub struct LedgerEntry {
     /// The shards, as one node of the reduce tree.
     pub node: Node,
-    /// Who computed them.
+    /// The worker that computed them.
     pub worker: WorkerId,
     /// Another worker that computed them as well and got the same digest.
     pub auditor: Option<WorkerId>,

@@ -1,4 +1,4 @@
-//! Starting again from what the journal says.
+//! Starting again from the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,19 +8,19 @@ use crate::plan::{PlanError, RunPlan};
 use crate::record::{LedgerEntry, Record};
 use crate::trust::Trust;
 
-/// What a start must know about the starts before it.
+/// Everything that a start must know about the starts before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Past {
     /// Digests of the steps from `first_step` on that were committed before: computed again, they must be the same.
     pub digests: BTreeMap<StepId, [u8; 32]>,
     /// Whether the run had stopped early at `first_step`.
     pub stopped_early: bool,
-    /// What audits have shown about workers.
+    /// The findings of audits about workers.
     pub trust: Trust,
 }
 
-/// By step, the digest of the parameters after it, for all steps that the journal holds and that are believed. A checkpoint
-/// whose parameters have another digest must not be used.
+/// By step, the digest of the parameters after it, for all steps that the journal holds and that are believed. A
+/// checkpoint whose parameters have another digest must not be used.
 pub fn believed<'a>(journal: impl IntoIterator<Item = &'a Record>) -> BTreeMap<StepId, [u8; 32]> {
     let mut digests = BTreeMap::new();
     for record in journal {
@@ -115,7 +115,7 @@ impl JournalReader {
         Ok(())
     }
 
-    /// Forgets what the journal has of `since` and later steps.
+    /// Forgets the commits and evaluations of `since` and later steps.
     fn disbelieve(&mut self, since: StepId) {
         self.digests.split_off(&since);
         self.early.retain(|step| *step <= since);

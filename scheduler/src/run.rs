@@ -135,7 +135,8 @@ impl Run {
         Ok(Run { past, trust, ..Run::new(plan) })
     }
 
-    /// Takes one event that happened at `now` and appends to `effects` everything that must be done about it. Cannot fail.
+    /// Takes one event that happened at `now` and appends to `effects` everything that must be done about it. Cannot
+    /// fail.
     ///
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: Event, effects: &mut Vec<Effect>) {
@@ -192,7 +193,7 @@ impl Run {
         }
     }
 
-    /// Does what follows from the new state, whatever the event was: lends nodes, disconnects drained workers, stops, saves.
+    /// Acts on the new state, whatever the event was: lends nodes, disconnects drained workers, stops, saves.
     fn settle(&mut self, effects: &mut Vec<Effect>) {
         self.disconnect_drained(effects);
         self.stop_if_asked(effects);
@@ -289,7 +290,8 @@ impl Run {
         self.go_on(false, effects);
     }
 
-    /// Opens the evaluation of the committed parameters if `evaluate`, else the next step, or ends the run after the last.
+    /// Opens the evaluation of the committed parameters if `evaluate`, else the next step, or ends the run after the
+    /// last.
     fn go_on(&mut self, evaluate: bool, effects: &mut Vec<Effect>) {
         let step = self.committed;
         let (work, shards) = if evaluate {

@@ -23,7 +23,7 @@ pub(crate) use audit::Verdict;
 pub(crate) struct Step {
     /// The parameters to compute with.
     pub step: StepId,
-    /// What is done with the shards.
+    /// The kind of work.
     pub work: Work,
     /// How many there are.
     pub shards: u32,
@@ -31,14 +31,14 @@ pub(crate) struct Step {
     pub covered: Option<RunTime>,
     /// Whether every node is computed twice.
     pub audit_all: bool,
-    /// Workers whose numbers for a node were not believed. As long as there are others, nothing more that they compute of
-    /// this step counts.
+    /// Workers whose numbers for a node were not believed. As long as there are others, nothing more that they compute
+    /// of this step counts.
     suspects: BTreeSet<WorkerId>,
     nodes: BTreeMap<Node, NodeState>,
     leases: BTreeMap<LeaseId, LeaseState>,
 }
 
-/// What has become of a node so far.
+/// The state of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct NodeState {
     /// The worker whose numbers are counted.
@@ -65,7 +65,7 @@ pub(crate) enum Fault {
     Absurd,
 }
 
-/// What has become of a lease so far.
+/// The state of a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LeaseState {
     pub worker: WorkerId,
@@ -80,7 +80,7 @@ pub(crate) struct LeaseState {
     over: bool,
 }
 
-/// What [`Step::lend`] makes a lease of.
+/// The terms of a lease that [`Step::lend`] gives out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
     pub node: Node,
@@ -224,8 +224,8 @@ impl Step {
         Lease { at, work: self.work, node }
     }
 
-    /// Ends a lease with its node done; where an audit was wanted, `digest` is its first ballot. The answer holds the other
-    /// leases on the node, which end with this one.
+    /// Ends a lease with its node done; where an audit was wanted, `digest` is its first ballot. The answer holds the
+    /// other leases on the node, which end with this one.
     pub fn done(&mut self, lease: LeaseId, digest: Option<[u8; 32]>, now: RunTime) -> Vec<LeaseState> {
         let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
         let state = self.nodes.get_mut(&node).expect("a running lease has its node");

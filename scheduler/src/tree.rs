@@ -68,7 +68,7 @@ impl Node {
         self.first < self.last && path(root, self).last() == Some(self)
     }
 
-    /// Its parent in the tree under `root`; `None` for the root itself and for what is no node of the tree.
+    /// Its parent in the tree under `root`; `None` for the root itself and for a node of another tree.
     pub fn parent(self, root: Node) -> Option<Node> {
         let (mut above, mut parent) = (None, None);
         for node in path(root, self) {

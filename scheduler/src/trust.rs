@@ -1,4 +1,4 @@
-//! What audits have shown about workers. A machine is known by its name: its number is new whenever it comes back.
+//! The findings of audits about workers. A machine is known by its name: its number is new whenever it comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,8 +51,8 @@ impl Trust {
         }
     }
 
-    /// The step of the last clean audit of the worker: every gradient of it before this step is believed. `None` when no
-    /// step counts a gradient of it.
+    /// The step of the last clean audit of the worker: every gradient of it before this step is believed. `None` when
+    /// no step counts a gradient of it.
     pub fn clean(&self, worker: WorkerId) -> Option<StepId> {
         self.clean.get(self.name(worker)).copied()
     }

@@ -14,7 +14,7 @@ pub enum Waiting {
     Start,
     /// Somebody to compute.
     Workers {
-        /// What is to be computed.
+        /// The kind of work.
         work: Work,
         /// With which parameters.
         step: StepId,
@@ -32,7 +32,7 @@ pub enum Waiting {
     Node {
         /// Which worker.
         worker: WorkerId,
-        /// What it computes.
+        /// The kind of work.
         work: Work,
         /// With which parameters.
         step: StepId,
@@ -43,7 +43,7 @@ pub enum Waiting {
     },
     /// Another worker: those that computed a node got different digests.
     Judge {
-        /// What they computed.
+        /// The kind of work.
         work: Work,
         /// With which parameters.
         step: StepId,
@@ -52,9 +52,10 @@ pub enum Waiting {
         /// The workers that computed it.
         workers: Vec<WorkerId>,
     },
-    /// The reducer: all nodes have arrived, and it adds them and makes the next parameters (or the evaluation's metrics).
+    /// The reducer: all nodes have arrived, and it adds them and makes the next parameters (or the evaluation's
+    /// metrics).
     Reducer {
-        /// What it adds.
+        /// The kind of work.
         work: Work,
         /// With which parameters.
         step: StepId,
@@ -125,7 +126,7 @@ pub struct Progress {
     pub workers: Vec<WorkerProgress>,
 }
 
-/// What a worker holds and how fast it is.
+/// The leases of a worker and its speed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerProgress {
     /// Its number.
@@ -140,6 +141,6 @@ pub struct WorkerProgress {
     pub leases: u32,
     /// Shards in them.
     pub shards: u32,
-    /// What a training shard takes it on one thread, once measured.
+    /// Time that a training shard takes it on one thread, once measured.
     pub shard_micros: Option<Micros>,
 }

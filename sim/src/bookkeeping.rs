@@ -27,15 +27,15 @@ pub struct Member {
 pub struct Open {
     /// Its step.
     pub step: StepId,
-    /// What is done.
+    /// The kind of work.
     pub work: Work,
     /// Its shards.
     pub shards: u32,
-    /// What the reducer has added, and for whom.
+    /// The nodes that the reducer has added, each with its worker and lease.
     pub counted: Vec<(Node, WorkerId, LeaseRef)>,
 }
 
-/// What a worker computed.
+/// A node that a worker computed.
 #[derive(Clone, Debug)]
 pub struct Computed {
     /// Which worker.
@@ -55,7 +55,7 @@ impl Open {
     }
 }
 
-/// The state of a run as it follows from the facts alone. Invariants compare what the scheduler does with it.
+/// The state of a run as it follows from the facts alone. Invariants compare the acts of the scheduler with it.
 #[derive(Clone, Debug)]
 pub struct Books {
     /// Now.
@@ -64,7 +64,7 @@ pub struct Books {
     pub plan: RunPlan,
     /// The workers that are there.
     pub members: BTreeMap<WorkerId, Member>,
-    /// What is in work.
+    /// The step or evaluation in work.
     pub open: Option<Open>,
     /// The step whose parameters are committed.
     pub committed: StepId,
@@ -72,7 +72,7 @@ pub struct Books {
     pub evaluated: bool,
     /// The parameters in the checkpoints that are being written.
     pub being_written: BTreeSet<StepId>,
-    /// What workers computed since the last commit.
+    /// Nodes that workers computed since the last commit.
     pub computed: BTreeMap<LeaseRef, Computed>,
     /// Names of the workers of this start, those that are gone included.
     pub names: BTreeMap<WorkerId, String>,

@@ -9,7 +9,7 @@ use convoy_scheduler::{
 pub enum Fact<'a> {
     /// The coordinator is about to start.
     Started {
-        /// What it starts with.
+        /// The plan of the start.
         plan: &'a RunPlan,
         /// The parameters that it read from a checkpoint.
         parameters: u64,

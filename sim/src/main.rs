@@ -15,7 +15,7 @@ const SHOWN: usize = 60;
 /// Plays training runs in virtual time, with the scheduler and driver of the coordinator and faults from a seed.
 ///
 /// Every promise is checked at everything that happens. The first that does not hold ends the program with its name,
-/// the seed and what led to it; the exit code is then 1.
+/// the seed and the lines before it; the exit code is then 1.
 #[derive(Parser)]
 #[command(name = "convoy-sim", after_help = EXAMPLES)]
 struct Args {
@@ -177,7 +177,7 @@ impl Sweep<'_> {
         Sweep { args, seeds, next, stop, totals, found, told: Mutex::new(Instant::now()) }
     }
 
-    /// What each thread does: plays seeds until there are no more, or until some promise is broken.
+    /// Plays seeds until there are no more, or until some promise is broken; each thread runs this.
     fn work(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             let seed = self.args.from + self.next.fetch_add(1, Ordering::Relaxed);

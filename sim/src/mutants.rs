@@ -1,5 +1,5 @@
-//! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant. A mutant
-//! that none catches shows a fault that the invariants are blind to.
+//! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant. A
+//! mutant that none catches shows a fault that the invariants are blind to.
 
 use convoy_scheduler::{Check, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, StepId};
 
@@ -20,7 +20,7 @@ macro_rules! mutants {
                 match self { $(Mutant::$mutant => $name,)* }
             }
 
-            /// What it does.
+            /// Its effect, in words.
             pub fn about(self) -> &'static str {
                 match self { $(Mutant::$mutant => $about,)* }
             }
@@ -95,7 +95,7 @@ impl Sabotage {
         }
     }
 
-    /// What the world sees instead of what left the driver.
+    /// The records and effects that the world sees instead of those that left the driver.
     pub fn act(self, mut acts: Vec<Act>, books: &Books) -> Vec<Act> {
         let Some(mutant) = self.0 else { return acts };
         match mutant {

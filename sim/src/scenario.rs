@@ -47,7 +47,8 @@ faults! {
     Drain = "drain", at most 20;
     /// All workers die, and stay away for some seconds.
     Exodus = "exodus", at most 5;
-    /// Some workers' connections stop carrying messages, one after the other, and then carry them again, in another order.
+    /// Some workers' connections stop carrying messages, one after the other, and then carry them again, in another
+    /// order.
     Swizzle = "swizzle", at most 8;
     /// The coordinator is killed between two events.
     Crash = "crash", at most 8;
@@ -59,7 +60,7 @@ faults! {
     Failure = "failed lease", at most 100;
     /// An answer arrives a second time, much later, perhaps over another connection.
     Repeat = "repeat", at most 200;
-    /// A message takes a hundred times as long as usual; what follows it in its stream waits.
+    /// A message takes a hundred times as long as usual; later messages of its stream wait.
     Delay = "delay", at most 30;
     /// A worker computes wrongly from now on: other numbers, a NaN, or something absurdly large.
     Lie = "lying", at most 20;
@@ -97,8 +98,8 @@ impl Weather {
         self.chances[fault as usize]
     }
 
-    /// One weather in eight is calm. In the others each kind of fault has an even chance to be left out: a fault that comes
-    /// all the time hides what others do.
+    /// One weather in eight is calm. In the others each kind of fault has an even chance to be left out: a fault that
+    /// comes all the time hides what others do.
     fn drawn(dice: &mut Dice) -> Weather {
         if dice.chance(125) {
             return Weather::calm();
@@ -110,7 +111,7 @@ impl Weather {
     }
 }
 
-/// What happens to the journal's records that were written but not synced when the coordinator dies.
+/// Whether the journal's records that were written but not synced survive the death of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
     /// They are there: the process died, the machine did not.

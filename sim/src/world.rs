@@ -44,7 +44,8 @@ enum Happening {
     Saved(u64, StepId),
     /// The reducer of this start of the coordinator has finished the opening of this number.
     Reduced(u64, u64, Event),
-    /// This start of the coordinator is told something that no connection carries: by its disk, or that a connection closed.
+    /// This start of the coordinator is told something that no connection carries: by its disk, or that a connection
+    /// closed.
     Told(u64, Event),
     /// The journal of this start is synced.
     Sync(u64),
@@ -151,7 +152,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Lets the next thing on the agenda happen, or the run's deadline pass if that is earlier. False if there is nothing.
+    /// Lets the next thing on the agenda happen, or the run's deadline pass if that is earlier. False if there is
+    /// nothing.
     fn advance(&mut self) -> bool {
         let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
         if let Some(deadline) = self.coordinator.deadline().filter(|deadline| *deadline < next) {

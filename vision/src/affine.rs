@@ -9,9 +9,10 @@ const FRACTION_BITS: u32 = 32;
 /// Bits behind the point of a bilinear weight.
 const WEIGHT_BITS: u32 = 16;
 
-/// The image turned counterclockwise by `degrees` and scaled by `scale` about its centre; what comes from outside is
-/// black or the nearest edge pixel. As `torchvision.transforms.v2.functional.affine` with bilinear interpolation and the
-/// angle's sign turned (its positive angles turn clockwise): an output pixel looks up the input at `R(degrees) (p - centre) / scale + centre`.
+/// The image turned counterclockwise by `degrees` and scaled by `scale` about its centre; pixels from outside are black
+/// or those of the nearest edge. As `torchvision.transforms.v2.functional.affine` with bilinear interpolation and the
+/// angle's sign turned (its positive angles turn clockwise): an output pixel looks up the input at
+/// `R(degrees) (p - centre) / scale + centre`.
 ///
 /// Positions have 32 bits behind the point, weights 16; results are rounded to nearest.
 pub(crate) fn rotate_and_scale(image: &Pixels, degrees: f64, scale: f64, fill: Fill) -> Pixels {

@@ -128,8 +128,8 @@ fn resized_crop(width: u32, height: u32, share: [f64; 2], aspects: [f64; 2], dra
     Window { x: (width - crop_width) / 2, y: (height - crop_height) / 2, width: crop_width, height: crop_height }
 }
 
-/// A window anywhere in the scaled image with `padding` around it (torchvision's `RandomCrop` after resizing). The bars of
-/// a letterboxed image are part of it.
+/// A window anywhere in the scaled image with `padding` around it (torchvision's `RandomCrop` after resizing). The bars
+/// of a letterboxed image are part of it.
 fn moved(centre: Placement, input: Input, padding: u32, draw: &Draw) -> Placement {
     let offset = |index: u32, centre: i64, side: u32, target: u32| {
         let (target, padding) = (i64::from(target), i64::from(padding));

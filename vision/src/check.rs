@@ -18,7 +18,7 @@ pub struct Report {
     pub leaks: Vec<Copies>,
     /// Samples of the largest training class over those of the smallest; none unless labels are classes.
     pub imbalance: Option<f64>,
-    /// What to do, one sentence each.
+    /// Remedies, one sentence each.
     pub advice: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ fn look_at(name: &'static str, names: &[String], split: &Split, facts: &SplitFac
     }
 }
 
-/// What a user would call a sample: its file, and its number in an IDX file.
+/// The name of a sample for people: its file, with its number in an IDX file.
 fn place(split: &Split, index: usize) -> String {
     let sample = &split.samples[index];
     let path = &split.files[sample.file as usize].path;

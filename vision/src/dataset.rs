@@ -30,9 +30,9 @@ pub struct Images {
 }
 
 impl Images {
-    /// The images of `split`, read from `files`. Up to `cache_bytes` of decoded pixels are kept in memory: those of the first
-    /// images that are asked for, as long as they fit. Kept images are never replaced, which would gain nothing: an epoch
-    /// asks for each sample once, in another order each time.
+    /// The images of `split`, read from `files`. Up to `cache_bytes` of decoded pixels are kept in memory: those of the
+    /// first images that are asked for, as long as they fit. Kept images are never replaced, which would gain nothing:
+    /// an epoch asks for each sample once, in another order each time.
     ///
     /// # Errors
     /// When IDX files cannot be read or are not those of the manifest.

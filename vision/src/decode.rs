@@ -5,8 +5,8 @@
 //! - Alpha is dropped, as Pillow's `convert("RGB")` drops it: colours behind it show as they are stored.
 //! - CMYK and YCCK JPEG become RGB (Adobe's inverted convention); colour profiles and gamma are not applied.
 //! - EXIF orientation is applied, to JPEG and PNG alike.
-//! - A JPEG must follow the format up to its end marker, a PNG up to its end chunk, with right checksums of its critical
-//!   chunks. What other viewers would show half is broken here. What follows the end does not matter.
+//! - A JPEG must follow the format up to its end marker, a PNG up to its end chunk, with right checksums of its
+//!   critical chunks. What other viewers would show half is broken here. What follows the end does not matter.
 //!
 //! JPEG decoding uses the decoder's portable arithmetic: its vector instructions are left out when it is built.
 
@@ -41,7 +41,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
         .unwrap_or_else(|panic| Err(DecodeError::Panic { reason: panic_text(panic.as_ref()) }))
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words").to_owned()
@@ -139,7 +139,7 @@ fn orient(pixels: Pixels, orientation: u8) -> Pixels {
     Pixels::new(new_width, new_height, pixels.channels, data)
 }
 
-/// A guess at what a file is that is neither JPEG nor PNG.
+/// A guess at the format of a file that is neither JPEG nor PNG.
 fn looks_like(bytes: &[u8]) -> &'static str {
     let known: [(&[u8], &str); 6] = [
         (b"GIF8", "is a GIF; convert it to PNG"),

@@ -8,7 +8,7 @@ pub enum DecodeError {
     /// Neither JPEG nor PNG by its first bytes, whatever its name says.
     #[error("is not a JPEG or PNG file: it {looks}")]
     NotAnImage {
-        /// What it looks like instead.
+        /// Its likely format.
         looks: &'static str,
     },
     /// Larger than the limits.
@@ -39,7 +39,7 @@ pub enum DecodeError {
     /// The decoder itself failed.
     #[error("makes the decoder fail: {reason}")]
     Panic {
-        /// What it said.
+        /// The message of its panic.
         reason: String,
     },
 }

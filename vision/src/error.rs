@@ -19,7 +19,7 @@ pub enum ScanError {
     Io {
         /// Which.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file that is neither a table nor IDX.
@@ -40,7 +40,7 @@ pub enum ScanError {
     NoClassFolders {
         /// The folder.
         path: PathBuf,
-        /// What is there instead.
+        /// The files and folders that it holds instead.
         found: String,
     },
     /// More than one folder could be the validation data.
@@ -70,7 +70,7 @@ pub enum ScanError {
         path: PathBuf,
         /// The line, from 1, where there is one.
         line: Option<u64>,
-        /// What is wrong, naming the column, and what to do.
+        /// The error, naming the column, and a remedy.
         problem: String,
     },
     /// IDX files that do not make sense.
@@ -78,7 +78,7 @@ pub enum ScanError {
     Idx {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The error and a remedy.
         problem: String,
     },
     /// A validation sample of a class that training data does not have.
@@ -157,10 +157,10 @@ pub enum LoadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file is not what it was when the manifest was made.
+    /// A file has changed since the manifest was made.
     #[error(
         "{} has changed: it had {expected_size} bytes with digest {expected}, and now has {size} bytes with \
          digest {digest}; put the old file back, or start a new run", .path.display()
@@ -198,7 +198,7 @@ pub enum LoadError {
     /// Preparing a batch failed in a way that it should not.
     #[error("preparing a batch failed: {reason}")]
     Panic {
-        /// What was said.
+        /// The message of the panic.
         reason: String,
     },
 }

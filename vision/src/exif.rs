@@ -14,13 +14,19 @@ const SHORT: u16 = 3;
 /// Only the first directory is looked at: the next one describes a thumbnail.
 pub(crate) fn orientation_of(exif: &[u8]) -> Option<u8> {
     let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-    let (u16_at, u32_at): (fn([u8; 2]) -> u16, fn([u8; 4]) -> u32) = match tiff.get(..4)? {
-        b"II*\0" => (u16::from_le_bytes, u32::from_le_bytes),
-        b"MM\0*" => (u16::from_be_bytes, u32::from_be_bytes),
+    let big = match tiff.get(..4)? {
+        b"II*\0" => false,
+        b"MM\0*" => true,
         _ => return None,
     };
-    let short = |at: usize| tiff.get(at..at.checked_add(2)?)?.try_into().ok().map(u16_at);
-    let long = |at: usize| tiff.get(at..at.checked_add(4)?)?.try_into().ok().map(u32_at);
+    let short = |at: usize| {
+        let bytes = tiff.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        Some(if big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+    };
+    let long = |at: usize| {
+        let bytes = tiff.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        Some(if big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    };
     let directory = long(4)? as usize;
     for entry in 0..usize::from(short(directory)?) {
         // Each entry: tag, type, count, value.

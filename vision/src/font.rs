@@ -39,11 +39,11 @@ const GLYPHS: [Glyph; 51] = [
     ('_', [0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x1F]),
 ];
 
-/// What stands for a letter that has no glyph: a box.
+/// The glyph of letters that have none of their own: a box.
 const UNKNOWN: [u8; HEIGHT as usize] = [0x1F, 0x11, 0x11, 0x11, 0x11, 0x11, 0x1F];
 
-/// The dots (column, row) of `text` from its upper left corner; what does not fit into `width` dots is cut off letter
-/// by letter.
+/// The dots (column, row) of `text` from its upper left corner; letters that do not fit into `width` dots are cut
+/// off.
 pub(crate) fn dots(text: &str, width: u32) -> impl Iterator<Item = (u32, u32)> {
     let lefts = (0..).step_by(ADVANCE as usize).take_while(move |left| left + WIDTH <= width);
     text.chars().zip(lefts).flat_map(|(letter, left)| {

@@ -122,14 +122,14 @@ fn centred(side: u32, target: u32) -> i64 {
     ((f64::from(side) - f64::from(target)) / 2.0).round_ties_even() as i64
 }
 
-/// As [`centred`], but where the window is larger than the image, the smaller half of an odd padding comes before the image
-/// (torchvision's `CenterCrop`).
+/// As [`centred`], but where the window is larger than the image, the smaller half of an odd padding comes before the
+/// image (torchvision's `CenterCrop`).
 fn centred_or_padded(side: u32, target: u32) -> i64 {
     if side < target { -i64::from((target - side) / 2) } else { centred(side, target) }
 }
 
-/// Start and length of the part of `offset..offset + length` that lies in `0..side`; at least one place, the nearest, so
-/// that there is a pixel to replicate.
+/// Start and length of the part of `offset..offset + length` that lies in `0..side`; at least one place, the nearest,
+/// so that there is a pixel to replicate.
 fn overlap(offset: i64, length: u32, side: u32) -> (u32, u32) {
     let start = offset.clamp(0, i64::from(side) - 1);
     let end = (offset + i64::from(length)).clamp(start + 1, i64::from(side));

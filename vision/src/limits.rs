@@ -2,7 +2,7 @@
 
 use convoy_common::spec::Data;
 
-/// What an image may claim before memory is taken for it.
+/// The largest size that an image may claim. It is checked before memory is taken for the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest width or height in pixels.

@@ -24,8 +24,8 @@ pub struct Request {
     pub samples: Vec<u32>,
 }
 
-/// Prepares batches of one data set on threads of its own. The contents of a batch depend on the request alone; the number
-/// of threads and the order of requests change only when it is ready.
+/// Prepares batches of one data set on threads of its own. The contents of a batch depend on the request alone; the
+/// number of threads and the order of requests change only when it is ready.
 pub struct Loader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -156,7 +156,7 @@ impl Shared {
             .unwrap_or_else(|panic| Err(LoadError::Panic { reason: panic_text(panic.as_ref()) }))
     }
 
-    /// What each thread does until the loader is dropped.
+    /// Prepares batches until the loader is dropped; each thread runs this.
     fn work(&self) {
         let mut state = self.state.lock();
         while !state.closed {

@@ -1,7 +1,7 @@
 //! From an image to the network's input: the same for training, validation and prediction.
 //!
-//! Pixels are computed in integers, and the last step from 8 bits to f32 goes by a table of 256 entries, so that every CPU
-//! gives the same bits.
+//! Pixels are computed in integers, and the last step from 8 bits to f32 goes by a table of 256 entries, so that every
+//! CPU gives the same bits.
 
 use std::borrow::Cow;
 

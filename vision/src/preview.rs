@@ -1,4 +1,4 @@
-//! One picture of what the first shards of a run will see.
+//! One picture of the first samples of a run, as the network will see them.
 
 use convoy_common::Plan;
 use convoy_common::epoch_order::EpochOrder;
@@ -24,7 +24,7 @@ const BACKGROUND: u8 = 32;
 const INK: u8 = 240;
 
 /// The first `count` samples of the run's first epoch, in their order, row by row: on the left the whole image scaled
-/// to fit, on the right what the network sees in training, normalization undone; below, what it shows. Grey stays
+/// to fit, on the right the network's input in training, normalization undone; below, the label. Grey stays
 /// grey; one dot is one number of the input, or a square of dots where the input is tiny.
 ///
 /// `dataset` is the plan's training data.
@@ -112,7 +112,7 @@ impl Sheet {
         self.rows * self.cell_height()
     }
 
-    /// The upper left dot of what is drawn in a cell.
+    /// The upper left dot of the drawing in a cell.
     fn corner(&self, place: u32) -> (u32, u32) {
         let (row, column) = (place / self.columns, place % self.columns);
         (column * self.cell_width() + MARGIN, row * self.cell_height() + MARGIN)

@@ -21,7 +21,7 @@ pub fn resize(image: &Pixels, width: u32, height: u32, filter: Filter) -> Pixels
     resize_window(image, width, height, Window { x: 0, y: 0, width, height }, filter)
 }
 
-/// The `window` of the image at `width x height`, without computing what lies outside: the same numbers as
+/// The `window` of the image at `width x height`, without computing pixels outside of it: the same numbers as
 /// resizing and then cropping.
 pub(crate) fn resize_window(image: &Pixels, width: u32, height: u32, window: Window, filter: Filter) -> Pixels {
     assert!(width > 0 && height > 0, "an image of {width} x {height}");
@@ -156,7 +156,7 @@ impl Horizontal<'_> {
         let width = taps.first.len();
         let mut narrow = vec![0; width * band.height as usize * LANES];
         let row_len = image.width as usize * CHANNELS;
-        // A row, and what the lanes of its last pixel read behind it.
+        // A row, and the numbers that the lanes of its last pixel read behind it.
         let mut padded = vec![0; row_len + LANES];
         let rows = image.data.chunks_exact(row_len).skip(band.y as usize);
         for (row, out) in rows.zip(narrow.chunks_exact_mut(width * LANES)) {

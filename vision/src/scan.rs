@@ -18,8 +18,8 @@ use crate::source::{self, Labelled, Listed, ListedImage, Listing, RawLabel, idx}
 /// Told how many of how many files are done; may be called from any thread.
 pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// Reads and decodes all data of a job in `tree`. Relative paths in `data` start at `base`. `seed` decides which samples are
-/// held out for validation where there is no validation data; `progress` is told how many files are done.
+/// Reads and decodes all data of a job in `tree`. Relative paths in `data` start at `base`. `seed` decides which
+/// samples are held out for validation where there is no validation data; `progress` is told how many files are done.
 ///
 /// The manifest is the same on every machine that sees the same bytes, for any number of threads.
 ///
@@ -59,8 +59,8 @@ pub fn scan(
     Ok(scanned)
 }
 
-/// Reads and decodes data at `path` whose classes or targets are the `names` of a trained model: a folder of class folders,
-/// a table or IDX files. Of a folder with training and validation data, the validation data is taken.
+/// Reads and decodes data at `path` whose classes or targets are the `names` of a trained model: a folder of class
+/// folders, a table or IDX files. Of a folder with training and validation data, the validation data is taken.
 ///
 /// # Errors
 /// As [`scan`], and when the data has a class that is not among `names`.

@@ -1,4 +1,4 @@
-//! What a scan has seen: the manifest, and what the images look like.
+//! The result of a scan: the manifest, with sizes, channels and digests of the images.
 
 use convoy_common::Digest;
 use convoy_common::manifest::Manifest;
@@ -14,7 +14,7 @@ pub struct Scanned {
     pub validation: SplitFacts,
 }
 
-/// What the images of a split look like.
+/// Sizes, channels and digests of the images of a split.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SplitFacts {
     /// One entry for each sample of the split; `None` for broken ones.
@@ -23,7 +23,7 @@ pub struct SplitFacts {
     pub ignored: u64,
 }
 
-/// What one image looks like.
+/// Size, channels and digest of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageFacts {
     /// Columns, upright.

@@ -61,8 +61,8 @@ fn add_image(sums: &mut [ChannelSums], image: &Pixels) {
     }
 }
 
-/// Sums over the given samples at the size and channels of `geometry`, without augmentation; one entry for each channel. Uses
-/// as many threads as the machine has; the result does not depend on their number.
+/// Sums over the given samples at the size and channels of `geometry`, without augmentation; one entry for each
+/// channel. Uses as many threads as the machine has; the result does not depend on their number.
 ///
 /// # Errors
 /// The first sample, in the order given, of those that were found not to load.

@@ -1,4 +1,4 @@
-//! What a plan may not mean.
+//! The checks of a plan.
 
 use super::{DataFacts, Plan};
 use crate::manifest::LabelKind;
@@ -38,7 +38,7 @@ impl Plan {
     }
 }
 
-/// Checks what only the whole plan shows.
+/// Checks everything that only the whole plan shows.
 pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
     let spec = &plan.spec;
     if plan.names.len() > MAX_NAMES {

@@ -17,7 +17,7 @@ impl Plan {
     /// The plan of `spec` for data that `facts` tell about.
     ///
     /// # Errors
-    /// When the spec does not fit the data; the error names the key and what to do.
+    /// When the spec does not fit the data; the error names the key and a remedy.
     pub fn resolve(mut spec: Spec, facts: &DataFacts) -> Result<Plan, SpecError> {
         let fail = |key: &str, problem: String| SpecError::Value { key: key.to_owned(), line: None, problem };
         check_spec(&spec).map_err(|(key, problem)| fail(&key, problem))?;

@@ -1,4 +1,4 @@
-//! What a spec may not say, apart from any data.
+//! The checks of a spec that need no data.
 
 use super::{
     CUDA_F32_V1, Channels, Layer, LayerKind, MAX_NAMES, NUMERICS, Normalize, OptimizerKind, ScheduleKind, Size, Spec,
@@ -18,7 +18,7 @@ pub(crate) type Problem = (String, String);
 /// Checks everything about a spec that needs no data.
 ///
 /// # Errors
-/// The first key that is out of range or does not belong, and what to do.
+/// The first key that is out of range or does not belong, with a remedy.
 pub(crate) fn check_spec(spec: &Spec) -> Result<(), Problem> {
     check_numerics(&spec.numerics)?;
     if spec.seed >= 1 << 53 {
@@ -235,8 +235,8 @@ fn check_schedule(spec: &Spec) -> Result<(), Problem> {
     schedule.final_div_factor.map_or(Ok(()), |factor| positive("schedule.final_div_factor", factor))
 }
 
-/// Refuses the first key that is set although it belongs to another kind. Each entry is a key, whether it is set although
-/// it does not belong, and the kinds that it belongs to.
+/// Refuses the first key that is set although it belongs to another kind. Each entry is a key, whether it is set
+/// although it does not belong, and the kinds that it belongs to.
 pub(crate) fn refuse_foreign(foreign: &[(&str, bool, &str)]) -> Result<(), Problem> {
     match foreign.iter().find(|(_, set, _)| *set) {
         Some((key, _, owner)) => problem(key, format!("belongs to kind {owner} only; leave it out")),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is to be learned.
+/// The kind of task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
@@ -23,9 +23,9 @@ pub enum Task {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files) or a CSV file. For jobs of a
-    /// coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder that it
-    /// and its workers see.
+    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files) or a CSV file. For jobs of
+    /// a coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder
+    /// that it and its workers see.
     pub train: String,
     /// Validation data of the same kind; found beside the training data when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub struct Data {
     /// Columns of a CSV that hold the label or values; all the others when empty.
     #[serde(default)]
     pub label_columns: Vec<String>,
-    /// What a broken image does.
+    /// Whether a broken image refuses the job or is left out.
     #[serde(default)]
     pub bad_images: BadImage,
     /// Largest width or height that is decoded, in pixels.
@@ -53,7 +53,7 @@ pub struct Data {
     #[serde(default = "statistics_samples")]
     pub statistics_samples: u32,
     /// Budget for decoded images that a process keeps in memory, in MiB for training and as much for validation data;
-    /// what does not fit is decoded again.
+    /// images that do not fit are decoded again.
     #[serde(default = "cache_mib")]
     pub cache_mib: u32,
 }
@@ -107,7 +107,7 @@ pub enum DataFormat {
     Idx,
 }
 
-/// What a broken image does.
+/// Whether a broken image refuses the job or is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BadImage {
@@ -132,13 +132,13 @@ pub struct Prepare {
     pub crop_fraction: f64,
     /// Interpolation, antialiased when shrinking.
     pub filter: Filter,
-    /// What surrounds an image that is padded.
+    /// The colour around an image that is padded.
     pub fill: Fill,
     /// Scaling of pixel values.
     pub normalize: Normalize,
-    /// With `zscore` and `mean`: what is subtracted, on the scale [0, 1].
+    /// With `zscore` and `mean`: the number that is subtracted, on the scale [0, 1].
     pub mean: Statistic,
-    /// With `zscore`: what is divided by, on the scale [0, 1].
+    /// With `zscore`: the number to divide by, on the scale [0, 1].
     pub std: Statistic,
 }
 
@@ -262,7 +262,7 @@ pub enum Filter {
     Lanczos,
 }
 
-/// What surrounds an image.
+/// The colour around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fill {
@@ -272,7 +272,7 @@ pub enum Fill {
     Edge,
 }
 
-/// Scaling of pixel values, from 0..=255 to what the network sees.
+/// Scaling of pixel values, from 0..=255 to the numbers that the network sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalize {

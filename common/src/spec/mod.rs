@@ -1,5 +1,5 @@
-//! The job spec: what a user writes in TOML. Every key has a default except `data.train`; unknown keys are
-//! refused. [`parse`] reads it, [`crate::plan`] says what it means once the data is known.
+//! The job spec, as a user writes it in TOML. Every key has a default except `data.train`; unknown keys are refused.
+//! [`parse`] reads it, and [`crate::plan`] resolves it once the data is known.
 
 pub(crate) mod check;
 mod data;
@@ -23,18 +23,19 @@ use serde::{Deserialize, Serialize};
 /// Most classes, labels or targets: a confusion matrix must stay of a size that can be summed for each shard.
 pub const MAX_NAMES: usize = 2048;
 
-/// f32 on CPUs, the same bits from every instruction set; 3x3 convolutions by Winograd's F(4x4, 3x3) where that is faster.
+/// f32 on CPUs, the same bits from every instruction set; 3x3 convolutions by Winograd's F(4x4, 3x3) where that is
+/// faster.
 pub const CPU_F32_V1: &str = "cpu-f32-v1";
 /// The same with all convolutions by their definition: smaller rounding errors, slower.
 pub const CPU_F32_DIRECT_V1: &str = "cpu-f32-direct-v1";
-/// What the numerics class of each GPU begins with, before a slash and all that its bits depend on: f32 by compositions of
-/// candle's operations.
+/// The prefix of the numerics class of each GPU: f32 by compositions of candle's operations. A slash and everything
+/// that the bits depend on follow it.
 pub const CUDA_F32_V1: &str = "cuda-f32-v1";
 /// The numerics classes of CPUs.
 pub const NUMERICS: [&str; 2] = [CPU_F32_V1, CPU_F32_DIRECT_V1];
 
-/// Whether `name` is a numerics class that this version may know how to compute: one of [`NUMERICS`], or the whole name of
-/// a GPU's.
+/// Whether `name` is a numerics class that this version may know how to compute: one of [`NUMERICS`], or the whole name
+/// of a GPU's.
 pub fn is_numerics(name: &str) -> bool {
     let gpu = name.strip_prefix(CUDA_F32_V1).and_then(|rest| rest.strip_prefix('/'));
     let whole = |gpu: &str| !gpu.is_empty() && gpu.len() <= 256 && !gpu.contains(char::is_control);
@@ -72,13 +73,13 @@ pub struct Spec {
     /// At most 2^53 - 1, so that every TOML and JSON reader keeps it.
     #[serde(default)]
     pub seed: u64,
-    /// The class of arithmetic within which bits are promised: `"cpu-f32-v1"`, or `"cpu-f32-direct-v1"`, which is slower and
-    /// rounds less (top-1 of five seeds on Fashion-MNIST after an epoch: 88.99 ± 0.26 and 89.06 ± 0.20 %, PyTorch
-    /// 89.04 ± 0.23 %); or that of a GPU, `"cuda-f32-v1/..."`, which names its model and the versions of what computes on
-    /// it, as `convoy worker --device cuda` says it.
+    /// The class of arithmetic within which bits are promised: `"cpu-f32-v1"`, or `"cpu-f32-direct-v1"`, which is
+    /// slower and rounds less (top-1 of five seeds on Fashion-MNIST after an epoch: 88.99 ± 0.26 and 89.06 ± 0.20 %,
+    /// PyTorch 89.04 ± 0.23 %); or that of a GPU, `"cuda-f32-v1/..."`, which names its model and the versions of what
+    /// computes on it, as `convoy worker --device cuda` says it.
     #[serde(default = "default_numerics")]
     pub numerics: String,
-    /// What is to be learned.
+    /// The kind of task.
     #[serde(default)]
     pub task: Task,
     /// Where images and labels are.
@@ -117,7 +118,8 @@ impl Spec {
         [("data.train", self.data.train.as_str())].into_iter().chain(given).collect()
     }
 
-    /// The same spec with other paths: `change` gets each key of [`Spec::paths`] with its path, and returns the new path.
+    /// The same spec with other paths: `change` gets each key of [`Spec::paths`] with its path, and returns the new
+    /// path.
     ///
     /// # Errors
     /// The first error of `change`.

@@ -9,7 +9,7 @@ pub struct NetworkSpec {
     /// A network of the zoo; not together with `layers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The layers, first to last; the last one's outputs must be what the task needs.
+    /// The layers, first to last; the last one must have as many outputs as the task needs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<Layer>,
     /// A torchvision or Convoy model file to start from; a head of another size is replaced.
@@ -35,7 +35,7 @@ pub struct Layer {
     /// Name in model files and messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it computes.
+    /// The operation of the layer.
     #[serde(flatten)]
     pub kind: LayerKind,
 }
@@ -104,7 +104,7 @@ fn elu_alpha() -> f64 {
     1.0
 }
 
-/// What a layer computes. Meanings and defaults are those of `torch.nn`.
+/// The operation of a layer. Meanings and defaults are those of `torch.nn`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LayerKind {

@@ -1,4 +1,4 @@
-//! From TOML text to a [`Spec`], with errors that show the line and suggest what was meant.
+//! From TOML text to a [`Spec`], with errors that show the line and suggest the nearest known key.
 
 use toml::Value;
 use toml::de::DeTable;
@@ -12,13 +12,13 @@ pub enum SpecError {
     /// The text is not TOML, or a key or type is wrong. `text` shows the place.
     #[error("{text}")]
     Text {
-        /// What is wrong, with the line, its text and a suggestion.
+        /// The error, with the line, its text and a suggestion.
         text: String,
     },
     /// An override is not `key.path=value`.
     #[error("--set {given}: expected key.path=value, for example --set optimizer.lr=0.05")]
     Override {
-        /// What was given.
+        /// The override as it was given.
         given: String,
     },
     /// A value that parses but does not make sense.
@@ -28,7 +28,7 @@ pub enum SpecError {
         key: String,
         /// Its line in the text, where it stands there.
         line: Option<usize>,
-        /// What is wrong and what to do.
+        /// The error and a remedy.
         problem: String,
     },
 }

@@ -180,7 +180,7 @@ pub struct Train {
     pub batch: u32,
     /// Samples per shard: the unit of work, of batch-norm statistics and of bits.
     pub shard: u32,
-    /// What becomes of the samples that do not fill the last step of an epoch.
+    /// Whether the samples that do not fill the last step of an epoch make a smaller step.
     pub last: LastStep,
     /// Stop when a metric no longer gets better.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,7 +193,7 @@ impl Default for Train {
     }
 }
 
-/// What becomes of the samples that do not fill the last step of an epoch.
+/// Whether the samples that do not fill the last step of an epoch make a smaller step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LastStep {

@@ -1,10 +1,10 @@
-//! What a fleet hears and what it asks for.
+//! The events and effects of a fleet.
 
 use std::fmt;
 
 use crate::ids::{JobId, WorkerId};
 
-/// What a job asks of the fleet.
+/// A job's wishes for workers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JobRequest {
     /// Higher goes first.
@@ -57,7 +57,7 @@ pub enum FleetEvent {
     JobAdded {
         /// Which one.
         job: JobId,
-        /// What it asks for.
+        /// Its wishes for workers.
         request: JobRequest,
         /// Whether it was running before; it then goes on at once, even without workers.
         started: bool,
@@ -87,7 +87,7 @@ pub enum FleetEvent {
 }
 
 impl FleetEvent {
-    /// What happened, in two words, for a log.
+    /// The event in two words, for a log.
     pub fn name(&self) -> &'static str {
         match self {
             FleetEvent::WorkerJoined { .. } => "worker joined",

@@ -19,10 +19,10 @@ pub(super) fn in_order(jobs: &BTreeMap<JobId, Job>) -> Vec<JobId> {
 
 /// The workers that each job that runs or starts now should have.
 ///
-/// First each job, in order, gets its least number of workers; a queued job gets all of them or none. The workers that are
-/// left go one by one to the jobs of the highest priority that have room, to the job with the fewest first, and then to
-/// jobs of the next priority. Workers that are on their way from one job to another count, those that want to leave do
-/// not. A job keeps the workers that it has, as far as its share goes. At most `running` jobs run at once.
+/// First each job, in order, gets its least number of workers; a queued job gets all of them or none. The workers that
+/// are left go one by one to the jobs of the highest priority that have room, to the job with the fewest first, and
+/// then to jobs of the next priority. Workers that are on their way from one job to another count, those that want to
+/// leave do not. A job keeps the workers that it has, as far as its share goes. At most `running` jobs run at once.
 pub(super) fn shares(jobs: &BTreeMap<JobId, Job>, workers: &BTreeMap<WorkerId, Worker>, running: usize) -> Shares {
     let order = in_order(jobs);
     let mut pool = Pool { workers, left: workers.keys().copied().collect() };
@@ -79,8 +79,8 @@ impl Pool<'_> {
         self.left.iter().filter(|worker| self.fits(**worker, job)).count()
     }
 
-    /// Takes a worker for the job: one that can compute the fewest classes; of those first one that the job holds already,
-    /// then one that no job holds, then the one that joined last.
+    /// Takes a worker for the job: one that can compute the fewest classes; of those first one that the job holds
+    /// already, then one that no job holds, then the one that joined last.
     fn take(&mut self, id: JobId, job: &Job) -> Option<WorkerId> {
         let fitting = self.left.iter().copied().filter(|worker| self.fits(*worker, job));
         let order = |worker: &WorkerId| {

@@ -135,7 +135,7 @@ fn any_event() -> impl Strategy<Value = FleetEvent> {
     ]
 }
 
-/// What the outside does with effects: runs let workers go, and stop when they are asked to.
+/// Answers effects as runs do: they release workers and stop when they are asked to.
 fn answer(fleet: &mut Fleet, effects: Vec<FleetEffect>, over: Option<JobId>) {
     let mut todo: std::collections::VecDeque<FleetEffect> = effects.into();
     let held = |fleet: &Fleet, job: JobId| -> Vec<WorkerId> {

@@ -1,4 +1,5 @@
-//! Numbers that are not believed at once: nodes that are computed a second time, and what follows when the digests differ.
+//! Numbers that are not believed at once: nodes that are computed a second time, and the consequences where digests
+//! differ.
 
 use super::{Run, RunPhase};
 use crate::effect::{AbandonReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
@@ -12,7 +13,8 @@ use crate::step::{Fault, Verdict};
 use crate::tree::Node;
 
 impl Run {
-    /// A worker got impossible numbers for a node: they are not believed before another computation gets such numbers too.
+    /// A worker got impossible numbers for a node: they are not believed before another computation gets such numbers
+    /// too.
     pub(super) fn doubt(
         &mut self,
         worker: WorkerId,
@@ -100,9 +102,9 @@ impl Run {
         since
     }
 
-    /// Whether a step that was computed again, and got another digest than before, is believed now. Some worker computed
-    /// wrongly, then or now: the new digest is believed when each node was computed by two workers that agree. Otherwise
-    /// the step begins anew with all nodes audited; where nobody can audit, the run ends.
+    /// Whether a step that was computed again, and got another digest than before, is believed now. Some worker
+    /// computed wrongly, then or now: the new digest is believed when each node was computed by two workers that agree.
+    /// Otherwise the step begins anew with all nodes audited; where nobody can audit, the run ends.
     pub(super) fn is_believed(
         &mut self,
         id: StepId,
@@ -149,8 +151,8 @@ impl Run {
         }
     }
 
-    /// The newest parameters that no audit can still find wrong. Checkpoints that are older may be removed, except for the
-    /// newest of them.
+    /// The newest parameters that no audit can still find wrong. Checkpoints that are older may be removed, except for
+    /// the newest of them.
     pub fn trusted(&self) -> StepId {
         let clean = self.members.iter().filter_map(|(worker, _)| self.trust.clean(worker));
         let oldest = clean.min().filter(|_| self.plan.audit_every > 0);

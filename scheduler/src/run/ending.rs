@@ -8,8 +8,8 @@ use crate::outcome::Outcome;
 use crate::record::Record;
 
 impl Run {
-    /// When the next checkpoint by interval is due: now, later, or not at all. There is one at a time, and none while an
-    /// evaluation is open, because a checkpoint of these parameters must hold the evaluation's outcome.
+    /// When the next checkpoint by interval is due: now, later, or not at all. There is one at a time, and none while
+    /// an evaluation is open, because a checkpoint of these parameters must hold the evaluation's outcome.
     pub(super) fn next_interval(&self) -> Option<RunTime> {
         let training = matches!(&self.phase, RunPhase::Working(step) if step.work == Work::Train);
         let newest = self.checkpoints.newest.unwrap_or(self.plan.first_step);
@@ -64,8 +64,8 @@ impl Run {
         }
     }
 
-    /// Saves and ends the run if somebody asked. A training step in flight is finished first, as long as there are workers
-    /// that can. An evaluation is given up: it is pending in the checkpoint, and a resumed run begins with it.
+    /// Saves and ends the run if somebody asked. A training step in flight is finished first, as long as there are
+    /// workers that can. An evaluation is given up: it is pending in the checkpoint, and a resumed run begins with it.
     pub(super) fn stop_if_asked(&mut self, effects: &mut Vec<Effect>) {
         let RunPhase::Working(step) = &self.phase else { return };
         let stuck = self.members.is_empty() || step.awaits_judge().is_some();

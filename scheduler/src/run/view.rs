@@ -20,7 +20,8 @@ impl Run {
         };
         let silence =
             self.members.iter().map(|(_, member)| member.heard.after(self.plan.timeouts.heartbeat_silence)).min();
-        // Leases that are slow or overdue already were looked at with the last event; they wait for a worker, not for time.
+        // Leases that are slow or overdue already were looked at with the last event; they wait for a worker, not for
+        // time.
         let leases = step.into_iter().flat_map(|step| {
             step.running().flat_map(|lease| {
                 let due = due(&self.plan, &self.members, &self.timing, step, lease);

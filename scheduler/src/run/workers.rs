@@ -156,7 +156,7 @@ impl Run {
         Ok(())
     }
 
-    /// Notes what a shard took, for the worker and for all.
+    /// Notes the time that a shard took, for the worker and for all.
     fn measured(&mut self, worker: WorkerId, work: Work, per_shard: Micros) {
         if let Some(member) = self.members.get_mut(worker) {
             member.measured(work, per_shard);
@@ -164,7 +164,8 @@ impl Run {
         self.timing.measured(work, per_shard);
     }
 
-    /// The lease `first` was done before `losers` on the same node: they are revoked, and those that began earlier sit out.
+    /// The lease `first` was done before `losers` on the same node: they are revoked, and those that began earlier sit
+    /// out.
     pub(super) fn outrun(&mut self, work: Work, first: LeaseRef, losers: Vec<LeaseState>, effects: &mut Vec<Effect>) {
         for loser in losers {
             let (worker, why) = (loser.worker, RevokeReason::AnotherWasFirst);

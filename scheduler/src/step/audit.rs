@@ -1,4 +1,4 @@
-//! The state of a node's audit: whether it is computed a second time, and what the workers that computed it got.
+//! The state of a node's audit: whether it is computed a second time, and the digests that workers got.
 
 use crate::ids::WorkerId;
 

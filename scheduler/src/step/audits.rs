@@ -7,7 +7,7 @@ use crate::lease::Check;
 use crate::tree::Node;
 
 impl Step {
-    /// What the coordinator does with the next answer to a lease on `node`.
+    /// Whether the next answer to a lease on `node` is counted, compared, or both.
     pub fn check(&self, node: Node) -> Check {
         match &self.nodes[&node] {
             NodeState { done: Some(_), .. } => Check::Digest,
@@ -79,7 +79,8 @@ impl Step {
         (verdict, losers)
     }
 
-    /// Gives up the audit of `node`. The answer holds the leases that end with it, and the worker whose numbers are counted.
+    /// Gives up the audit of `node`. The answer holds the leases that end with it, and the worker whose numbers are
+    /// counted.
     pub fn drop_audit(&mut self, node: Node, now: RunTime) -> (Vec<LeaseState>, Option<WorkerId>) {
         let leases = self.nodes[&node].running.iter().map(|lease| self.leases[lease].clone()).collect();
         self.nodes[&node].running.clone().into_iter().for_each(|lease| _ = self.end(lease));

@@ -1,7 +1,7 @@
 //! Tests as transcripts: events in, the whole list of effects out.
 //!
-//! A line `> 1500 join 1 x2` is an event at 1500 ms, `? waiting` and `? deadline` are questions, and the other lines are
-//! what follows. [`check`] plays the events and compares the whole transcript.
+//! A line `> 1500 join 1 x2` is an event at 1500 ms, `? waiting` and `? deadline` are questions, and the other lines
+//! are what follows. [`check`] plays the events and compares the whole transcript.
 
 use std::collections::BTreeMap;
 

@@ -8,9 +8,10 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// Queues and leases have the plan's bounds. Only a member is sent a lease. Its node is one of the tree of the step in work,
-/// no larger than the plan allows, and none that the member holds already; and the member's queue has room for it. No
-/// lease number is given twice, no lease is revoked that is not held, and there are no more members than the plan allows.
+/// Queues and leases have the plan's bounds. Only a member is sent a lease. Its node is one of the tree of the step in
+/// work, no larger than the plan allows, and none that the member holds already; and the member's queue has room for
+/// it. No lease number is given twice, no lease is revoked that is not held, and there are no more members than the
+/// plan allows.
 #[derive(Default)]
 pub(super) struct Bounds {
     given: BTreeSet<LeaseId>,

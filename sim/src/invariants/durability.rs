@@ -8,9 +8,9 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// Nothing that was acknowledged is lost over restarts. No worker hears of anything, and no step is committed, before the
-/// journal has it. A start reads all records that were synced, in their order, and begins with a checkpoint that is on
-/// disk. A step that is committed again has the digest that it had, unless the journal says that the old one is not
+/// Nothing that was acknowledged is lost over restarts. No worker hears of anything, and no step is committed, before
+/// the journal has it. A start reads all records that were synced, in their order, and begins with a checkpoint that is
+/// on disk. A step that is committed again has the digest that it had, unless the journal says that the old one is not
 /// believed. A run that ends well has its last parameters on disk.
 #[derive(Default)]
 pub(super) struct Durability {
@@ -93,7 +93,7 @@ impl Durability {
         }
     }
 
-    /// What the journal has of this start.
+    /// The records of this start in the journal.
     fn since_start(&self) -> Option<&[Record]> {
         let start = self.journal.iter().rposition(|record| matches!(record, Record::Started { .. }))?;
         Some(&self.journal[start..])

@@ -6,8 +6,9 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// Nothing of an older generation, step or lease is counted: what the reducer adds answers a lease, by its full name,
-/// that is out to this very worker for the step in work, and that this worker computed. No generation starts twice.
+/// Nothing of an older generation, step or lease is counted. Each node that the reducer adds answers a lease, by its
+/// full name, that is out to this very worker for the step in work, and that this worker computed. No generation starts
+/// twice.
 #[derive(Default)]
 pub(super) struct Fencing {
     newest: Option<RunGeneration>,

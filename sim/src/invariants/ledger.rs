@@ -38,7 +38,7 @@ impl Invariant for Ledger {
     }
 }
 
-/// What the reducer has added, from left to right.
+/// The nodes that the reducer has added, from left to right.
 fn counted(books: &Books) -> Vec<LedgerEntry> {
     let entry = |(node, worker, _): &(_, _, _)| LedgerEntry { node: *node, worker: *worker, auditor: None };
     let mut counted: Vec<LedgerEntry> = books.open.iter().flat_map(|open| open.counted.iter().map(entry)).collect();

@@ -8,8 +8,8 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// A worker that is silent for as long as the plan allows is lost at that time, and a worker that the run no longer counts
-/// as there is disconnected, unless its connection closed.
+/// A worker that is silent for as long as the plan allows is lost at that time, and a worker that the run no longer
+/// counts as there is disconnected, unless its connection closed.
 #[derive(Default)]
 pub(super) struct Membership {
     disconnected: BTreeSet<WorkerId>,

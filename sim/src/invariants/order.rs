@@ -6,9 +6,9 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// One thing after the other. A step starts from the committed parameters. Each step is committed once in each start, when
-/// all its shards are counted and no lease of it is out. The parameters at the end of an epoch are evaluated once, before
-/// the next step. Checkpoints hold the committed parameters, each once at a time.
+/// One thing after the other. A step starts from the committed parameters. Each step is committed once in each start,
+/// when all its shards are counted and no lease of it is out. The parameters at the end of an epoch are evaluated once,
+/// before the next step. Checkpoints hold the committed parameters, each once at a time.
 pub(super) struct Order;
 
 impl Invariant for Order {

@@ -7,9 +7,9 @@ use crate::bookkeeping::Books;
 use crate::facts::Fact;
 use crate::oracle;
 
-/// The parameters after each step are those of one machine alone: when they are committed, when a start reads them, and in
-/// a checkpoint. A node that was added in another order, twice, or from other parameters changes all that follow. Where
-/// wrong numbers are counted that no audit has found yet, the promise holds for the steps before them.
+/// The parameters after each step are those of one machine alone: when they are committed, when a start reads them, and
+/// in a checkpoint. A node that was added in another order, twice, or from other parameters changes all that follow.
+/// Where wrong numbers are counted that no audit has found yet, the promise holds for the steps before them.
 #[derive(Default)]
 pub(super) struct Parameters {
     history: Vec<u64>,

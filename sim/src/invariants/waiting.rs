@@ -6,9 +6,9 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::{Books, Member};
 use crate::facts::Fact;
 
-/// After every event the run says what it waits for, and that is so. A worker that it names is there and holds the lease
-/// that it names; there is no worker where it waits for workers; the reducer has all nodes where it waits for the reducer;
-/// a checkpoint that it names is being written; and it waits for nothing only after its end.
+/// After every event the run says what it waits for, and that is so. A worker that it names is there and holds the
+/// lease that it names; there is no worker where it waits for workers; the reducer has all nodes where it waits for the
+/// reducer; a checkpoint that it names is being written; and it waits for nothing only after its end.
 pub(super) struct WaitingFor;
 
 impl Invariant for WaitingFor {

@@ -18,8 +18,8 @@ use crate::scenario::{CrashPoint, Scenario, Tail};
 /// Checkpoints that are kept.
 const KEPT: usize = 3;
 
-/// Both ends of the driver: it collects records and effects in their order, and fails at the write where the coordinator is
-/// to be killed.
+/// Both ends of the driver: it collects records and effects in their order, and fails at the write where the
+/// coordinator is to be killed.
 #[derive(Clone, Debug, Default)]
 struct Wire(Rc<RefCell<Acts>>);
 
@@ -66,7 +66,7 @@ struct Reducer {
     next: Option<u64>,
 }
 
-/// What a checkpoint holds.
+/// The contents of a checkpoint.
 #[derive(Clone, Copy, Debug)]
 struct Checkpoint {
     parameters: u64,
@@ -109,17 +109,17 @@ pub struct Committed {
     evaluated: bool,
 }
 
-/// What the coordinator adds up.
+/// The sums of the step in work.
 #[derive(Default)]
 pub struct Reduction {
     reducer: Option<Reducer>,
     /// Counts how often the reducer was opened.
     pub openings: u64,
-    /// What is done with the answers to leases.
+    /// For each lease, whether its answer is counted, compared, or both.
     checks: BTreeMap<LeaseRef, Check>,
 }
 
-/// What outlives the coordinator's process.
+/// The disk, which outlives the coordinator's process.
 struct Disk {
     journal: Vec<Record>,
     /// How many of the journal's records are synced.
@@ -179,7 +179,7 @@ impl Coordinator {
             driver: None,
             wire,
             sabotage: Sabotage(scenario.mutant),
-            // Other mutants do what no run would do; other invariants must catch them.
+            // Other mutants do things that no run would do; other invariants must catch them.
             doubles: scenario.doubles && matches!(scenario.mutant, None | Some(Mutant::SwapEffects)),
             being_written: BTreeMap::new(),
             waited_for: None,
@@ -272,8 +272,8 @@ impl Coordinator {
         watch.see(&Fact::Saved { step, parameters: checkpoint.parameters });
     }
 
-    /// Hands the driver an event and carries out the coordinator's own part of the effects. The answer is the effects that
-    /// the world must carry out.
+    /// Hands the driver an event and carries out the coordinator's own part of the effects. The answer is the effects
+    /// that the world must carry out.
     ///
     /// # Errors
     /// Where it was killed.
@@ -389,7 +389,8 @@ impl Coordinator {
         Some((self.reduction.openings, event))
     }
 
-    /// Carries out the coordinator's own part of a record or an effect. The answer is an effect that the world must carry out.
+    /// Carries out the coordinator's own part of a record or an effect. The answer is an effect that the world must
+    /// carry out.
     fn carry_out(&mut self, act: Act, watch: &mut Watch) -> Option<Effect> {
         let effect = match act {
             Act::Append(record) => {

@@ -73,8 +73,8 @@ impl World<'_> {
         }
     }
 
-    /// A process computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of them
-    /// may hang.
+    /// A process computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of
+    /// them may hang.
     fn begin_to_lie(&mut self, i: usize) -> bool {
         let liars = self.processes.iter().filter(|process| process.honesty.lies).count();
         let enough = self.processes.len() >= liars + 4 && self.weather.all_heal;
@@ -109,8 +109,8 @@ impl World<'_> {
         Happening::Told(self.coordinator.start, Event::WorkerGone { worker, reason: GoneReason::Closed })
     }
 
-    /// Breaks a connection. Of the messages on their way up, some of the first in each stream still arrive; the others are
-    /// lost, though answers may be sent again over the next connection.
+    /// Breaks a connection. Of the messages on their way up, some of the first in each stream still arrive; the others
+    /// are lost, though answers may be sent again over the next connection.
     fn break_connection(&mut self, i: usize) -> Option<WorkerId> {
         let worker = self.processes[i].connection.worker?;
         let link = self.processes[i].connection.link;
@@ -140,7 +140,7 @@ impl World<'_> {
         !some.is_empty()
     }
 
-    /// Stops a connection, or has it carry what has waited.
+    /// Stops a connection, or has it carry the messages that have waited.
     pub(super) fn clog(&mut self, i: usize, clogged: bool) {
         self.processes[i].connection.clogged = clogged;
         if clogged || self.processes[i].connection.worker.is_none() {

@@ -33,7 +33,7 @@ impl Answer {
     }
 }
 
-/// What travels on a connection.
+/// A message on a connection.
 #[derive(Clone, Debug)]
 pub enum Message {
     /// Up: an event of the worker's own.
@@ -57,7 +57,7 @@ pub enum Stream {
     UpControl,
     /// Answers of the worker.
     UpPush,
-    /// Leases and what becomes of them.
+    /// Leases, and their ends.
     DownControl,
     /// Parameters.
     DownBulk,
@@ -122,7 +122,7 @@ pub struct Trouble {
     pub away_until: RunTime,
 }
 
-/// Whether a process computes wrongly, and what follows from that.
+/// Whether a process computes wrongly, and whether it was evicted.
 #[derive(Clone, Debug, Default)]
 pub struct Honesty {
     /// It computes wrongly.

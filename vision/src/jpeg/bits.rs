@@ -1,4 +1,4 @@
-//! Entropy-coded bytes: what was stuffed into them is taken out first, so that bits are read eight bytes at a time.
+//! Entropy-coded bytes. Stuffed bytes are taken out first, so that bits can be read eight bytes at a time.
 
 /// Zeros behind each segment, so that reading ahead stays inside.
 const PADDING: usize = 16;

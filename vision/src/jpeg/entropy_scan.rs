@@ -41,7 +41,8 @@ pub(super) fn decode(header: &Header, data: &[u8], window: Window) -> Option<Pla
     dispatch(Decode { header, segments: &segments, window })
 }
 
-/// The MCUs of `size` pixels a side, of `count`, that hold the pixels of a window and those beside it that upsampling reads.
+/// The MCUs of `size` pixels a side, of `count`, that hold the pixels of a window and those beside it that upsampling
+/// reads.
 fn needed(start: u32, length: u32, size: usize, count: usize) -> Range<usize> {
     let margin = if size > 8 { 2 } else { 0 };
     let (start, end) = (start as usize, (start + length) as usize);

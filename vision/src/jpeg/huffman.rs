@@ -17,7 +17,7 @@ pub(super) const NATURAL: [u8; 64] = [
 struct Codes {
     /// For each length, the first 16 bits behind the last code of this length or shorter.
     limits: [u32; 17],
-    /// What to add to a code of each length to get the place of its symbol.
+    /// For each length, the number to add to a code to get the place of its symbol.
     offsets: [i32; 17],
     symbols: Vec<u8>,
 }
@@ -47,8 +47,8 @@ impl Codes {
         Some((length as u32, *self.symbols.get(usize::try_from(place).ok()?)?))
     }
 
-    /// For each value of the next [`LOOKUP`] bits, `entry(bits, length, symbol)` of the code that they begin with; 0 where the
-    /// code is longer.
+    /// For each value of the next [`LOOKUP`] bits, `entry(bits, length, symbol)` of the code that they begin with; 0
+    /// where the code is longer.
     fn table(&self, counts: &[u8; 16], entry: impl Fn(u32, u32, u8) -> u32) -> Box<[u32; 1 << LOOKUP]> {
         let mut table = Box::new([0; 1 << LOOKUP]);
         let lengths = (1..=LOOKUP).zip(counts).flat_map(|(length, count)| (0..*count).map(move |_| length));

@@ -1,6 +1,6 @@
 //! The inverse cosine transform of blocks of 8x8 in integers: constants of 12 bits behind the point, columns first,
-//! rounded to 2 bits behind the point, then rows (the algorithm of the IJG's `jidctint.c`, from Loeffler, Ligtenberg and
-//! Moschytz 1989, with the rounding of zune-jpeg). Sums wrap, so that their order does not matter.
+//! rounded to 2 bits behind the point, then rows (the algorithm of the IJG's `jidctint.c`, from Loeffler, Ligtenberg
+//! and Moschytz 1989, with the rounding of zune-jpeg). Sums wrap, so that their order does not matter.
 
 /// Twelve bits behind the point: eight numbers transformed, but not rounded.
 #[inline(always)]
@@ -36,7 +36,7 @@ const fn transform(i: [i32; 8]) -> [i32; 8] {
     ]
 }
 
-/// What [`transform`] makes of a one in each place.
+/// Row `i` is the [`transform`] of a one in place `i`.
 const MATRIX: [[i32; 8]; 8] = {
     let mut matrix = [[0; 8]; 8];
     let mut place = 0;
@@ -52,8 +52,8 @@ const MATRIX: [[i32; 8]; 8] = {
 /// Last place in zigzag order up to which only the first four rows and columns have coefficients.
 const QUARTER: usize = 9;
 
-/// Writes the 8x8 pixels of a block to the start of rows of `stride` numbers. `last` is the place of the last coefficient
-/// in zigzag order.
+/// Writes the 8x8 pixels of a block to the start of rows of `stride` numbers. `last` is the place of the last
+/// coefficient in zigzag order.
 #[inline(always)]
 pub(super) fn block(coefficients: &[i32; 64], last: usize, out: &mut [u8], stride: usize) {
     if last == 0 {

@@ -1,9 +1,10 @@
-//! Windows of baseline JPEG files, without computing what lies outside: the inverse transform, upsampling and colours of
+//! Windows of baseline JPEG files, without computing pixels outside: the inverse transform, upsampling and colours of
 //! the blocks that a window needs, and no entropy decoding below them.
 //!
-//! The pixels are bit for bit those that [`crate::decode()`] makes of the whole file. All arithmetic is that of integers, so
-//! vectors change no bit. Files that this decoder does not know (progressive, arithmetic and 12-bit files, several scans,
-//! rare samplings, CMYK, files that have to be turned) and irregular data are left to [`crate::decode()`].
+//! The pixels are bit for bit those that [`crate::decode()`] makes of the whole file. All arithmetic is that of
+//! integers, so vectors change no bit. Files that this decoder does not know (progressive, arithmetic and 12-bit files,
+//! several scans, rare samplings, CMYK, files that have to be turned) and irregular data are left to
+//! [`crate::decode()`].
 
 mod bits;
 mod entropy_scan;
@@ -32,8 +33,8 @@ impl Baseline {
     /// Reads the header.
     ///
     /// # Errors
-    /// The bytes, where the file is none that this decoder knows or is larger than `limits`. [`decode`](crate::decode())
-    /// may know it.
+    /// The bytes, where the file is none that this decoder knows or is larger than `limits`.
+    /// [`decode`](crate::decode()) may know it.
     pub fn open(bytes: Vec<u8>, limits: &Limits) -> Result<Self, Vec<u8>> {
         match Header::read(&bytes) {
             Some(header) if limits.allow(header.width.into(), header.height.into()) => {
@@ -58,7 +59,8 @@ impl Baseline {
         self.header.components.len() as u32
     }
 
-    /// The pixels of `window`, which must lie inside the image; `None` where the data are irregular as far as they are read.
+    /// The pixels of `window`, which must lie inside the image; `None` where the data are irregular as far as they are
+    /// read.
     pub fn window(&self, window: Window) -> Option<Pixels> {
         let planes = entropy_scan::decode(&self.header, self.bytes.get(self.header.data..)?, window)?;
         Some(upsample::to_pixels(&planes, window))

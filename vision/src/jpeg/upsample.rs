@@ -69,7 +69,8 @@ fn mix(near: &[u8], far: &[u8], out: &mut [u8]) {
 /// Samples that are stretched at once.
 const LANES: usize = 32;
 
-/// Twice as many samples; beyond the ends lies what lies at them.
+/// Twice as many samples, each interpolated between its neighbours; the first and the last sample are continued
+/// outside.
 #[inline(always)]
 fn stretch(samples: &[u8], out: &mut [u8]) {
     let pairs = out.as_chunks_mut::<2>().0;

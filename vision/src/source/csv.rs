@@ -1,6 +1,6 @@
 //! Tables of paths and labels: `.csv` with commas, `.tsv` with tabs; the first line names the columns.
 //!
-//! What the label columns mean:
+//! The meaning of the label columns:
 //! - `task = "regression"`: every one holds numbers.
 //! - `task = "multilabel"`: there is one, with labels separated by `|`; an empty field is the empty set.
 //! - `task = "multiclass"` or `"binary"`: there is one, and its text is the class, digits or not.
@@ -37,7 +37,8 @@ struct Row {
     labels: Vec<String>,
 }
 
-/// The entries of the table at `path`, in byte order of their paths; for validation data, `train` says what labels are.
+/// The entries of the table at `path`, in byte order of their paths; for validation data, `train` tells the kind of
+/// labels.
 pub(crate) fn list(
     tree: &dyn FileTree,
     path: &Path,

@@ -14,7 +14,7 @@ pub(crate) fn is_image_name(path: &Path) -> bool {
     ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// What operating systems and editors leave behind.
+/// Whether a file is one that operating systems and editors leave behind.
 fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || ["Thumbs.db", "desktop.ini", "__MACOSX"].contains(&name)
 }
@@ -107,7 +107,7 @@ pub fn image_files(tree: &dyn FileTree, folder: &Path) -> Result<Vec<PathBuf>, S
     Ok(paths.into_iter().map(|path| folder.join(path.trim_start_matches('/'))).collect())
 }
 
-/// What a folder without class folders holds, in words.
+/// The contents of a folder without class folders, in words.
 fn census(tree: &dyn FileTree, folder: &Path) -> Result<String, ScanError> {
     let all = entries(tree, folder)?;
     if all.is_empty() {

@@ -2,9 +2,9 @@
 
 use convoy_common::random::{Purpose, permutation};
 
-/// For each sample, given its stratum, whether it becomes validation data. Of each stratum, `fraction` of the samples do,
-/// rounded half up; at least one is left for training. They are chosen by a permutation at addresses under (`seed`, split,
-/// stratum).
+/// For each sample, given its stratum, whether it becomes validation data. Of each stratum, `fraction` of the samples
+/// do, rounded half up; at least one is left for training. They are chosen by a permutation at addresses under (`seed`,
+/// split, stratum).
 pub(crate) fn held_out(strata: &[u32], fraction: f64, seed: u64) -> Vec<bool> {
     let mut members = vec![Vec::new(); strata.iter().max().map_or(0, |last| *last as usize + 1)];
     strata.iter().enumerate().for_each(|(index, stratum)| members[*stratum as usize].push(index));

@@ -139,7 +139,7 @@ impl IdxData {
     }
 }
 
-/// More than what deflate can make of a byte.
+/// More bytes than deflate can make of one.
 const DEFLATE_LIMIT: u64 = 1100;
 
 /// The file's entry, dimensions and contents after the header. Nothing is allocated on the header's word alone.

@@ -71,7 +71,7 @@ pub(crate) enum Labelled {
 }
 
 /// Finds the labelled data at `path`: its validation data where it holds that beside training data, else all of it.
-/// Of `data`, only what says how a table is read counts.
+/// Of `data`, only the keys about reading a table count.
 pub(crate) fn list_labelled(tree: &dyn FileTree, path: &Path, data: &Data, task: Task) -> Result<Labelled, ScanError> {
     let path = existing(tree, path.to_owned(), "the data")?;
     match format_of(tree, &path, DataFormat::Auto)? {
