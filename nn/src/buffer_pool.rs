@@ -24,6 +24,13 @@ impl BufferPool {
         buffer
     }
 
+    /// A buffer with a copy of `values`.
+    pub fn take_copy(&mut self, values: &[f32]) -> Vec<f32> {
+        let mut copy = self.take(values.len());
+        copy.copy_from_slice(values);
+        copy
+    }
+
     /// Takes a buffer back.
     pub fn give(&mut self, buffer: Vec<f32>) {
         self.free.push(buffer);

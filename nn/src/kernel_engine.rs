@@ -53,8 +53,10 @@ impl KernelEngine {
     /// As [`KernelEngine::plan`].
     pub fn outputs(&self, x_nhwc: &[f32], count: usize) -> Result<Vec<f32>, ComputeError> {
         let plan = self.plan(PassKind { mode: Mode::Evaluate, images: count })?;
-        let (gradient, pool) = (ShardGradient::new(self.network.clone(), Vec::new(), None), self.take_pool(count));
-        let (pass, x) = self.begin(plan, None, (ShardAddress::default(), gradient, pool), x_nhwc);
+        let mut pool = self.take_pool(count);
+        let x = pool.take_copy(x_nhwc);
+        let gradient = ShardGradient::new(self.network.clone(), Vec::new(), None);
+        let pass = SharedPass::new(plan, None, self.buffers(ShardAddress::default(), gradient, pool));
         let outputs = self.busy(|| {
             pass.forward(x)?;
             Ok(pass.lock().values.output(self.last()).to_vec())
@@ -79,10 +81,11 @@ impl KernelEngine {
         let count = shard.count();
         let plan = self.plan(PassKind { mode: shard.mode, images: count })?;
         let mut pool = self.take_pool(count);
+        let x = pool.take_copy(shard.x_nhwc);
         let longest = self.network.tensors.iter().map(|tensor| tensor.len()).max().unwrap_or(0);
         let aside = target.is_added_to().then(|| pool.take(longest));
         let gradient = ShardGradient::new(self.network.clone(), std::mem::take(target.flat()), aside);
-        let (pass, x) = self.begin(plan, times, (shard.address.clone(), gradient, pool), shard.x_nhwc);
+        let pass = SharedPass::new(plan, times.cloned(), self.buffers(shard.address.clone(), gradient, pool));
         let trained = self.busy(|| {
             let outputs = pass.forward(x)?;
             let (result, doutputs) = loss(pass.lock().values.output(self.last()))?;
@@ -95,19 +98,10 @@ impl KernelEngine {
         trained
     }
 
-    /// A pass, and the first node's output in a buffer of its own.
-    fn begin(
-        &self,
-        plan: Arc<PassPlan>,
-        times: Option<&Arc<LayerTimes>>,
-        (address, gradient, mut pool): (ShardAddress, ShardGradient, BufferPool),
-        x_nhwc: &[f32],
-    ) -> (SharedPass, Vec<f32>) {
-        let mut x = pool.take(x_nhwc.len());
-        x.copy_from_slice(x_nhwc);
+    /// Buffers for a pass with the weights that are loaded.
+    fn buffers(&self, address: ShardAddress, gradient: ShardGradient, pool: BufferPool) -> PassBuffers {
         let (network, weights) = (self.network.clone(), self.weights.clone());
-        let buffers = PassBuffers::new(network, weights, address, gradient, pool, self.team.clone());
-        (SharedPass::new(plan, times.cloned(), buffers), x)
+        PassBuffers::new(network, weights, address, gradient, pool, self.team.clone())
     }
 
     /// Does `work` as a pass, which takes one of the team's threads.

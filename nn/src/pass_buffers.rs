@@ -90,9 +90,7 @@ impl PassBuffers {
         match &mut self.gradients[node] {
             Some(sum) => add_into(sum, gradient),
             none => {
-                let mut copy = self.pool.take(gradient.len());
-                copy.copy_from_slice(gradient);
-                *none = Some(copy);
+                *none = Some(self.pool.take_copy(gradient));
             }
         }
     }

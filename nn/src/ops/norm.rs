@@ -85,6 +85,34 @@ impl BatchNorm {
         }
     }
 
+    /// y of all rows, with the output of node `residual`.
+    fn forward_rows(&self, buffers: &mut PassBuffers, residual: Option<usize>) -> Vec<f32> {
+        let block = self.norm.whole_block(&buffers.values);
+        let residual = residual.map(|node| buffers.values.output(node));
+        let (channels, rows) = channels_and_rows(&block);
+        let mut y = buffers.pool.take(block.x.len());
+        let threads = threads_for(&buffers.team, &block);
+        threads.each(cut(&mut y, channels, ranges(rows, threads.count())), |(rows, y)| {
+            let values = rows.start * channels..rows.end * channels;
+            let block = NormBlock { x: &block.x[values.clone()], ..block };
+            block.forward(residual.map(|residual| &residual[values]), y);
+        });
+        y
+    }
+
+    /// The pooling of y, image by image.
+    fn forward_pooled(&self, buffers: &mut PassBuffers, pool: PoolShape) -> Vec<f32> {
+        let block = self.norm.whole_block(&buffers.values);
+        let [x_len, y_len] = [pool.x_len(), pool.y_len()].map(|len| len / pool.n);
+        let mut y = buffers.pool.take(pool.y_len());
+        let threads = buffers.team.threads(block.x.len(), pool.n);
+        threads.each(cut(&mut y, y_len, ranges(pool.n, threads.count())), |(images, y)| {
+            let x = &block.x[images.start * x_len..images.end * x_len];
+            NormBlock { x, ..block }.forward_pooled(PoolShape { n: images.len(), ..pool }, y);
+        });
+        y
+    }
+
     /// dx from dy, in place, unless the convolution before finishes.
     fn backward_alone(&self, buffers: &mut PassBuffers, ports: &Ports, mut d: Vec<f32>, wanted: Wanted) {
         let taken = buffers.take_norm_sums(self.norm.output);
@@ -181,28 +209,10 @@ impl Operation for BatchNorm {
         if self.norm.deferred {
             return;
         }
-        let block = self.norm.whole_block(&buffers.values);
-        let x = block.x;
-        let y = if let Follows::Pooling(pool) = self.follows {
-            let mut y = buffers.pool.take(pool.y_len());
-            let [x_len, y_len] = [pool.x_len(), pool.y_len()].map(|len| len / pool.n);
-            let threads = buffers.team.threads(x.len(), pool.n);
-            threads.each(cut(&mut y, y_len, ranges(pool.n, threads.count())), |(images, y)| {
-                let x = &x[images.start * x_len..images.end * x_len];
-                NormBlock { x, ..block }.forward_pooled(PoolShape { n: images.len(), ..pool }, y);
-            });
-            y
-        } else {
-            let mut y = buffers.pool.take(x.len());
-            let residual = (self.follows == Follows::Residual).then(|| buffers.values.output(ports.inputs[1]));
-            let (channels, rows) = channels_and_rows(&block);
-            let threads = buffers.team.threads(x.len(), rows);
-            threads.each(cut(&mut y, channels, ranges(rows, threads.count())), |(rows, y)| {
-                let values = rows.start * channels..rows.end * channels;
-                let block = NormBlock { x: &x[values.clone()], ..block };
-                block.forward(residual.map(|residual| &residual[values]), y);
-            });
-            y
+        let y = match self.follows {
+            Follows::Nothing => self.forward_rows(buffers, None),
+            Follows::Residual => self.forward_rows(buffers, Some(ports.inputs[1])),
+            Follows::Pooling(pool) => self.forward_pooled(buffers, pool),
         };
         buffers.values.set_output(ports.output, y);
     }

@@ -11,10 +11,10 @@ use convoy_kernels::conv::{self, ConvShape, Input, WeightGradient, channel_range
 use convoy_kernels::norm::BatchSums;
 use convoy_kernels::norm_block::{AffineGradients, BackwardSums, InputGradient, NormBlock};
 
-use super::layer::{ConvLayer, Gradients, image_lengths};
+use super::layer::{Backward, ConvLayer, image_lengths};
 use crate::handover::{Norm, NormsBeside};
 use crate::ops::norm_sums;
-use crate::ops::operation::{Ports, Wanted};
+use crate::ops::operation::Ports;
 use crate::pass_buffers::PassBuffers;
 use crate::thread_team::{Threads, cut, ranges};
 use crate::values::{Statistics, Values};
@@ -68,13 +68,8 @@ fn forward_measured(shape: ConvShape, x: Input<'_>, w: &[f32], bias: Option<&[f3
 
 /// dx of the norm after, from the gradient of its output; then the weight's gradient, the input's, and the sums of the
 /// norm before.
-pub(super) fn backward(
-    layer: &ConvLayer,
-    norms: &NormsBeside,
-    buffers: &mut PassBuffers,
-    (ports, wanted): (&Ports, Wanted),
-    Gradients { dy, dx }: Gradients<'_>,
-) {
+pub(super) fn backward(layer: &ConvLayer, norms: &NormsBeside, buffers: &mut PassBuffers, backward: Backward<'_>) {
+    let Backward { ports, wanted, dy, dx } = backward;
     let left = norms.after.as_ref().map(|norm| {
         let sums = buffers.take_norm_sums(norm.output).expect("the norm leaves its sums");
         (&**norm, sums)

@@ -2,6 +2,7 @@
 
 use convoy_kernels::conv::ConvShape;
 
+use crate::ops::operation::{Ports, Wanted};
 use crate::values::Values;
 
 /// x `(n, h, w, ci)`, weight `(co, ci / groups, kh, kw)` and perhaps bias `(co)`, to y `(n, oh, ow, co)`.
@@ -21,8 +22,12 @@ impl ConvLayer {
     }
 }
 
-/// The gradients that a backward pass begins and ends with.
-pub(super) struct Gradients<'a> {
+/// What a backward pass is asked for.
+pub(super) struct Backward<'a> {
+    /// Between which nodes.
+    pub ports: &'a Ports,
+    /// Which gradients.
+    pub wanted: Wanted,
     /// Of y.
     pub dy: &'a mut [f32],
     /// Of x, to be written; none if it is not wanted.

@@ -16,7 +16,7 @@ use crate::ComputeError;
 use crate::handover::NormsBeside;
 use crate::lowering::conv_shape;
 use crate::pass_buffers::PassBuffers;
-use layer::Gradients;
+use layer::Backward;
 
 /// A convolution, and how it is computed.
 pub(super) struct Conv {
@@ -113,10 +113,10 @@ impl Operation for Conv {
     fn backward(&self, buffers: &mut PassBuffers, ports: &Ports, wanted: Wanted) {
         let mut dy = buffers.take_gradient(ports.output);
         let mut dx = wanted.inputs[0].then(|| buffers.pool.take(self.layer.shape.x_len()));
-        let gradients = Gradients { dy: &mut dy, dx: dx.as_deref_mut() };
+        let backward = Backward { ports, wanted, dy: &mut dy, dx: dx.as_deref_mut() };
         match &self.algorithm {
-            Algorithm::Winograd => tiles::backward(&self.layer, buffers, ports, wanted, gradients),
-            Algorithm::Bands(norms) => bands::backward(&self.layer, norms, buffers, (ports, wanted), gradients),
+            Algorithm::Winograd => tiles::backward(&self.layer, buffers, backward),
+            Algorithm::Bands(norms) => bands::backward(&self.layer, norms, buffers, backward),
         }
         if let Some(bias) = self.layer.bias.filter(|_| wanted.parameters) {
             buffers.shard_gradient.write(bias, |db| conv::backward_bias(self.layer.shape, &dy, db));

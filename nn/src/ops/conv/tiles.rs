@@ -2,8 +2,8 @@
 
 use convoy_kernels::conv::{ConvShape, channel_ranges, winograd};
 
-use super::layer::{ConvLayer, Gradients, image_lengths};
-use crate::ops::operation::{Ports, Wanted};
+use super::layer::{Backward, ConvLayer, image_lengths};
+use crate::ops::operation::Ports;
 use crate::pass_buffers::PassBuffers;
 use crate::thread_team::{cut, ranges};
 
@@ -23,13 +23,8 @@ pub(super) fn forward(layer: &ConvLayer, buffers: &mut PassBuffers, ports: &Port
 }
 
 /// The weight's gradient, some output channels after the others; then dx, image by image.
-pub(super) fn backward(
-    layer: &ConvLayer,
-    buffers: &mut PassBuffers,
-    ports: &Ports,
-    wanted: Wanted,
-    Gradients { dy, dx }: Gradients<'_>,
-) {
+pub(super) fn backward(layer: &ConvLayer, buffers: &mut PassBuffers, backward: Backward<'_>) {
+    let Backward { ports, wanted, dy, dx } = backward;
     let PassBuffers { values, shard_gradient, team, .. } = buffers;
     let (shape, dy) = (layer.shape, &*dy);
     let threads = team.threads(dy.len(), shape.n);
