@@ -168,14 +168,20 @@ pub async fn keep_fresh(link: watch::Sender<Link>, mut life: Duration) {
             }
             Err(JoinError::Unreachable(reason)) => {
                 tracing::debug!(reason, "the certificate was not renewed; trying again");
-                wait = (life / 20).clamp(Duration::from_secs(1), Duration::from_secs(60));
+                wait = renew_again_after(life);
             }
             Err(JoinError::Fatal(error)) => {
                 tracing::warn!(%error, "the certificate was not renewed; trying again");
-                wait = (life / 20).clamp(Duration::from_secs(1), Duration::from_secs(60));
+                wait = renew_again_after(life);
             }
         }
     }
+}
+
+/// Before a certificate that lives for `life` is asked for again: often enough that several attempts fit into the third
+/// of its life that is left.
+fn renew_again_after(life: Duration) -> Duration {
+    (life / 20).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
 /// Longest time between two looks at the clock.
@@ -247,7 +253,7 @@ mod tests {
         assert_eq!((read.coordinator, read.cluster, read.renew_at), (home.coordinator, home.cluster, 7));
         assert_eq!(who.pin(), identity.pin());
         fs::write(folder.path().join(FILE), "{").unwrap();
-        let error = Home::load(folder.path()).err().expect("the file is damaged");
+        let error = Home::load(folder.path()).expect_err("the file is damaged");
         assert!(error.to_string().ends_with("log in again with `convoy login`"), "{error}");
     }
 
@@ -266,7 +272,7 @@ mod tests {
         let path = dir.path().join("token");
         assert_eq!(read_token(&path).err().map(|error| error.exit_code()), Some(3));
         fs::write(&path, "no token").unwrap();
-        let error = read_token(&path).err().expect("it is no token");
+        let error = read_token(&path).expect_err("it is no token");
         assert!(error.to_string().starts_with(&format!("{}: this is no token", path.display())), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
@@ -281,6 +287,12 @@ mod tests {
         for code in [Code::PermissionDenied, Code::Unauthenticated, Code::Internal] {
             assert!(!away(Status::new(code, "no").into()), "{code:?}");
         }
+    }
+
+    #[test]
+    fn several_attempts_to_renew_fit_into_the_rest_of_a_life() {
+        let seconds = |life: u64| renew_again_after(Duration::from_secs(life)).as_secs();
+        assert_eq!([seconds(2), seconds(60), seconds(600), seconds(86_400)], [1, 3, 30, 60]);
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ pub struct Carry {
     /// Threads of each worker; by default the machine's cores are shared out.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+    /// Where they compute.
     #[command(flatten)]
     pub device: Device,
 }

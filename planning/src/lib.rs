@@ -4,6 +4,16 @@
 //! Data is seen through a [`FileTree`](convoy_common::file_tree::FileTree): the disk of this machine for `convoy train`, what a
 //! coordinator keeps for `convoy submit` ([`LocalPlanner`]). Nothing here knows a network connection, an asynchronous
 //! runtime or the command line.
+//!
+//! # Examples
+//! ```
+//! use convoy_planning::{Assumed, SpecFile, plan_without_data};
+//!
+//! let file = SpecFile::of_overrides(&["data.train=photos".to_owned(), "network.name=lenet5".to_owned()])?;
+//! let (plan, network) = plan_without_data(file, Assumed::default())?;
+//! assert_eq!((plan.input.height, plan.input.channels, network.outputs), (32, 3, 10));
+//! # Ok::<(), convoy_planning::PlanningError>(())
+//! ```
 
 mod error;
 mod job;

@@ -13,7 +13,7 @@ pub(crate) const SIZES: &[&str] = &["coordinator: JobRecord"];
 pub(crate) const DOCUMENTATION: &[&str] = &[];
 
 /// Folders of libraries without an example.
-pub(crate) const EXAMPLES: &[&str] = &["coordinator", "planning"];
+pub(crate) const EXAMPLES: &[&str] = &["coordinator"];
 
 /// Names of files that handle poisoned locks.
 pub(crate) const POISON: &[&str] = &[];

@@ -60,7 +60,7 @@ mod tests {
         let missing = file_of(dir.path()).unwrap_err();
         assert_eq!(missing.exit_code(), 3);
         std::fs::create_dir(at("checkpoints")).unwrap();
-        let names = [2, 10].map(|step| checkpoint::file_name(step));
+        let names = [2, 10].map(checkpoint::file_name);
         names.iter().for_each(|name| std::fs::write(at("checkpoints").join(name), "").unwrap());
         assert_eq!(file_of(dir.path()).unwrap(), at("checkpoints").join(&names[1]));
         assert_eq!(file_of(&at("checkpoints")).unwrap(), at("checkpoints").join(&names[1]));

@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn an_image_that_cannot_be_read_has_a_reason() {
         let limits = Limits::from(&plan("multiclass").spec.data);
-        let reason = |source| pixels(&source, &limits).err().expect("it is no image");
+        let reason = |source| pixels(&source, &limits).expect_err("it is no image");
         assert!(reason(Source::File("no/where.jpg".into())).starts_with("cannot be read: "));
         assert!(!reason(Source::Bytes(b"no image".to_vec())).is_empty());
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use convoy_proto::channel::Link;
 use convoy_security::Token;
@@ -16,10 +16,8 @@ use crate::environment;
 use crate::error::CliError;
 use crate::logging;
 use crate::member::{self, JoinError, Signed};
+use crate::patience::Patience;
 use crate::runtime;
-
-/// Before a coordinator that is not there is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// Compute for a coordinator, one job after the other. A coordinator on another machine wants a token.
 #[derive(Debug, clap::Args)]
@@ -97,17 +95,17 @@ async fn link(
     let Some(token) = token else {
         return Ok(watch::channel(Link::plain(coordinator.to_owned())).1);
     };
-    let begun = Instant::now();
+    let mut patience = Patience::new(patience);
     let Signed { identity, life, .. } = loop {
         match member::join(coordinator, &token, name).await {
             Ok(signed) => break signed,
             Err(JoinError::Fatal(error)) => return Err(error),
             Err(JoinError::Unreachable(reason)) => {
-                if patience.is_some_and(|patience| begun.elapsed() + AGAIN > patience) {
+                let Some(pause) = patience.pause() else {
                     return Err(CliError::Unreachable { address: coordinator.to_owned(), reason });
-                }
+                };
                 tracing::info!(reason, "no coordinator");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(pause).await;
             }
         }
     };

@@ -22,6 +22,7 @@ pub struct ChangeArgs {
     /// End with one JSON object on standard output: the job's record.
     #[arg(long)]
     pub json: bool,
+    /// Who keeps it.
     #[command(flatten)]
     pub at: Endpoint,
 }

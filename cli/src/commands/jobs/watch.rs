@@ -1,7 +1,7 @@
 //! `convoy watch`: follows a job until it is over, through lost connections and restarts of the coordinator.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use convoy_coordinator::{RunEvent, Status};
 use convoy_proto::v1;
@@ -12,11 +12,9 @@ use super::view::JobView;
 use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
 use crate::out;
+use crate::patience::Patience;
 use crate::progress::show_run;
 use crate::runtime::block_on;
-
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_LAST: Duration = Duration::from_secs(2);
 
 /// Follow a job to its end, and end as it does.
 #[derive(Debug, clap::Args)]
@@ -59,22 +57,19 @@ async fn follow_for(at: &Endpoint, job: &str, json: bool, patience: Duration) ->
     let (tell, events) = mpsc::unbounded_channel();
     let progress = tokio::spawn(show_run(watched, events));
     let mut following = Following { job: job.to_owned(), offset: 0, last: None, said: None, status, tell };
-    let (mut pause, mut alone_since) = (BACKOFF_FIRST, Instant::now());
+    let mut patience = Patience::new(Some(patience));
     let (text, view) = loop {
         let lost = match following.listen(at).await {
             Ok(Some(over)) => break over,
             Ok(None) => {
-                (pause, alone_since) = (BACKOFF_FIRST, Instant::now());
+                patience.renew();
                 "the connection was lost".to_owned()
             }
             Err(CliError::Unreachable { reason, .. }) => reason,
             Err(error) => return Err(error),
         };
-        if alone_since.elapsed() + pause > patience {
-            return Err(at.unreachable(lost));
-        }
+        let Some(pause) = patience.pause() else { return Err(at.unreachable(lost)) };
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(BACKOFF_LAST);
     };
     drop(following);
     _ = progress.await;
