@@ -52,6 +52,19 @@ const DEPTHWISE: &str = r#"
     { name = "pool", type = "global_avg_pool" }, { name = "flat", type = "flatten" },
     { name = "fc", type = "linear", out = 4 }"#;
 
+/// Norms of what others read, too: residual blocks that begin with their norms.
+const FORKS: &str = r#"
+    { name = "stem", type = "conv", out = 8, kernel = 3, padding = 1, bias = false },
+    { name = "block1", type = "residual", layers = [
+        { name = "bn1", type = "batch_norm" }, { name = "relu1", type = "relu" },
+        { name = "conv1", type = "conv", out = 8, kernel = 1, bias = false } ] },
+    { name = "conv2", type = "conv", out = 8, kernel = 1, bias = false },
+    { name = "bn2", type = "batch_norm" },
+    { name = "block2", type = "residual", layers = [
+        { name = "conv3", type = "conv", out = 8, kernel = 1, bias = false } ] },
+    { name = "pool", type = "global_avg_pool" }, { name = "flat", type = "flatten" },
+    { name = "fc", type = "linear", out = 4 }"#;
+
 fn check(layers: &str, mode: Mode, expected: &Expect) {
     let network = network(layers, 8);
     let plan = PassPlan::resolve(&network, PassKind { mode, images: 4 }, true).unwrap();
@@ -114,6 +127,23 @@ fn a_depthwise_block() {
             11 fc <- 10 flat: linear 8->4; learns
         "#]],
     );
+}
+
+#[test]
+fn a_norm_of_what_others_read_is_finished_by_nobody() {
+    check(FORKS, Mode::Train, &expect![[r#"
+        1 stem <- 0 input: conv 3x3 3->8; in bands; measures; learns
+        3 block1.relu1 <- 1 stem: batch norm, Relu; measured; deferred; learns
+        4 block1.conv1 <- 3 block1.relu1: conv 1x1 8->8; in bands; computes norm 3 as it reads; learns
+        5 block1 <- 4 block1.conv1, 1 stem: sum; drops 4 block1.conv1
+        6 conv2 <- 5 block1: conv 1x1 8->8; in bands; measures; finishes norm 7; learns
+        7 bn2 <- 6 conv2: batch norm; measured; finished; learns
+        8 block2.conv3 <- 7 bn2: conv 1x1 8->8; in bands; learns
+        9 block2 <- 8 block2.conv3, 7 bn2: sum; drops 8 block2.conv3
+        10 pool <- 9 block2: global average pool of 64 pixels; drops 9 block2
+        11 flat <- 10 pool: flatten 1x8; drops 10 pool
+        12 fc <- 11 flat: linear 8->4; learns
+    "#]]);
 }
 
 /// Without a tape every output is let go after its last reader.
@@ -215,7 +245,7 @@ impl Given {
 
 #[test]
 fn what_is_handed_over_changes_no_bit() {
-    for layers in [CHAIN, RESIDUAL, DEPTHWISE] {
+    for layers in [CHAIN, RESIDUAL, DEPTHWISE, FORKS] {
         for mode in [Mode::Train, Mode::TrainHead] {
             // Few images that fit the caches, and so many that they are taken in parts.
             for (side, images) in [(7, 2), (16, 5), (48, 7)] {
@@ -232,7 +262,7 @@ fn what_is_handed_over_changes_no_bit() {
 /// So large that operations are cut.
 #[test]
 fn threads_that_help_with_what_is_handed_over_change_no_bit() {
-    for layers in [CHAIN, RESIDUAL, DEPTHWISE] {
+    for layers in [CHAIN, RESIDUAL, DEPTHWISE, FORKS] {
         let given = Given { network: network(layers, 24), mode: Mode::Train, images: 9 };
         let alone = given.run(given.resolved(), 1);
         for threads in [2, 4] {
