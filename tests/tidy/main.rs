@@ -20,4 +20,5 @@ mod report;
 mod sizes;
 mod test_habits;
 mod unsafe_code;
+mod widths;
 mod workspace;

@@ -55,7 +55,7 @@ pub struct Audit {
     /// Commits that are not believed, as a worker that had a part in them was proven to compute wrongly; their steps were
     /// computed again.
     pub disbelieved: u64,
-    /// Workers that were proven to compute wrongly and put out, by name.
+    /// Workers that were proven to compute wrongly and evicted, by name.
     pub distrusted: Vec<String>,
     /// Starts of the coordinator.
     pub starts: u64,

@@ -64,7 +64,7 @@ pub enum RunEvent {
         /// Who computed them, by name.
         workers: Vec<String>,
     },
-    /// A worker was proven to compute wrongly, and put out.
+    /// A worker was proven to compute wrongly, and evicted.
     Distrusted {
         /// Its number.
         worker: u32,
