@@ -1,4 +1,5 @@
-//! `convoy`: distributed data-parallel training of convolutional networks. `commands/` has what can be typed; the other files are what commands share.
+//! `convoy`: distributed data-parallel training of convolutional networks. `commands/` has what can be typed; the other
+//! files are what commands share.
 
 mod address;
 mod commands;

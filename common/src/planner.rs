@@ -1,8 +1,8 @@
 //! Planning, as a coordinator of jobs asks for it.
 //!
 //! The coordinator keeps specs and data and knows no images; planning knows images and no coordinator. So the trait
-//! lies here, below both, beside the [`FileTree`] through which the coordinator shows its data: neither crate is built or
-//! tested with the other. It is a trait and not two closures, since its two functions must agree:
+//! lies here, below both, beside the [`FileTree`] through which the coordinator shows its data: neither crate is built
+//! or tested with the other. It is a trait and not two closures, since its two functions must agree:
 //! [`Planner::unchanged`] compares what [`Planner::plan`] saw.
 
 use std::sync::Arc;

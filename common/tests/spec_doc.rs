@@ -33,8 +33,8 @@ const INTRODUCTION: &str = "# The job spec
 
 What `convoy train` reads: a TOML file. Every key has a default except `data.train`; unknown keys are refused, with the
 nearest known one. `convoy spec job.toml` prints a spec with every default that is in force; `--set table.key=value` on
-the command line wins over the file. Relative paths in the file start at its folder, those in `--set` at the current one.
-A dash marks a key whose default depends on others, or that is absent.
+the command line wins over the file. Relative paths in the file start at its folder, those in `--set` at the current
+one. A dash marks a key whose default depends on others, or that is absent.
 ";
 
 /// A struct or enum of the source.

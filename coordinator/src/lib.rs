@@ -1,11 +1,11 @@
 //! The coordinator of runs: it owns parameters, optimizer state, the order of samples and the ledger, lends shards to
 //! workers over gRPC, adds their gradients, and writes checkpoints.
 //!
-//! [`serve`] carries one run, [`serve_cluster`] a queue of jobs. Both take a listener and the wish to stop from their caller,
-//! so that a process, a test and `convoy train` run the very same code.
+//! [`serve`] carries one run, [`serve_cluster`] a queue of jobs. Both take a listener and the wish to stop from their
+//! caller, so that a process, a test and `convoy train` run the very same code.
 //!
-//! The rooms, each of which uses only those to its right: `wire` (gRPC) -> `jobs` (the queue), `data` (data sets) -> `fleet`
-//! (who is connected) -> `access` (who may call), `run` (one run).
+//! The rooms, each of which uses only those to its right: `wire` (gRPC) -> `jobs` (the queue), `data` (data sets) ->
+//! `fleet` (who is connected) -> `access` (who may call), `run` (one run).
 
 mod access;
 mod cluster;

@@ -1,7 +1,7 @@
 //! Numbers for classes of arithmetic.
 
-/// The fleet's number for a class of arithmetic, made of its name, for there is one for each kind of GPU. Two names of one
-/// number would do no harm: a worker looks at the name before it joins a run.
+/// The fleet's number for a class of arithmetic, made of its name, for there is one for each kind of GPU. Two names of
+/// one number would do no harm: a worker looks at the name before it joins a run.
 pub(crate) fn numerics_number(name: &str) -> u32 {
     let [a, b, c, d, ..] = convoy_common::Digest::of(name.as_bytes()).0;
     u32::from_le_bytes([a, b, c, d])

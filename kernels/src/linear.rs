@@ -1,8 +1,8 @@
 //! Fully connected layers, as `torch.nn.functional.linear`: y = x wᵀ + b.
 //!
-//! A linear layer is a 1x1 convolution that takes each sample for a pixel, and has its sums and orders. The forward pass
-//! and the weight gradient are computed the other way round, though, so that a weight, which is far larger than the few
-//! samples of a shard, is read and written as it lies.
+//! A linear layer is a 1x1 convolution that takes each sample for a pixel, and has its sums and orders. The forward
+//! pass and the weight gradient are computed the other way round, though, so that a weight, which is far larger than
+//! the few samples of a shard, is read and written as it lies.
 
 use crate::conv::matmul::{Outer, Product};
 use crate::conv::{self, ConvShape};

@@ -218,8 +218,8 @@ pub(crate) struct Scaling<'a> {
     pub eps: f32,
 }
 
-/// The gradient of a norm's input as a function of dy and x: `dx = scale dy - (x - mean) slope - offset` of each channel,
-/// by two fused multiply-adds.
+/// The gradient of a norm's input as a function of dy and x: `dx = scale dy - (x - mean) slope - offset` of each
+/// channel, by two fused multiply-adds.
 ///
 /// With `r = 1 / sqrt(var + eps)`, `x̂ = (x - mean) r` and means over all rows,
 /// `dx = gamma r (dy - mean(dy) - x̂ mean(dy x̂))` where x has its own statistics (Ioffe & Szegedy 2015, section 3). So
@@ -233,8 +233,8 @@ pub(crate) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    /// From the sums of dy and of dy (x - mean) over all rows; writes the gradients of gamma and beta, `[channels]` each.
-    /// `share`: how much of the sums each row's dx gives back, 1 / rows or nothing. All in f64, rounded once.
+    /// From the sums of dy and of dy (x - mean) over all rows; writes the gradients of gamma and beta, `[channels]`
+    /// each. `share`: how much of the sums each row's dx gives back, 1 / rows or nothing. All in f64, rounded once.
     pub fn new(sums: RowSums, by: Scaling<'a>, share: f64, dgamma: &mut [f32], dbeta: &mut [f32]) -> Self {
         let Scaling { stats, gamma, eps } = by;
         let channels = stats.mean.len();

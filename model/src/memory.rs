@@ -16,8 +16,8 @@ pub struct MemoryEstimate {
     pub parameters: u64,
     /// At the coordinator: optimizer state, in two generations.
     pub optimizer: u64,
-    /// At the coordinator: gradient sums on their way up the reduce tree, one for each level of it but the root, whose memory
-    /// the next generation takes (as nodes mostly come in order; more when they do not).
+    /// At the coordinator: gradient sums on their way up the reduce tree, one for each level of it but the root, whose
+    /// memory the next generation takes (as nodes mostly come in order; more when they do not).
     pub reduction: u64,
     /// At each worker: parameters and buffers as they come, and again as the kernels want them.
     pub worker_parameters: u64,

@@ -1,7 +1,7 @@
 //! The operations that a network is made of, and all that differs from one to another in this crate.
 //!
-//! A layer's settings, shapes and the beginning of its tensors are in `builder/layers.rs`; `layer_list.rs` goes from what
-//! users write to there. `CONTRIBUTING.md` ("Add a layer") has the places in all crates.
+//! A layer's settings, shapes and the beginning of its tensors are in `builder/layers.rs`; `layer_list.rs` goes from
+//! what users write to there. `CONTRIBUTING.md` ("Add a layer") has the places in all crates.
 
 use std::fmt;
 
@@ -114,8 +114,8 @@ impl Op {
         }
     }
 
-    /// The weight that the operation multiplies its input by, once for each place of its output: that of a convolution or
-    /// of a fully connected layer.
+    /// The weight that the operation multiplies its input by, once for each place of its output: that of a convolution
+    /// or of a fully connected layer.
     pub fn weight(&self) -> Option<usize> {
         match *self {
             Op::Conv { weight, .. } | Op::Linear { weight, .. } => Some(weight),

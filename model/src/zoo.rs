@@ -246,8 +246,8 @@ fn mobilenet_v2(b: &mut Builder, outputs: u32) -> Added {
     b.linear("classifier.1", at, outputs, true)
 }
 
-/// Widened by a 1x1 convolution, filtered channel by channel, narrowed by another; with a way around where the shapes are
-/// the same.
+/// Widened by a 1x1 convolution, filtered channel by channel, narrowed by another; with a way around where the shapes
+/// are the same.
 fn inverted_residual(b: &mut Builder, name: &str, from: usize, widen: u32, width: u32, stride: u32) -> Added {
     let input = b.shape(from).channels();
     let wide = input * widen;

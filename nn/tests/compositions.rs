@@ -1,5 +1,5 @@
-//! The compositions of candle's operations that run on GPUs against the kernels: on candle's CPU device always, and on a
-//! GPU where there is one and the feature `cuda` is on.
+//! The compositions of candle's operations that run on GPUs against the kernels: on candle's CPU device always, and on
+//! a GPU where there is one and the feature `cuda` is on.
 
 mod common;
 
@@ -16,8 +16,8 @@ use convoy_nn::{Device, Executor, GradientTarget};
 const OPERATION: f64 = 1e-5;
 /// Five layers with weights, no norm.
 const LENET: f64 = 1e-5;
-/// Each of 20 norms divides by the deviation of a shard's few values, and an activation that is 0 for one engine and not
-/// for the other changes a gradient by the whole of one term.
+/// Each of 20 norms divides by the deviation of a shard's few values, and an activation that is 0 for one engine and
+/// not for the other changes a gradient by the whole of one term.
 const RESNET: f64 = 2e-4;
 /// The same with 52 norms: here, weights that differ in their last bit change the kernels' own gradients by 3e-3.
 const MOBILENET: f64 = 1e-2;

@@ -1,9 +1,9 @@
 //! From a spec, or a folder of images and no spec at all, to all that a run needs: the plan, the manifest of the data,
 //! the network and what it starts from.
 //!
-//! Data is seen through a [`FileTree`](convoy_common::file_tree::FileTree): the disk of this machine for `convoy train`, what a
-//! coordinator keeps for `convoy submit` ([`LocalPlanner`]). Nothing here knows a network connection, an asynchronous
-//! runtime or the command line.
+//! Data is seen through a [`FileTree`](convoy_common::file_tree::FileTree): the disk of this machine for
+//! `convoy train`, what a coordinator keeps for `convoy submit` ([`LocalPlanner`]). Nothing here knows a network
+//! connection, an asynchronous runtime or the command line.
 //!
 //! # Examples
 //! ```

@@ -29,8 +29,8 @@ pub const PIECE: usize = 256 << 10;
 pub const SMALL: usize = 64 << 10;
 /// Bytes of one stream that may be on their way unread.
 const WINDOW: u32 = 4 << 20;
-/// Bytes of a connection. Half of it is how much unread frames may waste, each what it lacks to 256 bytes (h2): room for
-/// 16,000 heartbeats before the connection is given up.
+/// Bytes of a connection. Half of it is how much unread frames may waste, each what it lacks to 256 bytes (h2): room
+/// for 16,000 heartbeats before the connection is given up.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// A chunk with its message around it fits in one frame.
 const FRAME: u32 = (256 << 10) + 256;

@@ -15,9 +15,9 @@ pub const CHUNK_ELEMENTS: usize = 65_536;
 const OFFSET: u32 = 1;
 const PADDING: u32 = 2;
 const DATA: u32 = 3;
-/// Between the beginning of a message and its numbers, so that copies of either begin 32 bytes or more behind their source,
-/// counted from the beginning of a page. glibc before 2.39 copies more than 4 KiB with an instruction that Zen 3 and Zen 4
-/// carry out at a tenth of their speed where it is 1 to 31 bytes.
+/// Between the beginning of a message and its numbers, so that copies of either begin 32 bytes or more behind their
+/// source, counted from the beginning of a page. glibc before 2.39 copies more than 4 KiB with an instruction that Zen
+/// 3 and Zen 4 carry out at a tenth of their speed where it is 1 to 31 bytes.
 const ZEROS: Bytes = Bytes::from_static(&[0; 40]);
 
 /// How many chunks a vector of `len` elements has.
@@ -33,8 +33,8 @@ pub fn chunk_range(len: usize, index: usize) -> Range<usize> {
 
 /// `NodeChunk` and `ParametersChunk` of `convoy.proto`, which are the same on the wire: part of a flat vector of f32.
 ///
-/// It is written by hand, so that each number is copied once on either side. The sender copies from the vector, which it
-/// shares, into the stream's buffer; the receiver copies from the bytes that came to the place where the numbers are
+/// It is written by hand, so that each number is copied once on either side. The sender copies from the vector, which
+/// it shares, into the stream's buffer; the receiver copies from the bytes that came to the place where the numbers are
 /// wanted. What prost generates would copy into the message first.
 ///
 /// On the wire: field 1, the offset, left out when it is 0; field 2, 40 zero bytes, which the receiver skips (they keep

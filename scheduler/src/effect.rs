@@ -72,7 +72,8 @@ pub enum Effect {
         step: StepId,
         /// The occasion of the checkpoint.
         reason: CheckpointReason,
-        /// [`Run::trusted`](crate::Run::trusted) as the event found it: checkpoints before that may go, but for the newest.
+        /// [`Run::trusted`](crate::Run::trusted) as the event found it: checkpoints before that may go, but for the
+        /// newest.
         trusted: StepId,
     },
     /// For the log: a worker takes far too long for a lease although its heartbeats arrive. All nodes that the worker

@@ -68,9 +68,9 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// [`ConnectError::Address`] when `address` is none; [`ConnectError::Unreachable`] and [`ConnectError::TimedOut`] when
-/// nobody answers within 5 s; [`ConnectError::WrongPin`], [`ConnectError::ServerExpired`] and [`ConnectError::WrongName`]
-/// when the server is not trusted; [`ConnectError::Expired`] and [`ConnectError::Refused`] when the server does not trust
-/// `identity`; [`ConnectError::Tls`] when it does not speak TLS 1.3 with HTTP/2.
+/// nobody answers within 5 s; [`ConnectError::WrongPin`], [`ConnectError::ServerExpired`] and
+/// [`ConnectError::WrongName`] when the server is not trusted; [`ConnectError::Expired`] and [`ConnectError::Refused`]
+/// when the server does not trust `identity`; [`ConnectError::Tls`] when it does not speak TLS 1.3 with HTTP/2.
 ///
 /// The future is boxed, so that a client's whole connection is compiled here and not in each crate that awaits it.
 pub fn connect<'a>(

@@ -178,8 +178,8 @@ impl Drop for Slot {
     }
 }
 
-/// Accepts connections for as long as somebody takes them. Without `tls` nothing is encrypted, and only processes on this
-/// machine are let in. What fails on one connection is logged and harms no other.
+/// Accepts connections for as long as somebody takes them. Without `tls` nothing is encrypted, and only processes on
+/// this machine are let in. What fails on one connection is logged and harms no other.
 pub fn incoming(
     listener: TcpListener,
     tls: Option<ServerTls>,

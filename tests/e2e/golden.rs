@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::job::{convoy, report};
 
-/// How a job is carried: instruction set (the best that there is when empty), workers, threads of each. With four threads
-/// for a single worker some have no shard and help the others with their operations.
+/// How a job is carried: instruction set (the best that there is when empty), workers, threads of each. With four
+/// threads for a single worker some have no shard and help the others with their operations.
 const WAYS: [(&str, &str, &str); 5] =
     [("portable", "1", "1"), ("avx2", "2", "1"), ("avx512", "1", "2"), ("", "1", "4"), ("", "5", "1")];
 

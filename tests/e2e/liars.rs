@@ -110,8 +110,8 @@ fn check_evicted(mut mallory: Process) {
 }
 
 /// A run with two workers that a liar joins. The liar is evicted during the run and leaves no trace in the parameters.
-/// It comes when the others have made a step: a worker that is alone has nobody who could find it out. The answer is the
-/// run's audit.
+/// It comes when the others have made a step: a worker that is alone has nobody who could find it out. The answer is
+/// the run's audit.
 fn audit_with_a_liar(honest: i64) -> serde_json::Value {
     let cluster = Cluster::new();
     let alone = cluster.job.train("alone", &LONG);

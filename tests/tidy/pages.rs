@@ -1,7 +1,7 @@
 //! What the pages in `*.md` and `docs/` name exists: files, functions and types.
 //!
-//! - `folder/file.rs`, `folder/` and links: the file or folder is there, seen from the root or, in links, from the page.
-//!   The beginning of a file's path may be left out where the rest is clear.
+//! - `folder/file.rs`, `folder/` and links: the file or folder is there, seen from the root or, in links, from the
+//!   page. The beginning of a file's path may be left out where the rest is clear.
 //! - `folder/file.rs::name`, `folder/file.rs::Type::name`: that file defines `name`.
 //! - `TypeName`: some source or `.proto` file has this word. `Type::name`: some source defines both.
 //! - `file::name` of pictures (`docs/*.svg`, texts of class `code`): a source file of that name defines it.

@@ -69,7 +69,8 @@ impl Workspace {
         ModuleTree::read(&self.root, &target.path)
     }
 
-    /// Every file and folder of the repository, relative to the root, but for those that are built or begin with a point.
+    /// Every file and folder of the repository, relative to the root, but for those that are built or begin with a
+    /// point.
     pub(crate) fn paths(&self) -> BTreeSet<String> {
         let mut paths = BTreeSet::new();
         collect_paths(&self.root, "", &mut paths);

@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 /// again at what all of them hold after every sixteenth of the bound that it wrote, so that n of them may exceed it by
 /// n sixteenths.
 ///
-/// A file that the present run needs is never dropped for another one of the same run: an epoch asks for each file once,
-/// in another order each time, so nothing would be gained. Files that earlier runs left are dropped, the oldest first.
+/// A file that the present run needs is never dropped for another one of the same run: an epoch asks for each file
+/// once, in another order each time, so nothing would be gained. Files that earlier runs left are dropped, the oldest
+/// first.
 #[derive(Debug)]
 pub struct DiskCache {
     folder: PathBuf,

@@ -28,8 +28,8 @@ pub(crate) struct Fetched {
     flat: Result<Vec<f32>, Status>,
 }
 
-/// Parameters on their way. Those of a step are asked for while the step before is computed, since the coordinator sends
-/// each chunk as soon as it is made; they count once the coordinator says that the step is committed.
+/// Parameters on their way. Those of a step are asked for while the step before is computed, since the coordinator
+/// sends each chunk as soon as it is made; they count once the coordinator says that the step is committed.
 pub(crate) struct ParameterFetches {
     client: CoordinatorClient<Channel>,
     assignment: Assignment,

@@ -81,8 +81,8 @@ pub(crate) fn failure_message(assignment: Assignment, failed: LeaseFailure) -> v
     })
 }
 
-/// Sends `node` and returns why it was ignored (empty when it was not), with the gradient's memory where nothing holds it
-/// any more.
+/// Sends `node` and returns why it was ignored (empty when it was not), with the gradient's memory where nothing holds
+/// it any more.
 async fn push(
     mut client: CoordinatorClient<Channel>,
     assignment: Assignment,

@@ -115,8 +115,8 @@ impl Access {
         self.cluster.as_ref().map(|cluster| cluster.tls.clone())
     }
 
-    /// Renews the coordinator's own certificate for as long as it runs, and tidies the store. `disconnect` is called again and
-    /// again: it shall close the connections of all callers whose certificate has expired.
+    /// Renews the coordinator's own certificate for as long as it runs, and tidies the store. `disconnect` is called
+    /// again and again: it shall close the connections of all callers whose certificate has expired.
     pub(crate) async fn keep_fresh(&self, disconnect: impl Fn(&dyn Fn(&Caller) -> bool)) {
         let Some(cluster) = &self.cluster else { return };
         let (mut renewed, mut tidied) = (SystemTime::now(), SystemTime::now());

@@ -1,5 +1,5 @@
-//! Who is connected, which run each worker computes for, and the loop around the scheduler's [`Fleet`] that shares workers
-//! between runs.
+//! Who is connected, which run each worker computes for, and the loop around the scheduler's [`Fleet`] that shares
+//! workers between runs.
 //!
 //! What it must not know: plans, parameters, gRPC methods, how a run is carried.
 //!

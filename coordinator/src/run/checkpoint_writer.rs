@@ -30,8 +30,8 @@ pub(crate) struct CheckpointToWrite {
 
 /// The thread that writes checkpoints.
 ///
-/// Its queue is short: the run asks for the next checkpoint of an interval once the one before is written, and beside those
-/// for one at each epoch's end and one at the run's.
+/// Its queue is short: the run asks for the next checkpoint of an interval once the one before is written, and beside
+/// those for one at each epoch's end and one at the run's.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
     queue: Option<Sender<CheckpointToWrite>>,

@@ -1,9 +1,9 @@
-//! One run, from its folder to its report: the loop around the scheduler, what its effects do, and the arithmetic and the
-//! files behind them.
+//! One run, from its folder to its report: the loop around the scheduler, what its effects do, and the arithmetic and
+//! the files behind them.
 //!
-//! A start of a run goes through `start` (the folder is read), `carry` (threads and queues are made) and `run_loop` (one
-//! input, all its effects, then the next) to `report`. Others reach an open run through its [`handle`]; the run reaches its
-//! workers through [`worker_links`].
+//! A start of a run goes through `start` (the folder is read), `carry` (threads and queues are made) and `run_loop`
+//! (one input, all its effects, then the next) to `report`. Others reach an open run through its [`handle`]; the run
+//! reaches its workers through [`worker_links`].
 //!
 //! What it must not know: who calls and how, jobs and their queue, other runs, images.
 

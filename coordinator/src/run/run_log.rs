@@ -47,7 +47,8 @@ impl RunLog {
         self.tell(RunEvent::Checkpoint { step, file });
     }
 
-    /// Writes the epoch's row; says whether the run should stop early. `sums` are those of its evaluation, if there was one.
+    /// Writes the epoch's row; says whether the run should stop early. `sums` are those of its evaluation, if there was
+    /// one.
     pub(crate) fn epoch_ended(&mut self, step: StepId, sums: Option<&Vec<f64>>) -> bool {
         let (row, stop_early) = self.tracker.epoch_ended(step.0, sums);
         tracing::info!(epoch = row.epoch, step = row.step, train_loss = row.train_loss, validation = ?row.validation, "epoch");

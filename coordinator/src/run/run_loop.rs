@@ -182,8 +182,8 @@ impl RunLoop {
     }
 
     /// Hands on what the reducer has made, if the run waits for it. It may not yet: the reducer counts a node when its
-    /// bytes are there, the run when its worker is still a member. A node between the two is computed again first; and an
-    /// audit may still be open.
+    /// bytes are there, the run when its worker is still a member. A node between the two is computed again first; and
+    /// an audit may still be open.
     fn pass_on(&mut self) -> Result<(), Halt<JournalError>> {
         let Some((work, awaited)) = self.driver.run().expects() else { return Ok(()) };
         let current = self.driver.outbox().opening;

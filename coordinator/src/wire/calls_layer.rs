@@ -24,8 +24,8 @@ const STALLED: Duration = Duration::from_secs(60);
 /// Calls of all methods together that a connection without a certificate may have in flight.
 const CALLS_OF_A_STRANGER: usize = 4;
 
-/// Refuses calls beyond the bounds of their method. Stands behind [`AccessLayer`](super::access_layer::AccessLayer), which says whose
-/// a call is.
+/// Refuses calls beyond the bounds of their method. Stands behind [`AccessLayer`](super::access_layer::AccessLayer),
+/// which says whose a call is.
 #[derive(Clone)]
 pub(crate) struct CallsLayer {
     in_flight: Arc<InFlight>,

@@ -1,5 +1,5 @@
-//! The gRPC skins: each service turns messages into calls of another room and answers into messages; two layers before them
-//! say whose a call is and bound it. They decide nothing.
+//! The gRPC skins: each service turns messages into calls of another room and answers into messages; two layers before
+//! them say whose a call is and bound it. They decide nothing.
 //!
 //! What it must not know: how anything is kept, added, lent or written.
 

@@ -48,8 +48,8 @@ impl NodePush {
         Ok(Ok(NodePush { run: run.clone(), worker, lease, opening, check, received }))
     }
 
-    /// Takes the next message; `None` where the stream ended. The answer is what the worker is told at the node's end: why the
-    /// node does not count, or nothing.
+    /// Takes the next message; `None` where the stream ended. The answer is what the worker is told at the node's end:
+    /// why the node does not count, or nothing.
     ///
     /// # Errors
     /// When no worker of this version sends that, or the run is over.

@@ -1,4 +1,5 @@
-//! The gRPC service for workers: turns the wire into inputs for the loop and commands for the reducer. It decides nothing.
+//! The gRPC service for workers: turns the wire into inputs for the loop and commands for the reducer. It decides
+//! nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,8 +137,8 @@ impl Coordinator for WorkersService {
     }
 }
 
-/// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join. `only` is the
-/// class of all that it could do here, if there is just one.
+/// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join. `only` is
+/// the class of all that it could do here, if there is just one.
 fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status> {
     if hello.version != VERSION {
         return Err(Status::failed_precondition(format!(

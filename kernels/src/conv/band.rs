@@ -74,8 +74,8 @@ pub(super) struct Source<'a> {
     copy: Option<Scratch>,
 }
 
-/// What a convolution reads: numbers as they lie in memory, or what a block makes of them as they are read, so that it is
-/// never written.
+/// What a convolution reads: numbers as they lie in memory, or what a block makes of them as they are read, so that it
+/// is never written.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// As they lie, NHWC.

@@ -102,8 +102,8 @@ pub(super) fn write_weight_gradient(of: &Correlation, by_tap: &[f32], dw: &mut [
     }
 }
 
-/// Runs `$kernel::<TAPS>` for as many taps at a time as there is code for, and channels in blocks of one vector, so that
-/// the weights or the sums of all these taps are in registers.
+/// Runs `$kernel::<TAPS>` for as many taps at a time as there is code for, and channels in blocks of one vector, so
+/// that the weights or the sums of all these taps are in registers.
 macro_rules! by_taps {
     ($offsets:expr, $channels:expr, |$first:ident, $taps:ident| $lanes:expr) => {{
         let mut $first = 0;

@@ -105,8 +105,8 @@ impl WeightLayout {
     }
 }
 
-/// The row of a panel in which a term stands that is `k`th in the weight: there the taps of one source channel lie side by
-/// side, in a panel the source channels of one tap.
+/// The row of a panel in which a term stands that is `k`th in the weight: there the taps of one source channel lie side
+/// by side, in a panel the source channels of one tap.
 #[inline(always)]
 fn row(k: usize, taps: usize, depth: usize) -> usize {
     if taps == 1 { k } else { k % taps * depth + k / taps }

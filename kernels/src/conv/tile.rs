@@ -1,7 +1,7 @@
 //! The innermost loops: tiles of 6 or 12 rows by one panel of channels, held in registers while a sum is taken.
 //!
-//! 6 rows of two vectors are 12 accumulators: with the 2 vectors of the panel and one broadcast value they fill the
-//! 16 registers of AVX2, and are more than enough to hide the latency of the multiply-add. AVX-512 has 32 registers, and
+//! 6 rows of two vectors are 12 accumulators: with the 2 vectors of the panel and one broadcast value they fill the 16
+//! registers of AVX2, and are more than enough to hide the latency of the multiply-add. AVX-512 has 32 registers, and
 //! 12 rows read half as much of what they share.
 
 use std::ops::Range;
@@ -12,7 +12,8 @@ use crate::simd_lanes::copy_lanes;
 
 /// Rows of a tile where there are 16 registers.
 pub(super) const ROWS: usize = 6;
-/// Rows of a tile where there are 32 registers, twice as many: what is read once for all of its rows is read half as often.
+/// Rows of a tile where there are 32 registers, twice as many: what is read once for all of its rows is read half as
+/// often.
 pub(super) const TALL: usize = 12;
 
 /// Sums of products for one panel of target channels at many positions:
@@ -148,7 +149,8 @@ impl Multiply<'_> {
     }
 }
 
-/// The sums of a tile with the products of all spans. All loops are in one function, so that the sums stay in registers.
+/// The sums of a tile with the products of all spans. All loops are in one function, so that the sums stay in
+/// registers.
 #[inline(always)]
 fn add_terms<const R: usize, const PANEL: usize>(
     mut sums: [[f32; PANEL]; R],

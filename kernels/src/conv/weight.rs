@@ -13,19 +13,19 @@ use crate::scratch::{Scratch, scratch};
 use crate::shape::expect_len;
 use crate::simd_lanes::copy_lanes;
 
-/// The sums of a weight gradient, which take in some images after the others. Sums take the pixels of a band in order, and
-/// then the bands, as [`super::backward_weight`] says.
+/// The sums of a weight gradient, which take in some images after the others. Sums take the pixels of a band in order,
+/// and then the bands, as [`super::backward_weight`] says.
 pub struct WeightGradient {
     shape: ConvShape,
     channels: Range<usize>,
-    /// Packed: for each panel a row for each term; of a depthwise convolution a row for each tap. [Turned](is_turned), for
-    /// each panel of input channels a row for each output channel.
+    /// Packed: for each panel a row for each term; of a depthwise convolution a row for each tap. [Turned](is_turned),
+    /// for each panel of input channels a row for each output channel.
     sums: Scratch,
 }
 
-/// Whether x and dy change places, so that panels are of input channels: for a 1x1 kernel with more inputs than outputs, where
-/// the outputs would fill panels badly, or the inputs of neighbouring positions lie so far apart that they evict each other
-/// from the first-level cache. The products and their order are the same.
+/// Whether x and dy change places, so that panels are of input channels: for a 1x1 kernel with more inputs than
+/// outputs, where the outputs would fill panels badly, or the inputs of neighbouring positions lie so far apart that
+/// they evict each other from the first-level cache. The products and their order are the same.
 fn is_turned(of: &Correlation) -> bool {
     let (inputs, outputs) = (of.source_channels, of.target_channels);
     of.kernel == [1, 1] && of.groups == 1 && inputs > outputs && (inputs >= 512 || !outputs.is_multiple_of(32))
@@ -34,7 +34,8 @@ fn is_turned(of: &Correlation) -> bool {
 /// Output channels of a depthwise convolution that are not divided between two of [`channel_ranges`].
 const DEPTHWISE_CHANNELS: usize = 16;
 
-/// Cuts the output channels into at most `parts` ranges, whose weights' gradients can be computed apart from each other.
+/// Cuts the output channels into at most `parts` ranges, whose weights' gradients can be computed apart from each
+/// other.
 ///
 /// # Panics
 /// If the shape makes no sense, or `parts` is 0.
@@ -79,8 +80,8 @@ impl WeightGradient {
         WeightGradient { shape, channels, sums }
     }
 
-    /// How many images make a whole number of bands. Every call of [`WeightGradient::add`] but the last takes a multiple
-    /// of it, or the sums' order would depend on how the images were divided.
+    /// How many images make a whole number of bands. Every call of [`WeightGradient::add`] but the last takes a
+    /// multiple of it, or the sums' order would depend on how the images were divided.
     ///
     /// # Panics
     /// May panic if the shape makes no sense.

@@ -18,8 +18,8 @@ pub(super) fn rows(x: &[f32], channels: usize) -> usize {
     x.len() / channels
 }
 
-/// The sums of [`super::batch_stats`], taken over rows that come in parts: of `x - x₀` and of its square for each channel,
-/// where x₀ is the first of all rows.
+/// The sums of [`super::batch_stats`], taken over rows that come in parts: of `x - x₀` and of its square for each
+/// channel, where x₀ is the first of all rows.
 #[derive(Clone)]
 pub struct BatchSums<'a> {
     first: &'a [f32],

@@ -1,8 +1,8 @@
 //! The second engine, for devices that Convoy's kernels do not run on: every operation as a composition of candle's
 //! tensor operations, with candle's gradients. Numbers come and go as in the first: flat as [`Network`] says.
 //!
-//! Losses are computed by the kernels on the CPU, since the outputs, a few numbers for each sample, are wanted there for
-//! the metrics in any case.
+//! Losses are computed by the kernels on the CPU, since the outputs, a few numbers for each sample, are wanted there
+//! for the metrics in any case.
 
 mod ops;
 mod window;
@@ -64,8 +64,8 @@ impl Composed {
     }
 
     /// Forward and backward: `loss` makes of the outputs the gradient with respect to them, and whatever else is wanted
-    /// of them. The gradient goes to `target`, as [`Executor::train_shard`](crate::Executor::train_shard) says. Also returns
-    /// whether it is finite.
+    /// of them. The gradient goes to `target`, as [`Executor::train_shard`](crate::Executor::train_shard) says. Also
+    /// returns whether it is finite.
     ///
     /// # Errors
     /// When an operation is refused; those of `loss`.

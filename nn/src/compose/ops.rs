@@ -1,15 +1,15 @@
 //! Operations of a network as compositions of candle's, which has the gradients. Images are NHWC, features `(n, f)`.
 //!
-//! Of candle's CUDA kernels only those are used whose sums have one order (`docs/decisions.md`): none that adds atomically,
-//! and neither convolution nor pooling, whose gradients are missing or wrong in candle 0.11.1.
+//! Of candle's CUDA kernels only those are used whose sums have one order (`docs/decisions.md`): none that adds
+//! atomically, and neither convolution nor pooling, whose gradients are missing or wrong in candle 0.11.1.
 
 use candle_core::{D, Result, Tensor};
 use convoy_model::Activation;
 
 use super::window::Window;
 
-/// x `(n, h, w, ci)`, weight `(co, ci / groups, kh, kw)` and perhaps bias `(co)`, to `(n, oh, ow, co)`: what the taps of
-/// the window see stands side by side and is multiplied by the weight; of depthwise convolutions, tap by tap.
+/// x `(n, h, w, ci)`, weight `(co, ci / groups, kh, kw)` and perhaps bias `(co)`, to `(n, oh, ow, co)`: what the taps
+/// of the window see stands side by side and is multiplied by the weight; of depthwise convolutions, tap by tap.
 pub(crate) fn conv(
     x: &Tensor,
     weight: &Tensor,

@@ -62,8 +62,8 @@ impl Run {
         }
     }
 
-    /// What only the reducer can still tell: the work in progress and its step, once all of its nodes are counted and no
-    /// audit is open. `None` before that, and when nothing is in work.
+    /// What only the reducer can still tell: the work in progress and its step, once all of its nodes are counted and
+    /// no audit is open. `None` before that, and when nothing is in work.
     pub fn expects(&self) -> Option<(Work, StepId)> {
         match &self.phase {
             RunPhase::Working(step) => step.covered.map(|_| (step.work, step.step)),

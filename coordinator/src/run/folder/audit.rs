@@ -16,7 +16,8 @@ use super::journal;
 use super::run_dir_error::RunDirError;
 
 /// What an audit needs, read from the run folder `path`, which another process may be writing at the same time: plan,
-/// manifest and journal; and the number of the first line of the journal that is damaged or not yet whole, if there is one.
+/// manifest and journal; and the number of the first line of the journal that is damaged or not yet whole, if there is
+/// one.
 ///
 /// # Errors
 /// When a file cannot be read or is damaged.
@@ -52,8 +53,8 @@ pub struct Audit {
     pub total_steps: u64,
     /// Steps that were computed again after a restart, each with the digest it had.
     pub repeated: u64,
-    /// Commits that are not believed, as a worker that had a part in them was proven to compute wrongly; their steps were
-    /// computed again.
+    /// Commits that are not believed, as a worker that had a part in them was proven to compute wrongly; their steps
+    /// were computed again.
     pub disbelieved: u64,
     /// Workers that were proven to compute wrongly and evicted, by name.
     pub distrusted: Vec<String>,
@@ -82,8 +83,8 @@ pub struct EpochAudit {
     pub not_yet: u64,
     /// Samples that two workers computed, and came out the same.
     pub audited: u64,
-    /// Samples by who computed them: the worker's name; `START.WORKER`, its number in a start of the coordinator, where the
-    /// journal has no name.
+    /// Samples by who computed them: the worker's name; `START.WORKER`, its number in a start of the coordinator, where
+    /// the journal has no name.
     pub workers: BTreeMap<String, u64>,
 }
 
@@ -110,11 +111,11 @@ struct Commit {
     workers: Vec<String>,
 }
 
-/// Audits the `records` of the run with `plan` and `manifest`. Each sample that was counted is handed to `each`, by step
-/// and shard.
+/// Audits the `records` of the run with `plan` and `manifest`. Each sample that was counted is handed to `each`, by
+/// step and shard.
 ///
-/// A step that was computed again after a restart counts once, as its last commit says; all of its commits must have the
-/// same digest.
+/// A step that was computed again after a restart counts once, as its last commit says; all of its commits must have
+/// the same digest.
 pub fn audit(plan: &Plan, manifest: &Manifest, records: &[Record], mut each: impl FnMut(Counted)) -> Audit {
     let mut audit = Audit {
         exact: true,

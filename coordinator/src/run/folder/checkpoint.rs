@@ -48,7 +48,8 @@ pub fn file_name(step: u64) -> String {
     format!("step-{step:08}.safetensors")
 }
 
-/// Writes a checkpoint of the parameters `at` and the `history` up to them into `folder`, atomically, and returns its path.
+/// Writes a checkpoint of the parameters `at` and the `history` up to them into `folder`, atomically, and returns its
+/// path.
 ///
 /// # Errors
 /// When the file cannot be written; what was there before still is.
@@ -155,8 +156,8 @@ pub fn list(folder: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
-/// The newest checkpoint whose parameter digest equals the journal's: `believed` has it under the step before. A newer one
-/// that cannot be used is logged. `None` when there is no checkpoint at all.
+/// The newest checkpoint whose parameter digest equals the journal's: `believed` has it under the step before. A newer
+/// one that cannot be used is logged. `None` when there is no checkpoint at all.
 ///
 /// # Errors
 /// The newest one's, when there are some but none can be used.
@@ -204,8 +205,8 @@ fn check_digest(
     Err(CheckpointError::Foreign { path: path.to_owned(), problem })
 }
 
-/// Removes all but the newest `keep` checkpoints up to `written`, the one just written, the `best` one, and the newest up to
-/// `trusted`. Later ones are left: they could not be used, and are written anew.
+/// Removes all but the newest `keep` checkpoints up to `written`, the one just written, the `best` one, and the newest
+/// up to `trusted`. Later ones are left: they could not be used, and are written anew.
 pub fn prune(folder: &Path, written: u64, keep: u32, best: Option<u64>, trusted: u64) {
     let mut found = list(folder);
     found.retain(|(step, _)| *step <= written);

@@ -54,8 +54,8 @@ struct SyncState {
 impl JournalFile {
     /// Reads the journal at `path`, which may not exist yet, and opens it for appending.
     ///
-    /// A last line that was not written to its end is cut off. So is all from the first damaged line on, after a copy was
-    /// put aside: what it told is computed again.
+    /// A last line that was not written to its end is cut off. So is all from the first damaged line on, after a copy
+    /// was put aside: what it told is computed again.
     ///
     /// # Errors
     /// When the file cannot be read or written.

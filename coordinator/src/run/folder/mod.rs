@@ -1,5 +1,5 @@
-//! What lies in a run folder: journal, checkpoints, events, metrics and logs; and what can be said of a run from its folder
-//! alone (`audit`, `replay`).
+//! What lies in a run folder: journal, checkpoints, events, metrics and logs; and what can be said of a run from its
+//! folder alone (`audit`, `replay`).
 //!
 //! What it must not know: connections, queues, which step is open.
 

@@ -1,5 +1,5 @@
-//! Computing a step of a run again, away from the run: a folder is made as a crash right after that step would have left
-//! it, and what is carried there compares every step with the journal, as every restart does.
+//! Computing a step of a run again, away from the run: a folder is made as a crash right after that step would have
+//! left it, and what is carried there compares every step with the journal, as every restart does.
 
 use std::fs;
 use std::path::Path;
@@ -23,8 +23,8 @@ pub struct Replay {
     pub digest: Digest,
 }
 
-/// Fills the empty folder `into` with what it takes to compute step `step` (from 0) of the run in `folder` again, from the
-/// nearest checkpoint before it; `None` when the journal does not know that step.
+/// Fills the empty folder `into` with what it takes to compute step `step` (from 0) of the run in `folder` again, from
+/// the nearest checkpoint before it; `None` when the journal does not know that step.
 ///
 /// # Errors
 /// When a file cannot be read or written.

@@ -1,5 +1,5 @@
-//! The arithmetic of a run: chunks of nodes come in, are added over the reduce tree, and become the next parameters, which
-//! go out from where they were made.
+//! The arithmetic of a run: chunks of nodes come in, are added over the reduce tree, and become the next parameters,
+//! which go out from where they were made.
 //!
 //! What it must not know: workers, leases, files, the clock (but for the log).
 

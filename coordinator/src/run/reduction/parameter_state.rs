@@ -21,8 +21,8 @@ pub struct ParameterState {
     pub moments: Vec<Vec<f32>>,
 }
 
-/// The flat vector of a [`Network`], chunk by chunk: each in the memory of the root that it was made of, and shared with the
-/// workers that read it.
+/// The flat vector of a [`Network`], chunk by chunk: each in the memory of the root that it was made of, and shared
+/// with the workers that read it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Flat(Vec<Arc<ChunkBuffer>>);
 

@@ -57,7 +57,8 @@ impl ReceivedChunks {
         self.worst
     }
 
-    /// blake3 over the digests of the chunks, in order, and the node's sums, little-endian. `None` where it was not wanted.
+    /// blake3 over the digests of the chunks, in order, and the node's sums, little-endian. `None` where it was not
+    /// wanted.
     pub(crate) fn digest(&self, sums: &[f64]) -> Option<[u8; 32]> {
         let mut hasher = Hasher::new();
         self.digests.as_ref()?.iter().for_each(|digest| _ = hasher.update(digest));

@@ -216,8 +216,8 @@ impl Reducer {
         }
     }
 
-    /// The optimizer's step of one chunk, in the root's memory: it then is part of the next parameters, and workers read
-    /// it there.
+    /// The optimizer's step of one chunk, in the root's memory: it then is part of the next parameters, and workers
+    /// read it there.
     fn finish_chunk(&mut self, index: usize) {
         let range = chunk_range(self.network.len(), index);
         let Some(OpenTree::Train(open)) = &mut self.open else { return };
@@ -285,8 +285,8 @@ impl Reducer {
         }
     }
 
-    /// The scales that need the whole gradient: weighted losses, and clipping. The norm is summed in f64 over fixed blocks
-    /// of all parameters, in order.
+    /// The scales that need the whole gradient: weighted losses, and clipping. The norm is summed in f64 over fixed
+    /// blocks of all parameters, in order.
     fn late_scales(&mut self) {
         let parameters = self.network.parameters;
         let Some(OpenTree::Train(open)) = &mut self.open else { return };

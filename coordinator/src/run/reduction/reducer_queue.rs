@@ -10,15 +10,15 @@ use super::chunk_buffer::ChunkBuffer;
 use super::opening::Opening;
 use super::parameter_state::ParameterState;
 
-/// Chunks and summaries that may wait for the reducer. A chunk has 256 KiB: few enough to be in the caches still when it
-/// comes to them.
+/// Chunks and summaries that may wait for the reducer. A chunk has 256 KiB: few enough to be in the caches still when
+/// it comes to them.
 const WAITING: usize = 32;
 
 /// Queues commands for the reducer.
 ///
-/// What workers send needs room first, and there is room for 32 of them. Beside these the queue holds what the run's loop
-/// asks for: one opening, commit or snapshot for each of its own events, which come from the reducer itself or from commands
-/// that had room.
+/// What workers send needs room first, and there is room for 32 of them. Beside these the queue holds what the run's
+/// loop asks for: one opening, commit or snapshot for each of its own events, which come from the reducer itself or
+/// from commands that had room.
 #[derive(Debug, Clone)]
 pub(crate) struct ReducerQueue {
     commands: mpsc::UnboundedSender<Command>,
@@ -70,8 +70,8 @@ pub(crate) enum Command {
         /// Room in the queue, given back when the chunk is added.
         permit: OwnedSemaphorePermit,
     },
-    /// All of a node is there. `event_after` is passed on once the node is counted, so that the run never hears of a node
-    /// before its sums are in the tree.
+    /// All of a node is there. `event_after` is passed on once the node is counted, so that the run never hears of a
+    /// node before its sums are in the tree.
     Summary {
         /// What it belongs to.
         opening: Opening,

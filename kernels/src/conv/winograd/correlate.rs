@@ -52,8 +52,10 @@ pub(super) fn correlate(
     }
 }
 
-/// The planes of one group of tiles: transformed inputs, transformed weights of the panel in each slot, and their products.
-// Scratch memory is dropped in the reverse order of how it was taken, so that the next call gets each piece for the same use.
+/// The planes of one group of tiles: transformed inputs, transformed weights of the panel in each slot, and their
+/// products.
+// Scratch memory is dropped in the reverse order of how it was taken, so that the next call gets each piece for the
+// same use.
 struct GroupWork {
     /// Most tiles of a group.
     group: usize,

@@ -58,7 +58,8 @@ pub(super) fn weight_gradient(
 }
 
 /// The planes of one group of tiles, and the sums over all groups of the panel in each slot.
-// Scratch memory is dropped in the reverse order of how it was taken, so that the next call gets each piece for the same use.
+// Scratch memory is dropped in the reverse order of how it was taken, so that the next call gets each piece for the
+// same use.
 struct GradientWork {
     /// Source channels.
     depth: usize,

@@ -4,9 +4,9 @@
 //!
 //! Layouts are those of [`super`]: activations NHWC, weights OIHW. The image is cut into tiles from its upper left
 //! corner on; outside of the padded input there are zeros. Bits depend on the shape and the values only, for one image
-//! alone as in any batch, but they are others than those of the direct functions. Errors are larger: on random values up
-//! to 5e-6 of the sum of the terms' magnitudes (tests ask for 1e-5), and they spread over a tile, so that small outputs
-//! beside large ones lose digits, and a value that is not finite may make all outputs of its tiles not finite.
+//! alone as in any batch, but they are others than those of the direct functions. Errors are larger: on random values
+//! up to 5e-6 of the sum of the terms' magnitudes (tests ask for 1e-5), and they spread over a tile, so that small
+//! outputs beside large ones lose digits, and a value that is not finite may make all outputs of its tiles not finite.
 
 use std::ops::Range;
 
@@ -35,8 +35,8 @@ pub fn fits(shape: ConvShape) -> bool {
 }
 
 /// Whether this module is faster than the direct functions, as measured: at least 16 channels on both sides, and tiles
-/// that are not mostly outside of the image, in either direction. It does not depend on the number of images, so that an
-/// image has the same bits in every batch, nor on the machine.
+/// that are not mostly outside of the image, in either direction. It does not depend on the number of images, so that
+/// an image has the same bits in every batch, nor on the machine.
 pub fn pays(shape: ConvShape) -> bool {
     // The direct functions' products for each of Winograd's, of which some are computed beyond the image's end.
     let saves = |[height, width]: [usize; 2]| {
@@ -87,7 +87,8 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
 /// `dw`, the gradient of the weight, summed over the images, as [`super::backward_weight`].
 ///
 /// `G^T [sum over tiles of (B^T x B) * (A dy A^T)] G`. The tiles, image by image and row by row, are cut into groups of
-/// 64. Each of the 36 sums of a group starts from 0 and takes its tiles in order, by fused multiply-add; then the groups
+/// 64. Each of the 36 sums of a group starts from 0 and takes its tiles in order, by fused multiply-add; then the
+///     groups
 /// are added in order. Transforms take columns first, then rows.
 ///
 /// # Panics

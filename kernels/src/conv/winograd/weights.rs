@@ -52,8 +52,8 @@ impl WinogradLayout {
         WinogradLayout { lane: TAPS, depth: s.ci * TAPS, depths: s.co, turned: true }
     }
 
-    /// `G g G^T` for the channels of `panel`: in plane p, which begins at `p * plane_len`, a row of lanes for each source
-    /// channel. Lanes beyond the panel's width hold whatever they may.
+    /// `G g G^T` for the channels of `panel`: in plane p, which begins at `p * plane_len`, a row of lanes for each
+    /// source channel. Lanes beyond the panel's width hold whatever they may.
     pub fn transform(self, weight: &[f32], panel: TargetPanel, to: &mut [f32], plane_len: usize) {
         let TargetPanel { first, width, size } = panel;
         let mut by_tap = scratch(BLOCK * TAPS * size);

@@ -15,8 +15,8 @@ fn job(optimizer: &str, frozen: bool) -> (Plan, Network) {
     (plan, network)
 }
 
-/// What a step at `step` makes of the initial parameters, and of optimizer state that is 0.5 throughout, when elements are
-/// cut at each of `cuts`.
+/// What a step at `step` makes of the initial parameters, and of optimizer state that is 0.5 throughout, when elements
+/// are cut at each of `cuts`.
 fn step(plan: &Plan, network: &Network, step: u64, cuts: &[usize]) -> (Vec<f32>, Vec<Vec<f32>>) {
     let update = Update::new(plan, network);
     let mut values = network.initial(1);
