@@ -31,8 +31,12 @@ fn wide<'t>(text: &'t str, mut counts: impl FnMut(&'t str) -> bool) -> Vec<usize
     lines.map(|(number, _)| number + 1).collect()
 }
 
+/// Tables and lines with an address cannot be broken.
 fn wide_comments(text: &str) -> Vec<usize> {
-    wide(text, |line| line.trim_start().starts_with("//") && !line.contains("://"))
+    wide(text, |line| {
+        let words = line.trim_start().strip_prefix("//").map(|rest| rest.trim_start_matches(['/', '!', ' ']));
+        words.is_some_and(|words| !words.starts_with('|') && !words.contains("://"))
+    })
 }
 
 /// Tables, code and links on a line of their own cannot be broken.
@@ -47,9 +51,7 @@ fn wide_prose(text: &str) -> Vec<usize> {
 #[test]
 fn what_cannot_be_broken_may_be_wide() {
     let words = "words ".repeat(30);
-    assert_eq!(
-        wide_comments(&format!("/// {words}\n    // {words}\nlet x = \"{words}\";\n// https://{words}")),
-        [1, 2]
-    );
+    let comments = format!("/// {words}\n    // {words}\nlet x = \"{words}\";\n// https://{words}\n/// | {words}");
+    assert_eq!(wide_comments(&comments), [1, 2]);
     assert_eq!(wide_prose(&format!("{words}\n| {words}\n    {words}\n```\n{words}\n```\n- {words}")), [1, 7]);
 }
