@@ -12,8 +12,7 @@ use crate::workspace::{Workspace, flat, line_of};
 #[test]
 fn no_lock_can_be_poisoned() {
     let workspace = Workspace::read();
-    let lines = workspace.sources().filter_map(|(file, tokens)| Some((line_of("PoisonError", &tokens)?, file)));
-    let findings = lines.map(|(line, file)| Finding {
+    let findings = workspace.first_lines_of("PoisonError").map(|(file, line)| Finding {
         key: file.rsplit('/').next().unwrap_or_default().to_owned(),
         file,
         line,

@@ -77,11 +77,22 @@ impl Workspace {
         paths
     }
 
-    /// The sources in the folders of the packages: path and tokens, flat.
+    /// Every source: path and tokens, flat.
     pub(crate) fn sources(&self) -> impl Iterator<Item = (String, Vec<TokenTree>)> {
+        self.sources_with("")
+    }
+
+    /// Path and line of the first `word` of every source that has it in its code.
+    pub(crate) fn first_lines_of(&self, word: &'static str) -> impl Iterator<Item = (String, usize)> {
+        self.sources_with(word).filter_map(move |(path, tokens)| Some((path, line_of(word, &tokens)?)))
+    }
+
+    /// The sources whose text has `word`.
+    fn sources_with(&self, word: &'static str) -> impl Iterator<Item = (String, Vec<TokenTree>)> {
         let paths = self.paths().into_iter().filter(|path| path.ends_with(".rs"));
-        paths.map(|path| {
-            let tokens = self.text(&path).parse().unwrap_or_else(|error| panic!("{path}: {error}"));
+        let texts = paths.map(|path| (self.text(&path), path)).filter(move |(text, _)| text.contains(word));
+        texts.map(|(text, path)| {
+            let tokens = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
             (path, flat(tokens))
         })
     }
