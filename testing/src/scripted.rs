@@ -79,8 +79,7 @@ pub struct PushCall {
 impl Scripted {
     /// A coordinator of a run with this plan and manifest, and the calls that it gets.
     pub fn new(plan: &Plan, manifest: &Manifest) -> (Self, Calls) {
-        let json = |value: serde_json::Result<Vec<u8>>| value.expect("it is plain data").into();
-        let plan = v1::PlanChunk { plan: json(serde_json::to_vec(plan)), manifest: json(serde_json::to_vec(manifest)) };
+        let plan = v1::PlanChunk { plan: plan.to_json().into(), manifest: manifest.to_json().into() };
         Scripted::with_plan(Ok(plan))
     }
 

@@ -24,7 +24,7 @@
 //!     patience: Some(Duration::ZERO),
 //! };
 //! // Works until there is nothing more to do or it is stopped. Nobody listens on that port.
-//! let ended = run(config, std::future::pending()).await;
+//! let ended = run(config, Box::pin(std::future::pending())).await;
 //! assert!(matches!(ended, Err(WorkerError::Unreachable { .. })));
 //! # }
 //! ```
