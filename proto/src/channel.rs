@@ -150,3 +150,25 @@ fn settings(endpoint: Endpoint) -> Endpoint {
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_told_from_one_where_nobody_answers() {
+        let problem = async |address: &str| Link::plain(address.to_owned()).coordinator().await.err();
+        assert_eq!(problem("no address").await, Some(ConnectError::Address("no address".to_owned())));
+        assert!(matches!(problem("127.0.0.1:1").await, Some(ConnectError::Unreachable(_))));
+    }
+
+    #[test]
+    fn a_chunk_fits_in_one_frame_and_one_window() {
+        let values = std::sync::Arc::new(vec![1.0; crate::CHUNK_ELEMENTS]);
+        let chunk = crate::Chunk { offset: u64::MAX, data: crate::Values::shared(values, 0..crate::CHUNK_ELEMENTS) };
+        let message = crate::v1::node_message::Message::Chunk(chunk);
+        let bytes = prost::Message::encoded_len(&crate::v1::NodeMessage { message: Some(message) });
+        // gRPC puts five bytes before a message.
+        assert!(bytes + 5 <= FRAME as usize && FRAME < WINDOW, "{bytes} bytes");
+    }
+}

@@ -125,3 +125,43 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     placed
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_pin_is_64_hexadecimal_digits() {
+        let text = "0f".repeat(32);
+        let pin: Pin = text.parse().unwrap();
+        assert_eq!((pin, pin.to_string()), (Pin([0x0f; 32]), text.clone()));
+        assert_eq!(text.to_uppercase().parse(), Ok(pin));
+        for wrong in ["", "0f", &text[1..], &format!("{text}0"), &text.replace('f', "g")] {
+            assert!(wrong.parse::<Pin>().unwrap_err().contains("is not 64 hexadecimal digits"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_an_uncompressed_point() {
+        let bytes = [&[4][..], &[7; 64]].concat();
+        assert_eq!(PublicKey::new(bytes.clone()).unwrap().bytes(), bytes);
+        for wrong in [vec![], vec![4; 64], vec![4; 66], vec![3; 65]] {
+            assert!(PublicKey::new(wrong).unwrap_err().to_string().contains("no key of P-256"));
+        }
+    }
+
+    #[test]
+    fn a_private_file_is_its_owners_alone_and_replaces_one_that_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write_private(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        assert!(write_private(&folder.path().join("none/key"), b"new").is_err());
+    }
+}

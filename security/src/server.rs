@@ -157,11 +157,11 @@ impl Slots {
     fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Slot> {
         let mut by_address = self.by_address.lock();
         let all: usize = by_address.values().sum();
-        let here = by_address.entry(address).or_default();
-        if all >= limits.connections || *here >= limits.per_address {
+        let here = by_address.get(&address).copied().unwrap_or(0);
+        if all >= limits.connections || here >= limits.per_address {
             return None;
         }
-        *here += 1;
+        by_address.insert(address, here + 1);
         Some(Slot { slots: self.clone(), address })
     }
 }
@@ -328,5 +328,28 @@ impl AsyncWrite for Connection {
             Stream::Plain(stream) => StdPin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => StdPin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_for_each_address_and_for_all() {
+        let slots = Arc::new(Slots::default());
+        let limits = Limits { connections: 3, per_address: 2, ..Limits::default() };
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([10, 0, 0, last]));
+        let first = slots.take(a, &limits);
+        let second = slots.take(a, &limits);
+        assert!(first.is_some() && second.is_some());
+        assert!(slots.take(a, &limits).is_none(), "one address has two");
+        let third = slots.take(b, &limits);
+        assert!(third.is_some());
+        assert!(slots.take(c, &limits).is_none(), "all have three");
+        drop(second);
+        assert!(slots.take(c, &limits).is_some(), "a place is free again");
+        drop((first, third));
+        assert!(slots.by_address.lock().is_empty(), "nobody is left, not even who was refused");
     }
 }

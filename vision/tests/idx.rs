@@ -105,3 +105,12 @@ fn a_new_class_in_validation_is_refused() {
     let error = scan_at(&data(root.path())).unwrap_err().to_string();
     assert!(error.contains("class `3`") && error.contains("label 3"), "{error}");
 }
+
+#[test]
+fn the_data_set_of_other_crates_tests_is_what_it_says() {
+    let folder = tempdir().unwrap();
+    let stripes = convoy_testing::Stripes { train: 24, validation: 8 };
+    stripes.write(folder.path());
+    let scanned = scan_at(&data(folder.path())).unwrap();
+    assert_eq!(scanned.manifest, stripes.manifest(folder.path().to_str().unwrap()));
+}

@@ -203,12 +203,13 @@ impl Session {
         }
     }
 
+    /// Carries on with a message other than a goodbye.
     fn heard(&mut self, message: v1::CoordinatorMessage, config: &Config) -> Result<(), WorkerError> {
         match message.message {
             Some(Message::Assigned(assigned)) => self.assigned(assigned, config),
             Some(Message::Released(released)) => {
                 tracing::info!(job = released.job, reason = released.reason, "released");
-                self.leave();
+                self.end_membership();
             }
             Some(message) => {
                 if let Some(member) = &mut self.member {
@@ -220,9 +221,10 @@ impl Session {
         Ok(())
     }
 
+    /// Begins a membership in the job's run, in place of the one before.
     fn assigned(&mut self, assigned: v1::Assigned, config: &Config) {
         tracing::info!(job = assigned.job, "assigned");
-        self.leave();
+        self.end_membership();
         let set_up = SetUp {
             assignment: Assignment { worker: self.worker, job: assigned.job, generation: assigned.generation },
             threads: config.threads,
@@ -244,7 +246,7 @@ impl Session {
     }
 
     /// Ends the membership, or stops it from coming.
-    fn leave(&mut self) {
+    fn end_membership(&mut self) {
         if let Some(member) = self.member.take() {
             self.bulk = Some(member.client());
         }
@@ -256,10 +258,11 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.leave();
+        self.end_membership();
     }
 }
 
+/// How the worker ends after the coordinator's goodbye; `None` when it comes back.
 fn goodbye_means(goodbye: v1::Goodbye, leaving: bool) -> Option<Ended> {
     match (goodbye.over, leaving) {
         (true, _) => {
@@ -282,6 +285,7 @@ async fn logged(log: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
     }
 }
 
+/// What the membership waits for; never, where there is none.
 async fn next_progress(member: &mut Option<Membership>) -> Progress {
     match member {
         Some(member) => member.next().await,
