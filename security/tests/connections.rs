@@ -237,9 +237,7 @@ async fn who_shows_no_certificate_has_little_time_and_few_places() {
     assert_eq!(known.peer().fingerprint, Some(member.fingerprint()), "the second stranger waits, the member does not");
     // From here on time passes whenever nobody has anything to do.
     tokio::time::pause();
-    let begun = tokio::time::Instant::now();
     assert_eq!(end_of(&mut stranger).await, std::io::ErrorKind::TimedOut);
-    assert!(begun.elapsed() <= life);
     let stays = tokio::time::timeout(3 * life, end_of(&mut known)).await;
     assert!(stays.is_err(), "a member's connection ended: {stays:?}");
     tokio::time::resume();
