@@ -11,8 +11,9 @@ use convoy_model::Network;
 use convoy_scheduler::{JobId, RunGeneration, WorkerId};
 use convoy_testing::{facts, plan_of};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::queue::{QueueReceiver, queue};
 use crate::run::folder::worker_logs::WorkerLogs;
 use crate::run::handle::RunHandle;
 use crate::run::leases::Leases;
@@ -54,14 +55,14 @@ impl Files for NoFiles {
 
 /// The other ends of an open run.
 pub(crate) struct RunEnds {
-    pub(crate) inputs: mpsc::UnboundedReceiver<RunInput>,
+    pub(crate) inputs: QueueReceiver<RunInput>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
 }
 
 /// An open run with the parameters 0, whose loop and reducer are the test.
 pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (Arc<RunHandle>, RunEnds) {
     let network = Network::of(plan).expect("a network of a test is right");
-    let (input_sender, inputs) = mpsc::unbounded_channel();
+    let (input_sender, inputs) = queue(16);
     let (reducer, commands) = ReducerQueue::new();
     let handle = RunHandle {
         plan_json: plan.to_json().into(),
@@ -78,6 +79,11 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
         worker_logs: WorkerLogs::new(folder),
     };
     (Arc::new(handle), RunEnds { inputs, commands })
+}
+
+/// Room that nobody else wants.
+pub(crate) fn permit() -> OwnedSemaphorePermit {
+    Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is new")
 }
 
 /// Connections that note what they are asked, in words.

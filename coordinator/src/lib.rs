@@ -16,6 +16,7 @@ mod fixtures;
 mod fleet;
 mod jobs;
 mod numerics;
+mod queue;
 mod run;
 mod serve;
 mod server;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use convoy_scheduler::{FleetEvent, JobId, JobRequest};
 use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tonic::service::Routes;
 
 use crate::access::cluster::Access;
 use crate::fleet::connections::Connections;
-use crate::fleet::fleet_loop::{Ended, FleetLoop};
+use crate::fleet::fleet_loop::{EVENTS_WAITING, Ended, FleetLoop};
 use crate::fleet::waiting::WaitingReasons;
 use crate::numerics::numerics_number;
+use crate::queue::queue;
 use crate::run::carry::carry;
 use crate::run::config::Config;
 use crate::run::error::RunError;
@@ -48,7 +49,7 @@ async fn serve_until(
     mut stop: BoxFuture<'_, ()>,
 ) -> Result<RunReport, RunError> {
     let loaded = load(config)?;
-    let (events, fleet_events) = mpsc::unbounded_channel();
+    let (events, fleet_events) = queue(EVENTS_WAITING);
     let numerics = loaded.config.plan.spec.numerics.clone();
     let connections = Arc::new(Connections::of_one_run(events.clone(), &numerics));
     let services = Routes::new(convoy_proto::channel::service(WorkersService(connections.clone())));
@@ -70,7 +71,7 @@ async fn serve_until(
     let fleet = FleetLoop::new(connections.clone(), fleet_events, WaitingReasons::default(), start);
     let fleet = tokio::spawn(fleet.run());
     let request = JobRequest { numerics: numerics_number(&numerics), ..JobRequest::default() };
-    _ = events.send(FleetEvent::JobAdded { job: JOB, request, started: true });
+    events.send(FleetEvent::JobAdded { job: JOB, request, started: true });
     tokio::pin!(report);
     let report = tokio::select! {
         report = &mut report => report,

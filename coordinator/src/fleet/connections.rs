@@ -10,10 +10,10 @@ use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{WireError, v1};
 use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, StepId, WorkerId};
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::access::caller::Caller;
+use crate::queue::QueueSender;
 use crate::run::handle::RunHandle;
 use crate::run::outbox::{WorkerOutbox, say};
 use crate::run::run_inputs::RunInput;
@@ -30,7 +30,7 @@ pub(crate) struct Connections {
     next_worker: AtomicU32,
     /// Names of machines that were proven to compute wrongly, and what is said to them.
     evicted: Mutex<BTreeMap<String, String>>,
-    fleet: mpsc::UnboundedSender<FleetEvent>,
+    fleet: QueueSender<FleetEvent>,
     /// The numerics class of all runs, where there is just one run.
     only: Option<String>,
 }
@@ -71,7 +71,7 @@ pub(crate) struct WorkerRow {
 
 impl Connections {
     /// No connections; `fleet` is told who comes and goes.
-    pub(crate) fn new(fleet: mpsc::UnboundedSender<FleetEvent>) -> Self {
+    pub(crate) fn new(fleet: QueueSender<FleetEvent>) -> Self {
         Connections {
             runs: RwLock::default(),
             workers: Mutex::default(),
@@ -83,7 +83,7 @@ impl Connections {
     }
 
     /// No connections, of workers for one run of the class `numerics`.
-    pub(crate) fn of_one_run(fleet: mpsc::UnboundedSender<FleetEvent>, numerics: &str) -> Self {
+    pub(crate) fn of_one_run(fleet: QueueSender<FleetEvent>, numerics: &str) -> Self {
         Connections { only: Some(numerics.to_owned()), ..Connections::new(fleet) }
     }
 
@@ -115,6 +115,18 @@ impl Connections {
     /// Why nobody of this name is taken in; `None` when they are.
     pub(crate) fn evicted(&self, name: &str) -> Option<String> {
         self.evicted.lock().get(name).cloned()
+    }
+
+    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for.
+    pub(crate) async fn room(&self, worker: WorkerId, message: &v1::WorkerMessage) {
+        self.fleet.room().await;
+        let job = match &message.message {
+            Some(v1::worker_message::Message::Declined(declined)) => Some(JobId(declined.job)),
+            _ => self.run_of(worker),
+        };
+        if let Some(run) = job.and_then(|job| self.run(job)) {
+            run.inputs.room().await;
+        }
     }
 
     /// What a worker said on its control stream.

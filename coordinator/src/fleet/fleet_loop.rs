@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_scheduler::{Fleet, FleetEffect, FleetEvent, FleetPlan, JobId, RunTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::connections::Connections;
 use super::waiting::WaitingReasons;
 use crate::deadline::sleep_until;
+use crate::queue::QueueReceiver;
 use crate::run::worker_links::WorkerLinks;
+
+/// Events that may wait for the fleet's loop before workers are read no further.
+pub(crate) const EVENTS_WAITING: usize = 65_536;
 
 /// What became of a job whose run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub(crate) enum Ended {
 pub(crate) struct FleetLoop<S> {
     fleet: Fleet,
     connections: Arc<Connections>,
-    events: mpsc::UnboundedReceiver<FleetEvent>,
+    events: QueueReceiver<FleetEvent>,
     start: S,
     stops: BTreeMap<JobId, watch::Sender<bool>>,
     runs: JoinSet<(JobId, Ended)>,
@@ -44,7 +48,7 @@ where
     /// A fleet without jobs and workers; `waiting` is kept up to date while the loop runs.
     pub(crate) fn new(
         connections: Arc<Connections>,
-        events: mpsc::UnboundedReceiver<FleetEvent>,
+        events: QueueReceiver<FleetEvent>,
         waiting: WaitingReasons,
         start: S,
     ) -> Self {

@@ -13,12 +13,13 @@ use convoy_model::{InitError, Network, NetworkError, initial_values};
 use convoy_scheduler::{FleetEvent, JobId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::limits::{JobLimits, LimitError};
 use super::record::{self, JobRecord, JobState};
 use super::store::JobStore;
 use crate::fleet::waiting::WaitingReasons;
+use crate::queue::QueueSender;
 use crate::run::folder::run_dir::RunDir;
 use crate::run::folder::run_dir_error::RunDirError;
 use crate::run::status::Status;
@@ -85,7 +86,7 @@ pub(crate) struct JobSurroundings {
     /// Where their data is.
     pub(crate) data: Arc<dyn FileTree>,
     /// Who shares workers between them.
-    pub(crate) fleet: mpsc::UnboundedSender<FleetEvent>,
+    pub(crate) fleet: QueueSender<FleetEvent>,
     /// What each of them waits for.
     pub(crate) waiting: WaitingReasons,
     /// The connections of workers.

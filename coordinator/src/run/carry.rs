@@ -25,6 +25,10 @@ use super::run_loop::RunLoop;
 use super::start::{LoadedRun, load};
 use super::tracker::Tracker;
 use super::worker_links::WorkerLinks;
+use crate::queue::queue;
+
+/// Inputs that may wait for the loop of a run before its workers are read no further.
+const INPUTS_WAITING: usize = 65_536;
 
 /// Carries a run with the workers that come to it over `links`, until it is over; `stop` asks it to finish the step in
 /// flight, save and end.
@@ -103,9 +107,8 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
     evict_known(&run, job, &**links);
     let mut events = Events::open(&config.dir.events(), config.listener.clone());
     events.tell(RunEvent::Started { generation: generation.0, step: state.step, steps: config.plan.total_steps() });
-    // Workers' messages, each with room in their connections, and one input for each checkpoint.
-    let (input_sender, inputs) = mpsc::unbounded_channel();
-    // One piece of news for each command that had room, and one for each step.
+    let (input_sender, inputs) = queue(INPUTS_WAITING);
+    // It does not grow: news of nodes have the room that their summaries had, and of all else there is one for each opening.
     let (news_sender, news) = mpsc::unbounded_channel();
     let (reducer_queue, commands) = ReducerQueue::new();
     let state = Arc::new(state);

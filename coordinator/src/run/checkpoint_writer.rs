@@ -7,13 +7,13 @@ use std::thread::JoinHandle;
 
 use convoy_common::Plan;
 use convoy_model::Network;
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::folder::checkpoint;
 use super::folder::history::History;
 use super::folder::journal::JournalSync;
 use super::reduction::parameter_state::ParameterState;
 use super::run_inputs::RunInput;
+use crate::queue::QueueSender;
 
 /// A checkpoint that is asked for.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(crate) struct CheckpointToWrite {
 
 /// The thread that writes checkpoints.
 ///
-/// Its queue is short: the run asks for the next checkpoint of an interval once the one before is written, and beside
-/// those for one at each epoch's end and one at the run's.
+/// Of the checkpoints by interval the run asks for the next once the one before is written. Those at the ends of epochs it asks
+/// for without waiting: where epochs are shorter than writes, they queue, each with its parameters.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
     queue: Option<Sender<CheckpointToWrite>>,
@@ -45,7 +45,7 @@ impl CheckpointWriter {
         plan: Arc<Plan>,
         network: Arc<Network>,
         journal: JournalSync,
-        inputs: UnboundedSender<RunInput>,
+        inputs: QueueSender<RunInput>,
     ) -> Self {
         let (queue, queued) = channel::<CheckpointToWrite>();
         let thread = std::thread::spawn(move || {
@@ -55,7 +55,7 @@ impl CheckpointWriter {
                     Ok(path) => RunInput::CheckpointWritten { step, path },
                     Err(reason) => RunInput::CheckpointFailed { step, reason },
                 };
-                if inputs.send(input).is_err() {
+                if !inputs.send(input) {
                     return;
                 }
             }

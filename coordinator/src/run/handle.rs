@@ -7,13 +7,13 @@ use convoy_common::Plan;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
 use convoy_scheduler::RunGeneration;
-use tokio::sync::mpsc;
 
 use super::folder::worker_logs::WorkerLogs;
 use super::leases::Leases;
 use super::reduction::parameter_board::ParameterBoard;
 use super::reduction::reducer_queue::ReducerQueue;
 use super::run_inputs::RunInput;
+use crate::queue::QueueSender;
 
 /// An open run, for those who answer its workers.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct RunHandle {
     /// Elements of parameters and buffers.
     pub(crate) elements: usize,
     /// To the loop.
-    pub(crate) inputs: mpsc::UnboundedSender<RunInput>,
+    pub(crate) inputs: QueueSender<RunInput>,
     /// To the reducer.
     pub(crate) reducer: ReducerQueue,
     /// Parameters on their way out.
@@ -55,6 +55,6 @@ impl RunHandle {
     /// # Errors
     /// When the loop has ended.
     pub(crate) fn tell(&self, input: RunInput) -> Result<(), RunOver> {
-        self.inputs.send(input).map_err(|_| RunOver)
+        if self.inputs.send(input) { Ok(()) } else { Err(RunOver) }
     }
 }

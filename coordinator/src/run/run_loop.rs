@@ -16,6 +16,7 @@ use super::reduction::reducer_queue::News;
 use super::run_inputs::RunInput;
 use super::status::Status;
 use crate::deadline::sleep_until;
+use crate::queue::QueueReceiver;
 
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 
@@ -24,7 +25,7 @@ pub(crate) struct RunLoop {
     /// Samples of a step.
     batch: u32,
     driver: Driver<JournalFile, EffectHandler>,
-    inputs: mpsc::UnboundedReceiver<RunInput>,
+    inputs: QueueReceiver<RunInput>,
     news: mpsc::UnboundedReceiver<News>,
     status: watch::Sender<Status>,
     begun: Instant,
@@ -42,7 +43,7 @@ impl RunLoop {
     pub(crate) fn new(
         batch: u32,
         driver: Driver<JournalFile, EffectHandler>,
-        inputs: mpsc::UnboundedReceiver<RunInput>,
+        inputs: QueueReceiver<RunInput>,
         news: mpsc::UnboundedReceiver<News>,
         status: watch::Sender<Status>,
     ) -> Self {
@@ -170,7 +171,7 @@ impl RunLoop {
 
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {
         match news {
-            News::Node { event_after, not_finite } => {
+            News::Node { event_after, not_finite, permit: _permit } => {
                 if let (Event::NodeDone { at, .. }, Some(shard)) = (&event_after, not_finite) {
                     self.not_finite = Some((at.step, shard));
                 }

@@ -77,7 +77,7 @@ impl NodePush {
             return Ok(Some("it holds a NaN or an infinity".to_owned()));
         }
         if self.check != Check::Digest {
-            let permit = self.run.reducer.room().await;
+            let permit = self.run.reducer.chunk_room().await;
             let (opening, node) = (self.opening, self.lease.node);
             self.command(Command::Chunk { opening, node, index, values, permit })?;
         }
@@ -107,6 +107,7 @@ impl NodePush {
         };
         check_summary(&summary, node, samples, self.run.plan.metric_layout().len())?;
         let computing = summary.shard_micros.saturating_mul(u64::from(node.size()));
+        self.run.inputs.room().await;
         self.run.tell(RunInput::Worked(Waits {
             computing: seconds(computing),
             data: seconds(summary.data_wait_micros),
@@ -123,7 +124,7 @@ impl NodePush {
         match self.check {
             Check::Digest => Ok(self.run.tell(RunInput::Event(event_after))?),
             Check::Count | Check::CountAndDigest => {
-                let permit = self.run.reducer.room().await;
+                let permit = self.run.reducer.node_room().await;
                 let (opening, sums) = (self.opening, summary.sums);
                 self.command(Command::Summary { opening, node, sums, not_finite, event_after, permit })
             }

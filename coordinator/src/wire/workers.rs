@@ -62,6 +62,7 @@ impl Coordinator for WorkersService {
         let connections = self.0.clone();
         tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
+                connections.room(worker, &message).await;
                 if let Err(error) = connections.heard(worker, message) {
                     tracing::warn!(%worker, %error, "cut off");
                     break;

@@ -2,9 +2,11 @@ use std::path::Path;
 
 use convoy_proto::v1::worker_message::Message as Said;
 use convoy_security::Role;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::fixtures::{RunEnds, plan, run_handle};
+use crate::queue::{QueueReceiver, queue};
 
 const JOB: JobId = JobId(7);
 const OTHER: JobId = JobId(8);
@@ -12,7 +14,7 @@ const OTHER: JobId = JobId(8);
 /// Connections, and what the fleet hears of them.
 struct Bench {
     connections: Connections,
-    fleet: mpsc::UnboundedReceiver<FleetEvent>,
+    fleet: QueueReceiver<FleetEvent>,
 }
 
 /// A worker's end of its connection.
@@ -46,7 +48,7 @@ fn member(id: u64) -> Caller {
 
 impl Bench {
     fn new() -> Self {
-        let (sender, fleet) = mpsc::unbounded_channel();
+        let (sender, fleet) = queue(16);
         Bench { connections: Connections::new(sender), fleet }
     }
 
@@ -77,7 +79,7 @@ impl Bench {
 
     /// What the fleet heard since the last call, but for arrivals.
     fn fleet_heard(&mut self) -> Vec<FleetEvent> {
-        let all = std::iter::from_fn(|| self.fleet.try_recv().ok());
+        let all = std::iter::from_fn(|| self.fleet.try_recv());
         all.filter(|event| !matches!(event, FleetEvent::WorkerJoined { .. })).collect()
     }
 
@@ -91,7 +93,7 @@ impl Bench {
 
 /// What the run heard since the last call.
 fn inputs(ends: &mut RunEnds) -> Vec<RunInput> {
-    std::iter::from_fn(|| ends.inputs.try_recv().ok()).collect()
+    std::iter::from_fn(|| ends.inputs.try_recv()).collect()
 }
 
 #[test]
@@ -103,8 +105,8 @@ fn a_worker_is_welcomed_under_a_number_of_its_own() {
         assert!(matches!(worker.told()[..], [Message::Welcome(welcome)] if welcome.worker == worker.id.0));
     }
     let joined = |worker| FleetEvent::WorkerJoined { worker, numerics: vec![1] };
-    assert_eq!(bench.fleet.try_recv(), Ok(joined(one.id)));
-    assert_eq!(bench.fleet.try_recv(), Ok(joined(two.id)));
+    assert_eq!(bench.fleet.try_recv(), Some(joined(one.id)));
+    assert_eq!(bench.fleet.try_recv(), Some(joined(two.id)));
 }
 
 #[test]
@@ -361,4 +363,33 @@ fn everybody_hears_the_end() {
         assert!(worker.is_disconnected());
     }
     assert!(bench.connections.rows().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
+    let mut bench = Bench::new();
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let mut other_ends = bench.open(OTHER, 1, other.path());
+    let (worker, elsewhere) = (bench.join("ox", JOB), bench.join("yak", OTHER));
+    let heartbeat = v1::WorkerMessage { message: Some(Said::Heartbeat(v1::Heartbeat {})) };
+    let limit = std::time::Duration::from_secs(3600);
+    let is_behind = async |bench: &Bench, worker: &Worker| {
+        tokio::time::timeout(limit, bench.connections.room(worker.id, &heartbeat)).await.is_err()
+    };
+    (inputs(&mut ends), inputs(&mut other_ends), bench.fleet_heard());
+    assert!(!is_behind(&bench, &worker).await);
+    for _ in 0..16 {
+        bench.says(&worker, Said::Ready(v1::Ready { job: JOB.0, step: 0 }));
+    }
+    assert!(is_behind(&bench, &worker).await && !is_behind(&bench, &elsewhere).await, "each run has its own queue");
+    inputs(&mut ends);
+    assert!(!is_behind(&bench, &worker).await);
+    for _ in 0..16 {
+        bench.says(&worker, Said::Heartbeat(v1::Heartbeat {}));
+    }
+    inputs(&mut ends);
+    assert!(is_behind(&bench, &elsewhere).await, "all workers share the fleet");
+    bench.fleet_heard();
+    assert!(!is_behind(&bench, &worker).await);
 }

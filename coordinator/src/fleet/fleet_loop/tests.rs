@@ -3,10 +3,11 @@ use std::collections::VecDeque;
 use convoy_proto::v1;
 use convoy_scheduler::{JobRequest, WorkerId};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::access::caller::Caller;
+use crate::queue::{QueueSender, queue};
 
 const JOB: JobId = JobId(1);
 
@@ -20,14 +21,14 @@ struct Run {
 /// A fleet at work, and what stands around it.
 struct Bench {
     connections: Arc<Connections>,
-    events: mpsc::UnboundedSender<FleetEvent>,
+    events: QueueSender<FleetEvent>,
     waiting: WaitingReasons,
     started: Arc<Mutex<VecDeque<Run>>>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let (events, receiver) = mpsc::unbounded_channel();
+        let (events, receiver) = queue(16);
         let connections = Arc::new(Connections::new(events.clone()));
         let (waiting, started) = (WaitingReasons::default(), Arc::new(Mutex::new(VecDeque::new())));
         let starts = started.clone();
@@ -42,7 +43,7 @@ impl Bench {
 
     fn add(&self, job: JobId) {
         let request = JobRequest { numerics: 1, ..JobRequest::default() };
-        self.events.send(FleetEvent::JobAdded { job, request, started: false }).expect("the loop listens");
+        assert!(self.events.send(FleetEvent::JobAdded { job, request, started: false }), "the loop listens");
     }
 
     fn connect(&self, name: &str) -> (WorkerId, mpsc::Receiver<Result<v1::CoordinatorMessage, tonic::Status>>) {
@@ -92,7 +93,7 @@ async fn a_worker_that_falls_silent_is_disconnected_in_time() {
     let begun = Instant::now();
     while bench.connections.rows().len() == 2 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        bench.events.send(FleetEvent::Heartbeat { worker: alive }).expect("the loop listens");
+        assert!(bench.events.send(FleetEvent::Heartbeat { worker: alive }), "the loop listens");
         assert!(begun.elapsed() < Duration::from_secs(60), "nobody was disconnected");
     }
     assert!(begun.elapsed() >= Duration::from_secs(1), "silence takes its time");
@@ -133,20 +134,20 @@ async fn a_paused_job_is_asked_to_stop_and_starts_again_when_it_goes_on() {
     bench.add(JOB);
     let mut run = bench.started().await;
     assert!(!*run.stop.borrow());
-    bench.events.send(FleetEvent::JobPaused { job: JOB }).expect("the loop listens");
+    assert!(bench.events.send(FleetEvent::JobPaused { job: JOB }), "the loop listens");
     run.stop.wait_for(|stop| *stop).await.expect("the loop lives");
     run.end.send(Ended::Suspended).expect("it is carried");
     bench.settle().await;
     assert!(bench.started.lock().is_empty());
-    bench.events.send(FleetEvent::JobContinued { job: JOB }).expect("the loop listens");
+    assert!(bench.events.send(FleetEvent::JobContinued { job: JOB }), "the loop listens");
     let again = bench.started().await;
     assert!(again.job == JOB && !*again.stop.borrow());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_loop_ends_when_nobody_can_tell_it_anything() {
-    let (events, receiver) = mpsc::unbounded_channel();
-    let (unused, _) = mpsc::unbounded_channel();
+    let (events, receiver) = queue(16);
+    let (unused, _) = queue(16);
     let connections = Arc::new(Connections::new(unused));
     let start = |_, _| async { Ended::Over };
     let fleet = tokio::spawn(FleetLoop::new(connections, receiver, WaitingReasons::default(), start).run());

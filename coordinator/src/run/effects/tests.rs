@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::fixtures::{FakeLinks, RunEnds, plan, run_handle};
+use crate::queue::{QueueReceiver, queue};
 use crate::run::folder::events::Events;
 use crate::run::folder::history::History;
 use crate::run::folder::journal::JournalFile;
@@ -24,7 +25,7 @@ struct Bench {
     ends: RunEnds,
     handle: Arc<RunHandle>,
     events: mpsc::UnboundedReceiver<RunEvent>,
-    written: mpsc::UnboundedReceiver<RunInput>,
+    written: QueueReceiver<RunInput>,
     _journal: JournalFile,
 }
 
@@ -35,7 +36,7 @@ impl Bench {
         let (handle, ends) = run_handle(&plan, 1, folder);
         let (journal, _) = JournalFile::open(&folder.join("journal")).unwrap();
         let (event_sender, events) = mpsc::unbounded_channel();
-        let (inputs, written) = mpsc::unbounded_channel();
+        let (inputs, written) = queue(16);
         let links = Arc::new(FakeLinks::default());
         let log_events = Events::open(&folder.join("events"), Some(event_sender));
         let log = RunLog::new(Tracker::new(plan.clone(), History::default()), log_events, folder);
@@ -206,7 +207,7 @@ async fn a_checkpoint_holds_the_state_that_the_reducer_has_when_it_comes_to_it()
     bench.effects.carry_out(Effect::Checkpoint { step: StepId(3), reason, trusted });
     let mut commands = bench.commands();
     let Some(Command::Snapshot { reply }) = commands.pop() else { panic!("{commands:?}") };
-    assert!(bench.written.try_recv().is_err(), "nothing is written before");
+    assert!(bench.written.try_recv().is_none(), "nothing is written before");
     let network = Network::of(&bench.handle.plan).unwrap();
     let flat = crate::run::reduction::parameter_state::Flat::of(&network.initial(0));
     let moments = vec![vec![0.0; network.parameters]];

@@ -153,9 +153,8 @@ impl Reducer {
                 if opening == self.opening && not_finite.is_none() {
                     self.summary(node, sums);
                 }
-                self.tell(News::Node { event_after, not_finite });
+                self.tell(News::Node { event_after, not_finite, permit });
                 self.finish_step();
-                drop(permit);
             }
             Command::Commit => self.commit(),
             Command::Abandon | Command::End => self.abandon(),

@@ -10,31 +10,38 @@ use super::chunk_buffer::ChunkBuffer;
 use super::opening::Opening;
 use super::parameter_state::ParameterState;
 
-/// Chunks and summaries that may wait for the reducer. A chunk has 256 KiB: few enough to be in the caches still when
-/// it comes to them.
-const WAITING: usize = 32;
+/// Chunks that may wait for the reducer, 256 KiB each: few enough to be in the caches still when it comes to them.
+const CHUNKS_WAITING: usize = 32;
+/// Nodes whose summaries may wait for the reducer, or of which the run's loop has not heard yet.
+const NODES_WAITING: usize = 256;
 
 /// Queues commands for the reducer.
 ///
-/// What workers send needs room first, and there is room for 32 of them. Beside these the queue holds what the run's
-/// loop asks for: one opening, commit or snapshot for each of its own events, which come from the reducer itself or
-/// from commands that had room.
+/// What workers send needs room first, which is given back when it is counted; that of a summary when the run's loop has heard
+/// of its node. Beside these the queue holds what the loop asks for: a few commands for each of its events.
 #[derive(Debug, Clone)]
 pub(crate) struct ReducerQueue {
     commands: mpsc::UnboundedSender<Command>,
-    room: Arc<Semaphore>,
+    chunks: Arc<Semaphore>,
+    nodes: Arc<Semaphore>,
 }
 
 impl ReducerQueue {
     /// A queue, and the end that the reducer reads.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Command>) {
         let (commands, queued) = mpsc::unbounded_channel();
-        (ReducerQueue { commands, room: Arc::new(Semaphore::new(WAITING)) }, queued)
+        let (chunks, nodes) = (Semaphore::new(CHUNKS_WAITING), Semaphore::new(NODES_WAITING));
+        (ReducerQueue { commands, chunks: Arc::new(chunks), nodes: Arc::new(nodes) }, queued)
     }
 
-    /// Waits for room for a chunk or a summary.
-    pub(crate) async fn room(&self) -> OwnedSemaphorePermit {
-        self.room.clone().acquire_owned().await.expect("this semaphore is never closed")
+    /// Waits for room for a chunk.
+    pub(crate) async fn chunk_room(&self) -> OwnedSemaphorePermit {
+        self.chunks.clone().acquire_owned().await.expect("this semaphore is never closed")
+    }
+
+    /// Waits for room for a node's summary.
+    pub(crate) async fn node_room(&self) -> OwnedSemaphorePermit {
+        self.nodes.clone().acquire_owned().await.expect("this semaphore is never closed")
     }
 
     /// Queues a command; `false` when the reducer has ended.
@@ -83,7 +90,7 @@ pub(crate) enum Command {
         not_finite: Option<u32>,
         /// The event that tells the run.
         event_after: Event,
-        /// Room in the queue, given back when the node is counted.
+        /// Room for the node, which goes on to the news of it.
         permit: OwnedSemaphorePermit,
     },
     /// The next parameters become the committed ones.
@@ -108,6 +115,8 @@ pub(crate) enum News {
         event_after: Event,
         /// The first shard in which the worker found a NaN or an infinity.
         not_finite: Option<u32>,
+        /// Room for the node, given back when the run's loop has come to it.
+        permit: OwnedSemaphorePermit,
     },
     /// The next parameters have a NaN or an infinity in them although no shard had.
     NotFinite {

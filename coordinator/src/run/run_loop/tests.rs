@@ -6,7 +6,8 @@ use convoy_model::Network;
 use convoy_scheduler::{GoneReason, JobId, LeaseId, LeaseRef, NodeResult, RunGeneration, RunPlan};
 
 use super::*;
-use crate::fixtures::{FakeLinks, RunEnds, plan, run_handle};
+use crate::fixtures::{FakeLinks, RunEnds, permit, plan, run_handle};
+use crate::queue::{QueueSender, queue};
 use crate::run::checkpoint_writer::CheckpointWriter;
 use crate::run::folder::events::Events;
 use crate::run::folder::history::History;
@@ -20,7 +21,7 @@ use crate::run::tracker::Tracker;
 struct Bench {
     run_loop: RunLoop,
     links: Arc<FakeLinks>,
-    inputs: mpsc::UnboundedSender<RunInput>,
+    inputs: QueueSender<RunInput>,
     news: mpsc::UnboundedSender<News>,
     status: watch::Receiver<Status>,
     ends: RunEnds,
@@ -32,7 +33,7 @@ fn bench(folder: &Path) -> Bench {
     let network = Arc::new(Network::of(&plan).unwrap());
     let (journal, _) = JournalFile::open(&folder.join("journal")).unwrap();
     let (handle, ends) = run_handle(&plan, 1, folder);
-    let (inputs, input_receiver) = mpsc::unbounded_channel();
+    let (inputs, input_receiver) = queue(16);
     let (news, news_receiver) = mpsc::unbounded_channel();
     let links = Arc::new(FakeLinks::default());
     let writer = CheckpointWriter::start(folder.to_owned(), plan.clone(), network, journal.syncer(), inputs.clone());
@@ -55,7 +56,7 @@ fn node_of(worker: u32, lease: u64, epoch: u32) -> News {
     let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(lease), epoch };
     let result = NodeResult::Good;
     let event_after = Event::NodeDone { worker: WorkerId(worker), at, shard_micros: 1, result, digest: None };
-    News::Node { event_after, not_finite: None }
+    News::Node { event_after, not_finite: None, permit: permit() }
 }
 
 #[test]
@@ -127,7 +128,7 @@ async fn a_member_that_falls_silent_is_disconnected_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, links, inputs, news: _news, status, ends: _ends } = bench(folder.path());
     let (outbox, mut messages) = mpsc::channel(16);
-    inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }).unwrap();
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
     let begun = Instant::now();
     let run = tokio::spawn(async move {
         _ = run_loop.run(std::future::pending()).await;
@@ -158,7 +159,7 @@ async fn a_run_shows_itself_all_the_time() {
     });
     status.wait_for(|status| !status.waiting_for.is_empty()).await.unwrap();
     let (outbox, _messages) = mpsc::channel(16);
-    inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }).unwrap();
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
     let waiting = status.wait_for(|status| status.workers == 1).await.unwrap().waiting_for.clone();
     assert!(waiting.ends_with("(ox)"), "people know workers by name: {waiting}");
     run.abort();
@@ -185,8 +186,8 @@ fn the_shard_that_was_not_finite_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, .. } = bench(folder.path());
     run_loop.event(join(1)).unwrap();
-    let News::Node { event_after, .. } = node_of(1, 0, 0) else { unreachable!("it is a node") };
-    run_loop.news(News::Node { event_after, not_finite: Some(0) }).unwrap();
+    let News::Node { event_after, permit, .. } = node_of(1, 0, 0) else { unreachable!("it is a node") };
+    run_loop.news(News::Node { event_after, not_finite: Some(0), permit }).unwrap();
     assert_eq!(run_loop.not_finite(), Some((StepId(0), 0)));
 }
 

@@ -14,6 +14,7 @@ use super::super::access_layer::AccessLayer;
 use super::*;
 use crate::access::cluster::{Access, create_token, init_cluster};
 use crate::fleet::connections::Connections;
+use crate::queue::queue;
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -48,7 +49,7 @@ async fn serve(state: &Path) -> (String, Token) {
     init_cluster(state, &["127.0.0.1".to_owned()]).expect("a cluster");
     let token = create_token(state, Role::Worker, LONG, None).expect("a token");
     let access = Access::open(state, LONG).expect("the cluster");
-    let connections = Arc::new(Connections::new(mpsc::unbounded_channel().0));
+    let connections = Arc::new(Connections::new(queue(1).0));
     let incoming = incoming(socket, access.tls(), Limits::default());
     let server = channel::server()
         .layer(AccessLayer(access.clone()))

@@ -53,7 +53,7 @@ impl Bench {
     }
 
     fn inputs(&mut self) -> Vec<RunInput> {
-        let all = std::iter::from_fn(|| self.ends.inputs.try_recv().ok());
+        let all = std::iter::from_fn(|| self.ends.inputs.try_recv());
         all.filter(|input| !matches!(input, RunInput::Worked(_))).collect()
     }
 }

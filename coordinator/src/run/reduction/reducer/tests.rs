@@ -1,9 +1,8 @@
 use convoy_kernels::optimizer::NORM_BLOCK;
 use convoy_scheduler::{Event, LeaseId, LeaseRef, NodeResult, RunGeneration, WorkerId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::*;
-use crate::fixtures::plan;
+use crate::fixtures::{permit, plan};
 use crate::run::reduction::parameter_board::Abandoned;
 use crate::run::reduction::parameter_state::{Flat, moment_names};
 
@@ -22,10 +21,6 @@ struct Bench {
     board: Arc<ParameterBoard>,
     news: mpsc::UnboundedReceiver<News>,
     opening: Opening,
-}
-
-fn permit() -> OwnedSemaphorePermit {
-    Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is new")
 }
 
 fn leaf(shard: u32) -> Node {
