@@ -31,7 +31,8 @@ pub(crate) fn manifest(samples: u32) -> Manifest {
     Manifest { names, labels: LabelKind::Class, train, validation: Split::default() }
 }
 
-/// The plan of `spec` (TOML without `[data]`) for that many grey images of two classes.
+/// The plan of `spec` (TOML without `[data]`) for that many grey images of two classes; of a small network, unless the spec
+/// names one.
 pub(crate) fn plan(spec: &str, train: u32, validation: u32) -> Arc<Plan> {
     let facts = DataFacts {
         train_samples: train,
@@ -40,7 +41,8 @@ pub(crate) fn plan(spec: &str, train: u32, validation: u32) -> Arc<Plan> {
         manifest: manifest(train).digest(),
         ..facts([28, 28, 1], 2)
     };
-    Arc::new(plan_of(spec, &facts))
+    let network = if spec.contains("[network]") { "" } else { "\n[network]\nname = \"lenet5\"\n" };
+    Arc::new(plan_of(&format!("{spec}{network}"), &facts))
 }
 
 /// No file can be read.
@@ -74,7 +76,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
         elements: network.len(),
         inputs: input_sender,
         reducer,
-        board: Arc::new(ParameterBoard::new(0, &Flat::of(&network.initial(0)))),
+        board: Arc::new(ParameterBoard::new(0, &Flat::of(&vec![0.0; network.len()]))),
         leases: Arc::new(Leases::default()),
         worker_logs: WorkerLogs::new(folder),
     };

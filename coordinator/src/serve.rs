@@ -35,6 +35,17 @@ const JOB: JobId = JobId(1);
 /// When the run cannot begin, or does not end as planned. What was saved before stays.
 ///
 /// Both futures are boxed, so that all of this is compiled here and not in each crate that awaits it.
+///
+/// # Examples
+/// A run until its end, for workers on this machine:
+/// ```no_run
+/// # async fn example(config: convoy_coordinator::Config) -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:7100").await?;
+/// let report = convoy_coordinator::serve(config, listener, Box::pin(std::future::pending())).await?;
+/// println!("{} after {} steps: {}", report.outcome, report.steps, report.parameters_digest);
+/// # Ok(())
+/// # }
+/// ```
 pub fn serve(
     config: Config,
     listener: TcpListener,

@@ -38,6 +38,15 @@ pub(crate) enum LimitError {
 }
 
 /// The most that a submitted job may ask for. Jobs that are there already keep what they have.
+///
+/// # Examples
+/// A coordinator that keeps few jobs, and takes what is usual otherwise:
+/// ```
+/// use convoy_coordinator::JobLimits;
+///
+/// let limits = JobLimits { jobs: 10, ..JobLimits::default() };
+/// assert!(limits.batch >= 65_536);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobLimits {
     /// Elements of a network's parameters and buffers.

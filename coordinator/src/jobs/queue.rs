@@ -77,7 +77,7 @@ pub(crate) struct JobTerms {
     pub(crate) planner: Arc<dyn Planner>,
     /// The most that a job may ask for.
     pub(crate) limits: JobLimits,
-    /// As in [`crate::Config`].
+    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
     pub(crate) audit_every: u32,
 }
 

@@ -51,6 +51,8 @@ impl std::fmt::Display for JobState {
 }
 
 /// A job as it is kept.
+///
+/// Many fields: each is a key of the JSON object that the store keeps and that people are shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Counted by submission.
@@ -85,12 +87,12 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
-    /// Its number.
+    /// The job's number, as the scheduler takes it.
     pub fn id(&self) -> JobId {
         JobId(self.id)
     }
 
-    /// What it asks of the fleet.
+    /// What the job asks of the fleet: priority, how many workers, and of which class of arithmetic.
     pub(crate) fn request(&self) -> JobRequest {
         JobRequest {
             priority: self.priority,

@@ -79,32 +79,32 @@ impl RunDir {
         }
     }
 
-    /// The folder itself.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where checkpoints lie.
+    /// The folder of checkpoints, one file each.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// The journal.
+    /// The file of the journal.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
 
-    /// The events.
+    /// The file of events, one JSON object a line.
     pub fn events(&self) -> PathBuf {
         self.path.join("events.jsonl")
     }
 
-    /// Where the model of the last parameters is put.
+    /// The folder for the model of the last parameters.
     pub fn model(&self) -> PathBuf {
         self.path.join("model")
     }
 
-    /// Where the model of the best epoch is put.
+    /// The folder for the model of the best epoch.
     pub fn best_model(&self) -> PathBuf {
         self.path.join("model-best")
     }

@@ -60,9 +60,10 @@ fn plain_sgd_takes_the_scaled_gradient_times_the_rate() {
     let (values, moments) = step(&plan, &network, 0, &[]);
     assert!(moments.is_empty(), "nothing is kept");
     let tensor = tensors(&network, |tensor| matches!(tensor.role, Role::Parameter { .. })).next().expect("weights");
+    let initial = network.initial(1);
     for i in tensor.range() {
         let gradient = ((i as f32 * 0.37).fract() - 0.5) * SCALES.gradient;
-        let by_hand = network.initial(1)[i] - 0.5 * gradient;
+        let by_hand = initial[i] - 0.5 * gradient;
         assert!((values[i] - by_hand).abs() <= 1e-6 * by_hand.abs().max(1.0), "element {i}");
     }
 }
