@@ -31,10 +31,10 @@ const JOB: JobId = JobId(1);
 /// Goes on from the newest good checkpoint in the run folder; steps that the journal knows beyond it are computed
 /// again and compared with their digests.
 ///
+/// Both futures are boxed, so that all of this is compiled here and not in each crate that awaits it.
+///
 /// # Errors
 /// When the run cannot begin, or does not end as planned. What was saved before stays.
-///
-/// Both futures are boxed, so that all of this is compiled here and not in each crate that awaits it.
 ///
 /// # Examples
 /// A run until its end, for workers on this machine:
