@@ -31,8 +31,8 @@ pub(crate) fn manifest(samples: u32) -> Manifest {
     Manifest { names, labels: LabelKind::Class, train, validation: Split::default() }
 }
 
-/// The plan of `spec` (TOML without `[data]`) for that many grey images of two classes; of a small network, unless the spec
-/// names one.
+/// The plan of `spec` (TOML without `[data]`) for that many grey images of two classes; of a small network, unless the
+/// spec names one.
 pub(crate) fn plan(spec: &str, train: u32, validation: u32) -> Arc<Plan> {
     let facts = DataFacts {
         train_samples: train,

@@ -7,9 +7,9 @@ use tokio::sync::{Notify, mpsc};
 
 /// A queue in which `limit` values may wait before its [`room`](QueueSender::room) is gone.
 ///
-/// Sending never waits and is never refused, since what the coordinator itself has to say must not be lost. Whoever passes on
-/// what somebody else sent waits for room first, and reads nothing more from them until then. So there are never more values
-/// than `limit` and what each sender queues between two waits.
+/// Sending never waits and is never refused, since what the coordinator itself has to say must not be lost. Whoever
+/// passes on what somebody else sent waits for room first, and reads nothing more from them until then. So there are
+/// never more values than `limit` and what each sender queues between two waits.
 pub(crate) fn queue<T>(limit: usize) -> (QueueSender<T>, QueueReceiver<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let fill = Arc::new(Fill { limit, waiting: AtomicUsize::new(0), room: Notify::new() });

@@ -285,7 +285,7 @@ mod tests {
     fn who_can_never_come_back_is_dropped_after_thirty_days() {
         let (_folder, store) = store();
         let add = |name: &str, number| store.add_member(name, Role::Worker, &certificate(number, 100)).unwrap();
-        let [gone, put_out, back, newest] =
+        let [gone, revoked_one, back, newest] =
             [("gone", 1), ("out", 2), ("back", 3), ("newest", 4)].map(|(n, c)| add(n, c));
         store.revoke("out").unwrap();
         store.tidy(100).unwrap();
@@ -297,8 +297,8 @@ mod tests {
         assert_eq!(store.members().unwrap().len(), 4, "not a second before");
         store.tidy(101 + 30 * DAY).unwrap();
         let left: Vec<u64> = store.members().unwrap().iter().map(|member| member.id).collect();
-        assert_eq!(left, [put_out, back, newest]);
-        assert!(store.member(put_out).unwrap().is_some_and(|member| member.revoked), "its refusal says revoked");
+        assert_eq!(left, [revoked_one, back, newest]);
+        assert!(store.member(revoked_one).unwrap().is_some_and(|member| member.revoked), "its refusal says revoked");
         assert_eq!(store.member(gone).unwrap(), None);
         assert!(
             store.add_member("next", Role::Worker, &certificate(6, 100)).unwrap() > newest,

@@ -108,7 +108,8 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
     let mut events = Events::open(&config.dir.events(), config.listener.clone());
     events.tell(RunEvent::Started { generation: generation.0, step: state.step, steps: config.plan.total_steps() });
     let (input_sender, inputs) = queue(INPUTS_WAITING);
-    // It does not grow: news of nodes have the room that their summaries had, and of all else there is one for each opening.
+    // It does not grow: news of nodes have the room that their summaries had, and of all else there is one for each
+    // opening.
     let (news_sender, news) = mpsc::unbounded_channel();
     let (reducer_queue, commands) = ReducerQueue::new();
     let state = Arc::new(state);

@@ -30,8 +30,8 @@ pub(crate) struct CheckpointToWrite {
 
 /// The thread that writes checkpoints.
 ///
-/// Of the checkpoints by interval the run asks for the next once the one before is written. Those at the ends of epochs it asks
-/// for without waiting: where epochs are shorter than writes, they queue, each with its parameters.
+/// Of the checkpoints by interval the run asks for the next once the one before is written. Those at the ends of epochs
+/// it asks for without waiting: where epochs are shorter than writes, they queue, each with its parameters.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
     queue: Option<Sender<CheckpointToWrite>>,

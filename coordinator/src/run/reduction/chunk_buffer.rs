@@ -89,7 +89,7 @@ mod tests {
         let mut pool = Pool { used: 0, spare: Vec::new() };
         let mut taken: Vec<_> = (0..4 * KEPT).map(|_| pool.take()).collect();
         taken.drain(2 * KEPT..).for_each(|values| pool.give(values));
-        assert_eq!((pool.used, pool.spare.len()), (2 * KEPT, 2 * KEPT), "another generation finds its memory");
+        assert_eq!((pool.used, pool.spare.len()), (2 * KEPT, 2 * KEPT), "another state finds its memory");
         taken.drain(..).for_each(|values| pool.give(values));
         assert_eq!((pool.used, pool.spare.len()), (0, 2 * KEPT + KEPT / 2), "what is in use becomes less");
     }

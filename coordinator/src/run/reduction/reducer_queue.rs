@@ -17,8 +17,8 @@ const NODES_WAITING: usize = 256;
 
 /// Queues commands for the reducer.
 ///
-/// What workers send needs room first, which is given back when it is counted; that of a summary when the run's loop has heard
-/// of its node. Beside these the queue holds what the loop asks for: a few commands for each of its events.
+/// What workers send needs room first, which is given back when it is counted; that of a summary when the run's loop
+/// has heard of its node. Beside these the queue holds what the loop asks for: a few commands for each of its events.
 #[derive(Debug, Clone)]
 pub(crate) struct ReducerQueue {
     commands: mpsc::UnboundedSender<Command>,

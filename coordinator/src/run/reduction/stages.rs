@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub struct Stages {
     /// Sums over the reduce tree.
     pub tree: Duration,
-    /// The optimizer, with the copy of the old generation that it begins with, and looking for NaN and infinity.
+    /// The optimizer, with the copy of the old state that it begins with, and looking for NaN and infinity.
     pub optimizer: Duration,
     /// The digest of the next parameters.
     pub digest: Duration,
