@@ -13,7 +13,7 @@ pub(crate) const SIZES: &[&str] = &[];
 pub(crate) const DOCUMENTATION: &[&str] = &[];
 
 /// Folders of libraries without an example.
-pub(crate) const EXAMPLES: &[&str] = &["planning"];
+pub(crate) const EXAMPLES: &[&str] = &[];
 
 /// Names of files that handle poisoned locks.
 pub(crate) const POISON: &[&str] = &[];
