@@ -18,6 +18,7 @@ pub mod file_tree;
 mod json;
 pub mod manifest;
 pub mod metrics;
+mod panic_text;
 pub mod plan;
 pub mod planner;
 pub mod random;
@@ -27,5 +28,6 @@ pub mod tree_sum;
 
 pub use batch::{Batch, Targets};
 pub use digest::Digest;
+pub use panic_text::panic_text;
 pub use plan::Plan;
 pub use spec::Spec;

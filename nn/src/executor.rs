@@ -1,11 +1,11 @@
 //! The executor: shards in, gradients and metrics out.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use convoy_common::batch::Batch;
 use convoy_common::metrics::MetricSums;
+use convoy_common::panic_text;
 use convoy_common::plan::Plan;
 use convoy_common::spec::{CPU_F32_V1, Task};
 use convoy_kernels::{math, softmax};
@@ -293,13 +293,8 @@ impl Executor {
     fn compute<R: Send>(&self, f: impl FnOnce() -> Result<R, ComputeError> + Send) -> Result<R, ComputeError> {
         // A pass only reads what the executor holds, so that nothing is left half changed.
         catch_unwind(AssertUnwindSafe(|| self.thread.install(f)))
-            .unwrap_or_else(|panic| Err(ComputeError::Panicked { message: message(&*panic) }))
+            .unwrap_or_else(|panic| Err(ComputeError::Panicked { message: panic_text(&*panic).to_owned() }))
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without words").to_owned()
 }
 
 #[cfg(test)]

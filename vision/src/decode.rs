@@ -12,6 +12,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use convoy_common::panic_text;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -38,13 +39,7 @@ pub struct Decoded {
 /// When the bytes are neither, are damaged, or claim more than `limits` allow. Equal bytes get equal answers.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     catch_unwind(AssertUnwindSafe(|| decode_any(bytes, limits)))
-        .unwrap_or_else(|panic| Err(DecodeError::Panic { reason: panic_text(panic.as_ref()) }))
-}
-
-/// The message of a panic.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words").to_owned()
+        .unwrap_or_else(|panic| Err(DecodeError::Panic { reason: panic_text(panic.as_ref()).to_owned() }))
 }
 
 fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {

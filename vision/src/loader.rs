@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use convoy_common::Batch;
+use convoy_common::{Batch, panic_text};
 use parking_lot::{Condvar, Mutex};
 
 use crate::dataset::Dataset;
-use crate::decode::panic_text;
 use crate::error::LoadError;
 use crate::prepare::Mode;
 
@@ -153,7 +152,7 @@ impl Shared {
     fn prepare(&self, request: &Request) -> Result<Batch, LoadError> {
         let batch = || self.dataset.batch(&request.samples, request.mode);
         catch_unwind(AssertUnwindSafe(batch))
-            .unwrap_or_else(|panic| Err(LoadError::Panic { reason: panic_text(panic.as_ref()) }))
+            .unwrap_or_else(|panic| Err(LoadError::Panic { reason: panic_text(panic.as_ref()).to_owned() }))
     }
 
     /// Prepares batches until the loader is dropped; each thread runs this.

@@ -1,12 +1,11 @@
 //! Threads that compute shards. Tokio never waits on arithmetic.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use convoy_common::Plan;
+use convoy_common::{Plan, panic_text};
 use convoy_model::Network;
 use convoy_nn::{ComputeError, Device, Executor, GradientTarget};
 use convoy_scheduler::{Failure, Lease, LeaseRef, StepId, Work};
@@ -102,8 +101,10 @@ impl ShardThread {
         while let Some(next) = self.shared.queue.next() {
             let work = next.work.clone();
             // A defect of the program costs the lease, not the thread.
-            let computed = catch_unwind(AssertUnwindSafe(|| self.compute(next)))
-                .unwrap_or_else(|panic| Err((Failure::Internal, panic_text(panic.as_ref()))));
+            let computed = catch_unwind(AssertUnwindSafe(|| self.compute(next))).unwrap_or_else(|panic| {
+                let text = panic_text(panic.as_ref());
+                Err((Failure::Internal, format!("computing a shard panicked: {text}")))
+            });
             match computed {
                 Ok(computed) => self.shared.add(&work, computed),
                 Err((failure, reason)) => self.shared.fail(&work, failure, reason),
@@ -165,12 +166,6 @@ impl ShardThread {
         let finite = sums.iter().all(|sum| sum.is_finite());
         Ok(ComputedShard { shard, gradient: None, sums, finite, computing: begun.elapsed(), data })
     }
-}
-
-/// What a panic said.
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("computing a shard panicked: {}", text.unwrap_or("without words"))
 }
 
 fn internal(error: ComputeError) -> (Failure, String) {

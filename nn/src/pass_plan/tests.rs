@@ -131,7 +131,10 @@ fn a_depthwise_block() {
 
 #[test]
 fn a_norm_of_what_others_read_is_finished_by_nobody() {
-    check(FORKS, Mode::Train, &expect![[r#"
+    check(
+        FORKS,
+        Mode::Train,
+        &expect![[r#"
         1 stem <- 0 input: conv 3x3 3->8; in bands; measures; learns
         3 block1.relu1 <- 1 stem: batch norm, Relu; measured; deferred; learns
         4 block1.conv1 <- 3 block1.relu1: conv 1x1 8->8; in bands; computes norm 3 as it reads; learns
@@ -143,7 +146,8 @@ fn a_norm_of_what_others_read_is_finished_by_nobody() {
         10 pool <- 9 block2: global average pool of 64 pixels; drops 9 block2
         11 flat <- 10 pool: flatten 1x8; drops 10 pool
         12 fc <- 11 flat: linear 8->4; learns
-    "#]]);
+    "#]],
+    );
 }
 
 /// Without a tape every output is let go after its last reader.
