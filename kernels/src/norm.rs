@@ -221,10 +221,14 @@ pub(crate) struct Scaling<'a> {
 /// The gradient of a norm's input as a function of dy and x: `dx = scale dy - (x - mean) slope - offset` of each
 /// channel, by two fused multiply-adds.
 ///
-/// With `r = 1 / sqrt(var + eps)`, `x̂ = (x - mean) r` and means over all rows,
-/// `dx = gamma r (dy - mean(dy) - x̂ mean(dy x̂))` where x has its own statistics (Ioffe & Szegedy 2015, section 3). So
-/// `scale = gamma r`, `slope = gamma r r mean(dy x̂)` and `offset = gamma r mean(dy)`. Where the statistics are given,
-/// `slope` and `offset` are 0.
+/// With `r = 1 / sqrt(var + eps)`, `x̂ = (x - mean) r` and means over all rows, it is
+///
+/// ```text
+/// dx = gamma r (dy - mean(dy) - x̂ mean(dy x̂))
+/// ```
+///
+/// where x has its own statistics (Ioffe & Szegedy 2015, section 3). So `scale` is gamma r, `slope` is
+/// gamma r r mean(dy x̂), and `offset` is gamma r mean(dy). Where the statistics are given, `slope` and `offset` are 0.
 pub(crate) struct Terms<'a> {
     pub mean: &'a [f32],
     pub scale: Vec<f32>,

@@ -1,5 +1,5 @@
-//! The compositions of candle's operations that run on GPUs against the kernels: on candle's CPU device always, and on
-//! a GPU where there is one and the feature `cuda` is on.
+//! The compositions of candle's operations that run on GPUs against the kernels: each check on candle's CPU device, and
+//! on a GPU, where it is ignored if there is none or the feature `cuda` is off.
 
 mod common;
 
@@ -9,7 +9,9 @@ use common::{Setting, setting};
 use convoy_common::batch::Batch;
 use convoy_common::metrics::LOSS;
 use convoy_common::random::{Address, Purpose};
+use convoy_common::spec::is_numerics;
 use convoy_nn::{Device, Executor, GradientTarget};
+use convoy_testing::{Check, run_checks};
 
 /// One operation between two layers with weights: both engines round the terms of a sum, in other orders. As all bounds
 /// here, relative to the length of what is compared, tensor by tensor.
@@ -22,21 +24,52 @@ const RESNET: f64 = 2e-4;
 /// The same with 52 norms: here, weights that differ in their last bit change the kernels' own gradients by 3e-3.
 const MOBILENET: f64 = 1e-2;
 
-/// Executors to be compared with the kernels', and what they are called. Each has loaded the setting's numbers.
-fn composed(setting: &Setting) -> Vec<(String, Executor)> {
-    let (plan, network) = (&setting.plan, &setting.network);
-    let on_cpu = Executor::composed_on_cpu(plan.clone(), network.clone()).unwrap();
-    let mut executors = vec![("candle's CPU device".to_owned(), on_cpu)];
-    match Device::Cuda(0).numerics() {
-        Ok(class) => {
-            executors.push((class.concat(), Executor::team(Device::Cuda(0), plan, network, 1).unwrap().remove(0)))
-        }
-        Err(error) => println!("skipped on a GPU: {error}"),
-    }
-    for (_, executor) in &mut executors {
+/// Where the compositions are computed.
+#[derive(Clone, Copy, Debug)]
+enum On {
+    Cpu,
+    Gpu,
+}
+
+impl On {
+    /// The executor that is compared with the kernels', which has loaded the setting's numbers.
+    fn executor(self, setting: &Setting) -> Executor {
+        let (plan, network) = (&setting.plan, &setting.network);
+        let mut executor = match self {
+            On::Cpu => Executor::composed_on_cpu(plan.clone(), network.clone()).unwrap(),
+            On::Gpu => Executor::team(Device::Cuda(0), plan, network, 1).unwrap().remove(0),
+        };
         executor.load(&Arc::new(setting.state.clone())).unwrap();
+        executor
     }
-    executors
+}
+
+/// What a check is called, and the check.
+type NamedCheck = (&'static str, fn(On));
+
+fn main() -> std::process::ExitCode {
+    let checks: [NamedCheck; 13] = [
+        ("convolutions", convolutions),
+        ("pools", pools),
+        ("a_maximum_that_occurs_twice", a_maximum_that_occurs_twice),
+        ("norms", norms),
+        ("activations", activations),
+        ("what_features_go_through", what_features_go_through),
+        ("what_maps_go_through", what_maps_go_through),
+        ("losses", losses),
+        ("networks_of_the_zoo", networks_of_the_zoo),
+        ("a_frozen_body", a_frozen_body),
+        ("the_same_bits_again", the_same_bits_again),
+        ("a_norm_of_a_single_value_is_refused", a_norm_of_a_single_value_is_refused),
+        ("what_is_not_finite_is_told", what_is_not_finite_is_told),
+    ];
+    let gpu = || Device::Cuda(0).numerics().map_err(|_| "a GPU and the feature cuda");
+    let on_cpu = checks.map(|(name, check)| Check::new(format!("cpu::{name}"), move || check(On::Cpu)));
+    let on_gpu = checks.map(|(name, check)| Check::needs(format!("gpu::{name}"), gpu(), move |_| check(On::Gpu)));
+    let class = Check::needs("gpu::its_class_is_one_that_a_spec_may_say", gpu(), |class| {
+        assert!(is_numerics(&class[0]), "{class:?}");
+    });
+    run_checks(on_cpu.into_iter().chain(on_gpu).chain([class]))
 }
 
 /// The length of the difference over that of `expected`, which counts as `least` for each of its numbers if it is less.
@@ -57,11 +90,11 @@ fn mean(values: &[f32]) -> f64 {
 
 /// Compares a training shard, outputs and an evaluation; gradients of a length below a tenth of what is usual in the
 /// network, with that.
-fn compare(name: &str, setting: &Setting, samples: u32, bound: f64) {
-    compare_on(name, setting, &setting.batch(0, samples), bound);
+fn compare(on: On, name: &str, setting: &Setting, samples: u32, bound: f64) {
+    compare_on(on, name, setting, &setting.batch(0, samples), bound);
 }
 
-fn compare_on(name: &str, setting: &Setting, batch: &Batch, bound: f64) {
+fn compare_on(on: On, name: &str, setting: &Setting, batch: &Batch, bound: f64) {
     let kernels = setting.executor();
     let train = |executor: &Executor| {
         let mut sum = vec![f32::NAN; setting.network.len()];
@@ -70,20 +103,19 @@ fn compare_on(name: &str, setting: &Setting, batch: &Batch, bound: f64) {
     let logits = |executor: &Executor| executor.logits(&batch.x_nhwc, batch.samples.len()).unwrap();
     let (result, sum) = train(&kernels);
     let usual = mean(&sum[..setting.network.parameters]);
-    for (device, executor) in composed(setting) {
-        let check = |what: &str, error: f64| {
-            assert!(error <= bound, "{name} on {device}: {what} is off by {error:.1e}");
-        };
-        let (found, sums) = train(&executor);
-        assert!(found.finite && (found.count, found.weight_sum) == (result.count, result.weight_sum), "{found:?}");
-        check("the loss", (found.loss_sum / result.loss_sum - 1.0).abs());
-        for tensor in &setting.network.tensors {
-            check(&tensor.name, distance(&sums[tensor.range()], &sum[tensor.range()], 0.1 * usual));
-        }
-        check("an output", distance(&logits(&executor), &logits(&kernels), 0.0));
-        let (sums, expected) = (executor.evaluate_shard(batch).unwrap(), kernels.evaluate_shard(batch).unwrap());
-        check("the loss in use", (sums[LOSS] / expected[LOSS] - 1.0).abs());
+    let composed = on.executor(setting);
+    let check = |what: &str, error: f64| {
+        assert!(error <= bound, "{name} on {on:?}: {what} is off by {error:.1e}");
+    };
+    let (found, sums) = train(&composed);
+    assert!(found.finite && (found.count, found.weight_sum) == (result.count, result.weight_sum), "{found:?}");
+    check("the loss", (found.loss_sum / result.loss_sum - 1.0).abs());
+    for tensor in &setting.network.tensors {
+        check(&tensor.name, distance(&sums[tensor.range()], &sum[tensor.range()], 0.1 * usual));
     }
+    check("an output", distance(&logits(&composed), &logits(&kernels), 0.0));
+    let (sums, expected) = (composed.evaluate_shard(batch).unwrap(), kernels.evaluate_shard(batch).unwrap());
+    check("the loss in use", (sums[LOSS] / expected[LOSS] - 1.0).abs());
 }
 
 /// Numbers as after some training: running statistics and scales that are not the initial ones, so that they matter.
@@ -100,25 +132,24 @@ fn stirred(spec: &str, size: [u32; 3], names: usize) -> Setting {
 }
 
 /// `layers` on maps, behind a convolution, so that the gradient of their input is compared, too.
-fn on_maps(layers: &str) {
+fn on_maps(on: On, layers: &str) {
     let spec = format!(
         r#"[network]
         layers = [{{ type = "conv", out = 8, kernel = 1 }}, {layers}, {{ type = "flatten" }}, {{ type = "linear", out = 5 }}]"#
     );
-    compare(layers, &stirred(&spec, [11, 9, 3], 5), 3, OPERATION);
+    compare(on, layers, &stirred(&spec, [11, 9, 3], 5), 3, OPERATION);
 }
 
 /// `layers` on features, behind a fully connected layer.
-fn on_features(layers: &str) {
+fn on_features(on: On, layers: &str) {
     let spec = format!(
         r#"[network]
         layers = [{{ type = "flatten" }}, {{ type = "linear", out = 6 }}, {layers}, {{ type = "linear", out = 5 }}]"#
     );
-    compare(layers, &stirred(&spec, [4, 3, 2], 5), 4, OPERATION);
+    compare(on, layers, &stirred(&spec, [4, 3, 2], 5), 4, OPERATION);
 }
 
-#[test]
-fn convolutions() {
+fn convolutions(on: On) {
     for settings in [
         "kernel = 3, padding = 1",
         "kernel = [3, 2], stride = [2, 1], padding = [1, 0], dilation = [1, 2], bias = false",
@@ -127,24 +158,22 @@ fn convolutions() {
         "kernel = 3, stride = 2, padding = 1, groups = 8",
         "kernel = 3, dilation = 2, padding = 2, groups = 8",
     ] {
-        on_maps(&format!(r#"{{ type = "conv", out = 8, {settings} }}"#));
+        on_maps(on, &format!(r#"{{ type = "conv", out = 8, {settings} }}"#));
     }
-    on_maps(r#"{ type = "conv", out = 16, kernel = 2, groups = 8 }"#);
+    on_maps(on, r#"{ type = "conv", out = 16, kernel = 2, groups = 8 }"#);
 }
 
-#[test]
-fn pools() {
+fn pools(on: On) {
     for kind in ["max_pool", "avg_pool"] {
-        on_maps(&format!(r#"{{ type = "{kind}", kernel = 2 }}"#));
-        on_maps(&format!(r#"{{ type = "{kind}", kernel = 3, stride = 2, padding = 1 }}"#));
-        on_maps(&format!(r#"{{ type = "{kind}", kernel = [3, 2], stride = [1, 3] }}"#));
+        on_maps(on, &format!(r#"{{ type = "{kind}", kernel = 2 }}"#));
+        on_maps(on, &format!(r#"{{ type = "{kind}", kernel = 3, stride = 2, padding = 1 }}"#));
+        on_maps(on, &format!(r#"{{ type = "{kind}", kernel = [3, 2], stride = [1, 3] }}"#));
     }
-    on_maps(r#"{ type = "global_avg_pool" }"#);
+    on_maps(on, r#"{ type = "global_avg_pool" }"#);
 }
 
 /// Of equal numbers the first has the gradient: which one has it shows in a weight of 0, of another channel.
-#[test]
-fn a_maximum_that_occurs_twice() {
+fn a_maximum_that_occurs_twice(on: On) {
     let spec = r#"[network]
         layers = [{ type = "conv", out = 8, kernel = 1 }, { type = "max_pool", kernel = 3, stride = 2, padding = 1 },
                   { type = "flatten" }, { type = "linear", out = 5 }]"#;
@@ -152,21 +181,19 @@ fn a_maximum_that_occurs_twice() {
     let mut batch = setting.batch(0, 3);
     batch.x_nhwc.iter_mut().step_by(2).for_each(|pixel| *pixel = 1.0);
     setting.state[..16].iter_mut().skip(1).step_by(2).for_each(|weight| *weight = 0.0);
-    compare_on("equal numbers", &setting, &batch, OPERATION);
+    compare_on(on, "equal numbers", &setting, &batch, OPERATION);
 }
 
-#[test]
-fn norms() {
-    on_maps(r#"{ type = "batch_norm", eps = 1e-2 }"#);
-    on_features(r#"{ type = "batch_norm" }"#);
+fn norms(on: On) {
+    on_maps(on, r#"{ type = "batch_norm", eps = 1e-2 }"#);
+    on_features(on, r#"{ type = "batch_norm" }"#);
 }
 
-#[test]
-fn activations() {
+fn activations(on: On) {
     for function in
         ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "hard_swish", "hard_sigmoid", "elu"]
     {
-        on_maps(&format!(r#"{{ type = "{function}" }}"#));
+        on_maps(on, &format!(r#"{{ type = "{function}" }}"#));
         let spec = format!(
             r#"[network]
             layers = [{{ type = "conv", out = 8, kernel = 1 }}, {{ type = "{function}" }},
@@ -175,31 +202,29 @@ fn activations() {
         let mut setting = setting(&spec, [3, 3, 3], 5);
         // Where exponentials overflow and some are flat.
         setting.state[..24].iter_mut().for_each(|weight| *weight *= 200.0);
-        compare(function, &setting, 3, OPERATION);
+        compare(on, function, &setting, 3, OPERATION);
         // On kinks.
         setting.state[..24].fill(0.0);
         setting.state[24..32].copy_from_slice(&[0.0, 3.0, -3.0, 6.0, 0.0, 3.0, -3.0, 6.0]);
-        compare(function, &setting, 3, OPERATION);
+        compare(on, function, &setting, 3, OPERATION);
     }
 }
 
-#[test]
-fn what_features_go_through() {
-    on_features(r#"{ type = "softmax" }"#);
-    on_features(r#"{ type = "linear", out = 7, bias = false }"#);
-    on_features(r#"{ type = "dropout", p = 0.4 }"#);
+fn what_features_go_through(on: On) {
+    on_features(on, r#"{ type = "softmax" }"#);
+    on_features(on, r#"{ type = "linear", out = 7, bias = false }"#);
+    on_features(on, r#"{ type = "dropout", p = 0.4 }"#);
 }
 
-#[test]
-fn what_maps_go_through() {
-    on_maps(r#"{ type = "dropout", p = 0.3 }"#);
+fn what_maps_go_through(on: On) {
+    on_maps(on, r#"{ type = "dropout", p = 0.3 }"#);
     on_maps(
+        on,
         r#"{ type = "residual", layers = [{ type = "conv", out = 8, kernel = 3, padding = 1 }, { type = "tanh" }] }"#,
     );
 }
 
-#[test]
-fn losses() {
+fn losses(on: On) {
     let layers = r#"[network]
         layers = [{ type = "flatten" }, { type = "linear", out = 2 }]"#;
     for task in [
@@ -207,62 +232,55 @@ fn losses() {
         "task = \"regression\"\n[loss]\nkind = \"huber\"\ndelta = 0.5",
         "[loss]\nlabel_smoothing = 0.1\nclass_weights = [1.0, 3.0]",
     ] {
-        compare(task, &stirred(&format!("{task}\n{layers}"), [4, 3, 2], 2), 4, OPERATION);
+        compare(on, task, &stirred(&format!("{task}\n{layers}"), [4, 3, 2], 2), 4, OPERATION);
     }
 }
 
 /// Convolutions by their definition: Winograd's algorithm rounds more than all else here.
-#[test]
-fn networks_of_the_zoo() {
+fn networks_of_the_zoo(on: On) {
     for (name, size, samples, bound) in [
         ("lenet5", [28, 28, 1], 8, LENET),
         ("resnet18-small", [16, 16, 3], 8, RESNET),
         ("mobilenet_v2", [32, 32, 3], 8, MOBILENET),
     ] {
         let spec = format!("numerics = \"cpu-f32-direct-v1\"\n[network]\nname = \"{name}\"");
-        compare(name, &stirred(&spec, size, 5), samples, bound);
+        compare(on, name, &stirred(&spec, size, 5), samples, bound);
     }
 }
 
 /// While only the head learns, other sums are 0 and norms use running statistics.
-#[test]
-fn a_frozen_body() {
+fn a_frozen_body(on: On) {
     let spec = r#"[network]
         freeze_epochs = 3
         layers = [{ type = "conv", out = 8, kernel = 3 }, { type = "batch_norm" }, { type = "relu" },
                   { type = "flatten" }, { type = "linear", out = 5 }]"#;
-    compare("frozen", &stirred(spec, [6, 5, 3], 5), 3, OPERATION);
+    compare(on, "frozen", &stirred(spec, [6, 5, 3], 5), 3, OPERATION);
 }
 
 /// Within one class the bits are the same, on every thread.
-#[test]
-fn the_same_bits_again() {
+fn the_same_bits_again(on: On) {
     let setting = stirred("[network]\nname = \"resnet20\"", [16, 16, 3], 5);
     let batch = setting.batch(0, 4);
-    for ((device, first), (_, second)) in composed(&setting).into_iter().zip(composed(&setting)) {
-        let expected = setting.train(&first, &batch);
-        assert_eq!(setting.train(&first, &batch), expected, "{device}");
-        let other = std::thread::scope(|scope| scope.spawn(|| setting.train(&second, &batch)).join().unwrap());
-        assert_eq!(other, expected, "{device}");
-    }
+    let (first, second) = (on.executor(&setting), on.executor(&setting));
+    let expected = setting.train(&first, &batch);
+    assert_eq!(setting.train(&first, &batch), expected);
+    let other = std::thread::scope(|scope| scope.spawn(|| setting.train(&second, &batch)).join().unwrap());
+    assert_eq!(other, expected);
 }
 
-#[test]
-fn a_norm_of_a_single_value_is_refused() {
+fn a_norm_of_a_single_value_is_refused(on: On) {
     let spec = r#"[network]
         layers = [{ type = "flatten" }, { type = "linear", out = 6 }, { type = "batch_norm" }, { type = "relu" },
                   { type = "linear", out = 5 }]"#;
     let setting = setting(spec, [4, 3, 2], 5);
-    for (device, executor) in composed(&setting) {
-        let mut sum = vec![0.0; setting.network.len()];
-        let error = executor.train_shard(&setting.batch(0, 1), 0, GradientTarget::Write(&mut sum), None).unwrap_err();
-        assert!(error.to_string().contains("single value"), "{device}: {error}");
-    }
+    let mut sum = vec![0.0; setting.network.len()];
+    let error =
+        on.executor(&setting).train_shard(&setting.batch(0, 1), 0, GradientTarget::Write(&mut sum), None).unwrap_err();
+    assert!(error.to_string().contains("single value"), "{error}");
 }
 
 /// Also where the loss is finite, and a gradient is not.
-#[test]
-fn what_is_not_finite_is_told() {
+fn what_is_not_finite_is_told(on: On) {
     let spec = r#"task = "regression"
         [network]
         layers = [{ type = "flatten" }, { type = "linear", out = 5 }]"#;
@@ -270,9 +288,9 @@ fn what_is_not_finite_is_told() {
     setting.state.fill(0.0);
     let mut batch = setting.batch(0, 8);
     batch.x_nhwc.fill(3e38);
-    for (device, executor) in composed(&setting).into_iter().chain([("kernels".to_owned(), setting.executor())]) {
+    for executor in [on.executor(&setting), setting.executor()] {
         let mut sum = vec![0.0; setting.network.len()];
         let result = executor.train_shard(&batch, 0, GradientTarget::Write(&mut sum), None).unwrap();
-        assert!(result.loss_sum.is_finite() && !result.finite, "{device}: {result:?}");
+        assert!(result.loss_sum.is_finite() && !result.finite, "{result:?}");
     }
 }

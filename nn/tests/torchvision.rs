@@ -1,5 +1,5 @@
 //! Networks of the zoo go both ways between Convoy and torchvision with the same outputs. Needs a Python with torch,
-//! torchvision and safetensors, named by `CONVOY_PYTHON`; without it the test says that it was skipped.
+//! torchvision and safetensors, named by `CONVOY_PYTHON`; without it the checks are ignored.
 
 mod common;
 
@@ -10,6 +10,7 @@ use std::process::Command;
 use common::{Setting, setting};
 use convoy_common::random::{Address, Purpose};
 use convoy_model::{Role, TensorFile, TensorRef, init_from, model_dir, write_atomic};
+use convoy_testing::{Check, run_checks};
 
 const SIDE: u32 = 64;
 const SAMPLES: u32 = 2;
@@ -61,16 +62,18 @@ fn from_torchvision(python: &str, folder: &Path, name: &str, setting: &mut Setti
     }
 }
 
-#[test]
-fn both_ways() {
-    let Ok(python) = std::env::var("CONVOY_PYTHON") else {
-        println!("skipped: CONVOY_PYTHON does not name a Python with torchvision");
-        return;
-    };
-    for name in ["resnet18", "resnet50", "mobilenet_v2"] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut setting = setting(&format!("[network]\nname = \"{name}\""), [SIDE, SIDE, 3], CLASSES);
-        to_torchvision(&python, folder.path(), &mut setting);
-        from_torchvision(&python, folder.path(), name, &mut setting);
-    }
+fn both_ways(python: &str, name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut setting = setting(&format!("[network]\nname = \"{name}\""), [SIDE, SIDE, 3], CLASSES);
+    to_torchvision(python, folder.path(), &mut setting);
+    from_torchvision(python, folder.path(), name, &mut setting);
+}
+
+fn main() -> std::process::ExitCode {
+    let python = || std::env::var("CONVOY_PYTHON").map_err(|_| "CONVOY_PYTHON, a Python with torchvision");
+    run_checks(
+        ["resnet18", "resnet50", "mobilenet_v2"].map(|name| {
+            Check::needs(format!("{name}_goes_both_ways"), python(), move |python| both_ways(&python, name))
+        }),
+    )
 }

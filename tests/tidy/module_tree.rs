@@ -122,10 +122,16 @@ impl ModuleTree {
             let child = if let Some((_, content)) = &mut module.content {
                 self.add_module(std::mem::take(content), file, &inside, Some(id), is_test, read)
             } else {
-                let candidates = [format!("{inside}.rs"), format!("{inside}/mod.rs")];
-                let path = candidates.iter().find(|path| read(path).is_some());
-                let path = path.unwrap_or_else(|| panic!("{}: no file for mod {name}", self.files[file].path));
-                self.add_file(path, &inside, Some(id), is_test, read)
+                let (path, inside) = match named_path(&module.attrs, &self.files[file].path) {
+                    Some(named) => named,
+                    None => {
+                        let candidates = [format!("{inside}.rs"), format!("{inside}/mod.rs")];
+                        let path = candidates.into_iter().find(|path| read(path).is_some());
+                        let nothing = || panic!("{}: no file for mod {name}", self.files[file].path);
+                        (path.unwrap_or_else(nothing), inside)
+                    }
+                };
+                self.add_file(&path, &inside, Some(id), is_test, read)
             };
             self.modules[id].children.insert(name, child);
         }
@@ -233,6 +239,26 @@ pub(crate) fn imports_of(item: &ItemUse) -> Vec<Import> {
     imports
 }
 
+/// The file that `#[path = "..."]` names, seen from `file`, and the folder where the files of its children are.
+fn named_path(attributes: &[Attribute], file: &str) -> Option<(String, String)> {
+    let attribute = attributes.iter().find(|attribute| attribute.path().is_ident("path"))?;
+    let syn::Meta::NameValue(syn::MetaNameValue { value: syn::Expr::Lit(named), .. }) = &attribute.meta else {
+        return None;
+    };
+    let syn::Lit::Str(named) = &named.lit else { return None };
+    let mut path: Vec<&str> = file.split('/').collect();
+    path.pop();
+    let named = named.value();
+    for step in named.split('/') {
+        match step {
+            ".." => drop(path.pop()),
+            step => path.push(step),
+        }
+    }
+    let folder = path[..path.len() - 1].join("/");
+    Some((path.join("/"), folder))
+}
+
 fn leaves(tree: &UseTree, path: &mut Vec<String>, leaf: &mut dyn FnMut(Vec<String>, Option<String>, usize)) {
     let line = tree.span().start().line;
     match tree {
@@ -299,4 +325,15 @@ fn paths_lead_through_parents_that_hand_on_to_the_definition() {
     assert_eq!(file("super::hub::deep::Deep"), Some("src/hub/inner.rs".into()));
     assert_eq!(file("super::hub::unknown"), Some("src/hub.rs".into()));
     assert_eq!(file("std::fs"), None);
+}
+
+#[test]
+fn a_module_may_say_where_its_file_is() {
+    let tree = tree_of(&[
+        ("a/tests/all.rs", "#[path = \"../../shared/mod.rs\"] mod shared;"),
+        ("shared/mod.rs", "mod inner;"),
+        ("shared/inner.rs", "struct Inner;"),
+    ]);
+    let files: Vec<&str> = tree.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(files, ["a/tests/all.rs", "shared/mod.rs", "shared/inner.rs"]);
 }

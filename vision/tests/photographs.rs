@@ -5,29 +5,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use convoy_testing::{Check, run_checks};
 use convoy_vision::{Baseline, Disk, Limits, Pixels, Window, decode, image_files};
-use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
-    let tests = vec![
+    run_checks([
         with_data("decoder-cases", "files_look_as_in_pillow_or_are_refused_in_words", as_pillow_or_refused_in_words),
         with_data("decoder-cases", "every_orientation_is_upright", every_orientation_is_upright),
         with_data("flowers-small", "photographs_decode_without_complaint", photographs_decode),
         with_data("flowers-small", "windows_of_photographs_are_crops_of_the_whole", windows_are_crops),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+    ])
 }
 
 /// A test of the files in `../shared/data/FOLDER`; ignored where there is no such folder.
-fn with_data(folder: &'static str, name: &'static str, test: fn(&Path)) -> Trial {
-    Trial::ignorable_test(name, move || {
-        let data = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")).join(folder);
-        if !data.is_dir() {
-            return Ok(Completion::ignored_with(format!("needs ../shared/data/{folder} beside the repository")));
-        }
-        test(&data);
-        Ok(Completion::Completed)
-    })
+fn with_data(folder: &str, name: &str, test: fn(&Path)) -> Check {
+    let data = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")).join(folder);
+    let lack = || format!("../shared/data/{folder} beside the repository");
+    Check::needs(name, if data.is_dir() { Ok(data) } else { Err(lack()) }, move |data| test(&data))
 }
 
 const LIMITS: Limits = Limits { max_side: 16_384, max_pixels: 1 << 27 };

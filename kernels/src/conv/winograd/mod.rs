@@ -88,8 +88,7 @@ pub fn backward_data(shape: ConvShape, dy: &[f32], w_oihw: &[f32], dx: &mut [f32
 ///
 /// `G^T [sum over tiles of (B^T x B) * (A dy A^T)] G`. The tiles, image by image and row by row, are cut into groups of
 /// 64. Each of the 36 sums of a group starts from 0 and takes its tiles in order, by fused multiply-add; then the
-///     groups
-/// are added in order. Transforms take columns first, then rows.
+/// groups are added in order. Transforms take columns first, then rows.
 ///
 /// # Panics
 /// If the shape makes no sense or does not fit, or a slice does not fit the shape.
