@@ -287,6 +287,9 @@ mod tests {
         let name = |files: &[&str]| contents_name(&look(&below(folder(files).path()).unwrap()).unwrap());
         assert_eq!(name(&["a", "b"]), name(&["b", "a"]));
         assert_ne!(name(&["a", "b"]), name(&["a", "c"]));
+        let moved = folder(&["a"]);
+        fs::rename(moved.path().join("a"), moved.path().join("b")).unwrap();
+        assert_ne!(name(&["a"]), contents_name(&look(&below(moved.path()).unwrap()).unwrap()));
         assert!(name(&["a"]).parse::<DataName>().is_ok());
     }
 
