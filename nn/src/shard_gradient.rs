@@ -92,3 +92,51 @@ impl ShardGradient {
         (self.flat, self.aside)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use convoy_common::plan::Input;
+    use convoy_common::spec::parse;
+
+    use super::*;
+
+    /// Two tensors: a weight of four numbers and a bias of two.
+    fn network() -> Arc<Network> {
+        let layers = r#"{ type = "flatten" }, { type = "linear", out = 2 }"#;
+        let spec = parse(&format!("[network]\nlayers = [{layers}]\n[data]\ntrain = \"x\"\n"), &[]).unwrap();
+        Arc::new(Network::build(&spec.network, Input { height: 1, width: 2, channels: 1 }, 2).unwrap())
+    }
+
+    /// What becomes of `flat` when the bias gets these numbers and the weight none, bit by bit.
+    fn gradient(flat: [f32; 6], aside: Option<Vec<f32>>, bias: [f32; 2]) -> (Vec<u32>, bool) {
+        let mut gradient = ShardGradient::new(network(), flat.to_vec(), aside);
+        gradient.write(1, |place| place.copy_from_slice(&bias));
+        gradient.fill_rest();
+        let finite = gradient.is_finite();
+        (gradient.into_parts().0.into_iter().map(f32::to_bits).collect(), finite)
+    }
+
+    fn bits(values: [f32; 6]) -> Vec<u32> {
+        values.map(f32::to_bits).to_vec()
+    }
+
+    #[test]
+    fn what_stands_there_is_written_over() {
+        let expected = bits([0.0, 0.0, 0.0, 0.0, -0.0, 3.0]);
+        assert_eq!(gradient([f32::NAN; 6], None, [-0.0, 3.0]), (expected, true));
+    }
+
+    /// Also where nothing was written, as if zeros were added: -0 becomes 0.
+    #[test]
+    fn what_stands_there_is_added_to() {
+        let sum = gradient([-0.0, 1.0, -0.0, 2.0, -0.0, 4.0], Some(vec![f32::NAN; 4]), [-0.0, 3.0]);
+        assert_eq!(sum, (bits([0.0, 1.0, 0.0, 2.0, -0.0, 7.0]), true));
+    }
+
+    #[test]
+    fn finite_is_said_of_the_shards_own_part() {
+        assert!(gradient([f32::INFINITY; 6], Some(vec![0.0; 4]), [1.0, 2.0]).1);
+        assert!(!gradient([0.0; 6], Some(vec![0.0; 4]), [1.0, f32::NAN]).1);
+        assert!(!gradient([0.0; 6], None, [f32::INFINITY, 0.0]).1);
+    }
+}

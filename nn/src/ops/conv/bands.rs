@@ -147,7 +147,8 @@ impl BackwardSteps<'_> {
 
     /// Each step on several threads.
     fn one_by_one(&mut self, dy: &mut [f32], dw: Option<&mut [f32]>, dx: Option<&mut [f32]>, threads: &Threads<'_>) {
-        let ([x_len, y_len], shape) = (image_lengths(self.shape), self.shape);
+        let shape = self.shape;
+        let [x_len, y_len] = image_lengths(shape);
         let images = || ranges(shape.n, threads.count());
         if let Some(finish) = &self.finish {
             threads.each(cut(dy, y_len, images()), |(images, dy)| finish.apply_from(images.start * y_len, dy));
