@@ -67,11 +67,7 @@ impl Proxy {
 /// Copies until one end closes, or nothing is left of the bytes that may pass.
 fn forward(mut from: TcpStream, mut to: TcpStream, limited: Option<&Shared>) {
     let mut buffer = [0; 16 << 10];
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(read @ 1..) => read,
-            _ => break,
-        };
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
         let passing = limited.map_or(read, |shared| {
             let mut left = shared.left.lock().expect("no panic");
             let passing = left.map_or(read, |left| left.min(read as u64) as usize);

@@ -75,8 +75,8 @@ impl LeaseQueue {
             if state.closed {
                 return None;
             }
-            if let Some((work, shard, step, parameters)) = state.ready() {
-                return Some(NextShard { work, shard, step, parameters, waited });
+            if let Some(next) = state.ready(waited) {
+                return Some(next);
             }
             let (begun, starving) = (Instant::now(), !state.shards.is_empty());
             self.changed.wait(&mut state);
@@ -94,12 +94,12 @@ impl LeaseQueue {
 }
 
 impl QueueState {
-    /// Takes out the first shard whose parameters are here.
-    fn ready(&mut self) -> Option<(Arc<LeaseWork>, u32, StepId, Arc<Vec<f32>>)> {
+    /// Takes out the first shard whose parameters are here, for a thread that has `waited` for them.
+    fn ready(&mut self, waited: Duration) -> Option<NextShard> {
         let (step, parameters) = self.parameters.clone()?;
         let position = self.shards.iter().position(|(work, _)| work.lease.at.step == step)?;
         let (work, shard) = self.shards.remove(position)?;
-        Some((work, shard, step, parameters))
+        Some(NextShard { work, shard, step, parameters, waited })
     }
 }
 
