@@ -304,7 +304,8 @@ fn a_member_is_asked_back_through_its_run_and_others_at_once() {
     let member = bench.join("ox", JOB);
     let mut assigned = bench.connect("yak");
     bench.connections.assign(assigned.id, JOB);
-    (assigned.told(), inputs(&mut ends));
+    assigned.told();
+    inputs(&mut ends);
     bench.connections.ask_back(member.id, OTHER);
     assert!(inputs(&mut ends).is_empty(), "it is at another job");
     bench.connections.ask_back(member.id, JOB);
@@ -377,7 +378,9 @@ async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
     let is_behind = async |bench: &Bench, worker: &Worker| {
         tokio::time::timeout(limit, bench.connections.room(worker.id, &heartbeat)).await.is_err()
     };
-    (inputs(&mut ends), inputs(&mut other_ends), bench.fleet_heard());
+    inputs(&mut ends);
+    inputs(&mut other_ends);
+    bench.fleet_heard();
     assert!(!is_behind(&bench, &worker).await);
     for _ in 0..16 {
         bench.says(&worker, Said::Ready(v1::Ready { job: JOB.0, step: 0 }));
