@@ -124,7 +124,11 @@ async fn a_run_whose_task_crashes_is_over() {
     bench.add(JOB);
     drop(bench.started().await);
     bench.add(JobId(2));
-    assert_eq!(bench.started().await.job, JobId(2));
+    let second = bench.started().await;
+    assert_eq!(second.job, JobId(2));
+    second.end.send(Ended::Over).expect("it is carried");
+    bench.settle().await;
+    assert!(bench.started.lock().is_empty(), "the first does not start again");
 }
 
 #[tokio::test(start_paused = true)]

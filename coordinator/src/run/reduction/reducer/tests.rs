@@ -292,6 +292,9 @@ fn a_commit_without_a_reduced_step_changes_nothing() {
     let mut bench = Bench::new(SGD);
     bench.reducer.handle(Command::Commit);
     assert_eq!(bench.snapshot().step, 0);
+    bench.open(STEP, Work::Train, SHARDS);
+    bench.reducer.handle(Command::Commit);
+    assert_eq!(bench.snapshot().step, 0);
 }
 
 #[test]
