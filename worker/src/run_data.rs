@@ -67,3 +67,43 @@ impl RunData {
         &self.validation
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use convoy_testing::MemoryFiles;
+
+    use super::*;
+    use crate::fixtures::{Job, ROOT, STRIPES};
+
+    /// Opens a job's data after `change` to the files.
+    fn opened(change: impl FnOnce(&mut MemoryFiles)) -> Result<RunData, LoadError> {
+        let (job, mut files) = (Job::at(ROOT), STRIPES.files(ROOT));
+        change(&mut files);
+        RunData::open(&job.plan, job.manifest, Arc::new(files))
+    }
+
+    #[test]
+    fn both_splits_are_opened_for_the_plan() {
+        let data = opened(|_| {}).unwrap();
+        let samples = [data.train(), data.validation()].map(|split| split.images().split().samples.len());
+        assert_eq!((samples, data.plan()), ([24, 8], Job::at(ROOT).plan.digest()));
+        assert!(data.remote().is_none(), "the files are of this machine");
+    }
+
+    #[test]
+    fn a_file_with_other_bytes_than_the_manifest_names_is_named() {
+        for name in ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"] {
+            let path = std::path::Path::new(ROOT).join(name);
+            let changed = opened(|files| *files.0.get_mut(&path).unwrap().last_mut().unwrap() ^= 1);
+            let error = changed.unwrap_err();
+            assert!(matches!(&error, LoadError::Changed { path: named, .. } if *named == path), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let path = std::path::Path::new(ROOT).join("t10k-images-idx3-ubyte");
+        let error = opened(|files| _ = files.0.remove(&path)).unwrap_err();
+        assert!(matches!(&error, LoadError::Io { path: named, .. } if *named == path), "{error}");
+    }
+}
