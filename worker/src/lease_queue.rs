@@ -152,6 +152,7 @@ mod tests {
         queue.add(old);
         queue.add(new);
         parameters(&queue, 4);
+        assert_eq!(queue.state.lock().shards.len(), 1, "their shards are forgotten");
         assert!(!queue.remove(old.at));
         assert_eq!(drain(&queue), [(4, 2, 0)]);
         assert!(queue.remove(new.at), "a lease is there until it is answered, though its shards are taken");

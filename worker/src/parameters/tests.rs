@@ -11,6 +11,11 @@ fn flat(step: u64) -> Vec<f32> {
     (0..ELEMENTS).map(|index| (index as u64 * step) as f32).collect()
 }
 
+/// Fails when nothing happens any more: a stopped clock passes a day at once.
+async fn in_time<T>(waited_for: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(24 * 3600), waited_for).await.expect("something happens")
+}
+
 /// Fetches from a coordinator that a test plays.
 struct Fetching {
     fetches: ParameterFetches,
@@ -25,7 +30,7 @@ impl Fetching {
     }
 
     async fn call(&mut self) -> ParametersCall {
-        self.calls.parameters.recv().await.expect("the worker lives")
+        in_time(self.calls.parameters.recv()).await.expect("the worker lives")
     }
 
     /// Answers the next call, which is for `step`.
@@ -37,7 +42,7 @@ impl Fetching {
 
     /// Takes the next answer over.
     async fn take(&mut self) -> Option<u64> {
-        let fetched = self.fetches.next().await;
+        let fetched = in_time(self.fetches.next()).await;
         self.fetches.take(fetched).map(|(step, values)| {
             assert_eq!(values, flat(step.0));
             step.0
@@ -146,7 +151,7 @@ async fn a_commit_gives_up_what_is_on_its_way_for_earlier_steps() {
     fetching.fetches.commit(4);
     let old = fetching.call().await;
     fetching.fetches.commit(6);
-    old.chunks.closed().await;
+    in_time(old.chunks.closed()).await;
     fetching.answer(6).await;
     assert_eq!(fetching.take().await, Some(6));
 }
@@ -170,7 +175,7 @@ async fn parameters_of_an_abandoned_step_are_received_anew() {
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4));
     fetching.fetches.ask_for(5);
-    fetching.answer(5).await;
+    fetching.call().await.send(&flat(99)).await;
     assert_eq!(fetching.take().await, None);
     fetching.fetches.abandon(5);
     fetching.fetches.ask_for(5);
@@ -189,7 +194,7 @@ async fn answers_from_before_an_abandoned_step_are_void() {
     five.send(&flat(5)).await;
     let before = fetching.fetches.next().await;
     fetching.fetches.abandon(5);
-    four.chunks.closed().await;
+    in_time(four.chunks.closed()).await;
     assert!(fetching.fetches.take(before).is_none());
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4), "the committed step was on its way, too, and is asked for again");
@@ -204,5 +209,5 @@ async fn the_end_of_a_membership_ends_its_fetches() {
     fetches.commit(4);
     let call = calls.parameters.recv().await.expect("a call");
     drop(fetches);
-    call.chunks.closed().await;
+    in_time(call.chunks.closed()).await;
 }
