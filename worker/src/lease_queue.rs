@@ -118,8 +118,8 @@ mod tests {
     /// Step, lease and shard of the shards that can be computed now.
     fn drain(queue: &LeaseQueue) -> Vec<(u64, u64, u32)> {
         let mut state = queue.state.lock();
-        std::iter::from_fn(|| state.ready())
-            .map(|(work, shard, ..)| (work.lease.at.step.0, work.lease.at.lease.0, shard))
+        std::iter::from_fn(|| state.ready(Duration::ZERO))
+            .map(|next| (next.step.0, next.work.lease.at.lease.0, next.shard))
             .collect()
     }
 
