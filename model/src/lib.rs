@@ -18,7 +18,7 @@
 //! assert_eq!((first.name, first.data.len()), ("conv1.weight", 432));
 //!
 //! let costs = describe(&network);
-//! assert_eq!((costs.parameters, costs.flops), (272_474, 81_642_752));
+//! assert_eq!((costs.parameters, costs.flops), (272_474, 81_626_368));
 //! # Ok::<(), convoy_model::NetworkError>(())
 //! ```
 

@@ -10,7 +10,7 @@
 //! let (stride, padding, dilation) = ([1, 1], [0, 0], [1, 1]);
 //! let shape = ConvShape { n: 1, h: 3, w: 3, ci: 1, co: 1, kh: 2, kw: 2, stride, padding, dilation, groups: 1 };
 //! let shape = shape.checked()?;
-//! let x_nhwc = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+//! let x_nhwc: [f32; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
 //! let (w_oihw, bias) = ([1.0, 0.0, 0.0, 1.0], [10.0]);
 //!
 //! let mut y = [0.0; 4];
