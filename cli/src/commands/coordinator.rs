@@ -29,7 +29,7 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["job", "overrides", "out", "json"])]
     state: Option<PathBuf>,
     /// A folder that workers see as well, for data whose path in a spec begins with `shared:`.
-    #[arg(long, value_name = "DIR", requires = "state")]
+    #[arg(long, value_name = "DIR", requires = "state", conflicts_with = "job")]
     data: Option<PathBuf>,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -179,7 +179,9 @@ mod tests {
             let words = [&["--state", "s"], more].concat();
             assert_eq!(mistyped::<CoordinatorArgs>(&words), ErrorKind::ArgumentConflict, "{words:?}");
         }
-        assert_eq!(mistyped::<CoordinatorArgs>(&["j", "--max-batch", "1"]), ErrorKind::ArgumentConflict);
+        for option in ["--max-batch", "--data"] {
+            assert_eq!(mistyped::<CoordinatorArgs>(&["j", option, "1"]), ErrorKind::ArgumentConflict, "{option}");
+        }
     }
 
     #[test]
