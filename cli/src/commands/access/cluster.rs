@@ -136,7 +136,7 @@ fn revoke(args: RevokeArgs) -> Result<ExitCode, CliError> {
         Ok(reply.map_err(|status| args.at.refused(&status))?.into_inner().json)
     })?;
     let member: MemberRecord = read(&json)?;
-    out::line(format_args!("{} ({}, {}) is put out", member.name, member.id, member.role))?;
+    out::line(format_args!("{} ({}, {}) is revoked", member.name, member.id, member.role))?;
     Ok(ExitCode::SUCCESS)
 }
 
