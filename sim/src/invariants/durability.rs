@@ -10,8 +10,9 @@ use crate::facts::Fact;
 
 /// Nothing that was acknowledged is lost over restarts. No worker hears of anything, and no step is committed, before
 /// the journal has it. A start reads all records that were synced, in their order, and begins with a checkpoint that is
-/// on disk. A step that is committed again has the digest that it had, unless the journal says that the old one is not
-/// believed. A run that ends well has its last parameters on disk.
+/// on disk. A step that is committed again has the digest that the journal has of it, unless the journal says that the
+/// old one is not believed. Of a commit whose record a crash took along nothing is known: a worker may have lied in it.
+/// A run that ends well has its last parameters on disk.
 #[derive(Default)]
 pub(super) struct Durability {
     journal: Vec<Record>,
@@ -29,10 +30,7 @@ impl Invariant for Durability {
         match fact {
             Fact::Appended(record) => {
                 self.journal.push((*record).clone());
-                if let Record::Evicted { since, .. } | Record::Disbelieved { since } = record {
-                    self.digests.split_off(since);
-                }
-                Ok(())
+                self.believe(record)
             }
             Fact::Synced => {
                 self.synced = self.journal.len();
@@ -49,6 +47,8 @@ impl Invariant for Durability {
                     format!("{synced} records were synced, {read} were read back")
                 })?;
                 self.journal.truncate(read.len());
+                self.digests.clear();
+                read.iter().try_for_each(|record| self.believe(record))?;
                 let saved = plan.first_step == StepId(0) || self.saved.get(&plan.first_step) == Some(parameters);
                 check(saved, || format!("a start from {}, of which no such checkpoint was written", plan.first_step))
             }
@@ -59,6 +59,21 @@ impl Invariant for Durability {
 }
 
 impl Durability {
+    /// Takes over what a record says of digests.
+    fn believe(&mut self, record: &Record) -> Result<(), String> {
+        match record {
+            Record::Evicted { since, .. } | Record::Disbelieved { since } => _ = self.digests.split_off(since),
+            Record::StepCommitted { step, digest, .. } => {
+                let before = self.digests.insert(*step, *digest);
+                check(before.is_none_or(|before| before == *digest), || {
+                    format!("{step} is committed again with another digest")
+                })?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn carried_out(&mut self, books: &Books, effect: &Effect) -> Result<(), String> {
         match effect {
             Effect::OpenStep { step, .. } => {
@@ -73,11 +88,7 @@ impl Durability {
             Effect::Commit { step, digest } => {
                 let recorded = matches!(self.journal.last(), Some(Record::StepCommitted { step: s, digest: d, .. })
                     if (s, d) == (step, digest));
-                check(recorded, || format!("{step} is committed before the journal has it"))?;
-                let before = self.digests.insert(*step, *digest);
-                check(before.is_none_or(|before| before == *digest), || {
-                    format!("{step} is committed again with another digest")
-                })
+                check(recorded, || format!("{step} is committed before the journal has it"))
             }
             Effect::Finish { outcome } => {
                 let recorded = matches!(self.journal.last(), Some(Record::Finished { .. }));
