@@ -19,7 +19,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 use candle_nn::{BatchNorm, Conv2d, Conv2dConfig, Linear, Module, ModuleT, VarBuilder, VarMap};
-use common::{Setting, setting};
+use common::{Setting, stirred};
 use convoy_common::batch::Targets;
 use convoy_common::random::{Address, Purpose};
 use convoy_kernels::loss;
@@ -127,15 +127,7 @@ impl ModuleT for ResNet20 {
 /// A network of the zoo whose norms have scales, shifts and running statistics that matter.
 fn zoo(name: &str, numerics: &str, size: [u32; 3]) -> Setting {
     let spec = format!("numerics = \"{numerics}\"\n[network]\nname = \"{name}\"");
-    let mut setting = setting(&spec, size, CLASSES);
-    for (index, tensor) in setting.network.tensors.iter().enumerate() {
-        if tensor.shape.len() == 1 {
-            let address = Address::new(9, Purpose::Initialisation, 1, index as u32);
-            let values = setting.state[tensor.range()].iter_mut();
-            values.zip(0..).for_each(|(value, i)| *value += 0.5 * (address.uniform(i) - 0.5));
-        }
-    }
-    setting
+    stirred(&spec, size, CLASSES)
 }
 
 /// The bytes of the setting's model file.

@@ -5,10 +5,9 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Setting, setting};
+use common::{Setting, setting, stirred};
 use convoy_common::batch::Batch;
 use convoy_common::metrics::LOSS;
-use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::is_numerics;
 use convoy_nn::{Device, Executor, GradientTarget};
 use convoy_testing::{Check, run_checks};
@@ -116,19 +115,6 @@ fn compare_on(on: On, name: &str, setting: &Setting, batch: &Batch, bound: f64) 
     check("an output", distance(&logits(&composed), &logits(&kernels), 0.0));
     let (sums, expected) = (composed.evaluate_shard(batch).unwrap(), kernels.evaluate_shard(batch).unwrap());
     check("the loss in use", (sums[LOSS] / expected[LOSS] - 1.0).abs());
-}
-
-/// Numbers as after some training: running statistics and scales that are not the initial ones, so that they matter.
-fn stirred(spec: &str, size: [u32; 3], names: usize) -> Setting {
-    let mut setting = setting(spec, size, names);
-    for (index, tensor) in setting.network.tensors.iter().enumerate() {
-        if tensor.shape.len() == 1 {
-            let address = Address::new(9, Purpose::Initialisation, 1, index as u32);
-            let values = setting.state[tensor.range()].iter_mut();
-            values.zip(0..).for_each(|(value, i)| *value += 0.5 * (address.uniform(i) - 0.5));
-        }
-    }
-    setting
 }
 
 /// `layers` on maps, behind a convolution, so that the gradient of their input is compared, too.

@@ -49,6 +49,19 @@ pub fn setting(spec: &str, size: [u32; 3], names: usize) -> Setting {
     Setting { plan, network, state }
 }
 
+/// Numbers as after some training: running statistics and scales that are not the initial ones, so that they matter.
+pub fn stirred(spec: &str, size: [u32; 3], names: usize) -> Setting {
+    let mut setting = setting(spec, size, names);
+    for (index, tensor) in setting.network.tensors.iter().enumerate() {
+        if tensor.shape.len() == 1 {
+            let address = Address::new(9, Purpose::Initialisation, 1, index as u32);
+            let values = setting.state[tensor.range()].iter_mut();
+            values.zip(0..).for_each(|(value, i)| *value += 0.5 * (address.uniform(i) - 0.5));
+        }
+    }
+    setting
+}
+
 impl Setting {
     /// An executor that has loaded `state`.
     pub fn executor(&self) -> Executor {
