@@ -12,7 +12,6 @@ mod input_size;
 mod logging;
 mod member;
 mod out;
-mod patience;
 mod progress;
 mod push;
 mod runner;

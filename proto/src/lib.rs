@@ -19,6 +19,7 @@ mod convert;
 
 pub mod channel;
 pub mod codec;
+pub mod patience;
 
 pub use chunk::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range};
 pub use convert::WireError;

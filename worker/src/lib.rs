@@ -43,7 +43,6 @@ mod open_error;
 mod outbox;
 mod parameters;
 mod push;
-mod reconnect;
 mod run_data;
 mod run_files;
 mod session;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use convoy_nn::ComputeError;
 use convoy_proto::channel::Link;
+use convoy_proto::patience::Patience;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{VERSION, v1};
@@ -25,7 +26,6 @@ use crate::heartbeat::{HeartbeatThread, Heartbeats};
 use crate::membership::{Membership, Progress, SetUp};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
-use crate::reconnect::Reconnect;
 
 /// Messages that wait for the control stream.
 const OUTBOX: usize = 256;
@@ -73,13 +73,13 @@ async fn run_with(
     tokio::pin!(stop);
     let numerics = config.device.numerics().map_err(ComputeError::from)?;
     tracing::info!(device = %config.device, class = numerics.join(" or "), "computing");
-    let mut reconnect = Reconnect::new(config.patience);
+    let mut patience = Patience::new(config.patience);
     loop {
         let lost = match Session::open(&config, &dial, &numerics, &heartbeats).await {
             Ok(session) => {
                 let begun = Instant::now();
                 let ended = session.run(&mut config, &mut stop).await;
-                reconnect.connection_ended(begun);
+                patience.connection_ended(begun);
                 match ended? {
                     Some(ended) => return Ok(ended),
                     None => "the connection was lost".to_owned(),
@@ -88,7 +88,7 @@ async fn run_with(
             Err(OpenError::Fatal(error)) => return Err(error),
             Err(OpenError::Unreachable(reason)) => reason,
         };
-        let Some(again_in) = reconnect.pause(RandomState::new().hash_one(())) else {
+        let Some(again_in) = patience.drawn_pause(RandomState::new().hash_one(())) else {
             return Err(WorkerError::Unreachable { address: config.link.borrow().address.clone(), reason: lost });
         };
         tracing::info!(reason = lost, ?again_in, "no coordinator");

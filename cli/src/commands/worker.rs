@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_proto::channel::Link;
+use convoy_proto::patience::Patience;
 use convoy_security::Token;
 use convoy_worker::{Config, DiskCache, Ended};
 use tokio::sync::watch;
@@ -16,7 +17,6 @@ use crate::environment;
 use crate::error::CliError;
 use crate::logging;
 use crate::member::{self, JoinError, Signed};
-use crate::patience::Patience;
 use crate::runtime;
 
 /// Compute for a coordinator, one job after the other. A coordinator on another machine wants a token.

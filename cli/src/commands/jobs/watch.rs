@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use convoy_coordinator::{RunEvent, Status};
+use convoy_proto::patience::Patience;
 use convoy_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tonic::Code;
@@ -12,7 +13,6 @@ use super::view::JobView;
 use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
 use crate::out;
-use crate::patience::Patience;
 use crate::progress::show_run;
 use crate::runtime::block_on;
 
