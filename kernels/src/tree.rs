@@ -20,10 +20,12 @@ simd! {
     }
 }
 
-/// `values = values * factor`, element by element: the root's sum times 1 / count.
-pub fn scale(values: &mut [f32], factor: f32) {
-    for v in values {
-        *v *= factor;
+simd! {
+    /// `values = values * factor`, element by element: the root's sum times 1 / count.
+    pub fn scale(values: &mut [f32], factor: f32) {
+        for v in values {
+            *v *= factor;
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::time::date;
 /// Life of the token that `cluster init` makes.
 const WORKER_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Make a cluster, see its members, put one out.
+/// Make a cluster, see its members, revoke one.
 #[derive(Debug, clap::Subcommand)]
 pub enum ClusterCommand {
     Init(InitArgs),

@@ -1,10 +1,9 @@
 //! A node on its way in: which of its chunks have come, whether its numbers can be believed, and its digest.
 
 use blake3::Hasher;
+use convoy_kernels::finite_check::{EXPONENT_BITS, largest_exponent};
 use convoy_model::digest_elements;
 
-/// The exponent of an f32.
-const EXPONENT: u32 = 0x7f80_0000;
 /// A sum of gradients that reaches 2^64 is not believed before it has come out so twice.
 const ABSURD: u32 = (127 + 64) << 23;
 
@@ -69,9 +68,8 @@ impl ReceivedChunks {
 
 /// The worst of `values`, which is seen in the largest exponent.
 fn magnitude(values: &[f32]) -> Magnitude {
-    let exponents = values.iter().map(|value| value.to_bits() & EXPONENT);
-    match exponents.max().unwrap_or(0) {
-        EXPONENT => Magnitude::NotFinite,
+    match largest_exponent(values) {
+        EXPONENT_BITS => Magnitude::NotFinite,
         largest if largest >= ABSURD => Magnitude::Absurd,
         _ => Magnitude::Good,
     }
