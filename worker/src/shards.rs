@@ -93,7 +93,10 @@ impl Shards {
     pub(crate) fn prepare(&self, work: Work, step: StepId, node: Node) {
         self.fetch_ahead(work, step, node);
         if work == Work::Evaluate {
-            node.leaves().for_each(|shard| _ = self.validation.request(self.request(work, step, shard.0)));
+            let shards = self.plan.evaluate_cut().shards(0);
+            for shard in node.leaves().filter(|shard| shard.0 < shards) {
+                self.validation.request(self.request(work, step, shard.0));
+            }
             return;
         }
         self.forget_before(step);
@@ -121,7 +124,10 @@ impl Shards {
         let steps = if work == Work::Train { FETCH_AHEAD.min(cut.steps() - step.0 % cut.steps()) } else { 1 };
         for ahead in 0..steps {
             let step = StepId(step.0 + ahead);
-            let shards = if work == Work::Train { cut.shards(step.0 % cut.steps()) } else { node.last };
+            let shards = match work {
+                Work::Train => cut.shards(step.0 % cut.steps()),
+                Work::Evaluate => self.plan.evaluate_cut().shards(0),
+            };
             for shard in node.leaves().filter(|shard| shard.0 < shards) {
                 let request = self.request(work, step, shard.0);
                 let files = request.samples.iter().map(|sample| split.samples[*sample as usize].file);

@@ -47,6 +47,16 @@ fn an_evaluation_takes_the_validation_split_in_its_order() {
 }
 
 #[test]
+fn shards_that_do_not_exist_are_not_prepared() {
+    let (job, _files) = with_remote_files();
+    for shards in [Job::at(ROOT).shards(), job.shards()] {
+        for work in [Work::Train, Work::Evaluate] {
+            shards.prepare(work, StepId(0), Node { first: 0, last: 40 });
+        }
+    }
+}
+
+#[test]
 fn the_last_step_prepares_none_after_it() {
     let shards = Job::at(ROOT).shards();
     shards.prepare(Work::Train, StepId(5), Node { first: 0, last: 4 });
