@@ -39,7 +39,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 1024;
 
-/// A server with Convoy's settings.
+/// A server with Convoy's settings. Whoever accepts its connections sets `TCP_NODELAY` on them.
 pub fn server() -> Server {
     Server::builder()
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -48,7 +48,6 @@ pub fn server() -> Server {
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .tcp_nodelay(true)
 }
 
 /// The coordinator's service with Convoy's limits.

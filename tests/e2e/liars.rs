@@ -24,8 +24,8 @@ struct Liar {
     honest: Arc<AtomicI64>,
 }
 
-/// Steps enough for everybody to have a part in them: a worker that is slow at first sits out, twice as long each time.
-const LONG: [&str; 4] = ["--set", "train.epochs=400", "--set", "checkpoint.every_steps=10"];
+/// Several times the steps in which a newcomer has its first audit.
+const LONG: [&str; 4] = ["--set", "train.epochs=120", "--set", "checkpoint.every_steps=10"];
 /// Lies about nodes of several shards, which no audit looks at, before all others.
 const UNSEEN: i64 = 3;
 
@@ -144,7 +144,7 @@ fn a_machine_that_computes_wrongly_is_evicted_with_its_first_shard() {
 
 #[test]
 fn what_a_machine_computed_wrongly_before_it_was_found_out_is_computed_again() {
-    let audit = audit_with_a_liar(20);
+    let audit = audit_with_a_liar(40);
     let (taken_back, starts) = (audit["disbelieved"].as_u64(), audit["starts"].as_u64());
     assert!(taken_back > Some(0) && starts == Some(2), "{audit}");
     let audited = |epoch: &serde_json::Value| epoch["audited"].as_u64().unwrap_or(0);
