@@ -8,6 +8,7 @@ use convoy_common::manifest::{Label, Split};
 use serde::Serialize;
 
 use crate::scanned::{ImageFacts, Scanned, SplitFacts};
+use crate::source::Ignored;
 
 /// Everything that [`check`] noticed. Its display is made for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,8 +46,12 @@ pub struct SplitReport {
     pub odd: Vec<(String, String)>,
     /// Grey images, where there are colour images too.
     pub grey_among_colour: usize,
-    /// Files passed over because they are no JPEG or PNG by name.
+    /// Files passed over because they are no pictures by name.
     pub ignored: u64,
+    /// The first of them.
+    pub ignored_examples: Vec<String>,
+    /// Least and largest number of images of 16 bits, where there are some.
+    pub range16: Option<[u16; 2]>,
 }
 
 /// Equal images.
@@ -64,6 +69,8 @@ const TINY: u32 = 8;
 const LONG: u32 = 5;
 /// Classes that differ more than this in size deserve advice.
 const IMBALANCED: f64 = 3.0;
+/// Upper bytes of images of 16 bits between which there are fewer steps than this keep little of the images.
+const FEW_LEVELS: u16 = 64;
 
 /// Looks through scanned data. Scan with `data.bad_images = "quarantine"` to see all broken files.
 pub fn check(scanned: &Scanned) -> Report {
@@ -103,7 +110,9 @@ fn look_at(name: &'static str, names: &[String], split: &Split, facts: &SplitFac
         rotated: facts.rotated(),
         odd: odd.collect(),
         grey_among_colour: if grey < facts.usable().count() { grey } else { 0 },
-        ignored: facts.ignored,
+        ignored: facts.ignored.count,
+        ignored_examples: facts.ignored.examples.clone(),
+        range16: facts.range16(),
     }
 }
 
@@ -213,6 +222,13 @@ fn advice(report: &Report, counts: &[u64]) -> Vec<String> {
     if report.imbalance.is_some_and(|ratio| ratio > IMBALANCED) {
         advice.push("classes differ much in size: set loss.class_weights = \"balanced\", or add images".to_owned());
     }
+    if let Some([low, high]) = report.splits[0].range16.filter(|[low, high]| high / 256 - low / 256 + 1 < FEW_LEVELS) {
+        advice.push(format!(
+            "the upper bytes of images of 16 bits have only {} levels (numbers from {low} to {high}): set \
+             prepare.depth16 = \"stretch\", unless you have",
+            high / 256 - low / 256 + 1
+        ));
+    }
     if report.splits[1].samples == 0 {
         advice.push("there is no validation data: set data.validation or data.validation_fraction".to_owned());
     }
@@ -263,13 +279,16 @@ impl fmt::Display for SplitReport {
         for (count, words) in [
             (self.rotated as u64, "are turned upright by their EXIF orientation"),
             (self.grey_among_colour as u64, "are grey among colour images"),
-            (self.ignored, "files are ignored: not .jpg, .jpeg or .png"),
         ] {
             if count > 0 {
                 writeln!(f, "  {count} {words}")?;
             }
         }
-        Ok(())
+        if let Some([low, high]) = self.range16 {
+            writeln!(f, "  images of 16 bits hold numbers from {low} to {high}")?;
+        }
+        let ignored = Ignored { count: self.ignored, examples: self.ignored_examples.clone() };
+        if ignored.count > 0 { writeln!(f, "  left out, by the endings of their names: {ignored}") } else { Ok(()) }
     }
 }
 

@@ -1,12 +1,15 @@
-//! From the bytes of a JPEG or PNG file to [`Pixels`]; a function of the bytes and the limits alone.
+//! From the bytes of a picture's file to [`Pixels`]; a function of the bytes, the limits and the range of 16 bits alone.
 //!
-//! - Grey stays grey, everything else becomes RGB. Palettes are looked up.
-//! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count.
+//! - The first bytes say what a file is: JPEG, PNG, WebP, BMP, GIF or TIFF. Of several pictures in a file, the first
+//!   counts; of an animated PNG, the one that other programs show.
+//! - Grey stays grey, everything else becomes RGB. Palettes are looked up; in a BMP or GIF, a palette of greys is grey.
+//! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count, or the place in a range that was measured.
 //! - Alpha is dropped, as Pillow's `convert("RGB")` drops it: colours behind it show as they are stored.
 //! - CMYK and YCCK JPEG become RGB (Adobe's inverted convention); colour profiles and gamma are not applied.
-//! - EXIF orientation is applied, to JPEG and PNG alike.
+//! - EXIF orientation is applied, wherever the format has it.
 //! - A JPEG must follow the format up to its end marker, a PNG up to its end chunk, with right checksums of its
-//!   critical chunks. What other viewers would show half is broken here. What follows the end does not matter.
+//!   critical chunks, and every other format as far as the picture goes. What other viewers would show half is broken
+//!   here. What follows the end does not matter.
 //!
 //! JPEG decoding uses the decoder's portable arithmetic: its vector instructions are left out when it is built.
 
@@ -20,6 +23,11 @@ use zune_jpeg::JpegDecoder;
 
 use crate::decode_error::DecodeError;
 use crate::exif::{WithExif, orientation_of};
+use crate::formats::bmp::decode_bmp;
+use crate::formats::gif::decode_gif;
+use crate::formats::tiff::decode_tiff;
+use crate::formats::webp::decode_webp;
+use crate::formats::{Format, Stored, looks_like};
 use crate::limits::Limits;
 use crate::pixels::Pixels;
 use crate::png::decode_png;
@@ -31,27 +39,43 @@ pub struct Decoded {
     pub pixels: Pixels,
     /// EXIF orientation 1..=8 that has been applied; 1 where the file says nothing.
     pub orientation: u8,
+    /// Least and largest number of a picture of 16 bits, as stored; none for eight bits.
+    pub range16: Option<[u16; 2]>,
 }
 
-/// Decodes a whole JPEG or PNG file.
+/// Decodes the picture of a whole file: JPEG, PNG, WebP, BMP, GIF or TIFF. Of 16 bits, the upper eight count.
 ///
 /// # Errors
-/// When the bytes are neither, are damaged, or claim more than `limits` allow. Equal bytes get equal answers.
+/// When the bytes are none of these, are damaged, or claim more than `limits` allow. Equal bytes get equal answers.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
-    catch_unwind(AssertUnwindSafe(|| decode_any(bytes, limits)))
+    decode_in(bytes, limits, None)
+}
+
+/// As [`decode()`]; numbers of 16 bits become their place in `range16`, where there is one: 0 at the lower end and below,
+/// 255 at the upper end and above.
+///
+/// # Errors
+/// As [`decode()`].
+pub fn decode_in(bytes: &[u8], limits: &Limits, range16: Option<[u16; 2]>) -> Result<Decoded, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| decode_any(bytes, limits, range16)))
         .unwrap_or_else(|panic| Err(DecodeError::Panic { reason: panic_text(panic.as_ref()).to_owned() }))
 }
 
-fn decode_any(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
-    let (pixels, exif) = if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-        decode_jpeg(bytes, limits)?
-    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        decode_png(bytes, limits)?
-    } else {
-        return Err(DecodeError::NotAnImage { looks: looks_like(bytes) });
+fn decode_any(bytes: &[u8], limits: &Limits, range: Option<[u16; 2]>) -> Result<Decoded, DecodeError> {
+    let stored = match Format::of(bytes) {
+        Some(Format::Jpeg) => {
+            let (pixels, exif) = decode_jpeg(bytes, limits)?;
+            Stored { pixels, orientation: exif.as_deref().and_then(orientation_of), range16: None }
+        }
+        Some(Format::Png) => decode_png(bytes, limits, range)?,
+        Some(Format::WebP) => decode_webp(bytes, limits)?,
+        Some(Format::Bmp) => decode_bmp(bytes, limits)?,
+        Some(Format::Gif) => decode_gif(bytes, limits)?,
+        Some(Format::Tiff) => decode_tiff(bytes, limits, range)?,
+        None => return Err(DecodeError::NotAnImage { looks: looks_like(bytes) }),
     };
-    let orientation = exif.and_then(|exif| orientation_of(&exif)).unwrap_or(1);
-    Ok(Decoded { pixels: orient(pixels, orientation), orientation })
+    let orientation = stored.orientation.unwrap_or(1);
+    Ok(Decoded { pixels: orient(stored.pixels, orientation), orientation, range16: stored.range16 })
 }
 
 fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
@@ -132,31 +156,4 @@ fn orient(pixels: Pixels, orientation: u8) -> Pixels {
         }
     }
     Pixels::new(new_width, new_height, pixels.channels, data)
-}
-
-/// A guess at the format of a file that is neither JPEG nor PNG.
-fn looks_like(bytes: &[u8]) -> &'static str {
-    let known: [(&[u8], &str); 6] = [
-        (b"GIF8", "is a GIF; convert it to PNG"),
-        (b"BM", "looks like a BMP; convert it to PNG"),
-        (b"II*\0", "is a TIFF; convert it to PNG"),
-        (b"MM\0*", "is a TIFF; convert it to PNG"),
-        (b"%PDF", "is a PDF"),
-        (b"PK\x03\x04", "is a ZIP archive"),
-    ];
-    if bytes.is_empty() {
-        return "is empty";
-    }
-    if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-        return "is a WebP; convert it to JPEG or PNG";
-    }
-    if bytes.get(4..8) == Some(b"ftyp") {
-        return "is a HEIC, AVIF or video file; convert it to JPEG";
-    }
-    if let Some((_, looks)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return looks;
-    }
-    let start = &bytes[..bytes.len().min(512)];
-    let is_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7E);
-    if start.iter().all(is_text) { "looks like text" } else { "has other first bytes" }
 }

@@ -5,8 +5,8 @@ use crate::limits::Limits;
 /// Why bytes are no image that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Neither JPEG nor PNG by its first bytes, whatever its name says.
-    #[error("is not a JPEG or PNG file: it {looks}")]
+    /// Of no format that is read by its first bytes, whatever its name says.
+    #[error("is not a JPEG, PNG, WebP, BMP, GIF or TIFF file: it {looks}")]
     NotAnImage {
         /// Its likely format.
         looks: &'static str,
@@ -34,6 +34,14 @@ pub enum DecodeError {
     #[error("is a truncated, corrupt or unsupported PNG: {reason}")]
     Png {
         /// The decoder's words.
+        reason: String,
+    },
+    /// Another truncated, corrupt or unsupported file.
+    #[error("is a truncated, corrupt or unsupported {format}: {reason}")]
+    Damaged {
+        /// `BMP`, `GIF`, `TIFF` or `WebP`.
+        format: &'static str,
+        /// What is wrong.
         reason: String,
     },
     /// The decoder itself failed.

@@ -33,8 +33,8 @@ pub enum ScanError {
     },
     /// A folder that should hold class folders holds none with images.
     #[error(
-        "no class folders in {}: found {found}; looked for folders of .jpg, .jpeg and .png files, one for each class, \
-         or for `train` and `val`. Put each class's images into a folder of its own, or list them in a CSV and \
+        "no class folders in {}: found {found}; looked for folders of pictures (JPEG, PNG, WebP, BMP, GIF or TIFF files), one for \
+         each class, or for `train` and `val`. Put each class's images into a folder of its own, or list them in a CSV and \
          name that in data.train", .path.display()
     )]
     NoClassFolders {

@@ -5,7 +5,8 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Transformations};
 
 use crate::decode_error::DecodeError;
-use crate::exif::WithExif;
+use crate::exif::orientation_of;
+use crate::formats::{Stored, depth16};
 use crate::limits::Limits;
 use crate::pixels::Pixels;
 
@@ -13,7 +14,8 @@ use crate::pixels::Pixels;
 const SIDE_MEMORY: usize = 64 << 20;
 
 /// Decodes a whole PNG file; of an animated one, the picture that other programs show.
-pub(crate) fn decode_png(bytes: &[u8], limits: &Limits) -> Result<WithExif, DecodeError> {
+/// Numbers of 16 bits become their place in `range`, where there is one.
+pub(crate) fn decode_png(bytes: &[u8], limits: &Limits, range: Option<[u16; 2]>) -> Result<Stored, DecodeError> {
     let fail = |error: DecodingError| DecodeError::Png { reason: error.to_string() };
     if let Some(claim) = bytes.get(16..24) {
         let side = |at: usize| u64::from(u32::from_be_bytes([claim[at], claim[at + 1], claim[at + 2], claim[at + 3]]));
@@ -27,16 +29,19 @@ pub(crate) fn decode_png(bytes: &[u8], limits: &Limits) -> Result<WithExif, Deco
     let mut reader = decoder.read_info().map_err(fail)?;
     let (width, height) = reader.info().size();
     limits.check(width.into(), height.into())?;
-    let exif = reader.info().exif_metadata.as_ref().map(|exif| exif.to_vec());
+    let orientation = reader.info().exif_metadata.as_ref().and_then(|exif| orientation_of(exif));
     let too_large = || DecodeError::Png { reason: format!("{width} x {height} pixels do not fit into memory") };
     let mut raw = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
     reader.next_frame(&mut raw).map_err(fail)?;
-    let (channels, data) = eight_bits(raw, reader.output_color_type())?;
-    Ok((Pixels::new(width, height, channels, data), exif))
+    let (channels, data, range16) = eight_bits(raw, reader.output_color_type(), range)?;
+    Ok(Stored { pixels: Pixels::new(width, height, channels, data), orientation, range16 })
 }
 
-/// Drops alpha and the lower half of 16 bits, which lie in big-endian order; 1 or 3 channels are left.
-fn eight_bits(raw: Vec<u8>, kind: (ColorType, BitDepth)) -> Result<(u32, Vec<u8>), DecodeError> {
+/// Channels, data and the range of numbers of 16 bits.
+type EightBits = (u32, Vec<u8>, Option<[u16; 2]>);
+
+/// Drops alpha and makes eight bits of 16, which lie in big-endian order; 1 or 3 channels are left.
+fn eight_bits(raw: Vec<u8>, kind: (ColorType, BitDepth), range: Option<[u16; 2]>) -> Result<EightBits, DecodeError> {
     let (of, kept) = match kind.0 {
         ColorType::Grayscale => (1, 1),
         ColorType::GrayscaleAlpha => (2, 1),
@@ -44,19 +49,21 @@ fn eight_bits(raw: Vec<u8>, kind: (ColorType, BitDepth)) -> Result<(u32, Vec<u8>
         ColorType::Rgba => (4, 3),
         ColorType::Indexed => return Err(DecodeError::Png { reason: "its palette is missing".to_owned() }),
     };
-    let bytes = match kind.1 {
-        BitDepth::Eight => 1,
-        BitDepth::Sixteen => 2,
-        depth => return Err(DecodeError::Png { reason: format!("{depth:?} bits a channel are not known") }),
-    };
-    if (bytes, of) == (1, kept) {
-        return Ok((kept as u32, raw));
+    match kind.1 {
+        BitDepth::Eight if of == kept => Ok((kept as u32, raw, None)),
+        BitDepth::Eight => {
+            let data = raw.chunks_exact(of).flat_map(|pixel| &pixel[..kept]).copied().collect();
+            Ok((kept as u32, data, None))
+        }
+        BitDepth::Sixteen => {
+            let values: Vec<u16> = raw
+                .chunks_exact(of * 2)
+                .flat_map(|pixel| pixel.as_chunks::<2>().0[..kept].iter().map(|value| u16::from_be_bytes(*value)))
+                .collect();
+            Ok((kept as u32, depth16::narrow(&values, range), depth16::range_of(&values)))
+        }
+        depth => Err(DecodeError::Png { reason: format!("{depth:?} bits a channel are not known") }),
     }
-    let mut data = Vec::with_capacity(raw.len() / (of * bytes) * kept);
-    for pixel in raw.chunks_exact(of * bytes) {
-        data.extend(pixel.chunks_exact(bytes).take(kept).map(|value| value[0]));
-    }
-    Ok((kept as u32, data))
 }
 
 /// Whether the chunks lead to an end chunk.
@@ -108,7 +115,8 @@ mod tests {
     fn alpha_and_lower_bytes_are_dropped() {
         let raw: Vec<u8> = (1..=16).collect();
         let check = |kind, kept: (u32, &[u8])| {
-            assert_eq!(eight_bits(raw.clone(), kind).expect("a known kind"), (kept.0, kept.1.to_vec()), "{kind:?}");
+            let (channels, data, _) = eight_bits(raw.clone(), kind, None).expect("a known kind");
+            assert_eq!((channels, data), (kept.0, kept.1.to_vec()), "{kind:?}");
         };
         check((ColorType::Grayscale, BitDepth::Eight), (1, &raw));
         check((ColorType::GrayscaleAlpha, BitDepth::Eight), (1, &[1, 3, 5, 7, 9, 11, 13, 15]));

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::affine::rotate_and_scale;
 use crate::pixels::Pixels;
-use crate::{Geometry, Limits, color, decode, resize};
+use crate::{Geometry, Limits, color, decode, decode_in, resize};
 
 #[derive(Deserialize)]
 #[serde(from = "(u32, u32, u32, String)")]
@@ -130,4 +130,30 @@ fn files_decode_as_with_pillow() {
         let bound = if name == "PNG" { 0 } else { 5 };
         assert!(largest <= bound, "{name}: differs by up to {largest}");
     }
+}
+
+#[test]
+fn formats_decode_as_with_pillow() {
+    #[derive(Deserialize)]
+    struct FormatCase {
+        name: String,
+        file: String,
+        range16: Option<[u16; 2]>,
+        output: Image,
+    }
+    let limits = Limits { max_side: 100, max_pixels: 10_000 };
+    let all: Vec<FormatCase> = serde_json::from_str(include_str!("../tests/reference/formats.json")).unwrap();
+    assert!(all.len() > 70);
+    let mut wrong = Vec::new();
+    for FormatCase { name, file, range16, output } in all {
+        let bytes = bytes(&file);
+        let largest = match decode_in(&bytes, &limits, range16) {
+            Ok(found) => difference(&found.pixels.into_channels(3), &output.0, &name).0,
+            Err(error) => panic!("{name} {error}"),
+        };
+        if largest > 0 {
+            wrong.push((name, largest));
+        }
+    }
+    assert_eq!(wrong, []);
 }

@@ -13,7 +13,7 @@ use crate::decode::decode;
 use crate::error::ScanError;
 use crate::limits::Limits;
 use crate::scanned::{ImageFacts, Scanned, SplitFacts};
-use crate::source::{self, Labelled, Listed, ListedImage, Listing, RawLabel, idx};
+use crate::source::{self, Ignored, Labelled, Listed, ListedImage, Listing, RawLabel, idx};
 
 /// Told how many of how many files are done; may be called from any thread.
 pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -172,7 +172,7 @@ fn divide(train: Listed, names: &[String], fraction: f64, seed: u64) -> (Listed,
         let entries = train.entries.iter().zip(&held_out).filter(|(_, held)| **held == wanted);
         Listed { entries: entries.map(|(entry, _)| entry.clone()).collect(), ..train.clone() }
     };
-    (part(false), Some(Listed { ignored: 0, ..part(true) }))
+    (part(false), Some(Listed { ignored: Ignored::default(), ..part(true) }))
 }
 
 /// Reads and decodes every file of a split.
@@ -192,7 +192,7 @@ fn scan_split(
     paths.dedup();
     let seen = look_at_all(tree, &listed.root, &paths, &Limits::from(data), progress)?;
     let mut split = Split { root: text(&listed.root), ..Split::default() };
-    let mut facts = SplitFacts { ignored: listed.ignored, ..SplitFacts::default() };
+    let mut facts = SplitFacts { ignored: listed.ignored.clone(), ..SplitFacts::default() };
     let mut file = 0;
     for entry in &listed.entries {
         file += usize::from(paths[file] != entry.path);
@@ -278,6 +278,7 @@ fn look_at(files: &dyn Files, root: &Path, path: &str, limits: &Limits) -> Resul
             height: decoded.pixels.height,
             channels: decoded.pixels.channels,
             orientation: decoded.orientation,
+            range16: decoded.range16,
             digest: entry.blake3,
         }),
         Err(error) => Err(error.to_string()),
@@ -372,6 +373,7 @@ fn idx_split(read: &idx::IdxData, paths: &idx::IdxPaths, classes: &[u32], wanted
             height: read.height,
             channels: read.channels,
             orientation: 1,
+            range16: None,
             digest: Digest::of(&pixels.data),
         }));
     }

@@ -3,6 +3,9 @@
 use convoy_common::Digest;
 use convoy_common::manifest::Manifest;
 
+use crate::formats::depth16::union;
+use crate::source::Ignored;
+
 /// Data that has been scanned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scanned {
@@ -19,8 +22,8 @@ pub struct Scanned {
 pub struct SplitFacts {
     /// One entry for each sample of the split; `None` for broken ones.
     pub images: Vec<Option<ImageFacts>>,
-    /// Files passed over because they are no JPEG or PNG by name.
-    pub ignored: u64,
+    /// Files passed over because they are no pictures by name.
+    pub ignored: Ignored,
 }
 
 /// Size, channels and digest of an image.
@@ -34,6 +37,8 @@ pub struct ImageFacts {
     pub channels: u32,
     /// EXIF orientation that was applied; 1 for none.
     pub orientation: u8,
+    /// Least and largest number of an image of 16 bits.
+    pub range16: Option<[u16; 2]>,
     /// Digest of the file, or of the image within an IDX file.
     pub digest: Digest,
 }
@@ -47,6 +52,11 @@ impl SplitFacts {
     /// Whether there is an image and all are stored grey.
     pub fn all_grey(&self) -> bool {
         self.usable().next().is_some() && self.usable().all(|image| image.channels == 1)
+    }
+
+    /// Least and largest number of all images of 16 bits.
+    pub fn range16(&self) -> Option<[u16; 2]> {
+        self.usable().fold(None, |range, image| union(range, image.range16))
     }
 
     /// Images that were turned upright.
@@ -67,13 +77,13 @@ mod tests {
     use super::*;
 
     fn image(width: u32, height: u32, channels: u32, orientation: u8) -> Option<ImageFacts> {
-        Some(ImageFacts { width, height, channels, orientation, digest: Digest::default() })
+        Some(ImageFacts { width, height, channels, orientation, range16: None, digest: Digest::default() })
     }
 
     #[test]
     fn broken_images_count_for_nothing() {
         let images = vec![image(9, 4, 1, 1), None, image(2, 3, 1, 6), image(5, 5, 1, 1)];
-        let mut facts = SplitFacts { images, ignored: 0 };
+        let mut facts = SplitFacts { images, ignored: Ignored::default() };
         assert_eq!((facts.usable().count(), facts.rotated(), facts.all_grey()), (3, 1, true));
         assert_eq!(facts.sizes(), Some([(2, 3), (5, 5), (9, 4)]));
         facts.images.push(image(1, 1, 3, 1));
@@ -82,7 +92,7 @@ mod tests {
 
     #[test]
     fn no_images_have_no_sizes_and_are_not_grey() {
-        let facts = SplitFacts { images: vec![None], ignored: 0 };
+        let facts = SplitFacts { images: vec![None], ignored: Ignored::default() };
         assert_eq!((facts.sizes(), facts.all_grey()), (None, false));
     }
 }

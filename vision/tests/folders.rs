@@ -30,7 +30,7 @@ fn train_and_validation_folders() {
         assert_eq!(paths(&scanned.manifest.train), ["a/0.png", "a/1.png", "b/deep/0.JPG", "b/deep/1.JPG"]);
         assert_eq!(paths(&scanned.manifest.validation), ["b/x.png"]);
         assert_eq!(scanned.manifest.validation.samples[0].label, Label::Class(1));
-        assert_eq!((scanned.train.ignored, scanned.train.all_grey()), (1, false));
+        assert_eq!((scanned.train.ignored.count, scanned.train.all_grey()), (1, false));
         // The same from the inside.
         let inside = scan_at(&data(&root.path().join("train"))).unwrap();
         assert_eq!(inside.manifest.digest(), scanned.manifest.digest());

@@ -94,8 +94,8 @@ fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
             let files = image_files(&Disk, path)?;
             if files.is_empty() {
                 return Err(CliError::NotFound {
-                    path: path.join("*.{jpg,jpeg,png}"),
-                    hint: "name a folder that holds images".to_owned(),
+                    path: path.clone(),
+                    hint: "name a folder that holds files called .jpg, .png, .webp, .bmp, .gif, .tif or the like".to_owned(),
                 });
             }
             sources.extend(files.into_iter().map(Source::File));

@@ -13,7 +13,7 @@ use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{Data, Task};
 
-use super::listed::{Listed, ListedImage, RawLabel};
+use super::listed::{Ignored, Listed, ListedImage, RawLabel};
 use crate::error::ScanError;
 
 /// Whether the file is a table by its name.
@@ -65,7 +65,7 @@ pub(crate) fn list(
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let targets = if kind == LabelKind::Values { table.label_columns } else { Vec::new() };
-    Ok(Listed { origin: table.path, root: table.folder, labels: kind, targets, entries, ignored: 0 })
+    Ok(Listed { origin: table.path, root: table.folder, labels: kind, targets, entries, ignored: Ignored::default() })
 }
 
 impl Table {

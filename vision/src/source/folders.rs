@@ -1,18 +1,13 @@
-//! Class folders of JPEG and PNG files.
+//! Class folders of pictures.
 
 use std::path::{Path, PathBuf};
 
 use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::manifest::LabelKind;
 
-use super::listed::{Listed, ListedImage, RawLabel, VALIDATION_NAMES};
+use super::listed::{Ignored, Listed, ListedImage, RawLabel, VALIDATION_NAMES};
 use crate::error::ScanError;
-
-/// Whether a file is looked at: by its extension, in any case.
-pub(crate) fn is_image_name(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
+use crate::formats::is_picture_name;
 
 /// Whether a file is one that operating systems and editors leave behind.
 fn is_hidden(name: &str) -> bool {
@@ -76,7 +71,7 @@ pub(crate) fn validation_in(tree: &dyn FileTree, folder: &Path) -> Result<Option
 
 /// All images below the class folders of `folder`, in byte order of their paths.
 pub(crate) fn list(tree: &dyn FileTree, folder: &Path) -> Result<Listed, ScanError> {
-    let mut walk = Walk { tree, entries: Vec::new(), ignored: 0, trail: Vec::new() };
+    let mut walk = Walk { tree, entries: Vec::new(), ignored: Ignored::default(), trail: Vec::new() };
     for (class, path) in subfolders(tree, folder)? {
         walk.folder(&path, &class, &class)?;
     }
@@ -84,23 +79,25 @@ pub(crate) fn list(tree: &dyn FileTree, folder: &Path) -> Result<Listed, ScanErr
         return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: census(tree, folder)? });
     }
     walk.entries.sort_by(|a, b| a.path.cmp(&b.path));
-    let beside = entries(tree, folder)?.iter().filter(|(_, _, kind)| *kind == FileKind::File).count() as u64;
+    for (name, _, _) in entries(tree, folder)?.into_iter().filter(|(_, _, kind)| *kind == FileKind::File) {
+        walk.ignored.add(name);
+    }
     Ok(Listed {
         origin: folder.to_owned(),
         root: folder.to_owned(),
         labels: LabelKind::Class,
         targets: Vec::new(),
         entries: walk.entries,
-        ignored: walk.ignored + beside,
+        ignored: walk.ignored,
     })
 }
 
-/// All JPEG and PNG files of a folder and all below it, by their names, in byte order of their paths.
+/// All pictures of a folder and all below it, by the endings of their names, in byte order of their paths.
 ///
 /// # Errors
 /// When a folder cannot be read, or a link leads back to a folder above it.
 pub fn image_files(tree: &dyn FileTree, folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
-    let mut walk = Walk { tree, entries: Vec::new(), ignored: 0, trail: Vec::new() };
+    let mut walk = Walk { tree, entries: Vec::new(), ignored: Ignored::default(), trail: Vec::new() };
     walk.folder(folder, "", "")?;
     let mut paths: Vec<String> = walk.entries.into_iter().map(|entry| entry.path).collect();
     paths.sort();
@@ -114,7 +111,7 @@ fn census(tree: &dyn FileTree, folder: &Path) -> Result<String, ScanError> {
         return Ok("nothing, it is empty".to_owned());
     }
     let folders = all.iter().filter(|(_, _, kind)| *kind == FileKind::Folder).count();
-    let images = all.iter().filter(|(_, path, kind)| *kind == FileKind::File && is_image_name(path)).count();
+    let images = all.iter().filter(|(_, path, kind)| *kind == FileKind::File && is_picture_name(path)).count();
     let others = all.len() - folders - images;
     Ok(format!("{images} images directly, {folders} folders without images, {others} other files"))
 }
@@ -122,7 +119,7 @@ fn census(tree: &dyn FileTree, folder: &Path) -> Result<String, ScanError> {
 struct Walk<'a> {
     tree: &'a dyn FileTree,
     entries: Vec<ListedImage>,
-    ignored: u64,
+    ignored: Ignored,
     /// The real paths of the folders above, to notice a link that leads back.
     trail: Vec<PathBuf>,
 }
@@ -138,11 +135,11 @@ impl Walk<'_> {
             let relative = format!("{relative}/{name}");
             if kind == FileKind::Folder {
                 self.folder(&path, &relative, class)?;
-            } else if is_image_name(&path) {
+            } else if is_picture_name(&path) {
                 let label = RawLabel::Class(class.to_owned());
                 self.entries.push(ListedImage { path: relative, label, line: None });
             } else {
-                self.ignored += 1;
+                self.ignored.add(relative);
             }
         }
         self.trail.pop();

@@ -1,5 +1,6 @@
 //! The images of a split as a source lists them: paths and labels, nothing decoded.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use convoy_common::manifest::LabelKind;
@@ -33,8 +34,38 @@ pub(crate) struct Listed {
     /// Names of the values' columns; empty for classes and sets.
     pub targets: Vec<String>,
     pub entries: Vec<ListedImage>,
-    /// Files passed over because they are no JPEG or PNG by name.
-    pub ignored: u64,
+    /// Files passed over because they are no pictures by name.
+    pub ignored: Ignored,
+}
+
+/// Files of a source that were passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ignored {
+    /// How many.
+    pub count: u64,
+    /// The first of them, relative to the source's folder.
+    pub examples: Vec<String>,
+}
+
+impl Ignored {
+    const SHOWN: usize = 3;
+
+    /// Counts a file.
+    pub(crate) fn add(&mut self, path: String) {
+        self.count += 1;
+        if self.examples.len() < Self::SHOWN {
+            self.examples.push(path);
+        }
+    }
+}
+
+/// `3 files`, and where there are some, the first of them by name.
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let more = if self.count > self.examples.len() as u64 { ", ..." } else { "" };
+        let plural = if self.count == 1 { "" } else { "s" };
+        write!(f, "{} file{plural} ({}{more})", self.count, self.examples.join(", "))
+    }
 }
 
 /// Names that validation data goes by.

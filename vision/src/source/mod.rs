@@ -7,6 +7,7 @@ pub(crate) mod idx;
 mod listed;
 
 pub(crate) use held_out::held_out;
+pub use listed::Ignored;
 pub(crate) use listed::{Listed, ListedImage, RawLabel};
 
 use std::path::{Path, PathBuf};
