@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoy_common::file_tree::FileTree;
+use convoy_common::spec::{Depth16, SpecError};
 use convoy_common::{Digest, Plan};
 use convoy_model::{InitReport, Network, initial_values};
 use convoy_vision::{Scanned, facts};
@@ -72,7 +73,14 @@ pub(crate) fn plan(
     scanned: &Scanned,
     counters: Counters,
 ) -> Result<(Plan, Option<Vec<u8>>), PlanningError> {
-    let SpecFile { spec, path, text } = file;
+    let SpecFile { mut spec, path, text } = file;
+    if spec.prepare.depth16 == Depth16::Stretch {
+        let located = |problem: String| {
+            let error = SpecError::Value { key: "prepare.depth16".to_owned(), line: None, problem };
+            PlanningError::Spec { file: path.clone(), error: error.located(&text) }
+        };
+        spec.prepare.depth16 = Depth16::Range(scanned.train.stretch().map_err(located)?);
+    }
     let mut facts = facts(&spec, scanned, &(tree.clone() as _), &*counters("measuring statistics"))?;
     let init = init_file(tree.as_ref(), &spec)?;
     facts.init = init.as_deref().map(Digest::of);

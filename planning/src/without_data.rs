@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use convoy_common::manifest::LabelKind;
 use convoy_common::plan::{DataFacts, Input, Normalization};
-use convoy_common::spec::{Channels, ClassWeights, LayerKind, Size, Spec, Task};
+use convoy_common::spec::{Channels, ClassWeights, Depth16, LayerKind, Size, Spec, Task};
 use convoy_common::{Digest, Plan};
 use convoy_model::{Network, zoo};
 
@@ -91,6 +91,8 @@ fn classes_of(spec: &Spec) -> u32 {
 pub fn plan_without_data(file: SpecFile, assumed: Assumed) -> Result<(Arc<Plan>, Arc<Network>), PlanningError> {
     let SpecFile { mut spec, path, text } = file;
     spec.network.init = None;
+    // There is nothing to measure.
+    spec.prepare.depth16 = Depth16::HighByte;
     let facts = facts(&spec, assumed);
     let plan =
         Plan::resolve(spec, &facts).map_err(|error| PlanningError::Spec { file: path, error: error.located(&text) })?;

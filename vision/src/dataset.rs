@@ -8,7 +8,7 @@ use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, Split};
 use convoy_common::{Batch, Digest, Plan, Targets};
 
-use crate::decode::decode;
+use crate::decode::{decode, decode_in};
 use crate::error::{LoadError, ScanError};
 use crate::jpeg::Baseline;
 use crate::limits::Limits;
@@ -21,6 +21,8 @@ pub struct Images {
     split: Split,
     files: Arc<dyn Files>,
     limits: Limits,
+    /// What becomes 0 and 255 of images of 16 bits; without it their upper byte counts.
+    range16: Option<[u16; 2]>,
     /// The pair of IDX files, held whole.
     idx: Option<IdxData>,
     /// Decoded images that are kept, one place for each sample.
@@ -39,7 +41,13 @@ impl Images {
     pub fn open(split: Split, files: Arc<dyn Files>, limits: Limits, cache_bytes: usize) -> Result<Self, LoadError> {
         let idx = if is_idx(&split) { Some(open_idx(&split, files.as_ref())?) } else { None };
         let kept = split.samples.iter().map(|_| OnceLock::new()).collect();
-        Ok(Images { split, files, limits, idx, kept, budget: AtomicUsize::new(cache_bytes) })
+        Ok(Images { split, files, limits, range16: None, idx, kept, budget: AtomicUsize::new(cache_bytes) })
+    }
+
+    /// The same images, those of 16 bits brought from `range16` to eight; see [`decode_in`].
+    pub fn stretched(mut self, range16: Option<[u16; 2]>) -> Self {
+        self.range16 = range16;
+        self
     }
 
     /// The split that these images are of.
@@ -130,7 +138,7 @@ impl Images {
         // The scan decoded all of this very file, so it may be decoded in parts.
         match Baseline::open(bytes, &self.limits) {
             Ok(file) => Ok(Picture::Jpeg(Box::new(file))),
-            Err(bytes) => match decode(&bytes, &self.limits) {
+            Err(bytes) => match decode_in(&bytes, &self.limits, self.range16) {
                 Ok(decoded) => Ok(Picture::Whole(Arc::new(decoded.pixels))),
                 Err(error) => Err(self.broken(sample, error.to_string())),
             },
@@ -200,7 +208,8 @@ impl Dataset {
     /// As [`Images::open`].
     pub fn open(plan: &Plan, split: Split, files: Arc<dyn Files>) -> Result<Self, LoadError> {
         let cache = plan.spec.data.cache_mib as usize * (1 << 20);
-        let images = Images::open(split, files, Limits::from(&plan.spec.data), cache)?;
+        let images = Images::open(split, files, Limits::from(&plan.spec.data), cache)?
+            .stretched(plan.spec.prepare.depth16.range());
         Ok(Dataset::new(images, Preparation::of(plan), plan.names.len()))
     }
 

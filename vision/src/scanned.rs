@@ -59,6 +59,20 @@ impl SplitFacts {
         self.usable().fold(None, |range, image| union(range, image.range16))
     }
 
+    /// The range of all images of 16 bits, for `prepare.depth16 = "stretch"`.
+    ///
+    /// # Errors
+    /// When no image has 16 bits, or all numbers are the same; the text says what to do.
+    pub fn stretch(&self) -> Result<[u16; 2], String> {
+        match self.range16() {
+            None => Err("is \"stretch\", but no training image has 16 bits; leave it out".to_owned()),
+            Some([low, high]) if low == high => {
+                Err(format!("is \"stretch\", but all images of 16 bits have no other number than {low}"))
+            }
+            Some(range) => Ok(range),
+        }
+    }
+
     /// Images that were turned upright.
     pub fn rotated(&self) -> usize {
         self.usable().filter(|image| image.orientation != 1).count()

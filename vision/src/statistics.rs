@@ -143,7 +143,8 @@ pub fn facts(
     let usable = manifest.train.usable();
     let (measured, measured_global) = if is_measured(&spec.prepare) {
         let input = Input { height: size[0], width: size[1], channels };
-        let images = Images::open(manifest.train.clone(), files.clone(), Limits::from(&spec.data), 0)?;
+        let images = Images::open(manifest.train.clone(), files.clone(), Limits::from(&spec.data), 0)?
+            .stretched(spec.prepare.depth16.range());
         let samples = chosen(&usable, spec.data.statistics_samples, spec.seed);
         let sums = measure(&images, &Geometry::new(&spec.prepare, input), &samples, progress)?;
         let (each, global) = normalizations(&sums);

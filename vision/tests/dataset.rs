@@ -210,6 +210,42 @@ fn check_reports_what_is_odd() {
     }
 }
 
+/// The bytes of a grey PNG file of 16 bits.
+fn png16(width: u32, values: &[u16]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, values.len() as u32 / width);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Sixteen);
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+    encoder.write_header().unwrap().write_image_data(&bytes).unwrap();
+    file
+}
+
+#[test]
+fn twelve_bits_are_reported_and_stretched() {
+    let root = tempdir().unwrap();
+    let low: Vec<u16> = (0..90).map(|at| 16 + at * 20).collect();
+    let high: Vec<u16> = (0..90).map(|at| 4095 - at * 20).collect();
+    write(root.path(), "a/0.png", &png16(10, &low));
+    write(root.path(), "b/0.png", &png16(10, &high));
+    write(root.path(), "b/7.txt", b"");
+    let scanned = scan_at(&convoy_common::spec::Data { validation_fraction: 0.0, ..data(root.path()) }).unwrap();
+    assert_eq!(scanned.train.stretch(), Ok([16, 4095]));
+    let text = check(&scanned).to_string();
+    for part in ["from 16 to 4095", "only 16 levels", "prepare.depth16 = \"stretch\"", "names: 1 file (b/7.txt)"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let plan = plan(&scanned, spec(&root, "[prepare]\ndepth16 = [16, 4095]"));
+    let dataset = Dataset::open(&plan, scanned.manifest.train.clone(), Arc::new(Disk)).unwrap();
+    let expected = |values: &[u16]| -> Vec<u8> {
+        values.iter().map(|value| (f64::from(value - 16) * 255.0 / 4079.0).round() as u8).collect()
+    };
+    assert_eq!(dataset.images().pixels(0).unwrap().data, expected(&low));
+    assert_eq!(dataset.images().pixels(1).unwrap().data, expected(&high));
+    // The statistics are those of the stretched images.
+    assert!((plan.normalization.mean[0] - 0.5).abs() < 0.02, "{:?}", plan.normalization);
+}
+
 #[test]
 fn the_preview_shows_what_the_first_shard_sees() {
     let (root, scanned) = photos();

@@ -53,12 +53,12 @@ fn claims_are_refused_before_memory_is_taken() {
 fn other_files_are_named() {
     let check = |bytes: &[u8], expected: &str| {
         let text = decode(bytes, &LIMITS).unwrap_err().to_string();
-        assert!(text.contains("not a JPEG or PNG") && text.contains(expected), "{text}");
+        assert!(text.contains("not a JPEG, PNG, WebP") && text.contains(expected), "{text}");
     };
     check(b"", "empty");
     check(b"label,path\n", "text");
-    check(b"GIF89a....", "GIF");
-    check(b"RIFF\0\0\0\0WEBPVP8 ", "WebP");
+    check(b"MM\0+....", "BigTIFF");
+    check(b"%PDF-\xFF", "PDF");
     check(b"\0\0\0\x18ftypheic", "HEIC");
     check(&[1, 2, 3], "first bytes");
 }

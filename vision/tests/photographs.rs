@@ -4,14 +4,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use convoy_common::spec::{Data, Task};
 use convoy_testing::{Check, run_checks};
-use convoy_vision::{Baseline, Disk, Limits, Pixels, Window, decode, image_files};
+use convoy_vision::{Baseline, Disk, Images, Limits, Pixels, Scanned, Window, check, decode, image_files, scan};
 
 fn main() -> ExitCode {
     run_checks([
         with_data("decoder-cases", "files_look_as_in_pillow_or_are_refused_in_words", as_pillow_or_refused_in_words),
         with_data("decoder-cases", "every_orientation_is_upright", every_orientation_is_upright),
+        with_data("people-cases", "files_named_jpg_are_what_their_bytes_say", what_their_bytes_say),
+        with_data("people-cases", "folders_of_mixed_endings_are_read_whole", mixed_endings),
+        with_data("people-cases", "pictures_of_twelve_bits_are_stretched", twelve_bits),
         with_data("flowers-small", "photographs_decode_without_complaint", photographs_decode),
         with_data("flowers-small", "windows_of_photographs_are_crops_of_the_whole", windows_are_crops),
     ])
@@ -77,6 +82,52 @@ fn check_case<'a>(folder: &Path, field: impl Fn(&str) -> &'a str) {
     }
 }
 
+fn what_their_bytes_say(folder: &Path) {
+    // Means of Pillow's pixels.
+    for (name, expected) in [
+        ("bmp", [110.0, 117.0, 94.0]),
+        ("gif", [110.22, 116.81, 94.05]),
+        ("tiff", [110.0, 117.0, 94.0]),
+        ("webp", [110.02, 116.99, 94.41]),
+    ] {
+        let file = fs::read(folder.join(format!("16-jpeg-kinds/{name}-named.jpg"))).unwrap();
+        let decoded = decode(&file, &LIMITS).unwrap();
+        assert_eq!((decoded.pixels.width, decoded.pixels.height), (56, 40));
+        for (found, expected) in means(&decoded.pixels).into_iter().zip(expected) {
+            assert!((found - expected).abs() <= 0.0051, "{name}: {found}, not {expected}");
+        }
+    }
+}
+
+fn scanned(folder: PathBuf) -> Scanned {
+    let data = Data { validation_fraction: 0.0, ..Data::at(folder.to_str().unwrap()) };
+    scan(&Disk, &data, Task::Auto, 0, Path::new(""), &|_, _| {}).unwrap()
+}
+
+fn mixed_endings(folder: &Path) {
+    let scanned = scanned(folder.join("02-mixed-ext/data"));
+    assert_eq!((scanned.train.usable().count(), scanned.train.ignored.count), (80, 0));
+    assert_eq!(scanned.manifest.class_counts().iter().sum::<u64>(), 80);
+}
+
+fn twelve_bits(folder: &Path) {
+    for (name, few) in [("twelve", true), ("tiny", true), ("full", false)] {
+        let scanned = scanned(folder.join("15-16bit").join(name));
+        let warned = check(&scanned).to_string().contains("prepare.depth16 = \"stretch\"");
+        assert_eq!(warned, few, "{name}: {:?}", scanned.train.range16());
+        let images = Images::open(scanned.manifest.train.clone(), Arc::new(Disk), LIMITS, 0).unwrap();
+        let images = images.stretched(Some(scanned.train.stretch().unwrap()));
+        let values: Vec<u8> = (0..scanned.manifest.train.samples.len() as u32)
+            .flat_map(|at| images.pixels(at).unwrap().data.clone())
+            .collect();
+        assert_eq!((values.iter().min(), values.iter().max()), (Some(&0), Some(&255)), "{name}");
+        let mut levels = values;
+        levels.sort_unstable();
+        levels.dedup();
+        assert!(levels.len() > 100, "{name}: {} levels", levels.len());
+    }
+}
+
 /// Photographs as people have them.
 fn photographs_decode(flowers: &Path) {
     let data = convoy_common::spec::Data::at(flowers.to_str().unwrap());
@@ -88,7 +139,7 @@ fn photographs_decode(flowers: &Path) {
 /// Nearly all photographs are for the decoder of windows, whose pixels are those of the decoder of whole files.
 fn windows_are_crops(flowers: &Path) {
     let (mut all, mut windowed) = (0, 0);
-    for path in image_files(&Disk, flowers).unwrap() {
+    for path in image_files(&Disk, flowers).unwrap().0 {
         let bytes = fs::read(&path).unwrap();
         let Ok(whole) = decode(&bytes, &LIMITS) else { continue };
         all += 1;

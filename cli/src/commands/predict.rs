@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use convoy_common::Plan;
-use convoy_common::spec::Task;
+use convoy_common::spec::{Depth16, Task};
 use convoy_nn::Executor;
-use convoy_vision::{Disk, Limits, Mode, Preparation, decode, image_files};
+use convoy_vision::{Disk, Limits, Mode, Preparation, decode_in, image_files};
 use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
@@ -91,11 +91,15 @@ fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
         if path == Path::new("-") {
             sources.extend(standard_input()?);
         } else if path.is_dir() {
-            let files = image_files(&Disk, path)?;
+            let (files, ignored) = image_files(&Disk, path)?;
+            if ignored.count > 0 {
+                out::note(format_args!("left out, by the endings of their names: {ignored}"));
+            }
             if files.is_empty() {
                 return Err(CliError::NotFound {
                     path: path.clone(),
-                    hint: "name a folder that holds files called .jpg, .png, .webp, .bmp, .gif, .tif or the like".to_owned(),
+                    hint: "name a folder that holds files called .jpg, .png, .webp, .bmp, .gif, .tif or the like"
+                        .to_owned(),
                 });
             }
             sources.extend(files.into_iter().map(Source::File));
@@ -129,7 +133,7 @@ fn predict(
     let mut x_nhwc = Vec::with_capacity(sources.len() * length);
     let mut states = Vec::with_capacity(sources.len());
     for source in sources {
-        let state = pixels(source, &limits).map(|image| {
+        let state = pixels(source, &limits, model.plan.spec.prepare.depth16).map(|image| {
             let start = x_nhwc.len();
             x_nhwc.resize(start + length, 0.0);
             preparation.prepare(&image, Mode::Evaluate, 0, &mut x_nhwc[start..]);
@@ -143,7 +147,7 @@ fn predict(
     Ok(states.into_iter().map(|state| state.map(&mut row)).collect())
 }
 
-fn pixels(source: &Source, limits: &Limits) -> Result<convoy_vision::Pixels, String> {
+fn pixels(source: &Source, limits: &Limits, depth16: Depth16) -> Result<convoy_vision::Pixels, String> {
     let read;
     let bytes = match source {
         Source::Bytes(bytes) => bytes,
@@ -152,7 +156,7 @@ fn pixels(source: &Source, limits: &Limits) -> Result<convoy_vision::Pixels, Str
             &read
         }
     };
-    decode(bytes, limits).map(|decoded| decoded.pixels).map_err(|error| error.to_string())
+    decode_in(bytes, limits, depth16.range()).map(|decoded| decoded.pixels).map_err(|error| error.to_string())
 }
 
 /// Prints what was predicted, or why nothing was.
@@ -276,7 +280,7 @@ mod tests {
     #[test]
     fn an_image_that_cannot_be_read_has_a_reason() {
         let limits = Limits::from(&plan("multiclass").spec.data);
-        let reason = |source| pixels(&source, &limits).expect_err("it is no image");
+        let reason = |source| pixels(&source, &limits, Depth16::HighByte).expect_err("it is no image");
         assert!(reason(Source::File("no/where.jpg".into())).starts_with("cannot be read: "));
         assert!(!reason(Source::Bytes(b"no image".to_vec())).is_empty());
     }

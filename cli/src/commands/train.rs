@@ -102,6 +102,14 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
         total.div_ceil(1 << 20),
         folder.display(),
     );
+    for (part, facts) in [("training", &job.scanned.train), ("validation", &job.scanned.validation)] {
+        if facts.ignored.count > 0 {
+            text.push_str(&format!(
+                "\nleft out   of the {part} data, by the endings of their names: {}",
+                facts.ignored
+            ));
+        }
+    }
     if let Some(init) = &job.init {
         text.push_str(&format!(
             "\nstarts from {}: {} tensors taken, new: {}",

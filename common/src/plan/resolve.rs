@@ -6,8 +6,8 @@ use crate::metrics::MetricLayout;
 use crate::schedule::defaults;
 use crate::spec::check::check_spec;
 use crate::spec::{
-    BalancedWord, Channels, ClassWeights, LossKind, Normalize, OptimizerKind, ScheduleKind, Size, Spec, SpecError,
-    Statistic, StatisticWord, Task,
+    BalancedWord, Channels, ClassWeights, Depth16, LossKind, Normalize, OptimizerKind, ScheduleKind, Size, Spec,
+    SpecError, Statistic, StatisticWord, Task,
 };
 
 /// ImageNet's statistics as torchvision's models expect them.
@@ -23,6 +23,9 @@ impl Plan {
         check_spec(&spec).map_err(|(key, problem)| fail(&key, problem))?;
         let task = resolve_task(&spec, facts).map_err(|problem| fail("task", problem))?;
         spec.task = task;
+        if spec.prepare.depth16 == Depth16::Stretch {
+            return Err(fail("prepare.depth16", "was not measured; give two numbers".to_owned()));
+        }
         spec.prepare.size = Size::Fixed(facts.size);
         spec.prepare.channels = Channels::Fixed(facts.channels);
         fill_in(&mut spec, task);

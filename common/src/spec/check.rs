@@ -104,6 +104,9 @@ fn check_prepare(spec: &Spec) -> Result<(), Problem> {
         return problem("prepare.channels", format!("is {channels}, but must be 1 (grey), 3 (RGB) or \"auto\""));
     }
     within("prepare.crop_fraction", prepare.crop_fraction, 0.1, 1.0)?;
+    if let Some([low, high]) = prepare.depth16.range().filter(|[low, high]| low >= high) {
+        return problem("prepare.depth16", format!("is [{low}, {high}], but the first number must be the smaller one"));
+    }
     for (key, statistic) in [("prepare.mean", &prepare.mean), ("prepare.std", &prepare.std)] {
         let numbers: &[f64] = match statistic {
             Statistic::Word(_) => &[],

@@ -99,7 +99,7 @@ pub enum DataFormat {
     /// By looking: a `.csv` or `.tsv` file, MNIST's file names, else class folders.
     #[default]
     Auto,
-    /// One folder of JPEG and PNG files per class.
+    /// One folder of pictures per class: JPEG, PNG, WebP, BMP, GIF and TIFF files.
     Folders,
     /// A table of paths with labels or values.
     Csv,
@@ -134,6 +134,9 @@ pub struct Prepare {
     pub filter: Filter,
     /// The colour around an image that is padded.
     pub fill: Fill,
+    /// How images of 16 bits become images of eight; `"high_byte"` when absent.
+    #[serde(skip_serializing_if = "Depth16::is_high_byte")]
+    pub depth16: Depth16,
     /// Scaling of pixel values.
     pub normalize: Normalize,
     /// With `zscore` and `mean`: the number that is subtracted, on the scale [0, 1].
@@ -151,6 +154,7 @@ impl Default for Prepare {
             crop_fraction: 1.0,
             filter: Filter::Bilinear,
             fill: Fill::Zeros,
+            depth16: Depth16::HighByte,
             normalize: Normalize::Zscore,
             mean: Statistic::Word(StatisticWord::Measured),
             std: Statistic::Word(StatisticWord::Measured),
@@ -232,6 +236,66 @@ impl From<Channels> for ChannelsText {
         match channels {
             Channels::Auto => ChannelsText::Auto(AutoWord::Auto),
             Channels::Fixed(count) => ChannelsText::Count(count),
+        }
+    }
+}
+
+/// How images of 16 bits become images of eight; `"high_byte"`, `"stretch"` or two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Depth16Text", into = "Depth16Text")]
+pub enum Depth16 {
+    /// The upper byte of each number.
+    HighByte,
+    /// From the least to the largest number of all training images, which become 0 and 255.
+    Stretch,
+    /// From the first number to the second, which become 0 and 255, as what lies outside does.
+    Range([u16; 2]),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "depth16 is \"high_byte\", \"stretch\", or the numbers [low, high] that become 0 and 255"
+)]
+enum Depth16Text {
+    Word(Depth16Word),
+    Range([u16; 2]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Depth16Word {
+    HighByte,
+    Stretch,
+}
+
+impl Depth16 {
+    fn is_high_byte(&self) -> bool {
+        *self == Depth16::HighByte
+    }
+
+    /// The numbers that become 0 and 255; none where the upper byte counts.
+    pub fn range(self) -> Option<[u16; 2]> {
+        if let Depth16::Range(range) = self { Some(range) } else { None }
+    }
+}
+
+impl From<Depth16Text> for Depth16 {
+    fn from(text: Depth16Text) -> Self {
+        match text {
+            Depth16Text::Word(Depth16Word::HighByte) => Depth16::HighByte,
+            Depth16Text::Word(Depth16Word::Stretch) => Depth16::Stretch,
+            Depth16Text::Range(range) => Depth16::Range(range),
+        }
+    }
+}
+
+impl From<Depth16> for Depth16Text {
+    fn from(depth: Depth16) -> Self {
+        match depth {
+            Depth16::HighByte => Depth16Text::Word(Depth16Word::HighByte),
+            Depth16::Stretch => Depth16Text::Word(Depth16Word::Stretch),
+            Depth16::Range(range) => Depth16Text::Range(range),
         }
     }
 }

@@ -8,7 +8,7 @@ mod parse;
 mod train;
 
 pub use data::{
-    Augment, BadImage, Channels, Data, DataFormat, Fill, Filter, Normalize, Prepare, Resize, Size, Statistic,
+    Augment, BadImage, Channels, Data, DataFormat, Depth16, Fill, Filter, Normalize, Prepare, Resize, Size, Statistic,
     StatisticWord, Task,
 };
 pub use network::{Layer, LayerKind, NetworkSpec, Pair, Shortcut};

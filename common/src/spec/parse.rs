@@ -175,6 +175,23 @@ mod tests {
     }
 
     #[test]
+    fn depths_are_words_or_two_numbers() {
+        let depth = |text: &str| parse(&format!("[data]\ntrain = \"x\"\n[prepare]\ndepth16 = {text}\n"), &[]);
+        for (text, expected) in [
+            ("\"high_byte\"", Depth16::HighByte),
+            ("\"stretch\"", Depth16::Stretch),
+            ("[0, 4095]", Depth16::Range([0, 4095])),
+        ] {
+            let spec = depth(text).unwrap();
+            assert_eq!(spec.prepare.depth16, expected);
+            assert_eq!(to_toml(&spec).contains("depth16"), expected != Depth16::HighByte);
+            assert_eq!(parse(&to_toml(&spec), &[]).unwrap(), spec);
+        }
+        assert!(depth("[9, 9]").unwrap_err().to_string().contains("the first number must be the smaller one"));
+        assert!(depth("\"low_byte\"").unwrap_err().to_string().contains("depth16 is \"high_byte\""));
+    }
+
+    #[test]
     fn training_data_may_come_from_an_override() {
         assert_eq!(parse("", &["data.train=x".into()]).unwrap().data.train, "x");
     }

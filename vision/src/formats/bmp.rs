@@ -77,8 +77,12 @@ pub(crate) fn decode_bmp(bytes: &[u8], limits: &Limits) -> Result<Stored, Decode
 impl Header {
     fn read(bytes: &[u8]) -> Result<Header, DecodeError> {
         let too_early = || damaged("it ends too early");
-        let short = |at: usize| Ok(u16::from_le_bytes(bytes.get(at..at + 2).ok_or_else(too_early)?.try_into().unwrap_or_default()));
-        let long = |at: usize| Ok(u32::from_le_bytes(bytes.get(at..at + 4).ok_or_else(too_early)?.try_into().unwrap_or_default()));
+        let short = |at: usize| {
+            Ok(u16::from_le_bytes(bytes.get(at..at + 2).ok_or_else(too_early)?.try_into().unwrap_or_default()))
+        };
+        let long = |at: usize| {
+            Ok(u32::from_le_bytes(bytes.get(at..at + 4).ok_or_else(too_early)?.try_into().unwrap_or_default()))
+        };
         let (pixels, length) = (long(10)? as usize, long(14)? as usize);
         let mut end = 14 + length;
         let (width, height, bits, compression, colours) = match length {

@@ -4,6 +4,8 @@ pub(crate) mod bmp;
 pub(crate) mod depth16;
 pub(crate) mod gif;
 mod palette;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tiff;
 pub(crate) mod webp;
 
@@ -33,7 +35,9 @@ impl Format {
             _ if starts(b"GIF87a") || starts(b"GIF89a") => Format::Gif,
             _ if starts(b"II*\0") || starts(b"MM\0*") => Format::Tiff,
             // Two letters may begin a text; the length of the second header is one of few.
-            _ if starts(b"BM") && bmp::HEADERS.iter().any(|length| bytes.get(14..18) == Some(&length.to_le_bytes())) => {
+            _ if starts(b"BM")
+                && bmp::HEADERS.iter().any(|length| bytes.get(14..18) == Some(&length.to_le_bytes())) =>
+            {
                 Format::Bmp
             }
             _ => return None,
@@ -83,23 +87,4 @@ pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
         return "looks like text";
     }
     known.iter().find(|(magic, _)| bytes.starts_with(magic)).map_or("has other first bytes", |(_, looks)| looks)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_count_in_any_case_and_bytes_decide() {
-        for name in ["a.JPG", "a.jpe", "b.jfif", "c.d.TIFF", "x.Dib", "y.webp"] {
-            assert!(is_picture_name(Path::new(name)), "{name}");
-        }
-        for name in ["a", ".png", "a.txt", "a.png.bak", "jpg", "a.svg"] {
-            assert!(!is_picture_name(Path::new(name)), "{name}");
-        }
-        assert_eq!(Format::of(b"GIF89a"), Some(Format::Gif));
-        assert_eq!(Format::of(b"RIFF\0\0\0\0WAVE"), None);
-        assert_eq!(Format::of(b"BM is how this text begins, so"), None);
-        assert_eq!(looks_like(b"BM is how this text begins, so"), "looks like text");
-    }
 }

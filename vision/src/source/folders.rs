@@ -80,7 +80,7 @@ pub(crate) fn list(tree: &dyn FileTree, folder: &Path) -> Result<Listed, ScanErr
     }
     walk.entries.sort_by(|a, b| a.path.cmp(&b.path));
     for (name, _, _) in entries(tree, folder)?.into_iter().filter(|(_, _, kind)| *kind == FileKind::File) {
-        walk.ignored.add(name);
+        walk.ignored.add(&name);
     }
     Ok(Listed {
         origin: folder.to_owned(),
@@ -92,16 +92,18 @@ pub(crate) fn list(tree: &dyn FileTree, folder: &Path) -> Result<Listed, ScanErr
     })
 }
 
-/// All pictures of a folder and all below it, by the endings of their names, in byte order of their paths.
+/// All pictures of a folder and all below it, by the endings of their names, in byte order of their paths, and the
+/// files that are left out.
 ///
 /// # Errors
 /// When a folder cannot be read, or a link leads back to a folder above it.
-pub fn image_files(tree: &dyn FileTree, folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
+pub fn image_files(tree: &dyn FileTree, folder: &Path) -> Result<(Vec<PathBuf>, Ignored), ScanError> {
     let mut walk = Walk { tree, entries: Vec::new(), ignored: Ignored::default(), trail: Vec::new() };
     walk.folder(folder, "", "")?;
     let mut paths: Vec<String> = walk.entries.into_iter().map(|entry| entry.path).collect();
     paths.sort();
-    Ok(paths.into_iter().map(|path| folder.join(path.trim_start_matches('/'))).collect())
+    let files = paths.into_iter().map(|path| folder.join(path.trim_start_matches('/')));
+    Ok((files.collect(), walk.ignored))
 }
 
 /// The contents of a folder without class folders, in words.
@@ -139,7 +141,7 @@ impl Walk<'_> {
                 let label = RawLabel::Class(class.to_owned());
                 self.entries.push(ListedImage { path: relative, label, line: None });
             } else {
-                self.ignored.add(relative);
+                self.ignored.add(&relative);
             }
         }
         self.trail.pop();

@@ -51,10 +51,10 @@ impl Ignored {
     const SHOWN: usize = 3;
 
     /// Counts a file.
-    pub(crate) fn add(&mut self, path: String) {
+    pub(crate) fn add(&mut self, path: &str) {
         self.count += 1;
         if self.examples.len() < Self::SHOWN {
-            self.examples.push(path);
+            self.examples.push(path.trim_start_matches('/').to_owned());
         }
     }
 }

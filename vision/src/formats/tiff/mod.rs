@@ -24,7 +24,9 @@ fn damaged(reason: impl Into<String>) -> DecodeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     /// White is the largest number, or 0.
-    Grey { inverted: bool },
+    Grey {
+        inverted: bool,
+    },
     Rgb,
     Palette,
     Cmyk,
@@ -84,9 +86,8 @@ pub(crate) fn decode_tiff(bytes: &[u8], limits: &Limits, range: Option<[u16; 2]>
     if layout.samples < meaning.channels() {
         return Err(damaged(format!("{} numbers a pixel are too few for its colours", layout.samples)));
     }
-    let premultiplied = meaning == Meaning::Rgb
-        && layout.samples > 3
-        && layout.directory.number(Tag::ExtraSamples, 0)? == 1;
+    let premultiplied =
+        meaning == Meaning::Rgb && layout.samples > 3 && layout.directory.number(Tag::ExtraSamples, 0)? == 1;
     let kept = meaning.channels() + usize::from(premultiplied);
     let (mut data, range16) = layout.numbers(bytes, kept, range)?;
     let most = if layout.bits < 8 && meaning != Meaning::Palette { 255 / ((1u16 << layout.bits) - 1) as u8 } else { 1 };

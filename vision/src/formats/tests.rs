@@ -1,0 +1,122 @@
+//! Names and first bytes; good files of every format, damaged: Pillow's, from `tests/reference/formats.py`.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{Format, is_picture_name, looks_like};
+
+use crate::decode::{Decoded, decode, decode_in};
+use crate::decode_error::DecodeError;
+use crate::limits::Limits;
+
+const LIMITS: Limits = Limits { max_side: 100, max_pixels: 5_000 };
+
+/// Name and bytes of each file.
+fn files() -> Vec<(String, Vec<u8>)> {
+    let all: Vec<serde_json::Value> = serde_json::from_str(include_str!("../../tests/reference/formats.json")).unwrap();
+    let bytes =
+        |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let text = |case: &serde_json::Value, key: &str| case[key].as_str().unwrap().to_owned();
+    all.iter().map(|case| (text(case, "name"), bytes(&text(case, "file")))).collect()
+}
+
+fn decoded(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    decode(bytes, &LIMITS)
+}
+
+#[test]
+fn a_truncated_file_is_broken_or_lost_nothing_of_its_picture() {
+    for (name, bytes) in files() {
+        let whole = decoded(&bytes).unwrap();
+        for length in 0..bytes.len() {
+            match decoded(&bytes[..length]) {
+                Ok(found) => assert_eq!(found.pixels, whole.pixels, "{name}, {length} bytes"),
+                Err(error) => assert!(!matches!(error, DecodeError::Panic { .. }), "{name}, {length} bytes: {error}"),
+            }
+        }
+        assert!(decoded(&bytes[..bytes.len() / 3]).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn claims_are_refused_before_memory_is_taken() {
+    // Where each format claims its size, and a size that is too large.
+    let claims: [(&str, usize, &[u8]); 5] = [
+        ("BMP 24 bits", 18, &[0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0x7F]),
+        ("BMP 24 bits", 22, &[0, 0, 0, 0x80]),
+        ("GIF palette", 6, &[0xFF, 0xFF, 0xFF, 0xFF]),
+        ("WebP lossless RGB", 21, &[0xFF, 0xFF, 0xFF, 0x0F]),
+        ("WebP lossy RGB 30", 26, &[0xFF, 0x3F, 0xFF, 0x3F]),
+    ];
+    for (wanted, at, claim) in claims {
+        let (_, mut bytes) = files().into_iter().find(|(name, _)| name == wanted).unwrap();
+        bytes[at..at + claim.len()].copy_from_slice(claim);
+        let error = decoded(&bytes).unwrap_err();
+        assert!(matches!(error, DecodeError::TooLarge { .. }), "{wanted}: {error}");
+    }
+    let small = Limits { max_side: 10, max_pixels: 1000 };
+    for (name, bytes) in files().into_iter().filter(|(name, _)| !name.ends_with(" bits") || name.contains("24")) {
+        assert!(matches!(decode(&bytes, &small), Err(DecodeError::TooLarge { .. })), "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_read_is_refused_in_words() {
+    let (_, bytes) = files().into_iter().find(|(name, _)| name == "TIFF RGB plain").unwrap();
+    let at = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
+    let changed = |tag: u16, value: u16| {
+        let mut bytes = bytes.clone();
+        let entry = (at + 2..).step_by(12).find(|at| bytes[*at..*at + 2] == tag.to_le_bytes()).unwrap();
+        bytes[entry + 8..entry + 10].copy_from_slice(&value.to_le_bytes());
+        decoded(&bytes).unwrap_err().to_string()
+    };
+    for (tag, value, words) in
+        [(259, 7, "JPEG compression"), (259, 9, "compression 9"), (262, 6, "YCbCr"), (262, 8, "Lab")]
+    {
+        let text = changed(tag, value);
+        assert!(text.contains(words) && text.contains("save it"), "{text}");
+    }
+}
+
+#[test]
+fn names_count_in_any_case_and_bytes_decide() {
+    for name in ["a.JPG", "a.jpe", "b.jfif", "c.d.TIFF", "x.Dib", "y.webp"] {
+        assert!(is_picture_name(Path::new(name)), "{name}");
+    }
+    for name in ["a", ".png", "a.txt", "a.png.bak", "jpg", "a.svg"] {
+        assert!(!is_picture_name(Path::new(name)), "{name}");
+    }
+    assert_eq!(Format::of(b"GIF89a"), Some(Format::Gif));
+    assert_eq!(Format::of(b"RIFF\0\0\0\0WAVE"), None);
+    assert_eq!(Format::of(b"BM is how this text begins, so"), None);
+    assert_eq!(looks_like(b"BM is how this text begins, so"), "looks like text");
+}
+
+proptest! {
+    #[test]
+    fn damage_never_panics_and_always_gets_the_same_answer(
+        file: prop::sample::Index,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..8),
+        cut: prop::sample::Index,
+        cuts: bool,
+    ) {
+        let files = files();
+        let mut bytes = files[file.index(files.len())].1.clone();
+        for (place, value, early) in flips {
+            // Headers decide more than pixels do.
+            let place = place.index(if early { bytes.len().min(64) } else { bytes.len() });
+            bytes[place] = value;
+        }
+        if cuts {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let found = decode_in(&bytes, &LIMITS, Some([100, 200]));
+        prop_assert!(!matches!(found, Err(DecodeError::Panic { .. })), "{found:?}");
+        prop_assert_eq!(&found, &decode_in(&bytes, &LIMITS, Some([100, 200])));
+        if let Ok(decoded) = found {
+            let image = decoded.pixels;
+            prop_assert!(u64::from(image.width) * u64::from(image.height) <= LIMITS.max_pixels);
+        }
+    }
+}
