@@ -201,9 +201,6 @@ fn config(plan: &Plan, network: &Network) -> Value {
         "label_names": plan.names,
         "pretrained_cfg": pretrained,
     });
-    if let Some(range) = prepare.depth16.range() {
-        config["depth16"] = json!(range);
-    }
     if input.channels != 3 {
         config["model_args"] = json!({ "in_chans": input.channels });
     }

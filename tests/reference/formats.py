@@ -81,7 +81,8 @@ def bmps():
     wide = random.integers(0, 1 << 32, (HEIGHT, WIDTH), dtype=np.uint32).astype("<u4")
     for name, masks in [("BGRX", (0xFF0000, 0xFF00, 0xFF, 0)), ("RGBA", (0xFF, 0xFF00, 0xFF0000, 0xFF000000))]:
         masks = struct.pack("<IIII", *masks)
-        yield case(f"BMP masks {name}", bmp(WIDTH, HEIGHT, 32, rows(line.tobytes() for line in wide), 3, masks=masks, header=56))
+        lines = rows(line.tobytes() for line in wide)
+        yield case(f"BMP masks {name}", bmp(WIDTH, HEIGHT, 32, lines, 3, masks=masks, header=56))
     yield case("BMP 32 bits plain", bmp(WIDTH, HEIGHT, 32, rows(line.tobytes() for line in wide)))
     palette = random.integers(0, 256, (16, 4)).astype(np.uint8)
     numbers = random.integers(0, 16, (HEIGHT, 12)).astype(np.uint8)
@@ -92,12 +93,13 @@ def bmps():
     yield case("BMP with colours it has not", few)
     # Two rows of runs, an absolute run of odd length, a jump, and an end before the last row.
     rle8 = bytes([11, 3, 0, 0, 4, 1, 0, 5, 9, 8, 7, 6, 5, 0, 2, 2, 0, 0, 0, 2, 3, 1, 3, 12, 0, 0, 11, 2, 0, 0, 0, 1])
-    yield case("BMP RLE8", bmp(WIDTH, 5, 8, rle8 + bytes(0), 1, palette=palette.tobytes(), colours=16), rle(rle8, 8, 5, palette))
+    file = bmp(WIDTH, 5, 8, rle8, 1, palette=palette.tobytes(), colours=16)
+    yield case("BMP RLE8", file, rle(rle8, 5, palette))
     rle4 = bytes([11, 0x3A, 0, 0, 0, 5, 0x12, 0x34, 0x50, 0, 6, 0x7B, 0, 0, 11, 0xFF, 0, 0, 0, 1])
     yield case("BMP RLE4", bmp(WIDTH, 3, 4, rle4, 2, palette=palette.tobytes(), colours=16))
 
 
-def rle(data, bits, height, palette):
+def rle(data, height, palette):
     """Windows' reading of RLE8: Pillow's jumps fill with 0 all the same."""
     numbers, x, y, at = np.zeros((height, WIDTH), np.uint8), 0, 0, 0
     while True:
@@ -141,27 +143,30 @@ def gifs():
 
 
 def tiffs():
-    for name, compression in [("plain", None), ("LZW", "tiff_lzw"), ("deflate", "tiff_adobe_deflate"), ("PackBits", "packbits")]:
+    packings = {"plain": None, "LZW": "tiff_lzw", "deflate": "tiff_adobe_deflate", "PackBits": "packbits"}
+    for name, compression in packings.items():
         yield case(f"TIFF RGB {name}", saved(RGB, format="TIFF", compression=compression))
         yield case(f"TIFF palette {name}", saved(FEW, format="TIFF", compression=compression))
-    for name, image in [("1 bit", BITS), ("grey", GREY), ("grey and alpha", ALPHA.convert("LA")), ("RGBA", ALPHA), ("CMYK", RGB.convert("CMYK"))]:
+    others = {"grey and alpha": ALPHA.convert("LA"), "RGBA": ALPHA, "CMYK": RGB.convert("CMYK")}
+    for name, image in {"1 bit": BITS, "grey": GREY, **others}.items():
         yield case(f"TIFF {name}", saved(image, format="TIFF"))
         yield case(f"TIFF {name} LZW", saved(image, format="TIFF", compression="tiff_lzw"))
     for orientation in [3, 6, 7]:
         yield case(f"TIFF orientation {orientation}", saved(RGB, format="TIFF", tiffinfo={274: orientation}))
     yield case("TIFF of two pages", saved(RGB, format="TIFF", save_all=True, append_images=[GREY]))
-    large = Image.fromarray(picture(3, width=37, height=21))
 
-    def written(array, output=None, range16=None, name="", **options):
+    def written(array, output=None, range16=None, *, name, predictor=False, **options):
         file = io.BytesIO()
-        tifffile.imwrite(file, array, metadata=None, **options)
+        tifffile.imwrite(file, array, metadata=None, predictor=predictor, **options)
         return case(f"TIFF {name}", file.getvalue(), output, range16)
 
     large = picture(3, width=37, height=21)
     yield written(large, name="tiles", photometric="rgb", tile=(16, 16))
-    yield written(large[..., 0], name="grey tiles LZW", photometric="minisblack", tile=(16, 16), compression="lzw", predictor=True)
-    yield written(picture(3), name="strips", photometric="rgb", rowsperstrip=3, compression="lzw", predictor=True)
-    yield written(picture(3), name="big-endian deflate", photometric="rgb", byteorder=">", compression="zlib", predictor=True)
+    lzw = {"compression": "lzw", "predictor": True}
+    yield written(large[..., 0], name="grey tiles LZW", photometric="minisblack", tile=(16, 16), **lzw)
+    yield written(picture(3), name="strips", photometric="rgb", rowsperstrip=3, **lzw)
+    deflate = {"compression": "zlib", "predictor": True}
+    yield written(picture(3), name="big-endian deflate", photometric="rgb", byteorder=">", **deflate)
     planes = np.moveaxis(picture(3), 2, 0)
     yield written(planes, name="planes", photometric="rgb", planarconfig="separate", rowsperstrip=4)
     yield written(picture(1), name="white is 0", photometric="miniswhite")
@@ -171,7 +176,7 @@ def tiffs():
         colours = picture(3, np.uint16)
         yield written(colours, colours >> 8, name=f"RGB of 16 bits {order}", photometric="rgb", byteorder=order)
         grey = picture(1, np.uint16)
-        yield written(grey, grey >> 8, name=f"grey of 16 bits {order}", byteorder=order, compression="lzw", predictor=True)
+        yield written(grey, grey >> 8, name=f"grey of 16 bits {order}", byteorder=order, **lzw)
         twelve = grey >> 4
         stretched = ((np.clip(twelve, 500, 3500) - 500) * 255.0 / 3000 + 0.5).astype(np.uint8)
         yield written(twelve, stretched, [500, 3500], name=f"12 of 16 bits {order}", byteorder=order)

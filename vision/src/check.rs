@@ -224,8 +224,8 @@ fn advice(report: &Report, counts: &[u64]) -> Vec<String> {
     }
     if let Some([low, high]) = report.splits[0].range16.filter(|[low, high]| high / 256 - low / 256 + 1 < FEW_LEVELS) {
         advice.push(format!(
-            "the upper bytes of images of 16 bits have only {} levels (numbers from {low} to {high}): set \
-             prepare.depth16 = \"stretch\", unless you have",
+            "the upper bytes of images of 16 bits have only {} of 256 levels (numbers from {low} to {high}): set \
+             prepare.depth16 = \"stretch\" if it is not set",
             high / 256 - low / 256 + 1
         ));
     }
