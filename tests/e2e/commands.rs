@@ -122,7 +122,7 @@ fn predict_names_what_it_cannot_read_and_goes_on() {
     let output = run(&["predict", &model, &broken, &files[0], "missing.jpg", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let lines = json_lines(&output);
-    assert!(lines[0]["error"].as_str().expect("an error").contains("not a JPEG or PNG"), "{}", lines[0]);
+    assert!(lines[0]["error"].as_str().expect("an error").contains("not a JPEG, PNG, WebP"), "{}", lines[0]);
     assert_eq!(lines[1]["predictions"][0]["class"], "0");
     assert!(lines[2]["error"].as_str().expect("an error").contains("cannot be read"), "{}", lines[2]);
     assert_eq!(run(&["predict", &job.path("nowhere").display().to_string(), &files[0]]).status.code(), Some(3));

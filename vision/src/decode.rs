@@ -1,9 +1,10 @@
-//! From the bytes of a picture's file to [`Pixels`]; a function of the bytes, the limits and the range of 16 bits alone.
+//! From the bytes of a picture's file to [`Pixels`]; a function of the bytes, the limits and the range of 16 bits.
 //!
 //! - The first bytes say what a file is: JPEG, PNG, WebP, BMP, GIF or TIFF. Of several pictures in a file, the first
 //!   counts; of an animated PNG, the one that other programs show.
 //! - Grey stays grey, everything else becomes RGB. Palettes are looked up; in a BMP or GIF, a palette of greys is grey.
-//! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count, or the place in a range that was measured.
+//! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count, or their place in a range that was
+//!   measured.
 //! - Alpha is dropped, as Pillow's `convert("RGB")` drops it: colours behind it show as they are stored.
 //! - CMYK and YCCK JPEG become RGB (Adobe's inverted convention); colour profiles and gamma are not applied.
 //! - EXIF orientation is applied, wherever the format has it.
@@ -51,8 +52,8 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     decode_in(bytes, limits, None)
 }
 
-/// As [`decode()`]; numbers of 16 bits become their place in `range16`, where there is one: 0 at the lower end and below,
-/// 255 at the upper end and above.
+/// As [`decode()`]; numbers of 16 bits become their place in `range16`, where there is one: 0 at the lower end and
+/// below, 255 at the upper end and above.
 ///
 /// # Errors
 /// As [`decode()`].

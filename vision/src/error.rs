@@ -33,9 +33,9 @@ pub enum ScanError {
     },
     /// A folder that should hold class folders holds none with images.
     #[error(
-        "no class folders in {}: found {found}; looked for folders of pictures (JPEG, PNG, WebP, BMP, GIF or TIFF files), one for \
-         each class, or for `train` and `val`. Put each class's images into a folder of its own, or list them in a CSV and \
-         name that in data.train", .path.display()
+        "no class folders in {}: found {found}; looked for folders of pictures (JPEG, PNG, WebP, BMP, GIF or TIFF \
+         files), one for each class, or for `train` and `val`. Put each class's images into a folder of its own, or \
+         list them in a CSV and name that in data.train", .path.display()
     )]
     NoClassFolders {
         /// The folder.

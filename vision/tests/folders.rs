@@ -121,7 +121,7 @@ fn broken_images_are_fatal_or_quarantined() {
     write(&train, "b/deep/3.JPG", &common::jpeg(12, 10, 5)[..200]);
     let text = refused(&data(root.path()));
     assert!(text.contains("3 of 10 images"), "{text}");
-    assert!(text.contains("a/1.png is a truncated") && text.contains("a/2.png is not a JPEG or PNG"), "{text}");
+    assert!(text.contains("a/1.png is a truncated") && text.contains("a/2.png is not a JPEG, PNG, WebP"), "{text}");
     assert!(text.contains("looks like text") && text.contains("quarantine"), "{text}");
 
     let quarantine = Data { bad_images: BadImage::Quarantine, ..data(root.path()) };

@@ -124,7 +124,9 @@ fn twelve_bits(folder: &Path) {
         let mut levels = values;
         levels.sort_unstable();
         levels.dedup();
-        assert!(levels.len() > 100, "{name}: {} levels", levels.len());
+        // The darkest have 30 numbers to begin with.
+        let least = if name == "tiny" { 20 } else { 150 };
+        assert!(levels.len() >= least, "{name}: {} levels", levels.len());
     }
 }
 

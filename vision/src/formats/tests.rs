@@ -35,7 +35,10 @@ fn a_truncated_file_is_broken_or_lost_nothing_of_its_picture() {
                 Err(error) => assert!(!matches!(error, DecodeError::Panic { .. }), "{name}, {length} bytes: {error}"),
             }
         }
-        assert!(decoded(&bytes[..bytes.len() / 3]).is_err(), "{name}");
+        // The first of several pictures may be whole in a part of the file.
+        if !name.contains("animated") {
+            assert!(decoded(&bytes[..bytes.len() / 3]).is_err(), "{name}");
+        }
     }
 }
 
@@ -46,7 +49,7 @@ fn claims_are_refused_before_memory_is_taken() {
         ("BMP 24 bits", 18, &[0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0x7F]),
         ("BMP 24 bits", 22, &[0, 0, 0, 0x80]),
         ("GIF palette", 6, &[0xFF, 0xFF, 0xFF, 0xFF]),
-        ("WebP lossless RGB", 21, &[0xFF, 0xFF, 0xFF, 0x0F]),
+        ("WebP lossless RGB", 21, &[0xFE, 0xBF, 0xFF, 0x0F]),
         ("WebP lossy RGB 30", 26, &[0xFF, 0x3F, 0xFF, 0x3F]),
     ];
     for (wanted, at, claim) in claims {
