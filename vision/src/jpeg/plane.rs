@@ -1,0 +1,71 @@
+//! The samples of a component.
+
+use std::ops::Range;
+
+use super::header::{Component, Frame};
+use super::idct;
+use crate::pixels::Window;
+
+/// MCUs of a frame, which hold the pixels of a window and those beside it that upsampling reads.
+pub(super) struct Area {
+    pub(super) columns: Range<usize>,
+    pub(super) rows: Range<usize>,
+}
+
+impl Area {
+    pub(super) fn of(frame: &Frame, window: Window) -> Self {
+        let (across, down) = frame.mcus();
+        Area {
+            columns: needed(window.x, window.width, 8 * frame.across, across),
+            rows: needed(window.y, window.height, 8 * frame.down, down),
+        }
+    }
+}
+
+/// Of `count` MCUs of `size` pixels a side.
+fn needed(start: u32, length: u32, size: usize, count: usize) -> Range<usize> {
+    let margin = if size > 8 { 2 } else { 0 };
+    let (start, end) = (start as usize, (start + length) as usize);
+    start.saturating_sub(margin) / size..(end + margin).div_ceil(size).min(count)
+}
+
+/// The samples of one component in an area of whole MCUs.
+pub(super) struct Plane {
+    pub(super) width: usize,
+    samples: Vec<u8>,
+}
+
+impl Plane {
+    /// Room for the samples of a component.
+    pub(super) fn new(component: &Component, area: &Area) -> Self {
+        let width = area.columns.len() * 8 * component.across;
+        Plane { width, samples: vec![0; width * area.rows.len() * 8 * component.down] }
+    }
+
+    /// Computes a block from its coefficients; `last` is the place of the last one in zigzag order.
+    #[inline(always)]
+    pub(super) fn put(&mut self, row: usize, column: usize, coefficients: &[i32; 64], last: usize) -> Option<()> {
+        let out = self.samples.get_mut(row * 8 * self.width + column * 8..)?;
+        idct::block(coefficients, last, out, self.width);
+        Some(())
+    }
+
+    /// A row of samples, the nearest where there is no such row.
+    #[inline(always)]
+    pub(super) fn row(&self, row: isize) -> &[u8] {
+        let last = self.samples.len() / self.width - 1;
+        &self.samples[row.clamp(0, last as isize) as usize * self.width..][..self.width]
+    }
+
+    /// Continues the last of `across` columns and `down` rows to the end of the area.
+    pub(super) fn continue_from(&mut self, across: usize, down: usize) {
+        for row in self.samples.chunks_exact_mut(self.width).take(down) {
+            let last = row[across - 1];
+            row[across..].fill(last);
+        }
+        let last = (down - 1) * self.width..down * self.width;
+        for row in down..self.samples.len() / self.width {
+            self.samples.copy_within(last.clone(), row * self.width);
+        }
+    }
+}
