@@ -3,9 +3,10 @@
 //! - Grey stays grey, everything else becomes RGB. Palettes are looked up.
 //! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count.
 //! - Alpha is dropped, as Pillow's `convert("RGB")` drops it: colours behind it show as they are stored.
-//! - CMYK and YCCK JPEG become RGB (Adobe's inverted convention); colour profiles and gamma are not applied.
+//! - What the components of a JPEG stand for follows libjpeg's rule: JFIF's marker, else Adobe's, else their ids. CMYK
+//!   and YCCK become RGB (Adobe's inverted convention); colour profiles and gamma are not applied.
 //! - EXIF orientation is applied, to JPEG and PNG alike.
-//! - A JPEG must follow the format up to its end marker, a PNG up to its end chunk, with right checksums of its
+//! - A JPEG must have all its data up to its end marker, a PNG up to its end chunk, with right checksums of its
 //!   critical chunks. What other viewers would show half is broken here. What follows the end does not matter.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

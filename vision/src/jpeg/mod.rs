@@ -7,6 +7,8 @@
 
 mod bits;
 mod colours;
+mod fault;
+mod frame;
 mod header;
 mod huffman;
 mod idct;
@@ -23,7 +25,9 @@ use crate::decode_error::DecodeError;
 use crate::exif::{WithExif, orientation_of};
 use crate::limits::Limits;
 use crate::pixels::{Pixels, Window};
-use header::{CUT_OFF, Fault, Header, Scan};
+use fault::{CUT_OFF, Fault};
+use frame::Scan;
+use header::Header;
 use plane::Area;
 
 /// Decodes a whole file.

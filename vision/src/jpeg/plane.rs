@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::header::{Component, Frame};
+use super::frame::{Component, Frame};
 use super::idct;
 use crate::pixels::Window;
 

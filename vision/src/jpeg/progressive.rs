@@ -3,10 +3,11 @@
 use convoy_kernels::cpu::{Kernel, dispatch};
 
 use super::bits::{Bits, Segments};
-use super::header::{CUT_OFF, Fault, Header, Scan};
+use super::fault::{CUT_OFF, DAMAGED, Fault};
+use super::frame::{Component, Scan};
+use super::header::Header;
 use super::huffman::{DcTable, NATURAL, SymbolTable};
 use super::plane::{Area, Plane};
-use super::sequential::DAMAGED;
 
 /// Scans that a file may have, so that a small file cannot ask for the work of a large one many times.
 const MAX_SCANS: usize = 500;
@@ -34,7 +35,7 @@ struct Coefficients {
 /// The samples of all components.
 pub(super) fn decode(header: &mut Header, first: Scan, bytes: &[u8]) -> Result<Vec<Plane>, Fault> {
     let (across, down) = header.frame.mcus();
-    let room = |component: &super::header::Component| {
+    let room = |component: &Component| {
         let (width, height) = (across * component.across, down * component.down);
         Coefficients {
             blocks: vec![[0; 64]; width * height],
@@ -60,8 +61,8 @@ pub(super) fn decode(header: &mut Header, first: Scan, bytes: &[u8]) -> Result<V
     }
     let area = Area { columns: 0..across, rows: 0..down };
     let mut planes = Vec::with_capacity(4);
-    for (component, coefficients) in header.frame.components.iter().zip(&components) {
-        let mut plane = dispatch(ToPlane { coefficients, plane: Plane::new(component, &area) });
+    for (component, coefficients) in header.frame.components.iter().zip(components) {
+        let mut plane = dispatch(ToPlane { coefficients: &coefficients, plane: Plane::new(component, &area) });
         if coefficients.alone {
             let (across, down) = header.frame.samples(component);
             plane.continue_from(across, down);

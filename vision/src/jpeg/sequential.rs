@@ -3,13 +3,12 @@
 use convoy_kernels::cpu::{Kernel, dispatch};
 
 use super::bits::{Bits, Segments};
-use super::header::{CUT_OFF, Fault, Frame, Header, Scan};
+use super::fault::{CUT_OFF, DAMAGED, Fault};
+use super::frame::{Frame, Scan};
+use super::header::Header;
 use super::huffman::{AcTable, DcTable, read_block, skip_block};
 use super::plane::{Area, Plane};
 use super::tables::Tables;
-
-/// What is said of entropy-coded data that break off, and of such with codes that do not exist.
-pub(super) const DAMAGED: Fault = "the data of its picture are damaged, or end before the picture does";
 
 /// The samples of all components, from one scan or several.
 pub(super) fn decode(header: &mut Header, first: Scan, bytes: &[u8], area: &Area) -> Result<Vec<Plane>, Fault> {

@@ -1,6 +1,7 @@
 //! Tables of a JPEG file: quantization, Huffman codes, and the distance of restart markers.
 
-use super::header::{Fault, Scan};
+use super::fault::Fault;
+use super::frame::{Scan, Selected};
 use super::huffman::{AcTable, DcTable};
 
 const QUANTIZATION: Fault = "one of its quantization tables is damaged or missing";
@@ -72,9 +73,8 @@ impl Tables {
 
     /// Fills in what pictures of Motion JPEG may leave out (ITU T.81 K.3.3), where a sequential scan needs it.
     pub(super) fn complete_for(&mut self, scan: &Scan) {
-        let lacks = |part: &super::header::Part| {
-            !matches!((self.dc.get(part.dc), self.ac.get(part.ac)), (Some(Some(_)), Some(Some(_))))
-        };
+        let lacks =
+            |part: &Selected| !matches!((self.dc.get(part.dc), self.ac.get(part.ac)), (Some(Some(_)), Some(Some(_))));
         if !scan.parts.iter().any(lacks) {
             return;
         }

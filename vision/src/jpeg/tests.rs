@@ -112,6 +112,37 @@ fn truncated_data_are_irregular() {
     }
 }
 
+#[test]
+fn pictures_of_motion_jpeg_may_leave_out_their_huffman_tables() {
+    let file = files("files")["4:2:2"].clone();
+    let (mut without, mut at) = (file[..2].to_vec(), 2);
+    while file[at + 1] != 0xDA {
+        let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+        if file[at + 1] != 0xC4 {
+            without.extend(&file[at..end]);
+        }
+        at = end;
+    }
+    without.extend(&file[at..]);
+    assert!(without.len() < file.len() - 400);
+    let pixels = |bytes: &[u8]| decode(bytes, &LIMITS).unwrap().pixels;
+    assert_eq!(pixels(&without), pixels(&file));
+    let window = Window { x: 5, y: 6, width: 30, height: 20 };
+    assert_eq!(Baseline::open(without, &LIMITS).unwrap().window(window), Some(pixels(&file).crop(window)));
+}
+
+#[test]
+fn a_file_of_too_many_scans_is_refused() {
+    let file = files("left")["progressive"].clone();
+    let scan = file.windows(2).position(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let next = scan + 2 + file[scan + 2..].windows(2).position(|pair| pair[0] == 0xFF && pair[1] > 0).unwrap();
+    for (times, words) in [(500, "last scans are missing"), (501, "more than 500 scans")] {
+        let bytes = [&file[..scan], &file[scan..next].repeat(times), &[0xFF, 0xD9]].concat();
+        let error = decode(&bytes, &LIMITS).unwrap_err().to_string();
+        assert!(error.contains(words), "{times}: {error}");
+    }
+}
+
 /// The inverse transform by its definition (ITU T.81 A.3.3), in f64.
 fn definition(coefficients: &[i32; 64], row: usize, column: usize) -> f64 {
     let scale = |place: usize| if place == 0 { 0.5f64.sqrt() } else { 1.0 };
@@ -142,15 +173,17 @@ proptest! {
     /// Whatever damaged bytes decode to, a window is a crop of the whole.
     #[test]
     fn damage_is_no_panic_and_no_other_image(
-        which in 0usize..7, at in any::<prop::sample::Index>(), value: u8, corner in (0u32..60, 0u32..40),
+        which in 0usize..11, at in any::<prop::sample::Index>(), value: u8, corner in (0u32..60, 0u32..40),
     ) {
-        let mut bytes = files("files").into_values().nth(which).unwrap();
+        let mut bytes = files("files").into_iter().chain(files("left")).nth(which).unwrap().1;
         let at = at.index(bytes.len());
         bytes[at] = value;
+        let whole = decode(&bytes, &LIMITS);
+        prop_assert!(!matches!(whole, Err(DecodeError::Panic { .. })), "byte {} is {}: {:?}", at, value, whole);
         if let Ok(file) = Baseline::open(bytes.clone(), &LIMITS) {
             let (width, height) = file.size();
             let window = Window { x: corner.0.min(width - 1), y: corner.1.min(height - 1), width: 1, height: 1 };
-            if let (Some(part), Ok(whole)) = (file.window(window), decode(&bytes, &LIMITS)) {
+            if let (Some(part), Ok(whole)) = (file.window(window), whole) {
                 prop_assert_eq!(part, whole.pixels.crop(window), "byte {} is {}", at, value);
             }
         }

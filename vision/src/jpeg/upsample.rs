@@ -3,7 +3,7 @@
 use convoy_kernels::cpu::{Kernel, dispatch};
 
 use super::colours::Colours;
-use super::header::Frame;
+use super::frame::Frame;
 use super::plane::{Area, Plane};
 use crate::pixels::{Pixels, Window};
 
