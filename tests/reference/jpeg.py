@@ -1,5 +1,5 @@
-"""Writes vision/tests/reference/jpeg.json: small JPEG files of the kinds that our own decoder knows, and of some that it
-leaves to the other one, in hexadecimal.
+"""Writes vision/tests/reference/jpeg.json: small JPEG files of which windows can be decoded alone, and others, in
+hexadecimal.
 
 Run from the root of the repository, with Pillow and numpy installed: python tests/reference/jpeg.py
 """

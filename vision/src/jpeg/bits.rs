@@ -11,26 +11,26 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Up to the first marker that is no restart marker; those must count 0 to 7 in turn. `None` where there is no such
-    /// marker.
+    /// Up to the first marker that is no restart marker, or not the next one: they count 0 to 7 in turn. `None` where
+    /// there is no such marker.
     pub(super) fn of(mut data: &[u8]) -> Option<Self> {
         let mut segments = Segments { bytes: Vec::with_capacity(data.len() + PADDING), ends: Vec::new() };
         loop {
             let at = memchr::memchr(0xFF, data)?;
-            let marker = *data.get(at + 1)?;
+            // A marker may have more of them before it.
+            let fill = data[at + 1..].iter().position(|byte| *byte != 0xFF)?;
+            let marker = data[at + 1 + fill];
             if marker == 0 {
                 segments.bytes.extend_from_slice(&data[..=at]);
             } else {
                 segments.bytes.extend_from_slice(&data[..at]);
                 segments.ends.push(segments.bytes.len());
                 segments.bytes.extend([0; PADDING]);
-                match marker {
-                    0xD0..=0xD7 if usize::from(marker & 7) == (segments.ends.len() - 1) % 8 => {}
-                    0xD0..=0xD7 | 0xFF => return None,
-                    _ => return Some(segments),
+                if !matches!(marker, 0xD0..=0xD7) || usize::from(marker & 7) != (segments.ends.len() - 1) % 8 {
+                    return Some(segments);
                 }
             }
-            data = &data[at + 2..];
+            data = &data[at + 2 + fill..];
         }
     }
 
@@ -89,6 +89,15 @@ impl Bits<'_> {
         let negative = ((!self.buffer as i64) >> 63) as i32;
         self.skip(size);
         bits + (negative & (1 - (1 << size)))
+    }
+
+    /// The next `size` bits, 0 to 16.
+    #[inline(always)]
+    pub(super) fn next(&mut self, size: u32) -> u32 {
+        self.ready();
+        let bits = (self.buffer >> 32) as u32;
+        self.skip(size);
+        bits.checked_shr(32 - size).unwrap_or(0)
     }
 
     /// Whether more bits were dropped than there are.

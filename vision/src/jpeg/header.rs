@@ -1,151 +1,127 @@
-//! The header of a baseline JPEG file (ITU T.81 annex B).
+//! The marker segments of a JPEG file (ITU T.81 annex B), followed from scan to scan.
 
-use super::huffman::{AcTable, DcTable};
-use crate::exif::orientation_of;
+use std::ops::Range;
 
-/// The segments before the entropy-coded data.
+use super::colours::Colours;
+use super::fault::{CUT_OFF, Fault};
+use super::frame::{Frame, Scan};
+use super::tables::Tables;
+
+const SEGMENT: Fault = "one of its marker segments is damaged";
+
+/// What the segments up to the latest scan say.
 #[derive(Debug)]
 pub(super) struct Header {
-    pub(super) width: u32,
-    pub(super) height: u32,
-    /// One (grey) or three (Y, Cb, Cr), in the order of the scan.
-    pub(super) components: Vec<Component>,
-    pub(super) dc: [Option<DcTable>; 4],
-    pub(super) ac: [Option<AcTable>; 4],
-    /// Numbers by which coefficients are multiplied, in zigzag order.
-    pub(super) quantization: [Option<[i32; 64]>; 4],
-    /// MCUs between restart markers; 0 for none.
-    pub(super) restart: usize,
-    /// Where the entropy-coded data begin.
-    pub(super) data: usize,
+    pub(super) frame: Frame,
+    pub(super) colours: Colours,
+    pub(super) tables: Tables,
+    /// Where the last EXIF block before the first scan lies.
+    pub(super) exif: Option<Range<usize>>,
+    /// Where the entropy-coded data of the latest scan begin.
+    pub(super) at: usize,
 }
 
-/// A component of the image, and the numbers of its tables.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Component {
-    id: u8,
-    /// Blocks across and down in an MCU.
-    pub(super) across: usize,
-    pub(super) down: usize,
-    pub(super) quantization: usize,
-    pub(super) dc: usize,
-    pub(super) ac: usize,
+/// What has been read before the first scan.
+#[derive(Default)]
+struct Preface {
+    frame: Option<Frame>,
+    jfif: bool,
+    adobe: Option<u8>,
+    exif: Option<Range<usize>>,
+}
+
+/// Goes to the next marker and behind it; restart markers, and whatever is no marker, are passed over as libjpeg does.
+fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
+    loop {
+        *at += memchr::memchr(0xFF, bytes.get(*at..)?)?;
+        *at += bytes[*at..].iter().position(|byte| *byte != 0xFF)? + 1;
+        let marker = bytes[*at - 1];
+        if !matches!(marker, 0x00 | 0x01 | 0xD0..=0xD7) {
+            return Some(marker);
+        }
+    }
+}
+
+/// The content of the segment at `at`, which moves behind it.
+fn next_segment<'a>(bytes: &'a [u8], at: &mut usize) -> Result<&'a [u8], Fault> {
+    let &[high, low] = bytes.get(*at..*at + 2).ok_or(CUT_OFF)? else { return Err(CUT_OFF) };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let content = bytes.get(*at + 2..(*at + length).max(*at + 2)).ok_or(CUT_OFF)?;
+    *at += length;
+    if length < 2 { Err(SEGMENT) } else { Ok(content) }
 }
 
 impl Header {
-    /// Follows the segments to the start of the scan; `None` for files that are not for this decoder.
-    pub(super) fn read(bytes: &[u8]) -> Option<Header> {
-        let mut header = Header {
-            width: 0,
-            height: 0,
-            components: Vec::new(),
-            dc: [const { None }; 4],
-            ac: [const { None }; 4],
-            quantization: [None; 4],
-            restart: 0,
-            data: 0,
-        };
-        let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
+    /// Follows the segments to the first scan.
+    pub(super) fn open(bytes: &[u8]) -> Result<(Self, Scan), Fault> {
+        let (mut at, mut tables, mut preface) = (2, Tables::default(), Preface::default());
         loop {
-            let &[0xFF, marker, high, low, ..] = rest else { return None };
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            let segment = rest.get(4..2 + length)?;
-            rest = &rest[2 + length..];
+            let marker = next_marker(bytes, &mut at).ok_or(CUT_OFF)?;
+            if marker == 0xD9 {
+                return Err("it has no picture");
+            }
+            let start = at + 2;
+            let segment = next_segment(bytes, &mut at)?;
+            if marker == 0xDA {
+                let frame = preface.frame.ok_or("it has no frame header")?;
+                let ids: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
+                let colours = Colours::of(&ids, preface.jfif, preface.adobe)
+                    .ok_or("it has other than one, three or four components")?;
+                let scan = frame.read_scan(segment)?;
+                return Ok((Header { frame, colours, tables, exif: preface.exif, at }, scan));
+            }
+            if !tables.read(marker, segment)? {
+                preface.read(marker, segment, start)?;
+            }
+        }
+    }
+
+    /// Goes on to the next scan; `None` at the end of the image.
+    pub(super) fn next_scan(&mut self, bytes: &[u8]) -> Result<Option<Scan>, Fault> {
+        loop {
+            let marker = next_marker(bytes, &mut self.at).ok_or(CUT_OFF)?;
+            if marker == 0xD9 {
+                return Ok(None);
+            }
+            let segment = next_segment(bytes, &mut self.at)?;
             match marker {
-                0xC0 | 0xC1 => header.read_frame(segment)?,
-                0xC4 => header.read_huffman(segment)?,
-                0xDA => {
-                    header.read_scan(segment)?;
-                    header.data = bytes.len() - rest.len();
-                    return Some(header);
-                }
-                0xDB => header.read_quantization(segment)?,
-                0xDD => header.restart = usize::from(u16::from_be_bytes(segment.try_into().ok()?)),
-                // Files that have to be turned are left to the other decoder.
-                0xE1 if segment.starts_with(b"Exif\0\0") && orientation_of(segment).unwrap_or(1) != 1 => return None,
-                // Adobe's marker: colours other than YCbCr are left to the other decoder.
-                0xEE if segment.starts_with(b"Adobe") && segment.get(11) != Some(&1) => return None,
-                0xE0..=0xEF | 0xFE => {}
-                _ => return None,
+                0xDA => return self.frame.read_scan(segment).map(Some),
+                0xC0..=0xC3 | 0xC5..=0xCF => return Err("it has two frames"),
+                _ => drop(self.tables.read(marker, segment)?),
             }
         }
     }
 
-    fn read_frame(&mut self, segment: &[u8]) -> Option<()> {
-        let &[8, h1, h0, w1, w0, count, ref parts @ ..] = segment else { return None };
-        (self.height, self.width) = (u16::from_be_bytes([h1, h0]).into(), u16::from_be_bytes([w1, w0]).into());
-        let (parts, []) = parts.as_chunks::<3>() else { return None };
-        let again = !self.components.is_empty();
-        if again || self.width == 0 || self.height == 0 || parts.len() != usize::from(count) {
-            return None;
-        }
-        let component = |&[id, sampling, table]: &[u8; 3]| Component {
-            id,
-            across: usize::from(sampling >> 4),
-            down: usize::from(sampling & 15),
-            quantization: usize::from(table),
-            dc: 0,
-            ac: 0,
-        };
-        self.components = parts.iter().map(component).collect();
-        if let [grey] = &mut self.components[..] {
-            // A scan of one component has one block in an MCU, whatever the frame says.
-            (grey.across, grey.down) = (1, 1);
-        }
-        let samplings: Vec<_> = self.components.iter().map(|component| (component.across, component.down)).collect();
-        matches!(samplings[..], [(1, 1)] | [(1, 1) | (2, 1) | (2, 2), (1, 1), (1, 1)]).then_some(())
-    }
-
-    fn read_quantization(&mut self, mut segment: &[u8]) -> Option<()> {
-        while let [kind, rest @ ..] = segment {
-            let place = self.quantization.get_mut(usize::from(kind & 15))?;
-            let mut table = [0; 64];
-            segment = match kind >> 4 {
-                0 => {
-                    let (numbers, rest) = rest.split_first_chunk::<64>()?;
-                    table.iter_mut().zip(numbers).for_each(|(place, number)| *place = i32::from(*number));
-                    rest
-                }
-                _ => return None,
-            };
-            *place = Some(table);
-        }
-        Some(())
-    }
-
-    fn read_huffman(&mut self, mut segment: &[u8]) -> Option<()> {
-        while let [kind, rest @ ..] = segment {
-            let (counts, rest) = rest.split_first_chunk::<16>()?;
-            let symbols = counts.iter().map(|count| usize::from(*count)).sum();
-            let (symbols, rest) = rest.split_at_checked(symbols)?;
-            let place = usize::from(kind & 15);
-            match kind >> 4 {
-                0 => *self.dc.get_mut(place)? = Some(DcTable::new(counts, symbols)?),
-                1 => *self.ac.get_mut(place)? = Some(AcTable::new(counts, symbols)?),
-                _ => return None,
+    /// Whether the segments lead to an end marker.
+    pub(super) fn is_complete(&self, bytes: &[u8]) -> bool {
+        let mut at = self.at;
+        loop {
+            match next_marker(bytes, &mut at) {
+                None => return false,
+                Some(0xD9) => return true,
+                Some(_) => {}
             }
-            segment = rest;
-        }
-        Some(())
-    }
-
-    /// Takes one scan of all components in the order of the frame, whose tables must all be there.
-    fn read_scan(&mut self, segment: &[u8]) -> Option<()> {
-        let [count, selectors @ .., 0, 63, 0] = segment else { return None };
-        let (selectors, []) = selectors.as_chunks::<2>() else { return None };
-        let count = usize::from(*count);
-        if count == 0 || count != selectors.len() || count != self.components.len() {
-            return None;
-        }
-        for (component, &[id, tables]) in self.components.iter_mut().zip(selectors) {
-            (component.dc, component.ac) = (usize::from(tables >> 4), usize::from(tables & 15));
-            self.dc.get(component.dc)?.as_ref()?;
-            self.ac.get(component.ac)?.as_ref()?;
-            self.quantization.get(component.quantization)?.as_ref()?;
-            if component.id != id {
-                return None;
+            if next_segment(bytes, &mut at).is_err() {
+                return false;
             }
         }
-        Some(())
+    }
+}
+
+impl Preface {
+    fn read(&mut self, marker: u8, segment: &[u8], start: usize) -> Result<(), Fault> {
+        match marker {
+            0xC0..=0xC2 if self.frame.is_some() => return Err("it has two frames"),
+            0xC0..=0xC2 => self.frame = Some(Frame::read(segment, marker == 0xC2)?),
+            0xC9 | 0xCA | 0xCC => return Err("it is coded arithmetically, which is not supported"),
+            0xC3 | 0xC5..=0xCF => return Err("it is lossless or hierarchical, which is not supported"),
+            0xE0 if segment.len() >= 14 && segment.starts_with(b"JFIF\0") => self.jfif = true,
+            0xE1 if segment.starts_with(b"Exif\0\0") => self.exif = Some(start..start + segment.len()),
+            0xEE if segment.len() >= 12 && segment.starts_with(b"Adobe") => self.adobe = Some(segment[11]),
+            0xD8 => return Err("it begins twice"),
+            0xDC | 0xE0..=0xEF | 0xFE => {}
+            _ => return Err("it has a marker of an unknown kind"),
+        }
+        Ok(())
     }
 }

@@ -19,13 +19,14 @@ struct Codes {
     limits: [u32; 17],
     /// For each length, the number to add to a code to get the place of its symbol.
     offsets: [i32; 17],
+    counts: [u8; 16],
     symbols: Vec<u8>,
 }
 
 impl Codes {
     /// `None` where the counts are no prefix code, or use the code of all ones.
     fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
-        let mut codes = Codes { limits: [0; 17], offsets: [0; 17], symbols: symbols.to_vec() };
+        let mut codes = Codes { limits: [0; 17], offsets: [0; 17], counts: *counts, symbols: symbols.to_vec() };
         let (mut code, mut place) = (0u32, 0i32);
         for (length, count) in (1..=16).zip(counts) {
             codes.offsets[length] = place - code as i32;
@@ -49,9 +50,9 @@ impl Codes {
 
     /// For each value of the next [`LOOKUP`] bits, `entry(bits, length, symbol)` of the code that they begin with; 0
     /// where the code is longer.
-    fn table(&self, counts: &[u8; 16], entry: impl Fn(u32, u32, u8) -> u32) -> Box<[u32; 1 << LOOKUP]> {
+    fn table(&self, entry: impl Fn(u32, u32, u8) -> u32) -> Box<[u32; 1 << LOOKUP]> {
         let mut table = Box::new([0; 1 << LOOKUP]);
-        let lengths = (1..=LOOKUP).zip(counts).flat_map(|(length, count)| (0..*count).map(move |_| length));
+        let lengths = (1..=LOOKUP).zip(self.counts).flat_map(|(length, count)| (0..count).map(move |_| length));
         let mut bits = 0;
         for (length, symbol) in lengths.zip(&self.symbols) {
             for _ in 0..1 << (LOOKUP - length) {
@@ -75,21 +76,43 @@ impl DcTable {
     /// `None` where the codes are none, or a difference has more than 15 bits.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let codes = Codes::new(counts, symbols)?;
-        let lookup = codes.table(counts, |_, length, symbol| length << 8 | u32::from(symbol));
+        let lookup = codes.table(|_, length, symbol| length << 8 | u32::from(symbol));
         symbols.iter().all(|size| *size <= 15).then_some(DcTable { codes, lookup })
     }
 
     /// The next difference.
     #[inline(always)]
-    fn next(&self, bits: &mut Bits<'_>) -> Option<i32> {
-        bits.ready();
-        let entry = self.lookup[bits.peek::<LOOKUP>()];
-        let (length, size) = match entry {
-            0 => self.codes.find(bits.peek::<16>() as u32)?,
-            _ => (entry >> 8, entry as u8),
-        };
-        bits.skip(length);
+    pub(super) fn next(&self, bits: &mut Bits<'_>) -> Option<i32> {
+        let size = next_symbol(&self.codes, &self.lookup, bits)?;
         Some(if size == 0 { 0 } else { bits.signed(size.into()) })
+    }
+}
+
+/// The next symbol, by a table of `length << 8 | symbol`; 16 bits are ready behind it.
+#[inline(always)]
+fn next_symbol(codes: &Codes, lookup: &[u32; 1 << LOOKUP], bits: &mut Bits<'_>) -> Option<u8> {
+    bits.ready();
+    let entry = lookup[bits.peek::<LOOKUP>()];
+    let (length, symbol) = match entry {
+        0 => codes.find(bits.peek::<16>() as u32)?,
+        _ => (entry >> 8, entry as u8),
+    };
+    bits.skip(length);
+    Some(symbol)
+}
+
+/// Codes of AC coefficients without their values, as progressive scans need them.
+pub(super) struct SymbolTable<'a> {
+    codes: &'a Codes,
+    /// `length << 8 | symbol`.
+    lookup: Box<[u32; 1 << LOOKUP]>,
+}
+
+impl SymbolTable<'_> {
+    /// The next symbol; 16 bits are ready behind it.
+    #[inline(always)]
+    pub(super) fn next(&self, bits: &mut Bits<'_>) -> Option<u8> {
+        next_symbol(self.codes, &self.lookup, bits)
     }
 }
 
@@ -109,7 +132,7 @@ impl AcTable {
     /// `None` where the codes are none.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let codes = Codes::new(counts, symbols)?;
-        let lookup = codes.table(counts, |bits, length, symbol| {
+        let lookup = codes.table(|bits, length, symbol| {
             let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
             match (run, size) {
                 (0, 0) => END << 8 | length,
@@ -122,6 +145,12 @@ impl AcTable {
             }
         });
         Some(AcTable { codes, lookup })
+    }
+
+    /// The symbols alone.
+    pub(super) fn symbols(&self) -> SymbolTable<'_> {
+        let lookup = self.codes.table(|_, length, symbol| length << 8 | u32::from(symbol));
+        SymbolTable { codes: &self.codes, lookup }
     }
 
     /// The next coefficients up to the end of a block; `keep` gets places in zigzag order and values.

@@ -1,9 +1,13 @@
-//! Against the decoder of whole files, against the definition of the transform, and on every level of the CPU.
+//! Against zune-jpeg, against the definition of the transform, and on every level of the CPU.
 
 use std::collections::BTreeMap;
 
 use convoy_kernels::cpu::{Level, with_level};
 use proptest::prelude::*;
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
 
 use super::*;
 use crate::decode::decode;
@@ -39,11 +43,36 @@ fn windows(width: u32, height: u32) -> impl Iterator<Item = Window> {
     columns.flat_map(move |(x, width)| spans(height).map(|(y, height)| Window { x, y, width, height }))
 }
 
+/// What zune-jpeg makes of a file, as far as it can be trusted.
+fn by_zune(bytes: &[u8]) -> Result<Pixels, String> {
+    let options = DecoderOptions::default().set_strict_mode(true);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|error| error.to_string())?;
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let colours = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
+    decoder.set_options(decoder.options().jpeg_set_out_colorspace(colours));
+    let data = decoder.decode().map_err(|error| error.to_string())?;
+    let (width, height) = decoder.dimensions().unwrap();
+    Ok(Pixels::new(width as u32, height as u32, if grey { 1 } else { 3 }, data))
+}
+
 #[test]
-fn windows_are_those_of_the_other_decoder_on_every_level() {
+fn whole_files_are_those_of_another_decoder_on_every_level() {
+    for (name, bytes) in files("files").into_iter().chain(files("left")) {
+        let expected = by_zune(&bytes).unwrap();
+        for level in Level::ALL {
+            if let Some(found) = with_level(level, || decode_jpeg(&bytes, &LIMITS)) {
+                assert!(found.unwrap().0 == expected, "{name}, {level:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_are_crops_of_the_whole_on_every_level() {
     for (name, bytes) in files("files") {
         let whole = decode(&bytes, &LIMITS).unwrap().pixels;
-        let file = Baseline::open(bytes, &LIMITS).expect("ours to decode");
+        let file = Baseline::open(bytes, &LIMITS).expect("in one sequential scan");
         assert_eq!((file.size(), file.channels()), ((whole.width, whole.height), whole.channels), "{name}");
         for window in windows(whole.width, whole.height) {
             for level in Level::ALL {
@@ -56,10 +85,12 @@ fn windows_are_those_of_the_other_decoder_on_every_level() {
 }
 
 #[test]
-fn other_kinds_are_left_to_the_other_decoder() {
+fn what_has_no_windows_is_decoded_whole() {
     for (name, bytes) in files("left") {
         assert!(decode(&bytes, &LIMITS).is_ok(), "{name}");
-        assert_eq!(Baseline::open(bytes.clone(), &LIMITS).err(), Some(bytes), "{name}");
+        if ["progressive", "turned"].contains(&name.as_str()) {
+            assert_eq!(Baseline::open(bytes.clone(), &LIMITS).err(), Some(bytes), "{name}");
+        }
     }
     let small = Limits { max_side: 82, ..LIMITS };
     assert!(Baseline::open(files("files")["4:4:4"].clone(), &small).is_err());
@@ -76,7 +107,39 @@ fn truncated_data_are_irregular() {
         }
         // Bits are missing before the marker at the end.
         let missing = [&bytes[..bytes.len() - 12], &[0xFF, 0xD9]].concat();
+        assert!(decode(&missing, &LIMITS).is_err(), "{name}");
         assert_eq!(Baseline::open(missing, &LIMITS).map(|file| file.window(last)), Ok(None), "{name}");
+    }
+}
+
+#[test]
+fn pictures_of_motion_jpeg_may_leave_out_their_huffman_tables() {
+    let file = files("files")["4:2:2"].clone();
+    let (mut without, mut at) = (file[..2].to_vec(), 2);
+    while file[at + 1] != 0xDA {
+        let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+        if file[at + 1] != 0xC4 {
+            without.extend(&file[at..end]);
+        }
+        at = end;
+    }
+    without.extend(&file[at..]);
+    assert!(without.len() < file.len() - 400);
+    let pixels = |bytes: &[u8]| decode(bytes, &LIMITS).unwrap().pixels;
+    assert_eq!(pixels(&without), pixels(&file));
+    let window = Window { x: 5, y: 6, width: 30, height: 20 };
+    assert_eq!(Baseline::open(without, &LIMITS).unwrap().window(window), Some(pixels(&file).crop(window)));
+}
+
+#[test]
+fn a_file_of_too_many_scans_is_refused() {
+    let file = files("left")["progressive"].clone();
+    let scan = file.windows(2).position(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let next = scan + 2 + file[scan + 2..].windows(2).position(|pair| pair[0] == 0xFF && pair[1] > 0).unwrap();
+    for (times, words) in [(500, "last scans are missing"), (501, "more than 500 scans")] {
+        let bytes = [&file[..scan], &file[scan..next].repeat(times), &[0xFF, 0xD9]].concat();
+        let error = decode(&bytes, &LIMITS).unwrap_err().to_string();
+        assert!(error.contains(words), "{times}: {error}");
     }
 }
 
@@ -107,18 +170,20 @@ proptest! {
         }
     }
 
-    /// Whatever damaged bytes decode to, both decoders agree where both take them.
+    /// Whatever damaged bytes decode to, a window is a crop of the whole.
     #[test]
     fn damage_is_no_panic_and_no_other_image(
-        which in 0usize..7, at in any::<prop::sample::Index>(), value: u8, corner in (0u32..60, 0u32..40),
+        which in 0usize..11, at in any::<prop::sample::Index>(), value: u8, corner in (0u32..60, 0u32..40),
     ) {
-        let mut bytes = files("files").into_values().nth(which).unwrap();
+        let mut bytes = files("files").into_iter().chain(files("left")).nth(which).unwrap().1;
         let at = at.index(bytes.len());
         bytes[at] = value;
+        let whole = decode(&bytes, &LIMITS);
+        prop_assert!(!matches!(whole, Err(DecodeError::Panic { .. })), "byte {} is {}: {:?}", at, value, whole);
         if let Ok(file) = Baseline::open(bytes.clone(), &LIMITS) {
             let (width, height) = file.size();
             let window = Window { x: corner.0.min(width - 1), y: corner.1.min(height - 1), width: 1, height: 1 };
-            if let (Some(part), Ok(whole)) = (file.window(window), decode(&bytes, &LIMITS)) {
+            if let (Some(part), Ok(whole)) = (file.window(window), whole) {
                 prop_assert_eq!(part, whole.pixels.crop(window), "byte {} is {}", at, value);
             }
         }

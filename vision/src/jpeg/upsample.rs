@@ -1,18 +1,33 @@
-//! From samples to pixels: components that have fewer samples are interpolated, colours become RGB.
+//! From samples to pixels: components that have fewer samples are interpolated, then colours become RGB.
 
 use convoy_kernels::cpu::{Kernel, dispatch};
 
-use super::entropy_scan::Planes;
+use super::colours::Colours;
+use super::frame::Frame;
+use super::plane::{Area, Plane};
 use crate::pixels::{Pixels, Window};
 
-/// The pixels of `window`.
-pub(super) fn to_pixels(planes: &Planes, window: Window) -> Pixels {
-    dispatch(ToPixels { planes, window })
+/// The pixels of `window`, from the samples of an area that holds it.
+pub(super) fn to_pixels(frame: &Frame, colours: Colours, planes: &[Plane], area: &Area, window: Window) -> Pixels {
+    dispatch(ToPixels { frame, colours, planes, area, window })
 }
 
 struct ToPixels<'a> {
-    planes: &'a Planes,
+    frame: &'a Frame,
+    colours: Colours,
+    planes: &'a [Plane],
+    area: &'a Area,
     window: Window,
+}
+
+/// A component while its rows are interpolated.
+struct Stretching<'a> {
+    plane: &'a Plane,
+    /// Pixels that a sample stands for.
+    across: usize,
+    down: usize,
+    between: Vec<u8>,
+    row: Vec<u8>,
 }
 
 impl Kernel for ToPixels<'_> {
@@ -20,38 +35,52 @@ impl Kernel for ToPixels<'_> {
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) -> Pixels {
-        let ToPixels { planes, window } = self;
-        let (x, y) = (window.x as usize - planes.x, window.y as usize - planes.y);
+        let ToPixels { frame, colours, planes, area, window } = self;
+        let x = window.x as usize - area.columns.start * 8 * frame.across;
+        let y = window.y as usize - area.rows.start * 8 * frame.down;
         let (width, height) = (window.width as usize, window.height as usize);
-        let channels = planes.components.len();
+        let channels = colours.channels() as usize;
         let mut data = vec![0; width * height * channels];
-        // A row of each of two components while it is interpolated, with a sample more on either side.
-        let mut blue = vec![0; planes.components[0].width];
-        let mut red = blue.clone();
-        let mut between = blue.clone();
+        let stretching = frame.components.iter().zip(planes).map(|(component, plane)| Stretching {
+            plane,
+            across: frame.across / component.across,
+            down: frame.down / component.down,
+            between: vec![0; plane.width],
+            row: vec![0; plane.width * (frame.across / component.across)],
+        });
+        let mut stretching: Vec<_> = stretching.collect();
         for (row, out) in (y..).zip(data.chunks_exact_mut(width * channels)) {
-            let luma = &planes.components[0].row(row as isize)[x..x + width];
-            let [_, cb, cr] = &planes.components[..] else {
-                out.copy_from_slice(luma);
-                continue;
-            };
-            if planes.across == 1 {
-                colours(luma, &cb.row(row as isize)[x..], &cr.row(row as isize)[x..], out);
-                continue;
+            let mut rows: [&[u8]; 4] = [&[]; 4];
+            for (samples, stretching) in rows.iter_mut().zip(&mut stretching) {
+                *samples = &stretching.row(row)[x..x + width];
             }
-            for (plane, upsampled) in [(cb, &mut blue), (cr, &mut red)] {
-                if planes.down == 1 {
-                    stretch(plane.row(row as isize), upsampled);
-                } else {
-                    let near = row as isize / 2;
-                    let far = if row % 2 == 0 { near - 1 } else { near + 1 };
-                    mix(plane.row(near), plane.row(far), &mut between);
-                    stretch(&between[..plane.width], upsampled);
-                }
-            }
-            colours(luma, &blue[x..], &red[x..], out);
+            colours.write(rows, out);
         }
         Pixels::new(window.width, window.height, channels as u32, data)
+    }
+}
+
+impl Stretching<'_> {
+    /// The samples of a row of pixels of the area.
+    #[inline(always)]
+    fn row(&mut self, row: usize) -> &[u8] {
+        let near = (row / self.down) as isize;
+        let far = if row.is_multiple_of(2) { near - 1 } else { near + 1 };
+        match (self.across, self.down) {
+            (1, 1) => return self.plane.row(near),
+            (2, 1) => stretch(self.plane.row(near), &mut self.row),
+            (1, 2) => mix(self.plane.row(near), self.plane.row(far), &mut self.row),
+            (2, 2) => {
+                mix(self.plane.row(near), self.plane.row(far), &mut self.between);
+                stretch(&self.between, &mut self.row);
+            }
+            // As libjpeg does, rare ones are repeated.
+            (across, _) => {
+                let samples = self.row.chunks_exact_mut(across).zip(self.plane.row(near));
+                samples.for_each(|(out, sample)| out.fill(*sample));
+            }
+        }
+        &self.row
     }
 }
 
@@ -101,17 +130,5 @@ fn stretch(samples: &[u8], out: &mut [u8]) {
 fn stretch_lanes(left: &[u8; LANES], middle: &[u8; LANES], right: &[u8; LANES], out: &mut [[u8; 2]; LANES]) {
     for lane in 0..LANES {
         out[lane] = [nearer(middle[lane], left[lane]), nearer(middle[lane], right[lane])];
-    }
-}
-
-/// RGB of Y, Cb and Cr (JFIF, ITU-R BT.601 of full range) in 14-bit fixed point.
-#[inline(always)]
-fn colours(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
-    let chroma = blue.iter().zip(red);
-    for ((y, (cb, cr)), rgb) in luma.iter().zip(chroma).zip(out.as_chunks_mut::<3>().0) {
-        let (cb, cr) = (i32::from(*cb) - 128, i32::from(*cr) - 128);
-        let y = i32::from(*y) * 16384 + 8191;
-        let clamp = |number: i32| (number >> 14).clamp(0, 255) as u8;
-        *rgb = [clamp(y + cr * 22970), clamp(y - cr * 11700 - cb * 5638), clamp(y + cb * 29032)];
     }
 }
