@@ -12,6 +12,7 @@ mod inference;
 mod input_size;
 mod logging;
 mod member;
+mod metric_lines;
 mod out;
 mod progress;
 mod push;

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use crate::metric_lines::is_of_mean;
 use crate::out;
 use crate::time::duration;
 
@@ -136,8 +137,12 @@ fn line(status: &Status) -> String {
 fn describe(event: &RunEvent) -> Option<String> {
     Some(match event {
         RunEvent::Epoch(row) => {
-            let metrics: Vec<String> =
-                row.validation.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+            let metrics: Vec<String> = row
+                .validation
+                .iter()
+                .filter(|(name, _)| !is_of_mean(name))
+                .map(|(name, value)| format!("{name} {value:.4}"))
+                .collect();
             let best = if row.best { " (best)" } else { "" };
             format!(
                 "epoch {} · {} · train loss {:.4}{}{}{best}",

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::address::{bind, listen_on};
 use crate::device::Device;
 use crate::error::CliError;
+use crate::metric_lines::metric_lines;
 use crate::progress::show_run;
 use crate::signals::Stop;
 use crate::time::duration;
@@ -225,9 +226,7 @@ fn text_of(summary: &Summary<'_>, plan: &Plan) -> String {
     if report.train_loss.is_finite() {
         text.push_str(&format!("\ntrain loss  {:.4}", report.train_loss));
     }
-    for (name, value) in &report.validation {
-        text.push_str(&format!("\n{name:<11} {value:.4}"));
-    }
+    text.push_str(&metric_lines(&report.validation));
     if let Some(best) = report.best {
         let name = plan.spec.checkpoint.best_by.as_deref().unwrap_or("loss");
         text.push_str(&format!("\nbest {name:<6} {:.4} at step {}", best.value, best.step));

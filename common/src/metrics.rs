@@ -19,6 +19,8 @@ pub struct MetricLayout {
     pub task: Task,
     /// Classes, labels or targets.
     pub names: usize,
+    /// Regression: whether the error of always predicting the targets' means is counted too.
+    pub of_mean: bool,
 }
 
 /// Index of the count of samples.
@@ -28,6 +30,8 @@ pub const LOSS: usize = 1;
 /// Index of the sum of the losses' weights: the count unless classes are weighted.
 pub const WEIGHT: usize = 2;
 const REST: usize = 3;
+/// Ends the names of the errors of always predicting the mean of the training data: `mae_of_mean`, `mae_of_mean/rbc`.
+pub const OF_MEAN: &str = "_of_mean";
 
 impl MetricLayout {
     /// How many sums there are.
@@ -36,8 +40,14 @@ impl MetricLayout {
             Task::Multiclass | Task::Auto => 1 + self.names * self.names,
             Task::Binary => 4,
             Task::Multilabel => 1 + 4 * self.names,
-            Task::Regression => 4 * self.names,
+            Task::Regression => self.target_sums() * self.names,
         }
+    }
+
+    /// Sums of each target: of absolute and squared errors, of values and their squares; then of absolute and squared
+    /// distances from the mean.
+    fn target_sums(&self) -> usize {
+        if self.of_mean { 6 } else { 4 }
     }
 
     /// Whether there is nothing to sum; never.
@@ -79,18 +89,24 @@ impl MetricLayout {
         }
     }
 
-    /// Adds one sample of a regression: true and predicted values, one of each for each target.
+    /// Adds one sample of a regression: true and predicted values, one of each for each target, and the `means` of the
+    /// training data, unless the layout leaves them out.
     ///
     /// # Panics
-    /// When `sums` is shorter than the layout says.
-    pub fn add_regression(&self, sums: &mut [f64], truth: &[f32], predicted: &[f32]) {
+    /// When `sums` or `means` are shorter than the layout says.
+    pub fn add_regression(&self, sums: &mut [f64], truth: &[f32], predicted: &[f32], means: &[f32]) {
         for (target, (y, p)) in truth.iter().zip(predicted).enumerate() {
             let (y, error) = (f64::from(*y), f64::from(*p) - f64::from(*y));
-            let at = REST + 4 * target;
+            let at = REST + self.target_sums() * target;
             sums[at] += error.abs();
             sums[at + 1] += error * error;
             sums[at + 2] += y;
             sums[at + 3] += y * y;
+            if self.of_mean {
+                let distance = f64::from(means[target]) - y;
+                sums[at + 4] += distance.abs();
+                sums[at + 5] += distance * distance;
+            }
         }
     }
 
@@ -126,22 +142,30 @@ impl MetricLayout {
     }
 
     fn finish_regression(&self, sums: &[f64], names: &[String], count: f64, put: &mut impl FnMut(&str, f64)) {
-        let mut totals = [0.0; 3];
+        let mut totals = [0.0; 5];
+        let mut put_all = |values: [f64; 5], end: &str| {
+            put(&format!("mae{end}"), values[0]);
+            put(&format!("rmse{end}"), values[1].sqrt());
+            put(&format!("r2{end}"), values[2]);
+            if self.of_mean {
+                put(&format!("mae{OF_MEAN}{end}"), values[3]);
+                put(&format!("rmse{OF_MEAN}{end}"), values[4].sqrt());
+            }
+        };
         for target in 0..self.names {
-            let [abs, square, y, y2] = [0, 1, 2, 3].map(|offset| sums[REST + 4 * target + offset]);
+            let sums = &sums[REST + self.target_sums() * target..][..self.target_sums()];
+            let [abs, square, y, y2] = [0, 1, 2, 3].map(|offset| sums[offset]);
+            let [mean_abs, mean_square] = [4, 5].map(|offset| sums.get(offset).copied().unwrap_or_default());
             let spread = y2 - y * y / count;
-            let values = [abs / count, square / count, if spread > 0.0 { 1.0 - square / spread } else { 0.0 }];
+            let r2 = if spread > 0.0 { 1.0 - square / spread } else { 0.0 };
+            let values = [abs / count, square / count, r2, mean_abs / count, mean_square / count];
             totals.iter_mut().zip(values).for_each(|(total, value)| *total += value / self.names as f64);
             if self.names > 1 {
                 let name = names.get(target).map_or("?", String::as_str);
-                put(&format!("mae/{name}"), values[0]);
-                put(&format!("rmse/{name}"), values[1].sqrt());
-                put(&format!("r2/{name}"), values[2]);
+                put_all(values, &format!("/{name}"));
             }
         }
-        put("mae", totals[0]);
-        put("rmse", totals[1].sqrt());
-        put("r2", totals[2]);
+        put_all(totals, "");
     }
 
     /// Samples of class `truth` that were taken for class `predicted` (multiclass).
@@ -207,7 +231,8 @@ pub fn argmax(scores: &[f32]) -> usize {
 
 /// Whether a larger value of `metric` is better.
 pub fn larger_is_better(metric: &str) -> bool {
-    !["loss", "mae", "rmse"].contains(&metric.split('/').next().unwrap_or(metric))
+    let kind = metric.split('/').next().unwrap_or(metric);
+    !["loss", "mae", "rmse"].contains(&kind.strip_suffix(OF_MEAN).unwrap_or(kind))
 }
 
 /// The index of a cell among four sums: true positive 0, false positive 1, false negative 2, true negative 3.
@@ -233,7 +258,7 @@ mod tests {
 
     #[test]
     fn multiclass() {
-        let layout = MetricLayout { task: Task::Multiclass, names: 7 };
+        let layout = MetricLayout { task: Task::Multiclass, names: 7, of_mean: false };
         let mut sums = vec![0.0; layout.len()];
         layout.add_multiclass(&mut sums, 2, &[0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
         layout.add_multiclass(&mut sums, 6, &[9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0]);
@@ -250,7 +275,7 @@ mod tests {
 
     #[test]
     fn binary_and_multilabel() {
-        let layout = MetricLayout { task: Task::Binary, names: 2 };
+        let layout = MetricLayout { task: Task::Binary, names: 2, of_mean: false };
         let mut sums = vec![0.0; layout.len()];
         for (truth, score) in [(true, 1.0), (true, -1.0), (false, 1.0), (false, -1.0)] {
             layout.add_binary(&mut sums, truth, score);
@@ -261,7 +286,7 @@ mod tests {
         layout.add_binary(&mut sums, true, 1.0);
         assert_eq!(layout.hits(&sums), [[1.0, 2.0, 2.0], [2.0, 3.0, 3.0]]);
 
-        let layout = MetricLayout { task: Task::Multilabel, names: 2 };
+        let layout = MetricLayout { task: Task::Multilabel, names: 2, of_mean: false };
         let mut sums = vec![0.0; layout.len()];
         layout.add_multilabel(&mut sums, &[true, false], &[1.0, -1.0]);
         layout.add_multilabel(&mut sums, &[true, false], &[1.0, 1.0]);
@@ -273,15 +298,33 @@ mod tests {
 
     #[test]
     fn regression() {
-        let layout = MetricLayout { task: Task::Regression, names: 1 };
+        let layout = MetricLayout { task: Task::Regression, names: 1, of_mean: true };
         let mut sums = vec![0.0; layout.len()];
         for (y, p) in [(1.0, 2.0), (3.0, 3.0), (5.0, 4.0)] {
-            layout.add_regression(&mut sums, &[y], &[p]);
+            layout.add_regression(&mut sums, &[y], &[p], &[4.0]);
             sums[COUNT] += 1.0;
         }
         let metrics = layout.finish(&sums, &["y".into()]);
         assert!((metrics["mae"] - 2.0 / 3.0).abs() < 1e-12);
         assert!((metrics["r2"] - 0.75).abs() < 1e-12);
+        assert!((metrics["mae_of_mean"] - 5.0 / 3.0).abs() < 1e-12);
+        assert!((metrics["rmse_of_mean"].powi(2) - 11.0 / 3.0).abs() < 1e-12);
         assert!(!larger_is_better("mae/rbc") && larger_is_better("top1"));
+    }
+
+    #[test]
+    fn each_target_is_compared_with_its_own_mean() {
+        let layout = MetricLayout { task: Task::Regression, names: 2, of_mean: true };
+        let mut sums = vec![0.0; layout.len()];
+        layout.add_regression(&mut sums, &[1.0, 900.0], &[1.5, 900.0], &[3.0, 1000.0]);
+        sums[COUNT] = 1.0;
+        let metrics = layout.finish(&sums, &["a".into(), "b, c".into()]);
+        let found =
+            ["mae/a", "mae/b, c", "mae_of_mean/a", "mae_of_mean/b, c", "mae", "mae_of_mean"].map(|n| metrics[n]);
+        assert_eq!(found, [0.5, 0.0, 2.0, 100.0, 0.25, 51.0]);
+        let bare = MetricLayout { of_mean: false, ..layout };
+        let mut sums = vec![0.0; bare.len()];
+        bare.add_regression(&mut sums, &[1.0, 900.0], &[1.5, 900.0], &[]);
+        assert!(!bare.finish(&sums, &[]).contains_key("mae_of_mean"));
     }
 }

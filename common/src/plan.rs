@@ -3,8 +3,10 @@
 
 mod check;
 mod resolve;
+mod targets;
 
 pub use crate::spec::MAX_NAMES;
+pub use targets::TargetStatistics;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,9 @@ pub struct Plan {
     pub normalization: Normalization,
     /// Weight of each class in the loss; empty when they all count the same.
     pub class_weights: Vec<f32>,
+    /// Mean and deviation of the targets of a regression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<TargetStatistics>,
     /// Usable training samples.
     pub train_samples: u32,
     /// Usable validation samples.
@@ -89,6 +94,8 @@ pub struct DataFacts {
     pub size: [u32; 2],
     /// Channels in force.
     pub channels: u32,
+    /// Mean and deviation of the targets over the usable training samples, if labels are numbers.
+    pub targets: Option<TargetStatistics>,
     /// Mean and standard deviation of each channel on the scale [0, 1], where they were to be measured.
     pub measured: Option<Normalization>,
     /// Mean and standard deviation over all channels, likewise.
@@ -147,8 +154,14 @@ impl Plan {
         self.spec.loss.kind.unwrap_or(LossKind::CrossEntropy)
     }
 
+    /// What targets are scaled by in training, if they are: the loss then compares `(value - mean) / std`, which is also
+    /// what the network in training puts out.
+    pub fn target_scale(&self) -> Option<&TargetStatistics> {
+        self.targets.as_ref().filter(|_| self.spec.loss.scale_targets == Some(true))
+    }
+
     /// Where each sum for the metrics lies.
     pub fn metric_layout(&self) -> MetricLayout {
-        MetricLayout { task: self.spec.task, names: self.names.len() }
+        MetricLayout { task: self.spec.task, names: self.names.len(), of_mean: self.targets.is_some() }
     }
 }

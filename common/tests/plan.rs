@@ -1,7 +1,8 @@
 //! Resolving a spec into a plan.
 
 use convoy_common::Plan;
-use convoy_common::plan::DataFacts;
+use convoy_common::manifest::LabelKind;
+use convoy_common::plan::{DataFacts, TargetStatistics};
 use convoy_common::spec::{SpecError, parse, to_toml};
 
 /// 300 grey images in three classes of different sizes.
@@ -43,4 +44,68 @@ fn what_does_not_fit_is_refused() {
     check("[prepare]\nmean = \"imagenet\"", "3 channels");
     check("[checkpoint]\nbest_by = \"mae\"", "`checkpoint.best_by`");
     check("[train]\nbatch = 400\nlast = \"drop\"", "`train.batch`");
+}
+
+/// Facts about a regression on targets of these names, with a mean of 100 and a deviation of 20 each.
+fn values(names: &[&str]) -> DataFacts {
+    let targets = TargetStatistics { mean: vec![100.0; names.len()], std: vec![20.0; names.len()] };
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    DataFacts { names, labels: LabelKind::Values, class_counts: Vec::new(), targets: Some(targets), ..facts() }
+}
+
+fn regression(extra: &str, facts: &DataFacts) -> Result<Plan, SpecError> {
+    Plan::resolve(parse(&format!("{extra}\n[data]\ntrain = \"x\"\n"), &[]).unwrap(), facts)
+}
+
+const LINEAR: &str = "{ type = \"flatten\" }, { type = \"linear\", out = 1 }";
+
+#[test]
+fn targets_are_scaled_where_the_network_ends_in_a_sum() {
+    let facts = values(&["count"]);
+    let scaled = |extra: &str| regression(extra, &facts).unwrap().target_scale().is_some();
+    assert!(scaled(""));
+    assert!(scaled(&format!("[network]\nlayers = [{LINEAR}]")));
+    assert!(!scaled(&format!("[network]\nlayers = [{LINEAR}, {{ type = \"sigmoid\" }}]")));
+    let bare = LINEAR.replace("out = 1", "out = 1, bias = false");
+    assert!(!scaled(&format!("[network]\nlayers = [{bare}]")));
+    assert!(!scaled("[loss]\nscale_targets = false"));
+    assert!(resolve("[loss]\nscale_targets = true").unwrap_err().to_string().contains("`loss.scale_targets`"));
+}
+
+#[test]
+fn the_digest_covers_the_statistics_of_targets() {
+    let digest = |facts: &DataFacts| regression("", facts).unwrap().digest();
+    let base = values(&["count"]);
+    let mut moved = base.clone();
+    moved.targets.as_mut().unwrap().mean[0] = 101.0;
+    assert_ne!(digest(&base), digest(&moved));
+    let plan = regression("", &base).unwrap();
+    assert_eq!(Plan::from_json(&plan.to_json()).unwrap(), plan);
+    assert_eq!(Plan::resolve(parse(&to_toml(&plan.spec), &[]).unwrap(), &base).unwrap(), plan);
+}
+
+#[test]
+fn a_plan_of_an_earlier_version_goes_on_as_it_was() {
+    let mut plan: serde_json::Value =
+        serde_json::from_slice(&regression("", &values(&["count"])).unwrap().to_json()).unwrap();
+    plan.as_object_mut().unwrap().remove("targets");
+    let with_scale = Plan::from_json(plan.to_string().as_bytes()).unwrap();
+    assert!(with_scale.check().unwrap_err().contains("`loss.scale_targets`"));
+    plan["spec"]["loss"].as_object_mut().unwrap().remove("scale_targets");
+    let earlier = Plan::from_json(plan.to_string().as_bytes()).unwrap();
+    assert_eq!(earlier.check(), Ok(()));
+    assert!(earlier.target_scale().is_none() && !earlier.metric_layout().of_mean);
+}
+
+#[test]
+fn statistics_and_names_of_targets_make_sense() {
+    let error = regression("", &values(&["a", "v", "v"])).unwrap_err().to_string();
+    assert!(error.contains("`data.label_columns`: there are two columns `v`"), "{error}");
+    for (mean, std) in [(f32::NAN, 1.0), (0.0, 0.0), (0.0, -1.0), (0.0, f32::INFINITY)] {
+        let targets = Some(TargetStatistics { mean: vec![mean], std: vec![std] });
+        let plan = regression("", &DataFacts { targets, ..values(&["a"]) });
+        assert!(plan.unwrap_err().to_string().contains("`targets`"), "{mean} {std}");
+    }
+    let short = DataFacts { targets: values(&["a"]).targets, ..values(&["a", "b"]) };
+    assert!(regression("", &short).is_err());
 }

@@ -20,10 +20,14 @@ impl Network {
     /// The network of `plan`. For regression the last layer may be a sigmoid or softmax.
     ///
     /// # Errors
-    /// As [`Network::build`] and [`Network::check_shards`].
+    /// As [`Network::build`] and [`Network::check_shards`], and when the plan scales targets but the network ends in a
+    /// layer that cannot take the scale up.
     pub fn of(plan: &Plan) -> Result<Network, NetworkError> {
         let network = build(&plan.spec.network, plan.input, plan.outputs, Some(plan))?;
         network.check_shards(plan)?;
+        if plan.target_scale().is_some() {
+            network.scalable_head()?;
+        }
         Ok(network)
     }
 

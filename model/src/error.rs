@@ -53,6 +53,15 @@ pub enum NetworkError {
     /// No layers, or none with weights.
     #[error("the network has nothing to train; add a conv or linear layer to network.layers")]
     NothingToTrain,
+    /// The scale of targets cannot become a part of the last layer.
+    #[error(
+        "targets are scaled (loss.scale_targets), for which the network must end in a linear or conv layer with a bias, but \
+         \"{name}\" is none; end with one, or set loss.scale_targets = false"
+    )]
+    TargetScale {
+        /// The layer in its place.
+        name: String,
+    },
     /// The last layer does not put out what the task needs.
     #[error("the last layer \"{name}\" puts out {found}, but {outputs} outputs are needed{reason}; {remedy}")]
     Outputs {

@@ -37,6 +37,7 @@ pub mod model_dir;
 mod network;
 mod op;
 mod transfer;
+mod units;
 pub mod zoo;
 
 pub use atomic::{WriteError, replace_file};

@@ -29,7 +29,7 @@ pub struct Model {
     pub plan: Plan,
     /// What it is.
     pub network: Network,
-    /// Its parameters and buffers, as [`Network`] lays them out.
+    /// Its parameters and buffers, as [`Network`] lays them out; of a regression in the targets' units.
     pub flat: Vec<f32>,
 }
 
@@ -78,7 +78,9 @@ pub enum LoadError {
 }
 
 /// Writes the model folder `dir`, which is made if it is missing; `extra` (metrics, say) becomes
-/// `convoy.extra` in `config.json`. Each file is replaced atomically.
+/// `convoy.extra` in `config.json`. Each file is replaced atomically. `flat` is what training came to; where the plan
+/// scales targets, the tensors are of the network in the targets' units ([`Network::in_units`]), and
+/// `convoy.parameters_digest` stays that of the training.
 ///
 /// # Errors
 /// When a file or the folder cannot be written.
@@ -87,7 +89,8 @@ pub enum LoadError {
 /// When `flat` is not as long as the network.
 pub fn save(dir: &Path, plan: &Plan, network: &Network, flat: &[f32], extra: &Value) -> Result<(), WriteError> {
     std::fs::create_dir_all(dir).map_err(|source| WriteError { path: dir.to_owned(), source })?;
-    let views: Vec<_> = network.views(flat).collect();
+    let in_units = plan.target_scale().map(|scale| network.in_units(flat, scale));
+    let views: Vec<_> = network.views(in_units.as_deref().unwrap_or(flat)).collect();
     let text = String::from_utf8(plan.to_json()).expect("JSON is text");
     write_atomic(&dir.join(TENSORS), &views, &BTreeMap::from([(PLAN.to_owned(), text)]))?;
     let mut config = config(plan, network);

@@ -117,7 +117,8 @@ pub fn init_from(network: &Network, seed: u64, path: &Path, bytes: &[u8]) -> Res
 }
 
 /// The flat vector of `network` before the first step of `plan`: from the bytes of the model file that `network.init`
-/// names, as [`init_from`], or [`Network::initial`] of the plan's seed where it names none.
+/// names, as [`init_from`], or [`Network::initial`] of the plan's seed where it names none. Where the plan scales targets,
+/// a head that comes from the file is taken to be in their units.
 ///
 /// # Errors
 /// As [`init_from`].
@@ -128,7 +129,11 @@ pub fn initial_values(
 ) -> Result<(Vec<f32>, Option<InitReport>), InitError> {
     match (&plan.spec.network.init, init) {
         (Some(path), Some(bytes)) => {
-            let (flat, report) = init_from(network, plan.spec.seed, Path::new(path), bytes)?;
+            let (mut flat, report) = init_from(network, plan.spec.seed, Path::new(path), bytes)?;
+            // A head that is new begins as training has it; one from a file is in the targets' units.
+            if let (Some(scale), true) = (plan.target_scale(), report.replaced.is_empty()) {
+                flat = network.out_of_units(&flat, scale);
+            }
             Ok((flat, Some(report)))
         }
         _ => Ok((network.initial(plan.spec.seed), None)),

@@ -1,9 +1,10 @@
 //! The executor: shards in, gradients and metrics out.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use convoy_common::batch::Batch;
+use convoy_common::batch::{Batch, Targets};
 use convoy_common::metrics::MetricSums;
 use convoy_common::panic_text;
 use convoy_common::plan::Plan;
@@ -63,6 +64,7 @@ const STACK_BYTES: usize = 64 << 20;
 ///     train_samples: 4,
 ///     validation_samples: 0,
 ///     class_counts: vec![2, 2],
+///     targets: None,
 ///     size: [8, 8],
 ///     channels: 3,
 ///     measured: None,
@@ -175,7 +177,9 @@ impl Executor {
         Ok(Executor { loss: LossFunction::of(&plan), plan, network, engine, thread })
     }
 
-    /// Takes over the weights after some step: parameters and buffers, flat as [`Network`] says.
+    /// Takes over the weights after some step: parameters and buffers, flat as [`Network`] says. Where the plan scales
+    /// targets, training shards need the weights as the optimizer makes them, everything else those that
+    /// [`Network::in_units`] makes of them, which are also those of a model file.
     ///
     /// # Errors
     /// When `flat` has another length than [`Network::len`], or the device refuses.
@@ -214,8 +218,9 @@ impl Executor {
         let address = ShardAddress { seed: self.plan.spec.seed, epoch, samples: batch.samples.clone() };
         let shard = TrainingShard { x_nhwc: &batch.x_nhwc, mode, address };
         let width = self.network.outputs as usize;
+        let targets = self.scaled(&batch.targets);
         let loss = |outputs: &[f32]| {
-            let loss = self.loss.apply(outputs, width, &batch.targets)?;
+            let loss = self.loss.apply(outputs, width, &targets)?;
             let correct = correct(self.plan.spec.task, outputs, width, &batch.targets);
             Ok(((loss.loss, loss.weight, correct), loss.doutputs))
         };
@@ -239,8 +244,20 @@ impl Executor {
         check_batch(&self.plan, &self.network, batch)?;
         let width = self.network.outputs as usize;
         let outputs = self.logits(&batch.x_nhwc, batch.samples.len())?;
-        let loss = self.loss.apply(&outputs, width, &batch.targets)?;
+        let compared = self.plan.target_scale().map(|scale| scale.scaled(&outputs));
+        let targets = self.scaled(&batch.targets);
+        let loss = self.loss.apply(compared.as_deref().unwrap_or(&outputs), width, &targets)?;
         Ok(metric_sums(&self.plan, &outputs, width, batch, &loss))
+    }
+
+    /// Targets as the loss compares them.
+    fn scaled<'a>(&self, targets: &'a Targets) -> Cow<'a, Targets> {
+        match (self.plan.target_scale(), targets) {
+            (Some(scale), Targets::Values { width, values }) => {
+                Cow::Owned(Targets::Values { width: *width, values: scale.scaled(values) })
+            }
+            _ => Cow::Borrowed(targets),
+        }
     }
 
     /// What the network puts out for `count` samples (NHWC), row after row, before any softmax or sigmoid; with

@@ -27,10 +27,13 @@ pub(crate) fn metric_sums(plan: &Plan, outputs: &[f32], width: usize, batch: &Ba
     let mut sums = vec![0.0; layout.len()];
     (sums[COUNT], sums[LOSS], sums[WEIGHT]) = (batch.samples.len() as f64, loss.loss, loss.weight);
     let values = target_values(&batch.targets);
+    let means = plan.targets.as_ref().map_or(&[][..], |targets| &targets.mean);
     for (sample, scores) in outputs.chunks_exact(width).enumerate() {
         match (layout.task, &batch.targets) {
             (Task::Binary, _) => layout.add_binary(&mut sums, values[sample] == 1.0, scores[0]),
-            (Task::Regression, _) => layout.add_regression(&mut sums, &values[sample * width..][..width], scores),
+            (Task::Regression, _) => {
+                layout.add_regression(&mut sums, &values[sample * width..][..width], scores, means);
+            }
             (Task::Multilabel, _) => {
                 let truth: Vec<bool> = values[sample * width..][..width].iter().map(|t| *t == 1.0).collect();
                 layout.add_multilabel(&mut sums, &truth, scores);

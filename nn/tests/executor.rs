@@ -5,9 +5,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::setting;
+use common::{Setting, setting};
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::metrics::{COUNT, LOSS, WEIGHT};
+use convoy_common::plan::TargetStatistics;
 use convoy_nn::{Device, Executor, GradientTarget, LayerTimes};
 use proptest::prelude::*;
 
@@ -305,4 +306,37 @@ fn a_batch_norm_of_single_values_is_refused() {
     let mut sum = vec![0.0; setting.network.len()];
     let error = setting.executor().train_shard(&setting.batch(0, 1), 0, GradientTarget::Write(&mut sum), None);
     assert!(error.unwrap_err().to_string().starts_with("layer \"bn\" would normalise"));
+}
+
+/// A regression on two targets of different units, whose loss compares scaled ones; and the same without the scale.
+#[test]
+fn scaled_targets_are_those_of_a_plan_without_a_scale_and_metrics_are_in_units() {
+    let layers =
+        "[network]\nlayers = [{ type = \"flatten\" }, { type = \"linear\", out = 2 }]\n[loss]\nkind = \"huber\"";
+    let bare = setting(&format!("task = \"regression\"\n{layers}"), [3, 3, 1], 2);
+    let scale = TargetStatistics { mean: vec![175.0, 1e5], std: vec![100.0, 2e4] };
+    let mut plan = (*bare.plan).clone();
+    (plan.targets, plan.spec.loss.scale_targets) = (Some(scale.clone()), Some(true));
+    let scaled = Setting { plan: Arc::new(plan), network: bare.network.clone(), state: bare.state.clone() };
+    let values = vec![0.0, 1e5, 350.0, 9e4, 175.0, 120_000.0];
+    let batch = Batch { targets: Targets::Values { width: 2, values: values.clone() }, ..bare.batch(0, 3) };
+    let by_hand = Batch { targets: Targets::Values { width: 2, values: scale.scaled(&values) }, ..batch.clone() };
+    assert_eq!(scaled.train(&scaled.executor(), &batch), bare.train(&bare.executor(), &by_hand));
+
+    let in_units = Setting { state: bare.network.in_units(&bare.state, &scale), ..scaled };
+    let executor = in_units.executor();
+    let plain = bare.executor().predict(&batch.x_nhwc, 3).unwrap();
+    let found = executor.predict(&batch.x_nhwc, 3).unwrap();
+    let expected: Vec<f32> = plain.chunks(2).flat_map(|z| [z[0] * 100.0 + 175.0, z[1] * 2e4 + 1e5]).collect();
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs()), "{found:?} {expected:?}");
+    let sums = executor.evaluate_shard(&batch).unwrap();
+    let names = ["a", "b"].map(str::to_owned);
+    let metrics = in_units.plan.metric_layout().finish(&sums, &names);
+    let mae = |column: usize| -> f64 {
+        (0..3).map(|row| f64::from((found[2 * row + column] - values[2 * row + column]).abs())).sum::<f64>() / 3.0
+    };
+    assert!((metrics["mae/a"] - mae(0)).abs() < 1e-3 && (metrics["mae/b"] - mae(1)).abs() < 1e-1, "{metrics:?}");
+    assert_eq!((metrics["mae_of_mean/a"], metrics["mae_of_mean/b"]), (350.0 / 3.0, 1e4));
+    let loss = bare.executor().evaluate_shard(&by_hand).unwrap()[LOSS];
+    assert!((sums[LOSS] - loss).abs() < 1e-4 * loss, "{} {loss}", sums[LOSS]);
 }

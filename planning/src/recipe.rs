@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use convoy_common::manifest::Manifest;
+use convoy_common::manifest::{LabelKind, Manifest};
 use convoy_vision::Scanned;
 
 use crate::error::PlanningError;
@@ -64,17 +64,41 @@ fn choose_size(scanned: &Scanned, choose: &mut impl FnMut(&[String], String)) ->
     let sizes = scanned.train.sizes().unwrap_or([(32, 32); 3]);
     let [smallest, (width, height), largest] = sizes;
     let short = width.min(height);
+    let values = scanned.manifest.labels == LabelKind::Values;
     if smallest == largest && width.max(height) <= 64 {
-        choose(&["augment.crop_padding=2".to_owned()], format!("all images are {width}x{height}; they stay so"));
+        if !values {
+            choose(&["augment.crop_padding=2".to_owned()], format!("all images are {width}x{height}; they stay so"));
+        }
         return short;
     }
     let side = [160, 128, 96, 64, 32].into_iter().find(|side| short >= *side).unwrap_or(32);
-    choose(&[format!("prepare.size={side}")], format!("the median image is {width}x{height}"));
+    let median = format!("the median image is {width}x{height}");
+    if values {
+        let size =
+            if width < height { [long_side(side, short, height), side] } else { [side, long_side(side, short, width)] };
+        choose(&[format!("prepare.size={size:?}")], median);
+        choose(
+            &["prepare.resize=\"letterbox\"".to_owned()],
+            "nothing is cropped: what is counted or measured may lie anywhere".to_owned(),
+        );
+        choose(
+            &["augment.horizontal_flip=0.5".to_owned()],
+            "a mirror image has the same values; 0 where values tell left from right".to_owned(),
+        );
+        return side;
+    }
+    choose(&[format!("prepare.size={side}")], median);
     choose(
         &["augment.random_resized_crop=[0.35, 1.0]".to_owned(), "augment.horizontal_flip=0.5".to_owned()],
         "photographs of different sizes".to_owned(),
     );
     side
+}
+
+/// The longer side in proportion, in steps of 32 pixels, and at most twice the shorter one.
+fn long_side(side: u32, short: u32, long: u32) -> u32 {
+    let proportional = u64::from(side) * u64::from(long) / u64::from(short.max(1));
+    (proportional.div_ceil(32) * 32).min(2 * u64::from(side)) as u32
 }
 
 fn choose_network(side: u32, choose: &mut impl FnMut(&[String], String)) {

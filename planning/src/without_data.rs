@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoy_common::manifest::LabelKind;
-use convoy_common::plan::{DataFacts, Input, Normalization};
+use convoy_common::plan::{DataFacts, Input, Normalization, TargetStatistics};
 use convoy_common::spec::{Channels, ClassWeights, Depth16, LayerKind, Size, Spec, Task};
 use convoy_common::{Digest, Plan};
 use convoy_model::{Network, zoo};
@@ -100,6 +100,11 @@ pub fn plan_without_data(file: SpecFile, assumed: Assumed) -> Result<(Arc<Plan>,
     Ok((Arc::new(plan), Arc::new(network)))
 }
 
+/// Targets about 0 with a deviation of 1.
+fn standard_targets(targets: usize) -> TargetStatistics {
+    TargetStatistics { mean: vec![0.0; targets], std: vec![1.0; targets] }
+}
+
 /// Facts of made-up data: one batch, or one sample of each class if that is more.
 fn facts(spec: &Spec, Assumed { input, classes }: Assumed) -> DataFacts {
     let labels = match spec.task {
@@ -115,6 +120,7 @@ fn facts(spec: &Spec, Assumed { input, classes }: Assumed) -> DataFacts {
         train_samples: spec.train.batch.max(classes),
         validation_samples: 0,
         class_counts: if labels == LabelKind::Class { vec![1; classes as usize] } else { Vec::new() },
+        targets: (labels == LabelKind::Values).then(|| standard_targets(classes as usize)),
         size: [input.height, input.width],
         channels: input.channels,
         measured: Some(normalization.clone()),

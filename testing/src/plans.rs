@@ -24,6 +24,7 @@ pub fn facts(size: [u32; 3], classes: usize) -> DataFacts {
         class_counts: vec![100; classes],
         size: [height, width],
         channels,
+        targets: None,
         measured: Some(Normalization { mean: statistics(0.5), std: statistics(0.25) }),
         measured_global: None,
         manifest: Digest::default(),

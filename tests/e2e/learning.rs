@@ -131,4 +131,31 @@ fn numbers_from_a_table() {
     let predicted = convoy().arg("predict").arg(job.path("run-1")).arg(folder.join("0.png")).arg("--json").output();
     let line: serde_json::Value = report(&predicted.expect("convoy starts"));
     assert!((line["values"]["width"].as_f64().expect("a value") - 1.0).abs() < 2.5, "{line}");
+    let evaluated = convoy().arg("eval").arg(job.path("run-1")).arg("--json").output().expect("convoy starts");
+    assert_eq!(&report(&evaluated)["metrics"], validation, "the model's file has the weights that were evaluated");
+}
+
+#[test]
+fn counts_and_prices_without_a_spec() {
+    let job = Job::new();
+    let folder = job.path("table");
+    fs::create_dir_all(&folder).expect("the folder is writable");
+    let mut table = String::from("path,\"count, all\",price\n");
+    for number in 0..120u32 {
+        let dots = number * 37 % 59;
+        let path = format!("{number}.png");
+        write_grey(folder.join(&path), |x, y| if (x + 8 * y) * 29 % 64 < dots { 255 } else { 0 });
+        table.push_str(&format!("{path},{},{}\n", 6 * dots, 100_000 + 700 * dots));
+    }
+    fs::write(folder.join("data.csv"), table).expect("the folder is writable");
+    let mut command = convoy();
+    command.arg("train").arg(folder.join("data.csv")).args(["--json", "--set", "train.epochs=20"]);
+    let ended = report(&command.arg("--out").arg(job.path("run")).output().expect("convoy starts"));
+    let validation = &ended["validation"];
+    for target in ["count, all", "price"] {
+        let metric = |name: &str| validation[format!("{name}/{target}")].as_f64().expect("a number");
+        assert!(metric("mae") < 0.4 * metric("mae_of_mean") && metric("r2") > 0.7, "{validation}");
+    }
+    let header = fs::read_to_string(job.path("run/metrics.csv")).expect("metrics");
+    assert!(header.contains(",\"mae/count, all\",mae/price,"), "{header}");
 }

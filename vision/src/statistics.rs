@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::file_tree::Files;
-use convoy_common::plan::{DataFacts, Input, Normalization};
+use convoy_common::plan::{DataFacts, Input, Normalization, TargetStatistics};
 use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Channels, Normalize, Prepare, Size, Spec, Statistic, StatisticWord};
 
@@ -115,7 +115,8 @@ fn normalizations(sums: &[ChannelSums]) -> (Normalization, Normalization) {
 }
 
 /// The facts about the data that a plan needs: sizes and channels in force, and statistics where the spec wants them
-/// measured, for which images are read from `files`. `init` is left empty.
+/// measured, for which images are read from `files`. `init` is left empty. Statistics of targets are over all usable
+/// training samples, see [`TargetStatistics::of`].
 ///
 /// - `prepare.size = "auto"`: the size that all images have.
 /// - `prepare.channels = "auto"`: 1 when all images are stored grey, else 3.
@@ -158,6 +159,7 @@ pub fn facts(
         train_samples: usable.len() as u32,
         validation_samples: manifest.validation.usable().len() as u32,
         class_counts: manifest.class_counts(),
+        targets: TargetStatistics::of(manifest),
         size,
         channels,
         measured,

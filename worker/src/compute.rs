@@ -11,6 +11,7 @@ use convoy_nn::{ComputeError, Device, Executor, GradientTarget};
 use convoy_scheduler::{Failure, Lease, LeaseRef, StepId, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::evaluated_weights::EvaluatedWeights;
 use crate::lease_queue::{LeaseQueue, NextShard};
 use crate::lease_work::{ComputedShard, LeaseFailure, LeaseResult, LeaseWork, leaf};
 use crate::shards::Shards;
@@ -30,6 +31,8 @@ struct PoolShared {
     /// Memory for gradients and parameters.
     buffers: Arc<SpareBuffers>,
     results: UnboundedSender<LeaseResult>,
+    /// What the network's weights become for evaluations.
+    evaluated: EvaluatedWeights,
 }
 
 impl ComputePool {
@@ -46,7 +49,8 @@ impl ComputePool {
         results: UnboundedSender<LeaseResult>,
     ) -> Result<Self, ComputeError> {
         let buffers = Arc::new(SpareBuffers::new(network.len()));
-        let shared = Arc::new(PoolShared { queue: LeaseQueue::default(), shards, buffers, results });
+        let evaluated = EvaluatedWeights::new(plan.clone(), network.clone());
+        let shared = Arc::new(PoolShared { queue: LeaseQueue::default(), shards, buffers, results, evaluated });
         let mut pool = ComputePool { shared, threads: Vec::new() };
         for executor in Executor::team(device, plan, network, threads.max(1))? {
             let thread = ShardThread { shared: pool.shared.clone(), executor, loaded: None };
@@ -70,6 +74,7 @@ impl ComputePool {
     /// The parameters of `step` are committed and here.
     pub(crate) fn set_parameters(&self, step: StepId, flat: Vec<f32>) {
         let old = self.shared.queue.set_parameters(step, Arc::new(flat));
+        self.shared.evaluated.forget();
         old.into_iter().for_each(|flat| self.shared.buffers.give(flat));
     }
 
@@ -92,8 +97,8 @@ impl Drop for ComputePool {
 struct ShardThread {
     shared: Arc<PoolShared>,
     executor: Executor,
-    /// The step whose parameters the executor has.
-    loaded: Option<StepId>,
+    /// The step whose parameters the executor has, and for which work.
+    loaded: Option<(StepId, Work)>,
 }
 
 impl ShardThread {
@@ -124,10 +129,15 @@ impl ShardThread {
     /// Loads the parameters of the shard, unless they are those of the shard before.
     fn load(&mut self, next: NextShard) -> Result<(), (Failure, String)> {
         next.work.waited_for_parameters(next.waited);
-        if self.loaded != Some(next.step) {
+        let wanted = (next.step, next.work.lease.work);
+        if self.loaded.is_none_or(|loaded| loaded != wanted && self.shared.evaluated.differ(loaded.0, wanted.0)) {
             let begun = Instant::now();
-            self.executor.load(&next.parameters).map_err(internal)?;
-            self.loaded = Some(next.step);
+            let weights = match wanted.1 {
+                Work::Train => next.parameters,
+                Work::Evaluate => self.shared.evaluated.of(next.step, next.parameters),
+            };
+            self.executor.load(&weights).map_err(internal)?;
+            self.loaded = Some(wanted);
             stages::over("load", next.step, begun);
         }
         Ok(())

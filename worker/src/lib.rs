@@ -34,6 +34,7 @@ mod compute;
 mod config;
 mod disk_cache;
 mod error;
+mod evaluated_weights;
 mod file_requests;
 mod heartbeat;
 mod lease_queue;

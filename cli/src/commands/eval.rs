@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::error::CliError;
 use crate::inference::{Compute, Trained};
+use crate::metric_lines::metric_lines;
 use crate::out;
 use crate::progress::{Counter, counter};
 
@@ -169,9 +170,7 @@ fn text_of(evaluation: &Evaluation, task: Task) -> String {
     if evaluation.broken > 0 {
         text.push_str(&format!(" ({} broken, left out)", evaluation.broken));
     }
-    for (name, value) in &evaluation.metrics {
-        text.push_str(&format!("\n{name:<11} {value:.4}"));
-    }
+    text.push_str(&metric_lines(&evaluation.metrics));
     let width = evaluation.classes.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(5);
     if !evaluation.classes.is_empty() {
         let kind = if task == Task::Multilabel { "label" } else { "class" };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use convoy_common::Plan;
 use convoy_common::manifest::{LabelKind, Split};
 use convoy_coordinator::{Ready, RunDir};
 use convoy_planning::Job;
@@ -110,6 +111,9 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
             ));
         }
     }
+    if let Some(targets) = targets_of(plan) {
+        text.push_str(&targets);
+    }
     if let Some(init) = &job.init {
         text.push_str(&format!(
             "\nstarts from {}: {} tensors taken, new: {}",
@@ -119,6 +123,17 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
         ));
     }
     text
+}
+
+/// The targets of a regression with mean and deviation, of the first few, and whether they are scaled.
+fn targets_of(plan: &Plan) -> Option<String> {
+    const SHOWN: usize = 8;
+    let targets = plan.targets.as_ref()?;
+    let each = plan.names.iter().zip(targets.mean.iter().zip(&targets.std)).take(SHOWN);
+    let each: Vec<String> = each.map(|(name, (mean, std))| format!("{name} {mean} \u{b1} {std}")).collect();
+    let more = if plan.names.len() > SHOWN { ", ..." } else { "" };
+    let scaled = if plan.target_scale().is_some() { "scaled" } else { "not scaled" };
+    Some(format!("\ntargets    {}{more} (mean \u{b1} deviation; {scaled} in training)", each.join(", ")))
 }
 
 /// ` (3 broken, left out)`; nothing where none is broken.

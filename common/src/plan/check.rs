@@ -1,5 +1,7 @@
 //! The checks of a plan.
 
+use std::collections::BTreeSet;
+
 use super::{DataFacts, Plan};
 use crate::manifest::LabelKind;
 use crate::spec::check::{Problem, check_spec, positive, problem, refuse_foreign, within};
@@ -48,6 +50,7 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
     if plan.train_samples == 0 {
         return problem("data.train", "has no usable samples");
     }
+    check_names(plan)?;
     check_loss(plan)?;
     if plan.names.len() < 2 && spec.task == Task::Multiclass {
         return problem("data.train", format!("has one class only ({:?}); there is nothing to tell apart", plan.names));
@@ -76,7 +79,34 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Targets are columns of a table, which may have two of one name; what is said of one must not be taken for the other.
+fn check_names(plan: &Plan) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    match plan.names.iter().find(|name| !seen.insert(name.as_str())) {
+        Some(name) if plan.spec.task == Task::Regression => problem(
+            "data.label_columns",
+            format!("there are two columns `{name}`; give each column of the table a name of its own"),
+        ),
+        Some(name) => problem("data.train", format!("has two classes or labels of the name `{name}`")),
+        None => Ok(()),
+    }
+}
+
+fn check_targets(plan: &Plan) -> Result<(), Problem> {
+    let regression = plan.spec.task == Task::Regression;
+    match &plan.targets {
+        Some(targets) if !regression || !targets.fits(plan.names.len()) => {
+            problem("targets", "are not a mean and a positive deviation of each target")
+        }
+        None if plan.spec.loss.scale_targets == Some(true) => {
+            problem("loss.scale_targets", "needs the targets' statistics, which the plan lacks")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_loss(plan: &Plan) -> Result<(), Problem> {
+    check_targets(plan)?;
     let spec = &plan.spec;
     let fits = match plan.loss() {
         LossKind::CrossEntropy => spec.task == Task::Multiclass,

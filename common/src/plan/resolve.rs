@@ -6,8 +6,8 @@ use crate::metrics::MetricLayout;
 use crate::schedule::defaults;
 use crate::spec::check::check_spec;
 use crate::spec::{
-    BalancedWord, Channels, ClassWeights, Depth16, LossKind, Normalize, OptimizerKind, ScheduleKind, Size, Spec,
-    SpecError, Statistic, StatisticWord, Task,
+    BalancedWord, Channels, ClassWeights, Depth16, Layer, LayerKind, LossKind, Normalize, OptimizerKind, ScheduleKind,
+    Size, Spec, SpecError, Statistic, StatisticWord, Task,
 };
 
 /// ImageNet's statistics as torchvision's models expect them.
@@ -29,6 +29,7 @@ impl Plan {
         spec.prepare.size = Size::Fixed(facts.size);
         spec.prepare.channels = Channels::Fixed(facts.channels);
         fill_in(&mut spec, task);
+        resolve_scale(&mut spec, facts).map_err(|problem| fail("loss.scale_targets", problem))?;
         let normalization = resolve_normalization(&spec, facts).map_err(|(key, problem)| fail(key, problem))?;
         if spec.prepare.normalize == Normalize::Zscore {
             spec.prepare.std = per_channel(&normalization.std);
@@ -44,6 +45,7 @@ impl Plan {
             names: facts.names.clone(),
             normalization,
             class_weights,
+            targets: facts.targets.clone(),
             train_samples: facts.train_samples,
             validation_samples: facts.validation_samples,
             manifest: facts.manifest,
@@ -97,8 +99,35 @@ fn fill_in(spec: &mut Spec, task: Task) {
     if spec.augment.random_resized_crop.is_some() {
         spec.augment.crop_aspect.get_or_insert([0.75, 4.0 / 3.0]);
     }
-    let names = MetricLayout { task, names: 0 };
+    let names = MetricLayout { task, names: 0, of_mean: false };
     spec.checkpoint.best_by.get_or_insert_with(|| names.default_best().to_owned());
+}
+
+/// Whether targets are scaled: unless something else is said, where the spec's network ends in a layer that can take the
+/// scale up.
+fn resolve_scale(spec: &mut Spec, facts: &DataFacts) -> Result<(), String> {
+    match (spec.task, spec.loss.scale_targets, &facts.targets) {
+        (Task::Regression, None, targets) => {
+            spec.loss.scale_targets = Some(targets.is_some() && ends_in_a_sum(&spec.network.layers));
+            Ok(())
+        }
+        (Task::Regression, Some(true), None) => {
+            Err("needs the targets' statistics, which were not measured".to_owned())
+        }
+        (Task::Regression, ..) | (_, None, _) => Ok(()),
+        (_, Some(_), _) => Err("belongs to task \"regression\" only; leave it out".to_owned()),
+    }
+}
+
+/// Whether the last layer with weights has a bias and nothing but flattening and averaging follows it. All networks of the
+/// zoo are such.
+fn ends_in_a_sum(layers: &[Layer]) -> bool {
+    let averages = |layer: &&Layer| matches!(layer.kind, LayerKind::Flatten | LayerKind::GlobalAvgPool);
+    match layers.iter().rev().find(|layer| !averages(layer)).map(|layer| &layer.kind) {
+        Some(LayerKind::Linear { bias, .. } | LayerKind::Conv { bias, .. }) => *bias,
+        Some(_) => false,
+        None => true,
+    }
 }
 
 /// The numbers as the shortest decimals that are the same f32, so that the resolved spec reads well and means the same.

@@ -15,9 +15,14 @@ pub struct Loss {
     /// Cross entropy: weight of each class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
-    /// Huber: where the loss turns from square to linear.
+    /// Huber: where the loss turns from square to linear; in standard deviations of a target where targets are scaled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta: Option<f64>,
+    /// Regression: whether the loss compares targets less their mean, divided by their standard deviation over the
+    /// training samples. Metrics, predictions and the model are in the targets' own units either way. When absent: yes,
+    /// unless `network.layers` ends in something else than a linear or conv layer with a bias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_targets: Option<bool>,
 }
 
 /// Which loss.

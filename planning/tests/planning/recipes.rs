@@ -1,6 +1,6 @@
 //! What is chosen for a folder of images and no spec.
 
-use convoy_common::spec::{Channels, ClassWeights, Size};
+use convoy_common::spec::{Channels, ClassWeights, Resize, Size};
 use convoy_planning::Job;
 use expect_test::{Expect, expect};
 
@@ -74,4 +74,24 @@ fn a_folder_whose_name_is_no_bare_word_gives_the_job_its_name() {
     let (job, _) = Job::here(&path, &[], silent).unwrap();
     assert_eq!(job.plan.spec.name, "my \"best\" photos");
     assert_eq!(std::path::Path::new(&job.plan.spec.data.train), path);
+}
+
+#[test]
+fn pictures_with_numbers_are_seen_whole() {
+    let choose = |size: (u32, u32)| {
+        let dir = folder(&[12], |_| size);
+        let table: String = (0..12).map(|number| format!("a/{number}.png,{}\n", 1000 * number)).collect();
+        let path = dir.path().join("photos/data.csv");
+        std::fs::write(&path, format!("path,count\n{table}")).unwrap();
+        Job::here(&path, &["network.name=lenet5".to_owned()], silent).unwrap()
+    };
+    let (job, said) = choose((200, 120));
+    let spec = &job.plan.spec;
+    assert_eq!((spec.prepare.size, spec.prepare.resize), (Size::Fixed([96, 160]), Resize::Letterbox));
+    assert_eq!((spec.augment.random_resized_crop, spec.augment.horizontal_flip), (None, 0.5));
+    assert!(said.expect("choices have reasons").contains("nothing is cropped"));
+    assert_eq!(choose((120, 500)).0.plan.spec.prepare.size, Size::Fixed([192, 96]), "twice as long at most");
+    let (job, _) = choose((32, 32));
+    assert_eq!((job.plan.spec.augment.crop_padding, job.plan.input.height), (0, 32));
+    assert_eq!(job.plan.target_scale(), job.plan.targets.as_ref());
 }

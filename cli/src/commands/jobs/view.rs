@@ -3,6 +3,7 @@
 use convoy_coordinator::{JobState, Status};
 use serde::Deserialize;
 
+use crate::metric_lines::metric_lines;
 use crate::time::duration;
 
 /// A job as the coordinator tells of it.
@@ -30,9 +31,9 @@ impl JobView {
         if let (Some(steps), Some(seconds)) = (result["steps"].as_u64(), result["seconds"].as_f64()) {
             text.push_str(&format!(" after {steps} steps, {}", duration(seconds)));
         }
-        for (name, value) in result["validation"].as_object().into_iter().flatten() {
-            text.push_str(&format!("\n{name:<11} {:.4}", value.as_f64().unwrap_or(f64::NAN)));
-        }
+        let metrics = result["validation"].as_object().into_iter().flatten();
+        let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+        text.push_str(&metric_lines(&metrics.map(|(name, value)| (name.clone(), number(value))).collect()));
         if let Some(digest) = result["parameters_digest"].as_str() {
             text.push_str(&format!("\nparameters  {digest}"));
         }

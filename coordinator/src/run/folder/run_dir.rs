@@ -1,5 +1,6 @@
 //! The run folder: where everything of a run lies.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -118,14 +119,23 @@ impl RunDir {
     }
 }
 
-/// Writes `metrics.csv` in the run folder anew: one row per finished epoch.
+/// A field of a CSV (RFC 4180): in quotes where it needs them.
+fn quoted(field: &str) -> Cow<'_, str> {
+    match field.contains([',', '"', '\r', '\n']) {
+        true => Cow::Owned(format!("\"{}\"", field.replace('"', "\"\""))),
+        false => Cow::Borrowed(field),
+    }
+}
+
+/// Writes `metrics.csv` in the run folder anew: one row per finished epoch. Names of metrics, which may be those of a
+/// table's columns, are quoted where they need to be.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError> {
     let names: Vec<&String> = rows.first().map(|row| row.validation.keys().collect()).unwrap_or_default();
     let mut text = String::from("epoch,step,seconds,lr,train_loss");
-    names.iter().for_each(|name| text.push_str(&format!(",{name}")));
+    names.iter().for_each(|name| text.push_str(&format!(",{}", quoted(name))));
     text.push('\n');
     for row in rows {
         text.push_str(&format!("{},{},{:.3},{},{}", row.epoch, row.step, row.seconds, row.lr, row.train_loss));
@@ -135,4 +145,22 @@ pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError>
         text.push('\n');
     }
     replace_file(&folder.join("metrics.csv"), |file| file.write_all(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_metrics_are_fields_of_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["mae/len, cm", "mae/the \"big\" one", "mae/wid"];
+        let validation = names.into_iter().zip([0.5, 1.5, 2.5]).map(|(name, value)| (name.to_owned(), value)).collect();
+        let row = EpochRow { epoch: 1, step: 4, seconds: 0.25, lr: 0.1, train_loss: 2.0, validation, best: true };
+        write_metrics(folder.path(), &[row]).unwrap();
+        // As Python's csv.writer has these names and numbers.
+        let expected = "epoch,step,seconds,lr,train_loss,\"mae/len, cm\",\"mae/the \"\"big\"\" one\",mae/wid\n\
+                        1,4,0.250,0.1,2,0.5,1.5,2.5\n";
+        assert_eq!(fs::read_to_string(folder.path().join("metrics.csv")).unwrap(), expected);
+    }
 }
