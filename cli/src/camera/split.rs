@@ -291,13 +291,19 @@ mod tests {
         let frames = frames();
         // A length that was cut off may reach over the next 64 KiB.
         let after = vec![&frames[1..]; 20].concat();
+        let expected = [&[Piece::Cut], &whole(&after)[..]].concat();
+        let check = |boundary, stream: Vec<u8>| {
+            let pieces = pieces_of(boundary, &stream);
+            // A segment whose rest happens to reach to a marker of the next file makes a file of both.
+            let is_joined = matches!(&pieces[..], [Piece::Whole(joined), rest @ ..]
+                if joined.ends_with(&after[0][4..]) && rest == &expected[2..]);
+            assert!(pieces == expected || is_joined, "{:?}", &stream[..20]);
+        };
         for length in 3..frames[0].len() {
-            let plain = [&frames[0][..length], &after.concat()].concat();
-            let expected = [&[Piece::Cut], &whole(&after)[..]].concat();
-            assert!(pieces_of(None, &plain) == expected, "{length}");
             let part = |frame: &[u8]| [&b"\r\n--b\r\n\r\n"[..], frame].concat();
             let parts: Vec<u8> = after.iter().flat_map(|frame| part(frame)).collect();
-            assert!(pieces_of(Some("b"), &[part(&frames[0][..length]), parts].concat()) == expected, "{length}");
+            check(None, [&frames[0][..length], &after.concat()].concat());
+            check(Some("b"), [part(&frames[0][..length]), parts].concat());
         }
         assert_eq!(pieces_of(None, &PIPE[..PIPE.len() - 1]), [&whole(&frames[..4])[..], &[Piece::Cut]].concat());
     }

@@ -55,6 +55,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Whether any frame was looked at, or could have been.
+    pub fn any(&self) -> bool {
+        self.good + self.broken + self.cut > 0
+    }
+
     /// Frames looked at in a second, but for the first; 0 where there is no other.
     pub fn rate(&self) -> f64 {
         let seconds = self.time.as_secs_f64();

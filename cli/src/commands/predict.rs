@@ -129,7 +129,9 @@ fn run_on_camera(
     };
     runtime::serve("ending; press Ctrl-C again to leave at once", async |stop| {
         let (tally, result) = watch(camera, &args.pace, &stop, look);
-        out::note(format_args!("{camera}: {tally}"));
+        if tally.any() {
+            out::note(format_args!("{camera}: {tally}"));
+        }
         result.map(|()| ExitCode::from(stop.exit_code()))
     })
 }

@@ -74,7 +74,9 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, CliError> {
     };
     runtime::serve("ending; press Ctrl-C again to leave at once", async |stop| {
         let (tally, result) = watch(&args.camera, &args.pace, &stop, look);
-        out::note(format_args!("{}: {tally}; they are in {}", args.camera, folder.display()));
+        if tally.any() {
+            out::note(format_args!("{}: {tally}; they are in {}", args.camera, folder.display()));
+        }
         result.map(|()| ExitCode::from(stop.exit_code()))
     })
 }
