@@ -12,6 +12,8 @@ use convoy_vision::ScanError;
 use convoy_worker::WorkerError;
 use tonic::{Code, Status};
 
+use crate::camera_error::CameraError;
+
 /// What a command says when it fails.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -125,6 +127,9 @@ pub enum CliError {
     /// A worker of this process ended by a panic.
     #[error("a worker of this process crashed: {0}; this is a defect of Convoy, please report it")]
     Crashed(String),
+    /// A camera.
+    #[error(transparent)]
+    Camera(#[from] CameraError),
     /// The device is not there.
     #[error("{0}")]
     Device(String),
@@ -164,6 +169,7 @@ impl CliError {
             CliError::Connect(ConnectError::Unreachable(_) | ConnectError::TimedOut) => 75,
             CliError::Connect(_) => 4,
             CliError::Access(error) => access_code(error),
+            CliError::Camera(error) => error.exit_code(),
         }
     }
 }

@@ -71,6 +71,18 @@ impl Trained {
         Ok(Trained { plan: Arc::new(plan), network: Arc::new(network), flat: Arc::new(flat), device })
     }
 
+    /// At most `count` executors with the model's parameters, and at least one, on a team of `threads` threads: those
+    /// that have nothing to do help the others.
+    ///
+    /// # Errors
+    /// When a thread cannot be started, or the device cannot be had.
+    pub fn executors(&self, threads: usize, count: usize) -> Result<Vec<Executor>, CliError> {
+        let mut executors = Executor::team(self.device, &self.plan, &self.network, threads.max(1))?;
+        executors.truncate(count.max(1));
+        executors.iter_mut().try_for_each(|executor| executor.load(&self.flat))?;
+        Ok(executors)
+    }
+
     /// Does `work` for the indices `0..count` on `threads` threads, each with an executor of its own, and hands what
     /// comes out to `take` in the order of the indices.
     ///
@@ -83,9 +95,7 @@ impl Trained {
         work: impl Fn(&Executor, usize) -> Result<T, CliError> + Sync,
         mut take: impl FnMut(usize, T) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let mut executors = Executor::team(self.device, &self.plan, &self.network, threads.max(1))?;
-        executors.truncate(count.max(1));
-        executors.iter_mut().try_for_each(|executor| executor.load(&self.flat))?;
+        let executors = self.executors(threads, count)?;
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {

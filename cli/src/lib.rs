@@ -3,6 +3,8 @@
 //! `main.rs`.
 
 mod address;
+mod camera;
+mod camera_error;
 mod commands;
 mod device;
 mod endpoint;

@@ -18,6 +18,20 @@ pub fn life(text: &str) -> Result<Duration, String> {
     found.map(Duration::from_secs).ok_or_else(|| "a time is a number with s, m, h or d: 90s, 12h, 7d".to_owned())
 }
 
+/// Reads a pause: `0.5s`, `200ms`, `2m`.
+///
+/// # Errors
+/// What would be a pause, where `text` is none.
+pub fn pause(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0)];
+    let found = units.iter().find_map(|(unit, seconds)| {
+        let count = text.strip_suffix(unit)?.parse::<f64>().ok()?;
+        Duration::try_from_secs_f64(count * seconds).ok()
+    });
+    let usable = found.filter(|pause| !pause.is_zero() && *pause <= Duration::from_secs(24 * 3600));
+    usable.ok_or_else(|| "a pause is a number above 0 with ms, s or m, a day at most: 200ms, 0.5s, 2m".to_owned())
+}
+
 /// A point in time that is `seconds` after the beginning of 1970; `never` where no calendar has it.
 pub fn date(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
@@ -43,6 +57,14 @@ mod tests {
         let read = |text| life(text).map(|life| life.as_secs());
         assert_eq!([read("90s"), read("15m"), read("12h"), read("7d")], [90, 900, 43_200, 604_800].map(Ok));
         assert!(["", "7", "d", "-1d", "1w", "99999999999999999999d"].iter().all(|text| life(text).is_err()));
+    }
+
+    #[test]
+    fn pauses_are_read() {
+        let read = |text| pause(text).map(|pause| pause.as_millis());
+        assert_eq!([read("200ms"), read("0.5s"), read("2s"), read("2m")], [200, 500, 2000, 120_000].map(Ok));
+        let none = ["", "1", "s", "0s", "-1s", "nans", "infs", "1h", "1e30s", "2000m", "0.5"];
+        assert!(none.iter().all(|text| pause(text).is_err()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The binary as its users start it: real processes, real sockets, real files.
 
 mod audit;
+mod camera;
 mod candle;
 mod churn;
 mod cluster;

@@ -10,27 +10,40 @@ use convoy_nn::Executor;
 use convoy_vision::{Disk, Limits, Mode, Preparation, decode_in, image_files};
 use serde_json::{Map, Value, json};
 
+use crate::camera::{CameraSource, Frame, Pace, Seen, Tally, watch};
 use crate::error::CliError;
 use crate::inference::{Compute, Trained};
-use crate::out;
+use crate::{out, runtime};
 
 /// Images that are computed together.
 const BATCH: usize = 16;
 
-/// Predict class and probability, or values, of images.
+/// Predict class and probability, or values, of images, or of what a camera sees.
 ///
 /// One line for each image, in the order given; a file that cannot be read is named, the others go on, and the exit
-/// code is 1.
+/// code is 1. With --camera a line for each frame: its number, what was predicted, frames/s. Frames are dropped rather
+/// than fall behind; how many is said at the end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy predict runs/photos-1 cat.jpg dog.png\n  \
     convoy predict runs/photos-1/model-best photos/new --top 3 --json\n  \
-    find . -name '*.png' | convoy predict runs/photos-1 -\n  convoy predict runs/photos-1 - < cat.jpg")]
+    find . -name '*.png' | convoy predict runs/photos-1 -\n  convoy predict runs/photos-1 - < cat.jpg\n  \
+    convoy predict runs/photos-1 --camera http://192.0.2.7:8080/video --every 1s\n  \
+    ffmpeg -loglevel error -f v4l2 -i /dev/video0 -f image2pipe -c:v mjpeg -q:v 2 - \\\n    \
+    | convoy predict runs/photos-1 --camera -\n  \
+    ffmpeg -loglevel error -i film.mp4 -f image2pipe -c:v mjpeg -q:v 2 - \\\n    \
+    | convoy predict runs/photos-1 --camera - --no-drop --json")]
 pub struct PredictArgs {
     /// A model folder, a run folder, or a model.safetensors.
     model: PathBuf,
     /// Images, folders of images (with all below), or `-` for standard input: an image, or one path on each line.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "camera", conflicts_with = "camera")]
     images: Vec<PathBuf>,
+    /// Look at what a camera sends: an MJPEG stream at http://[USER:PASSWORD@]HOST[:PORT]/PATH, or `-` for JPEG
+    /// pictures on standard input, as ffmpeg makes them of anything else.
+    #[arg(long, value_name = "SOURCE")]
+    camera: Option<CameraSource>,
+    #[command(flatten)]
+    pace: Pace,
     /// How many classes to name, the likeliest first.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
@@ -64,6 +77,9 @@ impl Source {
 pub fn run(args: PredictArgs) -> Result<ExitCode, CliError> {
     let threads = args.compute.threads()?;
     let model = args.compute.load(&args.model)?;
+    if let Some(camera) = &args.camera {
+        return run_on_camera(camera, &args, &model, threads);
+    }
     let sources = sources(&args.images)?;
     let preparation = Preparation::of(&model.plan);
     // Small enough that every thread has something to do.
@@ -77,12 +93,47 @@ pub fn run(args: PredictArgs) -> Result<ExitCode, CliError> {
         |index, predictions| {
             for (source, prediction) in batches[index].iter().zip(predictions) {
                 failed += usize::from(prediction.is_err());
-                print(&model.plan, &source.name(), prediction, &args)?;
+                let name = source.name();
+                let object = Map::from_iter([("path".to_owned(), json!(name))]);
+                print(&model.plan, (&name, object), "", prediction, &args)?;
             }
             Ok(())
         },
     )?;
     Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// Prints a line for each frame, until the camera has no more, enough were seen or somebody asked to stop.
+fn run_on_camera(
+    camera: &CameraSource,
+    args: &PredictArgs,
+    model: &Trained,
+    threads: usize,
+) -> Result<ExitCode, CliError> {
+    let preparation = Preparation::of(&model.plan);
+    let executors = model.executors(threads, 1)?;
+    let look = |frame: &Frame, tally: &Tally| {
+        let sources = [Source::Bytes(frame.bytes.clone())];
+        let prediction = predict(model, &preparation, &executors[0], &sources)?.remove(0);
+        let seen = if prediction.is_ok() { Seen::Good } else { Seen::Broken };
+        let object = json!({
+            "frame": frame.number,
+            "seconds": frame.at.as_secs_f64(),
+            "frames_per_second": tally.rate(),
+            "dropped": tally.dropped,
+        });
+        let Value::Object(object) = object else { unreachable!("it is written as one") };
+        let rate = format!("\t{:.1} frames/s", tally.rate());
+        print(&model.plan, (&frame.number.to_string(), object), &rate, prediction, args)?;
+        Ok(seen)
+    };
+    runtime::serve("ending; press Ctrl-C again to leave at once", async |stop| {
+        let (tally, result) = watch(camera, &args.pace, &stop, look);
+        if tally.any() {
+            out::note(format_args!("{camera}: {tally}"));
+        }
+        result.map(|()| ExitCode::from(stop.exit_code()))
+    })
 }
 
 fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
@@ -159,12 +210,27 @@ fn pixels(source: &Source, limits: &Limits, depth16: Depth16) -> Result<convoy_v
     decode_in(bytes, limits, depth16.range()).map(|decoded| decoded.pixels).map_err(|error| error.to_string())
 }
 
-/// Prints what was predicted, or why nothing was.
-fn print(plan: &Plan, name: &str, prediction: Result<Vec<f32>, String>, args: &PredictArgs) -> Result<(), CliError> {
+/// Prints what was predicted for an image, or why nothing was: for people by its name and with `more` behind it, for
+/// programs in an object that says what else there is to say.
+fn print(
+    plan: &Plan,
+    (name, mut object): (&str, Map<String, Value>),
+    more: &str,
+    prediction: Result<Vec<f32>, String>,
+    args: &PredictArgs,
+) -> Result<(), CliError> {
+    let top = args.top as usize;
     match prediction {
-        Ok(outputs) if args.json => out::json(&object_of(plan, name, &outputs, args.top as usize)),
-        Ok(outputs) => out::line(line_of(plan, name, &outputs, args.top as usize)),
-        Err(reason) if args.json => out::json(&json!({ "path": name, "error": reason })),
+        Ok(outputs) if args.json => {
+            let (key, value) = outputs_of(plan, &outputs, top);
+            object.insert(key.to_owned(), value);
+            out::json(&object)
+        }
+        Ok(outputs) => out::line(line_of(plan, name, &outputs, top) + more),
+        Err(reason) if args.json => {
+            object.insert("error".to_owned(), json!(reason));
+            out::json(&object)
+        }
         Err(reason) => {
             out::note(format_args!("{name}: {reason}"));
             Ok(())
@@ -172,18 +238,17 @@ fn print(plan: &Plan, name: &str, prediction: Result<Vec<f32>, String>, args: &P
     }
 }
 
-/// The outputs for the image `name`, for programs.
-fn object_of(plan: &Plan, name: &str, outputs: &[f32], top: usize) -> Value {
+/// The outputs for programs, and what they are.
+fn outputs_of(plan: &Plan, outputs: &[f32], top: usize) -> (&'static str, Value) {
     let names = &plan.names;
     if plan.spec.task == Task::Regression {
         let values: Map<String, Value> = names.iter().cloned().zip(outputs.iter().map(|value| json!(value))).collect();
-        return json!({ "path": name, "values": values });
+        return ("values", Value::Object(values));
     }
-    let classes: Vec<Value> = ranked(plan.spec.task, outputs, top)
-        .iter()
-        .map(|(class, probability)| json!({ "class": names[*class], "probability": probability }))
-        .collect();
-    json!({ "path": name, "predictions": classes })
+    let ranked = ranked(plan.spec.task, outputs, top);
+    let classes =
+        ranked.iter().map(|(class, probability)| json!({ "class": names[*class], "probability": probability }));
+    ("predictions", classes.collect())
 }
 
 /// The outputs for the image `name`, for people: `cat.jpg`, then `cat 0.9731` for each class, between tabs.
@@ -239,10 +304,8 @@ mod tests {
     fn classes_are_named_with_their_probabilities() {
         let plan = plan("multiclass");
         assert_eq!(line_of(&plan, "a.jpg", &[0.25, 0.5, 0.25], 2), "a.jpg\tdog 0.5000\tcat 0.2500");
-        assert_eq!(
-            object_of(&plan, "a.jpg", &[0.25, 0.5, 0.25], 1).to_string(),
-            r#"{"path":"a.jpg","predictions":[{"class":"dog","probability":0.5}]}"#
-        );
+        let (key, value) = outputs_of(&plan, &[0.25, 0.5, 0.25], 1);
+        assert_eq!((key, value.to_string().as_str()), ("predictions", r#"[{"class":"dog","probability":0.5}]"#));
     }
 
     #[test]
@@ -254,10 +317,8 @@ mod tests {
     fn values_are_printed_as_they_are() {
         let plan = plan("regression");
         assert_eq!(line_of(&plan, "a.jpg", &[0.25, -3.0, 1e9], 1), "a.jpg\tcat 0.25\tdog -3\towl 1000000000");
-        assert_eq!(
-            object_of(&plan, "a.jpg", &[0.25, -3.0, 1.5], 1).to_string(),
-            r#"{"path":"a.jpg","values":{"cat":0.25,"dog":-3.0,"owl":1.5}}"#
-        );
+        let (key, value) = outputs_of(&plan, &[0.25, -3.0, 1.5], 1);
+        assert_eq!((key, value.to_string().as_str()), ("values", r#"{"cat":0.25,"dog":-3.0,"owl":1.5}"#));
     }
 
     #[test]

@@ -1,19 +1,22 @@
-//! `convoy data`: looking at data before training on it (`check`, `preview`); data sets that a coordinator keeps
+//! `convoy data`: looking at data before training on it (`check`, `preview`); filling class folders from a
+//! camera (`record`); data sets that a coordinator keeps
 //! (`push`, `ls` and `rm`, all three in `sets`).
 
 mod check;
 mod preview;
+mod record;
 mod sets;
 
 use std::process::ExitCode;
 
 use crate::error::CliError;
 
-/// Look at data before training on it; keep data sets with a coordinator.
+/// Look at data before training on it; record pictures of a camera; keep data sets with a coordinator.
 #[derive(Debug, clap::Subcommand)]
 pub enum DataCommand {
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
+    Record(record::RecordArgs),
     Push(sets::PushArgs),
     Ls(sets::LsSetsArgs),
     Rm(sets::RmSetArgs),
@@ -27,6 +30,7 @@ pub fn run(command: DataCommand) -> Result<ExitCode, CliError> {
     match command {
         DataCommand::Check(args) => check::run(&args),
         DataCommand::Preview(args) => preview::run(&args),
+        DataCommand::Record(args) => record::run(&args),
         DataCommand::Push(args) => sets::push_set(&args),
         DataCommand::Ls(args) => sets::list_sets(&args),
         DataCommand::Rm(args) => sets::remove_set(&args),
