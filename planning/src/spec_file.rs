@@ -35,6 +35,7 @@ impl SpecFile {
         let base = |key: &str| if overridden(key) { Path::new("") } else { folder };
         spec.data.train = absolute(base("data.train"), &spec.data.train);
         spec.data.validation = spec.data.validation.map(|path| absolute(base("data.validation"), &path));
+        spec.data.images = spec.data.images.map(|path| absolute(base("data.images"), &path));
         spec.network.init = spec.network.init.map(|path| absolute(base("network.init"), &path));
         Ok(SpecFile { spec, path: path.map(Path::to_owned), text })
     }

@@ -8,10 +8,17 @@ use convoy_common::manifest::{Label, Split};
 use serde::Serialize;
 
 use crate::scanned::{ImageFacts, Scanned, SplitFacts};
+use crate::taken::Taken;
 
 /// Everything that [`check`] noticed. Its display is made for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
+    /// Source, split, task, classes and what is left out, with the reasons.
+    pub taken: Taken,
+    /// Rows and samples that make no sense, each with its place.
+    pub problems: Vec<String>,
+    /// Classes without a usable training image, and what there is instead.
+    pub empty_classes: Vec<(String, String)>,
     /// Training data, then validation data.
     pub splits: Vec<SplitReport>,
     /// Equal images in training and validation data: a validation that says nothing.
@@ -65,7 +72,7 @@ const LONG: u32 = 5;
 /// Classes that differ more than this in size deserve advice.
 const IMBALANCED: f64 = 3.0;
 
-/// Looks through scanned data. Scan with `data.bad_images = "quarantine"` to see all broken files.
+/// Looks through scanned data. [`survey`](crate::survey) it to see everything.
 pub fn check(scanned: &Scanned) -> Report {
     let manifest = &scanned.manifest;
     let parts = [
@@ -80,8 +87,10 @@ pub fn check(scanned: &Scanned) -> Report {
         _ => None,
     };
     let leaks = leaks(scanned);
-    let mut report = Report { splits, leaks, imbalance, advice: Vec::new() };
-    report.advice = advice(&report, &counts);
+    let (taken, problems, empty_classes) =
+        (scanned.taken.clone(), scanned.problems.clone(), scanned.empty_classes.clone());
+    let mut report = Report { taken, problems, empty_classes, splits, leaks, imbalance, advice: Vec::new() };
+    report.advice = advice(&report);
     report
 }
 
@@ -192,7 +201,7 @@ fn leaks(scanned: &Scanned) -> Vec<Copies> {
     leaks
 }
 
-fn advice(report: &Report, counts: &[u64]) -> Vec<String> {
+fn advice(report: &Report) -> Vec<String> {
     let mut advice = Vec::new();
     let broken: usize = report.splits.iter().map(|split| split.broken.len()).sum();
     if broken > 0 {
@@ -207,8 +216,15 @@ fn advice(report: &Report, counts: &[u64]) -> Vec<String> {
     if contradictions.filter(|copies| copies.labels_differ).count() > 0 {
         advice.push("equal images with different labels contradict each other: keep the right ones".to_owned());
     }
-    if counts.contains(&0) {
-        advice.push("a class without usable training images cannot be learned: add some, or remove it".to_owned());
+    if !report.problems.is_empty() {
+        advice.push("rows that make no sense refuse a job: correct or remove them".to_owned());
+    }
+    if !report.empty_classes.is_empty() {
+        advice.push(
+            "a class without usable training images cannot be learned: add some, remove it, or set \
+             data.empty_classes = \"ignore\""
+                .to_owned(),
+        );
     }
     if report.imbalance.is_some_and(|ratio| ratio > IMBALANCED) {
         advice.push("classes differ much in size: set loss.class_weights = \"balanced\", or add images".to_owned());
@@ -224,6 +240,11 @@ const SHOWN: usize = 5;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.taken)?;
+        let problems: Vec<(String, String)> =
+            self.problems.iter().map(|problem| (String::new(), problem.clone())).collect();
+        write_items(f, "rows or samples make no sense", &problems)?;
+        write_items(f, "classes have no usable training image", &self.empty_classes)?;
         for split in self.splits.iter().filter(|split| split.samples > 0) {
             split.fmt(f)?;
         }
@@ -263,7 +284,6 @@ impl fmt::Display for SplitReport {
         for (count, words) in [
             (self.rotated as u64, "are turned upright by their EXIF orientation"),
             (self.grey_among_colour as u64, "are grey among colour images"),
-            (self.ignored, "files are ignored: not .jpg, .jpeg or .png"),
         ] {
             if count > 0 {
                 writeln!(f, "  {count} {words}")?;

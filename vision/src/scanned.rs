@@ -3,6 +3,8 @@
 use convoy_common::Digest;
 use convoy_common::manifest::Manifest;
 
+use crate::taken::Taken;
+
 /// Data that has been scanned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scanned {
@@ -12,6 +14,13 @@ pub struct Scanned {
     pub train: SplitFacts,
     /// The same for the validation images.
     pub validation: SplitFacts,
+    /// What was taken as training and validation data, and why.
+    pub taken: Taken,
+    /// What makes no sense, each with its place and a remedy: rows of a table, samples of a class without training
+    /// data.
+    pub problems: Vec<String>,
+    /// Classes without a usable training image, and what there is instead.
+    pub empty_classes: Vec<(String, String)>,
 }
 
 /// Sizes, channels and digests of the images of a split.

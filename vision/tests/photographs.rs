@@ -88,7 +88,7 @@ fn photographs_decode(flowers: &Path) {
 /// Nearly all photographs are for the decoder of windows, whose pixels are those of the decoder of whole files.
 fn windows_are_crops(flowers: &Path) {
     let (mut all, mut windowed) = (0, 0);
-    for path in image_files(&Disk, flowers).unwrap() {
+    for path in image_files(&Disk, flowers).unwrap().0 {
         let bytes = fs::read(&path).unwrap();
         let Ok(whole) = decode(&bytes, &LIMITS) else { continue };
         all += 1;

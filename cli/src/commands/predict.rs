@@ -91,7 +91,8 @@ fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
         if path == Path::new("-") {
             sources.extend(standard_input()?);
         } else if path.is_dir() {
-            let files = image_files(&Disk, path)?;
+            let (files, left_out) = image_files(&Disk, path)?;
+            left_out.lines().iter().for_each(|line| out::note(format_args!("left out of {}: {line}", path.display())));
             if files.is_empty() {
                 return Err(CliError::NotFound {
                     path: path.join("*.{jpg,jpeg,png}"),

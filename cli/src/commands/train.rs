@@ -74,7 +74,8 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
     let total = memory.coordinator() + u64::from(workers) * memory.worker();
     let network = if spec.network.layers.is_empty() { spec.network.zoo_name() } else { "network from layers" };
     let mut text = format!(
-        "data       {} training samples{}, {} validation samples{}, {} {}\n\
+        "{}\n\
+         data       {} training samples{}, {} validation samples{}, {} {}\n\
          input      {}x{}x{} (height, width, channels)\n\
          network    {network}, {} parameters\n\
          training   {} epochs of {} steps, batch {} in shards of {}\n\
@@ -82,6 +83,7 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
          carried by {} of {}\n\
          memory     about {} MiB besides images\n\
          run folder {}",
+        job.scanned.taken,
         plan.train_samples,
         broken(&manifest.train),
         plan.validation_samples,

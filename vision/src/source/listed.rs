@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use convoy_common::manifest::LabelKind;
 
+use super::left_out::LeftOut;
+use super::task::Meaning;
+
 /// An image file with its label.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ListedImage {
@@ -22,6 +25,16 @@ pub(crate) enum RawLabel {
     Values(Vec<f32>),
 }
 
+/// How a table was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub meaning: Meaning,
+    /// The label columns.
+    pub columns: Vec<String>,
+    /// The reason for the meaning; empty where another table gave it.
+    pub why: String,
+}
+
 /// The files of a split, in byte order of their paths.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
@@ -30,12 +43,16 @@ pub(crate) struct Listed {
     /// Folder that paths start from.
     pub root: PathBuf,
     pub labels: LabelKind,
-    /// Names of the values' columns; empty for classes and sets.
+    /// Names of the columns that are targets or labels; empty where names stand in the fields.
     pub targets: Vec<String>,
     pub entries: Vec<ListedImage>,
-    /// Files passed over because they are no JPEG or PNG by name.
-    pub ignored: u64,
+    /// How the table was read; `None` where there is none.
+    pub read: Option<Read>,
+    /// Rows that make no sense, each with its line.
+    pub problems: Vec<String>,
+    pub left_out: LeftOut,
+    /// What may not be meant, in words.
+    pub warnings: Vec<String>,
+    /// Class folders without a picture, with what they hold.
+    pub empty: Vec<(String, String)>,
 }
-
-/// Names that validation data goes by.
-pub(crate) const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
