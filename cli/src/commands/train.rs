@@ -187,6 +187,10 @@ mod tests {
         std::fs::write(&spec, text).unwrap();
         let (job, _) = Job::here(&spec, &[], counter).unwrap();
         expect![[r#"
+            source     class folders, DIR/data
+            split      no validation data
+            task       classes: each image belongs to the folder it lies in
+            classes    2: a, b
             data       6 training samples (1 broken, left out), 0 validation samples, 2 classes
             input      4x4x1 (height, width, channels)
             network    network from layers, 34 parameters
@@ -195,6 +199,6 @@ mod tests {
             carried by 1 worker of 2 threads
             memory     about 1 MiB besides images
             run folder runs/x"#]]
-        .assert_eq(&announcement(&job, Path::new("runs/x"), 1, 2));
+        .assert_eq(&announcement(&job, Path::new("runs/x"), 1, 2).replace(dir.path().to_str().unwrap(), "DIR"));
     }
 }
