@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
 use convoy_common::data_place::{DATA_SET, DataName, DataPlace, InnerPath};
-use convoy_common::file_tree::FileTree;
+use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::spec::Spec;
 use convoy_coordinator::DataSet;
 use convoy_proto::channel::PIECE;
@@ -18,6 +18,7 @@ use tonic::Code;
 
 use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
+use crate::out;
 use crate::progress::Counter;
 
 /// Digests in one question.
@@ -64,8 +65,9 @@ fn walk(folder: &Path, inner: String, trail: &mut Vec<PathBuf>, files: &mut File
         }
         let inner = if inner.is_empty() { name.to_owned() } else { format!("{inner}/{name}") };
         match kind {
-            convoy_common::file_tree::FileKind::Folder => walk(&path, inner, trail, files)?,
-            convoy_common::file_tree::FileKind::File => _ = files.insert(parse_inner(&inner)?, path),
+            FileKind::Folder => walk(&path, inner, trail, files)?,
+            FileKind::File => _ = files.insert(parse_inner(&inner)?, path),
+            FileKind::Other => out::note(format_args!("left out {}: a pipe, a socket or a device", path.display())),
         }
     }
     trail.pop();
@@ -90,13 +92,18 @@ pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
         }
     }
     let is_local = |wanted: &str| local.iter().any(|(key, _)| *key == wanted);
-    if is_local("data.validation") && !is_local("data.train") {
-        return Err(CliError::Usage(
-            "data.validation is a path of this machine, and data.train is not; push both as one data set".to_owned(),
-        ));
+    if let Some(key) = ["data.validation", "data.images"].into_iter().find(|key| is_local(key))
+        && !is_local("data.train")
+    {
+        let text = format!("{key} is a path of this machine, and data.train is not; push both as one data set");
+        return Err(CliError::Usage(text));
     }
-    let mut paths =
-        if is_local("data.train") { files_of(&Disk, &spec.data, spec.task, Path::new(""))? } else { Vec::new() };
+    let mut paths = Vec::new();
+    if is_local("data.train") {
+        let (files, taken) = files_of(&Disk, &spec.data, spec.task, Path::new(""))?;
+        out::note(taken);
+        paths = files;
+    }
     paths.extend(spec.network.init.iter().filter(|_| is_local("network.init")).map(PathBuf::from));
     let Some(root) = common_folder(paths.iter().chain(local.iter().map(|(_, path)| path))) else { return Ok(spec) };
     let inside = |path: &Path| -> Result<InnerPath, CliError> {

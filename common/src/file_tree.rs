@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::Digest;
 
-/// Whether a path leads to a file or a folder.
+/// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A file.
     File,
     /// A folder.
     Folder,
+    /// Something that has no bytes of its own: a pipe, a socket, a device. Reading it might never end.
+    Other,
 }
 
 /// Files that can be read whole, by path. Called from many threads, which it may block.

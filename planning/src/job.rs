@@ -29,6 +29,23 @@ pub struct Job {
     pub init: Option<InitReport>,
 }
 
+/// The spec at `path` on this machine; or, where that is a folder of images or a table of them, the one that is chosen
+/// for it, with the reasons in words.
+///
+/// # Errors
+/// When there is none, it makes no sense, or data for which it would be chosen cannot be used.
+pub fn spec_here(
+    path: &Path,
+    overrides: &[String],
+    counters: Counters,
+) -> Result<(SpecFile, Option<String>), PlanningError> {
+    if is_spec(path) || !path.exists() {
+        return Ok((SpecFile::read(Some(path), overrides)?, None));
+    }
+    let (file, _, reasons) = recipe::choose(path, overrides, counters)?;
+    Ok((file, Some(reasons)))
+}
+
 impl Job {
     /// The job at `path` on this machine, and what was chosen for it, in words, when it is no spec: a folder of images,
     /// or a table of them.

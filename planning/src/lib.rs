@@ -25,8 +25,8 @@ mod unchanged;
 mod without_data;
 
 pub use error::PlanningError;
-pub use job::Job;
-pub use look::{Counters, disk, init_file, look, look_here};
+pub use job::{Job, spec_here};
+pub use look::{Counters, disk, init_file, look, look_here, survey_here};
 pub use planner::LocalPlanner;
 pub use spec_file::{SpecFile, is_spec, text_override};
 pub use unchanged::unchanged;

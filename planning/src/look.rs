@@ -7,7 +7,7 @@ use std::sync::Arc;
 use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::FileTree;
-use convoy_vision::{Disk, Scanned, scan};
+use convoy_vision::{Disk, Scanned, scan, survey};
 
 use crate::error::PlanningError;
 
@@ -25,12 +25,26 @@ pub fn disk() -> Arc<dyn FileTree> {
 /// # Errors
 /// When the data is elsewhere, or cannot be used.
 pub fn look_here(spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
-    for (key, path) in spec.paths() {
-        if !DataPlace::parse(path).is_ok_and(|place| place.is_local()) {
-            return Err(PlanningError::KeptElsewhere { key, path: path.to_owned() });
-        }
-    }
+    is_here(spec)?;
     look(&Disk, spec, counters)
+}
+
+/// Whether all that `spec` names is on this machine.
+fn is_here(spec: &Spec) -> Result<(), PlanningError> {
+    let kept = |path: &str| !DataPlace::parse(path).is_ok_and(|place| place.is_local());
+    match spec.paths().into_iter().find(|(_, path)| kept(path)) {
+        Some((key, path)) => Err(PlanningError::KeptElsewhere { key, path: path.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Looks at the data of `spec` on this machine, and goes on to the end whatever it finds.
+///
+/// # Errors
+/// When the data is elsewhere, or cannot be used at all.
+pub fn survey_here(spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
+    is_here(spec)?;
+    Ok(survey(&Disk, &spec.data, spec.task, spec.seed, Path::new(""), &*counters("looking at files"))?)
 }
 
 /// Looks at the data of `spec` in `tree`.

@@ -35,6 +35,7 @@ impl SpecFile {
         let base = |key: &str| if overridden(key) { Path::new("") } else { folder };
         spec.data.train = absolute(base("data.train"), &spec.data.train);
         spec.data.validation = spec.data.validation.map(|path| absolute(base("data.validation"), &path));
+        spec.data.images = spec.data.images.map(|path| absolute(base("data.images"), &path));
         spec.network.init = spec.network.init.map(|path| absolute(base("network.init"), &path));
         Ok(SpecFile { spec, path: path.map(Path::to_owned), text })
     }
@@ -60,12 +61,21 @@ fn read_text(path: &Path) -> Result<String, PlanningError> {
 
 /// Whether `path` names a spec, by its ending.
 pub fn is_spec(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "toml")
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
 }
 
 /// The override that sets `key` to `text`, whatever characters are in it.
 pub fn text_override(key: &str, text: &str) -> String {
     format!("{key}={}", toml::Value::from(text))
+}
+
+/// `path` with the home folder for a `~` that it begins with.
+fn at_home(path: &str, home: Option<&Path>) -> PathBuf {
+    let inner = if path == "~" { Some("") } else { path.strip_prefix("~/") };
+    match (inner, home) {
+        (Some(inner), Some(home)) => home.join(inner),
+        _ => PathBuf::from(path),
+    }
 }
 
 /// `path` from the root of the file system, so that a run can be resumed from anywhere; as it is, if it is none of this
@@ -74,6 +84,21 @@ fn absolute(base: &Path, path: &str) -> String {
     if DataPlace::parse(path).map_or(true, |place| !place.is_local()) {
         return path.to_owned();
     }
-    let joined = base.join(path);
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let joined = base.join(at_home(path, home.as_deref()));
     std::path::absolute(&joined).unwrap_or(joined).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tilde_is_the_home_folder_and_a_spec_has_its_ending_in_any_case() {
+        let at = |path: &str| at_home(path, Some(Path::new("/home/me")));
+        assert_eq!([at("~/x"), at("~")], [PathBuf::from("/home/me/x"), PathBuf::from("/home/me/")]);
+        assert_eq!([at("~x"), at("a/~/x")], [PathBuf::from("~x"), PathBuf::from("a/~/x")]);
+        assert_eq!(at_home("~/x", None), PathBuf::from("~/x"));
+        assert!(is_spec(Path::new("JOB.TOML")) && !is_spec(Path::new("job.json")));
+    }
 }

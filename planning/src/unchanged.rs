@@ -5,7 +5,7 @@ use std::path::Path;
 use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::Manifest;
 use convoy_common::planner::Planned;
-use convoy_common::spec::{BadImage, Data};
+use convoy_common::spec::{BadImage, Data, EmptyClasses};
 use convoy_common::{Digest, Plan, Spec};
 
 use crate::error::PlanningError;
@@ -24,7 +24,8 @@ pub fn unchanged(
 ) -> Result<Planned, PlanningError> {
     if manifest.digest() != plan.manifest || !is_known(tree, &manifest) {
         // What is broken now but was not before is a change, and named as one.
-        let data = Data { bad_images: BadImage::Quarantine, ..plan.spec.data.clone() };
+        let data =
+            Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..plan.spec.data.clone() };
         let now = look(tree, &Spec { data, ..plan.spec.clone() }, counters)?.manifest;
         if now.digest() != plan.manifest {
             let difference = manifest.difference(&now).unwrap_or_else(|| "its manifest differs".to_owned());

@@ -8,11 +8,17 @@ use convoy_common::manifest::{Label, Split};
 use serde::Serialize;
 
 use crate::scanned::{ImageFacts, Scanned, SplitFacts};
-use crate::source::Ignored;
+use crate::taken::Taken;
 
 /// Everything that [`check`] noticed. Its display is made for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
+    /// Source, split, task, classes and what is left out, with the reasons.
+    pub taken: Taken,
+    /// Rows and samples that make no sense, each with its place.
+    pub problems: Vec<String>,
+    /// Classes without a usable training image, and what there is instead.
+    pub empty_classes: Vec<(String, String)>,
     /// Training data, then validation data.
     pub splits: Vec<SplitReport>,
     /// Equal images in training and validation data: a validation that says nothing.
@@ -48,8 +54,6 @@ pub struct SplitReport {
     pub grey_among_colour: usize,
     /// Files passed over because they are no pictures by name.
     pub ignored: u64,
-    /// The first of them.
-    pub ignored_examples: Vec<String>,
     /// Least and largest number of images of 16 bits, where there are some.
     pub range16: Option<[u16; 2]>,
 }
@@ -72,7 +76,7 @@ const IMBALANCED: f64 = 3.0;
 /// Upper bytes of images of 16 bits between which there are fewer steps than this keep little of the images.
 const FEW_LEVELS: u16 = 64;
 
-/// Looks through scanned data. Scan with `data.bad_images = "quarantine"` to see all broken files.
+/// Looks through scanned data. [`survey`](crate::survey) it to see everything.
 pub fn check(scanned: &Scanned) -> Report {
     let manifest = &scanned.manifest;
     let parts = [
@@ -87,8 +91,10 @@ pub fn check(scanned: &Scanned) -> Report {
         _ => None,
     };
     let leaks = leaks(scanned);
-    let mut report = Report { splits, leaks, imbalance, advice: Vec::new() };
-    report.advice = advice(&report, &counts);
+    let (taken, problems, empty_classes) =
+        (scanned.taken.clone(), scanned.problems.clone(), scanned.empty_classes.clone());
+    let mut report = Report { taken, problems, empty_classes, splits, leaks, imbalance, advice: Vec::new() };
+    report.advice = advice(&report);
     report
 }
 
@@ -110,8 +116,7 @@ fn look_at(name: &'static str, names: &[String], split: &Split, facts: &SplitFac
         rotated: facts.rotated(),
         odd: odd.collect(),
         grey_among_colour: if grey < facts.usable().count() { grey } else { 0 },
-        ignored: facts.ignored.count,
-        ignored_examples: facts.ignored.examples.clone(),
+        ignored: facts.ignored,
         range16: facts.range16(),
     }
 }
@@ -201,7 +206,7 @@ fn leaks(scanned: &Scanned) -> Vec<Copies> {
     leaks
 }
 
-fn advice(report: &Report, counts: &[u64]) -> Vec<String> {
+fn advice(report: &Report) -> Vec<String> {
     let mut advice = Vec::new();
     let broken: usize = report.splits.iter().map(|split| split.broken.len()).sum();
     if broken > 0 {
@@ -216,8 +221,15 @@ fn advice(report: &Report, counts: &[u64]) -> Vec<String> {
     if contradictions.filter(|copies| copies.labels_differ).count() > 0 {
         advice.push("equal images with different labels contradict each other: keep the right ones".to_owned());
     }
-    if counts.contains(&0) {
-        advice.push("a class without usable training images cannot be learned: add some, or remove it".to_owned());
+    if !report.problems.is_empty() {
+        advice.push("rows that make no sense refuse a job: correct or remove them".to_owned());
+    }
+    if !report.empty_classes.is_empty() {
+        advice.push(
+            "a class without usable training images cannot be learned: add some, remove it, or set \
+             data.empty_classes = \"ignore\""
+                .to_owned(),
+        );
     }
     if report.imbalance.is_some_and(|ratio| ratio > IMBALANCED) {
         advice.push("classes differ much in size: set loss.class_weights = \"balanced\", or add images".to_owned());
@@ -240,6 +252,11 @@ const SHOWN: usize = 5;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.taken)?;
+        let problems: Vec<(String, String)> =
+            self.problems.iter().map(|problem| (String::new(), problem.clone())).collect();
+        write_items(f, "rows or samples make no sense", &problems)?;
+        write_items(f, "classes have no usable training image", &self.empty_classes)?;
         for split in self.splits.iter().filter(|split| split.samples > 0) {
             split.fmt(f)?;
         }
@@ -287,8 +304,7 @@ impl fmt::Display for SplitReport {
         if let Some([low, high]) = self.range16 {
             writeln!(f, "  images of 16 bits hold numbers from {low} to {high}")?;
         }
-        let ignored = Ignored { count: self.ignored, examples: self.ignored_examples.clone() };
-        if ignored.count > 0 { writeln!(f, "  left out, by the endings of their names: {ignored}") } else { Ok(()) }
+        Ok(())
     }
 }
 

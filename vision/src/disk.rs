@@ -10,12 +10,20 @@ use convoy_common::file_tree::{FileKind, FileTree, Files};
 pub struct Disk;
 
 fn kind_of(metadata: &fs::Metadata) -> FileKind {
-    if metadata.is_dir() { FileKind::Folder } else { FileKind::File }
+    match (metadata.is_dir(), metadata.is_file()) {
+        (true, _) => FileKind::Folder,
+        (_, true) => FileKind::File,
+        _ => FileKind::Other,
+    }
 }
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        // A pipe without a writer would be waited for, for ever.
+        match fs::metadata(path)?.is_file() {
+            true => fs::read(path),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a folder, a pipe, a socket or a device")),
+        }
     }
 }
 
@@ -31,6 +39,7 @@ impl FileTree for Disk {
     }
 
     fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, FileKind)>> {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let mut found = Vec::new();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();

@@ -43,13 +43,49 @@ pub enum ScanError {
         /// The files and folders that it holds instead.
         found: String,
     },
-    /// More than one folder could be the validation data.
-    #[error("{} holds {}; say which one with data.validation", .path.display(), .names.join(" and "))]
-    AmbiguousValidation {
+    /// More than one folder or table could be the training or the validation data.
+    #[error("{} holds {}; say which one with {key}", .path.display(), .names.join(" and "))]
+    AmbiguousSplit {
         /// The folder.
         path: PathBuf,
         /// The candidates.
         names: Vec<String>,
+        /// The key that says it.
+        key: &'static str,
+    },
+    /// Classes without a usable training image, where the spec does not allow any.
+    #[error(
+        "{}: no usable picture of {}; add pictures or remove the class, or set data.empty_classes = \"ignore\" to go on \
+         without", .path.display(), list_empty(.classes)
+    )]
+    EmptyClasses {
+        /// The training data.
+        path: PathBuf,
+        /// Each class, and what there is instead of pictures.
+        classes: Vec<(String, String)>,
+    },
+    /// Rows of a table, or samples, that make no sense.
+    #[error("{}: {}", .path.display(), list_problems(.problems))]
+    Problems {
+        /// The table or folder.
+        path: PathBuf,
+        /// Each with its place and a remedy.
+        problems: Vec<String>,
+    },
+    /// A table of which no file is there.
+    #[error(
+        "{}: none of its {total} files exists, for example {first}; paths start at {}. data.images names another folder, \
+         data.extension what the paths lack", .path.display(), .root.display()
+    )]
+    NoFiles {
+        /// The table.
+        path: PathBuf,
+        /// Where its paths start.
+        root: PathBuf,
+        /// How many files it names.
+        total: usize,
+        /// The first of them.
+        first: String,
     },
     /// A link that leads to a folder above it.
     #[error("{} leads back to a folder that holds it; remove the link", .path.display())]
@@ -57,10 +93,10 @@ pub enum ScanError {
         /// The link.
         path: PathBuf,
     },
-    /// A name that is not Unicode.
-    #[error("{} has a name that is not UTF-8; rename it", .path.display())]
+    /// A class folder whose name is not Unicode.
+    #[error("{} is a class folder with a name that is not UTF-8; rename it", .path.display())]
     NotUtf8 {
-        /// The file.
+        /// The folder.
         path: PathBuf,
     },
     /// A table that does not make sense.
@@ -207,6 +243,17 @@ pub enum LoadError {
 fn shortened(names: &[String]) -> String {
     let shown = names.iter().take(12).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if names.len() > 12 { format!("{shown} and {} more", names.len() - 12) } else { shown }
+}
+
+fn list_empty(classes: &[(String, String)]) -> String {
+    let named = |(class, what): &(String, String)| format!("class `{class}` ({what})");
+    let shown = classes.iter().take(5).map(named).collect::<Vec<_>>().join(", ");
+    if classes.len() > 5 { format!("{shown} and {} more", classes.len() - 5) } else { shown }
+}
+
+fn list_problems(problems: &[String]) -> String {
+    let shown = problems.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
+    if problems.len() > 5 { format!("{shown}; and {} more", problems.len() - 5) } else { shown }
 }
 
 fn list_broken(first: &[(String, String)], count: usize) -> String {

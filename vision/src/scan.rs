@@ -1,19 +1,22 @@
 //! From a spec's `[data]` to the manifest: every file is read once, digested and decoded.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::Digest;
 use convoy_common::file_tree::{FileTree, Files};
 use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
-use convoy_common::spec::{BadImage, Data, Task};
+use convoy_common::spec::{BadImage, Data, EmptyClasses, Task};
 
 use crate::decode::decode;
 use crate::error::ScanError;
 use crate::limits::Limits;
+use crate::scan_idx::{idx_classes, idx_split, scan_idx};
 use crate::scanned::{ImageFacts, Scanned, SplitFacts};
-use crate::source::{self, Ignored, Labelled, Listed, ListedImage, Listing, RawLabel, idx};
+use crate::source::{self, Labelled, LeftOut, Listed, ListedImage, Listing, Parts, RawLabel, Why, idx};
+use crate::taken::Taken;
 
 /// Told how many of how many files are done; may be called from any thread.
 pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -51,12 +54,76 @@ pub fn scan(
     base: &Path,
     progress: &Progress,
 ) -> Result<Scanned, ScanError> {
-    let scanned = match source::list(tree, data, task, base)? {
-        Listing::Files { train, validation } => scan_files(tree, data, seed, train, validation, progress)?,
-        Listing::Idx { train, validation } => scan_idx(tree, data, seed, &train, validation.as_ref())?,
-    };
+    let listing = source::list(tree, data, task, base)?;
+    let place = base.join(&data.train);
+    // What is known without reading files is refused before they are read.
+    if let Parts::Files { train, validation } = &listing.parts {
+        for listed in std::iter::once(train).chain(validation) {
+            refuse_problems(&listed.origin, &listed.problems)?;
+        }
+        refuse_empty(&place, data, &train.empty)?;
+    }
+    let scanned = read_all(tree, data, seed, listing, progress)?;
+    refuse_problems(&place, &scanned.problems)?;
     check_broken(data, base, &scanned.manifest)?;
+    refuse_empty(&place, data, &scanned.empty_classes)?;
     Ok(scanned)
+}
+
+/// As [`scan`], but goes on to the end whatever it finds: broken images are quarantined, classes without images
+/// ignored, rows and samples that make no sense left out and named.
+///
+/// # Errors
+/// When data is missing, cannot be listed, or nothing of it can be used.
+pub fn survey(
+    tree: &dyn FileTree,
+    data: &Data,
+    task: Task,
+    seed: u64,
+    base: &Path,
+    progress: &Progress,
+) -> Result<Scanned, ScanError> {
+    let data = Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..data.clone() };
+    let scanned = read_all(tree, &data, seed, source::list(tree, &data, task, base)?, progress)?;
+    if scanned.manifest.train.samples.is_empty() {
+        refuse_problems(&base.join(&data.train), &scanned.problems)?;
+    }
+    check_broken(&data, base, &scanned.manifest)?;
+    Ok(scanned)
+}
+
+fn read_all(
+    tree: &dyn FileTree,
+    data: &Data,
+    seed: u64,
+    listing: Listing,
+    progress: &Progress,
+) -> Result<Scanned, ScanError> {
+    let mut scanned = match listing.parts {
+        Parts::Files { train, validation } => scan_files(tree, data, seed, train, validation, listing.taken, progress)?,
+        Parts::Idx { train, validation } => scan_idx(tree, data, seed, &train, validation.as_ref(), listing.taken)?,
+    };
+    scanned.taken.names = scanned.manifest.names.clone();
+    for (class, count) in scanned.manifest.names.iter().zip(scanned.manifest.class_counts()) {
+        if count == 0 {
+            scanned.empty_classes.push((class.clone(), "none of its images can be used".to_owned()));
+        }
+    }
+    Ok(scanned)
+}
+
+fn refuse_problems(place: &Path, problems: &[String]) -> Result<(), ScanError> {
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(ScanError::Problems { path: place.to_owned(), problems: problems.to_vec() }),
+    }
+}
+
+fn refuse_empty(place: &Path, data: &Data, classes: &[(String, String)]) -> Result<(), ScanError> {
+    match classes.is_empty() || data.empty_classes == EmptyClasses::Ignore {
+        true => Ok(()),
+        false => Err(ScanError::EmptyClasses { path: place.to_owned(), classes: classes.to_vec() }),
+    }
 }
 
 /// Reads and decodes data at `path` whose classes or targets are the `names` of a trained model: a folder of class
@@ -81,8 +148,14 @@ pub fn scan_known(
         LabelKind::Set => Task::Multilabel,
         LabelKind::Values => Task::Regression,
     };
-    let (split, facts) = match source::list_labelled(tree, path, &at, task)? {
-        Labelled::Files(listed) => scan_split(tree, listed, names, data, progress)?,
+    let (split, facts) = match source::list_labelled(tree, path, &at, task, names)? {
+        Labelled::Files(listed) => {
+            refuse_problems(&listed.origin, &listed.problems)?;
+            let mut problems = Vec::new();
+            let scanned = scan_split(tree, *listed, names, data, &mut problems, progress)?;
+            refuse_problems(path, &problems)?;
+            scanned
+        }
         Labelled::Idx(paths) => {
             let read = idx::IdxData::read(tree, &paths)?;
             let classes = idx_classes(&read, names, &paths)?;
@@ -94,27 +167,33 @@ pub fn scan_known(
     Ok((manifest.train, facts))
 }
 
-/// The files that [`scan`] would read for `data` in `tree`, without reading images: full paths, in any order.
+/// The files that [`scan`] would read for `data` in `tree`, without reading images: full paths in any order, and what
+/// is taken. Files that are not there are none.
 ///
 /// # Errors
 /// When data is missing or makes no sense.
-pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<Vec<PathBuf>, ScanError> {
+pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<(Vec<PathBuf>, Taken), ScanError> {
     let mut found = BTreeSet::new();
-    match source::list(tree, data, task, base)? {
-        Listing::Files { train, validation } => {
+    let Listing { parts, mut taken } = source::list(tree, data, task, base)?;
+    match parts {
+        Parts::Files { train, validation } => {
+            refuse_empty(&base.join(&data.train), data, &train.empty)?;
+            taken.names = names_of(&train);
             for listed in [Some(train), validation].into_iter().flatten() {
-                found.extend(listed.entries.iter().map(|entry| listed.root.join(&entry.path)));
+                refuse_problems(&listed.origin, &listed.problems)?;
+                let full = listed.entries.iter().map(|entry| listed.root.join(&entry.path));
+                found.extend(full.filter(|path| tree.is_file(path)));
                 // A table is a file itself.
                 found.extend((listed.origin != listed.root).then_some(listed.origin));
             }
         }
-        Listing::Idx { train, validation } => {
+        Parts::Idx { train, validation } => {
             for paths in [Some(train), validation].into_iter().flatten() {
                 found.extend([&paths.images, &paths.labels].map(|name| paths.folder.join(name)));
             }
         }
     }
-    Ok(found.into_iter().collect())
+    Ok((found.into_iter().collect(), taken))
 }
 
 fn scan_files(
@@ -123,22 +202,30 @@ fn scan_files(
     seed: u64,
     train: Listed,
     validation: Option<Listed>,
+    taken: Taken,
     progress: &Progress,
 ) -> Result<Scanned, ScanError> {
     let (labels, names) = (train.labels, names_of(&train));
+    let listed = || std::iter::once(&train).chain(&validation);
+    let mut problems: Vec<String> = listed().flat_map(|listed| listed.problems.iter().cloned()).collect();
+    let empty_classes = train.empty.clone();
     let (train, validation) = match validation {
         Some(validation) => (train, Some(validation)),
         None => divide(train, &names, data.validation_fraction, seed),
     };
     let total = train.entries.len() + validation.as_ref().map_or(0, |validation| validation.entries.len());
     let done_before = train.entries.len();
-    let (train, train_facts) = scan_split(tree, train, &names, data, &|done, _| progress(done, total))?;
+    let (train, train_facts) = scan_split(tree, train, &names, data, &mut problems, &|done, _| progress(done, total))?;
     let (validation, validation_facts) = match validation {
-        Some(listed) => scan_split(tree, listed, &names, data, &|done, _| progress(done_before + done, total))?,
+        Some(listed) => {
+            let progress = |done, _| progress(done_before + done, total);
+            scan_split(tree, listed, &names, data, &mut problems, &progress)?
+        }
         None => Default::default(),
     };
     let manifest = Manifest { names, labels, train, validation };
-    Ok(Scanned { manifest, train: train_facts, validation: validation_facts })
+    let facts = (train_facts, validation_facts);
+    Ok(Scanned { manifest, train: facts.0, validation: facts.1, taken, problems, empty_classes })
 }
 
 /// Classes or labels in byte order; targets in the table's order.
@@ -152,6 +239,8 @@ fn names_of(listed: &Listed) -> Vec<String> {
             RawLabel::Values(_) => &[],
         })
         .collect();
+    // A label that no row has is one all the same, where it has a column.
+    names.extend(&listed.targets);
     names.sort();
     names.dedup();
     if listed.labels == LabelKind::Values { listed.targets.clone() } else { names.into_iter().cloned().collect() }
@@ -172,17 +261,31 @@ fn divide(train: Listed, names: &[String], fraction: f64, seed: u64) -> (Listed,
         let entries = train.entries.iter().zip(&held_out).filter(|(_, held)| **held == wanted);
         Listed { entries: entries.map(|(entry, _)| entry.clone()).collect(), ..train.clone() }
     };
-    (part(false), Some(Listed { ignored: Ignored::default(), ..part(true) }))
+    (part(false), Some(Listed { left_out: LeftOut::default(), ..part(true) }))
 }
 
 /// Reads and decodes every file of a split.
 fn scan_split(
     tree: &dyn FileTree,
-    listed: Listed,
+    mut listed: Listed,
     names: &[String],
     data: &Data,
+    problems: &mut Vec<String>,
     progress: &Progress,
 ) -> Result<(Split, SplitFacts), ScanError> {
+    let mut labels = Vec::with_capacity(listed.entries.len());
+    let mut entries = std::mem::take(&mut listed.entries);
+    entries.retain(|entry| match label_of(entry, names, &listed) {
+        Ok(label) => {
+            labels.push(label);
+            true
+        }
+        Err(problem) => {
+            problems.push(problem.to_string());
+            false
+        }
+    });
+    listed.entries = entries;
     let count = listed.entries.len();
     if u32::try_from(count).is_err() {
         return Err(ScanError::TooMany { path: listed.origin, count });
@@ -190,14 +293,16 @@ fn scan_split(
     // A table may name a file in several rows; entries are sorted, so that these are neighbours.
     let mut paths: Vec<&str> = listed.entries.iter().map(|entry| entry.path.as_str()).collect();
     paths.dedup();
-    let seen = look_at_all(tree, &listed.root, &paths, &Limits::from(data), progress)?;
+    let seen = look_at_all(tree, &listed.root, &paths, &Limits::from(data), progress);
     let mut split = Split { root: text(&listed.root), ..Split::default() };
-    let mut facts = SplitFacts { ignored: listed.ignored.clone(), ..SplitFacts::default() };
+    refuse_absent(&listed, &seen)?;
+    let ignored = listed.left_out.count(Why::NoPicture) + listed.left_out.count(Why::BesideClasses);
+    let mut facts = SplitFacts { ignored: ignored as u64, ..SplitFacts::default() };
     let mut file = 0;
-    for entry in &listed.entries {
+    for (entry, label) in listed.entries.iter().zip(labels) {
         file += usize::from(paths[file] != entry.path);
-        let broken = seen[file].image.as_ref().err().cloned();
-        let label = label_of(entry, names, &listed)?;
+        let line = entry.line.filter(|_| !seen[file].found).map(|line| format!(" (line {line})")).unwrap_or_default();
+        let broken = seen[file].image.as_ref().err().map(|why| format!("{why}{line}"));
         split.samples.push(Sample { file: file as u32, index: 0, label, broken });
         facts.images.push(seen[file].image.as_ref().ok().copied());
     }
@@ -232,20 +337,27 @@ fn label_of(entry: &ListedImage, names: &[String], listed: &Listed) -> Result<La
     })
 }
 
+/// Refuses a table of which no file is there: then its paths start elsewhere.
+fn refuse_absent(listed: &Listed, seen: &[Seen]) -> Result<(), ScanError> {
+    let (Some(entry), false) = (listed.entries.first(), seen.iter().any(|seen| seen.found)) else { return Ok(()) };
+    let Some(line) = entry.line else { return Ok(()) };
+    Err(ScanError::NoFiles {
+        path: listed.origin.clone(),
+        root: listed.root.clone(),
+        total: seen.len(),
+        first: format!("{} in line {line}", entry.path),
+    })
+}
+
 struct Seen {
     entry: FileEntry,
+    /// Whether the file could be read.
+    found: bool,
     image: Result<ImageFacts, String>,
 }
 
-/// Looks at all files on as many threads as the machine has; results in the order of `paths`, and so is the error
-/// that is reported.
-fn look_at_all(
-    files: &dyn Files,
-    root: &Path,
-    paths: &[&str],
-    limits: &Limits,
-    progress: &Progress,
-) -> Result<Vec<Seen>, ScanError> {
+/// Looks at all files on as many threads as the machine has; results in the order of `paths`.
+fn look_at_all(files: &dyn Files, root: &Path, paths: &[&str], limits: &Limits, progress: &Progress) -> Vec<Seen> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len().max(1));
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
@@ -268,9 +380,18 @@ fn look_at_all(
     all.into_iter().map(|(_, seen)| seen).collect()
 }
 
-fn look_at(files: &dyn Files, root: &Path, path: &str, limits: &Limits) -> Result<Seen, ScanError> {
-    let full = root.join(path);
-    let bytes = files.read(&full).map_err(|source| ScanError::Io { path: full, source })?;
+fn look_at(files: &dyn Files, root: &Path, path: &str, limits: &Limits) -> Seen {
+    let bytes = match files.read(&root.join(path)) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let entry = FileEntry { path: path.to_owned(), size: 0, blake3: Digest::of(&[]) };
+            let why = match error.kind() {
+                ErrorKind::NotFound => "does not exist".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            };
+            return Seen { entry, found: false, image: Err(why) };
+        }
+    };
     let entry = FileEntry { path: path.to_owned(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
     let image = match decode(&bytes, limits) {
         Ok(decoded) => Ok(ImageFacts {
@@ -283,7 +404,7 @@ fn look_at(files: &dyn Files, root: &Path, path: &str, limits: &Limits) -> Resul
         }),
         Err(error) => Err(error.to_string()),
     };
-    Ok(Seen { entry, image })
+    Seen { entry, found: true, image }
 }
 
 fn check_broken(data: &Data, base: &Path, manifest: &Manifest) -> Result<(), ScanError> {
@@ -304,78 +425,4 @@ fn check_broken(data: &Data, base: &Path, manifest: &Manifest) -> Result<(), Sca
         return Err(ScanError::NothingUsable { path: base.join(&data.train), total, first });
     }
     Ok(())
-}
-
-fn scan_idx(
-    tree: &dyn FileTree,
-    data: &Data,
-    seed: u64,
-    train: &idx::IdxPaths,
-    validation: Option<&idx::IdxPaths>,
-) -> Result<Scanned, ScanError> {
-    let read = idx::IdxData::read(tree, train)?;
-    let names = idx_names(&read.labels);
-    let classes = idx_classes(&read, &names, train)?;
-    let (train_parts, validation_parts) = match validation {
-        Some(paths) => {
-            let read_validation = idx::IdxData::read(tree, paths)?;
-            let classes_validation = idx_classes(&read_validation, &names, paths)?;
-            let all = vec![true; read_validation.len()];
-            let validation = idx_split(&read_validation, paths, &classes_validation, &all);
-            (idx_split(&read, train, &classes, &vec![true; read.len()]), validation)
-        }
-        None => {
-            let held_out = source::held_out(&classes, data.validation_fraction, seed);
-            let kept: Vec<bool> = held_out.iter().map(|held| !held).collect();
-            let validation = match held_out.contains(&true) {
-                true => idx_split(&read, train, &classes, &held_out),
-                false => Default::default(),
-            };
-            (idx_split(&read, train, &classes, &kept), validation)
-        }
-    };
-    let ((train, train_facts), (validation, validation_facts)) = (train_parts, validation_parts);
-    let manifest = Manifest { names, labels: LabelKind::Class, train, validation };
-    Ok(Scanned { manifest, train: train_facts, validation: validation_facts })
-}
-
-/// The label values of the training data as names, padded with zeros so that byte order is the order of numbers.
-fn idx_names(labels: &[u8]) -> Vec<String> {
-    let mut values = labels.to_vec();
-    values.sort_unstable();
-    values.dedup();
-    let width = values.last().map_or(1, |last| last.to_string().len());
-    values.into_iter().map(|value| format!("{value:0width$}")).collect()
-}
-
-/// The class of each image.
-fn idx_classes(read: &idx::IdxData, names: &[String], paths: &idx::IdxPaths) -> Result<Vec<u32>, ScanError> {
-    let number = |name: &String| name.parse::<u8>().ok();
-    let class = |(index, label): (usize, &u8)| {
-        let class = names.iter().position(|name| number(name) == Some(*label));
-        class.map(|class| class as u32).ok_or_else(|| ScanError::UnknownClass {
-            class: label.to_string(),
-            place: format!("{}, label {index},", paths.folder.join(&paths.labels).display()),
-            known: names.to_vec(),
-        })
-    };
-    read.labels.iter().enumerate().map(class).collect()
-}
-
-/// The split of the images that are `wanted`.
-fn idx_split(read: &idx::IdxData, paths: &idx::IdxPaths, classes: &[u32], wanted: &[bool]) -> (Split, SplitFacts) {
-    let mut split = Split { root: text(&paths.folder), files: read.files.to_vec(), samples: Vec::new() };
-    let mut facts = SplitFacts::default();
-    for (index, class) in (0u32..).zip(classes).filter(|(index, _)| wanted[*index as usize]) {
-        split.samples.push(Sample { file: 0, index, label: Label::Class(*class), broken: None });
-        facts.images.push(read.pixels(index).map(|pixels| ImageFacts {
-            width: read.width,
-            height: read.height,
-            channels: read.channels,
-            orientation: 1,
-            range16: None,
-            digest: Digest::of(&pixels.data),
-        }));
-    }
-    (split, facts)
 }

@@ -4,7 +4,7 @@ use convoy_common::Digest;
 use convoy_common::manifest::Manifest;
 
 use crate::formats::depth16::union;
-use crate::source::Ignored;
+use crate::taken::Taken;
 
 /// Data that has been scanned.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,13 @@ pub struct Scanned {
     pub train: SplitFacts,
     /// The same for the validation images.
     pub validation: SplitFacts,
+    /// What was taken as training and validation data, and why.
+    pub taken: Taken,
+    /// What makes no sense, each with its place and a remedy: rows of a table, samples of a class without training
+    /// data.
+    pub problems: Vec<String>,
+    /// Classes without a usable training image, and what there is instead.
+    pub empty_classes: Vec<(String, String)>,
 }
 
 /// Sizes, channels and digests of the images of a split.
@@ -23,7 +30,7 @@ pub struct SplitFacts {
     /// One entry for each sample of the split; `None` for broken ones.
     pub images: Vec<Option<ImageFacts>>,
     /// Files passed over because they are no pictures by name.
-    pub ignored: Ignored,
+    pub ignored: u64,
 }
 
 /// Size, channels and digest of an image.
@@ -97,7 +104,7 @@ mod tests {
     #[test]
     fn broken_images_count_for_nothing() {
         let images = vec![image(9, 4, 1, 1), None, image(2, 3, 1, 6), image(5, 5, 1, 1)];
-        let mut facts = SplitFacts { images, ignored: Ignored::default() };
+        let mut facts = SplitFacts { images, ignored: 0 };
         assert_eq!((facts.usable().count(), facts.rotated(), facts.all_grey()), (3, 1, true));
         assert_eq!(facts.sizes(), Some([(2, 3), (5, 5), (9, 4)]));
         facts.images.push(image(1, 1, 3, 1));
@@ -106,7 +113,7 @@ mod tests {
 
     #[test]
     fn no_images_have_no_sizes_and_are_not_grey() {
-        let facts = SplitFacts { images: vec![None], ignored: Ignored::default() };
+        let facts = SplitFacts { images: vec![None], ignored: 0 };
         assert_eq!((facts.sizes(), facts.all_grey()), (None, false));
     }
 }

@@ -6,8 +6,8 @@ use std::fs;
 
 use common::{data, png, scan_at, two_classes, write};
 use convoy_common::manifest::Label;
-use convoy_common::spec::{BadImage, Data};
-use convoy_vision::{Disk, ScanError, scan};
+use convoy_common::spec::{BadImage, Data, EmptyClasses};
+use convoy_vision::{Disk, ScanError, Why, check, scan, survey};
 use tempfile::tempdir;
 
 fn paths(split: &convoy_common::manifest::Split) -> Vec<&str> {
@@ -30,7 +30,7 @@ fn train_and_validation_folders() {
         assert_eq!(paths(&scanned.manifest.train), ["a/0.png", "a/1.png", "b/deep/0.JPG", "b/deep/1.JPG"]);
         assert_eq!(paths(&scanned.manifest.validation), ["b/x.png"]);
         assert_eq!(scanned.manifest.validation.samples[0].label, Label::Class(1));
-        assert_eq!((scanned.train.ignored.count, scanned.train.all_grey()), (1, false));
+        assert_eq!((scanned.train.ignored, scanned.train.all_grey()), (1, false));
         // The same from the inside.
         let inside = scan_at(&data(&root.path().join("train"))).unwrap();
         assert_eq!(inside.manifest.digest(), scanned.manifest.digest());
@@ -93,11 +93,71 @@ fn two_validation_folders_are_ambiguous() {
         two_classes(&root.path().join(part), 1);
     }
     let text = refused(&data(root.path()));
-    assert!(text.contains("val and dev") && text.contains("data.validation"), "{text}");
+    assert!(text.contains("dev and val") && text.contains("data.validation"), "{text}");
     let named =
         Data { validation: Some(root.path().join("dev").to_str().unwrap().into()), ..data(&root.path().join("train")) };
     // Naming one settles it; the folder above is not looked at.
     assert_eq!(scan_at(&named).unwrap().manifest.validation.samples.len(), 2);
+}
+
+#[test]
+fn split_names_are_told_in_any_case_and_a_wrapper_is_passed() {
+    for (train, validation) in [("Train", "VAL"), ("training", "valid_set"), ("train_set", "Validation")] {
+        let root = tempdir().unwrap();
+        two_classes(&root.path().join("dataset").join(train), 3);
+        two_classes(&root.path().join("dataset").join(validation), 1);
+        let scanned = scan_at(&data(root.path())).unwrap();
+        assert_eq!(scanned.manifest.names, ["a", "b"], "{train}");
+        assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (6, 2));
+        assert!(scanned.taken.split.contains(validation), "{}", scanned.taken);
+    }
+    let root = tempdir().unwrap();
+    two_classes(&root.path().join("Train"), 5);
+    two_classes(&root.path().join("Test"), 1);
+    let scanned = scan_at(&data(root.path())).unwrap();
+    assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (8, 2));
+    assert_eq!(scanned.taken.left_out.count(Why::TestFolder), 1);
+}
+
+#[test]
+fn a_class_without_a_picture_is_refused_by_name_or_ignored() {
+    let root = tempdir().unwrap();
+    two_classes(root.path(), 3);
+    write(root.path(), "cow/0.txt", b"no picture");
+    fs::create_dir(root.path().join("elk")).unwrap();
+    let text = refused(&data(root.path()));
+    assert!(text.contains("`cow` (cow/0.txt is not a picture), class `elk` (empty)"), "{text}");
+    assert!(text.contains("data.empty_classes"), "{text}");
+    let ignoring = Data { empty_classes: EmptyClasses::Ignore, ..data(root.path()) };
+    assert_eq!(scan_at(&ignoring).unwrap().manifest.names, ["a", "b"]);
+    let report = check(&survey(&Disk, &data(root.path()), Default::default(), 0, root.path(), &|_, _| {}).unwrap());
+    assert_eq!(report.empty_classes.len(), 2);
+    // A class whose only pictures are broken is as empty.
+    write(root.path(), "cow/0.png", b"");
+    fs::remove_dir(root.path().join("elk")).unwrap();
+    let text = refused(&Data { bad_images: BadImage::Quarantine, ..data(root.path()) });
+    assert!(text.contains("`cow` (none of its images can be used)"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_data_is_left_out_counted_and_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = tempdir().unwrap();
+    two_classes(root.path(), 3);
+    for junk in
+        ["@eaDir/0.png", "__MACOSX/0.png", "$RECYCLE.BIN/0.png", "lost+found/0.png", "a/.ipynb_checkpoints/0.png"]
+    {
+        write(root.path(), junk, &png(9, 9, 0));
+    }
+    let socket = std::os::unix::net::UnixListener::bind(root.path().join("a/pipe.png")).unwrap();
+    fs::write(root.path().join("b").join(std::ffi::OsStr::from_bytes(b"\xff.png")), png(9, 9, 0)).unwrap();
+    let scanned = scan_at(&data(root.path())).unwrap();
+    assert_eq!(scanned.manifest.names, ["a", "b"]);
+    let count = |why| scanned.taken.left_out.count(why);
+    assert_eq!([Why::OfSystem, Why::NoFile, Why::NotUtf8].map(count), [5, 1, 1]);
+    assert!(scanned.taken.to_string().contains("$RECYCLE.BIN"), "{}", scanned.taken);
+    drop(socket);
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn scanned(folder: PathBuf) -> Scanned {
 
 fn mixed_endings(folder: &Path) {
     let scanned = scanned(folder.join("02-mixed-ext/data"));
-    assert_eq!((scanned.train.usable().count(), scanned.train.ignored.count), (80, 0));
+    assert_eq!((scanned.train.usable().count(), scanned.train.ignored), (80, 0));
     assert_eq!(scanned.manifest.class_counts().iter().sum::<u64>(), 80);
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use convoy_common::epoch_order::{EpochCut, EpochOrder};
 use convoy_common::manifest::{LabelKind, Split};
 use convoy_common::metrics::{MetricLayout, Metrics};
-use convoy_common::spec::{BadImage, Data, Spec, Task};
+use convoy_common::spec::{BadImage, Data, EmptyClasses, Spec, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_planning::{PlanningError, look};
 use convoy_scheduler::Node;
@@ -89,7 +89,7 @@ fn own_validation(model: &Trained) -> Result<Split, CliError> {
     if model.plan.validation_samples == 0 {
         return Err(CliError::Usage("the model was trained without validation data; name some".to_owned()));
     }
-    let data = Data { bad_images: BadImage::Quarantine, ..spec.data.clone() };
+    let data = Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..spec.data.clone() };
     let scanned = look(&Disk, &Spec { data, ..spec.clone() }, counter)?;
     if scanned.manifest.digest() != model.plan.manifest {
         let difference = "files are not those that it was trained with; name the data to evaluate on".to_owned();

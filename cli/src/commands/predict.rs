@@ -142,10 +142,8 @@ fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
         if path == Path::new("-") {
             sources.extend(standard_input()?);
         } else if path.is_dir() {
-            let (files, ignored) = image_files(&Disk, path)?;
-            if ignored.count > 0 {
-                out::note(format_args!("left out, by the endings of their names: {ignored}"));
-            }
+            let (files, left_out) = image_files(&Disk, path)?;
+            left_out.lines().iter().for_each(|line| out::note(format_args!("left out of {}: {line}", path.display())));
             if files.is_empty() {
                 return Err(CliError::NotFound {
                     path: path.clone(),

@@ -75,7 +75,8 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
     let total = memory.coordinator() + u64::from(workers) * memory.worker();
     let network = if spec.network.layers.is_empty() { spec.network.zoo_name() } else { "network from layers" };
     let mut text = format!(
-        "data       {} training samples{}, {} validation samples{}, {} {}\n\
+        "{}\n\
+         data       {} training samples{}, {} validation samples{}, {} {}\n\
          input      {}x{}x{} (height, width, channels)\n\
          network    {network}, {} parameters\n\
          training   {} epochs of {} steps, batch {} in shards of {}\n\
@@ -83,6 +84,7 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
          carried by {} of {}\n\
          memory     about {} MiB besides images\n\
          run folder {}",
+        job.scanned.taken,
         plan.train_samples,
         broken(&manifest.train),
         plan.validation_samples,
@@ -103,14 +105,6 @@ fn announcement(job: &Job, folder: &Path, workers: u32, threads: usize) -> Strin
         total.div_ceil(1 << 20),
         folder.display(),
     );
-    for (part, facts) in [("training", &job.scanned.train), ("validation", &job.scanned.validation)] {
-        if facts.ignored.count > 0 {
-            text.push_str(&format!(
-                "\nleft out   of the {part} data, by the endings of their names: {}",
-                facts.ignored
-            ));
-        }
-    }
     if let Some(targets) = targets_of(plan) {
         text.push_str(&targets);
     }
@@ -208,6 +202,10 @@ mod tests {
         std::fs::write(&spec, text).unwrap();
         let (job, _) = Job::here(&spec, &[], counter).unwrap();
         expect![[r#"
+            source     class folders, DIR/data
+            split      no validation data
+            task       classes: each image belongs to the folder it lies in
+            classes    2: a, b
             data       6 training samples (1 broken, left out), 0 validation samples, 2 classes
             input      4x4x1 (height, width, channels)
             network    network from layers, 34 parameters
@@ -216,6 +214,6 @@ mod tests {
             carried by 1 worker of 2 threads
             memory     about 1 MiB besides images
             run folder runs/x"#]]
-        .assert_eq(&announcement(&job, Path::new("runs/x"), 1, 2));
+        .assert_eq(&announcement(&job, Path::new("runs/x"), 1, 2).replace(dir.path().to_str().unwrap(), "DIR"));
     }
 }

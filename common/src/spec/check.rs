@@ -85,6 +85,14 @@ fn check_data(spec: &Spec) -> Result<(), Problem> {
         let text = format!("names {} columns; there may be {MAX_NAMES}", spec.data.label_columns.len());
         return problem("data.label_columns", text);
     }
+    if let Some(delimiter) = &spec.data.delimiter
+        && (delimiter.len() != 1 || delimiter == "\"")
+    {
+        return problem("data.delimiter", format!("is `{delimiter}`; it is one character, for example \";\""));
+    }
+    if spec.data.label_separator.as_ref().is_some_and(String::is_empty) {
+        return problem("data.label_separator", "is empty; name what stands between two labels, for example \",\"");
+    }
     within("data.validation_fraction", spec.data.validation_fraction, 0.0, 0.9)?;
     at_least_one("data.max_image_side", spec.data.max_image_side.into())?;
     within("data.max_image_side", spec.data.max_image_side.into(), 1.0, 65_535.0)?;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// From the data: numbers in the CSV are regression, several labels a row are multilabel, else multiclass.
+    /// From the data: folders are classes; a CSV's columns are told apart by the rule in `docs/tables.md`. What was
+    /// taken is said before the first step, with the reason.
     #[default]
     Auto,
     /// One of several classes: softmax.
@@ -37,15 +38,35 @@ pub struct Data {
     /// Kind of source.
     #[serde(default)]
     pub format: DataFormat,
-    /// Column of a CSV that holds the path, relative to the CSV's folder.
+    /// Column of a CSV that holds the path, relative to `images` or to the CSV's folder; absolute paths and `..` work.
     #[serde(default = "path_column")]
     pub path_column: String,
-    /// Columns of a CSV that hold the label or values; all the others when empty.
+    /// Columns of a CSV that hold the label or values; all the others that have a name when empty.
     #[serde(default)]
     pub label_columns: Vec<String>,
-    /// Whether a broken image refuses the job or is left out.
+    /// Folder that a CSV's paths start from; the CSV's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
+    /// What a CSV's paths lack at their end, for example `".png"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<String>,
+    /// Column of a CSV that says which rows are training and which are validation data: by the names of splits
+    /// (`train`, `val`, `valid`, ...; rows of `test` are left out), or by true and false where the column is called
+    /// `is_valid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_column: Option<String>,
+    /// What separates the columns of a CSV, one character; found by looking when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<String>,
+    /// What separates several labels in one field of a CSV; `"|"` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_separator: Option<String>,
+    /// Whether an image that is broken, missing or unreadable refuses the job or is left out.
     #[serde(default)]
     pub bad_images: BadImage,
+    /// Whether a class without a usable training image refuses the job or is ignored.
+    #[serde(default, skip_serializing_if = "EmptyClasses::is_default")]
+    pub empty_classes: EmptyClasses,
     /// Largest width or height that is decoded, in pixels.
     #[serde(default = "image_side")]
     pub max_image_side: u32,
@@ -84,7 +105,13 @@ impl Data {
             format: DataFormat::Auto,
             path_column: path_column(),
             label_columns: Vec::new(),
+            images: None,
+            extension: None,
+            split_column: None,
+            delimiter: None,
+            label_separator: None,
             bad_images: BadImage::Fail,
+            empty_classes: EmptyClasses::Refuse,
             max_image_side: image_side(),
             statistics_samples: statistics_samples(),
             cache_mib: cache_mib(),
@@ -107,7 +134,7 @@ pub enum DataFormat {
     Idx,
 }
 
-/// Whether a broken image refuses the job or is left out.
+/// Whether an image that is broken, missing or unreadable refuses the job or is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BadImage {
@@ -116,6 +143,23 @@ pub enum BadImage {
     Fail,
     /// Broken images are left out, counted and named.
     Quarantine,
+}
+
+/// Whether a class without a usable training image refuses the job or is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmptyClasses {
+    /// The job is refused; the classes are named.
+    #[default]
+    Refuse,
+    /// The job goes on without them; they are named.
+    Ignore,
+}
+
+impl EmptyClasses {
+    fn is_default(&self) -> bool {
+        *self == EmptyClasses::default()
+    }
 }
 
 /// `[prepare]`: how an image becomes a tensor.

@@ -8,8 +8,8 @@ mod parse;
 mod train;
 
 pub use data::{
-    Augment, BadImage, Channels, Data, DataFormat, Depth16, Fill, Filter, Normalize, Prepare, Resize, Size, Statistic,
-    StatisticWord, Task,
+    Augment, BadImage, Channels, Data, DataFormat, Depth16, EmptyClasses, Fill, Filter, Normalize, Prepare, Resize,
+    Size, Statistic, StatisticWord, Task,
 };
 pub use network::{Layer, LayerKind, NetworkSpec, Pair, Shortcut};
 pub use parse::{SpecError, names, parse, to_toml};
@@ -113,7 +113,11 @@ pub struct Spec {
 impl Spec {
     /// The keys that name files or folders, each with its path.
     pub fn paths(&self) -> Vec<(&'static str, &str)> {
-        let optional = [("data.validation", &self.data.validation), ("network.init", &self.network.init)];
+        let optional = [
+            ("data.validation", &self.data.validation),
+            ("data.images", &self.data.images),
+            ("network.init", &self.network.init),
+        ];
         let given = optional.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
         [("data.train", self.data.train.as_str())].into_iter().chain(given).collect()
     }
@@ -125,7 +129,12 @@ impl Spec {
     /// The first error of `change`.
     pub fn with_paths<E>(mut self, mut change: impl FnMut(&'static str, &str) -> Result<String, E>) -> Result<Self, E> {
         self.data.train = change("data.train", &self.data.train)?;
-        for (key, path) in [("data.validation", &mut self.data.validation), ("network.init", &mut self.network.init)] {
+        let optional = [
+            ("data.validation", &mut self.data.validation),
+            ("data.images", &mut self.data.images),
+            ("network.init", &mut self.network.init),
+        ];
+        for (key, path) in optional {
             if let Some(path) = path {
                 *path = change(key, path)?;
             }

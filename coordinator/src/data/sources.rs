@@ -41,7 +41,8 @@ impl Sources {
 
 fn kind_on_disk(path: &Path) -> io::Result<Option<FileKind>> {
     match std::fs::metadata(path) {
-        Ok(facts) => Ok(Some(if facts.is_dir() { FileKind::Folder } else { FileKind::File })),
+        Ok(facts) if facts.is_dir() => Ok(Some(FileKind::Folder)),
+        Ok(facts) => Ok(Some(if facts.is_file() { FileKind::File } else { FileKind::Other })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -1,19 +1,17 @@
-//! Tables of paths and labels: `.csv` with commas, `.tsv` with tabs; the first line names the columns.
-//!
-//! The meaning of the label columns:
-//! - `task = "regression"`: every one holds numbers.
-//! - `task = "multilabel"`: there is one, with labels separated by `|`; an empty field is the empty set.
-//! - `task = "multiclass"` or `"binary"`: there is one, and its text is the class, digits or not.
-//! - `task = "auto"`: when every field of every label column is a number, regression; else there is one, and it holds
-//!   sets when any row has a `|`, classes otherwise.
+//! Tables of paths and labels: `.csv` and `.tsv`; the first line names the columns. What the label columns mean is
+//! decided in `task.rs`.
 
 use std::path::{Path, PathBuf};
 
 use convoy_common::file_tree::FileTree;
-use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{Data, Task};
 
-use super::listed::{Ignored, Listed, ListedImage, RawLabel};
+use super::left_out::{LeftOut, Why};
+use super::listed::{Listed, ListedImage, Read};
+use super::places::root_of;
+use super::split_names::{Role, role_of_field};
+use super::table::{Row, Table, quoted};
+use super::task::{self, Column, DEFAULT_SEPARATOR, Meaning};
 use crate::error::ScanError;
 
 /// Whether the file is a table by its name.
@@ -22,177 +20,158 @@ pub(crate) fn is_table(path: &Path) -> bool {
     extension.eq_ignore_ascii_case("csv") || extension.eq_ignore_ascii_case("tsv")
 }
 
-/// A table as text.
-struct Table {
-    path: PathBuf,
-    folder: PathBuf,
-    path_column: String,
-    label_columns: Vec<String>,
-    rows: Vec<Row>,
+/// A table with the columns that matter.
+struct Chosen<'a> {
+    table: &'a Table,
+    data: &'a Data,
+    path_at: usize,
+    split_at: Option<usize>,
+    label_at: Vec<usize>,
+    label_names: Vec<String>,
+    left_out: LeftOut,
 }
 
-struct Row {
-    line: u64,
-    path: String,
-    labels: Vec<String>,
-}
-
-/// The entries of the table at `path`, in byte order of their paths; for validation data, `train` tells the kind of
-/// labels.
+/// The entries of the table at `path`, in byte order of their paths, and those that a split column calls validation
+/// data; for validation data, `train` tells how labels are read.
 pub(crate) fn list(
     tree: &dyn FileTree,
     path: &Path,
+    base: &Path,
     data: &Data,
     task: Task,
     train: Option<&Listed>,
-) -> Result<Listed, ScanError> {
-    let table = Table::read(tree, path, data, train)?;
-    let kind = match train {
-        Some(train) => train.labels,
-        None => table.kind(task),
+) -> Result<(Listed, Option<Listed>), ScanError> {
+    let table = Table::read(tree, path, data)?;
+    let chosen = Chosen::of(&table, data, train)?;
+    let separator = data.label_separator.as_deref();
+    let columns = chosen.columns();
+    let (meaning, why) = match train.and_then(|train| train.read.as_ref()) {
+        Some(read) => (read.meaning, String::new()),
+        None => {
+            let decision = task::decide(task, &columns, separator).map_err(|(line, text)| table.fail(line, text))?;
+            (decision.meaning, decision.why)
+        }
     };
-    if kind != LabelKind::Values && table.label_columns.len() != 1 {
+    if matches!(meaning, Meaning::Class | Meaning::Set) && columns.len() != 1 {
         let text = format!(
-            "columns {} hold text; name the one that holds the label with data.label_columns",
-            quoted(&table.label_columns)
+            "columns {}: name the one that holds the label with data.label_columns",
+            quoted(&chosen.label_names)
         );
         return Err(table.fail(None, text));
     }
-    let mut entries = Vec::with_capacity(table.rows.len());
+    let warning = columns.first().and_then(|column| task::looks_like_lists(meaning, column, chosen.separator()));
+    let mut rows: [Vec<(&Row, ListedImage)>; 2] = Default::default();
+    let (mut problems, mut left_out) = (table.problems.clone(), chosen.left_out.clone());
     for row in &table.rows {
-        let (path, label) = (table.image_path(tree, row)?, table.label(row, kind)?);
-        entries.push(ListedImage { path, label, line: Some(row.line) });
+        match (chosen.role(row), chosen.entry(row, meaning)) {
+            (Ok(Role::Test), _) => left_out.add(Why::TestRows, row.fields[chosen.path_at].clone()),
+            (Ok(role), Ok(entry)) => rows[usize::from(role == Role::Validation)].push((row, entry)),
+            (Err(problem), _) | (_, Err(problem)) => problems.push(format!("line {}: {problem}", row.line)),
+        }
     }
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    let targets = if kind == LabelKind::Values { table.label_columns } else { Vec::new() };
-    Ok(Listed { origin: table.path, root: table.folder, labels: kind, targets, entries, ignored: Ignored::default() })
+    let folder = match &data.images {
+        Some(images) => base.join(images),
+        None => path.parent().unwrap_or(Path::new("")).to_owned(),
+    };
+    let [of_train, of_validation] = rows;
+    let parts = |entries: Vec<(&Row, ListedImage)>, problems, left_out, warnings| {
+        let paths: Vec<PathBuf> = entries.iter().map(|(_, entry)| PathBuf::from(&entry.path)).collect();
+        let (root, paths) = root_of(&folder, &paths);
+        let set = |((_, entry), path): ((&Row, ListedImage), String)| ListedImage { path, ..entry };
+        let mut entries: Vec<ListedImage> = entries.into_iter().zip(paths).map(set).collect();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let columns = chosen.label_names.clone();
+        let named = matches!(meaning, Meaning::Values | Meaning::Indicators);
+        let targets = if named { columns.clone() } else { Vec::new() };
+        let read = Some(Read { meaning, columns, why: why.clone() });
+        let origin = table.path.clone();
+        Listed {
+            origin,
+            root,
+            labels: meaning.kind(),
+            targets,
+            entries,
+            read,
+            problems,
+            left_out,
+            warnings,
+            empty: Vec::new(),
+        }
+    };
+    let validation = chosen.split_at.map(|_| parts(of_validation, Vec::new(), LeftOut::default(), Vec::new()));
+    Ok((parts(of_train, problems, left_out, warning.into_iter().collect()), validation))
 }
 
-impl Table {
-    fn read(tree: &dyn FileTree, path: &Path, data: &Data, train: Option<&Listed>) -> Result<Self, ScanError> {
-        let fail = |line: Option<u64>, problem: String| ScanError::Table { path: path.to_owned(), line, problem };
-        let io = |source| ScanError::Io { path: path.to_owned(), source };
-        let wrong = |error: csv::Error| {
-            let line = error.position().map(csv::Position::line);
-            match error.into_kind() {
-                csv::ErrorKind::Io(source) => io(source),
-                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                    fail(line, format!("has {len} fields, but the first line names {expected_len} columns"))
-                }
-                csv::ErrorKind::Utf8 { .. } => fail(line, "is not UTF-8; save the table as UTF-8".to_owned()),
-                _ => fail(line, "cannot be read as a table".to_owned()),
-            }
+impl<'a> Chosen<'a> {
+    fn of(table: &'a Table, data: &'a Data, train: Option<&Listed>) -> Result<Self, ScanError> {
+        let path_at = table.position(&data.path_column, "data.path_column")?;
+        let split_at = match &data.split_column {
+            Some(name) if train.is_none() => Some(table.position(name, "data.split_column")?),
+            _ => None,
         };
-        let tabs = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
-        let bytes = tree.read(path).map_err(io)?;
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(if tabs { b'\t' } else { b',' })
-            .trim(csv::Trim::All)
-            .from_reader(bytes.as_slice());
-        let header = reader.headers().map_err(wrong)?.clone();
-        let columns: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-        let position = |name: &str, key: &str| {
-            columns.iter().position(|column| column == name).ok_or_else(|| {
-                fail(Some(1), format!("there is no column `{name}`; it has {}. Set {key}", quoted(&columns)))
-            })
-        };
-        let path_at = position(&data.path_column, "data.path_column")?;
-        let asked = match train {
-            Some(train) if !train.targets.is_empty() => &train.targets,
+        let has = |name: &String| table.columns.contains(name);
+        let asked = match train.and_then(|train| train.read.as_ref()) {
+            Some(read) if read.columns.len() > 1 || read.columns.iter().all(has) => &read.columns,
             _ => &data.label_columns,
         };
+        let mut left_out = LeftOut::default();
         let label_at: Vec<usize> = match asked.is_empty() {
-            true => (0..columns.len()).filter(|at| *at != path_at).collect(),
-            false => asked.iter().map(|name| position(name, "data.label_columns")).collect::<Result<_, _>>()?,
+            false => asked.iter().map(|name| table.position(name, "data.label_columns")).collect::<Result<_, _>>()?,
+            true => {
+                let others = (0..table.columns.len()).filter(|at| *at != path_at && Some(*at) != split_at);
+                let (named, unnamed): (Vec<usize>, Vec<usize>) =
+                    others.partition(|at| !is_unnamed(&table.columns[*at]));
+                unnamed.iter().for_each(|at| left_out.add(Why::UnnamedColumn, format!("column {}", at + 1)));
+                // Refuses names that stand twice.
+                named.iter().try_for_each(|at| table.position(&table.columns[*at], "").map(drop))?;
+                named
+            }
         };
         if label_at.is_empty() {
-            return Err(fail(Some(1), format!("there is no label beside column `{}`", data.path_column)));
+            return Err(table.fail(Some(1), format!("there is no label beside column `{}`", data.path_column)));
         }
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(wrong)?;
-            let field = |at: &usize| record.get(*at).unwrap_or_default().to_owned();
-            let line = record.position().map_or(0, csv::Position::line);
-            rows.push(Row { line, path: field(&path_at), labels: label_at.iter().map(field).collect() });
-        }
-        if rows.is_empty() {
-            return Err(fail(None, "holds no rows beside the names of its columns".to_owned()));
-        }
-        Ok(Table {
-            path: path.to_owned(),
-            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
-            path_column: data.path_column.clone(),
-            label_columns: label_at.iter().map(|at| columns[*at].clone()).collect(),
-            rows,
-        })
+        let label_names = label_at.iter().map(|at| table.columns[*at].clone()).collect();
+        Ok(Chosen { table, data, path_at, split_at, label_at, label_names, left_out })
     }
 
-    fn fail(&self, line: Option<u64>, problem: String) -> ScanError {
-        ScanError::Table { path: self.path.clone(), line, problem }
-    }
-
-    fn kind(&self, task: Task) -> LabelKind {
-        let fields = || self.rows.iter().flat_map(|row| &row.labels);
-        match task {
-            Task::Regression => LabelKind::Values,
-            Task::Multilabel => LabelKind::Set,
-            Task::Multiclass | Task::Binary => LabelKind::Class,
-            Task::Auto if fields().all(|field| number(field).is_some()) => LabelKind::Values,
-            Task::Auto if fields().any(|field| field.contains('|')) => LabelKind::Set,
-            Task::Auto => LabelKind::Class,
-        }
-    }
-
-    /// The row's path, relative to the table's folder.
-    fn image_path(&self, tree: &dyn FileTree, row: &Row) -> Result<String, ScanError> {
-        let fail = |problem: String| self.fail(Some(row.line), format!("column `{}`: {problem}", self.path_column));
-        if row.path.is_empty() {
-            return Err(fail("is empty".to_owned()));
-        }
-        let path = Path::new(&row.path);
-        let relative = if path.is_absolute() {
-            path.strip_prefix(&self.folder).map_err(|_| {
-                fail(format!("{} does not lie in the table's folder; write paths relative to it", row.path))
-            })?
-        } else {
-            path.strip_prefix(".").unwrap_or(path)
+    /// The label columns, without the rows of the test split.
+    fn columns(&self) -> Vec<Column<'_>> {
+        let column = |(at, name): (&usize, &'a String)| -> Column<'_> {
+            let rows = self.table.rows.iter().filter(|row| self.role(row) != Ok(Role::Test));
+            Column { name, fields: rows.map(|row| (row.line, row.fields[*at].as_str())).collect() }
         };
-        if !tree.is_file(&self.folder.join(relative)) {
-            return Err(fail(format!("there is no file {}; paths start at the table's folder", row.path)));
-        }
-        Ok(relative.to_str().unwrap_or(&row.path).to_owned())
+        self.label_at.iter().map(|at| column((at, &self.table.columns[*at]))).collect()
     }
 
-    fn label(&self, row: &Row, kind: LabelKind) -> Result<RawLabel, ScanError> {
-        let first = &row.labels[0];
-        match kind {
-            LabelKind::Class if first.is_empty() => {
-                Err(self.fail(Some(row.line), format!("column `{}` is empty", self.label_columns[0])))
-            }
-            LabelKind::Class => Ok(RawLabel::Class(first.clone())),
-            LabelKind::Set => {
-                let labels = first.split('|').map(str::trim).filter(|label| !label.is_empty());
-                Ok(RawLabel::Set(labels.map(str::to_owned).collect()))
-            }
-            LabelKind::Values => {
-                let value = |(field, column): (&String, &String)| {
-                    number(field).ok_or_else(|| {
-                        let text = format!("column `{column}`: `{field}` is not a number that a float can hold");
-                        self.fail(Some(row.line), text)
-                    })
-                };
-                let values = row.labels.iter().zip(&self.label_columns).map(value).collect::<Result<_, _>>()?;
-                Ok(RawLabel::Values(values))
-            }
+    fn separator(&self) -> &str {
+        self.data.label_separator.as_deref().unwrap_or(DEFAULT_SEPARATOR)
+    }
+
+    fn role(&self, row: &Row) -> Result<Role, String> {
+        let Some(at) = self.split_at else { return Ok(Role::Train) };
+        let (column, field) = (&self.table.columns[at], &row.fields[at]);
+        role_of_field(column, field)
+            .ok_or_else(|| format!("column `{column}`: `{field}` names no split; write `train`, `val` or `test`"))
+    }
+
+    /// The row's image, its path as it is written but for the extension.
+    fn entry(&self, row: &Row, meaning: Meaning) -> Result<ListedImage, String> {
+        let mut path = row.fields[self.path_at].clone();
+        if path.is_empty() {
+            return Err(format!("column `{}`: is empty", self.data.path_column));
         }
+        if let Some(extension) = self.data.extension.as_deref().map(|given| given.trim_start_matches('.'))
+            && !path.strip_suffix(extension).is_some_and(|rest| rest.ends_with('.'))
+        {
+            path = format!("{path}.{extension}");
+        }
+        let fields: Vec<&str> = self.label_at.iter().map(|at| row.fields[*at].as_str()).collect();
+        let label = meaning.label(&self.label_names, &fields, self.separator())?;
+        Ok(ListedImage { path, label, line: Some(row.line) })
     }
 }
 
-/// A finite number.
-fn number(field: &str) -> Option<f32> {
-    field.parse::<f32>().ok().filter(|number| number.is_finite())
-}
-
-fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+/// Whether a column has no name: as saved, or as pandas calls it when it reads such a column.
+fn is_unnamed(name: &str) -> bool {
+    name.is_empty() || name.starts_with("Unnamed: ")
 }

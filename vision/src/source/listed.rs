@@ -1,9 +1,11 @@
 //! The images of a split as a source lists them: paths and labels, nothing decoded.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use convoy_common::manifest::LabelKind;
+
+use super::left_out::LeftOut;
+use super::task::Meaning;
 
 /// An image file with its label.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +25,16 @@ pub(crate) enum RawLabel {
     Values(Vec<f32>),
 }
 
+/// How a table was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub meaning: Meaning,
+    /// The label columns.
+    pub columns: Vec<String>,
+    /// The reason for the meaning; empty where another table gave it.
+    pub why: String,
+}
+
 /// The files of a split, in byte order of their paths.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
@@ -31,42 +43,16 @@ pub(crate) struct Listed {
     /// Folder that paths start from.
     pub root: PathBuf,
     pub labels: LabelKind,
-    /// Names of the values' columns; empty for classes and sets.
+    /// Names of the columns that are targets or labels; empty where names stand in the fields.
     pub targets: Vec<String>,
     pub entries: Vec<ListedImage>,
-    /// Files passed over because they are no pictures by name.
-    pub ignored: Ignored,
+    /// How the table was read; `None` where there is none.
+    pub read: Option<Read>,
+    /// Rows that make no sense, each with its line.
+    pub problems: Vec<String>,
+    pub left_out: LeftOut,
+    /// What may not be meant, in words.
+    pub warnings: Vec<String>,
+    /// Class folders without a picture, with what they hold.
+    pub empty: Vec<(String, String)>,
 }
-
-/// Files of a source that were passed over.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ignored {
-    /// How many.
-    pub count: u64,
-    /// The first of them, relative to the source's folder.
-    pub examples: Vec<String>,
-}
-
-impl Ignored {
-    const SHOWN: usize = 3;
-
-    /// Counts a file.
-    pub(crate) fn add(&mut self, path: &str) {
-        self.count += 1;
-        if self.examples.len() < Self::SHOWN {
-            self.examples.push(path.trim_start_matches('/').to_owned());
-        }
-    }
-}
-
-/// `3 files`, and where there are some, the first of them by name.
-impl fmt::Display for Ignored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let more = if self.count > self.examples.len() as u64 { ", ..." } else { "" };
-        let plural = if self.count == 1 { "" } else { "s" };
-        write!(f, "{} file{plural} ({}{more})", self.count, self.examples.join(", "))
-    }
-}
-
-/// Names that validation data goes by.
-pub(crate) const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];

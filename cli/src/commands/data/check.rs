@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use convoy_common::spec::BadImage;
-use convoy_planning::{SpecFile, is_spec, look_here, text_override};
+use convoy_planning::{SpecFile, is_spec, survey_here, text_override};
 use convoy_vision::check;
 
 use crate::error::CliError;
@@ -14,11 +13,12 @@ use crate::progress::counter;
 /// Count classes; find broken, equal, rotated and odd images, images in both training and validation data, and
 /// classes of very different size.
 ///
-/// The exit code is 1 when images are broken or in both training and validation data.
+/// All of the data is looked at, whatever is found. The exit code is 1 when images are broken, missing, or in both
+/// training and validation data, when rows make no sense, and when a class has no usable training image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy data check photos/\n  convoy data check job.toml --json")]
 pub struct CheckArgs {
-    /// A folder of images, a CSV file, IDX files, or a spec (.toml) that names them.
+    /// A folder of images, a CSV or TSV file, IDX files, or a spec (.toml) that names them.
     data: PathBuf,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -33,21 +33,21 @@ pub struct CheckArgs {
 /// # Errors
 /// When the data cannot be used at all.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
-    let mut spec = if is_spec(&args.data) {
+    let spec = if is_spec(&args.data) {
         SpecFile::read(Some(&args.data), &args.overrides)?.spec
     } else {
         let mut overrides = vec![text_override("data.train", &args.data.to_string_lossy())];
         overrides.extend_from_slice(&args.overrides);
         SpecFile::of_overrides(&overrides)?.spec
     };
-    // All broken files are to be seen, not only the first.
-    spec.data.bad_images = BadImage::Quarantine;
-    let report = check(&look_here(&spec, counter)?);
+    let report = check(&survey_here(&spec, counter)?);
     if args.json {
         out::json(&report)?;
     } else {
         out::line(report.to_string().trim_end())?;
     }
-    let bad = !report.leaks.is_empty() || report.splits.iter().any(|split| !split.broken.is_empty());
+    let broken = report.splits.iter().any(|split| !split.broken.is_empty());
+    let senseless = !report.problems.is_empty() || !report.empty_classes.is_empty();
+    let bad = !report.leaks.is_empty() || broken || senseless;
     Ok(ExitCode::from(u8::from(bad)))
 }

@@ -4,23 +4,24 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use convoy_common::spec::to_toml;
-use convoy_planning::SpecFile;
+use convoy_planning::{SpecFile, spec_here};
 use convoy_proto::{VERSION, v1};
 
 use super::view::JobView;
 use super::watch;
 use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
+use crate::progress::counter;
 use crate::runtime::block_on;
 use crate::{out, push};
 
 /// Submit a job to a coordinator, and follow it to its end. Data that the spec names by a path of this machine is
 /// pushed first, unless the coordinator has it already.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  convoy submit examples/fashion-mnist.toml\n  \
+#[command(after_help = "Examples:\n  convoy submit examples/fashion-mnist.toml\n  convoy submit photos/\n  \
     convoy submit job.toml --set optimizer.lr=0.1 --priority 5 --detach")]
 pub struct SubmitArgs {
-    /// The spec (.toml).
+    /// The spec (.toml), or a folder of images or CSV file, for which everything is chosen from the data.
     spec: PathBuf,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -49,7 +50,8 @@ pub struct SubmitArgs {
 /// # Errors
 /// When the coordinator refuses the job; as [`watch::follow`] then.
 pub fn run(args: SubmitArgs) -> Result<ExitCode, CliError> {
-    let SpecFile { spec, .. } = SpecFile::read(Some(&args.spec), &args.overrides)?;
+    let (SpecFile { spec, .. }, choices) = spec_here(&args.spec, &args.overrides, counter)?;
+    choices.iter().for_each(out::note);
     block_on(async {
         let spec = push::with_data(&args.at, spec).await?;
         let request = v1::SubmitRequest {
