@@ -113,6 +113,18 @@ fn truncated_data_are_irregular() {
 }
 
 #[test]
+fn every_piece_between_restart_markers_must_be_whole() {
+    let file = files("files")["4:2:0, restarts"].clone();
+    let markers = file.windows(2).enumerate().filter(|(_, pair)| pair[0] == 0xFF && matches!(pair[1], 0xD0..=0xD7));
+    let places: Vec<usize> = markers.map(|(at, _)| at).collect();
+    assert!(places.len() > 3);
+    for at in places {
+        let bytes = [&file[..at - 2], &file[at..]].concat();
+        assert!(decode(&bytes, &LIMITS).is_err(), "two bytes before byte {at}");
+    }
+}
+
+#[test]
 fn pictures_of_motion_jpeg_may_leave_out_their_huffman_tables() {
     let file = files("files")["4:2:2"].clone();
     let (mut without, mut at) = (file[..2].to_vec(), 2);
