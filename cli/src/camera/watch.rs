@@ -28,6 +28,13 @@ pub struct Pace {
     pub patience: Option<u64>,
 }
 
+impl Pace {
+    /// Whether anything was asked for, which only a camera can do.
+    pub fn is_given(&self) -> bool {
+        self.every.is_some() || self.count.is_some() || self.no_drop || self.patience.is_some()
+    }
+}
+
 /// What looking at a frame came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {

@@ -80,6 +80,10 @@ pub fn run(args: PredictArgs) -> Result<ExitCode, CliError> {
     if let Some(camera) = &args.camera {
         return run_on_camera(camera, &args, &model, threads);
     }
+    // What clap requires it gives up for the sake of images.
+    if args.pace.is_given() {
+        return Err(CliError::Usage("--every, --count, --no-drop and --patience are for --camera SOURCE".to_owned()));
+    }
     let sources = sources(&args.images)?;
     let preparation = Preparation::of(&model.plan);
     // Small enough that every thread has something to do.
