@@ -30,6 +30,8 @@ pub struct Report {
 }
 
 /// The part of a report about one split.
+///
+/// Many fields: each is a line or a list of the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SplitReport {
     /// `training` or `validation`.

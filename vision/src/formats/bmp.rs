@@ -1,7 +1,7 @@
 //! BMP files to pixels: Windows and OS/2 1.x bitmaps of 1 to 32 bits, packed by RLE or not.
 
-use super::Stored;
 use super::palette::{Palette, unpack};
+use super::stored::Stored;
 use crate::decode_error::DecodeError;
 use crate::limits::Limits;
 use crate::pixels::Pixels;
@@ -10,7 +10,7 @@ use crate::pixels::Pixels;
 pub(crate) const HEADERS: [u32; 7] = [12, 40, 52, 56, 64, 108, 124];
 
 /// What the headers say.
-struct Header {
+struct BmpHeader {
     width: u32,
     height: u32,
     /// Whether rows lie from the top; usually they lie from the bottom.
@@ -36,7 +36,7 @@ fn damaged(reason: impl Into<String>) -> DecodeError {
 
 /// Decodes a whole file.
 pub(crate) fn decode_bmp(bytes: &[u8], limits: &Limits) -> Result<Stored, DecodeError> {
-    let header = Header::read(bytes)?;
+    let header = BmpHeader::read(bytes)?;
     limits.check(header.width.into(), header.height.into())?;
     if header.width == 0 || header.height == 0 {
         return Err(damaged("it has no pixels"));
@@ -74,8 +74,8 @@ pub(crate) fn decode_bmp(bytes: &[u8], limits: &Limits) -> Result<Stored, Decode
     Ok(Stored { pixels, orientation: None, range16: None })
 }
 
-impl Header {
-    fn read(bytes: &[u8]) -> Result<Header, DecodeError> {
+impl BmpHeader {
+    fn read(bytes: &[u8]) -> Result<BmpHeader, DecodeError> {
         let too_early = || damaged("it ends too early");
         let short = |at: usize| {
             Ok(u16::from_le_bytes(bytes.get(at..at + 2).ok_or_else(too_early)?.try_into().unwrap_or_default()))
@@ -98,7 +98,7 @@ impl Header {
         let (size, most) = (if length == 12 { 3 } else { 4 }, if bits <= 8 { 1usize << bits } else { 0 });
         let colours = if colours == 0 { most } else { most.min(colours as usize) };
         let stored = bytes.get(end..).unwrap_or_default().chunks_exact(size).take(colours);
-        Ok(Header {
+        Ok(BmpHeader {
             width,
             height: height.unsigned_abs(),
             from_top: height < 0,
@@ -158,7 +158,7 @@ impl Channel {
 }
 
 /// The numbers of a picture packed by RLE, in the order of its rows; what no run reaches is 0.
-fn runs(header: &Header, data: &[u8]) -> Result<Vec<u8>, DecodeError> {
+fn runs(header: &BmpHeader, data: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let (width, height) = (header.width as usize, header.height as usize);
     let mut numbers = vec![0; width * height];
     let (mut x, mut y, mut at) = (0usize, 0usize, 0usize);

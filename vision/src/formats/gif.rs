@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 
 use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 
-use super::Stored;
 use super::palette::Palette;
+use super::stored::Stored;
 use crate::decode_error::DecodeError;
 use crate::limits::Limits;
 

@@ -4,14 +4,15 @@ pub(crate) mod bmp;
 pub(crate) mod depth16;
 pub(crate) mod gif;
 mod palette;
+mod stored;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tiff;
 pub(crate) mod webp;
 
-use std::path::Path;
+pub(crate) use stored::Stored;
 
-use crate::pixels::Pixels;
+use std::path::Path;
 
 /// The kind of a picture's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,16 +44,6 @@ impl Format {
             _ => return None,
         })
     }
-}
-
-/// A picture as its file has it.
-pub(crate) struct Stored {
-    /// As they lie in the file, 8 bits.
-    pub(crate) pixels: Pixels,
-    /// Orientation 1..=8, where the file says one.
-    pub(crate) orientation: Option<u8>,
-    /// Least and largest number of a picture of 16 bits.
-    pub(crate) range16: Option<[u16; 2]>,
 }
 
 /// The endings of names that [`is_picture_name`] knows.

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image_webp::{DecodingError, WebPDecoder};
 
-use super::Stored;
+use super::stored::Stored;
 use crate::decode_error::DecodeError;
 use crate::exif::orientation_of;
 use crate::limits::Limits;

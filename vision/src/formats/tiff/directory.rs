@@ -1,7 +1,11 @@
 //! The first directory of a TIFF file: its tags and their numbers.
 
-use super::damaged;
 use crate::decode_error::DecodeError;
+
+/// What is wrong with a file, in words.
+pub(super) fn damaged(reason: impl Into<String>) -> DecodeError {
+    DecodeError::Damaged { format: "TIFF", reason: reason.into() }
+}
 
 /// Tags that are looked at (TIFF 6.0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,19 +6,16 @@
 mod directory;
 mod packing;
 
-use directory::{Directory, Tag};
+use directory::{Directory, Tag, damaged};
 use packing::Packing;
 
+use super::depth16;
 use super::palette::{Palette, unpack};
-use super::{Stored, depth16};
+use super::stored::Stored;
 use crate::decode_error::DecodeError;
 use crate::exif::orientation_of;
 use crate::limits::Limits;
 use crate::pixels::Pixels;
-
-fn damaged(reason: impl Into<String>) -> DecodeError {
-    DecodeError::Damaged { format: "TIFF", reason: reason.into() }
-}
 
 /// What the numbers of a pixel mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::bufread::ZlibDecoder;
 use weezl::{BitOrder, LzwStatus, decode};
 
-use super::damaged;
+use super::directory::damaged;
 use crate::decode_error::DecodeError;
 
 /// How strips and tiles are packed.
