@@ -12,10 +12,11 @@ use convoy_common::spec::{BadImage, Data, EmptyClasses, Task};
 
 use crate::decode::decode;
 use crate::error::ScanError;
+use crate::left_out::{LeftOut, Why};
 use crate::limits::Limits;
 use crate::scan_idx::{idx_classes, idx_split, scan_idx};
 use crate::scanned::{ImageFacts, Scanned, SplitFacts};
-use crate::source::{self, Labelled, LeftOut, Listed, ListedImage, Listing, Parts, RawLabel, Why, idx};
+use crate::source::{self, Labelled, Listed, ListedImage, Listing, Parts, RawLabel, idx};
 use crate::taken::Taken;
 
 /// Told how many of how many files are done; may be called from any thread.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::manifest::LabelKind;
 
-use super::left_out::{LeftOut, Why, by_name_or_kind};
-use super::listed::{Listed, ListedImage, RawLabel};
+use super::listed::{Listed, ListedImage};
+use super::raw_label::RawLabel;
 use super::split_names::{Role, role_of};
 use crate::error::ScanError;
+use crate::left_out::{LeftOut, Why, by_name_or_kind};
 
 /// Whether a file is looked at: by its extension, in any case.
 pub(crate) fn is_image_name(path: &Path) -> bool {

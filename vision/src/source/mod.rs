@@ -5,16 +5,16 @@ mod dialect;
 pub(crate) mod folders;
 mod held_out;
 pub(crate) mod idx;
-mod left_out;
 mod listed;
 mod places;
+mod raw_label;
 mod split_names;
 mod table;
 mod task;
 
 pub(crate) use held_out::held_out;
-pub use left_out::{LeftOut, Why};
-pub(crate) use listed::{Listed, ListedImage, RawLabel};
+pub(crate) use listed::{Listed, ListedImage};
+pub(crate) use raw_label::RawLabel;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{Data, DataFormat, Task};
 
 use crate::error::ScanError;
+use crate::left_out::{LeftOut, Why};
 use crate::taken::Taken;
 use split_names::{Role, role_of};
 
