@@ -59,7 +59,7 @@ pub fn scan(
     let place = base.join(&data.train);
     // What is known without reading files is refused before they are read.
     if let Parts::Files { train, validation } = &listing.parts {
-        for listed in std::iter::once(train).chain(validation) {
+        for listed in std::iter::once(&**train).chain(validation) {
             refuse_problems(&listed.origin, &listed.problems)?;
         }
         refuse_empty(&place, data, &train.empty)?;
@@ -101,7 +101,9 @@ fn read_all(
     progress: &Progress,
 ) -> Result<Scanned, ScanError> {
     let mut scanned = match listing.parts {
-        Parts::Files { train, validation } => scan_files(tree, data, seed, train, validation, listing.taken, progress)?,
+        Parts::Files { train, validation } => {
+            scan_files(tree, data, seed, *train, validation, listing.taken, progress)?
+        }
         Parts::Idx { train, validation } => scan_idx(tree, data, seed, &train, validation.as_ref(), listing.taken)?,
     };
     scanned.taken.names = scanned.manifest.names.clone();
@@ -180,7 +182,7 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
         Parts::Files { train, validation } => {
             refuse_empty(&base.join(&data.train), data, &train.empty)?;
             taken.names = names_of(&train);
-            for listed in [Some(train), validation].into_iter().flatten() {
+            for listed in [Some(*train), validation].into_iter().flatten() {
                 refuse_problems(&listed.origin, &listed.problems)?;
                 let full = listed.entries.iter().map(|entry| listed.root.join(&entry.path));
                 found.extend(full.filter(|path| tree.is_file(path)));

@@ -29,7 +29,7 @@ use split_names::{Role, role_of};
 
 /// Training data, and validation data where there is some.
 pub(crate) enum Parts {
-    Files { train: Listed, validation: Option<Listed> },
+    Files { train: Box<Listed>, validation: Option<Listed> },
     Idx { train: idx::IdxPaths, validation: Option<idx::IdxPaths> },
 }
 
@@ -112,7 +112,7 @@ fn list_tables(
     let source = format!("table {}, paths start at {}", path.display(), train.root.display());
     let mut taken = taken(source, split, train.labels, why);
     take_remarks(&mut taken, &train, validation.as_ref());
-    Ok(Listing { parts: Parts::Files { train, validation }, taken })
+    Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
 }
 
 fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<PathBuf>) -> Result<Listing, ScanError> {
@@ -137,7 +137,7 @@ fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<Pa
     if let Some(validation) = &validation {
         validation.empty.iter().for_each(|(class, _)| taken.left_out.add(Why::EmptyClass, class.clone()));
     }
-    Ok(Listing { parts: Parts::Files { train, validation }, taken })
+    Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
 }
 
 fn class_of(entry: &ListedImage) -> Option<String> {
