@@ -12,10 +12,11 @@ use convoy_common::spec::{BadImage, Data, EmptyClasses, Task};
 
 use crate::decode::decode;
 use crate::error::ScanError;
+use crate::left_out::{LeftOut, Why};
 use crate::limits::Limits;
 use crate::scan_idx::{idx_classes, idx_split, scan_idx};
 use crate::scanned::{ImageFacts, Scanned, SplitFacts};
-use crate::source::{self, Labelled, LeftOut, Listed, ListedImage, Listing, Parts, RawLabel, Why, idx};
+use crate::source::{self, Labelled, Listed, ListedImage, Listing, Parts, RawLabel, idx};
 use crate::taken::Taken;
 
 /// Told how many of how many files are done; may be called from any thread.
@@ -58,7 +59,7 @@ pub fn scan(
     let place = base.join(&data.train);
     // What is known without reading files is refused before they are read.
     if let Parts::Files { train, validation } = &listing.parts {
-        for listed in std::iter::once(train).chain(validation) {
+        for listed in std::iter::once(&**train).chain(validation) {
             refuse_problems(&listed.origin, &listed.problems)?;
         }
         refuse_empty(&place, data, &train.empty)?;
@@ -100,7 +101,9 @@ fn read_all(
     progress: &Progress,
 ) -> Result<Scanned, ScanError> {
     let mut scanned = match listing.parts {
-        Parts::Files { train, validation } => scan_files(tree, data, seed, train, validation, listing.taken, progress)?,
+        Parts::Files { train, validation } => {
+            scan_files(tree, data, seed, *train, validation, listing.taken, progress)?
+        }
         Parts::Idx { train, validation } => scan_idx(tree, data, seed, &train, validation.as_ref(), listing.taken)?,
     };
     scanned.taken.names = scanned.manifest.names.clone();
@@ -179,7 +182,7 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
         Parts::Files { train, validation } => {
             refuse_empty(&base.join(&data.train), data, &train.empty)?;
             taken.names = names_of(&train);
-            for listed in [Some(train), validation].into_iter().flatten() {
+            for listed in [Some(*train), validation].into_iter().flatten() {
                 refuse_problems(&listed.origin, &listed.problems)?;
                 let full = listed.entries.iter().map(|entry| listed.root.join(&entry.path));
                 found.extend(full.filter(|path| tree.is_file(path)));

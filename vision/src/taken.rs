@@ -5,7 +5,7 @@ use std::fmt;
 use convoy_common::manifest::LabelKind;
 use serde::Serialize;
 
-use crate::source::LeftOut;
+use crate::left_out::LeftOut;
 
 /// Source, split, task and classes, each with the reason. Its display is made for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,7 +53,7 @@ impl fmt::Display for Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Why;
+    use crate::left_out::Why;
 
     #[test]
     fn everything_that_was_taken_is_said() {

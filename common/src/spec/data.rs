@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// From the data: folders are classes; a CSV's columns are told apart by the rule in `docs/tables.md`. What was
-    /// taken is said before the first step, with the reason.
+    /// From the data, by the rule in `docs/tables.md`; said with its reason.
     #[default]
     Auto,
     /// One of several classes: softmax.
@@ -21,6 +20,7 @@ pub enum Task {
 }
 
 /// `[data]`: where images and labels are.
+/// Many fields: each is a key that users write, in a table of one level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {

@@ -80,5 +80,5 @@ fn a_wrong_override_is_said_to_be_one() {
 #[test]
 fn specs_are_known_by_their_ending() {
     let paths = ["job.toml", "a/b.toml", "job.TOML", "toml", "photos", "job.toml.d"];
-    assert_eq!(paths.map(|path| is_spec(Path::new(path))), [true, true, false, false, false, false]);
+    assert_eq!(paths.map(|path| is_spec(Path::new(path))), [true, true, true, false, false, false]);
 }

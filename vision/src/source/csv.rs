@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use convoy_common::file_tree::FileTree;
 use convoy_common::spec::{Data, Task};
 
-use super::left_out::{LeftOut, Why};
 use super::listed::{Listed, ListedImage, Read};
 use super::places::root_of;
 use super::split_names::{Role, role_of_field};
 use super::table::{Row, Table, quoted};
 use super::task::{self, Column, DEFAULT_SEPARATOR, Meaning};
 use crate::error::ScanError;
+use crate::left_out::{LeftOut, Why};
 
 /// Whether the file is a table by its name.
 pub(crate) fn is_table(path: &Path) -> bool {
@@ -60,12 +60,12 @@ pub(crate) fn list(
         return Err(table.fail(None, text));
     }
     let warning = columns.first().and_then(|column| task::looks_like_lists(meaning, column, chosen.separator()));
-    let mut rows: [Vec<(&Row, ListedImage)>; 2] = Default::default();
+    let mut rows: [Vec<ListedImage>; 2] = Default::default();
     let (mut problems, mut left_out) = (table.problems.clone(), chosen.left_out.clone());
     for row in &table.rows {
         match (chosen.role(row), chosen.entry(row, meaning)) {
             (Ok(Role::Test), _) => left_out.add(Why::TestRows, row.fields[chosen.path_at].clone()),
-            (Ok(role), Ok(entry)) => rows[usize::from(role == Role::Validation)].push((row, entry)),
+            (Ok(role), Ok(entry)) => rows[usize::from(role == Role::Validation)].push(entry),
             (Err(problem), _) | (_, Err(problem)) => problems.push(format!("line {}: {problem}", row.line)),
         }
     }
@@ -73,33 +73,32 @@ pub(crate) fn list(
         Some(images) => base.join(images),
         None => path.parent().unwrap_or(Path::new("")).to_owned(),
     };
-    let [of_train, of_validation] = rows;
-    let parts = |entries: Vec<(&Row, ListedImage)>, problems, left_out, warnings| {
-        let paths: Vec<PathBuf> = entries.iter().map(|(_, entry)| PathBuf::from(&entry.path)).collect();
-        let (root, paths) = root_of(&folder, &paths);
-        let set = |((_, entry), path): ((&Row, ListedImage), String)| ListedImage { path, ..entry };
-        let mut entries: Vec<ListedImage> = entries.into_iter().zip(paths).map(set).collect();
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        let columns = chosen.label_names.clone();
-        let named = matches!(meaning, Meaning::Values | Meaning::Indicators);
-        let targets = if named { columns.clone() } else { Vec::new() };
-        let read = Some(Read { meaning, columns, why: why.clone() });
-        let origin = table.path.clone();
-        Listed {
-            origin,
-            root,
-            labels: meaning.kind(),
-            targets,
-            entries,
-            read,
-            problems,
-            left_out,
-            warnings,
-            empty: Vec::new(),
-        }
-    };
-    let validation = chosen.split_at.map(|_| parts(of_validation, Vec::new(), LeftOut::default(), Vec::new()));
-    Ok((parts(of_train, problems, left_out, warning.into_iter().collect()), validation))
+    let read = Read { meaning, columns: chosen.label_names.clone(), why };
+    let [of_train, of_validation] = rows.map(|entries| listed(&table.path, &folder, read.clone(), entries));
+    let train = Listed { problems, left_out, warnings: warning.into_iter().collect(), ..of_train };
+    Ok((train, chosen.split_at.map(|_| of_validation)))
+}
+
+/// The `entries` of the table at `origin`, whose paths start at `folder`.
+fn listed(origin: &Path, folder: &Path, read: Read, entries: Vec<ListedImage>) -> Listed {
+    let paths: Vec<PathBuf> = entries.iter().map(|entry| PathBuf::from(&entry.path)).collect();
+    let (root, paths) = root_of(folder, &paths);
+    let mut entries: Vec<ListedImage> =
+        entries.into_iter().zip(paths).map(|(entry, path)| ListedImage { path, ..entry }).collect();
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let named = matches!(read.meaning, Meaning::Values | Meaning::Indicators);
+    Listed {
+        origin: origin.to_owned(),
+        root,
+        labels: read.meaning.kind(),
+        targets: if named { read.columns.clone() } else { Vec::new() },
+        entries,
+        read: Some(read),
+        problems: Vec::new(),
+        left_out: LeftOut::default(),
+        warnings: Vec::new(),
+        empty: Vec::new(),
+    }
 }
 
 impl<'a> Chosen<'a> {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::manifest::LabelKind;
 
-use super::left_out::{LeftOut, Why, by_name_or_kind};
-use super::listed::{Listed, ListedImage, RawLabel};
+use super::listed::{Listed, ListedImage};
+use super::raw_label::RawLabel;
 use super::split_names::{Role, role_of};
 use crate::error::ScanError;
 use crate::formats::is_picture_name;
+use crate::left_out::{LeftOut, Why, by_name_or_kind};
 
 /// A file or folder that is looked at.
 struct Entry {

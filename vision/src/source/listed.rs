@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use convoy_common::manifest::LabelKind;
 
-use super::left_out::LeftOut;
+use super::raw_label::RawLabel;
 use super::task::Meaning;
+use crate::left_out::LeftOut;
 
 /// An image file with its label.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,14 +16,6 @@ pub(crate) struct ListedImage {
     pub label: RawLabel,
     /// The line of the table that names the image, for messages; `None` where there is no table.
     pub line: Option<u64>,
-}
-
-/// A label by name: names have no numbers yet.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum RawLabel {
-    Class(String),
-    Set(Vec<String>),
-    Values(Vec<f32>),
 }
 
 /// How a table was read.

@@ -5,16 +5,16 @@ mod dialect;
 pub(crate) mod folders;
 mod held_out;
 pub(crate) mod idx;
-mod left_out;
 mod listed;
 mod places;
+mod raw_label;
 mod split_names;
 mod table;
 mod task;
 
 pub(crate) use held_out::held_out;
-pub use left_out::{LeftOut, Why};
-pub(crate) use listed::{Listed, ListedImage, RawLabel};
+pub(crate) use listed::{Listed, ListedImage};
+pub(crate) use raw_label::RawLabel;
 
 use std::path::{Path, PathBuf};
 
@@ -23,12 +23,13 @@ use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{Data, DataFormat, Task};
 
 use crate::error::ScanError;
+use crate::left_out::{LeftOut, Why};
 use crate::taken::Taken;
 use split_names::{Role, role_of};
 
 /// Training data, and validation data where there is some.
 pub(crate) enum Parts {
-    Files { train: Listed, validation: Option<Listed> },
+    Files { train: Box<Listed>, validation: Option<Listed> },
     Idx { train: idx::IdxPaths, validation: Option<idx::IdxPaths> },
 }
 
@@ -111,7 +112,7 @@ fn list_tables(
     let source = format!("table {}, paths start at {}", path.display(), train.root.display());
     let mut taken = taken(source, split, train.labels, why);
     take_remarks(&mut taken, &train, validation.as_ref());
-    Ok(Listing { parts: Parts::Files { train, validation }, taken })
+    Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
 }
 
 fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<PathBuf>) -> Result<Listing, ScanError> {
@@ -136,7 +137,7 @@ fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<Pa
     if let Some(validation) = &validation {
         validation.empty.iter().for_each(|(class, _)| taken.left_out.add(Why::EmptyClass, class.clone()));
     }
-    Ok(Listing { parts: Parts::Files { train, validation }, taken })
+    Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
 }
 
 fn class_of(entry: &ListedImage) -> Option<String> {

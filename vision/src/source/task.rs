@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use convoy_common::manifest::LabelKind;
 use convoy_common::spec::Task;
 
-use super::listed::RawLabel;
+use super::raw_label::RawLabel;
 
 /// A label column: its name, and its fields with their lines.
 pub(crate) struct Column<'a> {
