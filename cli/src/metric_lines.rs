@@ -2,8 +2,8 @@
 
 use convoy_common::metrics::{Metrics, OF_MEAN};
 
-/// A line for each metric, each after a line break. An error has the error of always predicting the mean of the training
-/// data beside it, where that was measured.
+/// A line for each metric, each after a line break. An error has the error of always predicting the mean of the
+/// training data beside it, where that was measured.
 pub fn metric_lines(metrics: &Metrics) -> String {
     let width = metrics.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(11);
     let mut text = String::new();

@@ -154,8 +154,8 @@ impl Plan {
         self.spec.loss.kind.unwrap_or(LossKind::CrossEntropy)
     }
 
-    /// What targets are scaled by in training, if they are: the loss then compares `(value - mean) / std`, which is also
-    /// what the network in training puts out.
+    /// What targets are scaled by in training, if they are: the loss then compares `(value - mean) / std`, which is
+    /// also what the network in training puts out.
     pub fn target_scale(&self) -> Option<&TargetStatistics> {
         self.targets.as_ref().filter(|_| self.spec.loss.scale_targets == Some(true))
     }

@@ -117,8 +117,8 @@ pub fn init_from(network: &Network, seed: u64, path: &Path, bytes: &[u8]) -> Res
 }
 
 /// The flat vector of `network` before the first step of `plan`: from the bytes of the model file that `network.init`
-/// names, as [`init_from`], or [`Network::initial`] of the plan's seed where it names none. Where the plan scales targets,
-/// a head that comes from the file is taken to be in their units.
+/// names, as [`init_from`], or [`Network::initial`] of the plan's seed where it names none. Where the plan scales
+/// targets, a head that comes from the file is taken to be in their units.
 ///
 /// # Errors
 /// As [`init_from`].

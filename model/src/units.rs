@@ -14,8 +14,9 @@ pub(crate) struct ScalableHead {
 }
 
 impl Network {
-    /// The weights `flat` of a network that puts out `(value - mean) / std` of each target, changed such that it puts out
-    /// the values: the head's weights times `std`, its bias times `std` plus `mean`, computed in f64 and rounded once.
+    /// The weights `flat` of a network that puts out `(value - mean) / std` of each target, changed such that it puts
+    /// out the values: the head's weights times `std`, its bias times `std` plus `mean`, computed in f64 and rounded
+    /// once.
     ///
     /// # Panics
     /// When `flat` is not as long as the network, the network was not made by [`Network::of`] for a plan that scales

@@ -232,8 +232,12 @@ fn twelve_bits_are_reported_and_stretched() {
     let scanned = scan_at(&convoy_common::spec::Data { validation_fraction: 0.0, ..data(root.path()) }).unwrap();
     assert_eq!(scanned.train.stretch(), Ok([16, 4095]));
     let text = check(&scanned).to_string();
-    for part in ["from 16 to 4095", "only 16 of 256 levels", "prepare.depth16 = \"stretch\"", "names: 1 file (b/7.txt)"]
-    {
+    for part in [
+        "from 16 to 4095",
+        "only 16 of 256 levels",
+        "prepare.depth16 = \"stretch\"",
+        "left out   1 (not a picture): b/7.txt",
+    ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     let plan = plan(&scanned, spec(&root, "[prepare]\ndepth16 = [16, 4095]"));

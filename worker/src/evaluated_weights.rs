@@ -7,8 +7,8 @@ use convoy_model::Network;
 use convoy_scheduler::StepId;
 use parking_lot::Mutex;
 
-/// Makes the weights for evaluations from those that training came to. They are the same unless the plan scales targets:
-/// then evaluations are of the network in the targets' units, as it will be in the model's file.
+/// Makes the weights for evaluations from those that training came to. They are the same unless the plan scales
+/// targets: then evaluations are of the network in the targets' units, as it will be in the model's file.
 pub(crate) struct EvaluatedWeights {
     plan: Arc<Plan>,
     network: Arc<Network>,

@@ -103,8 +103,8 @@ fn fill_in(spec: &mut Spec, task: Task) {
     spec.checkpoint.best_by.get_or_insert_with(|| names.default_best().to_owned());
 }
 
-/// Whether targets are scaled: unless something else is said, where the spec's network ends in a layer that can take the
-/// scale up.
+/// Whether targets are scaled: unless something else is said, where the spec's network ends in a layer that can take
+/// the scale up.
 fn resolve_scale(spec: &mut Spec, facts: &DataFacts) -> Result<(), String> {
     match (spec.task, spec.loss.scale_targets, &facts.targets) {
         (Task::Regression, None, targets) => {
@@ -119,8 +119,8 @@ fn resolve_scale(spec: &mut Spec, facts: &DataFacts) -> Result<(), String> {
     }
 }
 
-/// Whether the last layer with weights has a bias and nothing but flattening and averaging follows it. All networks of the
-/// zoo are such.
+/// Whether the last layer with weights has a bias and nothing but flattening and averaging follows it. All networks of
+/// the zoo are such.
 fn ends_in_a_sum(layers: &[Layer]) -> bool {
     let averages = |layer: &&Layer| matches!(layer.kind, LayerKind::Flatten | LayerKind::GlobalAvgPool);
     match layers.iter().rev().find(|layer| !averages(layer)).map(|layer| &layer.kind) {

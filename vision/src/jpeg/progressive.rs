@@ -133,10 +133,11 @@ fn read_scan(header: &Header, scan: &Scan, data: &[u8], components: &mut [Coeffi
         parts.push((part.component, dc, across, down));
     }
     let grid = (mcus_across, mcus_down);
-    dispatch(Read { scan, pass, segments: &segments, restart: tables.restart, grid, parts, components }).ok_or(DAMAGED)
+    dispatch(ScanReading { scan, pass, segments: &segments, restart: tables.restart, grid, parts, components })
+        .ok_or(DAMAGED)
 }
 
-struct Read<'a> {
+struct ScanReading<'a> {
     scan: &'a Scan,
     pass: Pass<'a>,
     segments: &'a Segments,
@@ -147,12 +148,12 @@ struct Read<'a> {
     components: &'a mut [Coefficients],
 }
 
-impl Kernel for Read<'_> {
+impl Kernel for ScanReading<'_> {
     type Output = Option<()>;
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) -> Option<()> {
-        let Read { scan, pass, segments, restart, grid: (mcus_across, mcus_down), parts, components } = self;
+        let ScanReading { scan, pass, segments, restart, grid: (mcus_across, mcus_down), parts, components } = self;
         let mut bits = segments.bits(0)?;
         let (mut left, mut segment) = (restart, 0);
         let mut predicted = [0i32; 4];

@@ -19,7 +19,7 @@ use crate::pixels::Pixels;
 
 /// What the numbers of a pixel mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+enum Photometric {
     /// White is the largest number, or 0.
     Grey {
         inverted: bool,
@@ -29,14 +29,14 @@ enum Meaning {
     Cmyk,
 }
 
-impl Meaning {
+impl Photometric {
     fn of(photometric: u32) -> Result<Self, DecodeError> {
         Ok(match photometric {
-            0 => Meaning::Grey { inverted: true },
-            1 => Meaning::Grey { inverted: false },
-            2 => Meaning::Rgb,
-            3 => Meaning::Palette,
-            5 => Meaning::Cmyk,
+            0 => Photometric::Grey { inverted: true },
+            1 => Photometric::Grey { inverted: false },
+            2 => Photometric::Rgb,
+            3 => Photometric::Palette,
+            5 => Photometric::Cmyk,
             6 => return Err(damaged("YCbCr colours are not read; save it as RGB")),
             8..=10 => return Err(damaged("Lab colours are not read; save it as RGB")),
             other => return Err(damaged(format!("colours of kind {other} are not read; save it as RGB"))),
@@ -46,9 +46,9 @@ impl Meaning {
     /// How many numbers a pixel has at least; those after them are transparency and the like.
     fn channels(self) -> usize {
         match self {
-            Meaning::Grey { .. } | Meaning::Palette => 1,
-            Meaning::Rgb => 3,
-            Meaning::Cmyk => 4,
+            Photometric::Grey { .. } | Photometric::Palette => 1,
+            Photometric::Rgb => 3,
+            Photometric::Cmyk => 4,
         }
     }
 }
@@ -78,29 +78,30 @@ const MOST_SAMPLES: u32 = 8;
 /// Decodes the first picture of a file. Numbers of 16 bits become their place in `range`, where there is one.
 pub(crate) fn decode_tiff(bytes: &[u8], limits: &Limits, range: Option<[u16; 2]>) -> Result<Stored, DecodeError> {
     let directory = Directory::first(bytes)?;
-    let meaning = Meaning::of(directory.number(Tag::Photometric, u32::MAX)?)?;
+    let meaning = Photometric::of(directory.number(Tag::Photometric, u32::MAX)?)?;
     let layout = Layout::read(directory, limits)?;
     if layout.samples < meaning.channels() {
         return Err(damaged(format!("{} numbers a pixel are too few for its colours", layout.samples)));
     }
     let premultiplied =
-        meaning == Meaning::Rgb && layout.samples > 3 && layout.directory.number(Tag::ExtraSamples, 0)? == 1;
+        meaning == Photometric::Rgb && layout.samples > 3 && layout.directory.number(Tag::ExtraSamples, 0)? == 1;
     let kept = meaning.channels() + usize::from(premultiplied);
     let (mut data, range16) = layout.numbers(bytes, kept, range)?;
-    let most = if layout.bits < 8 && meaning != Meaning::Palette { 255 / ((1u16 << layout.bits) - 1) as u8 } else { 1 };
+    let most =
+        if layout.bits < 8 && meaning != Photometric::Palette { 255 / ((1u16 << layout.bits) - 1) as u8 } else { 1 };
     data.iter_mut().for_each(|number| *number *= most);
     let (width, height) = (layout.width as u32, layout.height as u32);
     let pixels = match meaning {
-        Meaning::Grey { inverted } => {
+        Photometric::Grey { inverted } => {
             data.iter_mut().filter(|_| inverted).for_each(|number| *number = 255 - *number);
             Pixels::new(width, height, 1, data)
         }
-        Meaning::Rgb if premultiplied => {
+        Photometric::Rgb if premultiplied => {
             Pixels::new(width, height, 3, data.as_chunks::<4>().0.iter().flat_map(|pixel| divided(*pixel)).collect())
         }
-        Meaning::Rgb => Pixels::new(width, height, 3, data),
-        Meaning::Palette => colour_map(&layout)?.paint(width, height, &data).into_channels(3),
-        Meaning::Cmyk => {
+        Photometric::Rgb => Pixels::new(width, height, 3, data),
+        Photometric::Palette => colour_map(&layout)?.paint(width, height, &data).into_channels(3),
+        Photometric::Cmyk => {
             Pixels::new(width, height, 3, data.as_chunks::<4>().0.iter().flat_map(|pixel| printed(*pixel)).collect())
         }
     };
