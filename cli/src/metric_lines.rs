@@ -5,9 +5,10 @@ use convoy_common::metrics::{Metrics, OF_MEAN};
 /// A line for each metric, each after a line break. An error has the error of always predicting the mean of the
 /// training data beside it, where that was measured.
 pub fn metric_lines(metrics: &Metrics) -> String {
-    let width = metrics.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(11);
+    let shown = || metrics.iter().filter(|(name, _)| !is_of_mean(name));
+    let width = shown().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(11);
     let mut text = String::new();
-    for (name, value) in metrics.iter().filter(|(name, _)| !is_of_mean(name)) {
+    for (name, value) in shown() {
         text.push_str(&format!("\n{name:<width$} {value:.4}"));
         if let Some(of_mean) = metrics.get(&of_mean(name)) {
             text.push_str(&format!(" (always predicting the training mean: {of_mean:.4})"));
