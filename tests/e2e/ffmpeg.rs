@@ -61,9 +61,15 @@ fn over_http() {
     let out = job.path("photos");
     let mut command = convoy();
     command.args(["data", "record", "--camera", &address, "--label", "test", "--count", "30", "--out"]).arg(&out);
-    let recorder = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("convoy starts");
+    let mut recorder = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("convoy starts");
     let recorded = || out.join("test").read_dir().map_or(0, Iterator::count);
-    wait_for("ten pictures", || (recorded() >= 10).then_some(()));
+    let ended = wait_for("ten pictures, or its end", || {
+        let ended = recorder.try_wait().expect("it was started").is_some();
+        (ended || recorded() >= 10).then_some(ended)
+    });
+    if ended {
+        panic!("{}", said(&recorder.wait_with_output().expect("convoy ends")));
+    }
     // It is killed in the middle of something.
     drop(server);
     let _server = serve();
