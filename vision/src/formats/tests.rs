@@ -82,6 +82,40 @@ fn what_is_not_read_is_refused_in_words() {
     }
 }
 
+/// A grey TIFF file of one row of 64 pixels, in tiles of one column.
+fn in_columns(rows_of_a_tile: u32) -> Vec<u8> {
+    const WIDTH: u32 = 64;
+    let end = 8 + 2 + 8 * 12 + 4;
+    let pixels = end + 2 * 4 * WIDTH;
+    let entries = [
+        (256, 1, WIDTH),
+        (257, 1, 1),
+        (258, 1, 8),
+        (262, 1, 1),
+        (322, 1, 1),
+        (323, 1, rows_of_a_tile),
+        (324, WIDTH, end),
+        (325, WIDTH, end + 4 * WIDTH),
+    ];
+    let mut file = b"II*\0\x08\0\0\0\x08\0".to_vec();
+    for (tag, count, value) in entries {
+        file.extend([u16::to_le_bytes(tag), 4u16.to_le_bytes()].concat());
+        file.extend([u32::to_le_bytes(count), u32::to_le_bytes(value)].concat());
+    }
+    file.extend([0; 4]);
+    file.extend((0..WIDTH).flat_map(|_| pixels.to_le_bytes()));
+    file.extend((0..WIDTH).flat_map(|_| rows_of_a_tile.to_le_bytes()));
+    file.extend(vec![7; rows_of_a_tile as usize]);
+    file
+}
+
+#[test]
+fn tiles_that_reach_far_beyond_the_picture_are_refused() {
+    assert_eq!(decoded(&in_columns(16)).unwrap().pixels.width, 64);
+    let error = decoded(&in_columns(100)).unwrap_err().to_string();
+    assert!(error.contains("far larger"), "{error}");
+}
+
 #[test]
 fn names_count_in_any_case_and_bytes_decide() {
     for name in ["a.JPG", "a.jpe", "b.jfif", "c.d.TIFF", "x.Dib", "y.webp"] {

@@ -165,11 +165,15 @@ impl<'a> Layout<'a> {
             true => (number(Tag::TileWidth, 0)?, number(Tag::TileLength, 0)?),
             false => (width, number(Tag::RowsPerStrip, u32::MAX)?.min(height)),
         };
-        if tiles {
-            limits.check(chunk.0.into(), chunk.1.into())?;
-        }
         if chunk.0 == 0 || chunk.1 == 0 {
             return Err(damaged("its strips or tiles have no pixels"));
+        }
+        if tiles {
+            // Many that each reach far beyond the picture would be much work for a small file.
+            let whole = |length: u32, tile: u32| u64::from(length.div_ceil(tile)) * u64::from(tile);
+            if whole(width, chunk.0).saturating_mul(whole(height, chunk.1)) > limits.max_pixels {
+                return Err(damaged("its tiles together are far larger than its picture"));
+            }
         }
         Ok(Layout {
             width: width as usize,
