@@ -42,6 +42,39 @@ impl Segments {
     }
 }
 
+/// The bits of a scan, which begin anew at each restart marker.
+pub(super) struct ScanBits<'a> {
+    pub(super) bits: Bits<'a>,
+    segments: &'a Segments,
+    segment: usize,
+    /// MCUs between restart markers, 0 for none, and how many are left before the next one.
+    restart: usize,
+    left: usize,
+}
+
+impl<'a> ScanBits<'a> {
+    pub(super) fn new(segments: &'a Segments, restart: usize) -> Option<Self> {
+        Some(ScanBits { bits: segments.bits(0)?, segments, segment: 0, restart, left: restart })
+    }
+
+    /// Goes on to the next MCU; whether a restart marker came before it. `None` where there is none though it is due,
+    /// or the data before it were too short.
+    #[inline(always)]
+    pub(super) fn next_mcu(&mut self) -> Option<bool> {
+        let is_due = self.restart > 0 && self.left == 0;
+        if is_due {
+            if self.bits.overran() {
+                return None;
+            }
+            self.segment += 1;
+            self.bits = self.segments.bits(self.segment)?;
+            self.left = self.restart;
+        }
+        self.left = self.left.wrapping_sub(1);
+        Some(is_due)
+    }
+}
+
 /// Reads bits, the highest of each byte first. Behind the end come zeros; see [`Bits::overran`].
 #[derive(Clone)]
 pub(super) struct Bits<'a> {

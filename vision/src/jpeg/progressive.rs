@@ -2,7 +2,7 @@
 
 use convoy_kernels::cpu::{Kernel, dispatch};
 
-use super::bits::{Bits, Segments};
+use super::bits::{Bits, ScanBits, Segments};
 use super::fault::{CUT_OFF, DAMAGED, Fault};
 use super::frame::{Component, Scan};
 use super::header::Header;
@@ -154,22 +154,15 @@ impl Kernel for ScanReading<'_> {
     #[inline(always)]
     fn run<const PANEL: usize>(self) -> Option<()> {
         let ScanReading { scan, pass, segments, restart, grid: (mcus_across, mcus_down), parts, components } = self;
-        let mut bits = segments.bits(0)?;
-        let (mut left, mut segment) = (restart, 0);
+        let mut scan_bits = ScanBits::new(segments, restart)?;
         let mut predicted = [0i32; 4];
         let mut run = 0;
         for row in 0..mcus_down {
             for column in 0..mcus_across {
-                if restart > 0 && left == 0 {
-                    if bits.overran() {
-                        return None;
-                    }
-                    segment += 1;
-                    bits = segments.bits(segment)?;
-                    left = restart;
+                if scan_bits.next_mcu()? {
                     (predicted, run) = ([0; 4], 0);
                 }
-                left = left.wrapping_sub(1);
+                let bits = &mut scan_bits.bits;
                 for &(component, dc, across, down) in &parts {
                     let Coefficients { blocks, last, width, .. } = &mut components[component];
                     for at in 0..across * down {
@@ -179,17 +172,17 @@ impl Kernel for ScanReading<'_> {
                         match pass {
                             Pass::DcFirst => {
                                 let predicted = predicted.get_mut(component)?;
-                                *predicted = predicted.wrapping_add(dc?.next(&mut bits)?);
+                                *predicted = predicted.wrapping_add(dc?.next(bits)?);
                                 block[0] = predicted.wrapping_shl(scan.bits.1) as i16;
                             }
                             Pass::DcNext => block[0] |= (bits.next(1) << scan.bits.1) as i16,
-                            Pass::AcFirst(symbols) => ac_first(&mut bits, symbols, scan, &mut run, block, last)?,
-                            Pass::AcNext(symbols) => ac_next(&mut bits, symbols, scan, &mut run, block, last)?,
+                            Pass::AcFirst(symbols) => ac_first(bits, symbols, scan, &mut run, block, last)?,
+                            Pass::AcNext(symbols) => ac_next(bits, symbols, scan, &mut run, block, last)?,
                         }
                     }
                 }
             }
-            if bits.overran() {
+            if scan_bits.bits.overran() {
                 return None;
             }
         }

@@ -2,7 +2,7 @@
 
 use convoy_kernels::cpu::{Kernel, dispatch};
 
-use super::bits::{Bits, Segments};
+use super::bits::{Bits, ScanBits, Segments};
 use super::fault::{CUT_OFF, DAMAGED, Fault};
 use super::frame::{Frame, Scan};
 use super::header::Header;
@@ -94,31 +94,24 @@ impl Kernel for Decode<'_> {
             true => (0..mcus_across, 0..mcus_down),
             false => (area.columns.clone(), area.rows.clone()),
         };
-        let mut bits = segments.bits(0)?;
-        let (mut left, mut segment) = (restart, 0);
+        let mut scan_bits = ScanBits::new(segments, restart)?;
         let mut coefficients = [0; 64];
         for row in 0..rows.end {
             for column in 0..mcus_across {
-                if restart > 0 && left == 0 {
-                    if bits.overran() {
-                        return None;
-                    }
-                    segment += 1;
-                    bits = segments.bits(segment)?;
-                    left = restart;
+                if scan_bits.next_mcu()? {
                     readings.iter_mut().for_each(|reading| reading.predicted = 0);
                 }
-                left = left.wrapping_sub(1);
+                let bits = &mut scan_bits.bits;
                 let wanted = rows.contains(&row) && columns.contains(&column);
                 for reading in &mut readings {
                     if wanted {
-                        reading.read(&mut bits, row - rows.start, column - columns.start, &mut coefficients)?;
+                        reading.read(bits, row - rows.start, column - columns.start, &mut coefficients)?;
                     } else {
-                        reading.skip(&mut bits)?;
+                        reading.skip(bits)?;
                     }
                 }
             }
-            if bits.overran() {
+            if scan_bits.bits.overran() {
                 return None;
             }
         }
