@@ -57,7 +57,7 @@ pub struct FileEntry {
 pub struct Sample {
     /// Index into the split's files.
     pub file: u32,
-    /// Which image of the file: 0 for JPEG and PNG, the image's position for IDX.
+    /// Which image of the file: the position in an IDX file, 0 in others.
     pub index: u32,
     /// Its label.
     pub label: Label,
