@@ -16,13 +16,35 @@ pub enum FileKind {
     Other,
 }
 
-/// Files that can be read whole, by path. Called from many threads, which it may block.
+/// What tells whether a file is the one it was, without reading it. Equal stamps of one path mean equal bytes, as far as
+/// the place that made them can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(pub Digest);
+
+/// Files that can be read, by path. Called from many threads, which it may block.
 pub trait Files: Send + Sync + std::fmt::Debug {
     /// All bytes of the file at `path`.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] where there is no file, another error where it cannot be read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// `length` bytes of the file at `path`, from byte `offset`.
+    ///
+    /// # Errors
+    /// As [`Files::read`]; [`io::ErrorKind::UnexpectedEof`] where the file ends before.
+    fn read_range(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        range_of(self.read(path)?, offset, length)
+    }
+}
+
+/// `length` of `bytes` from `offset`.
+fn range_of(mut bytes: Vec<u8>, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let end = offset.checked_add(length).filter(|end| *end <= bytes.len() as u64);
+    let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
+    bytes.truncate(end as usize);
+    bytes.drain(..offset as usize);
+    Ok(bytes)
 }
 
 /// Files in folders, which can be listed.
@@ -54,6 +76,24 @@ pub trait FileTree: Files {
     fn known(&self, path: &Path) -> io::Result<Option<(u64, Digest)>> {
         let _ = path;
         Ok(None)
+    }
+
+    /// The stamp of the file at `path`; `None` where the place cannot tell, or not yet: a file that was written just now
+    /// may be written again within the same tick of its clock.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// The size in bytes of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.read(path)?.len() as u64)
     }
 
     /// Whether a file lies at `path`.
@@ -105,5 +145,16 @@ mod tests {
         );
         assert_eq!(One.known(Path::new("a/x")).unwrap(), None);
         assert_eq!(One.real(Path::new("a")).unwrap(), Path::new("a"));
+        assert_eq!((One.stamp(Path::new("a/x")).unwrap(), One.size(Path::new("a/x")).unwrap()), (None, 1));
+    }
+
+    #[test]
+    fn parts_of_files_do_not_reach_beyond_them() {
+        let part = |offset, length| range_of(vec![1, 2, 3], offset, length).map_err(|error| error.kind());
+        assert_eq!([part(0, 3), part(1, 1), part(3, 0)], [Ok(vec![1, 2, 3]), Ok(vec![2]), Ok(vec![])]);
+        for (offset, length) in [(0, 4), (4, 0), (3, 1), (1, u64::MAX)] {
+            assert_eq!(part(offset, length), Err(io::ErrorKind::UnexpectedEof));
+        }
+        assert_eq!(One.read_range(Path::new("a/x"), 0, 1).unwrap(), b"x");
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::FileTree;
-use convoy_vision::{Disk, Scanned, scan, survey};
+use convoy_files::Disk;
+use convoy_vision::{Scanned, scan, survey};
 
 use crate::error::PlanningError;
 

@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use convoy_common::plan::{Input, Normalization};
 use convoy_common::spec::{Augment, Data, Prepare, Task};
-use convoy_vision::{Dataset, Disk, Images, Limits, Mode, Preparation, scan};
+use convoy_files::Disk;
+use convoy_vision::{Dataset, Images, Limits, Mode, Preparation, scan};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

@@ -34,7 +34,8 @@ pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
 /// Two classes with one image each, in folders called `cat` and `dog`:
 /// ```
 /// use convoy_common::spec::{Data, Task};
-/// use convoy_vision::{Disk, Pixels, scan};
+/// use convoy_files::Disk;
+/// use convoy_vision::{Pixels, scan};
 ///
 /// let root = tempfile::tempdir()?;
 /// for (class, shade) in [("cat", 50), ("dog", 200)] {

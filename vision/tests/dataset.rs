@@ -10,9 +10,8 @@ use convoy_common::file_tree::Files;
 use convoy_common::plan::Plan;
 use convoy_common::spec::{Augment, Channels, Fill, Normalize, Prepare, Resize, Size, Spec, parse};
 use convoy_common::{Batch, Targets};
-use convoy_vision::{
-    Dataset, Disk, LoadError, Loader, Mode, Pixels, Preparation, Request, Scanned, check, facts, preview,
-};
+use convoy_files::Disk;
+use convoy_vision::{Dataset, LoadError, Loader, Mode, Pixels, Preparation, Request, Scanned, check, facts, preview};
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 

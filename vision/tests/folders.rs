@@ -7,7 +7,8 @@ use std::fs;
 use common::{data, png, scan_at, two_classes, write};
 use convoy_common::manifest::Label;
 use convoy_common::spec::{BadImage, Data, EmptyClasses};
-use convoy_vision::{Disk, ScanError, Why, check, scan, survey};
+use convoy_files::Disk;
+use convoy_vision::{ScanError, Why, check, scan, survey};
 use tempfile::tempdir;
 
 fn paths(split: &convoy_common::manifest::Split) -> Vec<&str> {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use convoy_common::manifest::LabelKind;
 use convoy_common::spec::{BadImage, Data, Task};
+use convoy_files::Disk;
 use convoy_testing::{Check, run_checks};
-use convoy_vision::{Disk, Scanned, scan};
+use convoy_vision::{Scanned, scan};
 
 fn main() -> ExitCode {
     let data = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/people-cases"));

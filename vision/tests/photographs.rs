@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use convoy_common::spec::{Data, Task};
+use convoy_files::Disk;
 use convoy_testing::{Check, run_checks};
-use convoy_vision::{Baseline, Disk, Images, Limits, Pixels, Scanned, Window, check, decode, image_files, scan};
+use convoy_vision::{Baseline, Images, Limits, Pixels, Scanned, Window, check, decode, image_files, scan};
 
 fn main() -> ExitCode {
     run_checks([

@@ -7,7 +7,8 @@ use std::path::Path;
 use common::{png, scan_at, write};
 use convoy_common::manifest::{Label, LabelKind, Manifest};
 use convoy_common::spec::{Data, Task};
-use convoy_vision::{Disk, scan, scan_known};
+use convoy_files::Disk;
+use convoy_vision::{scan, scan_known};
 use tempfile::{TempDir, tempdir};
 
 /// A folder with images `0.png` to `3.png` and the table `text`.

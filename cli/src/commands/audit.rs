@@ -11,9 +11,9 @@ use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::{FileKind, FileTree, Files};
 use convoy_common::planner::Planned;
 use convoy_coordinator::{Audit, Ready, RunDir, audit, prepare_replay, read_ledger};
+use convoy_files::Disk;
 use convoy_planning::{disk, init_file};
 use convoy_proto::v1;
-use convoy_vision::Disk;
 use serde::Serialize;
 
 use super::jobs::get::fetch;

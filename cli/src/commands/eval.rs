@@ -9,9 +9,10 @@ use convoy_common::manifest::{LabelKind, Split};
 use convoy_common::metrics::{MetricLayout, Metrics};
 use convoy_common::spec::{BadImage, Data, EmptyClasses, Spec, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
+use convoy_files::Disk;
 use convoy_planning::{PlanningError, look};
 use convoy_scheduler::Node;
-use convoy_vision::{Dataset, Disk, Mode, scan_known};
+use convoy_vision::{Dataset, Mode, scan_known};
 use serde::Serialize;
 
 use crate::error::CliError;

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use convoy_common::Plan;
 use convoy_common::spec::{Depth16, Task};
+use convoy_files::Disk;
 use convoy_nn::Executor;
-use convoy_vision::{Disk, Limits, Mode, Preparation, decode_in, image_files};
+use convoy_vision::{Limits, Mode, Preparation, decode_in, image_files};
 use serde_json::{Map, Value, json};
 
 use crate::camera::{CameraSource, Frame, Pace, Seen, Tally, watch};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use convoy_coordinator::{Ready, RunDir};
+use convoy_files::Disk;
 use convoy_planning::unchanged;
-use convoy_vision::Disk;
 
 use super::jobs::change::{self, Change, ChangeArgs};
 use crate::endpoint::Endpoint;

@@ -90,6 +90,13 @@ impl PackWriter {
     }
 }
 
+/// `length` bytes from `offset` of a file in a pack.
+pub(super) fn read_range(folder: &Path, at: &Located, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let inside = offset.checked_add(length).is_some_and(|end| end <= at.size);
+    let start = at.offset.checked_add(offset).filter(|_| inside).ok_or(io::ErrorKind::UnexpectedEof)?;
+    read(folder, &Located { offset: start, size: length, ..*at })
+}
+
 /// The bytes of a file in a pack.
 pub(super) fn read(folder: &Path, at: &Located) -> io::Result<Vec<u8>> {
     let file = File::open(path_of(folder, &at.pack))?;

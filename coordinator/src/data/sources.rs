@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_common::data_place::{DataPlace, InnerPath};
-use convoy_common::file_tree::{FileKind, FileTree, Files};
+use convoy_common::data_place::{DataName, DataPlace, InnerPath};
+use convoy_common::file_tree::{FileKind, FileTree, Files, Stamp};
+use convoy_files::Disk;
 
 use super::store::DataStore;
 
@@ -37,25 +38,27 @@ impl Sources {
         // A link may point anywhere, and what it points to is somebody's choice on this machine; a path may not.
         Ok(folder.join(inner.as_str()))
     }
-}
 
-fn kind_on_disk(path: &Path) -> io::Result<Option<FileKind>> {
-    match std::fs::metadata(path) {
-        Ok(facts) if facts.is_dir() => Ok(Some(FileKind::Folder)),
-        Ok(facts) => Ok(Some(if facts.is_file() { FileKind::File } else { FileKind::Other })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    /// Digest and size of a file of a data set.
+    fn kept(&self, name: &DataName, inner: &InnerPath) -> io::Result<(Digest, u64)> {
+        let found = self.store.file(name, inner).map_err(io::Error::other)?;
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
 impl Files for Sources {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.place(path)? {
-            DataPlace::DataSet(name, inner) => match self.store.file(&name, &inner).map_err(io::Error::other)? {
-                Some((digest, _)) => self.store.read(&digest),
-                None => Err(io::ErrorKind::NotFound.into()),
-            },
-            DataPlace::Shared(inner) => std::fs::read(self.shared(&inner)?),
+            DataPlace::DataSet(name, inner) => self.store.read(&self.kept(&name, &inner)?.0),
+            DataPlace::Shared(inner) => Disk.read(&self.shared(&inner)?),
+            DataPlace::Local(path) => Err(no_place(&path)),
+        }
+    }
+
+    fn read_range(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        match self.place(path)? {
+            DataPlace::DataSet(name, inner) => self.store.read_range(&self.kept(&name, &inner)?.0, offset, length),
+            DataPlace::Shared(inner) => Disk.read_range(&self.shared(&inner)?, offset, length),
             DataPlace::Local(path) => Err(no_place(&path)),
         }
     }
@@ -71,7 +74,7 @@ impl FileTree for Sources {
                 let inside = self.store.entries(&name, &inner).map_err(io::Error::other)?;
                 Ok((!inside.is_empty()).then_some(FileKind::Folder))
             }
-            DataPlace::Shared(inner) => kind_on_disk(&self.shared(&inner)?),
+            DataPlace::Shared(inner) => Disk.kind(&self.shared(&inner)?),
             DataPlace::Local(path) => Err(no_place(&path)),
         }
     }
@@ -85,13 +88,12 @@ impl FileTree for Sources {
             }
             DataPlace::Shared(inner) => {
                 let mut found = Vec::new();
-                for entry in std::fs::read_dir(self.shared(&inner)?)? {
-                    let entry = entry?;
-                    let kind = kind_on_disk(&entry.path())?.unwrap_or(FileKind::File);
+                for (path, kind) in Disk.entries(&self.shared(&inner)?)? {
+                    let Some(name) = path.file_name() else { continue };
                     // `shared:` itself is no folder whose names could be joined with `/`.
                     let at = match inner.as_str() {
-                        "" => PathBuf::from(format!("{}{}", folder.display(), entry.file_name().to_string_lossy())),
-                        _ => folder.join(entry.file_name()),
+                        "" => PathBuf::from(format!("{}{}", folder.display(), name.to_string_lossy())),
+                        _ => folder.join(name),
                     };
                     found.push((at, kind));
                 }
@@ -109,8 +111,24 @@ impl FileTree for Sources {
 
     fn real(&self, folder: &Path) -> io::Result<PathBuf> {
         match self.place(folder)? {
-            DataPlace::Shared(inner) => std::fs::canonicalize(self.shared(&inner)?),
+            DataPlace::Shared(inner) => Disk.real(&self.shared(&inner)?),
             _ => Ok(folder.to_owned()),
+        }
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        match self.place(path)? {
+            DataPlace::DataSet(name, inner) => Ok(Some(Stamp(self.kept(&name, &inner)?.0))),
+            DataPlace::Shared(inner) => Disk.stamp(&self.shared(&inner)?),
+            DataPlace::Local(path) => Err(no_place(&path)),
+        }
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        match self.place(path)? {
+            DataPlace::DataSet(name, inner) => Ok(self.kept(&name, &inner)?.1),
+            DataPlace::Shared(inner) => Disk.size(&self.shared(&inner)?),
+            DataPlace::Local(path) => Err(no_place(&path)),
         }
     }
 }
@@ -138,7 +156,11 @@ mod tests {
             assert_eq!(folder[0].1, FileKind::Folder);
             let files = tree.entries(&folder[0].0).unwrap();
             assert!(tree.is_folder(&folder[0].0) && tree.is_file(&files[0].0), "{root}");
-            assert_eq!(tree.read(&files[0].0).unwrap(), text.as_bytes());
+            let path = &files[0].0;
+            assert_eq!(tree.read(path).unwrap(), text.as_bytes());
+            assert_eq!(tree.read_range(path, 1, 2).unwrap(), &text.as_bytes()[1..3]);
+            assert!(tree.read_range(path, 3, 2).is_err(), "{root}");
+            assert_eq!(tree.size(path).unwrap(), 4);
         }
         for path in ["/etc/passwd", "shared:../x", "dataset:s/../../x", "dataset:S", "shared:/etc/passwd"] {
             assert!(tree.read(Path::new(path)).is_err(), "{path}");

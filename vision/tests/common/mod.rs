@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use convoy_common::spec::Data;
-use convoy_vision::{Disk, Pixels, ScanError, Scanned, scan};
+use convoy_files::Disk;
+use convoy_vision::{Pixels, ScanError, Scanned, scan};
 
 /// A picture that differs for each `seed`.
 pub fn rgb(width: u32, height: u32, seed: u32) -> Pixels {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use convoy_files::Disk;
 use convoy_planning::Job;
-use convoy_vision::{Dataset, Disk, preview};
+use convoy_vision::{Dataset, preview};
 
 use crate::error::CliError;
 use crate::out;
