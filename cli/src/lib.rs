@@ -13,6 +13,7 @@ mod error;
 mod inference;
 mod input_size;
 mod logging;
+mod looking;
 mod member;
 mod metric_lines;
 mod out;

@@ -24,7 +24,8 @@ pub fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(failed)
 }
 
-fn failed(source: io::Error) -> CliError {
+/// The failure of a write to standard output.
+pub fn failed(source: io::Error) -> CliError {
     match source.kind() {
         io::ErrorKind::BrokenPipe => CliError::BrokenPipe,
         _ => CliError::Io { path: "standard output".into(), source },

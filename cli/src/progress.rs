@@ -19,6 +19,7 @@ const BAR_EVERY: Duration = Duration::from_millis(250);
 pub struct Counter {
     bar: Option<ProgressBar>,
     what: &'static str,
+    begun: Instant,
     last: Mutex<Instant>,
 }
 
@@ -29,7 +30,8 @@ impl Counter {
             let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} eta {eta}");
             ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
         });
-        Counter { bar, what, last: Mutex::new(Instant::now()) }
+        let begun = Instant::now();
+        Counter { bar, what, begun, last: Mutex::new(begun) }
     }
 
     /// `done` of `all` are done.
@@ -42,7 +44,8 @@ impl Counter {
         let mut last = self.last.lock();
         if last.elapsed() >= LINE_EVERY {
             *last = Instant::now();
-            out::note(format_args!("{}: {done}/{all}", self.what));
+            let left = self.begun.elapsed().as_secs_f64() * all.saturating_sub(done) as f64 / done.max(1) as f64;
+            out::note(format_args!("{}: {done}/{all}, eta {}", self.what, duration(left)));
         }
     }
 }

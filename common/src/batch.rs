@@ -38,11 +38,11 @@ impl Targets {
     ///
     /// # Panics
     /// When classes are mixed with other labels, or a set has a label beyond `names`.
-    pub fn of<'a>(labels: impl Iterator<Item = &'a Label>, names: usize) -> Self {
+    pub fn of<'a>(labels: impl Iterator<Item = Label<'a>>, names: usize) -> Self {
         let (mut classes, mut values) = (Vec::new(), Vec::new());
         for label in labels {
             match label {
-                Label::Class(class) => classes.push(*class),
+                Label::Class(class) => classes.push(class),
                 Label::Values(row) => values.extend_from_slice(row),
                 Label::Set(set) => {
                     let start = values.len();
@@ -62,9 +62,9 @@ mod tests {
 
     #[test]
     fn labels_become_targets() {
-        assert_eq!(Targets::of([Label::Class(2)].iter(), 3), Targets::Classes(vec![2]));
-        let sets = [Label::Set(vec![0, 2]), Label::Set(vec![])];
+        assert_eq!(Targets::of([Label::Class(2)].into_iter(), 3), Targets::Classes(vec![2]));
+        let sets = [Label::Set(&[0, 2]), Label::Set(&[])];
         let expected = Targets::Values { width: 3, values: vec![1.0, 0.0, 1.0, 0.0, 0.0, 0.0] };
-        assert_eq!(Targets::of(sets.iter(), 3), expected);
+        assert_eq!(Targets::of(sets.into_iter(), 3), expected);
     }
 }

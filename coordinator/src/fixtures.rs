@@ -26,9 +26,9 @@ use crate::run::worker_links::WorkerLinks;
 /// A manifest of `samples` samples of two classes that nobody reads.
 pub(crate) fn manifest(samples: u32) -> Manifest {
     let sample = |index| Sample { file: 0, index, label: Label::Class(index % 2), broken: None };
-    let train = Split { samples: (0..samples).map(sample).collect(), ..Split::default() };
+    let train = Arc::new(Split { samples: (0..samples).map(sample).collect(), ..Split::default() });
     let names = vec!["class0".to_owned(), "class1".to_owned()];
-    Manifest { names, labels: LabelKind::Class, train, validation: Split::default() }
+    Manifest { names, labels: LabelKind::Class, train, validation: Arc::default() }
 }
 
 /// The plan of `spec` (TOML without `[data]`) for that many grey images of two classes; of a small network, unless the
@@ -68,7 +68,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
     let (reducer, commands) = ReducerQueue::new();
     let handle = RunHandle {
         plan_json: plan.to_json().into(),
-        manifest_json: "{}".into(),
+        manifest_bytes: "none".into(),
         plan: plan.clone(),
         manifest: Arc::new(manifest(0)),
         files: Arc::new(NoFiles),

@@ -37,6 +37,7 @@ pub use run::export::{Summary, export};
 pub use run::folder::audit::{Audit, Counted, EpochAudit, audit, read_ledger};
 pub use run::folder::checkpoint;
 pub use run::folder::events::RunEvent;
+pub use run::folder::files::read_manifest;
 pub use run::folder::history::{Best, EpochRow, History};
 pub use run::folder::journal::JournalError;
 pub use run::folder::replay::{Replay, prepare_replay};

@@ -100,9 +100,14 @@ impl FileTree for Disk {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let mut found = Vec::new();
         for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            // A link that leads nowhere is a file that cannot be read; whoever reads it says so.
-            let kind = self.kind(&path)?.unwrap_or(FileKind::File);
+            let (entry, path) = entry.map(|entry| (entry.file_type(), entry.path()))?;
+            // The folder knows what most of them are, without a look at each of a million.
+            let kind = match entry {
+                Ok(kind) if kind.is_dir() => FileKind::Folder,
+                Ok(kind) if kind.is_file() => FileKind::File,
+                // A link that leads nowhere is a file that cannot be read; whoever reads it says so.
+                _ => self.kind(&path)?.unwrap_or(FileKind::File),
+            };
             found.push((path, kind));
         }
         Ok(found)

@@ -13,5 +13,7 @@
 //! ```
 
 mod disk;
+mod here;
 
 pub use disk::Disk;
+pub use here::cache_folder;

@@ -10,7 +10,7 @@ use convoy_model::{InitReport, Network, initial_values};
 use convoy_vision::{Scanned, facts};
 
 use crate::error::PlanningError;
-use crate::look::{Counters, disk, init_file, look_here};
+use crate::look::{Looking, disk, init_file, look_here};
 use crate::recipe;
 use crate::spec_file::{SpecFile, is_spec};
 
@@ -37,12 +37,12 @@ pub struct Job {
 pub fn spec_here(
     path: &Path,
     overrides: &[String],
-    counters: Counters,
+    looking: &Looking,
 ) -> Result<(SpecFile, Option<String>), PlanningError> {
     if is_spec(path) || !path.exists() {
         return Ok((SpecFile::read(Some(path), overrides)?, None));
     }
-    let (file, _, reasons) = recipe::choose(path, overrides, counters)?;
+    let (file, _, reasons) = recipe::choose(path, overrides, looking)?;
     Ok((file, Some(reasons)))
 }
 
@@ -52,14 +52,14 @@ impl Job {
     ///
     /// # Errors
     /// When spec, data and network do not fit, or the data cannot be used.
-    pub fn here(path: &Path, overrides: &[String], counters: Counters) -> Result<(Job, Option<String>), PlanningError> {
+    pub fn here(path: &Path, overrides: &[String], looking: &Looking) -> Result<(Job, Option<String>), PlanningError> {
         if is_spec(path) || !path.exists() {
             let file = SpecFile::read(Some(path), overrides)?;
-            let scanned = look_here(&file.spec, counters)?;
-            return Ok((Job::new(&disk(), file, scanned, counters)?, None));
+            let scanned = look_here(&file.spec, looking)?;
+            return Ok((Job::new(&disk(), file, scanned, looking)?, None));
         }
-        let (file, scanned, reasons) = recipe::choose(path, overrides, counters)?;
-        Ok((Job::new(&disk(), file, scanned, counters)?, Some(reasons)))
+        let (file, scanned, reasons) = recipe::choose(path, overrides, looking)?;
+        Ok((Job::new(&disk(), file, scanned, looking)?, Some(reasons)))
     }
 
     /// The job that the spec in `file` means with the data that was looked at in `tree`.
@@ -70,9 +70,9 @@ impl Job {
         tree: &Arc<dyn FileTree>,
         file: SpecFile,
         scanned: Scanned,
-        counters: Counters,
+        looking: &Looking,
     ) -> Result<Job, PlanningError> {
-        let (plan, init) = plan(tree, file, &scanned, counters)?;
+        let (plan, init) = plan(tree, file, &scanned, looking)?;
         let network = Network::of(&plan)?;
         let (initial, init) = initial_values(&plan, &network, init.as_deref())?;
         Ok(Job { plan: Arc::new(plan), network: Arc::new(network), scanned, initial, init })
@@ -88,7 +88,7 @@ pub(crate) fn plan(
     tree: &Arc<dyn FileTree>,
     file: SpecFile,
     scanned: &Scanned,
-    counters: Counters,
+    looking: &Looking,
 ) -> Result<(Plan, Option<Vec<u8>>), PlanningError> {
     let SpecFile { mut spec, path, text } = file;
     if spec.prepare.depth16 == Depth16::Stretch {
@@ -98,7 +98,13 @@ pub(crate) fn plan(
         };
         spec.prepare.depth16 = Depth16::Range(scanned.train.stretch().map_err(located)?);
     }
-    let mut facts = facts(&spec, scanned, &(tree.clone() as _), &*counters("measuring statistics"))?;
+    let mut facts = facts(
+        &spec,
+        scanned,
+        &(tree.clone() as _),
+        looking.cache.as_ref(),
+        &*(looking.counters)("measuring statistics"),
+    )?;
     let init = init_file(tree.as_ref(), &spec)?;
     facts.init = init.as_deref().map(Digest::of);
     let plan =

@@ -26,7 +26,7 @@ mod without_data;
 
 pub use error::PlanningError;
 pub use job::{Job, spec_here};
-pub use look::{Counters, disk, init_file, look, look_here, survey_here};
+pub use look::{Counters, Looking, disk, init_file, look, look_here, survey_here};
 pub use planner::LocalPlanner;
 pub use spec_file::{SpecFile, is_spec, text_override};
 pub use unchanged::unchanged;

@@ -8,13 +8,24 @@ use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::FileTree;
 use convoy_files::Disk;
-use convoy_vision::{Scanned, scan, survey};
+use convoy_vision::{LookCache, Scanned, scan, survey};
 
 use crate::error::PlanningError;
 
 /// Makes a counter for something that takes long, by its name. The counter is told how many of how many things are
 /// done, from any thread, and is dropped when they all are.
 pub type Counters = fn(&'static str) -> Box<dyn Fn(usize, usize) + Sync>;
+
+/// How data is looked at.
+#[derive(Debug, Clone)]
+pub struct Looking {
+    /// Who is told how far a look has come.
+    pub counters: Counters,
+    /// What earlier looks found.
+    pub cache: Option<LookCache>,
+}
+
+const LOOKING: &str = "looking at files";
 
 /// The files of this machine.
 pub fn disk() -> Arc<dyn FileTree> {
@@ -25,9 +36,9 @@ pub fn disk() -> Arc<dyn FileTree> {
 ///
 /// # Errors
 /// When the data is elsewhere, or cannot be used.
-pub fn look_here(spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
+pub fn look_here(spec: &Spec, looking: &Looking) -> Result<Scanned, PlanningError> {
     is_here(spec)?;
-    look(&Disk, spec, counters)
+    look(&Disk, spec, looking)
 }
 
 /// Whether all that `spec` names is on this machine.
@@ -43,17 +54,19 @@ fn is_here(spec: &Spec) -> Result<(), PlanningError> {
 ///
 /// # Errors
 /// When the data is elsewhere, or cannot be used at all.
-pub fn survey_here(spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
+pub fn survey_here(spec: &Spec, looking: &Looking) -> Result<Scanned, PlanningError> {
     is_here(spec)?;
-    Ok(survey(&Disk, &spec.data, spec.task, spec.seed, Path::new(""), &*counters("looking at files"))?)
+    let (cache, progress) = (looking.cache.as_ref(), (looking.counters)(LOOKING));
+    Ok(survey(&Disk, &spec.data, spec.task, spec.seed, Path::new(""), cache, &*progress)?)
 }
 
 /// Looks at the data of `spec` in `tree`.
 ///
 /// # Errors
 /// When the data cannot be used.
-pub fn look(tree: &dyn FileTree, spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
-    Ok(scan(tree, &spec.data, spec.task, spec.seed, Path::new(""), &*counters("looking at files"))?)
+pub fn look(tree: &dyn FileTree, spec: &Spec, looking: &Looking) -> Result<Scanned, PlanningError> {
+    let (cache, progress) = (looking.cache.as_ref(), (looking.counters)(LOOKING));
+    Ok(scan(tree, &spec.data, spec.task, spec.seed, Path::new(""), cache, &*progress)?)
 }
 
 /// The bytes of the model file in `tree` that the network of `spec` starts from, if the spec names one.

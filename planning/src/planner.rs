@@ -8,26 +8,26 @@ use convoy_common::planner::{Planned, Planner, Refusal};
 use convoy_common::{Plan, Spec};
 
 use crate::job::plan;
-use crate::look::{Counters, look};
+use crate::look::{Looking, look};
 use crate::spec_file::SpecFile;
 use crate::unchanged::unchanged;
 
 /// Looks at the data where the coordinator keeps it.
 #[derive(Debug)]
 pub struct LocalPlanner {
-    /// Who is told how far a look at data has come.
-    pub counters: Counters,
+    /// How it looks.
+    pub looking: Looking,
 }
 
 impl Planner for LocalPlanner {
     fn plan(&self, data: &Arc<dyn FileTree>, spec: Spec, text: &str) -> Result<Planned, Refusal> {
-        let scanned = look(data.as_ref(), &spec, self.counters)?;
+        let scanned = look(data.as_ref(), &spec, &self.looking)?;
         let file = SpecFile { spec, path: None, text: text.to_owned() };
-        let (plan, init) = plan(data, file, &scanned, self.counters)?;
+        let (plan, init) = plan(data, file, &scanned, &self.looking)?;
         Ok(Planned { plan, manifest: scanned.manifest, init })
     }
 
     fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Manifest) -> Result<Planned, Refusal> {
-        Ok(unchanged(data.as_ref(), plan, manifest, self.counters)?)
+        Ok(unchanged(data.as_ref(), plan, manifest, &self.looking)?)
     }
 }

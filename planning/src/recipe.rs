@@ -6,7 +6,7 @@ use convoy_common::manifest::{LabelKind, Manifest};
 use convoy_vision::Scanned;
 
 use crate::error::PlanningError;
-use crate::look::{Counters, look_here};
+use crate::look::{Looking, look_here};
 use crate::spec_file::{SpecFile, text_override};
 
 /// Samples that a run should see in all; what decides the number of epochs.
@@ -20,12 +20,12 @@ const SAMPLES_SEEN: u64 = 150_000;
 pub fn choose(
     path: &Path,
     overrides: &[String],
-    counters: Counters,
+    looking: &Looking,
 ) -> Result<(SpecFile, Scanned, String), PlanningError> {
     let name = path.file_stem().map_or_else(|| "job".to_owned(), |name| name.to_string_lossy().into_owned());
     let mut given = vec![text_override("data.train", &path.display().to_string()), text_override("name", &name)];
     given.extend_from_slice(overrides);
-    let scanned = look_here(&SpecFile::of_overrides(&given)?.spec, counters)?;
+    let scanned = look_here(&SpecFile::of_overrides(&given)?.spec, looking)?;
     let (chosen, reasons) = recipe(&scanned);
     // Behind the data, before the overrides that were given.
     given.splice(2..2, chosen);

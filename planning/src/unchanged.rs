@@ -9,7 +9,7 @@ use convoy_common::spec::{BadImage, Data, EmptyClasses};
 use convoy_common::{Digest, Plan, Spec};
 
 use crate::error::PlanningError;
-use crate::look::{Counters, init_file, look};
+use crate::look::{Looking, init_file, look};
 
 /// The run that was planned as `plan` with the data of `manifest`, after that data, as it lies in `tree` now, was
 /// compared with the manifest.
@@ -20,13 +20,13 @@ pub fn unchanged(
     tree: &dyn FileTree,
     plan: Plan,
     mut manifest: Manifest,
-    counters: Counters,
+    looking: &Looking,
 ) -> Result<Planned, PlanningError> {
     if manifest.digest() != plan.manifest || !is_known(tree, &manifest) {
         // What is broken now but was not before is a change, and named as one.
         let data =
             Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..plan.spec.data.clone() };
-        let now = look(tree, &Spec { data, ..plan.spec.clone() }, counters)?.manifest;
+        let now = look(tree, &Spec { data, ..plan.spec.clone() }, looking)?.manifest;
         if now.digest() != plan.manifest {
             let difference = manifest.difference(&now).unwrap_or_else(|| "its manifest differs".to_owned());
             return Err(PlanningError::DataChanged { difference });
@@ -46,7 +46,7 @@ fn is_known(tree: &dyn FileTree, manifest: &Manifest) -> bool {
     let splits = [&manifest.train, &manifest.validation];
     splits.into_iter().all(|split| {
         split.files.iter().all(|file| {
-            let known = tree.known(&Path::new(&split.root).join(&file.path));
+            let known = tree.known(&Path::new(&split.root).join(file.path));
             matches!(known, Ok(Some(known)) if known == (file.size, file.blake3))
         })
     })

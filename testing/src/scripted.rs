@@ -79,7 +79,7 @@ pub struct PushCall {
 impl Scripted {
     /// A coordinator of a run with this plan and manifest, and the calls that it gets.
     pub fn new(plan: &Plan, manifest: &Manifest) -> (Self, Calls) {
-        let plan = v1::PlanChunk { plan: plan.to_json().into(), manifest: manifest.to_json().into() };
+        let plan = v1::PlanChunk { plan: plan.to_json().into(), manifest: manifest.to_bytes().into() };
         Scripted::with_plan(Ok(plan))
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
@@ -58,17 +59,12 @@ impl Stripes {
     pub fn manifest(&self, root: &str) -> Manifest {
         let [train, validation] = self.parts().map(|files| {
             let count = files[1].1.len() as u32 - LABELS_HEADER;
-            let entry = |(name, bytes): &(String, Vec<u8>)| FileEntry {
-                path: name.clone(),
-                size: bytes.len() as u64,
-                blake3: Digest::of(bytes),
-            };
             let sample = |index| Sample { file: 0, index, label: Label::Class(class_of(index)), broken: None };
-            Split {
+            Arc::new(Split {
                 root: root.to_owned(),
-                files: files.iter().map(entry).collect(),
+                files: files.iter().map(|(path, bytes)| file_entry(path, bytes)).collect(),
                 samples: (0..count).map(sample).collect(),
-            }
+            })
         });
         let names = (0..CLASSES).map(|class| class.to_string()).collect();
         Manifest { names, labels: LabelKind::Class, train, validation }
@@ -152,4 +148,8 @@ impl Files for MemoryFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.0.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
+
+fn file_entry<'a>(path: &'a str, bytes: &[u8]) -> FileEntry<'a> {
+    FileEntry { path, size: bytes.len() as u64, blake3: Digest::of(bytes) }
 }

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let size: u32 = size.parse()?;
     let data = Data::at(folder.as_str());
-    let scanned = scan(&Disk, &data, Task::Auto, 0, Path::new(""), &|_, _| {})?;
+    let scanned = scan(&Disk, &data, Task::Auto, 0, Path::new(""), None, &|_, _| {})?;
     let usable = scanned.manifest.train.usable();
     let images = Images::open(scanned.manifest.train.clone(), Arc::new(Disk), Limits::from(&data), 0)?;
     let augment = Augment { random_resized_crop: Some([0.08, 1.0]), horizontal_flip: 0.5, ..Augment::default() };

@@ -103,10 +103,10 @@ pub fn check(scanned: &Scanned) -> Report {
 fn look_at(name: &'static str, names: &[String], split: &Split, facts: &SplitFacts) -> SplitReport {
     let samples = || (0..).zip(split.samples.iter().zip(&facts.images));
     let path = |index: usize| place(split, index);
-    let broken = samples().filter_map(|(index, (sample, _))| Some((path(index), sample.broken.clone()?)));
+    let broken = samples().filter_map(|(index, (sample, _))| Some((path(index), sample.broken?.to_owned())));
     let odd = samples().filter_map(|(index, (_, image))| Some((path(index), oddity(image.as_ref()?)?)));
     let grey = facts.usable().filter(|image| image.channels == 1).count();
-    let groups = by_content(facts, |index| (index, path(index)));
+    let groups = by_content(split, facts);
     SplitReport {
         name,
         samples: split.samples.len(),
@@ -114,7 +114,7 @@ fn look_at(name: &'static str, names: &[String], split: &Split, facts: &SplitFac
         ranges: ranges(names, split),
         sizes: facts.sizes(),
         broken: broken.collect(),
-        duplicates: groups.into_values().filter(|group| group.len() > 1).map(|group| copies(split, group)).collect(),
+        duplicates: groups.values().filter(|group| group.len() > 1).map(|group| copies(split, group)).collect(),
         rotated: facts.rotated(),
         odd: odd.collect(),
         grey_among_colour: if grey < facts.usable().count() { grey } else { 0 },
@@ -125,10 +125,10 @@ fn look_at(name: &'static str, names: &[String], split: &Split, facts: &SplitFac
 
 /// The name of a sample for people: its file, with its number in an IDX file.
 fn place(split: &Split, index: usize) -> String {
-    let sample = &split.samples[index];
-    let path = &split.files[sample.file as usize].path;
-    let several = split.samples.get(index + 1).or(split.samples.first()).is_some_and(|next| next.index != sample.index);
-    if sample.index > 0 || several { format!("{path}#{}", sample.index) } else { path.clone() }
+    let (sample, path) = (split.samples.at(index), split.file_of(index).path);
+    let next = split.samples.get(index + 1).or(split.samples.get(0));
+    let several = next.is_some_and(|next| next.index != sample.index);
+    if sample.index > 0 || several { format!("{path}#{}", sample.index) } else { path.to_owned() }
 }
 
 fn oddity(image: &ImageFacts) -> Option<String> {
@@ -146,7 +146,7 @@ fn count_names(names: &[String], split: &Split) -> Vec<(String, u64)> {
     for sample in split.samples.iter().filter(|sample| sample.broken.is_none()) {
         let labels = match &sample.label {
             Label::Class(class) => std::slice::from_ref(class),
-            Label::Set(labels) => labels.as_slice(),
+            Label::Set(labels) => labels,
             Label::Values(_) => continue,
         };
         any = true;
@@ -156,11 +156,11 @@ fn count_names(names: &[String], split: &Split) -> Vec<(String, u64)> {
 }
 
 fn ranges(names: &[String], split: &Split) -> Vec<(String, [f64; 3])> {
-    let rows: Vec<&Vec<f32>> = split
+    let rows: Vec<&[f32]> = split
         .samples
         .iter()
         .filter(|sample| sample.broken.is_none())
-        .filter_map(|sample| if let Label::Values(values) = &sample.label { Some(values) } else { None })
+        .filter_map(|sample| if let Label::Values(values) = sample.label { Some(values) } else { None })
         .collect();
     if rows.is_empty() {
         return Vec::new();
@@ -173,34 +173,34 @@ fn ranges(names: &[String], split: &Split) -> Vec<(String, [f64; 3])> {
     names.iter().enumerate().map(range).collect()
 }
 
-fn by_content<T>(facts: &SplitFacts, item: impl Fn(usize) -> T) -> BTreeMap<Digest, Vec<T>> {
-    let mut groups: BTreeMap<Digest, Vec<T>> = BTreeMap::new();
-    for (index, image) in facts.images.iter().enumerate() {
-        if let Some(image) = image {
-            groups.entry(image.digest).or_default().push(item(index));
-        }
+/// Samples that can be used, by the digests of their images.
+fn by_content(split: &Split, facts: &SplitFacts) -> BTreeMap<Digest, Vec<usize>> {
+    let mut groups: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+    for (index, _) in facts.images.iter().enumerate().filter(|(_, image)| image.is_some()) {
+        groups.entry(facts.digest(split, index)).or_default().push(index);
     }
     groups
 }
 
-fn copies(split: &Split, group: Vec<(usize, String)>) -> Copies {
-    let labels_differ = group.iter().any(|(index, _)| split.samples[*index].label != split.samples[group[0].0].label);
-    Copies { paths: group.into_iter().map(|(_, path)| path).collect(), labels_differ }
+fn copies(split: &Split, group: &[usize]) -> Copies {
+    let label = |index: usize| split.samples.at(index).label;
+    let labels_differ = group.iter().any(|index| label(*index) != label(group[0]));
+    Copies { paths: group.iter().map(|index| place(split, *index)).collect(), labels_differ }
 }
 
 /// Images that both splits have.
 fn leaks(scanned: &Scanned) -> Vec<Copies> {
     let (train, validation) = (&scanned.manifest.train, &scanned.manifest.validation);
-    let in_train = by_content(&scanned.train, |index| index);
+    let in_train = by_content(train, &scanned.train);
     let mut leaks = Vec::new();
-    for (digest, group) in by_content(&scanned.validation, |index| index) {
+    for (digest, group) in by_content(validation, &scanned.validation) {
         let Some(originals) = in_train.get(&digest) else { continue };
         let named = |name: &str, split: &Split, indices: &[usize]| -> Vec<String> {
             indices.iter().map(|index| format!("{name} {}", place(split, *index))).collect()
         };
-        let first = &train.samples[originals[0]].label;
-        let labels_differ = originals.iter().any(|index| train.samples[*index].label != *first)
-            || group.iter().any(|index| validation.samples[*index].label != *first);
+        let first = train.samples.at(originals[0]).label;
+        let labels_differ = originals.iter().any(|index| train.samples.at(*index).label != first)
+            || group.iter().any(|index| validation.samples.at(*index).label != first);
         let paths = [named("training", train, originals), named("validation", validation, &group)].concat();
         leaks.push(Copies { paths, labels_differ });
     }

@@ -18,7 +18,7 @@ use crate::source::idx::{IdxData, IdxPaths};
 
 /// The images of a split. Shared by threads.
 pub struct Images {
-    split: Split,
+    split: Arc<Split>,
     files: Arc<dyn Files>,
     limits: Limits,
     /// What becomes 0 and 255 of images of 16 bits; without it their upper byte counts.
@@ -38,9 +38,14 @@ impl Images {
     ///
     /// # Errors
     /// When IDX files cannot be read or are not those of the manifest.
-    pub fn open(split: Split, files: Arc<dyn Files>, limits: Limits, cache_bytes: usize) -> Result<Self, LoadError> {
+    pub fn open(
+        split: Arc<Split>,
+        files: Arc<dyn Files>,
+        limits: Limits,
+        cache_bytes: usize,
+    ) -> Result<Self, LoadError> {
         let idx = if is_idx(&split) { Some(open_idx(&split, files.as_ref())?) } else { None };
-        let kept = split.samples.iter().map(|_| OnceLock::new()).collect();
+        let kept = (0..split.samples.len()).map(|_| OnceLock::new()).collect();
         Ok(Images { split, files, limits, range16: None, idx, kept, budget: AtomicUsize::new(cache_bytes) })
     }
 
@@ -117,24 +122,20 @@ impl Images {
     }
 
     fn load(&self, sample: u32) -> Result<Picture, LoadError> {
-        let entry = self
-            .split
-            .samples
-            .get(sample as usize)
-            .ok_or(LoadError::NoSuchSample { sample, count: self.kept.len() })?;
-        if let Some(reason) = &entry.broken {
-            return Err(self.broken(sample, reason.clone()));
+        let entry = self.split.samples.get(sample as usize);
+        let entry = entry.ok_or(LoadError::NoSuchSample { sample, count: self.kept.len() })?;
+        if let Some(reason) = entry.broken {
+            return Err(self.broken(sample, reason.to_owned()));
         }
         if let Some(idx) = &self.idx {
             let whole = |pixels| Picture::Whole(Arc::new(pixels));
             let missing = || self.broken(sample, "is not in the file".to_owned());
             return idx.pixels(entry.index).map(whole).ok_or_else(missing);
         }
-        let file = &self.split.files[entry.file as usize];
-        let path = Path::new(&self.split.root).join(&file.path);
+        let file = self.split.files.at(entry.file as usize);
+        let path = Path::new(&self.split.root).join(file.path);
         let bytes = self.files.read(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
-        let now = FileEntry { path: file.path.clone(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
-        check_unchanged(path, file, &now)?;
+        check_unchanged(path, file, bytes.len() as u64, Digest::of(&bytes))?;
         // The scan decoded all of this very file, so it may be decoded in parts.
         match Baseline::open(bytes, &self.limits) {
             Ok(file) => Ok(Picture::Jpeg(Box::new(file))),
@@ -146,8 +147,8 @@ impl Images {
     }
 
     fn broken(&self, sample: u32, reason: String) -> LoadError {
-        let file = &self.split.files[self.split.samples[sample as usize].file as usize];
-        LoadError::Broken { sample, path: Path::new(&self.split.root).join(&file.path), reason }
+        let path = Path::new(&self.split.root).join(self.split.file_of(sample as usize).path);
+        LoadError::Broken { sample, path, reason }
     }
 }
 
@@ -163,29 +164,25 @@ fn is_idx(split: &Split) -> bool {
 }
 
 fn open_idx(split: &Split, files: &dyn Files) -> Result<IdxData, LoadError> {
-    let [images, labels] = [0, 1].map(|file: usize| split.files[file].path.clone());
+    let [images, labels] = [0, 1].map(|file| split.files.at(file).path.to_owned());
     let paths = IdxPaths { folder: PathBuf::from(&split.root), images, labels };
     let data = IdxData::read(files, &paths).map_err(|error| match error {
         ScanError::Io { path, source } => LoadError::Io { path, source },
         other => LoadError::Broken { sample: 0, path: paths.folder.join(&paths.images), reason: other.to_string() },
     })?;
-    for (then, now) in split.files.iter().zip(&data.files) {
-        check_unchanged(paths.folder.join(&then.path), then, now)?;
+    for (then, (size, digest)) in split.files.iter().zip(data.files) {
+        check_unchanged(paths.folder.join(then.path), then, size, digest)?;
     }
     Ok(data)
 }
 
-fn check_unchanged(path: PathBuf, then: &FileEntry, now: &FileEntry) -> Result<(), LoadError> {
-    if then == now {
+/// Whether the file at `path` has the `size` and `digest` that it had then.
+fn check_unchanged(path: PathBuf, then: FileEntry<'_>, size: u64, digest: Digest) -> Result<(), LoadError> {
+    if (then.size, then.blake3) == (size, digest) {
         return Ok(());
     }
-    Err(LoadError::Changed {
-        path,
-        expected_size: then.size,
-        expected: then.blake3.short(),
-        size: now.size,
-        digest: now.blake3.short(),
-    })
+    let (expected, expected_size) = (then.blake3.short(), then.size);
+    Err(LoadError::Changed { path, expected_size, expected, size, digest: digest.short() })
 }
 
 /// A split and how its images become batches. Shared by threads.
@@ -206,7 +203,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Images::open`].
-    pub fn open(plan: &Plan, split: Split, files: Arc<dyn Files>) -> Result<Self, LoadError> {
+    pub fn open(plan: &Plan, split: Arc<Split>, files: Arc<dyn Files>) -> Result<Self, LoadError> {
         let cache = plan.spec.data.cache_mib as usize * (1 << 20);
         let images = Images::open(split, files, Limits::from(&plan.spec.data), cache)?
             .stretched(plan.spec.prepare.depth16.range());
@@ -241,7 +238,7 @@ impl Dataset {
                 }
             }
         }
-        let labels = samples.iter().map(|sample| &self.images.split.samples[*sample as usize].label);
+        let labels = samples.iter().map(|sample| self.images.split.samples.at(*sample as usize).label);
         Ok(Batch { x_nhwc, samples: samples.to_vec(), targets: Targets::of(labels, self.names) })
     }
 }

@@ -47,7 +47,7 @@ pub fn preview(plan: &Plan, dataset: &Dataset, count: u32) -> Result<Pixels, Loa
         sheet.draw(&mut picture, whole.apply(&image), left, top);
         dataset.preparation().prepare(&image, train, *sample, &mut seen);
         sheet.draw(&mut picture, dataset.preparation().denormalise(&seen), left + sheet.image_width() + 1, top);
-        let words = words(&dataset.images().split().samples[*sample as usize].label, &plan.names);
+        let words = words(dataset.images().split().samples.at(*sample as usize).label, &plan.names);
         for (x, y) in font::dots(&words, 2 * sheet.image_width()) {
             picture.pixel_mut(left + x, top + sheet.image_height() + 2 + y).fill(INK);
         }
@@ -55,11 +55,11 @@ pub fn preview(plan: &Plan, dataset: &Dataset, count: u32) -> Result<Pixels, Loa
     Ok(picture)
 }
 
-fn words(label: &Label, names: &[String]) -> String {
-    let name = |index: &u32| names.get(*index as usize).map_or("?", String::as_str);
+fn words(label: Label<'_>, names: &[String]) -> String {
+    let name = |index: u32| names.get(index as usize).map_or("?", String::as_str);
     match label {
         Label::Class(class) => name(class).to_owned(),
-        Label::Set(labels) => labels.iter().map(name).collect::<Vec<_>>().join(" + "),
+        Label::Set(labels) => labels.iter().map(|label| name(*label)).collect::<Vec<_>>().join(" + "),
         Label::Values(values) => {
             let value = |(name, value): (&String, &f32)| format!("{name}={value}");
             names.iter().zip(values).map(value).collect::<Vec<_>>().join(" ")
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn labels_read_well() {
         let names = ["cat".to_owned(), "dog".to_owned()];
-        assert_eq!(words(&Label::Class(1), &names), "dog");
-        assert_eq!(words(&Label::Set(vec![0, 1]), &names), "cat + dog");
-        assert_eq!(words(&Label::Values(vec![1.5, 2.0]), &names), "cat=1.5 dog=2");
+        assert_eq!(words(Label::Class(1), &names), "dog");
+        assert_eq!(words(Label::Set(&[0, 1]), &names), "cat + dog");
+        assert_eq!(words(Label::Values(&[1.5, 2.0]), &names), "cat=1.5 dog=2");
     }
 }

@@ -1,21 +1,20 @@
 //! From a spec's `[data]` to the manifest: every file is read once, digested and decoded.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
-use convoy_common::Digest;
-use convoy_common::file_tree::{FileTree, Files};
-use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
+use convoy_common::file_tree::FileTree;
+use convoy_common::manifest::{FileEntry, Label, LabelKind, Labels, Manifest, Sample, Split};
 use convoy_common::spec::{BadImage, Data, EmptyClasses, Task};
 
-use crate::decode::decode;
 use crate::error::ScanError;
-use crate::left_out::{LeftOut, Why};
+use crate::left_out::Why;
 use crate::limits::Limits;
+use crate::look::{Looks, look_at_all};
+use crate::look_cache::LookCache;
 use crate::scan_idx::{idx_classes, idx_split, scan_idx};
-use crate::scanned::{ImageFacts, Scanned, SplitFacts};
+use crate::scanned::{Scanned, SplitFacts};
 use crate::source::{self, Labelled, Listed, ListedImage, Listing, Parts, RawLabel, idx};
 use crate::taken::Taken;
 
@@ -23,9 +22,10 @@ use crate::taken::Taken;
 pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 /// Reads and decodes all data of a job in `tree`. Relative paths in `data` start at `base`. `seed` decides which
-/// samples are held out for validation where there is no validation data; `progress` is told how many files are done.
+/// samples are held out for validation where there is no validation data. Files that are as an earlier scan with `cache`
+/// saw them are not read; `progress` is told how many of the others are done.
 ///
-/// The manifest is the same on every machine that sees the same bytes, for any number of threads.
+/// The manifest is the same on every machine that sees the same bytes, for any number of threads and any cache.
 ///
 /// # Errors
 /// When data is missing, makes no sense, cannot be read, or holds broken images and `data.bad_images` is `"fail"`.
@@ -43,7 +43,7 @@ pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
 ///     std::fs::write(root.path().join(class).join("0.png"), Pixels::filled(12, 10, 3, shade).to_png())?;
 /// }
 /// let data = Data { validation_fraction: 0.0, ..Data::at(".") };
-/// let scanned = scan(&Disk, &data, Task::Auto, 0, root.path(), &|done, total| println!("{done} of {total}"))?;
+/// let scanned = scan(&Disk, &data, Task::Auto, 0, root.path(), None, &|done, total| println!("{done} of {total}"))?;
 /// assert_eq!(scanned.manifest.names, ["cat", "dog"]);
 /// assert_eq!(scanned.train.sizes(), Some([(12, 10); 3]));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -54,6 +54,7 @@ pub fn scan(
     task: Task,
     seed: u64,
     base: &Path,
+    cache: Option<&LookCache>,
     progress: &Progress,
 ) -> Result<Scanned, ScanError> {
     let listing = source::list(tree, data, task, base)?;
@@ -65,7 +66,7 @@ pub fn scan(
         }
         refuse_empty(&place, data, &train.empty)?;
     }
-    let scanned = read_all(tree, data, seed, listing, progress)?;
+    let scanned = read_all(tree, data, seed, listing, cache, progress)?;
     refuse_problems(&place, &scanned.problems)?;
     check_broken(data, base, &scanned.manifest)?;
     refuse_empty(&place, data, &scanned.empty_classes)?;
@@ -83,10 +84,12 @@ pub fn survey(
     task: Task,
     seed: u64,
     base: &Path,
+    cache: Option<&LookCache>,
     progress: &Progress,
 ) -> Result<Scanned, ScanError> {
     let data = Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..data.clone() };
-    let scanned = read_all(tree, &data, seed, source::list(tree, &data, task, base)?, progress)?;
+    let listing = source::list(tree, &data, task, base)?;
+    let scanned = read_all(tree, &data, seed, listing, cache, progress)?;
     if scanned.manifest.train.samples.is_empty() {
         refuse_problems(&base.join(&data.train), &scanned.problems)?;
     }
@@ -99,12 +102,12 @@ fn read_all(
     data: &Data,
     seed: u64,
     listing: Listing,
+    cache: Option<&LookCache>,
     progress: &Progress,
 ) -> Result<Scanned, ScanError> {
+    let looker = Looker { tree, limits: Limits::from(data), cache, progress };
     let mut scanned = match listing.parts {
-        Parts::Files { train, validation } => {
-            scan_files(tree, data, seed, *train, validation, listing.taken, progress)?
-        }
+        Parts::Files { train, validation } => scan_files(&looker, data, seed, *train, validation, listing.taken)?,
         Parts::Idx { train, validation } => scan_idx(tree, data, seed, &train, validation.as_ref(), listing.taken)?,
     };
     scanned.taken.names = scanned.manifest.names.clone();
@@ -141,8 +144,9 @@ pub fn scan_known(
     data: &Data,
     names: &[String],
     labels: LabelKind,
+    cache: Option<&LookCache>,
     progress: &Progress,
-) -> Result<(Split, SplitFacts), ScanError> {
+) -> Result<(Arc<Split>, SplitFacts), ScanError> {
     let mut at = data.clone();
     if labels == LabelKind::Values {
         at.label_columns = names.to_vec();
@@ -155,10 +159,10 @@ pub fn scan_known(
     let (split, facts) = match source::list_labelled(tree, path, &at, task, names)? {
         Labelled::Files(listed) => {
             refuse_problems(&listed.origin, &listed.problems)?;
-            let mut problems = Vec::new();
-            let scanned = scan_split(tree, *listed, names, data, &mut problems, progress)?;
+            let (listed, problems) = WithLabels::of(*listed, names);
             refuse_problems(path, &problems)?;
-            scanned
+            let looker = Looker { tree, limits: Limits::from(data), cache, progress };
+            listed.split(&looker.look(&listed, 0)?, |_| true)
         }
         Labelled::Idx(paths) => {
             let read = idx::IdxData::read(tree, &paths)?;
@@ -166,7 +170,7 @@ pub fn scan_known(
             idx_split(&read, &paths, &classes, &vec![true; read.len()])
         }
     };
-    let manifest = Manifest { names: names.to_vec(), labels, train: split, validation: Split::default() };
+    let manifest = Manifest { names: names.to_vec(), labels, train: split.into(), validation: Arc::default() };
     check_broken(data, path, &manifest)?;
     Ok((manifest.train, facts))
 }
@@ -201,35 +205,42 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
 }
 
 fn scan_files(
-    tree: &dyn FileTree,
+    looker: &Looker<'_>,
     data: &Data,
     seed: u64,
     train: Listed,
     validation: Option<Listed>,
     taken: Taken,
-    progress: &Progress,
 ) -> Result<Scanned, ScanError> {
-    let (labels, names) = (train.labels, names_of(&train));
-    let listed = || std::iter::once(&train).chain(&validation);
-    let mut problems: Vec<String> = listed().flat_map(|listed| listed.problems.iter().cloned()).collect();
-    let empty_classes = train.empty.clone();
-    let (train, validation) = match validation {
-        Some(validation) => (train, Some(validation)),
-        None => divide(train, &names, data.validation_fraction, seed),
+    let (labels, names, empty_classes) = (train.labels, names_of(&train), train.empty.clone());
+    let listed = std::iter::once(&train).chain(&validation);
+    let mut problems: Vec<String> = listed.flat_map(|listed| listed.problems.iter().cloned()).collect();
+    let mut with_labels = |listed| {
+        let (listed, wrong) = WithLabels::of(listed, &names);
+        problems.extend(wrong);
+        listed
     };
-    let total = train.entries.len() + validation.as_ref().map_or(0, |validation| validation.entries.len());
-    let done_before = train.entries.len();
-    let (train, train_facts) = scan_split(tree, train, &names, data, &mut problems, &|done, _| progress(done, total))?;
-    let (validation, validation_facts) = match validation {
-        Some(listed) => {
-            let progress = |done, _| progress(done_before + done, total);
-            scan_split(tree, listed, &names, data, &mut problems, &progress)?
+    let (train, validation) = (with_labels(train), validation.map(&mut with_labels));
+    let looks = looker.look(&train, 0)?;
+    let ((train, train_facts), (validation, validation_facts)) = match validation {
+        Some(validation) => {
+            // Two lists of one folder, as the rows of a table.
+            let list = u8::from(validation.listed.root == train.listed.root);
+            let (train, validation_looks) = (train.split(&looks, |_| true), looker.look(&validation, list)?);
+            (train, validation.split(&validation_looks, |_| true))
         }
-        None => Default::default(),
+        None => {
+            let held_out = train.held_out(data.validation_fraction, seed);
+            let mut validation = Default::default();
+            if held_out.contains(&true) {
+                validation = train.split(&looks, |at| held_out[at]);
+                validation.1.ignored = 0;
+            }
+            (train.split(&looks, |at| !held_out[at]), validation)
+        }
     };
-    let manifest = Manifest { names, labels, train, validation };
-    let facts = (train_facts, validation_facts);
-    Ok(Scanned { manifest, train: facts.0, validation: facts.1, taken, problems, empty_classes })
+    let manifest = Manifest { names, labels, train: train.into(), validation: validation.into() };
+    Ok(Scanned { manifest, train: train_facts, validation: validation_facts, taken, problems, empty_classes })
 }
 
 /// Classes or labels in byte order; targets in the table's order.
@@ -250,75 +261,98 @@ fn names_of(listed: &Listed) -> Vec<String> {
     if listed.labels == LabelKind::Values { listed.targets.clone() } else { names.into_iter().cloned().collect() }
 }
 
-/// Splits off validation data; stratified by class where there are classes.
-fn divide(train: Listed, names: &[String], fraction: f64, seed: u64) -> (Listed, Option<Listed>) {
-    let stratum = |label: &RawLabel| match label {
-        RawLabel::Class(class) => names.binary_search(class).map_or(0, |class| class as u32),
-        RawLabel::Set(_) | RawLabel::Values(_) => 0,
-    };
-    let strata: Vec<u32> = train.entries.iter().map(|entry| stratum(&entry.label)).collect();
-    let held_out = source::held_out(&strata, fraction, seed);
-    if !held_out.contains(&true) {
-        return (train, None);
-    }
-    let part = |wanted: bool| {
-        let entries = train.entries.iter().zip(&held_out).filter(|(_, held)| **held == wanted);
-        Listed { entries: entries.map(|(entry, _)| entry.clone()).collect(), ..train.clone() }
-    };
-    (part(false), Some(Listed { left_out: LeftOut::default(), ..part(true) }))
+/// Looks at files.
+struct Looker<'a> {
+    tree: &'a dyn FileTree,
+    limits: Limits,
+    cache: Option<&'a LookCache>,
+    progress: &'a Progress<'a>,
 }
 
-/// Reads and decodes every file of a split.
-fn scan_split(
-    tree: &dyn FileTree,
-    mut listed: Listed,
-    names: &[String],
-    data: &Data,
-    problems: &mut Vec<String>,
-    progress: &Progress,
-) -> Result<(Split, SplitFacts), ScanError> {
-    let mut labels = Vec::with_capacity(listed.entries.len());
-    let mut entries = std::mem::take(&mut listed.entries);
-    entries.retain(|entry| match label_of(entry, names, &listed) {
-        Ok(label) => {
-            labels.push(label);
-            true
+impl Looker<'_> {
+    /// Reads and decodes every file; `list` tells lists of files of one folder apart.
+    fn look(&self, files: &WithLabels, list: u8) -> Result<Looks, ScanError> {
+        let WithLabels { listed, .. } = files;
+        let count = listed.entries.len();
+        if u32::try_from(count).is_err() {
+            return Err(ScanError::TooMany { path: listed.origin.clone(), count });
         }
-        Err(problem) => {
-            problems.push(problem.to_string());
-            false
+        // A table may name a file in several rows; entries are sorted, so that these are neighbours.
+        let mut paths: Vec<&str> = listed.entries.iter().map(|entry| entry.path.as_str()).collect();
+        paths.dedup();
+        let cache = self.cache.map(|cache| (cache, list));
+        let looks = look_at_all(self.tree, &listed.root, &paths, &self.limits, cache, self.progress);
+        refuse_absent(listed, &looks)?;
+        Ok(looks)
+    }
+}
+
+/// Listed images, each with its label.
+struct WithLabels {
+    listed: Listed,
+    labels: Labels,
+}
+
+impl WithLabels {
+    /// The images whose labels are among `names`, and what is wrong with the others.
+    fn of(mut listed: Listed, names: &[String]) -> (Self, Vec<String>) {
+        let (mut labels, mut problems) = (Labels::of(listed.labels), Vec::new());
+        let mut entries = std::mem::take(&mut listed.entries);
+        entries.retain(|entry| match put_label(&mut labels, entry, names, &listed) {
+            Ok(()) => true,
+            Err(problem) => {
+                problems.push(problem.to_string());
+                false
+            }
+        });
+        listed.entries = entries;
+        (WithLabels { listed, labels }, problems)
+    }
+
+    /// Which images are held out for validation; stratified by class where there are classes.
+    fn held_out(&self, fraction: f64, seed: u64) -> Vec<bool> {
+        let stratum = |at| if let Label::Class(class) = self.labels.at(at) { class } else { 0 };
+        let strata: Vec<u32> = (0..self.labels.len()).map(stratum).collect();
+        source::held_out(&strata, fraction, seed)
+    }
+
+    /// The split of the images that are `wanted`, by their places in the list, as `looks` found them.
+    fn split(&self, looks: &Looks, wanted: impl Fn(usize) -> bool) -> (Split, SplitFacts) {
+        let Listed { entries, left_out, root, .. } = &self.listed;
+        let ignored = (left_out.count(Why::NoPicture) + left_out.count(Why::BesideClasses)) as u64;
+        let mut split = Split { root: text(root), ..Split::default() };
+        let mut facts = SplitFacts { ignored, ..SplitFacts::default() };
+        let (mut file, mut last) = (0, None);
+        for (at, entry) in entries.iter().enumerate() {
+            file += usize::from(at > 0 && entries[at - 1].path != entry.path);
+            if !wanted(at) {
+                continue;
+            }
+            if last != Some(file) {
+                let (size, blake3) = looks.size_and_digest(file);
+                split.files.push(FileEntry { path: &entry.path, size, blake3 });
+                last = Some(file);
+            }
+            let broken = looks.broken(file).map(|(why, found)| match entry.line.filter(|_| !found) {
+                Some(line) => format!("{why} (line {line})"),
+                None => why.to_owned(),
+            });
+            let (number, label) = (split.files.len() as u32 - 1, self.labels.at(at));
+            split.samples.push(Sample { file: number, index: 0, label, broken: broken.as_deref() });
+            facts.images.push(looks.image(file));
         }
-    });
-    listed.entries = entries;
-    let count = listed.entries.len();
-    if u32::try_from(count).is_err() {
-        return Err(ScanError::TooMany { path: listed.origin, count });
+        split.files.shrink();
+        split.samples.shrink();
+        (split, facts)
     }
-    // A table may name a file in several rows; entries are sorted, so that these are neighbours.
-    let mut paths: Vec<&str> = listed.entries.iter().map(|entry| entry.path.as_str()).collect();
-    paths.dedup();
-    let seen = look_at_all(tree, &listed.root, &paths, &Limits::from(data), progress);
-    let mut split = Split { root: text(&listed.root), ..Split::default() };
-    refuse_absent(&listed, &seen)?;
-    let ignored = listed.left_out.count(Why::NoPicture) + listed.left_out.count(Why::BesideClasses);
-    let mut facts = SplitFacts { ignored: ignored as u64, ..SplitFacts::default() };
-    let mut file = 0;
-    for (entry, label) in listed.entries.iter().zip(labels) {
-        file += usize::from(paths[file] != entry.path);
-        let line = entry.line.filter(|_| !seen[file].found).map(|line| format!(" (line {line})")).unwrap_or_default();
-        let broken = seen[file].image.as_ref().err().map(|why| format!("{why}{line}"));
-        split.samples.push(Sample { file: file as u32, index: 0, label, broken });
-        facts.images.push(seen[file].image.as_ref().ok().copied());
-    }
-    split.files = seen.into_iter().map(|seen| seen.entry).collect();
-    Ok((split, facts))
 }
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn label_of(entry: &ListedImage, names: &[String], listed: &Listed) -> Result<Label, ScanError> {
+/// Adds the label of `entry`.
+fn put_label(labels: &mut Labels, entry: &ListedImage, names: &[String], listed: &Listed) -> Result<(), ScanError> {
     let number = |class: &String| {
         names.binary_search(class).map(|class| class as u32).map_err(|_| ScanError::UnknownClass {
             class: class.clone(),
@@ -329,100 +363,45 @@ fn label_of(entry: &ListedImage, names: &[String], listed: &Listed) -> Result<La
             known: names.to_vec(),
         })
     };
-    Ok(match &entry.label {
-        RawLabel::Class(class) => Label::Class(number(class)?),
-        RawLabel::Set(labels) => {
-            let mut labels = labels.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
-            labels.sort_unstable();
-            labels.dedup();
-            Label::Set(labels)
+    match &entry.label {
+        RawLabel::Class(class) => labels.push(Label::Class(number(class)?)),
+        RawLabel::Set(set) => {
+            let mut set = set.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
+            set.sort_unstable();
+            set.dedup();
+            labels.push(Label::Set(&set));
         }
-        RawLabel::Values(values) => Label::Values(values.clone()),
-    })
+        RawLabel::Values(values) => labels.push(Label::Values(values)),
+    }
+    Ok(())
 }
 
 /// Refuses a table of which no file is there: then its paths start elsewhere.
-fn refuse_absent(listed: &Listed, seen: &[Seen]) -> Result<(), ScanError> {
-    let (Some(entry), false) = (listed.entries.first(), seen.iter().any(|seen| seen.found)) else { return Ok(()) };
+fn refuse_absent(listed: &Listed, looks: &Looks) -> Result<(), ScanError> {
+    let (Some(entry), false) = (listed.entries.first(), looks.any_found()) else { return Ok(()) };
     let Some(line) = entry.line else { return Ok(()) };
     Err(ScanError::NoFiles {
         path: listed.origin.clone(),
         root: listed.root.clone(),
-        total: seen.len(),
+        total: looks.len(),
         first: format!("{} in line {line}", entry.path),
     })
-}
-
-struct Seen {
-    entry: FileEntry,
-    /// Whether the file could be read.
-    found: bool,
-    image: Result<ImageFacts, String>,
-}
-
-/// Looks at all files on as many threads as the machine has; results in the order of `paths`.
-fn look_at_all(files: &dyn Files, root: &Path, paths: &[&str], limits: &Limits, progress: &Progress) -> Vec<Seen> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len().max(1));
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || {
-        let mut seen = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(path) = paths.get(index) else { return seen };
-            seen.push((index, look_at(files, root, path, limits)));
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, paths.len());
-        }
-    };
-    let mut all: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().flat_map(join).collect()
-    });
-    all.sort_by_key(|(index, _)| *index);
-    all.into_iter().map(|(_, seen)| seen).collect()
-}
-
-fn look_at(files: &dyn Files, root: &Path, path: &str, limits: &Limits) -> Seen {
-    let bytes = match files.read(&root.join(path)) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let entry = FileEntry { path: path.to_owned(), size: 0, blake3: Digest::of(&[]) };
-            let why = match error.kind() {
-                ErrorKind::NotFound => "does not exist".to_owned(),
-                _ => format!("cannot be read: {error}"),
-            };
-            return Seen { entry, found: false, image: Err(why) };
-        }
-    };
-    let entry = FileEntry { path: path.to_owned(), size: bytes.len() as u64, blake3: Digest::of(&bytes) };
-    let image = match decode(&bytes, limits) {
-        Ok(decoded) => Ok(ImageFacts {
-            width: decoded.pixels.width,
-            height: decoded.pixels.height,
-            channels: decoded.pixels.channels,
-            orientation: decoded.orientation,
-            range16: decoded.range16,
-            digest: entry.blake3,
-        }),
-        Err(error) => Err(error.to_string()),
-    };
-    Seen { entry, found: true, image }
 }
 
 fn check_broken(data: &Data, base: &Path, manifest: &Manifest) -> Result<(), ScanError> {
     const SHOWN: usize = 5;
     let splits = [&manifest.train, &manifest.validation];
-    let broken: Vec<(String, String)> = splits
-        .into_iter()
-        .flat_map(|split| split.samples.iter().map(move |sample| (split, sample)))
-        .filter_map(|(split, sample)| Some((split.files[sample.file as usize].path.clone(), sample.broken.clone()?)))
-        .collect();
-    let first: Vec<_> = broken.iter().take(SHOWN).cloned().collect();
-    if !broken.is_empty() && data.bad_images == BadImage::Fail {
-        let total = splits.into_iter().map(|split| split.samples.len()).sum();
-        return Err(ScanError::Broken { count: broken.len(), total, first });
+    let all = splits.into_iter().flat_map(|split| split.samples.iter().map(move |sample| (split, sample)));
+    let broken = all.filter_map(|(split, sample)| {
+        let why = sample.broken?;
+        Some((split.files.at(sample.file as usize).path.to_owned(), why.to_owned()))
+    });
+    let first: Vec<(String, String)> = broken.take(SHOWN).collect();
+    if !first.is_empty() && data.bad_images == BadImage::Fail {
+        let (count, total) = splits
+            .iter()
+            .fold((0, 0), |(count, total), split| (count + split.samples.broken(), total + split.samples.len()));
+        return Err(ScanError::Broken { count, total, first });
     }
     if manifest.train.usable().is_empty() {
         let total = manifest.train.samples.len();

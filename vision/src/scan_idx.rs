@@ -2,7 +2,7 @@
 
 use convoy_common::Digest;
 use convoy_common::file_tree::FileTree;
-use convoy_common::manifest::{Label, LabelKind, Manifest, Sample, Split};
+use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, SampleList, Split};
 use convoy_common::spec::Data;
 
 use crate::error::ScanError;
@@ -41,7 +41,7 @@ pub(crate) fn scan_idx(
         }
     };
     let ((train, train_facts), (validation, validation_facts)) = (train_parts, validation_parts);
-    let manifest = Manifest { names, labels: LabelKind::Class, train, validation };
+    let manifest = Manifest { names, labels: LabelKind::Class, train: train.into(), validation: validation.into() };
     let (problems, empty_classes) = (Vec::new(), Vec::new());
     Ok(Scanned { manifest, train: train_facts, validation: validation_facts, taken, problems, empty_classes })
 }
@@ -70,25 +70,23 @@ pub(crate) fn idx_classes(read: &idx::IdxData, names: &[String], paths: &idx::Id
 }
 
 /// The split of the images that are `wanted`.
-pub(crate) fn idx_split(
+pub(crate) fn idx_split<'a>(
     read: &idx::IdxData,
-    paths: &idx::IdxPaths,
+    paths: &'a idx::IdxPaths,
     classes: &[u32],
     wanted: &[bool],
 ) -> (Split, SplitFacts) {
-    let mut split =
-        Split { root: paths.folder.to_string_lossy().into_owned(), files: read.files.to_vec(), samples: Vec::new() };
+    let entry = |(path, (size, blake3)): (&'a String, (u64, Digest))| FileEntry { path, size, blake3 };
+    let files = [&paths.images, &paths.labels].into_iter().zip(read.files).map(entry).collect();
+    let root = paths.folder.to_string_lossy().into_owned();
+    let mut split = Split { root, files, samples: SampleList::default() };
     let mut facts = SplitFacts::default();
     for (index, class) in (0u32..).zip(classes).filter(|(index, _)| wanted[*index as usize]) {
         split.samples.push(Sample { file: 0, index, label: Label::Class(*class), broken: None });
-        facts.images.push(read.pixels(index).map(|pixels| ImageFacts {
-            width: read.width,
-            height: read.height,
-            channels: read.channels,
-            orientation: 1,
-            range16: None,
-            digest: Digest::of(&pixels.data),
-        }));
+        let pixels = read.pixels(index);
+        facts.within.push(pixels.as_ref().map(|pixels| Digest::of(&pixels.data)).unwrap_or_default());
+        let (width, height, channels) = (read.width, read.height, read.channels);
+        facts.images.push(pixels.map(|_| ImageFacts { width, height, channels, orientation: 1, range16: None }));
     }
     (split, facts)
 }

@@ -1,7 +1,7 @@
 //! The result of a scan: the manifest, with sizes, channels and digests of the images.
 
 use convoy_common::Digest;
-use convoy_common::manifest::Manifest;
+use convoy_common::manifest::{Manifest, Split};
 
 use crate::formats::depth16::union;
 use crate::taken::Taken;
@@ -29,11 +29,13 @@ pub struct Scanned {
 pub struct SplitFacts {
     /// One entry for each sample of the split; `None` for broken ones.
     pub images: Vec<Option<ImageFacts>>,
+    /// Digests of the images' bytes where one file holds several: one entry for each sample.
+    pub within: Vec<Digest>,
     /// Files passed over because they are no pictures by name.
     pub ignored: u64,
 }
 
-/// Size, channels and digest of an image.
+/// Size and channels of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageFacts {
     /// Columns, upright.
@@ -46,11 +48,14 @@ pub struct ImageFacts {
     pub orientation: u8,
     /// Least and largest number of an image of 16 bits.
     pub range16: Option<[u16; 2]>,
-    /// Digest of the file, or of the image within an IDX file.
-    pub digest: Digest,
 }
 
 impl SplitFacts {
+    /// The digest of image `index`: of its file, which is its own, or of its bytes within a file of several.
+    pub fn digest(&self, split: &Split, index: usize) -> Digest {
+        self.within.get(index).copied().unwrap_or_else(|| split.file_of(index).blake3)
+    }
+
     /// The images that can be used.
     pub fn usable(&self) -> impl Iterator<Item = &ImageFacts> {
         self.images.iter().flatten()
@@ -98,13 +103,13 @@ mod tests {
     use super::*;
 
     fn image(width: u32, height: u32, channels: u32, orientation: u8) -> Option<ImageFacts> {
-        Some(ImageFacts { width, height, channels, orientation, range16: None, digest: Digest::default() })
+        Some(ImageFacts { width, height, channels, orientation, range16: None })
     }
 
     #[test]
     fn broken_images_count_for_nothing() {
         let images = vec![image(9, 4, 1, 1), None, image(2, 3, 1, 6), image(5, 5, 1, 1)];
-        let mut facts = SplitFacts { images, ignored: 0 };
+        let mut facts = SplitFacts { images, ..SplitFacts::default() };
         assert_eq!((facts.usable().count(), facts.rotated(), facts.all_grey()), (3, 1, true));
         assert_eq!(facts.sizes(), Some([(2, 3), (5, 5), (9, 4)]));
         facts.images.push(image(1, 1, 3, 1));
@@ -113,7 +118,7 @@ mod tests {
 
     #[test]
     fn no_images_have_no_sizes_and_are_not_grey() {
-        let facts = SplitFacts { images: vec![None], ignored: 0 };
+        let facts = SplitFacts { images: vec![None], ..SplitFacts::default() };
         assert_eq!((facts.sizes(), facts.all_grey()), (None, false));
     }
 }

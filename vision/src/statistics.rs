@@ -4,20 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::file_tree::Files;
+use convoy_common::manifest::Split;
 use convoy_common::plan::{DataFacts, Input, Normalization, TargetStatistics};
 use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Channels, Normalize, Prepare, Size, Spec, Statistic, StatisticWord};
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::Images;
 use crate::error::{LoadError, ScanError};
 use crate::geometry::Geometry;
 use crate::limits::Limits;
+use crate::look_cache::LookCache;
 use crate::pixels::Pixels;
 use crate::scan::Progress;
 use crate::scanned::{ImageFacts, Scanned};
 
 /// Sums over pixel values of one channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ChannelSums {
     /// Number of values.
     pub count: u64,
@@ -115,7 +118,7 @@ fn normalizations(sums: &[ChannelSums]) -> (Normalization, Normalization) {
 }
 
 /// The facts about the data that a plan needs: sizes and channels in force, and statistics where the spec wants them
-/// measured, for which images are read from `files`. `init` is left empty. Statistics of targets are over all usable
+/// measured, for which images are read from `files`, unless `cache` knows them. `init` is left empty. Statistics of targets are over all usable
 /// training samples, see [`TargetStatistics::of`].
 ///
 /// - `prepare.size = "auto"`: the size that all images have.
@@ -129,6 +132,7 @@ pub fn facts(
     spec: &Spec,
     scanned: &Scanned,
     files: &Arc<dyn Files>,
+    cache: Option<&LookCache>,
     progress: &Progress,
 ) -> Result<DataFacts, ScanError> {
     let manifest = &scanned.manifest;
@@ -147,7 +151,12 @@ pub fn facts(
         let images = Images::open(manifest.train.clone(), files.clone(), Limits::from(&spec.data), 0)?
             .stretched(spec.prepare.depth16.range());
         let samples = chosen(&usable, spec.data.statistics_samples, spec.seed);
-        let sums = measure(&images, &Geometry::new(&spec.prepare, input), &samples, progress)?;
+        let geometry = Geometry::new(&spec.prepare, input);
+        let measured = || measure(&images, &geometry, &samples, progress);
+        let sums = match cache {
+            Some(cache) => cache.sums(&sums_key(&manifest.train, &spec.prepare, input, &samples), measured)?,
+            None => measured()?,
+        };
         let (each, global) = normalizations(&sums);
         (Some(each), Some(global))
     } else {
@@ -167,6 +176,17 @@ pub fn facts(
         manifest: manifest.digest(),
         init: None,
     })
+}
+
+/// What sums over `samples` depend on: the files, and how they become inputs.
+fn sums_key(split: &Split, prepare: &Prepare, input: Input, samples: &[u32]) -> Vec<u8> {
+    let mut key = serde_json::to_vec(&(prepare, input)).expect("it is plain data");
+    for sample in samples {
+        let entry = split.samples.at(*sample as usize);
+        key.extend_from_slice(&split.file_of(*sample as usize).blake3.0);
+        key.extend_from_slice(&entry.index.to_le_bytes());
+    }
+    key
 }
 
 fn all_images(scanned: &Scanned) -> impl Iterator<Item = &ImageFacts> {

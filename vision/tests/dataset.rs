@@ -25,7 +25,7 @@ fn disk() -> Arc<dyn Files> {
 }
 
 fn plan(scanned: &Scanned, spec: Spec) -> Plan {
-    let facts = facts(&spec, scanned, &disk(), &|_, _| {}).unwrap();
+    let facts = facts(&spec, scanned, &disk(), None, &|_, _| {}).unwrap();
     Plan::resolve(spec, &facts).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn an_open_size_needs_equal_images() {
     let (root, _) = photos();
     write(root.path(), "a/other.png", &common::grey_png(30, 31, 0));
     let scanned = scan_at(&data(root.path())).unwrap();
-    let text = facts(&spec(&root, ""), &scanned, &disk(), &|_, _| {}).unwrap_err().to_string();
+    let text = facts(&spec(&root, ""), &scanned, &disk(), None, &|_, _| {}).unwrap_err().to_string();
     assert!(text.contains("12 x 10") && text.contains("30 x 31") && text.contains("prepare.size"), "{text}");
     let fixed = plan(&scanned, spec(&root, "[prepare]\nsize = [7, 9]"));
     assert_eq!((fixed.input.height, fixed.input.width, fixed.input.channels), (7, 9, 3));
@@ -95,7 +95,7 @@ fn a_changed_file_is_named() {
     let plan = plan(&scanned, spec(&root, ""));
     let split = scanned.manifest.train.clone();
     let dataset = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap();
-    let path = root.path().join(&split.files[0].path);
+    let path = root.path().join(&split.files.at(0).path);
     let old = fs::read(&path).unwrap();
     dataset.batch(&[0], Mode::Evaluate).unwrap();
     fs::write(&path, common::png(12, 10, 77)).unwrap();
@@ -103,7 +103,7 @@ fn a_changed_file_is_named() {
     assert!(dataset.batch(&[0], Mode::Evaluate).is_ok());
     let error = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
     assert!(matches!(error, LoadError::Changed { .. }), "{error}");
-    assert!(error.to_string().contains(&split.files[0].path), "{error}");
+    assert!(error.to_string().contains(&split.files.at(0).path), "{error}");
     fs::remove_file(&path).unwrap();
     let error = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
     assert!(matches!(error, LoadError::Io { .. }), "{error}");

@@ -41,7 +41,7 @@ fn plain_and_zipped() {
         let scanned = scan_at(&data(root.path())).unwrap();
         assert_eq!(scanned.manifest.names, ["0", "1", "2", "3", "4"]);
         assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (20, 7));
-        assert_eq!(scanned.manifest.train.samples[13].label, Label::Class(3));
+        assert_eq!(scanned.manifest.train.samples.at(13).label, Label::Class(3));
         assert_eq!(scanned.train.sizes(), Some([(2, 3); 3]));
         let images = Images::open(scanned.manifest.train.clone(), Arc::new(Disk), LIMITS, 0).unwrap();
         let pixels = images.pixels(13).unwrap();
@@ -63,7 +63,7 @@ fn one_pair_of_files_is_split() {
     assert_eq!((&scanned.manifest.names[0][..], &scanned.manifest.names[10][..]), ("00", "10"));
     assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (33, 11));
     let validation = Images::open(scanned.manifest.validation.clone(), Arc::new(Disk), LIMITS, 0).unwrap();
-    for (place, sample) in (0..).zip(&scanned.manifest.validation.samples) {
+    for (place, sample) in (0..).zip(scanned.manifest.validation.samples.iter()) {
         assert_eq!(validation.pixels(place).unwrap().data[0] as u32, sample.index);
     }
 }

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 fn look(data: &Path, case: &str, change: impl Fn(&mut Data)) -> Result<Scanned, String> {
     let mut spec = Data::at(data.join(case).to_str().unwrap());
     change(&mut spec);
-    scan(&Disk, &spec, Task::Auto, 0, Path::new(""), &|_, _| {}).map_err(|error| error.to_string())
+    scan(&Disk, &spec, Task::Auto, 0, Path::new(""), None, &|_, _| {}).map_err(|error| error.to_string())
 }
 
 fn taken(data: &Path) {

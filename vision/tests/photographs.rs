@@ -102,7 +102,7 @@ fn what_their_bytes_say(folder: &Path) {
 
 fn scanned(folder: PathBuf) -> Scanned {
     let data = Data { validation_fraction: 0.0, ..Data::at(folder.to_str().unwrap()) };
-    scan(&Disk, &data, Task::Auto, 0, Path::new(""), &|_, _| {}).unwrap()
+    scan(&Disk, &data, Task::Auto, 0, Path::new(""), None, &|_, _| {}).unwrap()
 }
 
 fn mixed_endings(folder: &Path) {
@@ -134,7 +134,7 @@ fn twelve_bits(folder: &Path) {
 /// Photographs as people have them.
 fn photographs_decode(flowers: &Path) {
     let data = convoy_common::spec::Data::at(flowers.to_str().unwrap());
-    let scanned = convoy_vision::scan(&Disk, &data, Default::default(), 0, flowers, &|_, _| {}).unwrap();
+    let scanned = convoy_vision::scan(&Disk, &data, Default::default(), 0, flowers, None, &|_, _| {}).unwrap();
     assert_eq!((scanned.manifest.train.samples.len(), scanned.manifest.validation.samples.len()), (160, 40));
     assert_eq!(scanned.manifest.names, ["daisy", "dandelion", "roses", "sunflowers", "tulips"]);
 }

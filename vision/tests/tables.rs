@@ -24,13 +24,13 @@ fn folder(name: &str, text: &str) -> (TempDir, Data) {
 
 fn manifest(text: &str, task: Task) -> Result<Manifest, String> {
     let (_root, data) = folder("t.csv", text);
-    scan(&Disk, &data, task, 0, Path::new(""), &|_, _| {})
+    scan(&Disk, &data, task, 0, Path::new(""), None, &|_, _| {})
         .map(|scanned| scanned.manifest)
         .map_err(|error| error.to_string())
 }
 
-fn labels(manifest: &Manifest) -> Vec<Label> {
-    manifest.train.samples.iter().map(|sample| sample.label.clone()).collect()
+fn labels(manifest: &Manifest) -> Vec<Label<'_>> {
+    manifest.train.samples.iter().map(|sample| sample.label).collect()
 }
 
 #[test]
@@ -46,18 +46,18 @@ fn classes() {
 fn sets() {
     let found = manifest("path,label\n0.png,red|round\n1.png,\n2.png,red\n", Task::Auto).unwrap();
     assert_eq!((found.labels, found.names.len()), (LabelKind::Set, 2));
-    assert_eq!(labels(&found), [Label::Set(vec![0, 1]), Label::Set(vec![]), Label::Set(vec![0])]);
+    assert_eq!(labels(&found), [Label::Set(&[0, 1]), Label::Set(&[]), Label::Set(&[0])]);
     let single = manifest("path,label\n0.png,red\n1.png,blue\n", Task::Multilabel).unwrap();
-    assert_eq!(labels(&single), [Label::Set(vec![1]), Label::Set(vec![0])]);
+    assert_eq!(labels(&single), [Label::Set(&[1]), Label::Set(&[0])]);
 }
 
 #[test]
 fn values() {
     let found = manifest("path,b,a\n1.png,1,-2.5\n0.png,3e2,4\n1.png,7,8\n", Task::Auto).unwrap();
     assert_eq!((found.labels, found.names.join(",")), (LabelKind::Values, "b,a".to_owned()));
-    assert_eq!(labels(&found)[1..], [Label::Values(vec![1.0, -2.5]), Label::Values(vec![7.0, 8.0])]);
+    assert_eq!(labels(&found)[1..], [Label::Values(&[1.0, -2.5]), Label::Values(&[7.0, 8.0])]);
     // Two rows, one file.
-    assert_eq!((found.train.files.len(), found.train.samples[2].file), (2, 1));
+    assert_eq!((found.train.files.len(), found.train.samples.at(2).file), (2, 1));
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn validation_is_found_beside_and_has_the_same_columns() {
         ..Data::at(root.path().join("train.csv").to_str().unwrap())
     };
     let found = scan_at(&data).unwrap().manifest;
-    assert_eq!(found.validation.samples[0].label, Label::Values(vec![5.0]));
+    assert_eq!(found.validation.samples.at(0).label, Label::Values(&[5.0]));
     let test = root.path().join("test.csv");
     write(root.path(), "test.csv", b"file,rbc,note\n3.png,9,w\n");
-    let (split, _) = scan_known(&Disk, &test, &data, &found.names, found.labels, &|_, _| {}).unwrap();
-    assert_eq!(split.samples[0].label, Label::Values(vec![9.0]));
+    let (split, _) = scan_known(&Disk, &test, &data, &found.names, found.labels, None, &|_, _| {}).unwrap();
+    assert_eq!(split.samples.at(0).label, Label::Values(&[9.0]));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn one_field_that_is_no_number_refuses_the_table() {
 fn columns_of_0_and_1_are_labels_even_where_no_row_has_one() {
     let found = manifest("path,cat,dog,ant\n0.png,1,0,0\n1.png,1,1,0\n", Task::Auto).unwrap();
     assert_eq!((found.labels, found.names.join(",")), (LabelKind::Set, "ant,cat,dog".to_owned()));
-    assert_eq!(labels(&found), [Label::Set(vec![1]), Label::Set(vec![1, 2])]);
+    assert_eq!(labels(&found), [Label::Set(&[1]), Label::Set(&[1, 2])]);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn tables_may_lie_beside_their_images() {
     write(root.path(), "sub/t.csv", format!("path,label\n../0.png,x\n{},y\n", absolute.display()).as_bytes());
     let data = Data { validation_fraction: 0.0, ..Data::at(root.path().join("sub/t.csv").to_str().unwrap()) };
     let split = scan_at(&data).unwrap().manifest.train;
-    assert_eq!((Path::new(&split.root), split.files[0].path.as_str()), (root.path(), "0.png"));
+    assert_eq!((Path::new(&split.root), split.files.at(0).path), (root.path(), "0.png"));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn images_extensions_and_splits_have_keys() {
     })
     .unwrap();
     let paths = |split: &convoy_common::manifest::Split| -> Vec<String> {
-        split.files.iter().map(|file| file.path.clone()).collect()
+        split.files.iter().map(|file| file.path.to_owned()).collect()
     };
     assert_eq!(paths(&scanned.manifest.train), ["0.png", "1.png"]);
     assert_eq!(paths(&scanned.manifest.validation), ["2.png", "3.png"]);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use convoy_common::manifest::{FileEntry, Manifest};
+use convoy_common::manifest::{FileEntry, Manifest, Sample, SampleList};
 use convoy_common::{Digest, Plan};
 use convoy_model::Network;
 use convoy_nn::{Executor, GradientTarget};
@@ -52,9 +52,10 @@ impl Job {
     /// The same run with training samples whose files are not there.
     pub(crate) fn without_training_files() -> Self {
         let mut manifest = STRIPES.manifest(ROOT);
-        let file = |number| FileEntry { path: format!("missing/{number}"), size: 1, blake3: Digest::of(b"x") };
-        manifest.train.files = (0..STRIPES.train).map(file).collect();
-        (0..).zip(&mut manifest.train.samples).for_each(|(file, sample)| (sample.file, sample.index) = (file, 0));
+        let train = Arc::make_mut(&mut manifest.train);
+        let paths: Vec<String> = (0..STRIPES.train).map(|number| format!("missing/{number}")).collect();
+        train.files = paths.iter().map(|path| FileEntry { path, size: 1, blake3: Digest::of(b"x") }).collect();
+        train.samples = a_file_each(&train.samples);
         let mut plan = STRIPES.plan(ROOT, SPEC);
         plan.manifest = manifest.digest();
         Job::of(plan, manifest)
@@ -85,4 +86,9 @@ impl Job {
         executor.train_shard(&batch, shards.epoch(StepId(step)), GradientTarget::Write(&mut gradient), None).unwrap();
         gradient
     }
+}
+
+/// The samples, each in a file of its own.
+pub(crate) fn a_file_each(samples: &SampleList) -> SampleList {
+    (0..).zip(samples.iter()).map(|(file, sample)| Sample { file, index: 0, ..sample }).collect()
 }

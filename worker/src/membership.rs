@@ -190,7 +190,7 @@ async fn fetch_plan(
         manifest.extend_from_slice(&piece.manifest);
     }
     let plan = Plan::from_json(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
-    let manifest = Manifest::from_json(&manifest).map_err(|error| WorkerError::nonsense("a manifest", error))?;
+    let manifest = Manifest::from_bytes(&manifest).map_err(|error| WorkerError::nonsense("a manifest", error))?;
     if manifest.digest() != plan.manifest {
         return Err(WorkerError::nonsense("a manifest", "it does not have the digest that the plan names").into());
     }

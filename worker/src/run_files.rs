@@ -1,6 +1,5 @@
 //! The files of a run as a worker gets them: from a folder that it sees, from its cache, else from the coordinator.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::Files;
-use convoy_common::manifest::{FileEntry, Manifest};
+use convoy_common::manifest::{FileEntry, Manifest, Split};
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -35,11 +34,10 @@ const AHEAD: usize = 64 << 20;
 /// coordinator share, where vision finds out what has changed.
 #[derive(Debug)]
 pub(crate) struct RunFiles {
-    /// By path: number in the manifest.
-    numbers: HashMap<PathBuf, u32>,
-    known: Vec<KnownFile>,
     /// Training files come first in the manifest's numbering.
-    train_files: u32,
+    splits: [Arc<Split>; 2],
+    /// A folder of this machine that may hold them.
+    sees: Option<PathBuf>,
     cache: Option<Arc<DiskCache>>,
     patience: Duration,
     requests: Mutex<FileRequests>,
@@ -47,15 +45,6 @@ pub(crate) struct RunFiles {
     arrived: Condvar,
     /// A file is wanted.
     wanted: Notify,
-}
-
-/// A file and where it may be on this machine.
-#[derive(Debug)]
-struct KnownFile {
-    size: u64,
-    digest: Digest,
-    /// On a disk that this machine shares or that holds the same data.
-    seen: Option<PathBuf>,
 }
 
 /// Fetches files as long as it lives.
@@ -71,23 +60,12 @@ impl Drop for Fetching {
 impl RunFiles {
     /// The files of `manifest`. `sees` is a folder of this machine that may hold them.
     pub(crate) fn new(manifest: &Manifest, sees: Option<PathBuf>, cache: Option<Arc<DiskCache>>) -> Self {
-        let splits = [&manifest.train, &manifest.validation];
-        let all = splits.into_iter().flat_map(|split| split.files.iter().map(move |file| (&split.root, file)));
-        let path = |root: &str, file: &FileEntry| Path::new(root).join(&file.path);
-        let numbers = (0..).zip(all.clone()).map(|(number, (root, file))| (path(root, file), number));
-        let seen = |path: PathBuf| seen_in(sees.as_ref()?, path.to_str()?);
-        let known = |(root, file): (&String, &FileEntry)| KnownFile {
-            size: file.size,
-            digest: file.blake3,
-            seen: seen(path(root, file)),
-        };
         if let Some(cache) = &cache {
             cache.begin_run();
         }
         RunFiles {
-            numbers: numbers.collect(),
-            known: all.map(known).collect(),
-            train_files: manifest.train.files.len() as u32,
+            splits: [manifest.train.clone(), manifest.validation.clone()],
+            sees,
             cache,
             patience: PATIENCE,
             requests: Mutex::default(),
@@ -104,7 +82,7 @@ impl RunFiles {
 
     /// Fetches files ahead of time: `files` of the training split, or else of the validation split.
     pub(crate) fn will_need(&self, train: bool, files: impl Iterator<Item = u32>) {
-        let first = if train { 0 } else { self.train_files };
+        let first = if train { 0 } else { self.splits[0].files.len() as u32 };
         let mut requests = self.requests.lock();
         let mut new = false;
         for file in files.map(|file| first + file) {
@@ -118,8 +96,33 @@ impl RunFiles {
 
     /// Whether the file is on this machine, as far as is known without reading it.
     fn is_near(&self, file: u32) -> bool {
-        let KnownFile { digest, seen, .. } = &self.known[file as usize];
-        self.cache.as_ref().is_some_and(|cache| cache.holds(digest)) || seen.as_ref().is_some_and(|path| path.is_file())
+        let (split, entry) = self.entry(file);
+        let is_seen = || self.seen(&Path::new(&split.root).join(entry.path)).is_some_and(|path| path.is_file());
+        self.cache.as_ref().is_some_and(|cache| cache.holds(&entry.blake3)) || is_seen()
+    }
+
+    /// File number `file` of the manifest.
+    fn entry(&self, file: u32) -> (&Split, FileEntry<'_>) {
+        let [train, validation] = &self.splits;
+        match (file as usize).checked_sub(train.files.len()) {
+            None => (train, train.files.at(file as usize)),
+            Some(rest) => (validation, validation.files.at(rest)),
+        }
+    }
+
+    /// The number in the manifest of the file at `path`.
+    fn number(&self, path: &Path) -> Option<u32> {
+        let [train, validation] = &self.splits;
+        let find = |split: &Split| {
+            let inner = path.strip_prefix(&split.root).ok()?.to_str()?;
+            Some(split.files.position(inner)? as u32)
+        };
+        find(train).or_else(|| Some(train.files.len() as u32 + find(validation)?))
+    }
+
+    /// Where the file at `path` is on a disk that this machine shares or that holds the same data.
+    fn seen(&self, path: &Path) -> Option<PathBuf> {
+        seen_in(self.sees.as_ref()?, path.to_str()?)
     }
 
     /// Waits for a file from the coordinator.
@@ -154,7 +157,7 @@ impl RunFiles {
 
     /// Takes a file in that came whole, or a reason why it will not.
     fn take(&self, file: u32, contents: Result<Bytes, String>) {
-        let digest = &self.known[file as usize].digest;
+        let digest = &self.entry(file).1.blake3;
         let contents = contents.and_then(|bytes| match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
             false => Err("the coordinator sent other bytes than the manifest names".to_owned()),
@@ -179,20 +182,20 @@ fn seen_in(folder: &Path, path: &str) -> Option<PathBuf> {
 
 impl Files for RunFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = *self.numbers.get(path).ok_or(io::ErrorKind::NotFound)?;
-        let known = &self.known[file as usize];
+        let file = self.number(path).ok_or(io::ErrorKind::NotFound)?;
+        let digest = self.entry(file).1.blake3;
         let place = path.to_str().and_then(|path| DataPlace::parse(path).ok());
         let place = place.ok_or(io::ErrorKind::InvalidInput)?;
         if let DataPlace::Local(path) = &place {
             // The coordinator of one run, on this machine: it reads the same disk.
             return std::fs::read(path);
         }
-        if let Some(bytes) = known.seen.as_ref().and_then(|path| std::fs::read(path).ok())
-            && Digest::of(&bytes) == known.digest
+        if let Some(bytes) = self.seen(path).and_then(|path| std::fs::read(path).ok())
+            && Digest::of(&bytes) == digest
         {
             return Ok(bytes);
         }
-        if let Some(bytes) = self.cache.as_ref().and_then(|cache| cache.get(&known.digest)) {
+        if let Some(bytes) = self.cache.as_ref().and_then(|cache| cache.get(&digest)) {
             return Ok(bytes);
         }
         self.fetched(file)
@@ -233,7 +236,7 @@ async fn fetch_batch(
         let Some(&file) = batch.get(*done) else {
             return Err(Status::internal("more files came than were asked for"));
         };
-        if bytes.len() as u64 + piece.data.len() as u64 > files.known[file as usize].size {
+        if bytes.len() as u64 + piece.data.len() as u64 > files.entry(file).1.size {
             return Err(Status::data_loss("more bytes came than the manifest names"));
         }
         bytes.extend_from_slice(&piece.data);

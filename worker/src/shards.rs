@@ -130,7 +130,7 @@ impl Shards {
             };
             for shard in node.leaves().filter(|shard| shard.0 < shards) {
                 let request = self.request(work, step, shard.0);
-                let files = request.samples.iter().map(|sample| split.samples[*sample as usize].file);
+                let files = request.samples.iter().map(|sample| split.samples.at(*sample as usize).file);
                 remote.will_need(work == Work::Train, files);
             }
         }

@@ -91,7 +91,7 @@ fn audit_folder(args: &AuditArgs, folder: &Path) -> Result<ExitCode, CliError> {
     let mut found = audit(&plan, &manifest, &records, |counted| {
         let Some((path, file)) = &mut rows else { return };
         let split = &manifest.train;
-        let name = &split.files[split.samples[counted.sample as usize].file as usize].path;
+        let name = split.file_of(counted.sample as usize).path;
         let name = name.replace('"', "\"\"");
         let (epoch, step, shard, sample) = (counted.epoch, counted.step, counted.shard, counted.sample);
         let written = writeln!(file, "{epoch},{step},{shard},{sample},\"{name}\",{}", counted.worker);

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_coordinator::{ClusterConfig, JobLimits};
-use convoy_planning::{Job, LocalPlanner};
+use convoy_planning::{Job, LocalPlanner, Looking};
+use convoy_vision::LookCache;
 
 use super::resume::ready;
 use super::train::{create, run_folder};
 use crate::address::bind;
 use crate::error::CliError;
+use crate::looking::LookArgs;
 use crate::progress::counter;
 use crate::{runner, time};
 
@@ -137,11 +139,12 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     let listener = bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
         let limits = args.limits.of_jobs();
+        let looking = Looking { counters: counter, cache: Some(LookCache::in_folder(state.join("looks"))) };
         let config = ClusterConfig {
             state,
             shared: args.data,
             audit_every,
-            planner: Arc::new(LocalPlanner { counters: counter }),
+            planner: Arc::new(LocalPlanner { looking }),
             limits,
             certificate_life: args.certificate_life,
         };
@@ -152,9 +155,9 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
         if args.out.is_some() || !args.overrides.is_empty() {
             return Err(CliError::Usage("--out and --set do not go with a run folder; its plan is fixed".to_owned()));
         }
-        return runner::coordinate(ready(&job)?, audit_every, listener, args.json);
+        return runner::coordinate(ready(&job, LookArgs::default())?, audit_every, listener, args.json);
     }
-    let (job, _) = Job::here(&job, &args.overrides, counter)?;
+    let (job, _) = Job::here(&job, &args.overrides, &LookArgs::default().looking())?;
     let folder = run_folder(args.out, &job.plan.spec.name);
     runner::coordinate(create(job, &folder)?, audit_every, listener, args.json)
 }

@@ -11,8 +11,8 @@ use convoy_planning::{Assumed, Job, SpecFile, disk, is_spec, look_here, plan_wit
 use crate::error::CliError;
 use crate::inference::Trained;
 use crate::input_size::InputSize;
+use crate::looking::LookArgs;
 use crate::out;
-use crate::progress::counter;
 
 /// Show the layers of a network: output shapes, parameters, FLOPs, memory.
 #[derive(Debug, clap::Args)]
@@ -61,8 +61,9 @@ fn find(args: &DescribeArgs) -> Result<(Arc<Plan>, Arc<Network>), CliError> {
         if args.input.is_some() || args.classes.is_some() {
             return without_data(file, args);
         }
-        let scanned = look_here(&file.spec, counter)?;
-        let job = Job::new(&disk(), file, scanned, counter)?;
+        let looking = LookArgs::default().looking();
+        let scanned = look_here(&file.spec, &looking)?;
+        let job = Job::new(&disk(), file, scanned, &looking)?;
         return Ok((job.plan, job.network));
     }
     if args.network.exists() {

@@ -10,16 +10,17 @@ use convoy_common::metrics::{MetricLayout, Metrics};
 use convoy_common::spec::{BadImage, Data, EmptyClasses, Spec, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_files::Disk;
-use convoy_planning::{PlanningError, look};
+use convoy_planning::{Looking, PlanningError, look};
 use convoy_scheduler::Node;
 use convoy_vision::{Dataset, Mode, scan_known};
 use serde::Serialize;
 
 use crate::error::CliError;
 use crate::inference::{Compute, Trained};
+use crate::looking::LookArgs;
 use crate::metric_lines::metric_lines;
 use crate::out;
-use crate::progress::{Counter, counter};
+use crate::progress::Counter;
 
 /// Measure a trained model on labelled images: its own validation data, or any other data with the same classes or
 /// targets.
@@ -37,6 +38,8 @@ pub struct EvalArgs {
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    look: LookArgs,
     #[command(flatten)]
     compute: Compute,
 }
@@ -72,8 +75,8 @@ pub fn run(args: EvalArgs) -> Result<ExitCode, CliError> {
     let threads = args.compute.threads()?;
     let model = args.compute.load(&args.model)?;
     let split = match &args.data {
-        None => own_validation(&model)?,
-        Some(path) => other_data(&model, path)?,
+        None => own_validation(&model, &args.look.looking())?,
+        Some(path) => other_data(&model, path, &args.look.looking())?,
     };
     let evaluation = evaluate(&model, split, threads)?;
     if args.json {
@@ -85,13 +88,13 @@ pub fn run(args: EvalArgs) -> Result<ExitCode, CliError> {
 }
 
 /// The validation data of the run, which must not have changed since.
-fn own_validation(model: &Trained) -> Result<Split, CliError> {
+fn own_validation(model: &Trained, looking: &Looking) -> Result<Arc<Split>, CliError> {
     let spec = &model.plan.spec;
     if model.plan.validation_samples == 0 {
         return Err(CliError::Usage("the model was trained without validation data; name some".to_owned()));
     }
     let data = Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..spec.data.clone() };
-    let scanned = look(&Disk, &Spec { data, ..spec.clone() }, counter)?;
+    let scanned = look(&Disk, &Spec { data, ..spec.clone() }, looking)?;
     if scanned.manifest.digest() != model.plan.manifest {
         let difference = "files are not those that it was trained with; name the data to evaluate on".to_owned();
         return Err(PlanningError::DataChanged { difference }.into());
@@ -99,21 +102,22 @@ fn own_validation(model: &Trained) -> Result<Split, CliError> {
     Ok(scanned.manifest.validation)
 }
 
-fn other_data(model: &Trained, path: &Path) -> Result<Split, CliError> {
+fn other_data(model: &Trained, path: &Path, looking: &Looking) -> Result<Arc<Split>, CliError> {
     let plan = &model.plan;
     let labels = match plan.spec.task {
         Task::Auto | Task::Multiclass | Task::Binary => LabelKind::Class,
         Task::Multilabel => LabelKind::Set,
         Task::Regression => LabelKind::Values,
     };
-    let (split, _) = scan_known(&Disk, path, &plan.spec.data, &plan.names, labels, &*counter("looking at files"))?;
+    let (cache, progress) = (looking.cache.as_ref(), (looking.counters)("looking at files"));
+    let (split, _) = scan_known(&Disk, path, &plan.spec.data, &plan.names, labels, cache, &*progress)?;
     Ok(split)
 }
 
-fn evaluate(model: &Trained, split: Split, threads: usize) -> Result<Evaluation, CliError> {
+fn evaluate(model: &Trained, split: Arc<Split>, threads: usize) -> Result<Evaluation, CliError> {
     let plan = &model.plan;
     let usable = split.usable();
-    let (samples, broken) = (usable.len() as u32, split.samples.len() - usable.len());
+    let (samples, broken) = (usable.len() as u32, split.samples.broken());
     if samples == 0 {
         return Err(CliError::Usage(format!("{}: no sample can be used", split.root)));
     }

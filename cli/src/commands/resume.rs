@@ -10,7 +10,7 @@ use convoy_planning::unchanged;
 use super::jobs::change::{self, Change, ChangeArgs};
 use crate::endpoint::Endpoint;
 use crate::error::CliError;
-use crate::progress::counter;
+use crate::looking::LookArgs;
 use crate::runner::{self, Carry};
 
 /// Go on with a run that was stopped or killed, or with a paused job; it ends in the very digest of the uninterrupted
@@ -25,6 +25,8 @@ pub struct ResumeArgs {
     /// End with one JSON object on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    look: LookArgs,
     #[command(flatten)]
     at: Endpoint,
 }
@@ -43,7 +45,7 @@ pub fn run(args: ResumeArgs) -> Result<ExitCode, CliError> {
             done => return done,
         }
     }
-    let ready = ready(&args.run)?;
+    let ready = ready(&args.run, args.look)?;
     args.carry.device.fits(&ready.plan)?;
     runner::train(ready, &args.carry, args.json)
 }
@@ -52,7 +54,7 @@ pub fn run(args: ResumeArgs) -> Result<ExitCode, CliError> {
 ///
 /// # Errors
 /// When it is no run, or the data has changed.
-pub fn ready(folder: &Path) -> Result<Ready, CliError> {
+pub fn ready(folder: &Path, look: LookArgs) -> Result<Ready, CliError> {
     let (dir, plan, manifest) = RunDir::open(folder)?;
-    Ok(Ready::new(dir, unchanged(&Disk, plan, manifest, counter)?)?)
+    Ok(Ready::new(dir, unchanged(&Disk, plan, manifest, &look.looking())?)?)
 }

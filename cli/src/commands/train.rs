@@ -9,8 +9,8 @@ use convoy_coordinator::{Ready, RunDir};
 use convoy_planning::Job;
 
 use crate::error::CliError;
+use crate::looking::LookArgs;
 use crate::out;
-use crate::progress::counter;
 use crate::runner::{self, Carry};
 
 /// Train a network: a job spec, or a folder of images and no spec at all.
@@ -31,6 +31,8 @@ pub struct TrainArgs {
     /// End with one JSON object on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    look: LookArgs,
 }
 
 /// Plans the job, says what is about to happen, and carries the run.
@@ -39,7 +41,7 @@ pub struct TrainArgs {
 /// When spec, data and network do not fit, or the run does not end as planned.
 pub fn run(args: TrainArgs) -> Result<ExitCode, CliError> {
     let overrides = args.carry.device.ask(&args.job, args.overrides)?;
-    let (job, choices) = Job::here(&args.job, &overrides, counter)?;
+    let (job, choices) = Job::here(&args.job, &overrides, &args.look.looking())?;
     args.carry.device.fits(&job.plan)?;
     let folder = run_folder(args.out, &job.plan.spec.name);
     if !args.json {
@@ -200,7 +202,7 @@ mod tests {
         let text = "[data]\ntrain = \"data\"\nbad_images = \"quarantine\"\nvalidation_fraction = 0\n[train]\nepochs = 3\n\
                     batch = 2\nshard = 1\n[network]\nlayers = [{ type = \"flatten\" }, { type = \"linear\", out = 2 }]";
         std::fs::write(&spec, text).unwrap();
-        let (job, _) = Job::here(&spec, &[], counter).unwrap();
+        let (job, _) = Job::here(&spec, &[], &LookArgs::default().looking()).unwrap();
         expect![[r#"
             source     class folders, DIR/data
             split      no validation data

@@ -31,7 +31,7 @@ impl TargetStatistics {
         }
         let target = |target: usize| {
             let values = || {
-                usable().filter_map(move |sample| match &sample.label {
+                usable().filter_map(move |sample| match sample.label {
                     Label::Values(values) => values.get(target).copied().map(f64::from),
                     _ => None,
                 })
@@ -72,20 +72,22 @@ fn mean_and_std<I: Iterator<Item = f64>>(values: impl Fn() -> I) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::manifest::{Sample, Split};
 
-    fn statistics(rows: &[(&[f32], bool)]) -> Option<TargetStatistics> {
-        let sample = |(values, usable): &(&[f32], bool)| Sample {
+    fn statistics<'a>(rows: &[(&'a [f32], bool)]) -> Option<TargetStatistics> {
+        let sample = |(values, usable): &(&'a [f32], bool)| Sample {
             file: 0,
             index: 0,
-            label: Label::Values(values.to_vec()),
-            broken: (!usable).then(|| "cut".to_owned()),
+            label: Label::Values(values),
+            broken: (!usable).then_some("cut"),
         };
-        let train = Split { samples: rows.iter().map(sample).collect(), ..Split::default() };
+        let train = Arc::new(Split { samples: rows.iter().map(sample).collect(), ..Split::default() });
         let width = rows.first().map_or(1, |(values, _)| values.len());
         let names = (0..width).map(|name| name.to_string()).collect();
-        TargetStatistics::of(&Manifest { names, labels: LabelKind::Values, train, validation: Split::default() })
+        TargetStatistics::of(&Manifest { names, labels: LabelKind::Values, train, validation: Arc::default() })
     }
 
     #[test]

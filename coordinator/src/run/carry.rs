@@ -115,7 +115,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
     let state = Arc::new(state);
     let handle = Arc::new(RunHandle {
         plan_json: config.plan.to_json().into(),
-        manifest_json: config.manifest.to_json().into(),
+        manifest_bytes: config.manifest.to_bytes().into(),
         plan: config.plan.clone(),
         manifest: config.manifest.clone(),
         files: config.files.clone(),

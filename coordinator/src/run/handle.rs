@@ -20,8 +20,8 @@ use crate::queue::QueueSender;
 pub(crate) struct RunHandle {
     /// The plan as JSON.
     pub(crate) plan_json: Bytes,
-    /// The manifest as JSON.
-    pub(crate) manifest_json: Bytes,
+    /// The manifest as workers get it.
+    pub(crate) manifest_bytes: Bytes,
     /// The plan.
     pub(crate) plan: Arc<Plan>,
     /// The manifest.

@@ -126,8 +126,8 @@ fn samples_of(plan: &Plan, manifest: &Manifest, step: u64, work: Work, shard: u3
     };
     let samples = order.samples(cut.shard(step, shard));
     let name = |index: &u32| {
-        let sample = &split.samples[*index as usize];
-        let path = split.files.get(sample.file as usize).map_or("?", |file| file.path.as_str());
+        let sample = split.samples.at(*index as usize);
+        let path = split.files.get(sample.file as usize).map_or("?", |file| file.path);
         if sample.index == 0 { path.to_owned() } else { format!("{path}#{}", sample.index) }
     };
     let mut text = samples.iter().take(NAMED_SAMPLES).map(name).collect::<Vec<_>>().join(", ");

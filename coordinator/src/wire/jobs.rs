@@ -259,7 +259,7 @@ fn worker_log(folder: &Path, worker: &str) -> Result<PathBuf, Status> {
 }
 
 /// What only a restart needs.
-const ONLY_WITH_ALL: [&str; 6] = ["checkpoints", "journal", "journal.damaged", "manifest.json", "plan.json", "lock"];
+const ONLY_WITH_ALL: [&str; 6] = ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "lock"];
 
 async fn fetch(
     folder: &Path,

@@ -79,7 +79,8 @@ impl Coordinator for WorkersService {
         let run = self.0.run_for(&caller, request.worker, request.job)?;
         check_generation(&run, request.generation)?;
         let plan = pieces(run.plan_json.clone()).map(|plan| v1::PlanChunk { plan, manifest: Bytes::new() });
-        let manifest = pieces(run.manifest_json.clone()).map(|manifest| v1::PlanChunk { plan: Bytes::new(), manifest });
+        let manifest =
+            pieces(run.manifest_bytes.clone()).map(|manifest| v1::PlanChunk { plan: Bytes::new(), manifest });
         Ok(Response::new(Box::pin(tokio_stream::iter(plan.chain(manifest).map(Ok)))))
     }
 
@@ -212,7 +213,7 @@ fn path_of(manifest: &Manifest, file: u32) -> Result<PathBuf, Status> {
         Some(rest) => (validation, rest),
     };
     let entry = split.files.get(file).ok_or_else(|| Status::not_found("the manifest has no such file"))?;
-    Ok(Path::new(&split.root).join(&entry.path))
+    Ok(Path::new(&split.root).join(entry.path))
 }
 
 async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::node_message::Message>, Status> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::Digest;
-use convoy_planning::{Job, PlanningError};
+use convoy_planning::{Job, Looking, PlanningError};
 use convoy_vision::ScanError;
 
 use crate::fixture::{SPEC, folder, silent};
@@ -20,7 +20,7 @@ fn with_spec(text: &str) -> tempfile::TempDir {
 
 fn plan(dir: &Path, overrides: &[&str]) -> Result<Job, PlanningError> {
     let overrides: Vec<String> = overrides.iter().map(|given| (*given).to_owned()).collect();
-    Job::here(&dir.join("job.toml"), &overrides, silent).map(|(job, reasons)| {
+    Job::here(&dir.join("job.toml"), &overrides, &silent()).map(|(job, reasons)| {
         assert_eq!(reasons, None, "a spec leaves nothing to be chosen");
         job
     })
@@ -147,6 +147,6 @@ fn whoever_waits_is_told_how_far_it_is() {
         })
     };
     let dir = with_spec(SPEC);
-    Job::here(&dir.path().join("job.toml"), &[], counters).unwrap();
+    Job::here(&dir.path().join("job.toml"), &[], &Looking { counters, cache: None }).unwrap();
     assert_eq!([&LOOKED, &MEASURED].map(|most| most.load(Ordering::Relaxed)), [8, 6]);
 }

@@ -9,7 +9,7 @@ use convoy_planning::{LocalPlanner, PlanningError};
 use crate::fixture::{MemoryTree, SPEC, silent};
 
 fn plan(tree: MemoryTree, text: &str) -> Result<Planned, Refusal> {
-    LocalPlanner { counters: silent }.plan(&tree.shared(), parse(text, &[]).unwrap(), text)
+    LocalPlanner { looking: silent() }.plan(&tree.shared(), parse(text, &[]).unwrap(), text)
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn data_is_missing_locked_or_bad() {
 
 #[test]
 fn changed_data_is_refused_as_such() {
-    let planner = LocalPlanner { counters: silent };
+    let planner = LocalPlanner { looking: silent() };
     let Planned { plan, manifest, .. } = plan(MemoryTree::two_classes(), SPEC).unwrap();
     let mut tree = MemoryTree::two_classes();
     planner.unchanged(&MemoryTree::two_classes().shared(), plan.clone(), manifest.clone()).unwrap();

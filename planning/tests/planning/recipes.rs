@@ -9,7 +9,7 @@ use crate::fixture::{folder, silent};
 /// Plans the folder `photos` in `dir` and compares the reasons that are given.
 fn check(dir: &tempfile::TempDir, overrides: &[&str], reasons: &Expect) -> Job {
     let overrides: Vec<String> = overrides.iter().map(|given| (*given).to_owned()).collect();
-    let (job, said) = Job::here(&dir.path().join("photos"), &overrides, silent).unwrap();
+    let (job, said) = Job::here(&dir.path().join("photos"), &overrides, &silent()).unwrap();
     reasons.assert_eq(&said.expect("choices have reasons"));
     job
 }
@@ -71,7 +71,7 @@ fn a_folder_whose_name_is_no_bare_word_gives_the_job_its_name() {
     let dir = folder(&[3, 3], |_| (8, 8));
     let path = dir.path().join("my \"best\" photos");
     std::fs::rename(dir.path().join("photos"), &path).unwrap();
-    let (job, _) = Job::here(&path, &[], silent).unwrap();
+    let (job, _) = Job::here(&path, &[], &silent()).unwrap();
     assert_eq!(job.plan.spec.name, "my \"best\" photos");
     assert_eq!(std::path::Path::new(&job.plan.spec.data.train), path);
 }
@@ -83,7 +83,7 @@ fn pictures_with_numbers_are_seen_whole() {
         let table: String = (0..12).map(|number| format!("a/{number}.png,{}\n", 1000 * number)).collect();
         let path = dir.path().join("photos/data.csv");
         std::fs::write(&path, format!("path,count\n{table}")).unwrap();
-        Job::here(&path, &["network.name=lenet5".to_owned()], silent).unwrap()
+        Job::here(&path, &["network.name=lenet5".to_owned()], &silent()).unwrap()
     };
     let (job, said) = choose((200, 120));
     let spec = &job.plan.spec;

@@ -10,7 +10,7 @@ use crate::fixture::{MemoryTree, SPEC, grey_png, silent};
 
 /// What `text` means with two classes of four images.
 fn planned(tree: MemoryTree, text: &str) -> Planned {
-    let planner = LocalPlanner { counters: silent };
+    let planner = LocalPlanner { looking: silent() };
     planner.plan(&tree.shared(), parse(text, &[]).unwrap(), text).unwrap()
 }
 
@@ -19,7 +19,7 @@ fn difference(change: impl FnOnce(&mut MemoryTree)) -> String {
     let Planned { plan, manifest, .. } = planned(MemoryTree::two_classes(), SPEC);
     let mut tree = MemoryTree::two_classes();
     change(&mut tree);
-    match unchanged(&tree, plan, manifest, silent) {
+    match unchanged(&tree, plan, manifest, &silent()) {
         Err(PlanningError::DataChanged { difference }) => difference,
         other => panic!("{other:?}"),
     }
@@ -28,7 +28,7 @@ fn difference(change: impl FnOnce(&mut MemoryTree)) -> String {
 #[test]
 fn the_same_data_gives_the_same_plan() {
     let then = planned(MemoryTree::two_classes(), SPEC);
-    let now = unchanged(&MemoryTree::two_classes(), then.plan.clone(), then.manifest.clone(), silent).unwrap();
+    let now = unchanged(&MemoryTree::two_classes(), then.plan.clone(), then.manifest.clone(), &silent()).unwrap();
     assert_eq!((now.plan, now.manifest), (then.plan, then.manifest));
 }
 
@@ -36,7 +36,7 @@ fn the_same_data_gives_the_same_plan() {
 fn what_is_known_is_not_read_again() {
     let Planned { plan, manifest, .. } = planned(MemoryTree::two_classes(), SPEC);
     let tree = MemoryTree::two_classes().knowing();
-    unchanged(&tree, plan, manifest, silent).unwrap();
+    unchanged(&tree, plan, manifest, &silent()).unwrap();
     assert_eq!(tree.reads(), 0);
 }
 
@@ -45,7 +45,7 @@ fn what_is_known_to_differ_is_read_and_named() {
     let Planned { plan, manifest, .. } = planned(MemoryTree::two_classes(), SPEC);
     let mut tree = MemoryTree::two_classes().knowing();
     tree.put("data/a/2.png", grey_png(4, 4, 50));
-    let named = unchanged(&tree, plan, manifest, silent).unwrap_err().to_string();
+    let named = unchanged(&tree, plan, manifest, &silent()).unwrap_err().to_string();
     assert!(named.contains("a/2.png has other bytes than when the run began"), "{named}");
 }
 
@@ -66,7 +66,7 @@ fn an_image_that_broke_is_a_change_and_not_bad_data() {
     let Planned { plan, manifest, .. } = planned(MemoryTree::two_classes(), SPEC);
     let mut tree = MemoryTree::two_classes();
     tree.put("data/a/1.png", b"broken".to_vec());
-    let error = unchanged(&tree, plan, manifest, silent).unwrap_err();
+    let error = unchanged(&tree, plan, manifest, &silent()).unwrap_err();
     assert!(matches!(&error, PlanningError::DataChanged { .. }), "{error}");
     let text = error.to_string();
     assert!(text.starts_with("the data has changed since the run began: "), "{text}");
@@ -83,11 +83,11 @@ fn a_model_file_with_other_bytes_is_a_change() {
     };
     let Planned { plan, manifest, init } = planned(with_model(b"model"), &text);
     assert_eq!(init.as_deref(), Some(&b"model"[..]));
-    let again = unchanged(&with_model(b"model"), plan.clone(), manifest.clone(), silent).unwrap();
+    let again = unchanged(&with_model(b"model"), plan.clone(), manifest.clone(), &silent()).unwrap();
     assert_eq!(again.init, init);
-    let error = unchanged(&with_model(b"other"), plan.clone(), manifest.clone(), silent).unwrap_err();
+    let error = unchanged(&with_model(b"other"), plan.clone(), manifest.clone(), &silent()).unwrap_err();
     assert!(error.to_string().contains("the file that network.init names has other bytes"), "{error}");
     let tree = MemoryTree::two_classes().knowing();
-    let error = unchanged(&tree, plan, manifest, silent).unwrap_err();
+    let error = unchanged(&tree, plan, manifest, &silent()).unwrap_err();
     assert!(matches!(&error, PlanningError::Missing { path, .. } if path == Path::new("m.safetensors")), "{error}");
 }

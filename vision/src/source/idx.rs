@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
 use convoy_common::file_tree::{FileTree, Files};
-use convoy_common::manifest::FileEntry;
 use flate2::read::GzDecoder;
 
 use crate::error::ScanError;
@@ -95,9 +94,13 @@ fn labels_name(tree: &dyn FileTree, folder: &Path, images: &str) -> Option<Strin
     candidates.into_iter().find(|name| tree.is_file(&folder.join(name)))
 }
 
+/// Size and digest of a file.
+type SizeAndDigest = (u64, Digest);
+
 /// A pair of files in memory.
 pub(crate) struct IdxData {
-    pub files: [FileEntry; 2],
+    /// Size and digest of the images' file and of the labels' file.
+    pub files: [SizeAndDigest; 2],
     pub width: u32,
     pub height: u32,
     pub channels: u32,
@@ -142,12 +145,12 @@ impl IdxData {
 /// More bytes than deflate can make of one.
 const DEFLATE_LIMIT: u64 = 1100;
 
-/// The file's entry, dimensions and contents after the header. Nothing is allocated on the header's word alone.
-fn read_file(files: &dyn Files, folder: &Path, name: &str) -> Result<(FileEntry, Vec<u32>, Vec<u8>), ScanError> {
+/// The file's size and digest, dimensions and contents after the header. Nothing is allocated on the header's word alone.
+fn read_file(files: &dyn Files, folder: &Path, name: &str) -> Result<(SizeAndDigest, Vec<u32>, Vec<u8>), ScanError> {
     let path = folder.join(name);
     let fail = |problem: String| ScanError::Idx { path: path.clone(), problem };
     let stored = files.read(&path).map_err(|source| ScanError::Io { path: path.clone(), source })?;
-    let entry = FileEntry { path: name.to_owned(), size: stored.len() as u64, blake3: Digest::of(&stored) };
+    let entry = (stored.len() as u64, Digest::of(&stored));
     let zipped = stored.starts_with(&[0x1F, 0x8B]);
     let mut reader: Box<dyn Read> =
         if zipped { Box::new(GzDecoder::new(stored.as_slice())) } else { Box::new(stored.as_slice()) };

@@ -67,7 +67,7 @@ pub fn idx(height: u32, width: u32, images: &[(u8, Vec<u8>)]) -> (Vec<u8>, Vec<u
 
 /// Scans with everything else left open.
 pub fn scan_at(data: &Data) -> Result<Scanned, ScanError> {
-    scan(&Disk, data, convoy_common::spec::Task::Auto, 3, Path::new(""), &|_, _| {})
+    scan(&Disk, data, convoy_common::spec::Task::Auto, 3, Path::new(""), None, &|_, _| {})
 }
 
 /// `[data]` for a path.

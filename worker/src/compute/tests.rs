@@ -1,4 +1,4 @@
-use convoy_common::manifest::Label;
+use convoy_common::manifest::{Label, Sample, Split};
 use convoy_testing::wait_for;
 use tokio::sync::mpsc;
 
@@ -92,7 +92,10 @@ fn an_evaluation_sums_the_metrics_of_the_validation_split() {
 fn a_shard_that_cannot_be_computed_fails_its_lease_alone() {
     let mut manifest = STRIPES.manifest(ROOT);
     // A class that there is not, in one sample of the epoch.
-    manifest.train.samples[0].label = Label::Class(77);
+    let train = &manifest.train;
+    let wrong = Sample { label: Label::Class(77), ..train.samples.at(0) };
+    let samples = std::iter::once(wrong).chain(train.samples.iter().skip(1)).collect();
+    manifest.train = Arc::new(Split { samples, ..Split::clone(train) });
     let job = Job::of(STRIPES.plan(ROOT, SPEC), manifest);
     let mut started = Started::new(&job, 2);
     let mut failed = Vec::new();

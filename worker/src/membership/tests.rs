@@ -91,7 +91,7 @@ async fn refused(plan: Result<v1::PlanChunk, Status>) -> OpenError {
 }
 
 fn plan_chunk(plan: &Plan, manifest: &Manifest) -> v1::PlanChunk {
-    v1::PlanChunk { plan: plan.to_json().into(), manifest: manifest.to_json().into() }
+    v1::PlanChunk { plan: plan.to_json().into(), manifest: manifest.to_bytes().into() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +109,7 @@ async fn a_plan_or_manifest_that_makes_no_sense_is_named() {
     let other = convoy_testing::Stripes { train: 25, ..STRIPES }.manifest(ROOT);
     for (chunk, what, why) in [
         (v1::PlanChunk { plan: "{".into(), ..good.clone() }, "a plan", "EOF"),
-        (v1::PlanChunk { manifest: "{".into(), ..good.clone() }, "a manifest", "EOF"),
+        (v1::PlanChunk { manifest: "{".into(), ..good.clone() }, "a manifest", "no manifest"),
         (plan_chunk(&plan, &other), "a manifest", "digest"),
     ] {
         let error = refused(Ok(chunk)).await;
@@ -172,7 +172,7 @@ async fn files_that_the_worker_does_not_see_come_from_the_coordinator() {
         let call = calls.files.recv().await.expect("the worker lives");
         assert_eq!(call.request, ASSIGNMENT.files(vec![number]));
         let split = if number < 2 { &job.manifest.train } else { &job.manifest.validation };
-        let path = format!("{}/{}", split.root, split.files[number as usize % 2].path);
+        let path = format!("{}/{}", split.root, split.files.at(number as usize % 2).path);
         call.send(&STRIPES.files("dataset:stripes").read(path.as_ref()).unwrap(), true).await;
     }
     assert!(opening.await.unwrap().is_ok());

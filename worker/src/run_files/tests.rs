@@ -15,14 +15,13 @@ fn contents(number: u32) -> Vec<u8> {
 
 /// Eight files, the first six of them of the training split, below `root`.
 fn manifest(root: &str) -> Manifest {
-    let file = |number: u32| {
-        let bytes = contents(number);
-        FileEntry { path: format!("{number}.png"), size: bytes.len() as u64, blake3: Digest::of(&bytes) }
-    };
-    let split = |numbers: std::ops::Range<u32>| Split {
-        root: root.to_owned(),
-        files: numbers.map(file).collect(),
-        samples: Vec::new(),
+    let split = |numbers: std::ops::Range<u32>| {
+        let mut split = Split { root: root.to_owned(), ..Split::default() };
+        for number in numbers {
+            let (path, bytes) = (format!("{number}.png"), contents(number));
+            split.files.push(FileEntry { path: &path, size: bytes.len() as u64, blake3: Digest::of(&bytes) });
+        }
+        Arc::new(split)
     };
     Manifest { names: Vec::new(), labels: LabelKind::Class, train: split(0..6), validation: split(6..8) }
 }

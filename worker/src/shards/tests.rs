@@ -1,8 +1,8 @@
-use convoy_common::manifest::{FileEntry, Manifest};
+use convoy_common::manifest::{FileEntry, FileList, Manifest};
 use convoy_common::{Digest, Targets};
 
 use super::*;
-use crate::fixtures::{Job, ROOT, SPEC, STRIPES};
+use crate::fixtures::{Job, ROOT, SPEC, STRIPES, a_file_each};
 
 fn samples(shards: &Shards, step: u64, shard: u32) -> Vec<u32> {
     shards.take(Work::Train, StepId(step), shard).0.unwrap().samples
@@ -86,11 +86,15 @@ fn targets_are_those_of_the_manifest() {
 
 /// A job whose training samples each have a file of their own, with the coordinator.
 fn with_remote_files() -> (Job, Arc<RunFiles>) {
-    let file = |number: u32| FileEntry { path: format!("{number}"), size: 1, blake3: Digest::of(&[number as u8]) };
     let mut manifest: Manifest = STRIPES.manifest(ROOT);
-    manifest.train.root = "dataset:remote".to_owned();
-    manifest.train.files = (0..24).map(file).collect();
-    (0..).zip(&mut manifest.train.samples).for_each(|(file, sample)| (sample.file, sample.index) = (file, 0));
+    let train = Arc::make_mut(&mut manifest.train);
+    train.root = "dataset:remote".to_owned();
+    train.files = FileList::default();
+    for number in 10..34 {
+        let path = number.to_string();
+        train.files.push(FileEntry { path: &path, size: 1, blake3: Digest::of(&[number - 10]) });
+    }
+    train.samples = a_file_each(&train.samples);
     let files = Arc::new(RunFiles::new(&manifest, None, None));
     (Job::of(STRIPES.plan(ROOT, SPEC), manifest), files)
 }

@@ -7,8 +7,8 @@ use convoy_planning::{SpecFile, is_spec, survey_here, text_override};
 use convoy_vision::check;
 
 use crate::error::CliError;
+use crate::looking::LookArgs;
 use crate::out;
-use crate::progress::counter;
 
 /// Count classes; find broken, equal, rotated and odd images, images in both training and validation data, and
 /// classes of very different size.
@@ -26,6 +26,8 @@ pub struct CheckArgs {
     /// Print a JSON object, with everything that was found.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    look: LookArgs,
 }
 
 /// Looks at the data and prints what was found.
@@ -40,7 +42,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         overrides.extend_from_slice(&args.overrides);
         SpecFile::of_overrides(&overrides)?.spec
     };
-    let report = check(&survey_here(&spec, counter)?);
+    let report = check(&survey_here(&spec, &args.look.looking())?);
     if args.json {
         out::json(&report)?;
     } else {

@@ -9,8 +9,8 @@ use convoy_planning::Job;
 use convoy_vision::{Dataset, preview};
 
 use crate::error::CliError;
+use crate::looking::LookArgs;
 use crate::out;
-use crate::progress::counter;
 
 /// Write one picture of what training will see: the first samples of the first epoch, in their order, each as it is
 /// and as it is augmented.
@@ -36,7 +36,7 @@ pub struct PreviewArgs {
 /// # Errors
 /// When spec and data do not fit, or the picture cannot be written.
 pub fn run(args: &PreviewArgs) -> Result<ExitCode, CliError> {
-    let (job, choices) = Job::here(&args.job, &args.overrides, counter)?;
+    let (job, choices) = Job::here(&args.job, &args.overrides, &LookArgs::default().looking())?;
     if let Some(choices) = choices {
         out::line(choices)?;
     }

@@ -11,7 +11,7 @@ use super::view::JobView;
 use super::watch;
 use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
-use crate::progress::counter;
+use crate::looking::LookArgs;
 use crate::runtime::block_on;
 use crate::{out, push};
 
@@ -50,7 +50,7 @@ pub struct SubmitArgs {
 /// # Errors
 /// When the coordinator refuses the job; as [`watch::follow`] then.
 pub fn run(args: SubmitArgs) -> Result<ExitCode, CliError> {
-    let (SpecFile { spec, .. }, choices) = spec_here(&args.spec, &args.overrides, counter)?;
+    let (SpecFile { spec, .. }, choices) = spec_here(&args.spec, &args.overrides, &LookArgs::default().looking())?;
     choices.iter().for_each(out::note);
     block_on(async {
         let spec = push::with_data(&args.at, spec).await?;

@@ -11,7 +11,7 @@ use convoy_common::manifest::Manifest;
 use convoy_scheduler::{LedgerEntry, Record, WorkerId, check_ledger};
 use serde::Serialize;
 
-use super::files::read_json;
+use super::files::{read_json, read_manifest};
 use super::journal;
 use super::run_dir_error::RunDirError;
 
@@ -28,7 +28,7 @@ pub fn read_ledger(path: &Path) -> Result<(Plan, Manifest, Vec<Record>, Option<u
     let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
     let damaged = |problem| RunDirError::Damaged { path: path.join("plan.json"), problem };
     plan.check().map_err(damaged)?;
-    let manifest = read_json(&path.join("manifest.json"), Manifest::from_json)?;
+    let manifest = read_manifest(path)?;
     let journal = path.join("journal");
     let bytes = match fs::read(&journal) {
         Ok(bytes) => bytes,

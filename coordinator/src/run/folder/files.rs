@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use convoy_common::manifest::{Manifest, ManifestError};
+
 use super::run_dir_error::RunDirError;
 
 /// The bytes of the file at `path`.
@@ -21,6 +23,19 @@ pub(super) fn read_json<T>(path: &Path, parse: fn(&[u8]) -> serde_json::Result<T
     let damaged =
         |error| RunDirError::Damaged { path: path.to_owned(), problem: format!("is not what Convoy wrote: {error}") };
     parse(&read(path)?).map_err(damaged)
+}
+
+/// The manifest of the run in `folder`.
+///
+/// # Errors
+/// When it is no run, or the manifest cannot be read or is damaged.
+pub fn read_manifest(folder: &Path) -> Result<Manifest, RunDirError> {
+    let path = folder.join("manifest.bin");
+    if !path.is_file() {
+        return Err(RunDirError::NotARun(folder.to_owned()));
+    }
+    let damaged = |error: ManifestError| RunDirError::Damaged { path: path.clone(), problem: error.to_string() };
+    Manifest::from_bytes(&read(&path)?).map_err(damaged)
 }
 
 /// Writes the file at `path`, which nobody reads before it is whole.

@@ -6,7 +6,7 @@
 pub(crate) mod audit;
 pub mod checkpoint;
 pub(crate) mod events;
-mod files;
+pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod replay;

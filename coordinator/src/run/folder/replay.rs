@@ -36,7 +36,7 @@ pub fn prepare_replay(folder: &Path, step: u64, into: &Path) -> Result<Option<Re
     let Record::StepCommitted { digest, .. } = &records[last] else { return Ok(None) };
     let lines: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(last + 1).map(<[u8]>::len).sum();
     write(&into.join("journal"), &bytes[..lines])?;
-    for name in ["plan.json", "manifest.json"] {
+    for name in ["plan.json", "manifest.bin"] {
         write(&into.join(name), &read(&folder.join(name))?)?;
     }
     let checkpoints = into.join("checkpoints");

@@ -10,7 +10,7 @@ use convoy_common::manifest::Manifest;
 use convoy_common::spec::to_toml;
 use convoy_model::{WriteError, replace_file};
 
-use super::files::read_json;
+use super::files::{read_json, read_manifest};
 use super::history::EpochRow;
 use super::run_dir_error::RunDirError;
 
@@ -22,7 +22,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the folder of a new run, with `spec.toml`, `plan.json` and `manifest.json`.
+    /// Makes the folder of a new run, with `spec.toml`, `plan.json` and `manifest.bin`.
     ///
     /// # Errors
     /// When the folder cannot be written or holds a run already.
@@ -32,7 +32,7 @@ impl RunDir {
         }
         let dir = RunDir::lock(path)?;
         dir.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
-        dir.write("manifest.json", &manifest.to_json())?;
+        dir.write("manifest.bin", &manifest.to_bytes())?;
         dir.make_checkpoints()?;
         // Last, because it makes the folder a run.
         dir.write("plan.json", &plan.to_json_pretty())?;
@@ -51,7 +51,7 @@ impl RunDir {
         let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
         plan.check().map_err(|problem| RunDirError::Damaged { path: path.join("plan.json"), problem })?;
         dir.make_checkpoints()?;
-        let manifest = read_json(&path.join("manifest.json"), Manifest::from_json)?;
+        let manifest = read_manifest(path)?;
         Ok((dir, plan, manifest))
     }
 

@@ -1,21 +1,31 @@
 //! The manifest: which samples a run has, made before its first step and equal on every machine that sees the
 //! same bytes.
 
+mod binary;
+mod files;
+mod samples;
+
+pub use binary::ManifestError;
+pub use files::{FileEntry, FileList};
+pub use samples::{Label, Labels, Sample, SampleList};
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-/// All samples of a job, in byte order of their paths.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// All samples of a job, in byte order of their paths. Copies share them.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
     /// Class names in byte order, label names, or names of regression targets.
     pub names: Vec<String>,
     /// The kind of its labels.
     pub labels: LabelKind,
     /// Training data.
-    pub train: Split,
+    pub train: Arc<Split>,
     /// Validation data; may be empty.
-    pub validation: Split,
+    pub validation: Arc<Split>,
 }
 
 /// The kind of labels.
@@ -31,94 +41,43 @@ pub enum LabelKind {
 }
 
 /// Samples of one purpose.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Split {
     /// Folder that the files' paths start from, as this machine sees it. Not part of the digest.
     pub root: String,
     /// Every file, in byte order of the paths. For IDX: the images' file, then the labels' file.
-    pub files: Vec<FileEntry>,
+    pub files: FileList,
     /// Every sample, broken ones included.
-    pub samples: Vec<Sample>,
-}
-
-/// A file as it was when the manifest was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Relative path with `/` between its parts.
-    pub path: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// blake3 of the bytes.
-    pub blake3: Digest,
-}
-
-/// One image with its label.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// Index into the split's files.
-    pub file: u32,
-    /// Which image of the file: the position in an IDX file, 0 in others.
-    pub index: u32,
-    /// Its label.
-    pub label: Label,
-    /// Why it does not decode; a function of the bytes alone. Such a sample is never trained on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub broken: Option<String>,
-}
-
-/// The label of a sample.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Label {
-    /// Index into the class names.
-    Class(u32),
-    /// Indices into the label names, ascending.
-    Set(Vec<u32>),
-    /// One number per target.
-    Values(Vec<f32>),
+    pub samples: SampleList,
 }
 
 impl Split {
     /// Indices of the samples that decode. The order of an epoch is a permutation of them.
     pub fn usable(&self) -> Vec<u32> {
-        (0..self.samples.len() as u32).filter(|index| self.samples[*index as usize].broken.is_none()).collect()
+        (0..).zip(self.samples.iter()).filter(|(_, sample)| sample.broken.is_none()).map(|(index, _)| index).collect()
+    }
+
+    /// The file that sample `number` lies in.
+    ///
+    /// # Panics
+    /// When there is no such sample.
+    pub fn file_of(&self, number: usize) -> FileEntry<'_> {
+        self.files.at(self.samples.at(number).file as usize)
     }
 
     fn hash_into(&self, hasher: &mut blake3::Hasher) {
         hasher.update(&(self.files.len() as u64).to_le_bytes());
-        for file in &self.files {
-            hash_text(hasher, &file.path);
+        for file in self.files.iter() {
+            hash_text(hasher, file.path);
             hasher.update(&file.size.to_le_bytes());
             hasher.update(&file.blake3.0);
         }
         hasher.update(&(self.samples.len() as u64).to_le_bytes());
-        for sample in &self.samples {
+        for sample in self.samples.iter() {
             hasher.update(&sample.file.to_le_bytes());
             hasher.update(&sample.index.to_le_bytes());
             hasher.update(&[u8::from(sample.broken.is_some())]);
             sample.label.hash_into(hasher);
-        }
-    }
-}
-
-impl Label {
-    fn hash_into(&self, hasher: &mut blake3::Hasher) {
-        match self {
-            Label::Class(class) => {
-                hasher.update(&[0]).update(&class.to_le_bytes());
-            }
-            Label::Set(labels) => {
-                hasher.update(&[1]).update(&(labels.len() as u64).to_le_bytes());
-                labels.iter().for_each(|label| {
-                    hasher.update(&label.to_le_bytes());
-                });
-            }
-            Label::Values(values) => {
-                hasher.update(&[2]).update(&(values.len() as u64).to_le_bytes());
-                values.iter().for_each(|value| {
-                    hasher.update(&value.to_le_bytes());
-                });
-            }
         }
     }
 }
@@ -161,9 +120,9 @@ impl Manifest {
 }
 
 fn split_difference(what: &str, then: &Split, now: &Split) -> Option<String> {
-    for (a, b) in then.files.iter().zip(&now.files) {
+    for (a, b) in then.files.iter().zip(now.files.iter()) {
         if a.path != b.path {
-            let (gone, name) = if a.path < b.path { ("is gone", &a.path) } else { ("is new", &b.path) };
+            let (gone, name) = if a.path < b.path { ("is gone", a.path) } else { ("is new", b.path) };
             return Some(format!("{what} file {name} {gone}"));
         }
         if a != b {
@@ -179,10 +138,10 @@ fn split_difference(what: &str, then: &Split, now: &Split) -> Option<String> {
     if then.samples.len() != now.samples.len() {
         return Some(format!("{what} samples were {} and are now {}", then.samples.len(), now.samples.len()));
     }
-    let index = then.samples.iter().zip(&now.samples).position(|(a, b)| {
-        (a.file, a.index, &a.label, a.broken.is_some()) != (b.file, b.index, &b.label, b.broken.is_some())
+    let index = then.samples.iter().zip(now.samples.iter()).position(|(a, b)| {
+        (a.file, a.index, a.label, a.broken.is_some()) != (b.file, b.index, b.label, b.broken.is_some())
     })?;
-    let path = then.files.get(then.samples[index].file as usize).map_or("?", |file| file.path.as_str());
+    let path = then.file_of(index).path;
     Some(format!("{what} sample {index} ({path}) has another label or state than when the run began"))
 }
 
@@ -195,33 +154,43 @@ fn hash_text(hasher: &mut blake3::Hasher, text: &str) {
 mod tests {
     use super::*;
 
+    fn split(files: &[&str], samples: &[Sample<'_>]) -> Split {
+        let file = |path| FileEntry { path, size: 3, blake3: Digest::of(path.as_bytes()) };
+        let files = files.iter().map(|path| file(*path)).collect();
+        Split { root: "x".into(), files, samples: samples.iter().copied().collect() }
+    }
+
+    fn of(train: Split) -> Manifest {
+        let names = vec!["a".into(), "b".into()];
+        Manifest { names, labels: LabelKind::Class, train: train.into(), validation: Arc::default() }
+    }
+
+    const FIRST: Sample<'_> = Sample { file: 0, index: 0, label: Label::Class(0), broken: None };
+    const SECOND: Sample<'_> = Sample { file: 1, index: 0, label: Label::Class(1), broken: None };
+    const FILES: [&str; 2] = ["a/1", "b/1"];
+
     fn manifest() -> Manifest {
-        let file = |path: &str| FileEntry { path: path.into(), size: 3, blake3: Digest::of(path.as_bytes()) };
-        let sample = |file, class| Sample { file, index: 0, label: Label::Class(class), broken: None };
-        Manifest {
-            names: vec!["a".into(), "b".into()],
-            labels: LabelKind::Class,
-            train: Split {
-                root: "x".into(),
-                files: vec![file("a/1"), file("b/1")],
-                samples: vec![sample(0, 0), sample(1, 1)],
-            },
-            validation: Split::default(),
-        }
+        of(split(&FILES, &[FIRST, SECOND]))
     }
 
     #[test]
     fn the_digest_sees_labels_and_state_but_not_the_root() {
         let base = manifest();
         let mut moved = base.clone();
-        moved.train.root = "y".into();
+        Arc::make_mut(&mut moved.train).root = "y".into();
         assert_eq!(base.digest(), moved.digest());
-        let mut relabelled = base.clone();
-        relabelled.train.samples[0].label = Label::Class(1);
+        let relabelled = of(split(&FILES, &[Sample { label: Label::Class(1), ..FIRST }, SECOND]));
         assert_ne!(base.digest(), relabelled.digest());
-        let mut broken = base.clone();
-        broken.train.samples[0].broken = Some("truncated".into());
+        let broken = of(split(&FILES, &[Sample { broken: Some("truncated"), ..FIRST }, SECOND]));
         assert_ne!(base.digest(), broken.digest());
+        assert_eq!((broken.train.usable(), broken.class_counts()), (vec![1], vec![0, 1]));
+    }
+
+    #[test]
+    fn the_digest_is_over_the_bytes_that_its_description_names() {
+        // As Python's blake3 has it, over the same parts written with struct.pack.
+        let digest = "9aa0e64078a1272980861e4453e019ad4c16387b90609c67c5920fb343db5bb7";
+        assert_eq!(manifest().digest().to_string(), digest);
     }
 
     #[test]
@@ -229,14 +198,16 @@ mod tests {
         let base = manifest();
         assert_eq!(base.difference(&base), None);
         let mut changed = base.clone();
-        changed.train.files[1].blake3 = Digest::of(b"other");
+        let other = FileEntry { blake3: Digest::of(b"other"), ..base.train.files.at(1) };
+        Arc::make_mut(&mut changed.train).files = [base.train.files.at(0), other].into_iter().collect();
         assert_eq!(base.difference(&changed).unwrap(), "training file b/1 has other bytes than when the run began");
-        let mut gone = base.clone();
-        gone.train.files.pop();
+        let gone = of(split(&FILES[..1], &[FIRST]));
         assert_eq!(base.difference(&gone).unwrap(), "training file b/1 is gone");
         assert_eq!(gone.difference(&base).unwrap(), "training file b/1 is new");
-        let mut earlier = base.clone();
-        earlier.train.files.remove(0);
+        let earlier = of(split(&FILES[1..], &[FIRST]));
         assert_eq!(base.difference(&earlier).unwrap(), "training file a/1 is gone");
+        let relabelled = of(split(&FILES, &[FIRST, Sample { label: Label::Class(0), ..SECOND }]));
+        let text = "training sample 1 (b/1) has another label or state than when the run began";
+        assert_eq!(base.difference(&relabelled).unwrap(), text);
     }
 }

@@ -1,0 +1,226 @@
+//! Looking at files: each is read, digested and decoded once, on all cores; what an earlier look found is taken from a
+//! cache while the file is the one it was.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use convoy_common::Digest;
+use convoy_common::file_tree::{FileTree, Files, Stamp};
+use parking_lot::Mutex;
+
+use crate::decode::decode;
+use crate::limits::Limits;
+use crate::look_cache::LookCache;
+use crate::scan::Progress;
+use crate::scanned::ImageFacts;
+
+/// What a look at a file found: a function of its bytes and the limits, but for files that cannot be read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Look {
+    pub size: u64,
+    pub digest: Digest,
+    /// Why it is no picture, if it is none.
+    pub image: Result<ImageFacts, String>,
+    /// Whether the file could be read.
+    pub found: bool,
+}
+
+/// What was found of many files, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    sizes: Vec<u64>,
+    digests: Vec<Digest>,
+    images: Vec<Option<ImageFacts>>,
+    broken: BTreeMap<usize, (String, bool)>,
+}
+
+impl Looks {
+    fn of(count: usize) -> Self {
+        Looks {
+            sizes: vec![0; count],
+            digests: vec![Digest::default(); count],
+            images: vec![None; count],
+            broken: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sizes.len()
+    }
+
+    fn set(&mut self, number: usize, look: Look) {
+        (self.sizes[number], self.digests[number]) = (look.size, look.digest);
+        match look.image {
+            Ok(facts) => self.images[number] = Some(facts),
+            Err(why) => _ = self.broken.insert(number, (why, look.found)),
+        }
+    }
+
+    pub(crate) fn size_and_digest(&self, number: usize) -> (u64, Digest) {
+        (self.sizes[number], self.digests[number])
+    }
+
+    pub(crate) fn image(&self, number: usize) -> Option<ImageFacts> {
+        self.images[number]
+    }
+
+    /// Why a file is no picture, and whether it could be read.
+    pub(crate) fn broken(&self, number: usize) -> Option<(&str, bool)> {
+        self.broken.get(&number).map(|(why, found)| (why.as_str(), *found))
+    }
+
+    /// Whether any file could be read.
+    pub(crate) fn any_found(&self) -> bool {
+        self.broken.len() < self.len() || self.broken.values().any(|(_, found)| *found)
+    }
+
+    pub(crate) fn at(&self, number: usize) -> Look {
+        let broken = self.broken.get(&number);
+        Look {
+            size: self.sizes[number],
+            digest: self.digests[number],
+            image: self.images[number].ok_or_else(|| broken.map_or_else(String::new, |(why, _)| why.clone())),
+            found: broken.is_none_or(|(_, found)| *found),
+        }
+    }
+}
+
+/// Files that a thread takes at a time.
+const CHUNK: usize = 256;
+
+/// Calls `work` with ranges that together are `0..count`, on as many threads as the machine has.
+fn in_chunks(count: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // The last chunks of few files should not be one thread's.
+    let chunk = (count / (4 * threads)).clamp(1, CHUNK);
+    let next = AtomicUsize::new(0);
+    let run = || {
+        loop {
+            let start = next.fetch_add(chunk, Ordering::Relaxed);
+            if start >= count {
+                return;
+            }
+            work(start..count.min(start + chunk));
+        }
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(run)).collect();
+        run();
+        for thread in others {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+}
+
+/// Looks at the files at `paths`, which are in byte order, below `root`. `progress` is told how many of those that are
+/// read are done. A cache comes with the number of this list of files among those below `root`.
+pub(crate) fn look_at_all(
+    tree: &dyn FileTree,
+    root: &Path,
+    paths: &[&str],
+    limits: &Limits,
+    cache: Option<(&LookCache, u8)>,
+    progress: &Progress,
+) -> Looks {
+    let mut looks = Looks::of(paths.len());
+    let Some((cache, list)) = cache else {
+        let all: Vec<usize> = (0..paths.len()).collect();
+        return look_anew(tree, root, paths, &all, limits, looks, progress);
+    };
+    let stamps = stamps(tree, root, paths);
+    let place = tree.real(root).unwrap_or_else(|_| root.to_owned());
+    let file = cache.file(&place, limits, list);
+    let mut new = Vec::new();
+    let mut known = file.read();
+    for (number, path) in paths.iter().enumerate() {
+        match known.take(path).filter(|(stamp, _)| stamps[number] == Some(*stamp)) {
+            Some((_, look)) => looks.set(number, look),
+            None => new.push(number),
+        }
+    }
+    if new.is_empty() {
+        file.used();
+        return looks;
+    }
+    looks = look_anew(tree, root, paths, &new, limits, looks, progress);
+    let records = paths.iter().zip(&stamps).enumerate();
+    file.write(records.filter_map(|(number, (path, stamp))| Some((*path, (*stamp)?, looks.at(number)))));
+    looks
+}
+
+/// The stamps of files before they are read: a file that changes meanwhile is another one than its stamp says.
+fn stamps(tree: &dyn FileTree, root: &Path, paths: &[&str]) -> Vec<Option<Stamp>> {
+    let stamps = Mutex::new(vec![None; paths.len()]);
+    in_chunks(paths.len(), |range| {
+        let some: Vec<_> =
+            paths[range.clone()].iter().map(|path| tree.stamp(&root.join(path)).ok().flatten()).collect();
+        stamps.lock()[range].copy_from_slice(&some);
+    });
+    stamps.into_inner()
+}
+
+/// Reads and decodes the files with the numbers `new`.
+fn look_anew(
+    files: &dyn FileTree,
+    root: &Path,
+    paths: &[&str],
+    new: &[usize],
+    limits: &Limits,
+    looks: Looks,
+    progress: &Progress,
+) -> Looks {
+    let (done, looks) = (AtomicUsize::new(0), Mutex::new(looks));
+    in_chunks(new.len(), |range| {
+        let some: Vec<(usize, Look)> = new[range]
+            .iter()
+            .map(|number| {
+                let look = look_at(files, root, paths[*number], limits);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, new.len());
+                (*number, look)
+            })
+            .collect();
+        let mut looks = looks.lock();
+        some.into_iter().for_each(|(number, look)| looks.set(number, look));
+    });
+    looks.into_inner()
+}
+
+fn look_at<F: Files + ?Sized>(files: &F, root: &Path, path: &str, limits: &Limits) -> Look {
+    let bytes = match files.read(&root.join(path)) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let why = match error.kind() {
+                ErrorKind::NotFound => "does not exist".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            };
+            return Look { size: 0, digest: Digest::of(&[]), image: Err(why), found: false };
+        }
+    };
+    let image = match decode(&bytes, limits) {
+        Ok(decoded) => Ok(ImageFacts {
+            width: decoded.pixels.width,
+            height: decoded.pixels.height,
+            channels: decoded.pixels.channels,
+            orientation: decoded.orientation,
+            range16: decoded.range16,
+        }),
+        Err(error) => Err(error.to_string()),
+    };
+    Look { size: bytes.len() as u64, digest: Digest::of(&bytes), image, found: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_everything_once() {
+        for count in [0, 1, 2, 7, CHUNK, 5 * CHUNK + 3] {
+            let seen = Mutex::new(vec![0; count]);
+            in_chunks(count, |range| seen.lock()[range].iter_mut().for_each(|times| *times += 1));
+            assert_eq!(seen.into_inner(), vec![1; count]);
+        }
+    }
+}
