@@ -22,21 +22,80 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the folder of a new run, with `spec.toml`, `plan.json` and `manifest.json`.
+    /// Makes a new run in the folder `path`, with `spec.toml`, `plan.json` and `manifest.json`.
     ///
     /// # Errors
     /// When the folder cannot be written or holds a run already.
     pub fn create(path: &Path, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
-        if path.join("plan.json").exists() {
-            return Err(RunDirError::Taken(path.to_owned()));
+        RunDir::check_free(path)?;
+        let fail = |source| RunDirError::Io { path: path.to_owned(), source };
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(fail)?;
+        match fs::create_dir(path) {
+            Ok(()) => RunDir::fill_new(path, plan, manifest),
+            Err(_) if path.is_dir() => {
+                let dir = RunDir::lock(path)?;
+                dir.fill(plan, manifest).map(|()| dir)
+            }
+            Err(source) => Err(fail(source)),
         }
-        let dir = RunDir::lock(path)?;
-        dir.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
-        dir.write("manifest.json", &manifest.to_json())?;
-        dir.make_checkpoints()?;
-        // Last, because it makes the folder a run.
-        dir.write("plan.json", &plan.to_json_pretty())?;
-        Ok(dir)
+    }
+
+    /// Makes a new run in the first of `parent/NAME-1`, `parent/NAME-2`, ... that is not there. Whoever else does so at
+    /// the same time gets another one.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn create_numbered(parent: &Path, name: &str, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
+        let fail = |path: &Path, source| RunDirError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(parent).map_err(|source| fail(parent, source))?;
+        let mut number = 1;
+        loop {
+            let path = parent.join(format!("{name}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return RunDir::fill_new(&path, plan, manifest),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(source) => return Err(fail(&path, source)),
+            }
+        }
+    }
+
+    /// Checks that no run lies in the folder `path`, which need not exist.
+    ///
+    /// # Errors
+    /// [`RunDirError::Taken`] when one does.
+    pub fn check_free(path: &Path) -> Result<(), RunDirError> {
+        if path.join("plan.json").exists() { Err(RunDirError::Taken(path.to_owned())) } else { Ok(()) }
+    }
+
+    /// As [`RunDir::fill`], in a folder that this call's caller has made; if that fails, nothing of it is left.
+    fn fill_new(path: &Path, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
+        // Somebody else may have taken the new folder by its name: then only an empty one is removed.
+        let dir = RunDir::lock(path).inspect_err(|_| _ = fs::remove_dir(path))?;
+        match dir.fill(plan, manifest) {
+            Ok(()) => Ok(dir),
+            Err(error) => {
+                if !matches!(error, RunDirError::Taken(_)) {
+                    _ = fs::remove_dir_all(path);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a run of the folder.
+    fn fill(&self, plan: &Plan, manifest: &Manifest) -> Result<(), RunDirError> {
+        // Another process may have done so before this one held the lock.
+        RunDir::check_free(&self.path)?;
+        self.make_checkpoints()?;
+        self.write_plan(plan, manifest)
+    }
+
+    /// Puts `plan` in force, with its `manifest`.
+    pub(super) fn write_plan(&self, plan: &Plan, manifest: &Manifest) -> Result<(), RunDirError> {
+        self.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
+        self.write("manifest.json", &manifest.to_json())?;
+        // Last, because it makes the folder a run, and another plan the run's.
+        self.write("plan.json", &plan.to_json_pretty())
     }
 
     /// Opens the folder of an earlier run and reads its plan and manifest.
@@ -45,7 +104,7 @@ impl RunDir {
     /// When it is no run folder, in use, or damaged.
     pub fn open(path: &Path) -> Result<(Self, Plan, Manifest), RunDirError> {
         if !path.join("plan.json").is_file() {
-            return Err(RunDirError::NotARun(path.to_owned()));
+            return Err(RunDirError::not_a_run(path));
         }
         let dir = RunDir::lock(path)?;
         let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
@@ -71,7 +130,6 @@ impl RunDir {
 
     fn lock(path: &Path) -> Result<Self, RunDirError> {
         let fail = |source| RunDirError::Io { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(fail)?;
         let lock = File::create(path.join("lock")).map_err(fail)?;
         match lock.try_lock() {
             Ok(()) => Ok(RunDir { path: path.to_owned(), _lock: lock }),
@@ -110,8 +168,8 @@ impl RunDir {
         self.path.join("model-best")
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
-        replace_file(&self.path.join(name), |file| file.write_all(bytes))
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirError> {
+        Ok(replace_file(&self.path.join(name), |file| file.write_all(bytes))?)
     }
 
     fn error(&self, name: &str, source: io::Error) -> RunDirError {
