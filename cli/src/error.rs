@@ -326,6 +326,10 @@ mod tests {
                 WorkerError::Data(no_image()).into(),
                 RunDirError::Damaged { path: path(), problem: String::new() }.into(),
                 PlanningError::DataChanged { difference: String::new() }.into(),
+                CliError::Resume {
+                    error: PlanningError::DataChanged { difference: String::new() },
+                    hint: String::new(),
+                },
                 ClusterError::Socket(String::new()).into(),
                 ClusterError::Store(StoreError::Io(String::new())).into(),
                 AccessError::UnknownMember(String::new()).into(),
@@ -344,6 +348,7 @@ mod tests {
                 CliError::Usage(String::new()),
                 CliError::Device(String::new()),
                 PlanningError::Spec { file: None, error }.into(),
+                ChangeError::Done { epochs: 1, done: 2, per_epoch: 1, least: 2 }.into(),
                 PlanningError::KeptElsewhere { key: "data.train", path: String::new() }.into(),
                 PlanningError::Scan(ScanError::UnknownFormat { path: path() }).into(),
                 ScanError::UnknownFormat { path: path() }.into(),

@@ -48,7 +48,7 @@ fn refused(job: &Job, run: &str, set: &[&str], code: i32, names: &[&str]) {
 fn a_run_that_goes_on_longer_is_the_run_that_was_planned_so() {
     for schedule in [&CONSTANT[..], &["--set", "schedule={kind=\"step\",every_epochs=2,warmup_epochs=1}"]] {
         let job = Job::new();
-        let more = ["--set", "train.epochs=6", "--set", "checkpoint.keep=9"];
+        let more = ["--set", "train.epochs=6", "--set", "checkpoint.keep=99"];
         let whole = job.train("whole", &[schedule, &more].concat());
         let short = job.train("run", &[schedule, &more[2..]].concat());
         assert_ne!(short["parameters_digest"], whole["parameters_digest"]);
@@ -68,10 +68,12 @@ fn a_run_that_goes_on_longer_is_the_run_that_was_planned_so() {
         assert_eq!((&audit["exact"], &audit["steps"], &audit["total_steps"]), (&true.into(), &30.into(), &30.into()));
         let earlier = &audit["earlier_plans"][0];
         assert_eq!((&earlier["epochs"], &earlier["steps"]), (&3.into(), &15.into()));
-        for (step, from) in [("9", 8), ("22", 22)] {
+        // From a checkpoint of the earlier plan, and from one of the plan in force.
+        for (step, from) in [("9", 5..=9), ("22", 20..=22)] {
             let again = convoy().args(["audit", &run, "--replay", step, "--json"]).output().expect("convoy starts");
             let again = report(&again);
-            assert_eq!((&again["from_step"], &again["equal"]), (&from.into(), &true.into()));
+            assert!(again["from_step"].as_u64().is_some_and(|step| from.contains(&step)), "{again}");
+            assert_eq!(again["equal"], true);
         }
     }
 }
@@ -81,7 +83,7 @@ fn what_would_be_another_run_is_refused_and_nothing_changes() {
     let job = Job::new();
     job.train("cosine", &[]);
     let model = job.path("cosine/model/model.safetensors").display().to_string();
-    refused(&job, "cosine", &["train.epochs=6"], 2, &["`cosine`", "from step 1 on", "network.init", &model]);
+    refused(&job, "cosine", &["train.epochs=6"], 2, &["`cosine`", "step 1 would have had", "network.init", &model]);
     refused(&job, "cosine", &["train.epochs=2"], 2, &["15 steps of 5 an epoch are done", "3 epochs"]);
     refused(&job, "cosine", &["train.epochs=0"], 2, &["train.epochs", "at least 1"]);
     refused(&job, "cosine", &["train.epochs=many"], 2, &["many"]);

@@ -120,3 +120,51 @@ fn what_changed(before: &Plan, after: &Plan) -> String {
     }
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use convoy_planning::{Assumed, plan_without_data, spec_or_network};
+
+    use super::*;
+    use crate::typed::typed;
+
+    fn plan(set: &[&str]) -> Plan {
+        let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
+        plan_without_data(spec_or_network(Path::new("lenet5"), &set, "a spec").unwrap(), Assumed::default()).unwrap().0
+    }
+
+    #[test]
+    fn keys_may_be_set_again_and_again() {
+        let args: ResumeArgs = typed(&["runs/x", "--set", "train.epochs=3", "--set", "data.train=y"]).unwrap();
+        assert_eq!(
+            (args.run, args.overrides),
+            ("runs/x".into(), ["train.epochs=3", "data.train=y"].map(Into::into).into())
+        );
+    }
+
+    #[test]
+    fn what_is_otherwise_from_now_on_is_said() {
+        let [short, long] = ["train.epochs=3", "train.epochs=9"].map(|epochs| plan(&[epochs]));
+        assert_eq!(what_changed(&short, &short), "");
+        assert!(what_changed(&short, &long).starts_with("planned for 9 epochs in place of 3; "));
+        let moved = plan(&["train.epochs=3", "data.train=/moved", "network.init=/m"]);
+        let text = what_changed(&short, &moved);
+        assert!(
+            text.starts_with("data.train is /moved from now on") && text.contains("\nnetwork.init is /m"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn data_that_is_not_there_may_lie_elsewhere() {
+        let changed = || PlanningError::DataChanged { difference: "x is gone".to_owned() };
+        let text = |error, moved| with_hint(error, Path::new("runs/x"), moved).to_string();
+        assert!(text(changed(), false).ends_with("`convoy resume runs/x --set data.train=PATH`"));
+        assert!(text(changed(), true).ends_with("; nothing in the run folder was changed"));
+        let missing = || ScanError::Missing { path: "y".into(), key: "data.train" }.into();
+        let said = text(missing(), true);
+        assert!(said.starts_with("data.train: y does not exist") && said.contains("--set data.train=PATH"), "{said}");
+        let other = text(ScanError::UnknownFormat { path: "y".into() }.into(), true);
+        assert!(!other.contains("resume"), "{other}");
+    }
+}

@@ -53,10 +53,10 @@ pub enum ChangeError {
     },
     /// Other steps would have been computed from the start.
     #[error(
-        "train.epochs = {epochs}: the `{schedule}` schedule is spread over all epochs, so a run of {epochs} would have had \
-         another learning rate from step {step} on ({then} was {now}), and this one cannot become it. `constant` and \
-         `step` schedules go on; with this one, start a new run, of {epochs} epochs or of a few more from this run's \
-         model: `convoy train {spec} --set train.epochs=N --set network.init={model}`",
+        "train.epochs = {epochs}: the `{schedule}` schedule is spread over all epochs; in a run of {epochs}, step {step} \
+         would have had the learning rate {then} in place of {now}, so this run cannot become that one. `constant` and \
+         `step` schedules go on. With this one, train anew for {epochs} epochs, or begin a new run of a few with the \
+         model of this one: `convoy train {spec} --set train.epochs=N --set network.init={model}`",
         spec = folder.join("spec.toml").display(),
         model = folder.join("model/model.safetensors").display()
     )]
