@@ -207,7 +207,16 @@ pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Barrier};
+    use std::thread;
+
     use super::*;
+    use crate::fixtures::{manifest, plan};
+
+    /// A place for runs, and what they are of.
+    fn job() -> (tempfile::TempDir, Arc<Plan>, Manifest) {
+        (tempfile::tempdir().unwrap(), plan("", 40, 0), manifest(40))
+    }
 
     #[test]
     fn names_of_metrics_are_fields_of_a_table() {
@@ -220,5 +229,54 @@ mod tests {
         let expected = "epoch,step,seconds,lr,train_loss,\"mae/len, cm\",\"mae/the \"\"big\"\" one\",mae/wid\n\
                         1,4,0.250,0.1,2,0.5,1.5,2.5\n";
         assert_eq!(fs::read_to_string(folder.path().join("metrics.csv")).unwrap(), expected);
+    }
+
+    #[test]
+    fn starts_at_once_get_a_folder_each() {
+        let (folder, plan, manifest) = job();
+        for round in 0..20 {
+            let (runs, at_once) = (folder.path().join(round.to_string()), Barrier::new(8));
+            let start = || {
+                at_once.wait();
+                RunDir::create_numbered(&runs, "x", &plan, &manifest).unwrap().path().to_owned()
+            };
+            let mut paths: Vec<PathBuf> = thread::scope(|scope| {
+                let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect()
+            });
+            paths.sort();
+            assert_eq!(paths, (1..=8).map(|number| runs.join(format!("x-{number}"))).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn of_starts_in_one_folder_one_wins_and_the_others_are_told() {
+        let (folder, plan, manifest) = job();
+        let path = folder.path().join("deep/run");
+        let start = || RunDir::create(&path, &plan, &manifest);
+        let starts: Vec<_> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(starts.iter().filter(|start| start.is_ok()).count(), 1);
+        for error in starts.iter().filter_map(|start| start.as_ref().err()) {
+            assert!(matches!(error, RunDirError::Locked(_) | RunDirError::Taken(_)), "{error}");
+        }
+        drop(starts);
+        assert_eq!(RunDir::open(&path).unwrap().1, *plan);
+        // The winner may be through before another one comes to the lock.
+        let late = RunDir::lock(&path).unwrap().fill(&plan, &manifest).unwrap_err();
+        assert!(matches!(late, RunDirError::Taken(_)), "{late}");
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_start_that_failed() {
+        let (folder, plan, manifest) = job();
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(RunDir::create_numbered(&folder.path().join("file"), "x", &plan, &manifest).is_err());
+        assert!(RunDir::create_numbered(folder.path(), &"x".repeat(300), &plan, &manifest).is_err());
+        let error = RunDir::create(&folder.path().join("file"), &plan, &manifest).unwrap_err();
+        assert!(matches!(error, RunDirError::Io { .. }), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
