@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use convoy_coordinator::{AccessError, ClusterError, ReadyError, RunDirError, RunError, StoreError};
+use convoy_coordinator::{AccessError, ChangeError, ClusterError, ReadyError, RunDirError, RunError, StoreError};
 use convoy_model::{LoadError, ReadError, WriteError};
 use convoy_nn::ComputeError;
 use convoy_planning::PlanningError;
@@ -63,6 +63,17 @@ pub enum CliError {
     /// The run folder.
     #[error(transparent)]
     RunDir(#[from] RunDirError),
+    /// A run that has begun and shall go on otherwise.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The data of a run that shall go on.
+    #[error("{error}; {hint}")]
+    Resume {
+        /// What is wrong with it.
+        error: PlanningError,
+        /// What to do about it.
+        hint: String,
+    },
     /// The run.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -156,7 +167,9 @@ impl CliError {
             CliError::Model(_) => 1,
             CliError::Scan(error) => scan_code(error),
             CliError::Planning(error) => planning_code(error),
-            CliError::RunDir(error) => run_dir_code(error),
+            CliError::RunDir(error) | CliError::Change(ChangeError::Folder(error)) => run_dir_code(error),
+            CliError::Change(_) => 2,
+            CliError::Resume { error, .. } => planning_code(error),
             CliError::Listen { source, .. } if source.kind() == ErrorKind::PermissionDenied => 4,
             CliError::Listen { .. } => 75,
             CliError::Worker(WorkerError::Refused { .. }) => 4,
@@ -198,7 +211,7 @@ fn scan_code(error: &ScanError) -> u8 {
 fn run_dir_code(error: &RunDirError) -> u8 {
     match error {
         RunDirError::Damaged { .. } => 1,
-        RunDirError::NotARun(_) => 3,
+        RunDirError::NotARun { .. } => 3,
         RunDirError::Taken(_) => 4,
         RunDirError::Locked(_) => 75,
         RunDirError::Io { source, .. } => io_code(source),
@@ -313,6 +326,10 @@ mod tests {
                 WorkerError::Data(no_image()).into(),
                 RunDirError::Damaged { path: path(), problem: String::new() }.into(),
                 PlanningError::DataChanged { difference: String::new() }.into(),
+                CliError::Resume {
+                    error: PlanningError::DataChanged { difference: String::new() },
+                    hint: String::new(),
+                },
                 ClusterError::Socket(String::new()).into(),
                 ClusterError::Store(StoreError::Io(String::new())).into(),
                 AccessError::UnknownMember(String::new()).into(),
@@ -331,6 +348,7 @@ mod tests {
                 CliError::Usage(String::new()),
                 CliError::Device(String::new()),
                 PlanningError::Spec { file: None, error }.into(),
+                ChangeError::Done { epochs: 1, done: 2, per_epoch: 1, least: 2 }.into(),
                 PlanningError::KeptElsewhere { key: "data.train", path: String::new() }.into(),
                 PlanningError::Scan(ScanError::UnknownFormat { path: path() }).into(),
                 ScanError::UnknownFormat { path: path() }.into(),
@@ -349,7 +367,7 @@ mod tests {
                 PlanningError::Missing { path: path(), hint: String::new() }.into(),
                 PlanningError::Scan(ScanError::Missing { path: path(), key: "data.train" }).into(),
                 ScanError::Missing { path: path(), key: "data.train" }.into(),
-                RunDirError::NotARun(path()).into(),
+                RunDirError::NotARun { path: path(), hint: String::new() }.into(),
                 LoadError::NoModel { path: path() }.into(),
             ],
         );

@@ -35,6 +35,7 @@ pub use run::config::Config;
 pub use run::error::RunError;
 pub use run::export::{Summary, export};
 pub use run::folder::audit::{Audit, Counted, EpochAudit, audit, read_ledger};
+pub use run::folder::change::{ChangeError, EarlierPlan, earlier_plans};
 pub use run::folder::checkpoint;
 pub use run::folder::events::RunEvent;
 pub use run::folder::files::read_manifest;

@@ -15,6 +15,7 @@
 //! # Ok::<(), convoy_planning::PlanningError>(())
 //! ```
 
+mod changed;
 mod error;
 mod job;
 mod look;
@@ -24,6 +25,7 @@ mod spec_file;
 mod unchanged;
 mod without_data;
 
+pub use changed::changed;
 pub use error::PlanningError;
 pub use job::{Job, spec_here};
 pub use look::{Counters, Looking, disk, init_file, look, look_here, survey_here};

@@ -80,7 +80,7 @@ fn at_home(path: &str, home: Option<&Path>) -> PathBuf {
 
 /// `path` from the root of the file system, so that a run can be resumed from anywhere; as it is, if it is none of this
 /// machine.
-fn absolute(base: &Path, path: &str) -> String {
+pub(crate) fn absolute(base: &Path, path: &str) -> String {
     if DataPlace::parse(path).map_or(true, |place| !place.is_local()) {
         return path.to_owned();
     }

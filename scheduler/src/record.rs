@@ -63,7 +63,7 @@ pub enum Record {
     Evaluated {
         /// The parameters.
         step: StepId,
-        /// Whether the run ends here, before its last epoch.
+        /// Whether it had gone on long enough without getting better: the run ends here, be it before its last epoch.
         stop_early: bool,
     },
     /// The run is over.

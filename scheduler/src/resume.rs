@@ -13,7 +13,7 @@ use crate::trust::Trust;
 pub(crate) struct Past {
     /// Digests of the steps from `first_step` on that were committed before: computed again, they must be the same.
     pub digests: BTreeMap<StepId, [u8; 32]>,
-    /// Whether the run had stopped early at `first_step`.
+    /// Whether the run had stopped early at `first_step`, or would have if that had not been its end.
     pub stopped_early: bool,
     /// The findings of audits about workers.
     pub trust: Trust,
@@ -47,7 +47,8 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
         return Err(ResumeError::CheckpointAhead { checkpoint: plan.first_step, journal: end_of(&digests) });
     }
     let digests = digests.split_off(&plan.first_step);
-    let stopped_early = early.contains(&plan.first_step) && !plan.evaluation_pending;
+    let before_the_end = plan.first_step < plan.last_parameters();
+    let stopped_early = before_the_end && early.contains(&plan.first_step) && !plan.evaluation_pending;
     Ok(Past { digests, stopped_early, trust })
 }
 

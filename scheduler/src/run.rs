@@ -271,10 +271,9 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
         self.covered(step, Work::Evaluate)?;
-        // At the very end there is nothing left to stop.
-        let stop_early = stop_early && self.committed < self.plan.last_parameters();
         effects.push(Effect::Record(Record::Evaluated { step, stop_early }));
-        if stop_early {
+        // At the very end there is nothing left to stop. The record tells a start with more epochs.
+        if stop_early && self.committed < self.plan.last_parameters() {
             self.save(CheckpointReason::Finish, Outcome::StoppedEarly, effects);
         } else {
             self.end_epoch(effects);

@@ -18,4 +18,5 @@ mod liars;
 mod limits;
 mod members;
 mod proxy;
+mod resume;
 mod runs;

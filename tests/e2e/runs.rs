@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
 
 /// The digests after each step, from the journal.
-fn steps(job: &Job, run: &str) -> Vec<serde_json::Value> {
+pub fn steps(job: &Job, run: &str) -> Vec<serde_json::Value> {
     let journal = fs::read_to_string(job.path(run).join("journal")).expect("a run has a journal");
     let records = journal.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(&line[17..]).ok());
     records.filter(|record| record["record"] == "step_committed").map(|r| r["digest"].clone()).collect()

@@ -10,7 +10,7 @@ use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::{FileKind, FileTree, Files};
 use convoy_common::planner::Planned;
-use convoy_coordinator::{Audit, Ready, RunDir, audit, prepare_replay, read_ledger};
+use convoy_coordinator::{Audit, Ready, RunDir, audit, earlier_plans, prepare_replay, read_ledger};
 use convoy_files::Disk;
 use convoy_planning::{disk, init_file};
 use convoy_proto::v1;
@@ -24,7 +24,7 @@ use crate::runner::{self, Carry};
 use crate::runtime::block_on;
 
 /// What an audit reads of a job.
-const FILES: [&str; 3] = ["plan.json", "manifest.json", "journal"];
+const FILES: [&str; 4] = ["plan.json", "earlier-plans.json", "manifest.bin", "journal"];
 
 /// Prove from the journal of a run that every sample of every epoch was counted exactly once, and by whom.
 ///
@@ -88,7 +88,7 @@ fn audit_folder(args: &AuditArgs, folder: &Path) -> Result<ExitCode, CliError> {
         rows = Some((path, file));
     }
     let mut failed = None;
-    let mut found = audit(&plan, &manifest, &records, |counted| {
+    let mut found = audit(&plan, earlier_plans(folder, &plan)?, &manifest, &records, |counted| {
         let Some((path, file)) = &mut rows else { return };
         let split = &manifest.train;
         let name = split.file_of(counted.sample as usize).path;
@@ -187,19 +187,17 @@ impl FileTree for Elsewhere {
 /// What an audit found, for people.
 fn text_of(audit: &Audit) -> String {
     let mut text = format!(
-        "{} of {} steps committed in {} starts; {} computed again, with the digests they had\n\n{:>5}  {:>7}  {:>9}  {:>6}  \
-         {:>8}  {:>7}  WORKERS: SAMPLES",
-        audit.steps,
-        audit.total_steps,
-        audit.starts,
-        audit.repeated,
-        "EPOCH",
-        "STEPS",
-        "ONCE",
-        "MORE",
-        "NOT YET",
-        "AUDITED"
+        "{} of {} steps committed in {} starts; {} computed again, with the digests they had\n",
+        audit.steps, audit.total_steps, audit.starts, audit.repeated,
     );
+    for earlier in &audit.earlier_plans {
+        let (epochs, plan) = (earlier.epochs, earlier.plan.short());
+        text.push_str(&format!("planned for {epochs} epochs (plan {plan}) until {} steps were done\n", earlier.steps));
+    }
+    text.push_str(&format!(
+        "\n{:>5}  {:>7}  {:>9}  {:>6}  {:>8}  {:>7}  WORKERS: SAMPLES",
+        "EPOCH", "STEPS", "ONCE", "MORE", "NOT YET", "AUDITED"
+    ));
     for epoch in &audit.epochs {
         let workers: Vec<String> = epoch.workers.iter().map(|(worker, count)| format!("{worker}: {count}")).collect();
         text.push_str(&format!(
@@ -222,7 +220,7 @@ fn text_of(audit: &Audit) -> String {
 
 #[cfg(test)]
 mod tests {
-    use convoy_coordinator::EpochAudit;
+    use convoy_coordinator::{EarlierPlan, EpochAudit};
     use expect_test::expect;
 
     use super::*;
@@ -247,11 +245,13 @@ mod tests {
             disbelieved: 0,
             distrusted: Vec::new(),
             starts: 2,
+            earlier_plans: vec![EarlierPlan { epochs: 1, plan: Digest::default(), steps: 5 }],
             epochs: vec![epoch.clone(), EpochAudit { epoch: 2, steps: 2, once: 64, not_yet: 86, ..epoch }],
             problems: Vec::new(),
         };
         expect![[r#"
             7 of 15 steps committed in 2 starts; 2 computed again, with the digests they had
+            planned for 1 epochs (plan 00000000) until 5 steps were done
 
             EPOCH    STEPS       ONCE    MORE   NOT YET  AUDITED  WORKERS: SAMPLES
                 1        5        150       0         0       12  left: 90, right: 60

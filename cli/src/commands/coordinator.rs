@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoy_coordinator::{ClusterConfig, JobLimits};
+use convoy_coordinator::{ClusterConfig, JobLimits, RunDir};
 use convoy_planning::{Job, LocalPlanner, Looking};
 use convoy_vision::LookCache;
 
-use super::resume::ready;
-use super::train::{create, run_folder};
+use super::resume;
+use super::train::{self, create};
 use crate::address::bind;
 use crate::error::CliError;
 use crate::looking::LookArgs;
@@ -33,7 +33,7 @@ pub struct CoordinatorArgs {
     /// A folder that workers see as well, for data whose path in a spec begins with `shared:`.
     #[arg(long, value_name = "DIR", requires = "state", conflicts_with = "job")]
     data: Option<PathBuf>,
-    /// Override a key of the spec: key.path=value. May be repeated.
+    /// Override a key of the spec: key.path=value. May be repeated. For a run folder as with `convoy resume`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// The run folder; runs/NAME-N when absent.
@@ -152,14 +152,16 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     }
     let job = args.job.ok_or_else(|| CliError::Usage("name a spec, a folder, or --state".to_owned()))?;
     if job.join("plan.json").is_file() {
-        if args.out.is_some() || !args.overrides.is_empty() {
-            return Err(CliError::Usage("--out and --set do not go with a run folder; its plan is fixed".to_owned()));
+        if args.out.is_some() {
+            return Err(CliError::Usage("--out does not go with a run folder, in which the run goes on".to_owned()));
         }
-        return runner::coordinate(ready(&job, LookArgs::default())?, audit_every, listener, args.json);
+        let ready = resume::ready(&job, &args.overrides, None, LookArgs::default())?;
+        return runner::coordinate(ready, audit_every, listener, args.json);
     }
+    args.out.as_deref().map_or(Ok(()), RunDir::check_free)?;
     let (job, _) = Job::here(&job, &args.overrides, &LookArgs::default().looking())?;
-    let folder = run_folder(args.out, &job.plan.spec.name);
-    runner::coordinate(create(job, &folder)?, audit_every, listener, args.json)
+    let dir = create(&job, args.out.as_deref())?;
+    runner::coordinate(train::ready(job, dir), audit_every, listener, args.json)
 }
 
 #[cfg(test)]
@@ -222,15 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_of_a_run_folder_is_fixed() {
+    fn a_run_goes_on_in_its_folder() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("plan.json"), "{}").unwrap();
         let folder = dir.path().display().to_string();
-        for more in [["--out", "o"], ["--set", "a=1"]] {
-            let words = [&[folder.as_str(), "--listen", "127.0.0.1:0"][..], &more].concat();
-            let error = run(typed(&words).unwrap()).unwrap_err();
-            assert!(error.to_string().contains("its plan is fixed"), "{error}");
-            assert_eq!(error.exit_code(), 2);
-        }
+        let error = run(typed(&[&folder, "--listen", "127.0.0.1:0", "--out", "o"]).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("--out does not go with a run folder"), "{error}");
+        assert_eq!(error.exit_code(), 2);
     }
 }

@@ -41,33 +41,40 @@ pub struct TrainArgs {
 /// When spec, data and network do not fit, or the run does not end as planned.
 pub fn run(args: TrainArgs) -> Result<ExitCode, CliError> {
     let overrides = args.carry.device.ask(&args.job, args.overrides)?;
+    // First, as reading the data may take long.
+    args.out.as_deref().map_or(Ok(()), RunDir::check_free)?;
     let (job, choices) = Job::here(&args.job, &overrides, &args.look.looking())?;
     args.carry.device.fits(&job.plan)?;
-    let folder = run_folder(args.out, &job.plan.spec.name);
+    let dir = create(&job, args.out.as_deref())?;
     if !args.json {
-        let text = announcement(&job, &folder, args.carry.workers, args.carry.threads());
+        let text = announcement(&job, dir.path(), args.carry.workers, args.carry.threads());
         let text = choices.map_or_else(|| text.clone(), |choices| format!("{choices}\n{text}"));
         out::unless_closed(out::line(text))?;
     }
-    runner::train(create(job, &folder)?, &args.carry, args.json)
+    runner::train(ready(job, dir), &args.carry, args.json)
 }
 
-/// The folder for a new run: `given`, or the first free `runs/NAME-N`.
-pub fn run_folder(given: Option<PathBuf>, name: &str) -> PathBuf {
-    given.unwrap_or_else(|| {
-        let name: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-        (1..)
-            .map(|number| PathBuf::from(format!("runs/{name}-{number}")))
-            .find(|path| !path.exists())
-            .expect("numbers do not end")
-    })
+/// Makes the run folder of `job`: `given`, or the first free `runs/NAME-N`.
+///
+/// # Errors
+/// When it cannot be written, or holds a run already.
+pub fn create(job: &Job, given: Option<&Path>) -> Result<RunDir, CliError> {
+    let (plan, manifest) = (&job.plan, &job.scanned.manifest);
+    let dir = match given {
+        Some(folder) => RunDir::create(folder, plan, manifest),
+        None => RunDir::create_numbered(Path::new("runs"), &folder_name(&plan.spec.name), plan, manifest),
+    };
+    Ok(dir?)
 }
 
-/// Makes the run folder of `job`.
-pub fn create(job: Job, folder: &Path) -> Result<Ready, CliError> {
-    let dir = RunDir::create(folder, &job.plan, &job.scanned.manifest)?;
-    Ok(Ready { dir, plan: job.plan, network: job.network, manifest: job.scanned.manifest, initial: job.initial })
+/// The name of a run, for a folder.
+fn folder_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
+}
+
+/// `job` in its run folder.
+pub fn ready(job: Job, dir: RunDir) -> Ready {
+    Ready { dir, plan: job.plan, network: job.network, manifest: job.scanned.manifest, initial: job.initial }
 }
 
 /// What is about to happen, for people.
@@ -182,9 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn a_run_folder_is_the_one_given_or_a_new_one() {
-        assert_eq!(run_folder(Some("here".into()), "x"), Path::new("here"));
-        assert_eq!(run_folder(None, "a b/c\u{fc}-1.2_3"), Path::new("runs/a-b-c--1.2_3-1"));
+    fn any_name_is_one_for_a_folder() {
+        assert_eq!(folder_name("a b/c\u{fc}-1.2_3"), "a-b-c--1.2_3");
     }
 
     #[test]

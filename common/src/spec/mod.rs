@@ -12,7 +12,7 @@ pub use data::{
     Size, Statistic, StatisticWord, Task,
 };
 pub use network::{Layer, LayerKind, NetworkSpec, Pair, Shortcut};
-pub use parse::{SpecError, names, parse, to_toml};
+pub use parse::{SpecError, names, nearest, parse, to_toml};
 pub use train::{
     BalancedWord, CheckpointSpec, ClassWeights, EarlyStopping, LastStep, Loss, LossKind, Optimizer, OptimizerKind,
     Schedule, ScheduleKind, Train,

@@ -108,7 +108,7 @@ fn explain(error: toml::de::Error) -> SpecError {
 }
 
 /// The word most like `word`, when one is near enough to be meant.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let best = known.iter().max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)))?;
     (strsim::jaro_winkler(word, best) > 0.7).then_some(best)
 }

@@ -6,10 +6,14 @@ use convoy_scheduler::{Outcome, PlanError, ResumeError};
 
 use super::folder::checkpoint::CheckpointError;
 use super::folder::journal::JournalError;
+use super::folder::run_dir_error::RunDirError;
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] RunDirError),
     /// Its journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),

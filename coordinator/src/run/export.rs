@@ -8,6 +8,7 @@ use convoy_common::Plan;
 use convoy_model::{Network, WriteError, model_dir};
 use serde::Serialize;
 
+use super::folder::change::earlier_plans;
 use super::folder::checkpoint;
 use super::report::RunReport;
 
@@ -48,7 +49,8 @@ pub fn export<'a>(
     }
     if let Some(best) = report.best.filter(|best| best.step != report.steps) {
         let file = dir.join("checkpoints").join(checkpoint::file_name(best.step));
-        match checkpoint::read(&file, plan, network) {
+        let earlier = earlier_plans(dir, plan).unwrap_or_default();
+        match checkpoint::read(&file, plan, &earlier, network) {
             Ok(checkpoint) => {
                 let row = report.history.rows.iter().find(|row| row.step == best.step);
                 let extra = serde_json::json!({ "step": best.step, "validation": row.map(|row| &row.validation) });

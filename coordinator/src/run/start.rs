@@ -4,6 +4,7 @@ use convoy_scheduler::{Micros, Record, Run, RunGeneration, RunPlan, StepId, beli
 
 use super::config::Config;
 use super::error::RunError;
+use super::folder::change::earlier_plans;
 use super::folder::checkpoint::{self, Checkpoint};
 use super::folder::history::History;
 use super::folder::journal::JournalFile;
@@ -31,7 +32,9 @@ pub(crate) struct LoadedRun {
 /// When the run cannot begin.
 pub(crate) fn load(mut config: Config) -> Result<LoadedRun, RunError> {
     let (journal, records) = JournalFile::open(&config.dir.journal())?;
-    let start = checkpoint::newest(&config.dir.checkpoints(), &believed(&records), &config.plan, &config.network)?;
+    let earlier = earlier_plans(config.dir.path(), &config.plan)?;
+    let (folder, plan) = (config.dir.checkpoints(), &config.plan);
+    let start = checkpoint::newest(&folder, &believed(&records), plan, &earlier, &config.network)?;
     let Checkpoint { state, history } = match start {
         Some(checkpoint) => checkpoint,
         None => {

@@ -336,7 +336,7 @@ mod tests {
             (Code::PermissionDenied, Refusal::NotAllowed(text()).into()),
             (Code::FailedPrecondition, Refusal::Unreadable(text()).into()),
             (Code::FailedPrecondition, Refusal::DataChanged(text()).into()),
-            (Code::FailedPrecondition, RunDirError::NotARun("x".into()).into()),
+            (Code::FailedPrecondition, RunDirError::not_a_run(Path::new("x")).into()),
             (Code::Internal, JobError::Io { path: "x".into(), source: std::io::ErrorKind::NotFound.into() }),
         ];
         for (code, error) in table {

@@ -165,7 +165,7 @@ fn enough_at_the_very_end_is_complete() {
         send worker 1 #1: shards 0..3
         > 3 done 1 #1
         > 4 evaluated 1 enough
-        record step 1 evaluated
+        record step 1 evaluated, enough
         checkpoint step 1: Finish
         > 5 written 1
         record finished: completed

@@ -125,6 +125,29 @@ fn a_run_that_had_stopped_early_does_not_go_on() {
 }
 
 #[test]
+fn a_run_that_was_complete_goes_on_when_it_is_planned_for_more_epochs() {
+    let plan = RunPlan { epochs: 3, ..again(2, 6) };
+    let whole = || [started(1, 0)].into_iter().chain((0..6).map(committed));
+    let finished = Record::Finished { outcome: Outcome::Completed };
+    check(
+        Run::resume(plan.clone(), whole().chain([finished])).expect(WHOLE),
+        "> 0 deadline
+        record generation 2 started at step 6
+        open training step 6: 8 shards",
+    );
+    // With more epochs from its start it would have stopped early.
+    check(
+        Run::resume(RunPlan { evaluate_shards: 4, ..plan }, whole().chain([evaluated(6, true)])).expect(WHOLE),
+        "> 0 deadline
+        record generation 2 started at step 6
+        checkpoint step 6: Finish
+        > 1 written 6
+        record finished: stopped early
+        finish: stopped early",
+    );
+}
+
+#[test]
 fn a_journal_of_several_starts_is_read_like_one() {
     let journal = [started(1, 0), committed(0), committed(1), started(2, 1), committed(1), committed(2)];
     let finished = Record::Finished { outcome: Outcome::Stopped };

@@ -11,6 +11,7 @@ use convoy_common::manifest::Manifest;
 use convoy_scheduler::{LedgerEntry, Record, WorkerId, check_ledger};
 use serde::Serialize;
 
+use super::change::EarlierPlan;
 use super::files::{read_json, read_manifest};
 use super::journal;
 use super::run_dir_error::RunDirError;
@@ -23,7 +24,7 @@ use super::run_dir_error::RunDirError;
 /// When a file cannot be read or is damaged.
 pub fn read_ledger(path: &Path) -> Result<(Plan, Manifest, Vec<Record>, Option<usize>), RunDirError> {
     if !path.join("plan.json").is_file() {
-        return Err(RunDirError::NotARun(path.to_owned()));
+        return Err(RunDirError::not_a_run(path));
     }
     let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
     let damaged = |problem| RunDirError::Damaged { path: path.join("plan.json"), problem };
@@ -60,6 +61,9 @@ pub struct Audit {
     pub distrusted: Vec<String>,
     /// Starts of the coordinator.
     pub starts: u64,
+    /// Plans that the run had before, oldest first; their steps are those of its plan, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_plans: Vec<EarlierPlan>,
     /// Epochs that have begun.
     pub epochs: Vec<EpochAudit>,
     /// What is wrong, in words.
@@ -111,12 +115,18 @@ struct Commit {
     workers: Vec<String>,
 }
 
-/// Audits the `records` of the run with `plan` and `manifest`. Each sample that was counted is handed to `each`, by
+/// Audits the `records` of the run with `plan` and `manifest`, which had the `earlier` plans before. Each sample that was counted is handed to `each`, by
 /// step and shard.
 ///
 /// A step that was computed again after a restart counts once, as its last commit says; all of its commits must have
 /// the same digest.
-pub fn audit(plan: &Plan, manifest: &Manifest, records: &[Record], mut each: impl FnMut(Counted)) -> Audit {
+pub fn audit(
+    plan: &Plan,
+    earlier: Vec<EarlierPlan>,
+    manifest: &Manifest,
+    records: &[Record],
+    mut each: impl FnMut(Counted),
+) -> Audit {
     let mut audit = Audit {
         exact: true,
         steps: 0,
@@ -125,6 +135,7 @@ pub fn audit(plan: &Plan, manifest: &Manifest, records: &[Record], mut each: imp
         disbelieved: 0,
         distrusted: Vec::new(),
         starts: 0,
+        earlier_plans: earlier,
         epochs: Vec::new(),
         problems: Vec::new(),
     };
@@ -286,7 +297,7 @@ mod tests {
     fn run(records: &[Record]) -> (Audit, Vec<Counted>) {
         let (plan, manifest) = job();
         let mut counted = Vec::new();
-        (audit(&plan, &manifest, records, |sample| counted.push(sample)), counted)
+        (audit(&plan, Vec::new(), &manifest, records, |sample| counted.push(sample)), counted)
     }
 
     #[test]

@@ -8,6 +8,7 @@ use convoy_common::{Digest, Plan};
 use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, WriteError, write_atomic};
 use convoy_scheduler::StepId;
 
+use super::change::EarlierPlan;
 use super::history::History;
 use crate::run::reduction::parameter_state::{Flat, ParameterState, moment_names};
 
@@ -87,17 +88,23 @@ fn parameters(network: &Network) -> impl Iterator<Item = &convoy_model::Tensor> 
     network.tensors.iter().filter(|tensor| matches!(tensor.role, Role::Parameter { .. }))
 }
 
-/// Reads the checkpoint at `path` of the run with `plan`.
+/// Reads the checkpoint at `path` of the run with `plan`, which had the `earlier` plans before.
 ///
 /// # Errors
 /// When it is damaged or of another run.
-pub fn read(path: &Path, plan: &Plan, network: &Network) -> Result<Checkpoint, CheckpointError> {
+pub fn read(
+    path: &Path,
+    plan: &Plan,
+    earlier: &[EarlierPlan],
+    network: &Network,
+) -> Result<Checkpoint, CheckpointError> {
     let file = TensorFile::read(path)?;
     let foreign = |problem: String| CheckpointError::Foreign { path: path.to_owned(), problem };
     let entry =
         |key: &str| file.metadata.get(key).ok_or_else(|| foreign(format!("is no checkpoint: it has no entry `{key}`")));
     let step = entry(STEP)?.parse().map_err(|_| foreign("its step is no number".to_owned()))?;
-    if entry(PLAN)?.parse() != Ok(plan.digest()) {
+    let of = entry(PLAN)?.parse();
+    if of != Ok(plan.digest()) && !earlier.iter().any(|earlier| of == Ok(earlier.plan)) {
         return Err(foreign(
             "belongs to another plan (network, data or settings differ); resume it in its own run folder".to_owned(),
         ));
@@ -165,6 +172,7 @@ pub fn newest(
     folder: &Path,
     believed: &BTreeMap<StepId, [u8; 32]>,
     plan: &Plan,
+    earlier: &[EarlierPlan],
     network: &Network,
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     let mut first_error = None;
@@ -174,7 +182,7 @@ pub fn newest(
             tracing::warn!(checkpoint = %path.display(), reach, "ahead of the journal; computed again from an older one");
             continue;
         }
-        match read(&path, plan, network).and_then(|checkpoint| {
+        match read(&path, plan, earlier, network).and_then(|checkpoint| {
             check_digest(&path, &checkpoint, believed, network)?;
             Ok(checkpoint)
         }) {

@@ -32,7 +32,7 @@ pub(super) fn read_json<T>(path: &Path, parse: fn(&[u8]) -> serde_json::Result<T
 pub fn read_manifest(folder: &Path) -> Result<Manifest, RunDirError> {
     let path = folder.join("manifest.bin");
     if !path.is_file() {
-        return Err(RunDirError::NotARun(folder.to_owned()));
+        return Err(RunDirError::not_a_run(folder));
     }
     let damaged = |error: ManifestError| RunDirError::Damaged { path: path.clone(), problem: error.to_string() };
     Manifest::from_bytes(&read(&path)?).map_err(damaged)

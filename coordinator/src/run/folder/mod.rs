@@ -4,6 +4,7 @@
 //! What it must not know: connections, queues, which step is open.
 
 pub(crate) mod audit;
+pub(crate) mod change;
 pub mod checkpoint;
 pub(crate) mod events;
 pub(crate) mod files;

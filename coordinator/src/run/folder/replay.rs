@@ -7,6 +7,7 @@ use std::path::Path;
 use convoy_common::Digest;
 use convoy_scheduler::Record;
 
+use super::change::EARLIER_PLANS;
 use super::checkpoint;
 use super::files::{read, write};
 use super::journal;
@@ -36,8 +37,10 @@ pub fn prepare_replay(folder: &Path, step: u64, into: &Path) -> Result<Option<Re
     let Record::StepCommitted { digest, .. } = &records[last] else { return Ok(None) };
     let lines: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(last + 1).map(<[u8]>::len).sum();
     write(&into.join("journal"), &bytes[..lines])?;
-    for name in ["plan.json", "manifest.bin"] {
-        write(&into.join(name), &read(&folder.join(name))?)?;
+    for name in ["plan.json", "manifest.bin", EARLIER_PLANS] {
+        if name != EARLIER_PLANS || folder.join(name).exists() {
+            write(&into.join(name), &read(&folder.join(name))?)?;
+        }
     }
     let checkpoints = into.join("checkpoints");
     fs::create_dir_all(&checkpoints).map_err(|source| RunDirError::Io { path: checkpoints.clone(), source })?;

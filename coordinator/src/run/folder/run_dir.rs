@@ -22,21 +22,80 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the folder of a new run, with `spec.toml`, `plan.json` and `manifest.bin`.
+    /// Makes a new run in the folder `path`, with `spec.toml`, `plan.json` and `manifest.bin`.
     ///
     /// # Errors
     /// When the folder cannot be written or holds a run already.
     pub fn create(path: &Path, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
-        if path.join("plan.json").exists() {
-            return Err(RunDirError::Taken(path.to_owned()));
+        RunDir::check_free(path)?;
+        let fail = |source| RunDirError::Io { path: path.to_owned(), source };
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(fail)?;
+        match fs::create_dir(path) {
+            Ok(()) => RunDir::fill_new(path, plan, manifest),
+            Err(_) if path.is_dir() => {
+                let dir = RunDir::lock(path)?;
+                dir.fill(plan, manifest).map(|()| dir)
+            }
+            Err(source) => Err(fail(source)),
         }
-        let dir = RunDir::lock(path)?;
-        dir.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
-        dir.write("manifest.bin", &manifest.to_bytes())?;
-        dir.make_checkpoints()?;
-        // Last, because it makes the folder a run.
-        dir.write("plan.json", &plan.to_json_pretty())?;
-        Ok(dir)
+    }
+
+    /// Makes a new run in the first of `parent/NAME-1`, `parent/NAME-2`, ... that is not there. Whoever else does so at
+    /// the same time gets another one.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn create_numbered(parent: &Path, name: &str, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
+        let fail = |path: &Path, source| RunDirError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(parent).map_err(|source| fail(parent, source))?;
+        let mut number = 1;
+        loop {
+            let path = parent.join(format!("{name}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return RunDir::fill_new(&path, plan, manifest),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(source) => return Err(fail(&path, source)),
+            }
+        }
+    }
+
+    /// Checks that no run lies in the folder `path`, which need not exist.
+    ///
+    /// # Errors
+    /// [`RunDirError::Taken`] when one does.
+    pub fn check_free(path: &Path) -> Result<(), RunDirError> {
+        if path.join("plan.json").exists() { Err(RunDirError::Taken(path.to_owned())) } else { Ok(()) }
+    }
+
+    /// As [`RunDir::fill`], in a folder that this call's caller has made; if that fails, nothing of it is left.
+    fn fill_new(path: &Path, plan: &Plan, manifest: &Manifest) -> Result<Self, RunDirError> {
+        // Somebody else may have taken the new folder by its name: then only an empty one is removed.
+        let dir = RunDir::lock(path).inspect_err(|_| _ = fs::remove_dir(path))?;
+        match dir.fill(plan, manifest) {
+            Ok(()) => Ok(dir),
+            Err(error) => {
+                if !matches!(error, RunDirError::Taken(_)) {
+                    _ = fs::remove_dir_all(path);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a run of the folder.
+    fn fill(&self, plan: &Plan, manifest: &Manifest) -> Result<(), RunDirError> {
+        // Another process may have done so before this one held the lock.
+        RunDir::check_free(&self.path)?;
+        self.make_checkpoints()?;
+        self.write_plan(plan, manifest)
+    }
+
+    /// Puts `plan` in force, with its `manifest`.
+    pub(super) fn write_plan(&self, plan: &Plan, manifest: &Manifest) -> Result<(), RunDirError> {
+        self.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
+        self.write("manifest.bin", &manifest.to_bytes())?;
+        // Last, because it makes the folder a run, and another plan the run's.
+        self.write("plan.json", &plan.to_json_pretty())
     }
 
     /// Opens the folder of an earlier run and reads its plan and manifest.
@@ -45,7 +104,7 @@ impl RunDir {
     /// When it is no run folder, in use, or damaged.
     pub fn open(path: &Path) -> Result<(Self, Plan, Manifest), RunDirError> {
         if !path.join("plan.json").is_file() {
-            return Err(RunDirError::NotARun(path.to_owned()));
+            return Err(RunDirError::not_a_run(path));
         }
         let dir = RunDir::lock(path)?;
         let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
@@ -71,7 +130,6 @@ impl RunDir {
 
     fn lock(path: &Path) -> Result<Self, RunDirError> {
         let fail = |source| RunDirError::Io { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(fail)?;
         let lock = File::create(path.join("lock")).map_err(fail)?;
         match lock.try_lock() {
             Ok(()) => Ok(RunDir { path: path.to_owned(), _lock: lock }),
@@ -110,8 +168,8 @@ impl RunDir {
         self.path.join("model-best")
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
-        replace_file(&self.path.join(name), |file| file.write_all(bytes))
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirError> {
+        Ok(replace_file(&self.path.join(name), |file| file.write_all(bytes))?)
     }
 
     fn error(&self, name: &str, source: io::Error) -> RunDirError {
@@ -149,7 +207,16 @@ pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Barrier};
+    use std::thread;
+
     use super::*;
+    use crate::fixtures::{manifest, plan};
+
+    /// A place for runs, and what they are of.
+    fn job() -> (tempfile::TempDir, Arc<Plan>, Manifest) {
+        (tempfile::tempdir().unwrap(), plan("", 40, 0), manifest(40))
+    }
 
     #[test]
     fn names_of_metrics_are_fields_of_a_table() {
@@ -162,5 +229,54 @@ mod tests {
         let expected = "epoch,step,seconds,lr,train_loss,\"mae/len, cm\",\"mae/the \"\"big\"\" one\",mae/wid\n\
                         1,4,0.250,0.1,2,0.5,1.5,2.5\n";
         assert_eq!(fs::read_to_string(folder.path().join("metrics.csv")).unwrap(), expected);
+    }
+
+    #[test]
+    fn starts_at_once_get_a_folder_each() {
+        let (folder, plan, manifest) = job();
+        for round in 0..20 {
+            let (runs, at_once) = (folder.path().join(round.to_string()), Barrier::new(8));
+            let start = || {
+                at_once.wait();
+                RunDir::create_numbered(&runs, "x", &plan, &manifest).unwrap().path().to_owned()
+            };
+            let mut paths: Vec<PathBuf> = thread::scope(|scope| {
+                let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect()
+            });
+            paths.sort();
+            assert_eq!(paths, (1..=8).map(|number| runs.join(format!("x-{number}"))).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn of_starts_in_one_folder_one_wins_and_the_others_are_told() {
+        let (folder, plan, manifest) = job();
+        let path = folder.path().join("deep/run");
+        let start = || RunDir::create(&path, &plan, &manifest);
+        let starts: Vec<_> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(starts.iter().filter(|start| start.is_ok()).count(), 1);
+        for error in starts.iter().filter_map(|start| start.as_ref().err()) {
+            assert!(matches!(error, RunDirError::Locked(_) | RunDirError::Taken(_)), "{error}");
+        }
+        drop(starts);
+        assert_eq!(RunDir::open(&path).unwrap().1, *plan);
+        // The winner may be through before another one comes to the lock.
+        let late = RunDir::lock(&path).unwrap().fill(&plan, &manifest).unwrap_err();
+        assert!(matches!(late, RunDirError::Taken(_)), "{late}");
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_start_that_failed() {
+        let (folder, plan, manifest) = job();
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(RunDir::create_numbered(&folder.path().join("file"), "x", &plan, &manifest).is_err());
+        assert!(RunDir::create_numbered(folder.path(), &"x".repeat(300), &plan, &manifest).is_err());
+        let error = RunDir::create(&folder.path().join("file"), &plan, &manifest).unwrap_err();
+        assert!(matches!(error, RunDirError::Io { .. }), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
