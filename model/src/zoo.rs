@@ -10,9 +10,10 @@ use crate::{Activation, NetworkError, Shape};
 type Recipe = fn(&mut Builder, u32) -> Added;
 
 /// All networks: name, initialisation, recipe.
-const ZOO: [(&str, Scheme, Recipe); 10] = [
+const ZOO: [(&str, Scheme, Recipe); 11] = [
     ("lenet5", Scheme::Torch, lenet5),
     ("simple-cnn", Scheme::Resnet, simple_cnn),
+    ("simple-cnn-photo", Scheme::Resnet, simple_cnn_photo),
     ("resnet18", Scheme::Resnet, |b, out| {
         resnet(b, out, Stem::Photo, Block::Basic, &[(64, 2), (128, 2), (256, 2), (512, 2)])
     }),
@@ -104,6 +105,17 @@ fn simple_cnn(b: &mut Builder, outputs: u32) -> Added {
     let at = conv_bn_relu(b, "", 4, at, Conv::same(64, 3))?;
     let at = b.max_pool("pool2", at, Window::tiles(2))?;
     let at = conv_bn_relu(b, "", 5, at, Conv::same(128, 3))?;
+    global_head(b, at, outputs)
+}
+
+/// As [`simple_cnn`] for photographs: the first two convolutions, of 16 and 32 channels, have stride 2, and the maps of
+/// 64 and 128 channels lie between two pools.
+fn simple_cnn_photo(b: &mut Builder, outputs: u32) -> Added {
+    let at = conv_bn_relu(b, "", 1, 0, Conv::same(16, 3).stride(2))?;
+    let at = conv_bn_relu(b, "", 2, at, Conv::same(32, 3).stride(2))?;
+    let at = conv_bn_relu(b, "", 3, at, Conv::same(64, 3))?;
+    let at = b.max_pool("pool1", at, Window::tiles(2))?;
+    let at = conv_bn_relu(b, "", 4, at, Conv::same(128, 3))?;
     global_head(b, at, outputs)
 }
 

@@ -12,6 +12,12 @@ use crate::spec_file::{SpecFile, text_override};
 /// Samples that a run should see in all; what decides the number of epochs.
 const SAMPLES_SEEN: u64 = 150_000;
 
+/// Steps that a regression should have, if its data is few.
+const VALUE_STEPS: u64 = 1_000;
+
+/// Training samples of numbers from which `resnet18` is worth its eleven million parameters.
+const VALUES_OF_RESNET: u64 = 5_000;
+
 /// The spec for the images at `path` on this machine, what was seen of them, and the reasons. `overrides` win over what
 /// is chosen.
 ///
@@ -43,14 +49,21 @@ fn recipe(scanned: &Scanned) -> (Vec<String>, String) {
         reasons.push(format!("  {:<44} {why}", settings.join(", ")));
     };
     let side = choose_size(scanned, &mut choose);
-    choose_network(side, &mut choose);
+    let values = manifest.labels == LabelKind::Values;
+    choose_network(side, values.then_some(samples), &mut choose);
     let batch = [128, 64, 32, 16, 8].into_iter().find(|batch| samples >= 20 * batch).unwrap_or(8);
     choose(
         &[format!("train.batch={batch}"), format!("train.shard={}", batch.min(32))],
         format!("{samples} training samples make {} steps an epoch", samples.div_ceil(batch)),
     );
-    let epochs = (SAMPLES_SEEN / samples).clamp(5, 60);
+    let mut epochs = (SAMPLES_SEEN / samples).clamp(5, 60);
+    if values {
+        epochs = epochs.max((VALUE_STEPS / samples.div_ceil(batch)).min(200));
+    }
     choose(&[format!("train.epochs={epochs}")], format!("about {} samples seen in all", epochs * samples));
+    if values {
+        choose_for_values(&mut choose);
+    }
     if let Some((most, least)) = imbalance(manifest) {
         choose(
             &["loss.class_weights=\"balanced\"".to_owned()],
@@ -81,10 +94,6 @@ fn choose_size(scanned: &Scanned, choose: &mut impl FnMut(&[String], String)) ->
             &["prepare.resize=\"letterbox\"".to_owned()],
             "nothing is cropped: what is counted or measured may lie anywhere".to_owned(),
         );
-        choose(
-            &["augment.horizontal_flip=0.5".to_owned()],
-            "a mirror image has the same values; 0 where values tell left from right".to_owned(),
-        );
         return side;
     }
     choose(&[format!("prepare.size={side}")], median);
@@ -101,12 +110,33 @@ fn long_side(side: u32, short: u32, long: u32) -> u32 {
     (proportional.div_ceil(32) * 32).min(2 * u64::from(side)) as u32
 }
 
-fn choose_network(side: u32, choose: &mut impl FnMut(&[String], String)) {
-    let (network, why) = match side {
-        0..=64 => ("simple-cnn", "small images"),
+/// `values` is the number of samples of a regression.
+fn choose_network(side: u32, values: Option<u64>, choose: &mut impl FnMut(&[String], String)) {
+    let (network, why) = match (side, values) {
+        (0..=64, _) => ("simple-cnn", "small images"),
+        (_, Some(samples)) if samples < VALUES_OF_RESNET => {
+            ("simple-cnn-photo", "larger images; with so few numbers a larger network learns them by heart")
+        }
         _ => ("resnet18", "larger images"),
     };
     choose(&[format!("network.name=\"{network}\"")], why.to_owned());
+}
+
+fn choose_for_values(choose: &mut impl FnMut(&[String], String)) {
+    choose(
+        &["augment.horizontal_flip=0.5".to_owned()],
+        "a mirror image has the same values; 0 where values tell left from right".to_owned(),
+    );
+    choose(&["loss.kind=\"mae\"".to_owned()], "a few wrong numbers do not lead it astray".to_owned());
+    choose(
+        &[
+            "optimizer.kind=\"adamw\"".to_owned(),
+            "optimizer.lr=0.002".to_owned(),
+            "optimizer.weight_decay=0.02".to_owned(),
+            "schedule.kind=\"one_cycle\"".to_owned(),
+        ],
+        "numbers need smaller steps than classes".to_owned(),
+    );
 }
 
 /// Samples of the largest and the smallest class, where one has more than three times as many as the other.

@@ -49,6 +49,8 @@ fn small_networks_are_counted() {
     check("resnet18-small", [32, 32, 3], 11_173_962);
     // Weights 288 + 9216 + 18432 + 36864 + 73728, norms 64 + 64 + 128 + 128 + 256, head 1290.
     check("simple-cnn", [28, 28, 1], 140_458);
+    // Weights 432 + 4608 + 18432 + 73728, norms 32 + 64 + 128 + 256, head 1290.
+    check("simple-cnn-photo", [96, 128, 3], 98_970);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is chosen for a folder of images and no spec.
 
-use convoy_common::spec::{Channels, ClassWeights, Resize, Size};
+use convoy_common::spec::{Channels, ClassWeights, LossKind, OptimizerKind, Resize, ScheduleKind, Size};
 use convoy_planning::Job;
 use expect_test::{Expect, expect};
 
@@ -89,9 +89,14 @@ fn pictures_with_numbers_are_seen_whole() {
     let spec = &job.plan.spec;
     assert_eq!((spec.prepare.size, spec.prepare.resize), (Size::Fixed([96, 160]), Resize::Letterbox));
     assert_eq!((spec.augment.random_resized_crop, spec.augment.horizontal_flip), (None, 0.5));
-    assert!(said.expect("choices have reasons").contains("nothing is cropped"));
+    let said = said.expect("choices have reasons");
+    let rules = ["nothing is cropped", "\"simple-cnn-photo\"", "optimizer.kind=\"adamw\", optimizer.lr=0.002"];
+    assert!(rules.iter().all(|rule| said.contains(rule)), "{said}");
+    assert_eq!((spec.optimizer.kind, spec.schedule.kind), (OptimizerKind::Adamw, ScheduleKind::OneCycle));
+    assert_eq!((spec.loss.kind, spec.train.epochs), (Some(LossKind::Mae), 200), "ten samples need many epochs");
     assert_eq!(choose((120, 500)).0.plan.spec.prepare.size, Size::Fixed([192, 96]), "twice as long at most");
     let (job, _) = choose((32, 32));
     assert_eq!((job.plan.spec.augment.crop_padding, job.plan.input.height), (0, 32));
+    assert_eq!(job.plan.spec.augment.horizontal_flip, 0.5, "also where pictures are small");
     assert_eq!(job.plan.target_scale(), job.plan.targets.as_ref());
 }
