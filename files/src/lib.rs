@@ -12,6 +12,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod archives;
 mod disk;
 
 pub use disk::Disk;

@@ -1,0 +1,3 @@
+//! Files that hold many files.
+
+mod parquet;
