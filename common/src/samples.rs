@@ -25,13 +25,16 @@ pub enum ColumnKind {
     Other,
 }
 
+/// What CIFAR's own files call themselves as a source.
+pub const CIFAR: &str = "CIFAR";
+
 /// What stands between the elements of a list; no text has it.
 pub const LIST_MARK: char = '\u{1f}';
 
 /// The samples of one split of a file.
 pub trait Samples: Send + Sync + Debug {
     /// What the file is, for people.
-    fn kind(&self) -> &'static str;
+    fn source(&self) -> &'static str;
 
     /// What the file calls the split; empty where the name of the file alone tells.
     fn split(&self) -> &str;

@@ -1,4 +1,4 @@
-//! Where files are: on the disks of this machine.
+//! Where files are: on the disks of this machine, in archives.
 //!
 //! # Examples
 //! ```
@@ -14,5 +14,8 @@
 
 mod archives;
 mod disk;
+mod here;
 
+pub use archives::Archives;
 pub use disk::Disk;
+pub use here::here;

@@ -109,6 +109,14 @@ pub enum ScanError {
         /// The error, naming the column, and a remedy.
         problem: String,
     },
+    /// Files of pictures with labels that do not make sense.
+    #[error("{}: {problem}", .path.display())]
+    Samples {
+        /// The file or folder.
+        path: PathBuf,
+        /// The error and a remedy.
+        problem: String,
+    },
     /// IDX files that do not make sense.
     #[error("{}: {problem}", .path.display())]
     Idx {

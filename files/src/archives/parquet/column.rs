@@ -46,8 +46,9 @@ pub(super) fn fields(
         Type::BOOLEAN => add::<BoolType>(source, &chunk, fields, ToString::to_string)?,
         Type::INT32 => add::<Int32Type>(source, &chunk, fields, ToString::to_string)?,
         Type::INT64 => add::<Int64Type>(source, &chunk, fields, ToString::to_string)?,
-        Type::FLOAT => add::<FloatType>(source, &chunk, fields, ToString::to_string)?,
-        Type::DOUBLE => add::<DoubleType>(source, &chunk, fields, ToString::to_string)?,
+        // A float keeps its point: 1.0 is no whole number.
+        Type::FLOAT => add::<FloatType>(source, &chunk, fields, |number| format!("{number:?}"))?,
+        Type::DOUBLE => add::<DoubleType>(source, &chunk, fields, |number| format!("{number:?}"))?,
         Type::BYTE_ARRAY => {
             add::<ByteArrayType>(source, &chunk, fields, |text| String::from_utf8_lossy(text.data()).into_owned())?;
         }

@@ -12,11 +12,12 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::{Arc, OnceLock};
 
-use convoy_common::file_tree::FileTree;
+use convoy_common::file_tree::{ArchiveKind, Contents, FileKind, FileTree, Member, range_of};
 use convoy_common::samples::{SampleColumn, Samples};
 use parquet::data_type::ByteArrayType;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::archive::Archive;
 use cache::{Page, PageCache};
 use pages::Chunk;
 use schema::{Field, Pictures, columns};
@@ -177,8 +178,36 @@ fn inside(path: &str) -> io::Result<&Path> {
     }
 }
 
+impl Archive for ParquetFile {
+    fn contents(&self) -> io::Result<Contents> {
+        let member = |row| Member { name: self.name_of(row), size: None };
+        let members = (0..self.rows()).map(member).collect();
+        Ok(Contents { kind: ArchiveKind::Samples, members, passed_over: Vec::new() })
+    }
+
+    fn kind(&self, name: &str) -> io::Result<Option<FileKind>> {
+        Ok(self.row_of(name).map(|_| FileKind::File))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.picture(self.row_of(name).ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    fn read_range(&self, name: &str, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        range_of(self.read(name)?, offset, length)
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        Ok(self.read(name)?.len() as u64)
+    }
+
+    fn samples(self: Arc<Self>) -> Vec<Arc<dyn Samples>> {
+        vec![self]
+    }
+}
+
 impl Samples for ParquetFile {
-    fn kind(&self) -> &'static str {
+    fn source(&self) -> &'static str {
         "Parquet"
     }
 

@@ -295,3 +295,37 @@ impl Fields<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Disk;
+
+    /// What a header of these bytes claims.
+    fn claims(bytes: &[u8]) -> Result<Claims, String> {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("page");
+        std::fs::write(&path, bytes).unwrap();
+        let size = bytes.len() as u64;
+        let source = Source { files: Arc::new(Disk), path, size };
+        Claims::read(&source, 0, size).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn claims_are_refused_before_memory_is_taken() {
+        // Kind 0, sizes 300 and 10, a checksum of -1, then a structure with 3 values by dictionary (8).
+        let good = [0x15, 0, 0x15, 0xD8, 0x04, 0x15, 20, 0x15, 1, 0x1C, 0x15, 6, 0x15, 16, 0];
+        assert_eq!(claims(&good), Ok(Claims { kind: DATA, encoding: 8 }));
+        // Version 2: values, nulls, rows, then the encoding.
+        let second = [0x15, 6, 0x15, 20, 0x15, 20, 0x5C, 0x15, 6, 0x15, 0, 0x15, 6, 0x15, 0, 0];
+        assert_eq!(claims(&second), Ok(Claims { kind: DATA_V2, encoding: 0 }));
+        let bomb = [&[0x15, 0, 0x15, 0xFE, 0xFF, 0xFF, 0xFF, 0x0F][..], &good[5..]].concat();
+        let text = claims(&bomb).unwrap_err();
+        assert!(text.contains("10 bytes claims to hold 2147483647"), "{text}");
+        for length in 0..14 {
+            assert!(claims(&good[..length]).unwrap_err().contains("makes no sense"), "{length}");
+        }
+        // A negative size.
+        assert!(claims(&[&[0x15, 0, 0x15, 1, 0x15, 20][..], &good[9..]].concat()).is_err());
+    }
+}
