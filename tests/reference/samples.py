@@ -1,8 +1,8 @@
-"""Writes tests/reference/samples: small Parquet files of pictures with labels, as other programs write them.
+"""Writes tests/reference/samples: small files of pictures with labels, as other programs write them.
 
 Run from the root of the repository, with datasets, pyarrow, pandas, polars and Pillow: python tests/reference/samples.py
 
-samples.json has the pictures (PNG files in hexadecimal) and for each file the picture of each row and the label columns.
+samples.json has, of Parquet files, the pictures (PNG files in hexadecimal) and for each file the picture of each row and the label columns.
 """
 
 import io
@@ -118,8 +118,63 @@ def others():
     pq.write_table(two, note("two.parquet", []))
 
 
+def arrays(count, *shape):
+    return random.integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def medmnist():
+    """MedMNIST's own arrays, small."""
+
+    def splits(shape, labels):
+        parts = {}
+        for name, count in [("train", 12), ("val", 4), ("test", 3)]:
+            parts[f"{name}_images"] = arrays(count, *shape)
+            parts[f"{name}_labels"] = labels(count)
+        return parts
+
+    classes = splits((5, 4), lambda count: (np.arange(count) % 2).reshape(-1, 1).astype(np.uint8))
+    np.savez_compressed(OUT / "pneumonia.npz", **classes)
+    np.savez(OUT / "stored.npz", **classes)
+    np.savez_compressed(OUT / "chest.npz", **splits((4, 4, 3), lambda count: arrays(count, 3) % 2))
+    first = classes["train_images"]
+    return {"first": first[0].tobytes().hex(), "last": first[-1].tobytes().hex()}
+
+
+def keras():
+    parts = {"x_train": arrays(20, 4, 4), "y_train": np.arange(20) % 3, "x_test": arrays(6, 4, 4), "y_test": np.arange(6) % 3}
+    np.savez(OUT / "keras.npz", **parts)
+    np.savez(OUT / "plain.npz", images=arrays(6, 4, 4).astype(np.uint16) * 200, labels=np.linspace(0, 1, 6))
+
+
+def broken_npz():
+    images = arrays(4, 4, 4)
+    labels = np.arange(4)
+    np.savez(OUT / "objects.npz", images=images, labels=np.array([{}, 1, 2, 3], dtype=object))
+    np.savez(OUT / "fewer.npz", images=images, labels=labels[:3])
+    np.savez(OUT / "floats.npz", images=images / 255.0, labels=labels)
+    np.savez(OUT / "fortran.npz", images=np.asfortranarray(images), labels=labels)
+    np.savez(OUT / "channels_first.npz", images=arrays(4, 3, 8, 8), labels=labels)
+    np.savez(OUT / "names.npz", pictures=images, targets=labels)
+
+
+def cifar():
+    """Two records in each file."""
+    record = lambda *labels: bytes(labels) + arrays(3 * 1024).tobytes()
+    ten = OUT / "cifar-10-batches-bin"
+    hundred = OUT / "cifar-100-binary"
+    for folder in [ten, hundred]:
+        folder.mkdir()
+    (ten / "batches.meta.txt").write_text("airplane\nautomobile\nbird\n\n")
+    for name in ["data_batch_1", "data_batch_2", "test_batch"]:
+        (ten / f"{name}.bin").write_bytes(record(0) + record(2))
+    (hundred / "coarse_label_names.txt").write_text("fish\nflowers\n")
+    (hundred / "fine_label_names.txt").write_text("ray\nrose\nshark\n")
+    for name in ["train", "test"]:
+        (hundred / f"{name}.bin").write_bytes(record(0, 2) + record(1, 1) + record(0, 0))
+
+
 shutil.rmtree(OUT, ignore_errors=True)
-for write in [hugging_face, hugging_face_lists, other_programs, kinds_of_pages, paths, others]:
+for write in [hugging_face, hugging_face_lists, other_programs, kinds_of_pages, paths, others, keras, broken_npz, cifar]:
     write()
-text = json.dumps({"pictures": [data.hex() for data in PICTURES], "files": FILES}, indent=1)
+text = json.dumps({"pictures": [data.hex() for data in PICTURES], "files": FILES, "medmnist": medmnist()}, indent=1)
 (OUT / "samples.json").write_text(text + "\n")

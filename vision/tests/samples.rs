@@ -48,7 +48,8 @@ fn a_folder_of_hugging_face_is_its_splits_and_classes() {
         assert_eq!(classes(&found), [2, 1, 0].repeat(5));
         assert_eq!(found.manifest.train.files[8].path, "train-00001-of-00002.parquet/000000");
         let said = found.taken.to_string();
-        for words in ["Parquet, 2 parts", "validation-00000-of-00001.parquet, found by its name", "classes that the file names"] {
+        let split = "validation-00000-of-00001.parquet, found by its name";
+        for words in ["Parquet, 2 parts", split, "classes that the file names"] {
             assert!(said.contains(words), "{said}");
         }
         assert_eq!(found.taken.left_out.count(Why::TestFolder), 1, "{said}");
@@ -161,4 +162,83 @@ fn pictures_beside_a_file_are_files_of_the_job() {
     assert!(files.contains(&root.path().join("paths.parquet")) && files.contains(&root.path().join("pictures/7.png")));
     let found = scan(&*tree(), &data, Task::Auto, 0, root.path(), &|_, _| {}).unwrap();
     assert_eq!(found.manifest.train.files[1].path, "pictures/1.png");
+}
+
+#[test]
+fn arrays_of_medmnist_are_classes_or_sets_with_validation_data() {
+    let found = scanned(&at("pneumonia.npz"), Task::Auto).unwrap();
+    assert_eq!((found.manifest.labels, found.manifest.names.join(" ")), (LabelKind::Class, "0 1".to_owned()));
+    assert_eq!((found.manifest.train.samples.len(), found.manifest.validation.samples.len()), (12, 4));
+    assert_eq!((found.train.sizes(), found.train.all_grey()), (Some([(4, 5); 3]), true));
+    assert_eq!(found.manifest.train.files[11].path, "pneumonia.npz/train_images/000011");
+    let said = found.taken.to_string();
+    assert!(said.contains("npz, train in") && said.contains("val in") && said.contains("test data, for"), "{said}");
+    let chest = scanned(&at("chest.npz"), Task::Auto).unwrap();
+    assert_eq!((chest.manifest.labels, chest.manifest.names.join(" ")), (LabelKind::Set, "label_0 label_1 label_2".to_owned()));
+    assert!(!chest.train.all_grey());
+    // Without validation data a part is held out, and test data is not looked at.
+    let keras = scanned(&at("keras.npz"), Task::Auto).unwrap();
+    assert_eq!((keras.manifest.train.samples.len(), keras.manifest.validation.samples.len()), (16, 4));
+    let plain = scanned(&Data { validation_fraction: 0.0, ..at("plain.npz") }, Task::Auto).unwrap();
+    assert_eq!((plain.manifest.labels, plain.train.images[0].unwrap().range16.is_some()), (LabelKind::Values, true));
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_refused_in_words() {
+    for (name, words) in [
+        ("objects.npz", "never loaded"),
+        ("fewer.npz", "holds 4 pictures, but `labels`"),
+        ("names.npz", "looked for"),
+        ("channels_first.npz", "np.moveaxis"),
+    ] {
+        let text = refused(&at(name), Task::Auto);
+        assert!(text.contains(name) && text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn cifar_has_named_classes_and_its_test_data_validates() {
+    let data = Data { empty_classes: EmptyClasses::Ignore, ..at("cifar-10-batches-bin") };
+    let found = scanned(&data, Task::Auto).unwrap();
+    assert_eq!(found.manifest.names, ["airplane", "bird"]);
+    assert_eq!((found.manifest.train.samples.len(), found.manifest.validation.samples.len()), (4, 2));
+    assert_eq!(found.train.sizes(), Some([(32, 32); 3]));
+    let said = found.taken.to_string();
+    assert!(said.contains("CIFAR's test data, which people validate on"), "{said}");
+    // A class that the file names and no record has.
+    let text = refused(&at("cifar-10-batches-bin"), Task::Auto);
+    assert!(text.contains("`automobile` (no row has it)"), "{text}");
+    let hundred = scanned(&at("cifar-100-binary"), Task::Auto).unwrap();
+    assert_eq!((hundred.manifest.names.join(" "), classes(&hundred)), ("ray rose shark".to_owned(), vec![2, 1, 0]));
+    assert!(hundred.taken.to_string().contains("others): coarse_label"), "{}", hundred.taken);
+    let coarse = Data { label_columns: vec!["coarse_label".into()], ..at("cifar-100-binary") };
+    assert_eq!(scanned(&coarse, Task::Auto).unwrap().manifest.names, ["fish", "flowers"]);
+}
+
+#[test]
+fn a_label_without_a_name_is_a_problem_with_its_place() {
+    let root = tempdir().unwrap();
+    let record = |label: u8| [vec![label], vec![7; 3072]].concat();
+    common::write(root.path(), "data_batch_1.bin", &[record(0), record(3), record(1)].concat());
+    common::write(root.path(), "batches.meta.txt", b"a\nb\n");
+    let data = Data { validation_fraction: 0.0, ..at(".") };
+    let text = scan(&*tree(), &data, Task::Auto, 0, root.path(), &|_, _| {}).unwrap_err().to_string();
+    assert!(text.contains("data_batch_1.bin/000001: column `label`: 3 is none of the 2 classes"), "{text}");
+    let found = survey(&*tree(), &data, Task::Auto, 0, root.path(), &|_, _| {}).unwrap();
+    assert_eq!((found.problems.len(), found.manifest.train.samples.len()), (1, 2));
+}
+
+#[test]
+fn files_of_several_columns_must_agree_and_named_formats_must_be_there() {
+    let root = tempdir().unwrap();
+    for (from, to) in [("pandas.parquet", "a.parquet"), ("hugging_face/data/test-00000-of-00001.parquet", "b.parquet")] {
+        fs::copy(folder().join(from), root.path().join(to)).unwrap();
+    }
+    let all = |data: &Data| scan(&*tree(), data, Task::Auto, 0, root.path(), &|_, _| {});
+    let split = Data { label_columns: vec!["caption".into()], ..at("b.parquet") };
+    assert_eq!(all(&Data { empty_classes: EmptyClasses::Ignore, ..split }).unwrap().manifest.names.len(), 3);
+    let text = all(&Data { label_columns: vec!["caption".into()], ..at(".") }).unwrap_err().to_string();
+    assert!(text.contains("no column `caption`"), "{text}");
+    let data = Data { format: convoy_common::spec::DataFormat::Npz, ..at(".") };
+    assert!(all(&data).unwrap_err().to_string().contains("holds no npz files"));
 }

@@ -127,7 +127,7 @@ pub enum DataFormat {
     /// folders.
     #[default]
     Auto,
-    /// One folder of pictures per class: JPEG, PNG, WebP, BMP, GIF and TIFF files.
+    /// One folder of pictures per class: JPEG, PNG, WebP, BMP, GIF, TIFF and PNM files.
     Folders,
     /// A table of paths with labels or values.
     Csv,

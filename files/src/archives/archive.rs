@@ -8,6 +8,8 @@ use std::sync::Arc;
 use convoy_common::file_tree::{Contents, FileKind, FileTree};
 use convoy_common::samples::Samples;
 
+use super::cifar::{CifarFile, is_cifar};
+use super::npz::{NpzFile, is_npz};
 use super::parquet::{MAGIC, ParquetFile};
 use super::tar_archive::{TarArchive, is_tar};
 use super::unpacked::Unpacked;
@@ -70,6 +72,12 @@ pub(super) fn open(
     if unpacked.is_packed_tar(files, path, &first)? {
         let plain = unpacked.plain(files, path)?;
         return Ok(Some(Arc::new(TarArchive::open(Arc::new(Disk), &plain)?)));
+    }
+    if is_npz(&first, path) {
+        return Ok(Some(Arc::new(NpzFile::open(files, path, unpacked)?)));
+    }
+    if is_cifar(path) {
+        return Ok(Some(Arc::new(CifarFile::open(files.clone(), path)?)));
     }
     if first.starts_with(&MAGIC) {
         return Ok(Some(Arc::new(ParquetFile::open(files.clone(), path)?)));

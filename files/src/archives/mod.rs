@@ -4,8 +4,11 @@
 //! in it. What an archive holds is found out when somebody first asks for it, once for each process.
 
 mod archive;
+mod cifar;
+mod npz;
 mod parquet;
 mod range_reader;
+mod rows;
 mod tar_archive;
 mod unpacked;
 

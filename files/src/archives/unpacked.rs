@@ -54,7 +54,23 @@ impl Unpacked {
     /// # Errors
     /// When the file is damaged or cut, or there is no room for what is in it. Nothing of it is kept then.
     pub(super) fn plain(&self, files: &Arc<dyn FileTree>, path: &Path) -> io::Result<PathBuf> {
-        let plain = self.folder.join(format!("{}.tar", key(files, path)?));
+        self.kept(files, path, "tar", |file| {
+            self.unpack(RangeReader::new(files.clone(), path.to_owned(), PART as u64)?, file)
+        })
+    }
+
+    /// The file `name` of those that the one at `path` is unpacked into, written now if it is not there.
+    ///
+    /// # Errors
+    /// Those of `write`, and when there is no room. Nothing is kept then.
+    pub(super) fn kept(
+        &self,
+        files: &Arc<dyn FileTree>,
+        path: &Path,
+        name: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        let plain = self.folder.join(format!("{}.{name}", key(files, path)?));
         if let Ok(file) = File::options().append(true).open(&plain) {
             // Its age is that of its last use. If it cannot be set, it is unpacked again some day.
             _ = file.set_modified(SystemTime::now());
@@ -63,9 +79,25 @@ impl Unpacked {
         fs::create_dir_all(&self.folder).map_err(|error| self.no_room(&error, 0))?;
         self.make_room();
         let mut file = NamedTempFile::new_in(&self.folder).map_err(|error| self.no_room(&error, 0))?;
-        self.unpack(RangeReader::new(files.clone(), path.to_owned(), PART as u64)?, file.as_file_mut())?;
+        write(file.as_file_mut())?;
         file.persist(&plain).map_err(|error| self.no_room(&error.error, 0))?;
         Ok(plain)
+    }
+
+    /// Writes all that `from` gives.
+    ///
+    /// # Errors
+    /// When it cannot be read, or there is no room.
+    pub(super) fn copy(&self, mut from: impl Read, into: &mut File) -> io::Result<()> {
+        let (mut buffer, mut written) = (vec![0; PART], 0);
+        loop {
+            let count = from.read(&mut buffer)?;
+            if count == 0 {
+                return into.sync_all().map_err(|error| self.no_room(&error, written));
+            }
+            into.write_all(&buffer[..count]).map_err(|error| self.no_room(&error, written))?;
+            written += count as u64;
+        }
     }
 
     fn unpack(&self, packed: RangeReader, into: &mut File) -> io::Result<()> {

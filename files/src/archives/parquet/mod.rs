@@ -18,6 +18,7 @@ use parquet::data_type::ByteArrayType;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::archive::Archive;
+use super::rows::{name_of, row_of};
 use cache::{Page, PageCache};
 use pages::Chunk;
 use schema::{Field, Pictures, columns};
@@ -140,22 +141,7 @@ impl ParquetFile {
         let paths = self.pictures.path.map_or(Ok(Vec::new()), |column| self.column(column))?;
         Ok(self.paths.get_or_init(|| paths))
     }
-
-    /// The row that a member's name means.
-    fn row_of(&self, name: &str) -> Option<u64> {
-        let row = name.parse().ok().filter(|row| *row < self.rows())?;
-        (self.name_of(row) == name).then_some(row)
-    }
-
-    /// The member of a row: its number, with zeros in front, so that byte order is the order of rows.
-    fn name_of(&self, row: u64) -> String {
-        let width = self.rows().saturating_sub(1).to_string().len().max(DIGITS);
-        format!("{row:0width$}")
-    }
 }
-
-/// Digits of a member's name at least.
-const DIGITS: usize = 6;
 
 /// The pictures of a page.
 fn pictures_of(source: &Source, chunk: &Chunk, page: usize) -> io::Result<Page> {
@@ -180,17 +166,17 @@ fn inside(path: &str) -> io::Result<&Path> {
 
 impl Archive for ParquetFile {
     fn contents(&self) -> io::Result<Contents> {
-        let member = |row| Member { name: self.name_of(row), size: None };
+        let member = |row| Member { name: name_of(row, self.rows()), size: None };
         let members = (0..self.rows()).map(member).collect();
         Ok(Contents { kind: ArchiveKind::Samples, members, passed_over: Vec::new() })
     }
 
     fn kind(&self, name: &str) -> io::Result<Option<FileKind>> {
-        Ok(self.row_of(name).map(|_| FileKind::File))
+        Ok(row_of(name, self.rows()).map(|_| FileKind::File))
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.picture(self.row_of(name).ok_or(io::ErrorKind::NotFound)?)
+        self.picture(row_of(name, self.rows()).ok_or(io::ErrorKind::NotFound)?)
     }
 
     fn read_range(&self, name: &str, offset: u64, length: u64) -> io::Result<Vec<u8>> {
@@ -225,7 +211,7 @@ impl Samples for ParquetFile {
         }
         let file = self.source.path.file_name().and_then(|name| name.to_str());
         let file = file.ok_or_else(|| damaged("its name is not UTF-8"))?;
-        Ok((0..self.rows()).map(|row| format!("{file}/{}", self.name_of(row))).collect())
+        Ok((0..self.rows()).map(|row| format!("{file}/{}", name_of(row, self.rows()))).collect())
     }
 
     fn columns(&self) -> &[SampleColumn] {
