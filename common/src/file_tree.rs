@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::Digest;
+use crate::samples::Samples;
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,56 @@ pub enum FileKind {
 /// the place that made them can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp(pub Digest);
+
+/// What an archive is, as its first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveKind {
+    /// A tar archive, plain or compressed.
+    Tar,
+    /// A table whose rows are pictures with labels.
+    Samples,
+}
+
+/// What lies in an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// What it is.
+    pub kind: ArchiveKind,
+    /// Its files, in its order. No name stands twice.
+    pub members: Vec<Member>,
+    /// What else it holds, in its order: the name, and why it is no member.
+    pub passed_over: Vec<(String, PassedOver)>,
+}
+
+/// A file in an archive, whose path is that of the archive, `/` and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The path in the archive, with `/` between folders; it leads to no other place.
+    pub name: String,
+    /// The size in bytes where it is known without reading it.
+    pub size: Option<u64>,
+}
+
+/// Why something in an archive is no member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PassedOver {
+    /// A link, symbolic or hard.
+    Link,
+    /// A pipe, a device, or of a type that nobody knows.
+    NoFile,
+    /// Its path is absolute or climbs with `..`.
+    Elsewhere,
+    /// Its name is empty, or is not UTF-8.
+    NoName,
+    /// Its bytes are stored as pieces with holes between.
+    Sparse,
+    /// A later member has the same name.
+    Replaced,
+    /// The archive ends without its end mark: it may be cut. The name is empty.
+    NoEnd,
+    /// Bytes after the end mark. The name is empty.
+    AfterEnd,
+}
 
 /// Files that can be read, by path. Called from many threads, which it may block.
 pub trait Files: Send + Sync + std::fmt::Debug {
@@ -39,7 +91,10 @@ pub trait Files: Send + Sync + std::fmt::Debug {
 }
 
 /// `length` of `bytes` from `offset`.
-fn range_of(mut bytes: Vec<u8>, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// [`io::ErrorKind::UnexpectedEof`] where there are fewer.
+pub fn range_of(mut bytes: Vec<u8>, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     let end = offset.checked_add(length).filter(|end| *end <= bytes.len() as u64);
     let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
     bytes.truncate(end as usize);
@@ -94,6 +149,26 @@ pub trait FileTree: Files {
     /// As [`Files::read`].
     fn size(&self, path: &Path) -> io::Result<u64> {
         Ok(self.read(path)?.len() as u64)
+    }
+
+    /// What lies in the archive at `path`, whose files are read at that path, `/` and their name; `None` where it is no
+    /// archive, or this tree does not look into archives.
+    ///
+    /// # Errors
+    /// As [`Files::read`], and when the archive is damaged.
+    fn contents(&self, path: &Path) -> io::Result<Option<Contents>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// The samples that lie in the file at `path` with their labels, one entry for each split; none where it is no such
+    /// file, or this tree does not look into files.
+    ///
+    /// # Errors
+    /// As [`FileTree::contents`].
+    fn samples(&self, path: &Path) -> io::Result<Vec<Arc<dyn Samples>>> {
+        let _ = path;
+        Ok(Vec::new())
     }
 
     /// Whether a file lies at `path`.

@@ -1,4 +1,4 @@
-//! Where files are: on the disks of this machine.
+//! Where files are: on the disks of this machine, in archives.
 //!
 //! # Examples
 //! ```
@@ -12,8 +12,10 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod archives;
 mod disk;
 mod here;
 
+pub use archives::Archives;
 pub use disk::Disk;
-pub use here::cache_folder;
+pub use here::{cache_folder, here};

@@ -1,6 +1,6 @@
 //! From the bytes of a picture's file to [`Pixels`]; a function of the bytes, the limits and the range of 16 bits.
 //!
-//! - The first bytes say what a file is: JPEG, PNG, WebP, BMP, GIF or TIFF. Of several pictures in a file, the first
+//! - The first bytes say what a file is: JPEG, PNG, WebP, BMP, GIF, TIFF or PNM. Of several pictures in a file, the first
 //!   counts; of an animated PNG, the one that other programs show.
 //! - Grey stays grey, everything else becomes RGB. Palettes are looked up; in a BMP or GIF, a palette of greys is grey.
 //! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count, or their place in a range that was
@@ -21,6 +21,7 @@ use crate::decode_error::DecodeError;
 use crate::exif::orientation_of;
 use crate::formats::bmp::decode_bmp;
 use crate::formats::gif::decode_gif;
+use crate::formats::pnm::decode_pnm;
 use crate::formats::tiff::decode_tiff;
 use crate::formats::webp::decode_webp;
 use crate::formats::{Format, Stored, looks_like};
@@ -40,7 +41,7 @@ pub struct Decoded {
     pub range16: Option<[u16; 2]>,
 }
 
-/// Decodes the picture of a whole file: JPEG, PNG, WebP, BMP, GIF or TIFF. Of 16 bits, the upper eight count.
+/// Decodes the picture of a whole file: JPEG, PNG, WebP, BMP, GIF, TIFF or PNM. Of 16 bits, the upper eight count.
 ///
 /// # Errors
 /// When the bytes are none of these, are damaged, or claim more than `limits` allow. Equal bytes get equal answers.
@@ -69,6 +70,7 @@ fn decode_any(bytes: &[u8], limits: &Limits, range: Option<[u16; 2]>) -> Result<
         Some(Format::Bmp) => decode_bmp(bytes, limits)?,
         Some(Format::Gif) => decode_gif(bytes, limits)?,
         Some(Format::Tiff) => decode_tiff(bytes, limits, range)?,
+        Some(Format::Pnm) => decode_pnm(bytes, limits, range)?,
         None => return Err(DecodeError::NotAnImage { looks: looks_like(bytes) }),
     };
     let orientation = stored.orientation.unwrap_or(1);

@@ -6,7 +6,7 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Of no format that is read by its first bytes, whatever its name says.
-    #[error("is not a JPEG, PNG, WebP, BMP, GIF or TIFF file: it {looks}")]
+    #[error("is not a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file: it {looks}")]
     NotAnImage {
         /// Its likely format.
         looks: &'static str,
@@ -39,7 +39,7 @@ pub enum DecodeError {
     /// Another truncated, corrupt or unsupported file.
     #[error("is a truncated, corrupt or unsupported {format}: {reason}")]
     Damaged {
-        /// `BMP`, `GIF`, `TIFF` or `WebP`.
+        /// `BMP`, `GIF`, `PNM`, `TIFF` or `WebP`.
         format: &'static str,
         /// What is wrong.
         reason: String,

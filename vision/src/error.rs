@@ -22,10 +22,10 @@ pub enum ScanError {
         /// The error of the system.
         source: io::Error,
     },
-    /// A file that is neither a table nor IDX.
+    /// A file of no kind that is known.
     #[error(
-        "{} is neither a .csv or .tsv table nor an IDX file; name a folder of class folders, a table, or set \
-         data.format", .path.display()
+        "{} is neither a .csv or .tsv table nor an IDX, .parquet or .npz file; name a folder of class folders, a table, \
+         or set data.format", .path.display()
     )]
     UnknownFormat {
         /// The file.
@@ -33,8 +33,8 @@ pub enum ScanError {
     },
     /// A folder that should hold class folders holds none with images.
     #[error(
-        "no class folders in {}: found {found}; looked for folders of pictures (JPEG, PNG, WebP, BMP, GIF or TIFF \
-         files), one for each class, or for `train` and `val`. Put each class's images into a folder of its own, or \
+        "no class folders in {}: found {found}; looked for folders of pictures (JPEG, PNG, WebP, BMP, GIF, TIFF \
+         or PNM files), one for each class, or for `train` and `val`. Put each class's images into a folder of its own, or \
          list them in a CSV and name that in data.train", .path.display()
     )]
     NoClassFolders {
@@ -107,6 +107,14 @@ pub enum ScanError {
         /// The line, from 1, where there is one.
         line: Option<u64>,
         /// The error, naming the column, and a remedy.
+        problem: String,
+    },
+    /// Files of pictures with labels that do not make sense.
+    #[error("{}: {problem}", .path.display())]
+    Samples {
+        /// The file or folder.
+        path: PathBuf,
+        /// The error and a remedy.
         problem: String,
     },
     /// IDX files that do not make sense.

@@ -40,6 +40,10 @@ pub enum Why {
     TestFolder,
     /// A column of a table without a name.
     UnnamedColumn,
+    /// A column that is no label.
+    OtherColumn,
+    /// Samples whose name tells no split, beside those of training data.
+    NoSplit,
 }
 
 impl fmt::Display for Why {
@@ -54,6 +58,8 @@ impl fmt::Display for Why {
             Why::TestRows => "of the test split",
             Why::TestFolder => "test data, for `convoy eval`",
             Why::UnnamedColumn => "a column without a name",
+            Why::OtherColumn => "a column that is not taken for a label; data.label_columns names others",
+            Why::NoSplit => "of no split by its name, beside training data",
         })
     }
 }

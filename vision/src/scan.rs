@@ -191,8 +191,7 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
                 refuse_problems(&listed.origin, &listed.problems)?;
                 let full = listed.entries.iter().map(|entry| listed.root.join(&entry.path));
                 found.extend(full.filter(|path| tree.is_file(path)));
-                // A table is a file itself.
-                found.extend((listed.origin != listed.root).then_some(listed.origin));
+                found.extend(listed.lists);
             }
         }
         Parts::Idx { train, validation } => {

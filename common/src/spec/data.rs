@@ -123,15 +123,22 @@ impl Data {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataFormat {
-    /// By looking: a `.csv` or `.tsv` file, MNIST's file names, else class folders.
+    /// By looking: a `.csv` or `.tsv` file, `.parquet` or `.npz` files, MNIST's and CIFAR's file names, else class
+    /// folders.
     #[default]
     Auto,
-    /// One folder of pictures per class: JPEG, PNG, WebP, BMP, GIF and TIFF files.
+    /// One folder of pictures per class: JPEG, PNG, WebP, BMP, GIF, TIFF and PNM files.
     Folders,
     /// A table of paths with labels or values.
     Csv,
     /// MNIST's IDX files, plain or gzipped.
     Idx,
+    /// Parquet files whose rows are pictures with labels, as Hugging Face's `datasets` writes them.
+    Parquet,
+    /// Arrays of pictures and labels in one file, as MedMNIST has them.
+    Npz,
+    /// CIFAR-10's or CIFAR-100's binary files.
+    Cifar,
 }
 
 /// Whether an image that is broken, missing or unreadable refuses the job or is left out.

@@ -4,6 +4,7 @@ pub(crate) mod bmp;
 pub(crate) mod depth16;
 pub(crate) mod gif;
 mod palette;
+pub(crate) mod pnm;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub(crate) enum Format {
     Bmp,
     Gif,
     Tiff,
+    Pnm,
 }
 
 impl Format {
@@ -41,13 +43,15 @@ impl Format {
             {
                 Format::Bmp
             }
+            _ if pnm::is_pnm(bytes) => Format::Pnm,
             _ => return None,
         })
     }
 }
 
 /// The endings of names that [`is_picture_name`] knows.
-const ENDINGS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff"];
+const ENDINGS: [&str; 14] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm", "pnm"];
 
 /// Whether a file of a folder is looked at: by the ending of its name, in any case. What it is, its bytes say.
 pub(crate) fn is_picture_name(path: &Path) -> bool {
@@ -57,10 +61,12 @@ pub(crate) fn is_picture_name(path: &Path) -> bool {
 
 /// A guess at the format of a file that is no picture we read.
 pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
-    let known: [(&[u8], &str); 7] = [
+    let known: [(&[u8], &str); 9] = [
         (b"II+\0", "is a BigTIFF; save it as a classic TIFF"),
         (b"MM\0+", "is a BigTIFF; save it as a classic TIFF"),
         (b"BM", "begins like a BMP, but its header is none"),
+        (b"P4", "is a PBM; convert it to PGM"),
+        (b"P7", "is a PAM; convert it to PPM"),
         (b"%PDF", "is a PDF"),
         (b"PK\x03\x04", "is a ZIP archive"),
         (b"\xFF\x0A", "is a JPEG XL; convert it to PNG"),

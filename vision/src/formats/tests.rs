@@ -1,4 +1,5 @@
-//! Names and first bytes; good files of every format, damaged: Pillow's, from `tests/reference/formats.py`.
+//! Names and first bytes; good files of every format, damaged: Pillow's, from
+//! `tests/reference/formats.py` and `tests/reference/pnm.py`.
 
 use std::path::Path;
 
@@ -14,7 +15,9 @@ const LIMITS: Limits = Limits { max_side: 100, max_pixels: 5_000 };
 
 /// Name and bytes of each file.
 fn files() -> Vec<(String, Vec<u8>)> {
-    let all: Vec<serde_json::Value> = serde_json::from_str(include_str!("../../tests/reference/formats.json")).unwrap();
+    let all = [include_str!("../../tests/reference/formats.json"), include_str!("../../tests/reference/pnm.json")];
+    let read = |text: &str| serde_json::from_str::<Vec<serde_json::Value>>(text).unwrap();
+    let all = all.map(read).concat();
     let bytes =
         |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
     let text = |case: &serde_json::Value, key: &str| case[key].as_str().unwrap().to_owned();
@@ -45,7 +48,9 @@ fn a_truncated_file_is_broken_or_lost_nothing_of_its_picture() {
 #[test]
 fn claims_are_refused_before_memory_is_taken() {
     // Where each format claims its size, and a size that is too large.
-    let claims: [(&str, usize, &[u8]); 5] = [
+    let claims: [(&str, usize, &[u8]); 7] = [
+        ("P6 255", 3, b"65000 9\n"),
+        ("P2 255", 3, b"9 65000\n"),
         ("BMP 24 bits", 18, &[0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0x7F]),
         ("BMP 24 bits", 22, &[0, 0, 0, 0x80]),
         ("GIF palette", 6, &[0xFF, 0xFF, 0xFF, 0xFF]),
@@ -58,6 +63,11 @@ fn claims_are_refused_before_memory_is_taken() {
         let error = decoded(&bytes).unwrap_err();
         assert!(matches!(error, DecodeError::TooLarge { .. }), "{wanted}: {error}");
     }
+    for (magic, words) in [("P5 4 4 0\n", "largest number is 0"), ("P5 4 4 65536\n", "65536"), ("P6 0 4 255\n", "no pixels")] {
+        let error = decoded(&[magic.as_bytes(), &[0; 64]].concat()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(decoded(b"P2 2 1 100\n5 101\n").unwrap_err().to_string().contains("the number 101"));
     let small = Limits { max_side: 10, max_pixels: 1000 };
     for (name, bytes) in files().into_iter().filter(|(name, _)| !name.ends_with(" bits") || name.contains("24")) {
         assert!(matches!(decode(&bytes, &small), Err(DecodeError::TooLarge { .. })), "{name}");
@@ -118,12 +128,14 @@ fn tiles_that_reach_far_beyond_the_picture_are_refused() {
 
 #[test]
 fn names_count_in_any_case_and_bytes_decide() {
-    for name in ["a.JPG", "a.jpe", "b.jfif", "c.d.TIFF", "x.Dib", "y.webp"] {
+    for name in ["a.pgm", "a.PPM", "a.pnm", "a.JPG", "a.jpe", "b.jfif", "c.d.TIFF", "x.Dib", "y.webp"] {
         assert!(is_picture_name(Path::new(name)), "{name}");
     }
     for name in ["a", ".png", "a.txt", "a.png.bak", "jpg", "a.svg"] {
         assert!(!is_picture_name(Path::new(name)), "{name}");
     }
+    assert_eq!(Format::of(b"P6#\n 4 4 255\n"), Some(Format::Pnm));
+    assert_eq!(Format::of(b"P6 is the name of a road"), None);
     assert_eq!(Format::of(b"GIF89a"), Some(Format::Gif));
     assert_eq!(Format::of(b"RIFF\0\0\0\0WAVE"), None);
     assert_eq!(Format::of(b"BM is how this text begins, so"), None);

@@ -9,8 +9,8 @@ use convoy_common::spec::{Data, Task};
 use super::listed::{Listed, ListedImage, Read};
 use super::places::root_of;
 use super::split_names::{Role, role_of_field};
-use super::table::{Row, Table, quoted};
-use super::task::{self, Column, DEFAULT_SEPARATOR, Meaning};
+use super::table::{Row, RowsAre, Table, quoted};
+use super::task::{self, Column, DEFAULT_SEPARATOR, Decision, Meaning};
 use crate::error::ScanError;
 use crate::left_out::{LeftOut, Why};
 
@@ -42,12 +42,30 @@ pub(crate) fn list(
     train: Option<&Listed>,
 ) -> Result<(Listed, Option<Listed>), ScanError> {
     let table = Table::read(tree, path, data)?;
-    let chosen = Chosen::of(&table, data, train)?;
+    let folder = match &data.images {
+        Some(images) => base.join(images),
+        None => path.parent().unwrap_or(Path::new("")).to_owned(),
+    };
+    list_table(&table, &folder, data, task, train, None)
+}
+
+/// As [`list`], of a table whose paths start at `folder`; where it is `known` what its columns mean, that counts.
+pub(crate) fn list_table(
+    table: &Table,
+    folder: &Path,
+    data: &Data,
+    task: Task,
+    train: Option<&Listed>,
+    known: Option<Decision>,
+) -> Result<(Listed, Option<Listed>), ScanError> {
+    let chosen = Chosen::of(table, data, train)?;
     let separator = data.label_separator.as_deref();
     let columns = chosen.columns();
-    let (meaning, why) = match train.and_then(|train| train.read.as_ref()) {
-        Some(read) => (read.meaning, String::new()),
-        None => {
+    let is_known = known.is_some();
+    let (meaning, why) = match (train.and_then(|train| train.read.as_ref()), known) {
+        (Some(read), _) => (read.meaning, String::new()),
+        (None, Some(known)) => (known.meaning, known.why),
+        (None, None) => {
             let decision = task::decide(task, &columns, separator).map_err(|(line, text)| table.fail(line, text))?;
             (decision.meaning, decision.why)
         }
@@ -59,22 +77,19 @@ pub(crate) fn list(
         );
         return Err(table.fail(None, text));
     }
-    let warning = columns.first().and_then(|column| task::looks_like_lists(meaning, column, chosen.separator()));
+    let first = columns.first().filter(|_| !is_known);
+    let warning = first.and_then(|column| task::looks_like_lists(meaning, column, chosen.separator()));
     let mut rows: [Vec<ListedImage>; 2] = Default::default();
     let (mut problems, mut left_out) = (table.problems.clone(), chosen.left_out.clone());
     for row in &table.rows {
         match (chosen.role(row), chosen.entry(row, meaning)) {
             (Ok(Role::Test), _) => left_out.add(Why::TestRows, row.fields[chosen.path_at].clone()),
             (Ok(role), Ok(entry)) => rows[usize::from(role == Role::Validation)].push(entry),
-            (Err(problem), _) | (_, Err(problem)) => problems.push(format!("line {}: {problem}", row.line)),
+            (Err(problem), _) | (_, Err(problem)) => problems.push(format!("{}: {problem}", table.place(row))),
         }
     }
-    let folder = match &data.images {
-        Some(images) => base.join(images),
-        None => path.parent().unwrap_or(Path::new("")).to_owned(),
-    };
     let read = Read { meaning, columns: chosen.label_names.clone(), why };
-    let [of_train, of_validation] = rows.map(|entries| listed(&table.path, &folder, read.clone(), entries));
+    let [of_train, of_validation] = rows.map(|entries| listed(&table.path, folder, read.clone(), entries));
     let train = Listed { problems, left_out, warnings: warning.into_iter().collect(), ..of_train };
     Ok((train, chosen.split_at.map(|_| of_validation)))
 }
@@ -97,6 +112,7 @@ fn listed(origin: &Path, folder: &Path, read: Read, entries: Vec<ListedImage>) -
         problems: Vec::new(),
         left_out: LeftOut::default(),
         warnings: Vec::new(),
+        lists: vec![origin.to_owned()],
         empty: Vec::new(),
     }
 }
@@ -127,7 +143,7 @@ impl<'a> Chosen<'a> {
             }
         };
         if label_at.is_empty() {
-            return Err(table.fail(Some(1), format!("there is no label beside column `{}`", data.path_column)));
+            return Err(table.fail_at_header(format!("there is no label beside column `{}`", data.path_column)));
         }
         let label_names = label_at.iter().map(|at| table.columns[*at].clone()).collect();
         Ok(Chosen { table, data, path_at, split_at, label_at, label_names, left_out })
@@ -166,7 +182,8 @@ impl<'a> Chosen<'a> {
         }
         let fields: Vec<&str> = self.label_at.iter().map(|at| row.fields[*at].as_str()).collect();
         let label = meaning.label(&self.label_names, &fields, self.separator())?;
-        Ok(ListedImage { path, label, line: Some(row.line) })
+        let line = (self.table.rows_are == RowsAre::Lines).then_some(row.line);
+        Ok(ListedImage { path, label, line })
     }
 }
 

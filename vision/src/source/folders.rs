@@ -161,6 +161,7 @@ pub(crate) fn list(tree: &dyn FileTree, folder: &Path, known: &[String]) -> Resu
         problems: Vec::new(),
         left_out,
         warnings: Vec::new(),
+        lists: Vec::new(),
         empty,
     })
 }

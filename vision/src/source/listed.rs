@@ -46,6 +46,8 @@ pub(crate) struct Listed {
     pub left_out: LeftOut,
     /// What may not be meant, in words.
     pub warnings: Vec<String>,
+    /// Files that the list stands in.
+    pub lists: Vec<PathBuf>,
     /// Class folders without a picture, with what they hold.
     pub empty: Vec<(String, String)>,
 }

@@ -8,6 +8,8 @@ pub(crate) mod idx;
 mod listed;
 mod places;
 mod raw_label;
+mod sample_table;
+mod samples;
 mod split_names;
 mod table;
 mod task;
@@ -58,6 +60,9 @@ pub(crate) fn list(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) ->
             let source = format!("IDX files in {}", paths.folder.display());
             let taken = taken(source, split, LabelKind::Class, "each image has one".to_owned());
             Ok(Listing { parts: Parts::Idx { train: paths, validation }, taken })
+        }
+        format @ (DataFormat::Parquet | DataFormat::Npz | DataFormat::Cifar) => {
+            list_samples(tree, data, task, format, &train, validation)
         }
         DataFormat::Folders | DataFormat::Auto => list_folders(tree, data, &train, validation),
     }
@@ -112,6 +117,47 @@ fn list_tables(
     let source = format!("table {}, paths start at {}", path.display(), train.root.display());
     let mut taken = taken(source, split, train.labels, why);
     take_remarks(&mut taken, &train, validation.as_ref());
+    Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
+}
+
+fn list_samples(
+    tree: &dyn FileTree,
+    data: &Data,
+    task: Task,
+    format: DataFormat,
+    path: &Path,
+    named: Option<PathBuf>,
+) -> Result<Listing, ScanError> {
+    let divided = samples::divide(samples::parts(tree, path, format)?);
+    let (train, in_column) = sample_table::list(path, &divided.train, data, task, None)?;
+    let (validation, split) = match (named, in_column, &data.split_column) {
+        (None, Some(validation), Some(column)) => {
+            let split = format!("column `{column}` says which samples are validation data (data.split_column)");
+            (Some(validation).filter(|listed| !listed.entries.is_empty()), split)
+        }
+        (named, _, _) => {
+            let (origin, parts, how) = match named {
+                Some(path) => {
+                    let format = format_of(tree, &path, DataFormat::Auto)?;
+                    let parts = samples::measured(samples::parts(tree, &path, format)?);
+                    (path, parts, NAMED)
+                }
+                None if divided.validation.is_empty() => {
+                    (path.to_owned(), samples::beside(tree, path, format)?, "found beside it by its name")
+                }
+                None => (path.to_owned(), divided.validation, "found by its name"),
+            };
+            let listed = match parts.is_empty() {
+                true => None,
+                false => Some(sample_table::list(&origin, &parts, data, task, Some(&train))?.0),
+            };
+            (listed, samples::split_text(&parts, how).unwrap_or_else(|| split_text(data, None, how)))
+        }
+    };
+    let why = train.read.as_ref().map_or_else(String::new, |read| read.why.clone());
+    let mut taken = taken(samples::source_text(&divided.train), split, train.labels, why);
+    take_remarks(&mut taken, &train, validation.as_ref());
+    taken.left_out.0.extend(divided.left_out.0);
     Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
 }
 
@@ -174,6 +220,12 @@ pub(crate) fn list_labelled(
             let validation = validation.filter(|listed| !listed.entries.is_empty());
             Ok(Labelled::Files(Box::new(validation.unwrap_or(train))))
         }
+        format @ (DataFormat::Parquet | DataFormat::Npz | DataFormat::Cifar) => {
+            let parts = samples::measured(samples::parts(tree, &path, format)?);
+            let (train, validation) = sample_table::list(&path, &parts, data, task, None)?;
+            let validation = validation.filter(|listed| !listed.entries.is_empty());
+            Ok(Labelled::Files(Box::new(validation.unwrap_or(train))))
+        }
         DataFormat::Idx => Ok(Labelled::Idx(idx::IdxPaths::find(tree, &path, idx::Part::Validation)?)),
         DataFormat::Folders | DataFormat::Auto => {
             let splits = folders::splits(tree, &path)?;
@@ -200,7 +252,13 @@ pub(crate) fn format_of(tree: &dyn FileTree, path: &Path, given: DataFormat) -> 
         return Ok(given);
     }
     if tree.is_folder(path) {
-        return Ok(if idx::is_idx_folder(tree, path) { DataFormat::Idx } else { DataFormat::Folders });
+        if idx::is_idx_folder(tree, path) {
+            return Ok(DataFormat::Idx);
+        }
+        return Ok(samples::format_of_folder(tree, path)?.unwrap_or(DataFormat::Folders));
+    }
+    if let Some(format) = samples::format_of_file(tree, path) {
+        return Ok(format);
     }
     if csv::is_table(path) {
         return Ok(DataFormat::Csv);

@@ -34,6 +34,16 @@ pub(crate) fn role_of(name: &str) -> Option<Role> {
     is(&bare).or_else(|| SUFFIXES.iter().filter_map(|suffix| is(bare.strip_suffix(suffix)?)).next())
 }
 
+/// The role that the name of one of several files tells: as [`role_of`], with numbers behind it, such as
+/// `train-00000-of-00002` has.
+pub(crate) fn role_of_part(name: &str) -> Option<Role> {
+    let is_number = |c: char| c.is_ascii_digit() || ['-', '_', '.', ' '].contains(&c);
+    let bare = |name: &'_ str| -> usize { name.trim_end_matches(is_number).len() };
+    let without = &name[..bare(name)];
+    let without = without.strip_suffix("-of").map_or(without, |name| &name[..bare(name)]);
+    role_of(name).or_else(|| role_of(without))
+}
+
 /// The role of a row whose field in the split column `column` is `field`: a name of a split, or whether it is what the
 /// column is called (`is_valid`).
 pub(crate) fn role_of_field(column: &str, field: &str) -> Option<Role> {
@@ -58,6 +68,15 @@ mod tests {
         all(&["val", "VAL", "Valid", "validation", "dev", "val_images", "validation-set"], Some(Role::Validation));
         all(&["test", "Testing", "test_set", "TestSet"], Some(Role::Test));
         all(&["trains", "set", "dataset", "testa", "valley", "device", "", "cat"], None);
+    }
+
+    #[test]
+    fn parts_have_numbers_behind_their_names() {
+        let all = |names: &[&str], role| names.iter().for_each(|name| assert_eq!(role_of_part(name), role, "{name}"));
+        all(&["train-00000-of-00002", "train", "train_3", "Train.01", "training-set-2"], Some(Role::Train));
+        all(&["validation-00000-of-00001", "val-1"], Some(Role::Validation));
+        all(&["test-00000-of-00001"], Some(Role::Test));
+        all(&["0000", "part-0", "data-00000-of-00002", "-of", "", "trains-1"], None);
     }
 
     #[test]

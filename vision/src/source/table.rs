@@ -14,11 +14,21 @@ pub(crate) struct Table {
     pub path: PathBuf,
     pub columns: Vec<String>,
     pub rows: Vec<Row>,
-    /// Rows that are not as long as the first line.
+    /// Rows that make no sense by themselves.
     pub problems: Vec<String>,
+    pub rows_are: RowsAre,
 }
 
-/// A row with the line that it begins in.
+/// Where the rows of a table come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowsAre {
+    /// Lines of a text, of which the first names the columns.
+    Lines,
+    /// Samples of a file, counted from 0, whose first field is the path.
+    Samples,
+}
+
+/// A row with the line that it begins in, or its number.
 pub(crate) struct Row {
     pub line: u64,
     pub fields: Vec<String>,
@@ -47,7 +57,8 @@ impl Table {
             fail(path, error.position().map(csv::Position::line), "cannot be read as a table".to_owned())
         };
         let columns: Vec<String> = reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
-        let mut table = Table { path: path.to_owned(), columns, rows: Vec::new(), problems: Vec::new() };
+        let (rows, problems, rows_are) = (Vec::new(), Vec::new(), RowsAre::Lines);
+        let mut table = Table { path: path.to_owned(), columns, rows, problems, rows_are };
         for record in reader.records() {
             let record = record.map_err(wrong)?;
             let line = record.position().map_or(0, csv::Position::line);
@@ -67,9 +78,27 @@ impl Table {
         Ok(table)
     }
 
-    /// An error about this table.
+    /// An error about this table, at a row by its `line`.
     pub(crate) fn fail(&self, line: Option<u64>, problem: String) -> ScanError {
-        fail(&self.path, line, problem)
+        let row = line.and_then(|row| self.rows.get(row as usize));
+        match (self.rows_are, row) {
+            (RowsAre::Lines, _) => fail(&self.path, line, problem),
+            (RowsAre::Samples, Some(row)) => fail(&self.path, None, format!("{}: {problem}", self.place(row))),
+            (RowsAre::Samples, None) => fail(&self.path, None, problem),
+        }
+    }
+
+    /// An error about the columns.
+    pub(crate) fn fail_at_header(&self, problem: String) -> ScanError {
+        fail(&self.path, (self.rows_are == RowsAre::Lines).then_some(1), problem)
+    }
+
+    /// Where a row is, for messages.
+    pub(crate) fn place(&self, row: &Row) -> String {
+        match self.rows_are {
+            RowsAre::Lines => format!("line {}", row.line),
+            RowsAre::Samples => row.fields.first().cloned().unwrap_or_default(),
+        }
     }
 
     /// Where the column called `name` is; `key` of the spec asks for it.
@@ -78,20 +107,19 @@ impl Table {
         match (found.next(), found.next()) {
             (Some(at), None) => Ok(at),
             (Some(_), Some(_)) => {
-                Err(self.fail(Some(1), format!("two columns are called `{name}`; give each a name of its own")))
+                Err(self.fail_at_header(format!("two columns are called `{name}`; give each a name of its own")))
             }
-            _ if self.columns.iter().any(|column| is_picture_name(Path::new(column))) => Err(self.fail(
-                Some(1),
-                format!(
+            _ if self.columns.iter().any(|column| is_picture_name(Path::new(column))) => {
+                Err(self.fail_at_header(format!(
                     "holds {}, which seems to be data: the first line names the columns. Add one, such as `path,label`",
                     quoted(&self.columns)
-                ),
-            )),
+                )))
+            }
             _ => {
                 let one = self.columns.len() == 1;
                 let delimiter = if one { ", or data.delimiter to what separates the columns" } else { "" };
                 let has = quoted(&self.columns);
-                Err(self.fail(Some(1), format!("there is no column `{name}`; it has {has}. Set {key}{delimiter}")))
+                Err(self.fail_at_header(format!("there is no column `{name}`; it has {has}. Set {key}{delimiter}")))
             }
         }
     }

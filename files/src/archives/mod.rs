@@ -1,0 +1,192 @@
+//! Archives as folders: an overlay over the files of any place.
+//!
+//! A file that is an archive stays a file, and is a folder at the same time: `shard.tar/a/0.jpg` is the file `a/0.jpg`
+//! in it. What an archive holds is found out when somebody first asks for it, once for each process.
+
+mod archive;
+mod cifar;
+mod npz;
+mod parquet;
+mod range_reader;
+mod rows;
+mod tar_archive;
+mod unpacked;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use convoy_common::Digest;
+use convoy_common::file_tree::{Contents, FileKind, FileTree, Files, Stamp};
+use convoy_common::samples::Samples;
+use parking_lot::Mutex;
+
+use archive::Archive;
+use unpacked::Unpacked;
+
+/// Archives that are kept open; each holds some memory for every file in it.
+const OPEN: usize = 4096;
+
+/// The files of a place, with those in archives.
+#[derive(Debug)]
+pub struct Archives {
+    inner: Arc<dyn FileTree>,
+    unpacked: Unpacked,
+    open: Mutex<HashMap<PathBuf, Slot>>,
+}
+
+/// A file that was opened as an archive, if it could be. Whoever needs it waits for who opens it.
+type Slot = Arc<Mutex<Option<Opened>>>;
+
+#[derive(Debug, Clone)]
+struct Opened {
+    size: u64,
+    stamp: Option<Stamp>,
+    archive: Option<Arc<dyn Archive>>,
+}
+
+impl Archives {
+    /// The files of `inner`, with those in archives. Compressed archives are unpacked into the folder `unpacked` of this
+    /// machine, which is made when it is needed.
+    pub fn new(inner: Arc<dyn FileTree>, unpacked: PathBuf) -> Self {
+        Archives { inner, unpacked: Unpacked::new(unpacked), open: Mutex::default() }
+    }
+
+    /// The archive at `path`, which must be a file; `None` where it is none.
+    fn archive(&self, path: &Path) -> io::Result<Option<Arc<dyn Archive>>> {
+        let slot = {
+            let mut open = self.open.lock();
+            if open.len() >= OPEN && !open.contains_key(path) {
+                open.clear();
+            }
+            open.entry(path.to_owned()).or_default().clone()
+        };
+        let (size, stamp) = (self.inner.size(path)?, self.inner.stamp(path)?);
+        let mut slot = slot.lock();
+        if let Some(opened) = slot.as_ref().filter(|opened| opened.size == size && opened.stamp == stamp) {
+            return Ok(opened.archive.clone());
+        }
+        *slot = None;
+        let archive = archive::open(&self.inner, path, &self.unpacked)?;
+        *slot = Some(Opened { size, stamp, archive: archive.clone() });
+        Ok(archive)
+    }
+
+    /// The archive that `path` leads into, with its own path and the name in it; `None` where no file lies around
+    /// `path`, or it is no archive.
+    fn around(&self, path: &Path) -> io::Result<Option<(Arc<dyn Archive>, PathBuf, String)>> {
+        let around = || path.ancestors().skip(1).filter(|outer| !outer.as_os_str().is_empty());
+        let open = |outer: &&Path| self.open.lock().contains_key(*outer);
+        let is_file = |outer: &&Path| self.inner.is_file(outer);
+        let Some(outer) = around().find(open).or_else(|| around().find(is_file)) else { return Ok(None) };
+        let Some(name) = path.strip_prefix(outer).ok().and_then(Path::to_str) else { return Ok(None) };
+        let archive = self.archive(outer)?;
+        Ok(archive.map(|archive| (archive, outer.to_owned(), name.to_owned())))
+    }
+
+    /// What `in_archive` says of a path that leads into an archive, where `inner` has nothing.
+    fn or_inside<T>(
+        &self,
+        path: &Path,
+        inner: io::Result<T>,
+        in_archive: impl FnOnce(&dyn Archive, &Path, &str) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let Err(error) = inner else { return inner };
+        if !is_nothing(&error) {
+            return Err(error);
+        }
+        match self.around(path)? {
+            Some((archive, outer, name)) => in_archive(&*archive, &outer, &name),
+            None => Err(error),
+        }
+    }
+}
+
+/// Whether an error says that nothing lies at a path.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+impl Files for Archives {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.or_inside(path, self.inner.read(path), |archive, _, name| archive.read(name))
+    }
+
+    fn read_range(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        let inner = self.inner.read_range(path, offset, length);
+        self.or_inside(path, inner, |archive, _, name| archive.read_range(name, offset, length))
+    }
+}
+
+impl FileTree for Archives {
+    fn kind(&self, path: &Path) -> io::Result<Option<FileKind>> {
+        match self.inner.kind(path) {
+            Ok(None) => {}
+            Err(error) if is_nothing(&error) => {}
+            found => return found,
+        }
+        self.around(path)?.map_or(Ok(None), |(archive, _, name)| archive.kind(&name))
+    }
+
+    fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, FileKind)>> {
+        let inner = self.inner.entries(folder);
+        if !inner.as_ref().is_err_and(is_nothing) {
+            return inner;
+        }
+        let (archive, prefix) = match self.around(folder)? {
+            Some((archive, _, name)) => (Some(archive), format!("{name}/")),
+            None if self.inner.is_file(folder) => (self.archive(folder)?, String::new()),
+            None => (None, String::new()),
+        };
+        let Some(archive) = archive else { return inner };
+        let mut found = BTreeSet::new();
+        for member in archive.contents()?.members {
+            let Some(rest) = member.name.strip_prefix(&prefix) else { continue };
+            let (name, is_folder) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
+            found.insert((name.to_owned(), is_folder));
+        }
+        let kind = |is_folder| if is_folder { FileKind::Folder } else { FileKind::File };
+        match found.is_empty() && !prefix.is_empty() {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => Ok(found.into_iter().map(|(name, is_folder)| (folder.join(name), kind(is_folder))).collect()),
+        }
+    }
+
+    fn real(&self, folder: &Path) -> io::Result<PathBuf> {
+        self.or_inside(folder, self.inner.real(folder), |_, outer, name| Ok(self.inner.real(outer)?.join(name)))
+    }
+
+    fn known(&self, path: &Path) -> io::Result<Option<(u64, Digest)>> {
+        self.or_inside(path, self.inner.known(path), |_, _, _| Ok(None))
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        self.or_inside(path, self.inner.stamp(path), |archive, outer, name| {
+            archive.kind(name)?.ok_or(io::ErrorKind::NotFound)?;
+            let of_member = |Stamp(outer)| Stamp(Digest::of(&[&outer.0[..], name.as_bytes()].concat()));
+            Ok(self.inner.stamp(outer)?.map(of_member))
+        })
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        self.or_inside(path, self.inner.size(path), |archive, _, name| archive.size(name))
+    }
+
+    fn contents(&self, path: &Path) -> io::Result<Option<Contents>> {
+        match self.inner.is_file(path) {
+            true => self.archive(path)?.map(|archive| archive.contents()).transpose(),
+            false => Ok(None),
+        }
+    }
+
+    fn samples(&self, path: &Path) -> io::Result<Vec<Arc<dyn Samples>>> {
+        match self.inner.is_file(path) {
+            true => Ok(self.archive(path)?.map_or_else(Vec::new, Archive::samples)),
+            false => Ok(Vec::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
