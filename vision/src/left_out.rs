@@ -40,6 +40,18 @@ pub enum Why {
     TestFolder,
     /// A column of a table without a name.
     UnnamedColumn,
+    /// A link in an archive.
+    Link,
+    /// A file in an archive whose path leads out of it.
+    Elsewhere,
+    /// A file in an archive that is stored as pieces.
+    Sparse,
+    /// A file in an archive that a later one of the same name replaces.
+    Replaced,
+    /// A picture in an archive without a label beside it.
+    NoLabel,
+    /// An archive whose name tells no split, beside others whose names do.
+    NoSplit,
 }
 
 impl fmt::Display for Why {
@@ -54,6 +66,12 @@ impl fmt::Display for Why {
             Why::TestRows => "of the test split",
             Why::TestFolder => "test data, for `convoy eval`",
             Why::UnnamedColumn => "a column without a name",
+            Why::Link => "a link in an archive",
+            Why::Elsewhere => "a path that leads out of its archive",
+            Why::Sparse => "a sparse file in an archive",
+            Why::Replaced => "replaced by a later file of that name in its archive",
+            Why::NoLabel => "no label beside it",
+            Why::NoSplit => "an archive whose name tells no split",
         })
     }
 }

@@ -98,6 +98,7 @@ fn listed(origin: &Path, folder: &Path, read: Read, entries: Vec<ListedImage>) -
         left_out: LeftOut::default(),
         warnings: Vec::new(),
         empty: Vec::new(),
+        archives: Vec::new(),
     }
 }
 
