@@ -7,7 +7,7 @@ use std::sync::Arc;
 use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::FileTree;
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_vision::{Scanned, scan, survey};
 
 use crate::error::PlanningError;
@@ -16,9 +16,9 @@ use crate::error::PlanningError;
 /// done, from any thread, and is dropped when they all are.
 pub type Counters = fn(&'static str) -> Box<dyn Fn(usize, usize) + Sync>;
 
-/// The files of this machine.
+/// The files of this machine, with those in archives.
 pub fn disk() -> Arc<dyn FileTree> {
-    Arc::new(Disk)
+    here()
 }
 
 /// Looks at the data of `spec` on this machine.
@@ -27,7 +27,7 @@ pub fn disk() -> Arc<dyn FileTree> {
 /// When the data is elsewhere, or cannot be used.
 pub fn look_here(spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
     is_here(spec)?;
-    look(&Disk, spec, counters)
+    look(&*here(), spec, counters)
 }
 
 /// Whether all that `spec` names is on this machine.
@@ -45,7 +45,7 @@ fn is_here(spec: &Spec) -> Result<(), PlanningError> {
 /// When the data is elsewhere, or cannot be used at all.
 pub fn survey_here(spec: &Spec, counters: Counters) -> Result<Scanned, PlanningError> {
     is_here(spec)?;
-    Ok(survey(&Disk, &spec.data, spec.task, spec.seed, Path::new(""), &*counters("looking at files"))?)
+    Ok(survey(&*here(), &spec.data, spec.task, spec.seed, Path::new(""), &*counters("looking at files"))?)
 }
 
 /// Looks at the data of `spec` in `tree`.

@@ -64,7 +64,10 @@ fn one_file_of_several_finds_validation_data_beside_it() {
     assert!(found.taken.split.contains("found beside it by its name"), "{}", found.taken);
     let data = Data { validation: Some("hugging_face/data/test-00000-of-00001.parquet".into()), ..at("hugging_face") };
     let found = scanned(&data, Task::Auto).unwrap();
-    assert_eq!((found.manifest.validation.samples.len(), found.taken.split.contains("as data.validation says")), (4, true));
+    assert_eq!(
+        (found.manifest.validation.samples.len(), found.taken.split.contains("as data.validation says")),
+        (4, true)
+    );
 }
 
 #[test]
@@ -72,7 +75,10 @@ fn columns_mean_what_they_mean_in_a_table_of_text() {
     let data = Data { validation_fraction: 0.0, ..at("polars.parquet") };
     // Three whole numbers in 24 rows.
     let found = scanned(&data, Task::Auto).unwrap();
-    assert_eq!((found.manifest.labels, &found.manifest.names[..]), (LabelKind::Class, &["0", "1", "2"].map(str::to_owned)[..]));
+    assert_eq!(
+        (found.manifest.labels, &found.manifest.names[..]),
+        (LabelKind::Class, &["0", "1", "2"].map(str::to_owned)[..])
+    );
     let weights = Data { label_columns: vec!["weight".into()], ..data.clone() };
     let found = scanned(&weights, Task::Auto).unwrap();
     assert_eq!(found.manifest.labels, LabelKind::Values);
@@ -90,7 +96,10 @@ fn columns_mean_what_they_mean_in_a_table_of_text() {
 #[test]
 fn words_are_classes_and_lists_are_sets() {
     let found = scanned(&at("pandas.parquet"), Task::Auto).unwrap();
-    assert_eq!((found.manifest.labels, found.manifest.names.join(" ")), (LabelKind::Class, "blue green red".to_owned()));
+    assert_eq!(
+        (found.manifest.labels, found.manifest.names.join(" ")),
+        (LabelKind::Class, "blue green red".to_owned())
+    );
     let found = scanned(&Data { validation_fraction: 0.0, ..at("lists.parquet") }, Task::Auto).unwrap();
     assert_eq!((found.manifest.labels, found.manifest.names.join(" ")), (LabelKind::Set, "blue green red".to_owned()));
     let labels: Vec<&Label> = found.manifest.train.samples[..4].iter().map(|sample| &sample.label).collect();
@@ -174,7 +183,10 @@ fn arrays_of_medmnist_are_classes_or_sets_with_validation_data() {
     let said = found.taken.to_string();
     assert!(said.contains("npz, train in") && said.contains("val in") && said.contains("test data, for"), "{said}");
     let chest = scanned(&at("chest.npz"), Task::Auto).unwrap();
-    assert_eq!((chest.manifest.labels, chest.manifest.names.join(" ")), (LabelKind::Set, "label_0 label_1 label_2".to_owned()));
+    assert_eq!(
+        (chest.manifest.labels, chest.manifest.names.join(" ")),
+        (LabelKind::Set, "label_0 label_1 label_2".to_owned())
+    );
     assert!(!chest.train.all_grey());
     // Without validation data a part is held out, and test data is not looked at.
     let keras = scanned(&at("keras.npz"), Task::Auto).unwrap();
@@ -231,7 +243,8 @@ fn a_label_without_a_name_is_a_problem_with_its_place() {
 #[test]
 fn files_of_several_columns_must_agree_and_named_formats_must_be_there() {
     let root = tempdir().unwrap();
-    for (from, to) in [("pandas.parquet", "a.parquet"), ("hugging_face/data/test-00000-of-00001.parquet", "b.parquet")] {
+    for (from, to) in [("pandas.parquet", "a.parquet"), ("hugging_face/data/test-00000-of-00001.parquet", "b.parquet")]
+    {
         fs::copy(folder().join(from), root.path().join(to)).unwrap();
     }
     let all = |data: &Data| scan(&*tree(), data, Task::Auto, 0, root.path(), &|_, _| {});

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
-use convoy_common::file_tree::Files;
+use convoy_common::file_tree::{FileTree, Files};
 use convoy_common::manifest::{FileEntry, Manifest};
+use convoy_files::here;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -119,7 +120,8 @@ impl RunFiles {
     /// Whether the file is on this machine, as far as is known without reading it.
     fn is_near(&self, file: u32) -> bool {
         let KnownFile { digest, seen, .. } = &self.known[file as usize];
-        self.cache.as_ref().is_some_and(|cache| cache.holds(digest)) || seen.as_ref().is_some_and(|path| path.is_file())
+        self.cache.as_ref().is_some_and(|cache| cache.holds(digest))
+            || seen.as_ref().is_some_and(|path| here().is_file(path))
     }
 
     /// Waits for a file from the coordinator.
@@ -185,9 +187,9 @@ impl Files for RunFiles {
         let place = place.ok_or(io::ErrorKind::InvalidInput)?;
         if let DataPlace::Local(path) = &place {
             // The coordinator of one run, on this machine: it reads the same disk.
-            return std::fs::read(path);
+            return here().read(path);
         }
-        if let Some(bytes) = known.seen.as_ref().and_then(|path| std::fs::read(path).ok())
+        if let Some(bytes) = known.seen.as_ref().and_then(|path| here().read(path).ok())
             && Digest::of(&bytes) == known.digest
         {
             return Ok(bytes);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use convoy_coordinator::{Ready, RunDir};
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_planning::unchanged;
 
 use super::jobs::change::{self, Change, ChangeArgs};
@@ -54,5 +54,5 @@ pub fn run(args: ResumeArgs) -> Result<ExitCode, CliError> {
 /// When it is no run, or the data has changed.
 pub fn ready(folder: &Path) -> Result<Ready, CliError> {
     let (dir, plan, manifest) = RunDir::open(folder)?;
-    Ok(Ready::new(dir, unchanged(&Disk, plan, manifest, counter)?)?)
+    Ok(Ready::new(dir, unchanged(&*here(), plan, manifest, counter)?)?)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_planning::Job;
 use convoy_vision::{Dataset, preview};
 
@@ -40,7 +40,7 @@ pub fn run(args: &PreviewArgs) -> Result<ExitCode, CliError> {
     if let Some(choices) = choices {
         out::line(choices)?;
     }
-    let dataset = Dataset::open(&job.plan, job.scanned.manifest.train, Arc::new(Disk))?;
+    let dataset = Dataset::open(&job.plan, job.scanned.manifest.train, here())?;
     let count = args.count.unwrap_or(job.plan.spec.train.shard);
     let picture = preview(&job.plan, &dataset, count)?;
     std::fs::write(&args.out, picture.to_png()).map_err(|source| CliError::Io { path: args.out.clone(), source })?;
