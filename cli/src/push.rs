@@ -1,7 +1,8 @@
 //! Giving files of this machine to a coordinator.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
@@ -9,7 +10,7 @@ use convoy_common::data_place::{DATA_SET, DataName, DataPlace, InnerPath};
 use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::spec::Spec;
 use convoy_coordinator::DataSet;
-use convoy_files::Disk;
+use convoy_files::{Disk, here};
 use convoy_proto::channel::PIECE;
 use convoy_proto::v1;
 use convoy_vision::files_of;
@@ -101,7 +102,7 @@ pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
     }
     let mut paths = Vec::new();
     if is_local("data.train") {
-        let (files, taken) = files_of(&Disk, &spec.data, spec.task, Path::new(""))?;
+        let (files, taken) = files_of(&*here(), &spec.data, spec.task, Path::new(""))?;
         out::note(taken);
         paths = files;
     }
@@ -193,8 +194,10 @@ fn look(files: &Files) -> Result<Vec<Known>, CliError> {
     let counter = Counter::new("looking at files");
     let mut known = Vec::with_capacity(files.len());
     for (done, (inner, path)) in files.iter().enumerate() {
-        let bytes = fs::read(path).map_err(|source| CliError::Io { path: path.clone(), source })?;
-        let (size, digest) = (bytes.len() as u64, Digest::of(&bytes));
+        let mut hasher = blake3::Hasher::new();
+        let size = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hasher));
+        let size = size.map_err(|source| CliError::Io { path: path.clone(), source })?;
+        let digest = Digest(*hasher.finalize().as_bytes());
         known.push(Known { inner: inner.clone(), path: path.clone(), size, digest });
         counter.show(done + 1, files.len());
     }
@@ -219,20 +222,17 @@ async fn send(at: &Endpoint, missing: &[&Known]) -> Result<(), CliError> {
     let pushing = client.push(ReceiverStream::new(requests));
     let feeding = async {
         for (done, file) in missing.iter().enumerate() {
-            let bytes = fs::read(&file.path).map_err(|source| CliError::Io { path: file.path.clone(), source })?;
-            let bytes = bytes::Bytes::from(bytes);
-            let mut head = Some(data_file(file));
-            let mut start = 0;
-            loop {
-                let end = (start + PIECE).min(bytes.len());
-                let piece = v1::PushRequest { file: head.take(), data: bytes.slice(start..end) };
+            let fail = |source| CliError::Io { path: file.path.clone(), source };
+            let mut bytes = File::open(&file.path).map_err(fail)?.take(file.size);
+            let (mut head, mut left) = (Some(data_file(file)), file.size);
+            while left > 0 || head.is_some() {
+                let mut data = vec![0; left.min(PIECE as u64) as usize];
+                bytes.read_exact(&mut data).map_err(fail)?;
+                left -= data.len() as u64;
+                let piece = v1::PushRequest { file: head.take(), data: data.into() };
                 // The coordinator says itself why it does not listen any more.
                 if sender.send(piece).await.is_err() {
                     return Ok(());
-                }
-                start = end;
-                if start == bytes.len() {
-                    break;
                 }
             }
             counter.show(done + 1, missing.len());
@@ -248,6 +248,8 @@ async fn send(at: &Endpoint, missing: &[&Known]) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn folder(files: &[&str]) -> tempfile::TempDir {

@@ -48,6 +48,16 @@ pub trait Samples: Send + Sync + Debug {
     /// When they cannot be read.
     fn paths(&self) -> io::Result<Vec<String>>;
 
+    /// Whether the pictures lie in the file itself.
+    fn holds_pictures(&self) -> bool {
+        true
+    }
+
+    /// The names of other files in its folder that it was read with.
+    fn read_with(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The columns, without those that hold pictures.
     fn columns(&self) -> &[SampleColumn];
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::planner::Planner;
+use convoy_files::Archives;
 use convoy_proto::channel;
 use convoy_scheduler::JobId;
 use futures_core::future::BoxFuture;
@@ -98,7 +99,8 @@ async fn serve_cluster_until(
     let connections = Arc::new(Connections::new(events.clone()));
     let waiting = WaitingReasons::default();
     let store = Arc::new(DataStore::open(&state.join("data"))?);
-    let data = Arc::new(Sources { store: store.clone(), shared });
+    let sources = Arc::new(Sources { store: store.clone(), shared });
+    let data = Arc::new(Archives::new(sources, state.join("unpacked")));
     let surroundings = JobSurroundings { data, fleet: events, waiting: waiting.clone(), links: connections.clone() };
     let terms = JobTerms { planner, limits, audit_every };
     let jobs = Arc::new(Jobs::open(&state, terms, surroundings)?);

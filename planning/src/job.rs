@@ -39,11 +39,16 @@ pub fn spec_here(
     overrides: &[String],
     looking: &Looking,
 ) -> Result<(SpecFile, Option<String>), PlanningError> {
-    if is_spec(path) || !path.exists() {
+    if is_spec(path) || !is_data(path) {
         return Ok((SpecFile::read(Some(path), overrides)?, None));
     }
     let (file, _, reasons) = recipe::choose(path, overrides, looking)?;
     Ok((file, Some(reasons)))
+}
+
+/// Whether `path` is data on this machine: something that exists, or a pattern of archives.
+fn is_data(path: &Path) -> bool {
+    path.exists() || path.to_str().is_some_and(|path| path.contains('{'))
 }
 
 impl Job {
@@ -53,7 +58,7 @@ impl Job {
     /// # Errors
     /// When spec, data and network do not fit, or the data cannot be used.
     pub fn here(path: &Path, overrides: &[String], looking: &Looking) -> Result<(Job, Option<String>), PlanningError> {
-        if is_spec(path) || !path.exists() {
+        if is_spec(path) || !is_data(path) {
             let file = SpecFile::read(Some(path), overrides)?;
             let scanned = look_here(&file.spec, looking)?;
             return Ok((Job::new(&disk(), file, scanned, looking)?, None));

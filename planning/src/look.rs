@@ -7,7 +7,7 @@ use std::sync::Arc;
 use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::FileTree;
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_vision::{LookCache, Scanned, scan, survey};
 
 use crate::error::PlanningError;
@@ -27,9 +27,9 @@ pub struct Looking {
 
 const LOOKING: &str = "looking at files";
 
-/// The files of this machine.
+/// The files of this machine, with those in archives.
 pub fn disk() -> Arc<dyn FileTree> {
-    Arc::new(Disk)
+    here()
 }
 
 /// Looks at the data of `spec` on this machine.
@@ -38,7 +38,7 @@ pub fn disk() -> Arc<dyn FileTree> {
 /// When the data is elsewhere, or cannot be used.
 pub fn look_here(spec: &Spec, looking: &Looking) -> Result<Scanned, PlanningError> {
     is_here(spec)?;
-    look(&Disk, spec, looking)
+    look(&*here(), spec, looking)
 }
 
 /// Whether all that `spec` names is on this machine.
@@ -57,7 +57,7 @@ fn is_here(spec: &Spec) -> Result<(), PlanningError> {
 pub fn survey_here(spec: &Spec, looking: &Looking) -> Result<Scanned, PlanningError> {
     is_here(spec)?;
     let (cache, progress) = (looking.cache.as_ref(), (looking.counters)(LOOKING));
-    Ok(survey(&Disk, &spec.data, spec.task, spec.seed, Path::new(""), cache, &*progress)?)
+    Ok(survey(&*here(), &spec.data, spec.task, spec.seed, Path::new(""), cache, &*progress)?)
 }
 
 /// Looks at the data of `spec` in `tree`.

@@ -24,8 +24,8 @@ pub enum ScanError {
     },
     /// A file of no kind that is known.
     #[error(
-        "{} is neither a .csv or .tsv table nor an IDX, .parquet or .npz file; name a folder of class folders, a table, \
-         or set data.format", .path.display()
+        "{} is neither a .csv or .tsv table nor an IDX, .parquet or .npz file nor a tar archive; name a folder of class \
+         folders, a table, an archive, or set data.format", .path.display()
     )]
     UnknownFormat {
         /// The file.
@@ -86,6 +86,52 @@ pub enum ScanError {
         total: usize,
         /// The first of them.
         first: String,
+    },
+    /// A file that should be an archive and is none.
+    #[error("{} is no tar archive, plain or compressed with gzip; its bytes say so", .path.display())]
+    NoArchive {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder that should hold archives and holds none.
+    #[error(
+        "no archives in {}: looked for files called .tar, .tar.gz or .tgz, in it or in its folders `train` and `val`",
+        .path.display()
+    )]
+    NoArchives {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Archives without a sample.
+    #[error(
+        "{}: no sample in its archives: {held}. A sample is a picture and its label, for example 0001.jpg and 0001.cls, \
+         or a picture in a folder called by its class", .path.display(),
+        held = if .held.is_empty() { "they are empty" } else { .held }
+    )]
+    NoSamples {
+        /// Where the archives are.
+        path: PathBuf,
+        /// What they hold instead.
+        held: String,
+    },
+    /// Archives with a picture of which nothing tells the class.
+    #[error(
+        "{}: nothing tells the class of {first}: neither a file beside it, for example .cls, nor the folder that it \
+         lies in", .path.display()
+    )]
+    NoLabels {
+        /// Where the archives are.
+        path: PathBuf,
+        /// The picture.
+        first: String,
+    },
+    /// A pattern with braces that cannot be one.
+    #[error("{}: {problem}", .path.display())]
+    Pattern {
+        /// The pattern.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// A link that leads to a folder above it.
     #[error("{} leads back to a folder that holds it; remove the link", .path.display())]

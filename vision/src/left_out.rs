@@ -42,7 +42,17 @@ pub enum Why {
     UnnamedColumn,
     /// A column that is no label.
     OtherColumn,
-    /// Samples whose name tells no split, beside those of training data.
+    /// A link in an archive.
+    Link,
+    /// A file in an archive whose path leads out of it.
+    Elsewhere,
+    /// A file in an archive that is stored as pieces.
+    Sparse,
+    /// A file in an archive that a later one of the same name replaces.
+    Replaced,
+    /// A picture in an archive without a label beside it.
+    NoLabel,
+    /// An archive or samples whose name tells no split, beside others whose names do.
     NoSplit,
 }
 
@@ -59,7 +69,12 @@ impl fmt::Display for Why {
             Why::TestFolder => "test data, for `convoy eval`",
             Why::UnnamedColumn => "a column without a name",
             Why::OtherColumn => "a column that is not taken for a label; data.label_columns names others",
-            Why::NoSplit => "of no split by its name, beside training data",
+            Why::Link => "a link in an archive",
+            Why::Elsewhere => "a path that leads out of its archive",
+            Why::Sparse => "a sparse file in an archive",
+            Why::Replaced => "replaced by a later file of that name in its archive",
+            Why::NoLabel => "no label beside it",
+            Why::NoSplit => "of no split by its name",
         })
     }
 }

@@ -56,6 +56,7 @@ pub use preview::preview;
 pub use resize::resize;
 pub use scan::{Progress, files_of, scan, scan_known, survey};
 pub use scanned::{ImageFacts, Scanned, SplitFacts};
+pub use source::archives::is_archive_name;
 pub use source::folders::image_files;
 pub use statistics::{ChannelSums, facts, measure};
 pub use taken::Taken;

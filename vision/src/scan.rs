@@ -189,9 +189,11 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
             taken.names = names_of(&train);
             for listed in [Some(*train), validation].into_iter().flatten() {
                 refuse_problems(&listed.origin, &listed.problems)?;
-                let full = listed.entries.iter().map(|entry| listed.root.join(&entry.path));
-                found.extend(full.filter(|path| tree.is_file(path)));
-                found.extend(listed.lists);
+                if listed.archives.is_empty() {
+                    let full = listed.entries.iter().map(|entry| listed.root.join(&entry.path));
+                    found.extend(full.filter(|path| tree.is_file(path)));
+                }
+                found.extend(listed.archives.into_iter().chain(listed.lists));
             }
         }
         Parts::Idx { train, validation } => {

@@ -26,7 +26,7 @@ fn at(path: &str) -> Data {
 }
 
 fn scanned(data: &Data, task: Task) -> Result<Scanned, ScanError> {
-    scan(&*tree(), data, task, 3, &folder(), &|_, _| {})
+    scan(&*tree(), data, task, 3, &folder(), None, &|_, _| {})
 }
 
 fn refused(data: &Data, task: Task) -> String {
@@ -46,7 +46,7 @@ fn a_folder_of_hugging_face_is_its_splits_and_classes() {
         assert_eq!((found.manifest.train.samples.len(), found.manifest.validation.samples.len()), (15, 5));
         // Numbers 0, 1, 2 are red, green, blue.
         assert_eq!(classes(&found), [2, 1, 0].repeat(5));
-        assert_eq!(found.manifest.train.files[8].path, "train-00001-of-00002.parquet/000000");
+        assert_eq!(found.manifest.train.files.at(8).path, "train-00001-of-00002.parquet/000000");
         let said = found.taken.to_string();
         let split = "validation-00000-of-00001.parquet, found by its name";
         for words in ["Parquet, 2 parts", split, "classes that the file names"] {
@@ -64,7 +64,10 @@ fn one_file_of_several_finds_validation_data_beside_it() {
     assert!(found.taken.split.contains("found beside it by its name"), "{}", found.taken);
     let data = Data { validation: Some("hugging_face/data/test-00000-of-00001.parquet".into()), ..at("hugging_face") };
     let found = scanned(&data, Task::Auto).unwrap();
-    assert_eq!((found.manifest.validation.samples.len(), found.taken.split.contains("as data.validation says")), (4, true));
+    assert_eq!(
+        (found.manifest.validation.samples.len(), found.taken.split.contains("as data.validation says")),
+        (4, true)
+    );
 }
 
 #[test]
@@ -72,11 +75,14 @@ fn columns_mean_what_they_mean_in_a_table_of_text() {
     let data = Data { validation_fraction: 0.0, ..at("polars.parquet") };
     // Three whole numbers in 24 rows.
     let found = scanned(&data, Task::Auto).unwrap();
-    assert_eq!((found.manifest.labels, &found.manifest.names[..]), (LabelKind::Class, &["0", "1", "2"].map(str::to_owned)[..]));
+    assert_eq!(
+        (found.manifest.labels, &found.manifest.names[..]),
+        (LabelKind::Class, &["0", "1", "2"].map(str::to_owned)[..])
+    );
     let weights = Data { label_columns: vec!["weight".into()], ..data.clone() };
     let found = scanned(&weights, Task::Auto).unwrap();
     assert_eq!(found.manifest.labels, LabelKind::Values);
-    assert_eq!(found.manifest.train.samples[5].label, Label::Values(vec![1.25]));
+    assert_eq!(found.manifest.train.samples.at(5).label, Label::Values(&[1.25]));
     let both = Data { label_columns: vec!["weight".into(), "label".into()], ..data.clone() };
     assert_eq!(scanned(&both, Task::Auto).unwrap().manifest.names, ["weight", "label"]);
     let wrong = Data { label_columns: vec!["kind".into()], ..data.clone() };
@@ -90,11 +96,15 @@ fn columns_mean_what_they_mean_in_a_table_of_text() {
 #[test]
 fn words_are_classes_and_lists_are_sets() {
     let found = scanned(&at("pandas.parquet"), Task::Auto).unwrap();
-    assert_eq!((found.manifest.labels, found.manifest.names.join(" ")), (LabelKind::Class, "blue green red".to_owned()));
+    assert_eq!(
+        (found.manifest.labels, found.manifest.names.join(" ")),
+        (LabelKind::Class, "blue green red".to_owned())
+    );
     let found = scanned(&Data { validation_fraction: 0.0, ..at("lists.parquet") }, Task::Auto).unwrap();
     assert_eq!((found.manifest.labels, found.manifest.names.join(" ")), (LabelKind::Set, "blue green red".to_owned()));
-    let labels: Vec<&Label> = found.manifest.train.samples[..4].iter().map(|sample| &sample.label).collect();
-    let sets = [vec![2], vec![0, 1], vec![], vec![0, 1, 2]].map(Label::Set);
+    let labels: Vec<Label<'_>> = found.manifest.train.samples.iter().take(4).map(|sample| sample.label).collect();
+    let sets: [&[u32]; 4] = [&[2], &[0, 1], &[], &[0, 1, 2]];
+    let sets = sets.map(Label::Set);
     assert_eq!(labels, sets.iter().collect::<Vec<_>>());
     assert!(found.taken.task.contains("lists"), "{}", found.taken);
 }
@@ -116,14 +126,14 @@ fn models_are_measured_on_validation_data_or_on_the_file_that_is_named() {
     let names = ["blue", "green", "red"].map(str::to_owned);
     let count = |path: &str| {
         let path = folder().join(path);
-        let (split, _) = scan_known(&*tree(), &path, &at(""), &names, LabelKind::Class, &|_, _| {}).unwrap();
+        let (split, _) = scan_known(&*tree(), &path, &at(""), &names, LabelKind::Class, None, &|_, _| {}).unwrap();
         split.samples.len()
     };
     assert_eq!(count("hugging_face"), 5);
     assert_eq!(count("hugging_face/data/test-00000-of-00001.parquet"), 4);
     let less = ["blue".to_owned(), "red".to_owned()];
     let path = folder().join("pandas.parquet");
-    let text = scan_known(&*tree(), &path, &at(""), &less, LabelKind::Class, &|_, _| {}).unwrap_err().to_string();
+    let text = scan_known(&*tree(), &path, &at(""), &less, LabelKind::Class, None, &|_, _| {}).unwrap_err().to_string();
     assert!(text.contains("green") && text.contains("pandas.parquet/000001"), "{text}");
 }
 
@@ -140,12 +150,12 @@ fn rows_without_a_picture_are_broken_and_a_survey_goes_on() {
     fs::create_dir(root.path().join("pictures")).unwrap();
     fs::write(root.path().join("pictures/1.png"), common::png(4, 4, 1)).unwrap();
     let data = Data { validation_fraction: 0.0, ..at("mixed.parquet") };
-    let all = |data: &Data| scan(&*tree(), data, Task::Multiclass, 0, root.path(), &|_, _| {});
+    let all = |data: &Data| scan(&*tree(), data, Task::Multiclass, 0, root.path(), None, &|_, _| {});
     let text = all(&data).unwrap_err().to_string();
     assert!(text.contains("3 of 5") && text.contains("neither bytes nor a path"), "{text}");
     let quarantine = Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..data.clone() };
     assert_eq!(all(&quarantine).unwrap().manifest.train.usable(), [0, 1]);
-    let found = survey(&*tree(), &data, Task::Multiclass, 0, root.path(), &|_, _| {}).unwrap();
+    let found = survey(&*tree(), &data, Task::Multiclass, 0, root.path(), None, &|_, _| {}).unwrap();
     assert_eq!(found.manifest.train.samples.iter().filter(|sample| sample.broken.is_some()).count(), 3);
 }
 
@@ -160,8 +170,8 @@ fn pictures_beside_a_file_are_files_of_the_job() {
     let (files, _) = files_of(&*tree(), &data, Task::Auto, root.path()).unwrap();
     assert_eq!(files.len(), 25);
     assert!(files.contains(&root.path().join("paths.parquet")) && files.contains(&root.path().join("pictures/7.png")));
-    let found = scan(&*tree(), &data, Task::Auto, 0, root.path(), &|_, _| {}).unwrap();
-    assert_eq!(found.manifest.train.files[1].path, "pictures/1.png");
+    let found = scan(&*tree(), &data, Task::Auto, 0, root.path(), None, &|_, _| {}).unwrap();
+    assert_eq!(found.manifest.train.files.at(1).path, "pictures/1.png");
 }
 
 #[test]
@@ -170,11 +180,14 @@ fn arrays_of_medmnist_are_classes_or_sets_with_validation_data() {
     assert_eq!((found.manifest.labels, found.manifest.names.join(" ")), (LabelKind::Class, "0 1".to_owned()));
     assert_eq!((found.manifest.train.samples.len(), found.manifest.validation.samples.len()), (12, 4));
     assert_eq!((found.train.sizes(), found.train.all_grey()), (Some([(4, 5); 3]), true));
-    assert_eq!(found.manifest.train.files[11].path, "pneumonia.npz/train_images/000011");
+    assert_eq!(found.manifest.train.files.at(11).path, "pneumonia.npz/train_images/000011");
     let said = found.taken.to_string();
     assert!(said.contains("npz, train in") && said.contains("val in") && said.contains("test data, for"), "{said}");
     let chest = scanned(&at("chest.npz"), Task::Auto).unwrap();
-    assert_eq!((chest.manifest.labels, chest.manifest.names.join(" ")), (LabelKind::Set, "label_0 label_1 label_2".to_owned()));
+    assert_eq!(
+        (chest.manifest.labels, chest.manifest.names.join(" ")),
+        (LabelKind::Set, "label_0 label_1 label_2".to_owned())
+    );
     assert!(!chest.train.all_grey());
     // Without validation data a part is held out, and test data is not looked at.
     let keras = scanned(&at("keras.npz"), Task::Auto).unwrap();
@@ -222,19 +235,20 @@ fn a_label_without_a_name_is_a_problem_with_its_place() {
     common::write(root.path(), "data_batch_1.bin", &[record(0), record(3), record(1)].concat());
     common::write(root.path(), "batches.meta.txt", b"a\nb\n");
     let data = Data { validation_fraction: 0.0, ..at(".") };
-    let text = scan(&*tree(), &data, Task::Auto, 0, root.path(), &|_, _| {}).unwrap_err().to_string();
+    let text = scan(&*tree(), &data, Task::Auto, 0, root.path(), None, &|_, _| {}).unwrap_err().to_string();
     assert!(text.contains("data_batch_1.bin/000001: column `label`: 3 is none of the 2 classes"), "{text}");
-    let found = survey(&*tree(), &data, Task::Auto, 0, root.path(), &|_, _| {}).unwrap();
+    let found = survey(&*tree(), &data, Task::Auto, 0, root.path(), None, &|_, _| {}).unwrap();
     assert_eq!((found.problems.len(), found.manifest.train.samples.len()), (1, 2));
 }
 
 #[test]
 fn files_of_several_columns_must_agree_and_named_formats_must_be_there() {
     let root = tempdir().unwrap();
-    for (from, to) in [("pandas.parquet", "a.parquet"), ("hugging_face/data/test-00000-of-00001.parquet", "b.parquet")] {
+    for (from, to) in [("pandas.parquet", "a.parquet"), ("hugging_face/data/test-00000-of-00001.parquet", "b.parquet")]
+    {
         fs::copy(folder().join(from), root.path().join(to)).unwrap();
     }
-    let all = |data: &Data| scan(&*tree(), data, Task::Auto, 0, root.path(), &|_, _| {});
+    let all = |data: &Data| scan(&*tree(), data, Task::Auto, 0, root.path(), None, &|_, _| {});
     let split = Data { label_columns: vec!["caption".into()], ..at("b.parquet") };
     assert_eq!(all(&Data { empty_classes: EmptyClasses::Ignore, ..split }).unwrap().manifest.names.len(), 3);
     let text = all(&Data { label_columns: vec!["caption".into()], ..at(".") }).unwrap_err().to_string();

@@ -10,6 +10,7 @@ use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, Manifest, Split};
+use convoy_files::here;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -97,7 +98,7 @@ impl RunFiles {
     /// Whether the file is on this machine, as far as is known without reading it.
     fn is_near(&self, file: u32) -> bool {
         let (split, entry) = self.entry(file);
-        let is_seen = || self.seen(&Path::new(&split.root).join(entry.path)).is_some_and(|path| path.is_file());
+        let is_seen = || self.seen(&Path::new(&split.root).join(entry.path)).is_some_and(|path| here().is_file(&path));
         self.cache.as_ref().is_some_and(|cache| cache.holds(&entry.blake3)) || is_seen()
     }
 
@@ -188,9 +189,9 @@ impl Files for RunFiles {
         let place = place.ok_or(io::ErrorKind::InvalidInput)?;
         if let DataPlace::Local(path) = &place {
             // The coordinator of one run, on this machine: it reads the same disk.
-            return std::fs::read(path);
+            return here().read(path);
         }
-        if let Some(bytes) = self.seen(path).and_then(|path| std::fs::read(path).ok())
+        if let Some(bytes) = self.seen(path).and_then(|path| here().read(&path).ok())
             && Digest::of(&bytes) == digest
         {
             return Ok(bytes);

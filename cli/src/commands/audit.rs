@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
-use convoy_common::file_tree::{FileKind, FileTree, Files};
+use convoy_common::file_tree::{Contents, FileKind, FileTree, Files};
 use convoy_common::planner::Planned;
 use convoy_coordinator::{Audit, Ready, RunDir, audit, earlier_plans, prepare_replay, read_ledger};
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_planning::{disk, init_file};
 use convoy_proto::v1;
 use serde::Serialize;
@@ -170,17 +170,21 @@ impl Elsewhere {
 
 impl Files for Elsewhere {
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        Disk.read(&self.at(path))
+        here().read(&self.at(path))
     }
 }
 
 impl FileTree for Elsewhere {
     fn kind(&self, path: &Path) -> std::io::Result<Option<FileKind>> {
-        Disk.kind(&self.at(path))
+        here().kind(&self.at(path))
     }
 
     fn entries(&self, folder: &Path) -> std::io::Result<Vec<(PathBuf, FileKind)>> {
-        Disk.entries(&self.at(folder))
+        here().entries(&self.at(folder))
+    }
+
+    fn contents(&self, path: &Path) -> std::io::Result<Option<Contents>> {
+        here().contents(&self.at(path))
     }
 }
 

@@ -9,7 +9,7 @@ use convoy_common::manifest::{LabelKind, Split};
 use convoy_common::metrics::{MetricLayout, Metrics};
 use convoy_common::spec::{BadImage, Data, EmptyClasses, Spec, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_planning::{Looking, PlanningError, look};
 use convoy_scheduler::Node;
 use convoy_vision::{Dataset, Mode, scan_known};
@@ -94,7 +94,7 @@ fn own_validation(model: &Trained, looking: &Looking) -> Result<Arc<Split>, CliE
         return Err(CliError::Usage("the model was trained without validation data; name some".to_owned()));
     }
     let data = Data { bad_images: BadImage::Quarantine, empty_classes: EmptyClasses::Ignore, ..spec.data.clone() };
-    let scanned = look(&Disk, &Spec { data, ..spec.clone() }, looking)?;
+    let scanned = look(&*here(), &Spec { data, ..spec.clone() }, looking)?;
     if scanned.manifest.digest() != model.plan.manifest {
         let difference = "files are not those that it was trained with; name the data to evaluate on".to_owned();
         return Err(PlanningError::DataChanged { difference }.into());
@@ -110,7 +110,7 @@ fn other_data(model: &Trained, path: &Path, looking: &Looking) -> Result<Arc<Spl
         Task::Regression => LabelKind::Values,
     };
     let (cache, progress) = (looking.cache.as_ref(), (looking.counters)("looking at files"));
-    let (split, _) = scan_known(&Disk, path, &plan.spec.data, &plan.names, labels, cache, &*progress)?;
+    let (split, _) = scan_known(&*here(), path, &plan.spec.data, &plan.names, labels, cache, &*progress)?;
     Ok(split)
 }
 
@@ -123,7 +123,7 @@ fn evaluate(model: &Trained, split: Arc<Split>, threads: usize) -> Result<Evalua
     }
     let order = EpochOrder::sequential(&usable);
     let cut = EpochCut { samples, batch: samples, shard: plan.spec.train.shard, keep_last: true };
-    let dataset = Dataset::open(plan, split, Arc::new(Disk))?;
+    let dataset = Dataset::open(plan, split, here())?;
     let (layout, shards) = (plan.metric_layout(), cut.shards(0));
     let mut sums = TreeSum::over(shards);
     let counter = Counter::new("evaluating");

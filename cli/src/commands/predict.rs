@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use convoy_common::Plan;
 use convoy_common::spec::{Depth16, Task};
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_nn::Executor;
-use convoy_vision::{Limits, Mode, Preparation, decode_in, image_files};
+use convoy_vision::{Limits, Mode, Preparation, decode_in, image_files, is_archive_name};
 use serde_json::{Map, Value, json};
 
 use crate::camera::{CameraSource, Frame, Pace, Seen, Tally, watch};
@@ -146,8 +146,8 @@ fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
     for path in given {
         if path == Path::new("-") {
             sources.extend(standard_input()?);
-        } else if path.is_dir() {
-            let (files, left_out) = image_files(&Disk, path)?;
+        } else if path.is_dir() || is_archive_name(path) {
+            let (files, left_out) = image_files(&*here(), path)?;
             left_out.lines().iter().for_each(|line| out::note(format_args!("left out of {}: {line}", path.display())));
             if files.is_empty() {
                 return Err(CliError::NotFound {
@@ -206,7 +206,9 @@ fn pixels(source: &Source, limits: &Limits, depth16: Depth16) -> Result<convoy_v
     let bytes = match source {
         Source::Bytes(bytes) => bytes,
         Source::File(path) => {
-            read = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+            read = std::fs::read(path)
+                .or_else(|_| here().read(path))
+                .map_err(|error| format!("cannot be read: {error}"))?;
             &read
         }
     };

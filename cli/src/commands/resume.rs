@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use convoy_common::Plan;
 use convoy_coordinator::{Ready, RunDir};
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_planning::{PlanningError, changed, unchanged};
 use convoy_vision::ScanError;
 
@@ -83,7 +83,7 @@ pub fn ready(folder: &Path, overrides: &[String], device: Option<Device>, look: 
     device.map_or(Ok(()), |device| device.fits(&after))?;
     let moved = before.spec.paths() != after.spec.paths();
     let planned =
-        unchanged(&Disk, after, manifest, &look.looking()).map_err(|error| with_hint(error, folder, moved))?;
+        unchanged(&*here(), after, manifest, &look.looking()).map_err(|error| with_hint(error, folder, moved))?;
     if planned.plan != before {
         dir.change(&before, &planned.plan, &planned.manifest)?;
         out::note(what_changed(&before, &planned.plan));

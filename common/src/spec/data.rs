@@ -24,8 +24,8 @@ pub enum Task {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files) or a CSV file. For jobs of
-    /// a coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder
+    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files, or tar archives), a CSV
+    /// file, a tar archive, or a pattern of archives such as `train-{000..129}.tar`. For jobs of a coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder
     /// that it and its workers see.
     pub train: String,
     /// Validation data of the same kind; found beside the training data when absent.
@@ -41,7 +41,8 @@ pub struct Data {
     /// Column of a CSV that holds the path, relative to `images` or to the CSV's folder; absolute paths and `..` work.
     #[serde(default = "path_column")]
     pub path_column: String,
-    /// Columns of a CSV that hold the label or values; all the others that have a name when empty.
+    /// Columns of a CSV that hold the label or values; all the others that have a name when empty. In tar archives what
+    /// follows the first point of a file's name, such as `cls`, or keys of a sample's `.json`.
     #[serde(default)]
     pub label_columns: Vec<String>,
     /// Folder that a CSV's paths start from; the CSV's own when absent.
@@ -123,8 +124,8 @@ impl Data {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataFormat {
-    /// By looking: a `.csv` or `.tsv` file, `.parquet` or `.npz` files, MNIST's and CIFAR's file names, else class
-    /// folders.
+    /// By looking: a `.csv` or `.tsv` file, `.parquet` or `.npz` files, MNIST's and CIFAR's file names, tar archives, else
+    /// class folders.
     #[default]
     Auto,
     /// One folder of pictures per class: JPEG, PNG, WebP, BMP, GIF, TIFF and PNM files.
@@ -139,6 +140,8 @@ pub enum DataFormat {
     Npz,
     /// CIFAR-10's or CIFAR-100's binary files.
     Cifar,
+    /// Tar archives, plain or gzipped: samples in the way of WebDataset, or class folders.
+    Tar,
 }
 
 /// Whether an image that is broken, missing or unreadable refuses the job or is left out.

@@ -1,7 +1,7 @@
 //! Packs: tar files of many images, which any tar opens; where each file lies in them is kept beside.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,6 @@ use convoy_common::Digest;
 /// A pack is closed once it holds this much.
 pub(super) const PACK_BYTES: u64 = 64 << 20;
 const BLOCK: u64 = 512;
-/// What tar's size field holds.
-pub(super) const LARGEST_FILE: u64 = 0o77_777_777_777;
 
 /// Where a file lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,36 +38,54 @@ pub(super) struct PackWriter {
     hasher: blake3::Hasher,
     length: u64,
     files: Vec<(Digest, u64, u64)>,
+    /// Length and digest so far where the file began that is not whole yet.
+    begun: Option<(u64, blake3::Hasher)>,
 }
 
 impl PackWriter {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix(".pack-").suffix(".tmp").tempfile_in(folder)?;
         let hasher = blake3::Hasher::new();
-        Ok(PackWriter { folder: folder.to_owned(), file: BufWriter::new(file), hasher, length: 0, files: Vec::new() })
+        let (folder, file) = (folder.to_owned(), BufWriter::new(file));
+        Ok(PackWriter { folder, file, hasher, length: 0, files: Vec::new(), begun: None })
     }
 
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Adds a file. `path` is what tar shows; the digest's hex where it does not fit tar's header.
-    pub(super) fn add(&mut self, path: &str, digest: Digest, bytes: &[u8]) -> io::Result<()> {
+    /// Begins a file of `size` bytes. `path` is what tar shows; the digest's hex where it does not fit tar's header.
+    pub(super) fn begin(&mut self, path: &str, digest: &Digest, size: u64) -> io::Result<()> {
+        self.begun = Some((self.length, self.hasher.clone()));
         let mut header = tar::Header::new_ustar();
         if header.set_path(path).is_err() {
             header.set_path(digest.to_string())?;
         }
-        header.set_size(bytes.len() as u64);
+        header.set_size(size);
         header.set_mode(0o644);
         header.set_cksum();
-        self.write(header.as_bytes())?;
-        self.files.push((digest, self.length, bytes.len() as u64));
-        self.write(bytes)?;
+        self.write(header.as_bytes())
+    }
+
+    /// Adds the file that began, now that all `size` bytes of it are written.
+    pub(super) fn end(&mut self, digest: Digest, size: u64) -> io::Result<()> {
+        self.files.push((digest, self.length - size, size));
+        self.begun = None;
         let padding = self.length.next_multiple_of(BLOCK) - self.length;
         self.write(&[0; BLOCK as usize][..padding as usize])
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Takes back what was written of a file that began and is not whole.
+    pub(super) fn take_back(&mut self) -> io::Result<()> {
+        let Some((length, hasher)) = self.begun.take() else { return Ok(()) };
+        self.file.seek(SeekFrom::Start(length))?;
+        self.file.get_ref().as_file().set_len(length)?;
+        (self.length, self.hasher) = (length, hasher);
+        Ok(())
+    }
+
+    /// Writes a piece of the file that began.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
         self.file.write_all(bytes)
@@ -77,6 +93,7 @@ impl PackWriter {
 
     /// Writes it through to the disk, under its name. `None` when nothing was added.
     pub(super) fn close(mut self) -> io::Result<Option<Packed>> {
+        self.take_back()?;
         if self.files.is_empty() {
             return Ok(None);
         }

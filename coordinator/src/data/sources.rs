@@ -146,7 +146,8 @@ mod tests {
         let store = Arc::new(DataStore::open(state.path()).unwrap());
         let mut receiver = store.receive();
         let (digest, path) = (Digest::of(b"kept"), "a/x".parse::<InnerPath>().unwrap());
-        receiver.add(&path, digest, b"kept").unwrap();
+        receiver.begin(SetFile { path: path.clone(), digest, size: 4 }).unwrap();
+        receiver.piece(b"kept").unwrap();
         receiver.finish().unwrap();
         store.commit(&"s".parse().unwrap(), vec![SetFile { path, digest, size: 4 }], false, String::new()).unwrap();
         let tree = Sources { store, shared: Some(shared.path().to_owned()) };

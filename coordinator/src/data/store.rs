@@ -10,7 +10,7 @@ use convoy_common::data_place::{DataName, InnerPath};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::pack::{self, LARGEST_FILE, Located, PACK_BYTES, PackWriter, Packed};
+use super::pack::{self, Located, PACK_BYTES, PackWriter, Packed};
 use crate::store_error::StoreError;
 
 /// Content digest to (pack, offset, size).
@@ -126,7 +126,7 @@ impl DataStore {
 
     /// Begins to take files in.
     pub(crate) fn receive(&self) -> Receiver<'_> {
-        Receiver { store: self, pack: None, received: 0, known: BTreeSet::new() }
+        Receiver { store: self, pack: None, coming: None, received: 0, known: BTreeSet::new() }
     }
 
     fn keep(&self, packed: &Packed) -> Result<(), DataError> {
@@ -328,34 +328,79 @@ fn digest_of(files: &[SetFile]) -> Digest {
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// Files on their way in. What was received is kept pack by pack, also when the sender goes away.
+/// Files on their way in, piece by piece. What was received whole is kept pack by pack, also when the sender goes away.
 pub(crate) struct Receiver<'a> {
     store: &'a DataStore,
     pack: Option<PackWriter>,
+    coming: Option<Coming>,
     received: u64,
     known: BTreeSet<Digest>,
 }
 
+/// A file of which not all has come.
+struct Coming {
+    file: SetFile,
+    hasher: blake3::Hasher,
+    /// Bytes that came.
+    came: u64,
+    /// Whether it is written: equal contents are written once.
+    is_new: bool,
+}
+
 impl Receiver<'_> {
-    /// Takes a whole file in.
-    pub(crate) fn add(&mut self, path: &InnerPath, digest: Digest, bytes: &[u8]) -> Result<(), DataError> {
-        let wrong = |problem: String| DataError::Wrong { path: path.as_str().to_owned(), problem };
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(wrong("is larger than 8 GiB".to_owned()));
+    /// Begins to take `file` in; its bytes follow. One that began before and is not whole is forgotten.
+    pub(crate) fn begin(&mut self, file: SetFile) -> Result<(), DataError> {
+        self.forget_half()?;
+        let is_new = !self.known.contains(&file.digest);
+        if is_new {
+            let pack = match &mut self.pack {
+                Some(pack) => pack,
+                none => none.insert(PackWriter::create(&self.store.packs).map_err(io)?),
+            };
+            pack.begin(file.path.as_str(), &file.digest, file.size).map_err(io)?;
         }
-        if Digest::of(bytes) != digest {
-            return Err(wrong("does not have the digest that was announced; it may be changing right now".to_owned()));
+        self.coming = Some(Coming { file, hasher: blake3::Hasher::new(), came: 0, is_new });
+        self.end_if_whole()
+    }
+
+    /// Takes the next bytes of the file that began.
+    pub(crate) fn piece(&mut self, bytes: &[u8]) -> Result<(), DataError> {
+        let Some(coming) = &mut self.coming else { return Ok(()) };
+        coming.came += bytes.len() as u64;
+        if coming.came > coming.file.size {
+            let path = coming.file.path.as_str().to_owned();
+            return Err(DataError::Wrong { path, problem: "has more bytes than were announced".to_owned() });
         }
-        if !self.known.insert(digest) {
-            return Ok(());
+        coming.hasher.update(bytes);
+        if let (true, Some(pack)) = (coming.is_new, &mut self.pack) {
+            pack.write(bytes).map_err(io)?;
         }
-        let pack = match &mut self.pack {
-            Some(pack) => pack,
-            none => none.insert(PackWriter::create(&self.store.packs).map_err(io)?),
-        };
-        pack.add(path.as_str(), digest, bytes).map_err(io)?;
+        self.end_if_whole()
+    }
+
+    fn end_if_whole(&mut self) -> Result<(), DataError> {
+        let Some(coming) = self.coming.take_if(|coming| coming.came == coming.file.size) else { return Ok(()) };
+        let Coming { file, hasher, is_new, .. } = coming;
+        if Digest(*hasher.finalize().as_bytes()) != file.digest {
+            self.take_back()?;
+            let problem = "does not have the digest that was announced; it may be changing right now".to_owned();
+            return Err(DataError::Wrong { path: file.path.as_str().to_owned(), problem });
+        }
+        let (true, Some(pack)) = (is_new, &mut self.pack) else { return Ok(()) };
+        pack.end(file.digest, file.size).map_err(io)?;
+        self.known.insert(file.digest);
         self.received += 1;
         if pack.length() >= PACK_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Forgets the file that began.
+    fn forget_half(&mut self) -> Result<(), DataError> {
+        self.coming = None;
+        self.take_back()
+    }
+
+    fn take_back(&mut self) -> Result<(), DataError> {
+        self.pack.as_mut().map_or(Ok(()), |pack| pack.take_back().map_err(io))
     }
 
     fn flush(&mut self) -> Result<(), DataError> {
@@ -368,6 +413,7 @@ impl Receiver<'_> {
 
     /// Keeps what came; the number of files that were new.
     pub(crate) fn finish(mut self) -> Result<u64, DataError> {
+        self.forget_half()?;
         self.flush()?;
         Ok(self.received)
     }
@@ -384,7 +430,8 @@ mod tests {
     fn push(store: &DataStore, files: &[(&str, &str)]) -> u64 {
         let mut receiver = store.receive();
         for (path, text) in files {
-            receiver.add(&path.parse().unwrap(), Digest::of(text.as_bytes()), text.as_bytes()).unwrap();
+            receiver.begin(file(path, text)).unwrap();
+            text.as_bytes().chunks(2).for_each(|piece| receiver.piece(piece).unwrap());
         }
         receiver.finish().unwrap()
     }
@@ -437,8 +484,40 @@ mod tests {
         assert!(matches!(commit(vec![file("z", ""), file("z", "x")], true), Err(DataError::Wrong { .. })));
         assert_eq!(commit(vec![file("z", "")], true).unwrap().files, 1);
         assert_eq!(store.entries(&name, &InnerPath::default()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_did_not_come_whole_or_as_announced_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DataStore::open(folder.path()).unwrap();
         let mut receiver = store.receive();
-        assert!(receiver.add(&"y".parse().unwrap(), Digest::of(b"1"), b"2").is_err());
+        let mut whole = |name: &str, text: &str| {
+            receiver.begin(file(name, text)).unwrap();
+            receiver.piece(text.as_bytes()).unwrap();
+        };
+        whole("first", "one");
+        let (other, long, half) = (file("other", "1"), file("long", "1"), file("half", "three"));
+        receiver.begin(other).unwrap();
+        assert!(matches!(receiver.piece(b"2"), Err(DataError::Wrong { .. })));
+        receiver.begin(long).unwrap();
+        assert!(matches!(receiver.piece(b"12"), Err(DataError::Wrong { .. })));
+        receiver.begin(half.clone()).unwrap();
+        receiver.piece(b"th").unwrap();
+        let second = file("second", "two");
+        receiver.begin(second).unwrap();
+        receiver.piece(b"two").unwrap();
+        receiver.begin(half).unwrap();
+        receiver.piece(b"thr").unwrap();
+        assert_eq!(receiver.finish().unwrap(), 2);
+        assert_eq!(store.read(&Digest::of(b"two")).unwrap(), b"two");
+        assert_eq!(
+            store.missing(&["one", "1", "three", "two"].map(|text| Digest::of(text.as_bytes()))).unwrap(),
+            [1, 2]
+        );
+        let pack = fs::read_dir(folder.path().join("packs")).unwrap().next().unwrap().unwrap().path();
+        let name: Digest = pack.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        assert!(pack::is_whole(&folder.path().join("packs"), &name).unwrap());
+        assert_eq!(fs::metadata(pack).unwrap().len(), 6 * 512, "two files and the end mark");
     }
 
     #[test]

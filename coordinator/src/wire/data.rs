@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::{DataName, DataPlaceError};
 use convoy_proto::{v1, v1::data_server};
@@ -15,8 +16,8 @@ use crate::jobs::queue::Jobs;
 const ASKED: usize = 16_384;
 /// Files of a data set.
 const MOST_FILES: usize = 1 << 25;
-/// What a file may have when it is held in memory on its way in.
-const LARGEST_PUSHED: u64 = 2 << 30;
+/// Pieces that wait for the disk.
+const WAITING: usize = 8;
 
 /// The service.
 #[derive(Clone)]
@@ -72,10 +73,10 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|error| Status::internal(format!("the data store crashed: {error}")))??)
 }
 
-/// A file on its way in.
-struct Coming {
-    file: SetFile,
-    bytes: Vec<u8>,
+/// A piece of a file on its way in; with the first one, which file it is.
+struct Piece {
+    file: Option<SetFile>,
+    bytes: Bytes,
 }
 
 #[tonic::async_trait]
@@ -93,19 +94,20 @@ impl data_server::Data for DataService {
 
     async fn push(&self, request: Request<Streaming<v1::PushRequest>>) -> Result<Response<v1::PushReply>, Status> {
         let mut messages = request.into_inner();
-        // One file is written while the next comes in.
-        let (sender, mut files) = mpsc::channel::<Coming>(1);
+        // Pieces are written while others come in; a file is never held whole.
+        let (sender, mut pieces) = mpsc::channel::<Piece>(WAITING);
         let store = self.store.clone();
         let writing = tokio::task::spawn_blocking(move || {
             let mut receiver = store.receive();
             let mut failed = None;
-            while let Some(Coming { file, bytes }) = files.blocking_recv() {
-                if let Err(error) = receiver.add(&file.path, file.digest, &bytes) {
+            while let Some(Piece { file, bytes }) = pieces.blocking_recv() {
+                let begun = file.map_or(Ok(()), |file| receiver.begin(file));
+                if let Err(error) = begun.and_then(|()| receiver.piece(&bytes)) {
                     failed = Some(error);
                     break;
                 }
             }
-            drop(files);
+            drop(pieces);
             // What came whole is kept, whatever came after it.
             let received = receiver.finish()?;
             failed.map_or(Ok(received), Err)
@@ -161,39 +163,35 @@ impl data_server::Data for DataService {
     }
 }
 
-/// Puts files together from their pieces and hands them on.
-async fn take_in(messages: &mut Streaming<v1::PushRequest>, files: mpsc::Sender<Coming>) -> Result<(), Status> {
-    let mut coming: Option<Coming> = None;
+/// Hands on the pieces of files.
+async fn take_in(messages: &mut Streaming<v1::PushRequest>, pieces: mpsc::Sender<Piece>) -> Result<(), Status> {
+    // The file that is coming, and how many of its bytes are not here yet.
+    let mut coming: Option<(String, u64)> = None;
     while let Some(message) = messages.message().await? {
-        if let Some(file) = &message.file {
+        let file = message.file.as_ref().map(set_file).transpose()?;
+        if let Some(file) = &file {
             if coming.is_some() {
                 return Err(Status::invalid_argument("a file began before the one before it was whole"));
             }
-            let file = set_file(file)?;
-            if file.size > LARGEST_PUSHED {
-                let path = file.path.as_str();
-                return Err(Status::invalid_argument(format!("{path} is larger than {} GiB", LARGEST_PUSHED >> 30)));
-            }
-            coming = Some(Coming { file, bytes: Vec::new() });
+            coming = Some((file.path.as_str().to_owned(), file.size));
         }
-        let Some(Coming { file, bytes }) = &mut coming else {
+        let Some((path, left)) = &mut coming else {
             return Err(Status::invalid_argument("a piece of no file"));
         };
-        if bytes.len() as u64 + message.data.len() as u64 > file.size {
-            let path = file.path.as_str();
+        let Some(now_left) = left.checked_sub(message.data.len() as u64) else {
             return Err(Status::invalid_argument(format!("{path} has more bytes than were announced")));
+        };
+        *left = now_left;
+        if now_left == 0 {
+            coming = None;
         }
-        bytes.extend_from_slice(&message.data);
-        if bytes.len() as u64 == file.size
-            && let Some(whole) = coming.take()
-            && files.send(whole).await.is_err()
-        {
+        if pieces.send(Piece { file, bytes: message.data }).await.is_err() {
             // The disk failed, and says so itself.
             return Ok(());
         }
     }
     match coming {
-        Some(Coming { file, .. }) => Err(Status::invalid_argument(format!("{} ended early", file.path.as_str()))),
+        Some((path, _)) => Err(Status::invalid_argument(format!("{path} ended early"))),
         None => Ok(()),
     }
 }

@@ -136,6 +136,12 @@ impl Samples for CifarFile {
         Ok((0..self.rows).map(|row| format!("{}/{}", self.name, name_of(row, self.rows))).collect())
     }
 
+    fn read_with(&self) -> Vec<String> {
+        let labels = kind_of(&self.path).map_or(&[][..], |(labels, _)| labels);
+        let named = labels.iter().zip(&self.columns).filter(|(_, column)| column.kind != ColumnKind::Plain);
+        named.map(|((_, names), _)| (*names).to_owned()).collect()
+    }
+
     fn columns(&self) -> &[SampleColumn] {
         &self.columns
     }
@@ -176,9 +182,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("batches.meta.txt"), "airplane\r\nbird\n\n").unwrap();
         let file = open(&written(root.path(), "data_batch_2.bin", &[&[1], &[0], &[9]])).unwrap();
-        assert_eq!((file.split(), file.count(), file.fields(0).unwrap()), ("train", 3, vec!["1".into(), "0".into(), "9".into()]));
+        assert_eq!(
+            (file.split(), file.count(), file.fields(0).unwrap()),
+            ("train", 3, vec!["1".into(), "0".into(), "9".into()])
+        );
         let classes = ColumnKind::Classes(vec!["airplane".to_owned(), "bird".to_owned()]);
         assert_eq!(file.columns(), [SampleColumn { name: "label".to_owned(), kind: classes }]);
+        assert_eq!(file.read_with(), ["batches.meta.txt"]);
         let picture = file.read("000002").unwrap();
         assert!(picture.starts_with(b"P6\n32 32\n255\n\x0a\x14\x1e\x0a"));
         assert_eq!(file.size("000002").unwrap(), picture.len() as u64);

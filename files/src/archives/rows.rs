@@ -28,7 +28,10 @@ mod tests {
 
     #[test]
     fn names_are_numbers_of_one_length() {
-        assert_eq!((name_of(7, 8), name_of(7, 1_000_000), name_of(7, 1_000_001)), ("000007".into(), "000007".into(), "0000007".into()));
+        assert_eq!(
+            (name_of(7, 8), name_of(7, 1_000_000), name_of(7, 1_000_001)),
+            ("000007".into(), "000007".into(), "0000007".into())
+        );
         assert_eq!(row_of("000007", 8), Some(7));
         for name in ["000008", "7", "+00007", "0000007", "", "x", "00007 "] {
             assert_eq!(row_of(name, 8), None, "{name}");

@@ -49,8 +49,8 @@ fn a_truncated_file_is_broken_or_lost_nothing_of_its_picture() {
 fn claims_are_refused_before_memory_is_taken() {
     // Where each format claims its size, and a size that is too large.
     let claims: [(&str, usize, &[u8]); 7] = [
-        ("P6 255", 3, b"65000 9\n"),
-        ("P2 255", 3, b"9 65000\n"),
+        ("P6 255", 3, b"9999 9 1\n"),
+        ("P2 255", 3, b"9 9999 1\n"),
         ("BMP 24 bits", 18, &[0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0x7F]),
         ("BMP 24 bits", 22, &[0, 0, 0, 0x80]),
         ("GIF palette", 6, &[0xFF, 0xFF, 0xFF, 0xFF]),
@@ -63,7 +63,9 @@ fn claims_are_refused_before_memory_is_taken() {
         let error = decoded(&bytes).unwrap_err();
         assert!(matches!(error, DecodeError::TooLarge { .. }), "{wanted}: {error}");
     }
-    for (magic, words) in [("P5 4 4 0\n", "largest number is 0"), ("P5 4 4 65536\n", "65536"), ("P6 0 4 255\n", "no pixels")] {
+    for (magic, words) in
+        [("P5 4 4 0\n", "largest number is 0"), ("P5 4 4 65536\n", "65536"), ("P6 0 4 255\n", "no pixels")]
+    {
         let error = decoded(&[magic.as_bytes(), &[0; 64]].concat()).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }

@@ -114,6 +114,7 @@ fn listed(origin: &Path, folder: &Path, read: Read, entries: Vec<ListedImage>) -
         warnings: Vec::new(),
         lists: vec![origin.to_owned()],
         empty: Vec::new(),
+        archives: Vec::new(),
     }
 }
 

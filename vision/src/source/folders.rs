@@ -6,6 +6,7 @@ use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::manifest::LabelKind;
 
 use super::listed::{Listed, ListedImage};
+use super::member_tree::MemberTree;
 use super::raw_label::RawLabel;
 use super::split_names::{Role, role_of};
 use crate::error::ScanError;
@@ -163,6 +164,7 @@ pub(crate) fn list(tree: &dyn FileTree, folder: &Path, known: &[String]) -> Resu
         warnings: Vec::new(),
         lists: Vec::new(),
         empty,
+        archives: Vec::new(),
     })
 }
 
@@ -182,11 +184,21 @@ fn contents(left_out: &[(Why, String)]) -> String {
     }
 }
 
-/// All pictures of a folder and all below it, by their names, in byte order of their paths, and what is left out.
+/// All pictures of a folder or an archive and all below it, by their names, in byte order of their paths, and what is left out.
 ///
 /// # Errors
 /// When a folder cannot be read, or a link leads back to a folder above it.
 pub fn image_files(tree: &dyn FileTree, folder: &Path) -> Result<(Vec<PathBuf>, LeftOut), ScanError> {
+    let fail = |source| ScanError::Io { path: folder.to_owned(), source };
+    let in_archive;
+    let tree = match tree.is_file(folder) {
+        true => {
+            let contents = tree.contents(folder).map_err(fail)?;
+            in_archive = MemberTree::new(folder, &contents.map_or_else(Vec::new, |contents| contents.members));
+            &in_archive
+        }
+        false => tree,
+    };
     let mut walk = Walk { tree, base: folder, entries: Vec::new(), left_out: LeftOut::default(), trail: Vec::new() };
     walk.folder(folder, "", "")?;
     let mut paths: Vec<String> = walk.entries.into_iter().map(|entry| entry.path).collect();

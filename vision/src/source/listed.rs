@@ -28,6 +28,16 @@ pub(crate) struct Read {
     pub why: String,
 }
 
+impl Listed {
+    /// What people know the split by: its archive where it is one, else its folder.
+    pub(crate) fn shown(&self) -> PathBuf {
+        match self.archives.as_slice() {
+            [only] if !self.root.starts_with(only) => only.clone(),
+            _ => self.root.clone(),
+        }
+    }
+}
+
 /// The files of a split, in byte order of their paths.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
@@ -50,4 +60,6 @@ pub(crate) struct Listed {
     pub lists: Vec<PathBuf>,
     /// Class folders without a picture, with what they hold.
     pub empty: Vec<(String, String)>,
+    /// The archives that hold the files; none where files lie in folders.
+    pub archives: Vec<PathBuf>,
 }

@@ -1,15 +1,20 @@
-//! Where images and labels are: folders, tables and IDX files, listed without decoding anything.
+//! Where images and labels are: folders, tables, archives and IDX files, listed without decoding anything.
 
+pub(crate) mod archives;
+mod braces;
 pub(crate) mod csv;
 mod dialect;
 pub(crate) mod folders;
 mod held_out;
 pub(crate) mod idx;
 mod listed;
+mod member_tree;
 mod places;
 mod raw_label;
+mod sample_labels;
 mod sample_table;
 mod samples;
+mod shards;
 mod split_names;
 mod table;
 mod task;
@@ -43,6 +48,9 @@ pub(crate) struct Listing {
 
 /// Finds the training and validation data of `data` in `tree`; relative paths start at `base`.
 pub(crate) fn list(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<Listing, ScanError> {
+    if let Some(found) = archives::find(tree, &base.join(&data.train), data.format, "data.train")? {
+        return list_archives(tree, data, task, base, found);
+    }
     let train = existing(tree, base.join(&data.train), "data.train")?;
     let validation = match &data.validation {
         Some(path) => Some(existing(tree, base.join(path), "data.validation")?),
@@ -64,9 +72,51 @@ pub(crate) fn list(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) ->
         format @ (DataFormat::Parquet | DataFormat::Npz | DataFormat::Cifar) => {
             list_samples(tree, data, task, format, &train, validation)
         }
-        DataFormat::Folders | DataFormat::Auto => list_folders(tree, data, &train, validation),
+        DataFormat::Folders | DataFormat::Tar | DataFormat::Auto => list_folders(tree, data, &train, validation),
     }
 }
+
+fn list_archives(
+    tree: &dyn FileTree,
+    data: &Data,
+    task: Task,
+    base: &Path,
+    found: archives::Found,
+) -> Result<Listing, ScanError> {
+    let (train, inside) = shards::list(tree, &found.train, data, task, shards::Like::Itself)?;
+    let like = shards::Like::Train(&train);
+    let to_measure = |archives: &[PathBuf]| -> Result<Listed, ScanError> {
+        let (all, validation) = shards::list(tree, archives, data, task, like)?;
+        Ok(validation.unwrap_or(all))
+    };
+    let (validation, how) = match &data.validation {
+        None if found.validation.is_empty() => (inside, BY_NAME),
+        None => (Some(to_measure(&found.validation)?), BY_NAME),
+        Some(named) => {
+            let place = base.join(named);
+            let listed = match archives::find(tree, &place, DataFormat::Auto, "data.validation")? {
+                Some(found) => to_measure(found.for_measuring())?,
+                None => folders::list(tree, &existing(tree, place, "data.validation")?, &classes_of(&train))?,
+            };
+            (Some(listed), NAMED)
+        }
+    };
+    let split = split_text(data, validation.as_ref().map(|listed| listed.shown()), how);
+    let kind = if train.read.is_some() { "samples" } else { "class folders" };
+    let count = if found.train.len() == 1 { String::new() } else { format!("{} archives: ", found.train.len()) };
+    let source = format!("{kind} in {count}{}", train.shown().display());
+    let why = train.read.as_ref().map_or(FOLDER_IS_CLASS, |read| &read.why).to_owned();
+    let mut taken = taken(source, split, train.labels, why);
+    take_remarks(&mut taken, &train, validation.as_ref());
+    taken.left_out.0.extend(found.left_out.0);
+    Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
+}
+
+/// How validation data was found that nobody named.
+const BY_NAME: &str = "found by its name";
+
+/// Why the label of a picture in a folder is a class.
+const FOLDER_IS_CLASS: &str = "each image belongs to the folder it lies in";
 
 /// How validation data was found that the spec names.
 const NAMED: &str = "as data.validation says";
@@ -164,18 +214,16 @@ fn list_samples(
 fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<PathBuf>) -> Result<Listing, ScanError> {
     let splits = folders::splits(tree, given)?;
     let train = folders::list(tree, &splits.train, &[])?;
-    let how = if named.is_some() { NAMED } else { "found by its name" };
+    let how = if named.is_some() { NAMED } else { BY_NAME };
     let found = match (named, &splits.beside) {
         (None, Some(place)) => folders::validation_in(tree, place)?,
         (named, _) => named,
     };
-    let mut known: Vec<String> = train.entries.iter().filter_map(class_of).collect();
-    known.dedup();
-    let validation = found.map(|path| folders::list(tree, &path, &known)).transpose()?;
+    let validation = found.map(|path| folders::list(tree, &path, &classes_of(&train))).transpose()?;
     let split = split_text(data, validation.as_ref().map(|listed| listed.root.clone()), how);
     let inner = if train.root.starts_with(given) && train.root != given { "the folder inside is taken: " } else { "" };
     let source = format!("class folders, {inner}{}", train.root.display());
-    let mut taken = taken(source, split, LabelKind::Class, "each image belongs to the folder it lies in".to_owned());
+    let mut taken = taken(source, split, LabelKind::Class, FOLDER_IS_CLASS.to_owned());
     take_remarks(&mut taken, &train, validation.as_ref());
     if splits.beside.as_ref() == Some(&splits.folder) {
         folders::tests_in(tree, &splits.folder)?.into_iter().for_each(|name| taken.left_out.add(Why::TestFolder, name));
@@ -188,6 +236,13 @@ fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<Pa
 
 fn class_of(entry: &ListedImage) -> Option<String> {
     if let RawLabel::Class(class) = &entry.label { Some(class.clone()) } else { None }
+}
+
+/// The classes of entries that lie in class folders.
+fn classes_of(listed: &Listed) -> Vec<String> {
+    let mut classes: Vec<String> = listed.entries.iter().filter_map(class_of).collect();
+    classes.dedup();
+    classes
 }
 
 /// Takes over what was left out and what is warned of.
@@ -213,6 +268,10 @@ pub(crate) fn list_labelled(
     task: Task,
     names: &[String],
 ) -> Result<Labelled, ScanError> {
+    if let Some(found) = archives::find(tree, path, DataFormat::Auto, "the data")? {
+        let (all, validation) = shards::list(tree, found.for_measuring(), data, task, shards::Like::Names(names))?;
+        return Ok(Labelled::Files(Box::new(validation.unwrap_or(all))));
+    }
     let path = existing(tree, path.to_owned(), "the data")?;
     match format_of(tree, &path, DataFormat::Auto)? {
         DataFormat::Csv => {
@@ -227,7 +286,7 @@ pub(crate) fn list_labelled(
             Ok(Labelled::Files(Box::new(validation.unwrap_or(train))))
         }
         DataFormat::Idx => Ok(Labelled::Idx(idx::IdxPaths::find(tree, &path, idx::Part::Validation)?)),
-        DataFormat::Folders | DataFormat::Auto => {
+        DataFormat::Folders | DataFormat::Tar | DataFormat::Auto => {
             let splits = folders::splits(tree, &path)?;
             let validation = match splits.beside.as_ref() == Some(&splits.folder) {
                 true => folders::validation_in(tree, &splits.folder)?,
@@ -267,6 +326,11 @@ pub(crate) fn format_of(tree: &dyn FileTree, path: &Path, given: DataFormat) -> 
         true => Ok(DataFormat::Idx),
         false => Err(ScanError::UnknownFormat { path: path.to_owned() }),
     }
+}
+
+/// Whether a file is of a kind that its name tells.
+fn is_known_file(path: &Path) -> bool {
+    csv::is_table(path) || idx::looks_like_idx(path) || samples::format_of_name(path).is_some()
 }
 
 /// For a table with a name of training data, the one with a name of validation data beside it.

@@ -54,15 +54,31 @@ pub(crate) fn list(
     let names = known_names(columns, &chosen).filter(|_| known.is_some());
     let (mut listed, mut validation) = csv::list_table(&table, &root, &data, task, train, known)?;
     others(columns, &chosen, &data).into_iter().for_each(|name| listed.left_out.add(Why::OtherColumn, name));
-    listed.lists = parts.iter().map(|part| part.file.clone()).collect();
-    listed.lists.dedup();
+    (listed.archives, listed.lists) = files_of(parts);
     if let (Some(names), None) = (names, train) {
         take_names(&mut listed, names);
     }
     if let Some(validation) = &mut validation {
-        validation.lists.clone_from(&listed.lists);
+        (validation.archives, validation.lists) = files_of(parts);
     }
     Ok((listed, validation))
+}
+
+/// The files that hold all pictures, and the files that are read besides.
+fn files_of(parts: &[Part]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let mut files: Vec<PathBuf> = parts.iter().map(|part| part.file.clone()).collect();
+    files.dedup();
+    let read_with = |part: &Part| {
+        let names = part.samples.read_with();
+        names.into_iter().map(|name| part.file.with_file_name(name)).collect::<Vec<_>>()
+    };
+    let mut others: Vec<PathBuf> = parts.iter().flat_map(read_with).collect();
+    others.sort();
+    others.dedup();
+    match parts.iter().all(|part| part.samples.holds_pictures()) {
+        true => (files, others),
+        false => (Vec::new(), [files, others].concat()),
+    }
 }
 
 /// The label columns: those that the spec or training data names; else the one with the name of a label, else the only
@@ -72,7 +88,8 @@ fn choose(columns: &[SampleColumn], data: &Data, train: Option<&Listed>) -> Resu
         Some(read) => &read.columns,
         None => &data.label_columns,
     };
-    let usable = |column: &&SampleColumn| column.kind != ColumnKind::Other && data.split_column.as_ref() != Some(&column.name);
+    let usable =
+        |column: &&SampleColumn| column.kind != ColumnKind::Other && data.split_column.as_ref() != Some(&column.name);
     let names = |columns: Vec<&SampleColumn>| columns.into_iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let all = names(columns.iter().collect());
     if let Some(missing) = asked.iter().chain(&data.split_column).find(|name| !all.contains(name)) {

@@ -138,7 +138,8 @@ pub(crate) fn parts(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Res
         for samples in all {
             let role = if samples.split().is_empty() { role } else { role_of_part(samples.split()) };
             // As with MNIST: there is no other part to validate on, and people do.
-            let role = if samples.source() == CIFAR && role == Some(Role::Test) { Some(Role::Validation) } else { role };
+            let role =
+                if samples.source() == CIFAR && role == Some(Role::Test) { Some(Role::Validation) } else { role };
             parts.push(Part { file: file.clone(), role, samples });
         }
     }

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_planning::Job;
 use convoy_vision::{Dataset, preview};
 
@@ -18,7 +17,8 @@ use crate::out;
 #[command(after_help = "Examples:\n  convoy data preview job.toml\n  \
     convoy data preview photos/ --count 64 --out photos.png")]
 pub struct PreviewArgs {
-    /// A spec (.toml), or a folder of images or CSV file, for which everything is chosen from the data.
+    /// A spec (.toml), or a folder of images, a CSV file or tar archives, for which everything is chosen
+    /// from the data.
     job: PathBuf,
     /// Where the picture goes.
     #[arg(long, value_name = "FILE", default_value = "preview.png")]
@@ -40,7 +40,7 @@ pub fn run(args: &PreviewArgs) -> Result<ExitCode, CliError> {
     if let Some(choices) = choices {
         out::line(choices)?;
     }
-    let dataset = Dataset::open(&job.plan, job.scanned.manifest.train, Arc::new(Disk))?;
+    let dataset = Dataset::open(&job.plan, job.scanned.manifest.train, here())?;
     let count = args.count.unwrap_or(job.plan.spec.train.shard);
     let picture = preview(&job.plan, &dataset, count)?;
     std::fs::write(&args.out, picture.to_png()).map_err(|source| CliError::Io { path: args.out.clone(), source })?;

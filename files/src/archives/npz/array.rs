@@ -100,7 +100,9 @@ impl NpyHeader {
             Element::Float(_) => format!("{:?}", f64::from_bits(number)),
             Element::Bool => (number != 0).to_string(),
             Element::Text(_) => {
-                let code = |four: &[u8; 4]| if self.big_endian { u32::from_be_bytes(*four) } else { u32::from_le_bytes(*four) };
+                let code = |four: &[u8; 4]| {
+                    if self.big_endian { u32::from_be_bytes(*four) } else { u32::from_le_bytes(*four) }
+                };
                 let characters = bytes.as_chunks::<4>().0.iter().map(code).take_while(|code| *code != 0);
                 characters.map(|code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
             }
@@ -167,7 +169,10 @@ mod tests {
         for (version, before) in [(1, 10), (2, 12), (3, 12)] {
             let found = NpyHeader::read(&mut &header(version, text)[..]).unwrap();
             let length = before + text.len() as u64;
-            assert_eq!(found, NpyHeader { element: Element::Unsigned(1), big_endian: false, shape: vec![5, 28, 28], length });
+            assert_eq!(
+                found,
+                NpyHeader { element: Element::Unsigned(1), big_endian: false, shape: vec![5, 28, 28], length }
+            );
             assert_eq!(found.total(), Some(length + 5 * 784));
         }
         assert!(NpyHeader::read(&mut &header(4, text)[..]).is_err());

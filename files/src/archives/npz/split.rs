@@ -14,7 +14,8 @@ pub(super) fn pairs(names: &[&str]) -> Vec<(String, usize, usize)> {
     let find = |wanted: &str| names.iter().position(|name| *name == wanted);
     let mut found = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        let split = name.strip_suffix("_images").or_else(|| name.strip_prefix("x_")).or_else(|| name.strip_prefix("X_"));
+        let split =
+            name.strip_suffix("_images").or_else(|| name.strip_prefix("x_")).or_else(|| name.strip_prefix("X_"));
         let labels = match split {
             Some(split) => find(&format!("{split}_labels")).or_else(|| find(&format!("y_{split}"))),
             None if *name == "images" => find("labels").or_else(|| find("label")),
@@ -48,12 +49,7 @@ impl Split {
     ///
     /// # Errors
     /// When they are of another shape or type, or hold different numbers of rows.
-    pub(super) fn new(
-        name: String,
-        file: &str,
-        images: Arc<ArrayFile>,
-        labels: Arc<ArrayFile>,
-    ) -> io::Result<Split> {
+    pub(super) fn new(name: String, file: &str, images: Arc<ArrayFile>, labels: Arc<ArrayFile>) -> io::Result<Split> {
         let shape = &images.header.shape;
         let fail = |text: String| Err(wrong(format!("array `{}` {text}", images.name)));
         let (count, height, width, channels) = match shape[..] {
@@ -85,7 +81,9 @@ impl Split {
         };
         let columns = match many {
             None | Some(1) => vec!["label".to_owned()],
-            Some(many) => (0..many).map(|at| format!("label_{at:0width$}", width = (many - 1).to_string().len())).collect(),
+            Some(many) => {
+                (0..many).map(|at| format!("label_{at:0width$}", width = (many - 1).to_string().len())).collect()
+            }
         };
         let columns = columns.into_iter().map(|name| SampleColumn { name, kind: ColumnKind::Plain }).collect();
         Ok(Split { name, file: file.to_owned(), images, labels, columns, height, width, channels })

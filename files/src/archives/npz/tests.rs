@@ -134,7 +134,8 @@ fn deflated(arrays: &[(&str, &str, usize)]) -> Vec<u8> {
         let packed = encoder.finish().unwrap();
         let name = format!("{name}.npy");
         let sizes = [0u32, packed.len() as u32, claimed].map(u32::to_le_bytes).concat();
-        let common = [&[20, 0, 0, 0, 8, 0, 0, 0, 0, 0][..], &sizes, &(name.len() as u16).to_le_bytes(), &[0, 0]].concat();
+        let common =
+            [&[20, 0, 0, 0, 8, 0, 0, 0, 0, 0][..], &sizes, &(name.len() as u16).to_le_bytes(), &[0, 0]].concat();
         let offset = (file.len() as u32).to_le_bytes();
         directory.extend([&b"PK\x01\x02\x14\0"[..], &common, &[0; 10], &offset, name.as_bytes()].concat());
         file.extend([&b"PK\x03\x04"[..], &common, name.as_bytes(), &packed].concat());

@@ -49,11 +49,7 @@ const LARGEST_LABELS: u64 = 1 << 30;
 ///
 /// # Errors
 /// When it is damaged, or an array's header makes no sense: an error that names the array.
-pub(super) fn arrays(
-    files: &Arc<dyn FileTree>,
-    path: &Path,
-    unpacked: &Unpacked,
-) -> io::Result<Vec<Arc<ArrayFile>>> {
+pub(super) fn arrays(files: &Arc<dyn FileTree>, path: &Path, unpacked: &Unpacked) -> io::Result<Vec<Arc<ArrayFile>>> {
     let damaged = |error: zip::result::ZipError| wrong(format!("it is a damaged or cut zip file: {error}"));
     let reader = RangeReader::new(files.clone(), path.to_owned(), PART)?;
     let mut zip = ZipArchive::new(BufReader::new(reader)).map_err(damaged)?;
@@ -79,10 +75,12 @@ pub(super) fn arrays(
         let header = NpyHeader::read(&mut plain).map_err(fail)?;
         let most = if deflated { packed.saturating_mul(DEFLATE_LIMIT) } else { packed };
         if header.total() != Some(size) || size > most {
-            let text = format!("of shape {:?} does not fit its {size} bytes, of which {packed} are stored", header.shape);
+            let text =
+                format!("of shape {:?} does not fit its {size} bytes, of which {packed} are stored", header.shape);
             return Err(fail(wrong(text)));
         }
-        let deflated = deflated.then(|| Deflated { folder: unpacked.clone(), plain: OnceLock::new(), busy: Mutex::new(()) });
+        let deflated =
+            deflated.then(|| Deflated { folder: unpacked.clone(), plain: OnceLock::new(), busy: Mutex::new(()) });
         let (files, path) = (files.clone(), path.to_owned());
         found.push(Arc::new(ArrayFile { name, header, files, path, offset, packed, deflated }));
     }
@@ -131,7 +129,10 @@ impl ArrayFile {
             return self.read(0, length);
         }
         let mut bytes = Vec::new();
-        self.unpack()?.take(length + self.header.length + 1).read_to_end(&mut bytes).map_err(|error| self.broken(&error))?;
+        self.unpack()?
+            .take(length + self.header.length + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.broken(&error))?;
         self.check(bytes.len() as u64)?;
         bytes.drain(..self.header.length as usize);
         Ok(bytes)

@@ -56,7 +56,9 @@ pub(super) fn fields(
     }
     let found = fields.len() as u64;
     if found != expected {
-        return Err(damaged(format!("row group {group} of column {column} lacks rows: {found} of {expected} are there")));
+        return Err(damaged(format!(
+            "row group {group} of column {column} lacks rows: {found} of {expected} are there"
+        )));
     }
     Ok(())
 }

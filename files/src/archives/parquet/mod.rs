@@ -214,6 +214,10 @@ impl Samples for ParquetFile {
         Ok((0..self.rows()).map(|row| format!("{file}/{}", name_of(row, self.rows()))).collect())
     }
 
+    fn holds_pictures(&self) -> bool {
+        !self.has_paths_alone()
+    }
+
     fn columns(&self) -> &[SampleColumn] {
         &self.labels
     }

@@ -58,8 +58,7 @@ impl Chunk {
         let (start, length) = guarded(|| Ok(metadata.byte_range()))?;
         let end = start.checked_add(length).filter(|end| *end <= source.size);
         let end = end.ok_or_else(|| damaged("it claims pages beyond its end; it may be cut"))?;
-        let mut chunk =
-            Chunk { metadata: metadata.clone(), dictionary: None, pages: Vec::new(), starts: Vec::new() };
+        let mut chunk = Chunk { metadata: metadata.clone(), dictionary: None, pages: Vec::new(), starts: Vec::new() };
         let mut values = 0u64;
         for page in headers(source, metadata, end)? {
             match page.kind {
@@ -221,7 +220,8 @@ impl Claims {
         let wrong = || damaged("the header of a page makes no sense");
         let mut fields = Fields { bytes: &bytes, id: 0 };
         let [kind, unpacked, packed] = [1, 2, 3].map(|id| fields.number(id));
-        let (kind, unpacked, packed) = (kind.ok_or_else(wrong)?, unpacked.ok_or_else(wrong)?, packed.ok_or_else(wrong)?);
+        let (kind, unpacked, packed) =
+            (kind.ok_or_else(wrong)?, unpacked.ok_or_else(wrong)?, packed.ok_or_else(wrong)?);
         if unpacked > LARGEST_PAGE || unpacked > SMALL.max(packed.saturating_mul(MOST_UNPACKED)) {
             return Err(damaged(format!("a page of {packed} bytes claims to hold {unpacked}")));
         }

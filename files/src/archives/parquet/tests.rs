@@ -36,7 +36,8 @@ fn files_of_other_programs_have_the_pictures_and_labels_that_were_written() {
     let (pictures, files) = reference();
     let mut compared = 0;
     for (name, expected) in files.as_object().unwrap() {
-        let rows: Vec<usize> = expected["rows"].as_array().unwrap().iter().map(|row| row.as_u64().unwrap() as usize).collect();
+        let rows: Vec<usize> =
+            expected["rows"].as_array().unwrap().iter().map(|row| row.as_u64().unwrap() as usize).collect();
         if rows.is_empty() {
             continue;
         }
@@ -48,7 +49,8 @@ fn files_of_other_programs_have_the_pictures_and_labels_that_were_written() {
             compared += 1;
         }
         for (column, expected) in expected["columns"].as_object().unwrap() {
-            let expected: Vec<&str> = expected.as_array().unwrap().iter().map(|field| field.as_str().unwrap()).collect();
+            let expected: Vec<&str> =
+                expected.as_array().unwrap().iter().map(|field| field.as_str().unwrap()).collect();
             assert_eq!(fields(&file, column), expected, "{name}, {column}");
         }
     }
