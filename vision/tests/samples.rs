@@ -105,7 +105,7 @@ fn words_are_classes_and_lists_are_sets() {
     let labels: Vec<Label<'_>> = found.manifest.train.samples.iter().take(4).map(|sample| sample.label).collect();
     let sets: [&[u32]; 4] = [&[2], &[0, 1], &[], &[0, 1, 2]];
     let sets = sets.map(Label::Set);
-    assert_eq!(labels, sets.iter().collect::<Vec<_>>());
+    assert_eq!(labels, sets);
     assert!(found.taken.task.contains("lists"), "{}", found.taken);
 }
 
