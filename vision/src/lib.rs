@@ -19,6 +19,7 @@ mod exif;
 mod font;
 mod formats;
 mod geometry;
+mod image_list;
 mod jpeg;
 mod left_out;
 mod limits;

@@ -11,6 +11,7 @@ use convoy_common::file_tree::{FileTree, Files, Stamp};
 use parking_lot::Mutex;
 
 use crate::decode::decode;
+use crate::image_list::Paths;
 use crate::limits::Limits;
 use crate::look_cache::LookCache;
 use crate::scan::Progress;
@@ -119,7 +120,7 @@ fn in_chunks(count: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
 pub(crate) fn look_at_all(
     tree: &dyn FileTree,
     root: &Path,
-    paths: &[&str],
+    paths: &Paths,
     limits: &Limits,
     cache: Option<(&LookCache, u8)>,
     progress: &Progress,
@@ -146,16 +147,16 @@ pub(crate) fn look_at_all(
     }
     looks = look_anew(tree, root, paths, &new, limits, looks, progress);
     let records = paths.iter().zip(&stamps).enumerate();
-    file.write(records.filter_map(|(number, (path, stamp))| Some((*path, (*stamp)?, looks.at(number)))));
+    file.write(records.filter_map(|(number, (path, stamp))| Some((path, (*stamp)?, looks.at(number)))));
     looks
 }
 
 /// The stamps of files before they are read: a file that changes meanwhile is another one than its stamp says.
-fn stamps(tree: &dyn FileTree, root: &Path, paths: &[&str]) -> Vec<Option<Stamp>> {
+fn stamps(tree: &dyn FileTree, root: &Path, paths: &Paths) -> Vec<Option<Stamp>> {
     let stamps = Mutex::new(vec![None; paths.len()]);
     in_chunks(paths.len(), |range| {
-        let some: Vec<_> =
-            paths[range.clone()].iter().map(|path| tree.stamp(&root.join(path)).ok().flatten()).collect();
+        let stamp = |number| tree.stamp(&root.join(paths.at(number))).ok().flatten();
+        let some: Vec<_> = range.clone().map(stamp).collect();
         stamps.lock()[range].copy_from_slice(&some);
     });
     stamps.into_inner()
@@ -165,7 +166,7 @@ fn stamps(tree: &dyn FileTree, root: &Path, paths: &[&str]) -> Vec<Option<Stamp>
 fn look_anew(
     files: &dyn FileTree,
     root: &Path,
-    paths: &[&str],
+    paths: &Paths,
     new: &[usize],
     limits: &Limits,
     looks: Looks,
@@ -176,7 +177,7 @@ fn look_anew(
         let some: Vec<(usize, Look)> = new[range]
             .iter()
             .map(|number| {
-                let look = look_at(files, root, paths[*number], limits);
+                let look = look_at(files, root, paths.at(*number), limits);
                 progress(done.fetch_add(1, Ordering::Relaxed) + 1, new.len());
                 (*number, look)
             })

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use convoy_common::file_tree::FileTree;
-use convoy_common::manifest::{FileEntry, Label, LabelKind, Labels, Manifest, Sample, Split};
+use convoy_common::manifest::{LabelKind, Manifest, Split};
 use convoy_common::spec::{BadImage, Data, EmptyClasses, Task};
 
 use crate::error::ScanError;
-use crate::left_out::Why;
+use crate::image_list::ImageList;
 use crate::limits::Limits;
 use crate::look::{Looks, look_at_all};
 use crate::look_cache::LookCache;
 use crate::scan_idx::{idx_classes, idx_split, scan_idx};
 use crate::scanned::{Scanned, SplitFacts};
-use crate::source::{self, Labelled, Listed, ListedImage, Listing, Parts, RawLabel, idx};
+use crate::source::{self, Labelled, Listed, Listing, Parts, RawLabel, idx};
 use crate::taken::Taken;
 
 /// Told how many of how many files are done; may be called from any thread.
@@ -159,7 +159,7 @@ pub fn scan_known(
     let (split, facts) = match source::list_labelled(tree, path, &at, task, names)? {
         Labelled::Files(listed) => {
             refuse_problems(&listed.origin, &listed.problems)?;
-            let (listed, problems) = WithLabels::of(*listed, names);
+            let (listed, problems) = ImageList::of(*listed, names)?;
             refuse_problems(path, &problems)?;
             let looker = Looker { tree, limits: Limits::from(data), cache, progress };
             listed.split(&looker.look(&listed, 0)?, |_| true)
@@ -216,12 +216,12 @@ fn scan_files(
     let (labels, names, empty_classes) = (train.labels, names_of(&train), train.empty.clone());
     let listed = std::iter::once(&train).chain(&validation);
     let mut problems: Vec<String> = listed.flat_map(|listed| listed.problems.iter().cloned()).collect();
-    let mut with_labels = |listed| {
-        let (listed, wrong) = WithLabels::of(listed, &names);
+    let mut list = |listed| {
+        let (list, wrong) = ImageList::of(listed, &names)?;
         problems.extend(wrong);
-        listed
+        Ok::<_, ScanError>(list)
     };
-    let (train, validation) = (with_labels(train), validation.map(&mut with_labels));
+    let (train, validation) = (list(train)?, validation.map(&mut list).transpose()?);
     let looks = looker.look(&train, 0)?;
     let ((train, train_facts), (validation, validation_facts)) = match validation {
         Some(validation) => {
@@ -272,121 +272,13 @@ struct Looker<'a> {
 
 impl Looker<'_> {
     /// Reads and decodes every file; `list` tells lists of files of one folder apart.
-    fn look(&self, files: &WithLabels, list: u8) -> Result<Looks, ScanError> {
-        let WithLabels { listed, .. } = files;
-        let count = listed.entries.len();
-        if u32::try_from(count).is_err() {
-            return Err(ScanError::TooMany { path: listed.origin.clone(), count });
-        }
-        // A table may name a file in several rows; entries are sorted, so that these are neighbours.
-        let mut paths: Vec<&str> = listed.entries.iter().map(|entry| entry.path.as_str()).collect();
-        paths.dedup();
+    fn look(&self, images: &ImageList, list: u8) -> Result<Looks, ScanError> {
         let cache = self.cache.map(|cache| (cache, list));
-        let looks = look_at_all(self.tree, &listed.root, &paths, &self.limits, cache, self.progress);
-        refuse_absent(listed, &looks)?;
+        let root = &images.listed.root;
+        let looks = look_at_all(self.tree, root, &images.paths, &self.limits, cache, self.progress);
+        images.refuse_absent(&looks)?;
         Ok(looks)
     }
-}
-
-/// Listed images, each with its label.
-struct WithLabels {
-    listed: Listed,
-    labels: Labels,
-}
-
-impl WithLabels {
-    /// The images whose labels are among `names`, and what is wrong with the others.
-    fn of(mut listed: Listed, names: &[String]) -> (Self, Vec<String>) {
-        let (mut labels, mut problems) = (Labels::of(listed.labels), Vec::new());
-        let mut entries = std::mem::take(&mut listed.entries);
-        entries.retain(|entry| match put_label(&mut labels, entry, names, &listed) {
-            Ok(()) => true,
-            Err(problem) => {
-                problems.push(problem.to_string());
-                false
-            }
-        });
-        listed.entries = entries;
-        (WithLabels { listed, labels }, problems)
-    }
-
-    /// Which images are held out for validation; stratified by class where there are classes.
-    fn held_out(&self, fraction: f64, seed: u64) -> Vec<bool> {
-        let stratum = |at| if let Label::Class(class) = self.labels.at(at) { class } else { 0 };
-        let strata: Vec<u32> = (0..self.labels.len()).map(stratum).collect();
-        source::held_out(&strata, fraction, seed)
-    }
-
-    /// The split of the images that are `wanted`, by their places in the list, as `looks` found them.
-    fn split(&self, looks: &Looks, wanted: impl Fn(usize) -> bool) -> (Split, SplitFacts) {
-        let Listed { entries, left_out, root, .. } = &self.listed;
-        let ignored = (left_out.count(Why::NoPicture) + left_out.count(Why::BesideClasses)) as u64;
-        let mut split = Split { root: text(root), ..Split::default() };
-        let mut facts = SplitFacts { ignored, ..SplitFacts::default() };
-        let (mut file, mut last) = (0, None);
-        for (at, entry) in entries.iter().enumerate() {
-            file += usize::from(at > 0 && entries[at - 1].path != entry.path);
-            if !wanted(at) {
-                continue;
-            }
-            if last != Some(file) {
-                let (size, blake3) = looks.size_and_digest(file);
-                split.files.push(FileEntry { path: &entry.path, size, blake3 });
-                last = Some(file);
-            }
-            let broken = looks.broken(file).map(|(why, found)| match entry.line.filter(|_| !found) {
-                Some(line) => format!("{why} (line {line})"),
-                None => why.to_owned(),
-            });
-            let (number, label) = (split.files.len() as u32 - 1, self.labels.at(at));
-            split.samples.push(Sample { file: number, index: 0, label, broken: broken.as_deref() });
-            facts.images.push(looks.image(file));
-        }
-        split.files.shrink();
-        split.samples.shrink();
-        (split, facts)
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-/// Adds the label of `entry`.
-fn put_label(labels: &mut Labels, entry: &ListedImage, names: &[String], listed: &Listed) -> Result<(), ScanError> {
-    let number = |class: &String| {
-        names.binary_search(class).map(|class| class as u32).map_err(|_| ScanError::UnknownClass {
-            class: class.clone(),
-            place: match entry.line {
-                Some(line) => format!("{}, line {line},", listed.origin.display()),
-                None => listed.root.join(&entry.path).display().to_string(),
-            },
-            known: names.to_vec(),
-        })
-    };
-    match &entry.label {
-        RawLabel::Class(class) => labels.push(Label::Class(number(class)?)),
-        RawLabel::Set(set) => {
-            let mut set = set.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
-            set.sort_unstable();
-            set.dedup();
-            labels.push(Label::Set(&set));
-        }
-        RawLabel::Values(values) => labels.push(Label::Values(values)),
-    }
-    Ok(())
-}
-
-/// Refuses a table of which no file is there: then its paths start elsewhere.
-fn refuse_absent(listed: &Listed, looks: &Looks) -> Result<(), ScanError> {
-    let (Some(entry), false) = (listed.entries.first(), looks.any_found()) else { return Ok(()) };
-    let Some(line) = entry.line else { return Ok(()) };
-    Err(ScanError::NoFiles {
-        path: listed.origin.clone(),
-        root: listed.root.clone(),
-        total: looks.len(),
-        first: format!("{} in line {line}", entry.path),
-    })
 }
 
 fn check_broken(data: &Data, base: &Path, manifest: &Manifest) -> Result<(), ScanError> {

@@ -150,7 +150,7 @@ pub(crate) fn list(tree: &dyn FileTree, folder: &Path, known: &[String]) -> Resu
     if walk.entries.is_empty() {
         return Err(ScanError::NoClassFolders { path: folder.to_owned(), found: census(tree, &root)? });
     }
-    walk.entries.sort_by(|a, b| a.path.cmp(&b.path));
+    walk.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     let Walk { entries, left_out, .. } = walk;
     Ok(Listed {
         origin: root.clone(),
