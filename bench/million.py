@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a data set of many tiny pictures: class folders, or tar shards in the WebDataset convention.
 
-usage: million.py FOLDER [--pictures 1300000] [--classes 1000] [--shards 130]
+usage: million.py FOLDER [--pictures 1300000] [--classes 1000] [--shards 130] [--no-folders]
 
 Writes FOLDER/folders/CLASS/NAME.png and, with --shards, FOLDER/shards/train-NNNNNN.tar of the same pictures.
 Pictures are 8x8 RGB PNG files of about 260 bytes; all differ.
@@ -53,8 +53,10 @@ def main():
     parser.add_argument("--pictures", type=int, default=1_300_000)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--shards", type=int, default=0)
+    parser.add_argument("--no-folders", action="store_true")
     given = parser.parse_args()
-    write_folders(given.folder, given.pictures, given.classes)
+    if not given.no_folders:
+        write_folders(given.folder, given.pictures, given.classes)
     if given.shards:
         write_shards(given.folder, given.pictures, given.classes, given.shards)
 
