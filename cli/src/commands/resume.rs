@@ -7,7 +7,6 @@ use convoy_common::Plan;
 use convoy_coordinator::{Ready, RunDir};
 use convoy_files::Disk;
 use convoy_planning::{PlanningError, changed, unchanged};
-use convoy_vision::ScanError;
 
 use super::jobs::change::{self, Change, ChangeArgs};
 use crate::device::Device;
@@ -93,9 +92,8 @@ pub fn ready(folder: &Path, overrides: &[String], device: Option<Device>) -> Res
 fn with_hint(error: PlanningError, folder: &Path, moved: bool) -> CliError {
     let hint = match &error {
         PlanningError::DataChanged { .. } if moved => "nothing in the run folder was changed".to_owned(),
-        PlanningError::DataChanged { .. }
-        | PlanningError::Missing { .. }
-        | PlanningError::Scan(ScanError::Missing { .. }) => {
+        // An empty folder may be a disk that is not there.
+        PlanningError::DataChanged { .. } | PlanningError::Missing { .. } | PlanningError::Scan(_) => {
             format!("if it lies elsewhere now: `convoy resume {} --set data.train=PATH`", folder.display())
         }
         _ => return error.into(),
@@ -123,12 +121,15 @@ fn what_changed(before: &Plan, after: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use convoy_planning::{Assumed, plan_without_data, spec_or_network};
+    use convoy_vision::ScanError;
 
     use super::*;
     use crate::typed::typed;
 
-    fn plan(set: &[&str]) -> Plan {
+    fn plan(set: &[&str]) -> Arc<Plan> {
         let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
         plan_without_data(spec_or_network(Path::new("lenet5"), &set, "a spec").unwrap(), Assumed::default()).unwrap().0
     }
@@ -164,7 +165,7 @@ mod tests {
         let missing = || ScanError::Missing { path: "y".into(), key: "data.train" }.into();
         let said = text(missing(), true);
         assert!(said.starts_with("data.train: y does not exist") && said.contains("--set data.train=PATH"), "{said}");
-        let other = text(ScanError::UnknownFormat { path: "y".into() }.into(), true);
+        let other = text(PlanningError::KeptElsewhere { key: "data.train", path: "dataset:x".to_owned() }, true);
         assert!(!other.contains("resume"), "{other}");
     }
 }
