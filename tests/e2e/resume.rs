@@ -130,6 +130,13 @@ fn data_that_has_moved_is_taken_where_it_is_the_same() {
     let named = ["train-images-idx3-ubyte has other bytes", "nothing in the run folder was changed"];
     refused(&job, "run", &["data.train=other"], 1, &named);
     refused(&job, "run", &["data.train=dataset:x"], 3, &["dataset:x"]);
+    // A crash before the plan was written leaves the old place in force; the same command then goes on.
+    let plan = fs::read(job.path("run/plan.json")).expect("a plan");
+    report(&resume(&job, "run", &["data.train=moved"]));
+    fs::write(job.path("run/plan.json"), plan).expect("the folder is writable");
+    refused(&job, "run", &[], 3, &["data.train", "does not exist"]);
+    fs::create_dir(job.path("data")).expect("the folder is writable");
+    refused(&job, "run", &[], 2, &["if it lies elsewhere now", "--set data.train=PATH"]);
     // The last of two counts, and both keys may be set at once; then the run has the place in its folder.
     let longer = report(&resume(&job, "run", &["data.train=other", "data.train=./moved", "train.epochs=4"]));
     assert_eq!(longer["parameters_digest"], whole["parameters_digest"]);

@@ -7,7 +7,6 @@ use convoy_common::Plan;
 use convoy_coordinator::{Ready, RunDir};
 use convoy_files::here;
 use convoy_planning::{PlanningError, changed, unchanged};
-use convoy_vision::ScanError;
 
 use super::jobs::change::{self, Change, ChangeArgs};
 use crate::device::Device;
@@ -82,8 +81,8 @@ pub fn ready(folder: &Path, overrides: &[String], device: Option<Device>, look: 
     dir.may_change(&before, &after)?;
     device.map_or(Ok(()), |device| device.fits(&after))?;
     let moved = before.spec.paths() != after.spec.paths();
-    let planned =
-        unchanged(&*here(), after, manifest, &look.looking()).map_err(|error| with_hint(error, folder, moved))?;
+    let planned = unchanged(&*here(), after, manifest, &look.looking())
+        .map_err(|error| with_hint(error, folder, &before, moved))?;
     if planned.plan != before {
         dir.change(&before, &planned.plan, &planned.manifest)?;
         out::note(what_changed(&before, &planned.plan));
@@ -91,15 +90,15 @@ pub fn ready(folder: &Path, overrides: &[String], device: Option<Device>, look: 
     Ok(Ready::new(dir, planned)?)
 }
 
-/// The error with what to do about it, where the data of the run in `folder` is not what it was, or not where it is
-/// looked for, which is another place than before if it has `moved`.
-fn with_hint(error: PlanningError, folder: &Path, moved: bool) -> CliError {
+/// The error with what to do about it, where the data of the run of `plan` in `folder` is not what it was, or not where
+/// it is looked for, which is another place than before if it has `moved`.
+fn with_hint(error: PlanningError, folder: &Path, plan: &Plan, moved: bool) -> CliError {
     let hint = match &error {
         PlanningError::DataChanged { .. } if moved => "nothing in the run folder was changed".to_owned(),
-        PlanningError::DataChanged { .. }
-        | PlanningError::Missing { .. }
-        | PlanningError::Scan(ScanError::Missing { .. }) => {
-            format!("if it lies elsewhere now: `convoy resume {} --set data.train=PATH`", folder.display())
+        // An empty folder may be a disk that is not there.
+        PlanningError::DataChanged { .. } | PlanningError::Missing { .. } | PlanningError::Scan(_) => {
+            let keys: Vec<String> = plan.spec.paths().iter().map(|(key, _)| format!("--set {key}=PATH")).collect();
+            format!("if it lies elsewhere now: `convoy resume {} {}`", folder.display(), keys.join("` or `"))
         }
         _ => return error.into(),
     };
@@ -126,15 +125,18 @@ fn what_changed(before: &Plan, after: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use convoy_planning::{Assumed, plan_without_data, spec_or_network};
+    use convoy_vision::ScanError;
 
     use super::*;
     use crate::typed::typed;
 
-    fn plan(set: &[&str]) -> Plan {
+    fn plan(set: &[&str]) -> Arc<Plan> {
         let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
         let file = spec_or_network(Path::new("lenet5"), &set, "a spec").unwrap();
-        Plan::clone(&plan_without_data(file, Assumed::default()).unwrap().0)
+        plan_without_data(file, Assumed::default()).unwrap().0
     }
 
     #[test]
@@ -151,7 +153,8 @@ mod tests {
         let [short, long] = ["train.epochs=3", "train.epochs=9"].map(|epochs| plan(&[epochs]));
         assert_eq!(what_changed(&short, &short), "");
         assert!(what_changed(&short, &long).starts_with("planned for 9 epochs in place of 3; "));
-        let moved = plan(&["train.epochs=3", "data.train=/moved", "network.init=/m"]);
+        let mut moved = Plan::clone(&short);
+        (moved.spec.data.train, moved.spec.network.init) = ("/moved".to_owned(), Some("/m".to_owned()));
         let text = what_changed(&short, &moved);
         assert!(
             text.starts_with("data.train is /moved from now on") && text.contains("\nnetwork.init is /m"),
@@ -162,13 +165,17 @@ mod tests {
     #[test]
     fn data_that_is_not_there_may_lie_elsewhere() {
         let changed = || PlanningError::DataChanged { difference: "x is gone".to_owned() };
-        let text = |error, moved| with_hint(error, Path::new("runs/x"), moved).to_string();
+        let mut plan = Plan::clone(&plan(&[]));
+        let text = |error, moved| with_hint(error, Path::new("runs/x"), &plan, moved).to_string();
         assert!(text(changed(), false).ends_with("`convoy resume runs/x --set data.train=PATH`"));
         assert!(text(changed(), true).ends_with("; nothing in the run folder was changed"));
         let missing = || ScanError::Missing { path: "y".into(), key: "data.train" }.into();
         let said = text(missing(), true);
         assert!(said.starts_with("data.train: y does not exist") && said.contains("--set data.train=PATH"), "{said}");
-        let other = text(ScanError::UnknownFormat { path: "y".into() }.into(), true);
+        let other = text(PlanningError::KeptElsewhere { key: "data.train", path: "dataset:x".to_owned() }, true);
         assert!(!other.contains("resume"), "{other}");
+        plan.spec.data.images = Some("z".to_owned());
+        let both = with_hint(changed(), Path::new("runs/x"), &plan, false).to_string();
+        assert!(both.ends_with("resume runs/x --set data.train=PATH` or `--set data.images=PATH`"), "{both}");
     }
 }

@@ -115,8 +115,8 @@ struct Commit {
     workers: Vec<String>,
 }
 
-/// Audits the `records` of the run with `plan` and `manifest`, which had the `earlier` plans before. Each sample that was counted is handed to `each`, by
-/// step and shard.
+/// Audits the `records` of the run with `plan` and `manifest`, which had the `earlier` plans before. Each sample that
+/// was counted is handed to `each`, by step and shard.
 ///
 /// A step that was computed again after a restart counts once, as its last commit says; all of its commits must have
 /// the same digest.

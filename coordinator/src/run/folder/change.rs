@@ -56,7 +56,7 @@ pub enum ChangeError {
         "train.epochs = {epochs}: the `{schedule}` schedule is spread over all epochs; in a run of {epochs}, step {step} \
          would have had the learning rate {then} in place of {now}, so this run cannot become that one. `constant` and \
          `step` schedules go on. With this one, train anew for {epochs} epochs, or begin a new run of a few with the \
-         model of this one: `convoy train {spec} --set train.epochs=N --set network.init={model}`",
+         model that this one ends with: `convoy train {spec} --set train.epochs=N --set network.init={model}`",
         spec = folder.join("spec.toml").display(),
         model = folder.join("model/model.safetensors").display()
     )]
