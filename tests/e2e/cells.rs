@@ -1,5 +1,6 @@
-//! Red blood cells in photographs of a microscope (BCCD), counted without a spec. They are in `../shared/data/bccd-count`
-//! beside the repository; where that is not there, the test is reported as ignored, with the reason.
+//! Red blood cells in photographs of a microscope (BCCD), counted without a spec. They are in
+//! `../shared/data/bccd-count` beside the repository; where that is not there, the test is reported as ignored, with
+//! the reason.
 
 #[allow(dead_code, unused_imports)]
 mod job;
