@@ -12,9 +12,6 @@ use crate::spec_file::{SpecFile, text_override};
 /// Samples that a run should see in all; what decides the number of epochs.
 const SAMPLES_SEEN: u64 = 150_000;
 
-/// Steps that a regression should have, if its data is few.
-const VALUE_STEPS: u64 = 1_000;
-
 /// Training samples of numbers from which `resnet18` is worth its eleven million parameters.
 const VALUES_OF_RESNET: u64 = 5_000;
 
@@ -56,10 +53,7 @@ fn recipe(scanned: &Scanned) -> (Vec<String>, String) {
         &[format!("train.batch={batch}"), format!("train.shard={}", batch.min(32))],
         format!("{samples} training samples make {} steps an epoch", samples.div_ceil(batch)),
     );
-    let mut epochs = (SAMPLES_SEEN / samples).clamp(5, 60);
-    if values {
-        epochs = epochs.max((VALUE_STEPS / samples.div_ceil(batch)).min(200));
-    }
+    let epochs = (SAMPLES_SEEN / samples).clamp(5, 60);
     choose(&[format!("train.epochs={epochs}")], format!("about {} samples seen in all", epochs * samples));
     if values {
         choose_for_values(&mut choose);

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use convoy_vision::Pixels;
+
 use crate::job::{Job, convoy, report, write_grey};
 
 /// JPEG files in class folders: 42 for training, 14 for validation.
@@ -158,4 +160,34 @@ fn counts_and_prices_without_a_spec() {
     }
     let header = fs::read_to_string(job.path("run/metrics.csv")).expect("metrics");
     assert!(header.contains(",\"mae/count, all\",mae/price,"), "{header}");
+}
+
+#[test]
+fn larger_pictures_with_counts_and_prices_without_a_spec() {
+    const SIDE: u32 = 96;
+    let job = Job::new();
+    let folder = job.path("table");
+    fs::create_dir_all(&folder).expect("the folder is writable");
+    let mut table = String::from("path,count,price\n");
+    for number in 0..120u32 {
+        // Squares on some of 8 x 8 places, brighter than a ground that differs from picture to picture.
+        let (squares, ground) = (number * 37 % 59, 40 + number * 53 % 90);
+        let bright = |x: u32, y: u32| x % 12 < 6 && y % 12 < 6 && (x / 12 + 8 * (y / 12)) * 29 % 64 < squares;
+        let value = |at: u32| (ground + if bright(at % SIDE, at / SIDE) { 60 } else { 0 }) as u8;
+        let pixels = Pixels::new(SIDE, SIDE, 1, (0..SIDE * SIDE).map(value).collect());
+        let path = format!("{number}.png");
+        fs::write(folder.join(&path), pixels.to_png()).expect("the folder is writable");
+        table.push_str(&format!("{path},{},{}\n", 6 * squares, 100_000 + 700 * squares + 400 * ground));
+    }
+    fs::write(folder.join("data.csv"), table).expect("the folder is writable");
+    let mut command = convoy();
+    command.arg("train").arg(folder.join("data.csv")).args(["--json", "--set", "train.epochs=25"]);
+    let ended = report(&command.arg("--out").arg(job.path("run")).output().expect("convoy starts"));
+    let spec = fs::read_to_string(job.path("run/spec.toml")).expect("the spec is in the run folder");
+    assert!(spec.contains("simple-cnn-photo"), "{spec}");
+    let validation = &ended["validation"];
+    for target in ["count", "price"] {
+        let metric = |name: &str| validation[format!("{name}/{target}")].as_f64().expect("a number");
+        assert!(metric("mae") < 0.3 * metric("mae_of_mean") && metric("r2") > 0.8, "{validation}");
+    }
 }
