@@ -25,8 +25,9 @@ pub enum Task {
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files, or tar archives), a CSV
-    /// file, a tar archive, or a pattern of archives such as `train-{000..129}.tar`. For jobs of a coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder
-    /// that it and its workers see.
+    /// file, a tar archive, or a pattern of archives such as `train-{000..129}.tar`. For jobs of a coordinator also
+    /// `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder that it and its
+    /// workers see.
     pub train: String,
     /// Validation data of the same kind; found beside the training data when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,15 +1,9 @@
-//! What every kind of archive does, and telling which kind a file is.
+//! What every kind of archive does.
 
 use std::fmt::Debug;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 
-use convoy_common::file_tree::{Contents, FileKind, FileTree};
-
-use super::tar_archive::{TarArchive, is_tar};
-use super::unpacked::Unpacked;
-use crate::Disk;
+use convoy_common::file_tree::{Contents, FileKind};
 
 /// An archive that has been opened. Called from many threads.
 ///
@@ -44,25 +38,4 @@ pub trait Archive: Send + Sync + Debug {
     /// # Errors
     /// As [`Archive::read`].
     fn size(&self, name: &str) -> io::Result<u64>;
-}
-
-/// Bytes that tell which kind a file is.
-const LOOKED_AT: u64 = 512;
-
-/// Opens the file at `path` of `files` as the archive that its first bytes say it is; `None` where it is none.
-pub(super) fn open(
-    files: &Arc<dyn FileTree>,
-    path: &Path,
-    unpacked: &Unpacked,
-) -> io::Result<Option<Arc<dyn Archive>>> {
-    let size = files.size(path)?;
-    let first = files.read_range(path, 0, size.min(LOOKED_AT))?;
-    if is_tar(&first, size, path) {
-        return Ok(Some(Arc::new(TarArchive::open(files.clone(), path)?)));
-    }
-    if unpacked.is_packed_tar(files, path, &first)? {
-        let plain = unpacked.plain(files, path)?;
-        return Ok(Some(Arc::new(TarArchive::open(Arc::new(Disk), &plain)?)));
-    }
-    Ok(None)
 }

@@ -4,6 +4,7 @@
 //! in it. What an archive holds is found out when somebody first asks for it, once for each process.
 
 mod archive;
+mod opening;
 mod range_reader;
 mod tar_archive;
 mod unpacked;
@@ -42,8 +43,8 @@ struct Opened {
 }
 
 impl Archives {
-    /// The files of `inner`, with those in archives. Compressed archives are unpacked into the folder `unpacked` of this
-    /// machine, which is made when it is needed.
+    /// The files of `inner`, with those in archives. Compressed archives are unpacked into the folder `unpacked` of
+    /// this machine, which is made when it is needed.
     pub fn new(inner: Arc<dyn FileTree>, unpacked: PathBuf) -> Self {
         Archives { inner, unpacked: Unpacked::new(unpacked), open: Mutex::default() }
     }
@@ -63,7 +64,7 @@ impl Archives {
             return Ok(opened.archive.clone());
         }
         *slot = None;
-        let archive = archive::open(&self.inner, path, &self.unpacked)?;
+        let archive = opening::open(&self.inner, path, &self.unpacked)?;
         *slot = Some(Opened { size, stamp, archive: archive.clone() });
         Ok(archive)
     }

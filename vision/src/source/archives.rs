@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use convoy_common::file_tree::{FileKind, FileTree};
 use convoy_common::spec::DataFormat;
 
-use super::braces;
 use super::split_names::{Role, role_of};
+use super::{braces, csv, idx};
 use crate::error::ScanError;
 use crate::formats::is_picture_name;
 use crate::left_out::{LeftOut, Why, by_name_or_kind};
@@ -95,7 +95,7 @@ pub(crate) fn find(
         Some(FileKind::Folder) => in_folder(tree, given, forced)?,
         // The bytes of a file with another name may say it all the same.
         Some(_) if is_archive_name(given) || forced => Some(one(tree, given)?),
-        Some(_) if super::is_known_file(given) => None,
+        Some(_) if csv::is_table(given) || idx::looks_like_idx(given) => None,
         Some(_) => tree.contents(given).map_err(fail)?.map(|_| Found::all(vec![given.to_owned()])),
     };
     match found {
