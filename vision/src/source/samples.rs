@@ -13,14 +13,14 @@ use crate::left_out::{LeftOut, Why, by_name_or_kind};
 
 /// Samples of one split in a file.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub(crate) struct SamplePart {
     pub file: PathBuf,
     /// What names say it is for.
     pub role: Option<Role>,
     pub samples: Arc<dyn Samples>,
 }
 
-impl Part {
+impl SamplePart {
     /// How people find it.
     pub(crate) fn name(&self) -> String {
         match self.samples.split() {
@@ -33,8 +33,8 @@ impl Part {
 /// Parts by what they are for.
 #[derive(Debug, Default)]
 pub(crate) struct Divided {
-    pub train: Vec<Part>,
-    pub validation: Vec<Part>,
+    pub train: Vec<SamplePart>,
+    pub validation: Vec<SamplePart>,
     pub left_out: LeftOut,
 }
 
@@ -61,12 +61,13 @@ pub(crate) fn format_of_folder(tree: &dyn FileTree, folder: &Path) -> Result<Opt
     Ok(files_in(tree, folder, None)?.first().and_then(|(file, _)| format_of_name(file)))
 }
 
-/// The names in a folder that are not left out: files that hold samples, and folders.
-fn look_into(
-    tree: &dyn FileTree,
-    folder: &Path,
-    wanted: Option<DataFormat>,
-) -> Result<(Vec<PathBuf>, Vec<(PathBuf, String)>), ScanError> {
+/// What a folder holds that is not left out: files of samples, and folders with their names.
+struct SampleFolder {
+    files: Vec<PathBuf>,
+    folders: Vec<(PathBuf, String)>,
+}
+
+fn look_into(tree: &dyn FileTree, folder: &Path, wanted: Option<DataFormat>) -> Result<SampleFolder, ScanError> {
     let mut all = tree.entries(folder).map_err(|source| ScanError::Io { path: folder.to_owned(), source })?;
     all.sort_by(|a, b| a.0.cmp(&b.0));
     let (mut files, mut folders) = (Vec::new(), Vec::new());
@@ -83,7 +84,7 @@ fn look_into(
             _ => {}
         }
     }
-    Ok((files, folders))
+    Ok(SampleFolder { files, folders })
 }
 
 /// Folders that may lie around files of samples.
@@ -98,14 +99,14 @@ fn files_in(
 ) -> Result<Vec<(PathBuf, Option<Role>)>, ScanError> {
     let mut folder = folder.to_owned();
     for _ in 0..WRAPPERS {
-        let (files, folders) = look_into(tree, &folder, wanted)?;
+        let SampleFolder { files, folders } = look_into(tree, &folder, wanted)?;
         if !files.is_empty() {
             let role = |file: &PathBuf| role_of_part(file.file_stem()?.to_str()?);
             return Ok(files.into_iter().map(|file| (file.clone(), role(&file))).collect());
         }
         let mut found = Vec::new();
         for (path, role) in folders.iter().filter_map(|(path, name)| Some((path, role_of(name)?))) {
-            found.extend(look_into(tree, path, wanted)?.0.into_iter().map(|file| (file, Some(role))));
+            found.extend(look_into(tree, path, wanted)?.files.into_iter().map(|file| (file, Some(role))));
         }
         match folders.as_slice() {
             _ if !found.is_empty() => return Ok(found),
@@ -120,7 +121,7 @@ fn files_in(
 ///
 /// # Errors
 /// When there are none, or a file cannot be read.
-pub(crate) fn parts(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<Part>, ScanError> {
+pub(crate) fn parts(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<SamplePart>, ScanError> {
     let files = match tree.is_folder(path) {
         true => files_in(tree, path, Some(format))?,
         false => {
@@ -140,7 +141,7 @@ pub(crate) fn parts(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Res
             // As with MNIST: there is no other part to validate on, and people do.
             let role =
                 if samples.source() == CIFAR && role == Some(Role::Test) { Some(Role::Validation) } else { role };
-            parts.push(Part { file: file.clone(), role, samples });
+            parts.push(SamplePart { file: file.clone(), role, samples });
         }
     }
     if parts.is_empty() {
@@ -160,7 +161,7 @@ fn word(format: DataFormat) -> &'static str {
 }
 
 /// Divides parts by their roles. Those without one are training data where none has the name of training data.
-pub(crate) fn divide(parts: Vec<Part>) -> Divided {
+pub(crate) fn divide(parts: Vec<SamplePart>) -> Divided {
     let mut divided = Divided::default();
     let named = parts.iter().any(|part| part.role == Some(Role::Train));
     let nameless = parts.iter().any(|part| part.role.is_none());
@@ -181,14 +182,14 @@ pub(crate) fn divide(parts: Vec<Part>) -> Divided {
 }
 
 /// The parts to measure a model on: validation data where it is there beside training data, else all.
-pub(crate) fn measured(parts: Vec<Part>) -> Vec<Part> {
+pub(crate) fn measured(parts: Vec<SamplePart>) -> Vec<SamplePart> {
     let Divided { train, validation, .. } = divide(parts);
     if validation.is_empty() { train } else { validation }
 }
 
 /// What is taken, in words.
-pub(crate) fn source_text(parts: &[Part]) -> String {
-    let files: Vec<String> = parts.iter().map(Part::name).collect();
+pub(crate) fn source_text(parts: &[SamplePart]) -> String {
+    let files: Vec<String> = parts.iter().map(SamplePart::name).collect();
     let source = parts.first().map_or("", |part| part.samples.source());
     match files.as_slice() {
         [file] => format!("{source}, {file}"),
@@ -197,7 +198,7 @@ pub(crate) fn source_text(parts: &[Part]) -> String {
 }
 
 /// Where validation data comes from, in words; `None` where there is none.
-pub(crate) fn split_text(parts: &[Part], how: &str) -> Option<String> {
+pub(crate) fn split_text(parts: &[SamplePart], how: &str) -> Option<String> {
     let first = parts.first()?;
     let how = match first.samples.source() {
         CIFAR => "CIFAR's test data, which people validate on",
@@ -208,7 +209,7 @@ pub(crate) fn split_text(parts: &[Part], how: &str) -> Option<String> {
 }
 
 /// For a single file with the name of training data, the parts of validation data beside it.
-pub(crate) fn beside(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<Part>, ScanError> {
+pub(crate) fn beside(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<SamplePart>, ScanError> {
     let is_train = |path: &Path| path.file_stem().and_then(|stem| role_of_part(stem.to_str()?)) == Some(Role::Train);
     let Some(folder) = path.parent().filter(|_| is_train(path) && !tree.is_folder(path)) else { return Ok(Vec::new()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
