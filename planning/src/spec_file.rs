@@ -29,14 +29,11 @@ impl SpecFile {
     pub fn read(path: Option<&Path>, overrides: &[String]) -> Result<SpecFile, PlanningError> {
         let text = path.map_or_else(|| Ok(String::new()), read_text)?;
         let fail = |error| PlanningError::Spec { file: path.map(Path::to_owned), error };
-        let mut spec = spec::parse(&text, overrides).map_err(fail)?;
+        let spec = spec::parse(&text, overrides).map_err(fail)?;
         let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
         let overridden = |key: &str| overrides.iter().any(|given| given.split('=').next().map(str::trim) == Some(key));
         let base = |key: &str| if overridden(key) { Path::new("") } else { folder };
-        spec.data.train = absolute(base("data.train"), &spec.data.train);
-        spec.data.validation = spec.data.validation.map(|path| absolute(base("data.validation"), &path));
-        spec.data.images = spec.data.images.map(|path| absolute(base("data.images"), &path));
-        spec.network.init = spec.network.init.map(|path| absolute(base("network.init"), &path));
+        let spec = spec.with_paths(|key, path| Ok::<_, PlanningError>(absolute(base(key), path)))?;
         Ok(SpecFile { spec, path: path.map(Path::to_owned), text })
     }
 

@@ -131,7 +131,8 @@ fn refuse_empty(place: &Path, data: &Data, classes: &[(String, String)]) -> Resu
 }
 
 /// Reads and decodes data at `path` whose classes or targets are the `names` of a trained model: a folder of class
-/// folders, a table or IDX files. Of a folder with training and validation data, the validation data is taken.
+/// folders, a table or IDX files. Of a folder with training and validation data, the validation data is taken. What was
+/// taken comes out too.
 ///
 /// # Errors
 /// As [`scan`], and when the data has a class that is not among `names`.
@@ -142,7 +143,7 @@ pub fn scan_known(
     names: &[String],
     labels: LabelKind,
     progress: &Progress,
-) -> Result<(Split, SplitFacts), ScanError> {
+) -> Result<(Split, SplitFacts, Taken), ScanError> {
     let mut at = data.clone();
     if labels == LabelKind::Values {
         at.label_columns = names.to_vec();
@@ -152,7 +153,9 @@ pub fn scan_known(
         LabelKind::Set => Task::Multilabel,
         LabelKind::Values => Task::Regression,
     };
-    let (split, facts) = match source::list_labelled(tree, path, &at, task, names)? {
+    let (labelled, mut taken) = source::list_labelled(tree, path, &at, task, names)?;
+    taken.names = names.to_vec();
+    let (split, facts) = match labelled {
         Labelled::Files(listed) => {
             refuse_problems(&listed.origin, &listed.problems)?;
             let mut problems = Vec::new();
@@ -168,16 +171,28 @@ pub fn scan_known(
     };
     let manifest = Manifest { names: names.to_vec(), labels, train: split, validation: Split::default() };
     check_broken(data, path, &manifest)?;
-    Ok((manifest.train, facts))
+    Ok((manifest.train, facts, taken))
 }
 
-/// The files that [`scan`] would read for `data` in `tree`, without reading images: full paths in any order, and what
-/// is taken. Files that are not there are none.
+/// What [`scan`] would read.
+#[derive(Debug)]
+pub struct FilesOf {
+    /// Full paths of the files that are there, in their order.
+    pub files: Vec<PathBuf>,
+    /// The folders that pictures are found from.
+    pub roots: Vec<PathBuf>,
+    /// Whether a table names files by absolute paths, which lead nowhere once its files lie elsewhere.
+    pub absolute: bool,
+    /// What is taken.
+    pub taken: Taken,
+}
+
+/// The files that [`scan`] would read for `data` in `tree`, without reading images.
 ///
 /// # Errors
 /// When data is missing or makes no sense.
-pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<(Vec<PathBuf>, Taken), ScanError> {
-    let mut found = BTreeSet::new();
+pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<FilesOf, ScanError> {
+    let (mut found, mut roots, mut absolute) = (BTreeSet::new(), Vec::new(), false);
     let Listing { parts, mut taken } = source::list(tree, data, task, base)?;
     match parts {
         Parts::Files { train, validation } => {
@@ -189,6 +204,8 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
                 found.extend(full.filter(|path| tree.is_file(path)));
                 // A table is a file itself.
                 found.extend((listed.origin != listed.root).then_some(listed.origin));
+                roots.push(listed.root);
+                absolute |= listed.absolute;
             }
         }
         Parts::Idx { train, validation } => {
@@ -197,7 +214,7 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
             }
         }
     }
-    Ok((found.into_iter().collect(), taken))
+    Ok(FilesOf { files: found.into_iter().collect(), roots, absolute, taken })
 }
 
 fn scan_files(

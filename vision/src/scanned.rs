@@ -29,7 +29,7 @@ pub struct Scanned {
 pub struct SplitFacts {
     /// One entry for each sample of the split; `None` for broken ones.
     pub images: Vec<Option<ImageFacts>>,
-    /// Files passed over because they are no pictures by name.
+    /// Files passed over because they are no pictures.
     pub ignored: u64,
 }
 
