@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
 use convoy_common::data_place::{DATA_SET, DataName, DataPlace, InnerPath};
@@ -85,10 +85,6 @@ fn parse_inner(path: &str) -> Result<InnerPath, CliError> {
 /// # Errors
 /// When that data cannot be used or pushed.
 pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
-    let spec = spec.with_paths(|_, path| match DataPlace::parse(path) {
-        Ok(DataPlace::Local(path)) => utf8(&without_ups(&path)).map(str::to_owned),
-        _ => Ok(path.to_owned()),
-    })?;
     let mut local = Vec::new();
     for (key, path) in spec.paths() {
         match DataPlace::parse(path).map_err(|error| CliError::Usage(format!("{key}: {error}")))? {
@@ -133,20 +129,6 @@ pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
 
 fn utf8(path: &Path) -> Result<&str, CliError> {
     path.to_str().ok_or_else(|| CliError::Usage(format!("{}: is not UTF-8", path.display())))
-}
-
-/// `path` without `..`: each leads to the folder above, as the system follows it. Data sets have no `..`.
-fn without_ups(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        if part == Component::ParentDir {
-            plain = Disk.real(&plain).unwrap_or(plain);
-            plain.pop();
-        } else {
-            plain.push(part);
-        }
-    }
-    plain
 }
 
 /// The innermost folder that holds all `paths`, or is one of them.

@@ -1,7 +1,7 @@
 //! Specs as people write them: files with relative paths, and overrides.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
@@ -83,12 +83,38 @@ fn absolute(base: &Path, path: &str) -> String {
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let joined = base.join(at_home(path, home.as_deref()));
-    std::path::absolute(&joined).unwrap_or(joined).display().to_string()
+    without_ups(&std::path::absolute(&joined).unwrap_or(joined)).display().to_string()
+}
+
+/// `path` without `..`: each leads to the folder above, as the system follows it. Data sets have no `..`.
+fn without_ups(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            plain = plain.canonicalize().unwrap_or(plain);
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_above_is_that_of_the_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(real.join("far/data")).unwrap();
+        std::os::unix::fs::symlink(real.join("far/data"), real.join("link")).unwrap();
+        let plain = |path: &str| without_ups(&real.join(path));
+        assert_eq!(plain("link/../img/./a"), real.join("far/img/a"));
+        assert_eq!(plain("link/x"), real.join("link/x"), "links that nothing leads up from stay");
+        assert_eq!(plain("none/../../img"), real.parent().unwrap().join("img"));
+    }
 
     #[test]
     fn a_tilde_is_the_home_folder_and_a_spec_has_its_ending_in_any_case() {

@@ -159,6 +159,7 @@ fn tables_lead_to_their_pictures_wherever_they_are_submitted_from() {
     });
     table(job, "windows.csv", |_, path| format!("C:\\img\\{}", path.replace('/', "\\")));
     table(job, "names.csv", |_, path| path.to_owned());
+    table(job, "photos/some.csv", |_, path| path.to_owned());
     let moved = |from: &str| format!("data.moved={{ {from:?} = {:?} }}", full("photos"));
     let cases = [
         vec!["data.train=far/off/absolute.csv".to_owned()],
@@ -168,7 +169,7 @@ fn tables_lead_to_their_pictures_wherever_they_are_submitted_from() {
         vec![
             "data.train=lists/mixed.csv".to_owned(),
             moved("/of/another/machine"),
-            "data.validation=names.csv".to_owned(),
+            "data.validation=photos/some.csv".to_owned(),
         ],
     ];
     for (number, settings) in cases.iter().enumerate() {
