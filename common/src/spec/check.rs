@@ -111,8 +111,8 @@ fn check_data(spec: &Spec) -> Result<(), Problem> {
     at_least_one("data.statistics_samples", spec.data.statistics_samples.into())
 }
 
-/// Whether `text` may stand between the columns of a table: letters, digits and what paths and numbers are made of would
-/// cut fields, a quote and a line end mean something else.
+/// Whether `text` may stand between the columns of a table: letters, digits and what paths and numbers are made of
+/// would cut fields, a quote and a line end mean something else.
 fn separates(text: &str) -> bool {
     match text.as_bytes() {
         [byte] => byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\n\r./\\-_".contains(byte),
