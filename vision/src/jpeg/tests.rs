@@ -80,10 +80,10 @@ fn a_scan_names_components_in_the_order_of_the_frame() {
 }
 
 #[test]
-fn a_jpeg_inside_another_file_is_not_that_file() {
+fn segments_of_a_jpeg_inside_another_file_are_not_that_file() {
     for (name, inner) in files("files") {
-        for start in [&b"RIFF\0\0\0\0WEBPEXIF"[..], b"II*\0\x08\0\0\0", b"GIF89a", b"BM", &[0xFF, 0xD9]] {
-            assert!(Baseline::open([start, &inner].concat(), &LIMITS).is_err(), "{name} in {start:?}");
+        for start in [&b"RIFF\0\0\0\0WEBPEXIF"[..], b"II*\0\x08\0\0\0", b"GIF89a", b"BM"] {
+            assert!(Baseline::open([start, &inner[2..]].concat(), &LIMITS).is_err(), "{name} in {start:?}");
         }
     }
 }
