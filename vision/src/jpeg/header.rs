@@ -53,7 +53,7 @@ fn next_segment<'a>(bytes: &'a [u8], at: &mut usize) -> Result<&'a [u8], Fault> 
 }
 
 impl Header {
-    /// Follows the segments to the first scan. A file that begins as something else is none, whatever segments are in it.
+    /// Follows the segments to the first scan. A file that begins as something else is none, whatever segments it has.
     pub(super) fn open(bytes: &[u8]) -> Result<(Self, Scan), Fault> {
         if Format::of(bytes) != Some(Format::Jpeg) {
             return Err("it does not begin as one");
