@@ -94,34 +94,42 @@ pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
         }
     }
     let is_local = |wanted: &str| local.iter().any(|(key, _)| *key == wanted);
-    if let Some(key) = ["data.validation", "data.images"].into_iter().find(|key| is_local(key))
+    if let Some(key) = ["data.validation", "data.images", "data.moved"].into_iter().find(|key| is_local(key))
         && !is_local("data.train")
     {
         let text = format!("{key} is a path of this machine, and data.train is not; push both as one data set");
         return Err(CliError::Usage(text));
     }
-    let mut paths = Vec::new();
+    let (mut paths, mut roots, mut absolute) = (Vec::new(), Vec::new(), false);
     if is_local("data.train") {
-        let (files, taken) = files_of(&*here(), &spec.data, spec.task, Path::new(""))?;
-        out::note(taken);
-        paths = files;
+        let found = files_of(&*here(), &spec.data, spec.task, Path::new(""))?;
+        out::note(found.taken);
+        (paths, roots, absolute) = (found.files, found.roots, found.absolute);
     }
     paths.extend(spec.network.init.iter().filter(|_| is_local("network.init")).map(PathBuf::from));
-    let Some(root) = common_folder(paths.iter().chain(local.iter().map(|(_, path)| path))) else { return Ok(spec) };
-    let inside = |path: &Path| -> Result<InnerPath, CliError> {
-        let inner = path.strip_prefix(&root).unwrap_or(path);
-        parse_inner(inner.to_str().ok_or_else(|| CliError::Usage(format!("{}: is not UTF-8", path.display())))?)
-    };
+    // The roots too, so that files which are not there are missed in the same places.
+    let all = paths.iter().chain(&roots).chain(local.iter().map(|(_, path)| path));
+    let Some(root) = common_folder(all) else { return Ok(spec) };
+    let inside = |path: &Path| parse_inner(utf8(path.strip_prefix(&root).unwrap_or(path))?);
     let files = paths.iter().map(|path| Ok((inside(path)?, path.clone()))).collect::<Result<Files, CliError>>()?;
     let set = push(at, &files, None, false).await?;
-    spec.with_paths(|_, path| match DataPlace::parse(path) {
+    let pushed = format!("{DATA_SET}{}", set.name);
+    let mut spec = spec.with_paths(|_, path| match DataPlace::parse(path) {
         Ok(DataPlace::Local(path)) => {
             let inner = inside(&path)?;
             let slash = if inner.as_str().is_empty() { "" } else { "/" };
-            Ok(format!("{DATA_SET}{}{slash}{}", set.name, inner.as_str()))
+            Ok::<_, CliError>(format!("{pushed}{slash}{}", inner.as_str()))
         }
         _ => Ok(path.to_owned()),
-    })
+    })?;
+    if absolute {
+        spec.data.moved.insert(utf8(&root)?.to_owned(), pushed);
+    }
+    Ok(spec)
+}
+
+fn utf8(path: &Path) -> Result<&str, CliError> {
+    path.to_str().ok_or_else(|| CliError::Usage(format!("{}: is not UTF-8", path.display())))
 }
 
 /// The innermost folder that holds all `paths`, or is one of them.

@@ -20,6 +20,8 @@ pub struct Planned {
     pub manifest: Manifest,
     /// The bytes of the model file that `network.init` names, if it names one. Their digest is `plan.init`.
     pub init: Option<Vec<u8>>,
+    /// What was taken of the data and why, in words for people; `None` where data is compared with what it was.
+    pub taken: Option<String>,
 }
 
 /// Makes plans of specs. Called on threads that it may block for as long as it takes to read all data.

@@ -84,15 +84,19 @@ fn the_digest_covers_the_statistics_of_targets() {
     assert_eq!(Plan::resolve(parse(&to_toml(&plan.spec), &[]).unwrap(), &base).unwrap(), plan);
 }
 
-#[test]
-fn a_plan_of_an_earlier_version_goes_on_as_it_was() {
-    let mut plan: serde_json::Value =
-        serde_json::from_slice(&regression("", &values(&["count"])).unwrap().to_json()).unwrap();
+/// The plan of a regression as it was when targets were not scaled.
+fn before_scaling(plan: &Plan) -> Plan {
+    let mut plan: serde_json::Value = serde_json::from_slice(&plan.to_json()).unwrap();
     plan.as_object_mut().unwrap().remove("targets");
     let with_scale = Plan::from_json(plan.to_string().as_bytes()).unwrap();
     assert!(with_scale.check().unwrap_err().contains("`loss.scale_targets`"));
     plan["spec"]["loss"].as_object_mut().unwrap().remove("scale_targets");
-    let earlier = Plan::from_json(plan.to_string().as_bytes()).unwrap();
+    Plan::from_json(plan.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_plan_of_an_earlier_version_goes_on_as_it_was() {
+    let earlier = before_scaling(&regression("", &values(&["count"])).unwrap());
     assert_eq!(earlier.check(), Ok(()));
     assert!(earlier.target_scale().is_none() && !earlier.metric_layout().of_mean);
 }
@@ -108,4 +112,52 @@ fn statistics_and_names_of_targets_make_sense() {
     }
     let short = DataFacts { targets: values(&["a"]).targets, ..values(&["a", "b"]) };
     assert!(regression("", &short).is_err());
+}
+
+/// What digests were before these keys came: `data.images`, `data.moved`, `data.extension`, `data.split_column`,
+/// `data.delimiter`, `data.label_separator`, `data.empty_classes`, `prepare.depth16`, `loss.scale_targets`. A key that
+/// is not set is not written, so plans of earlier versions keep their digests, and runs can be resumed.
+#[test]
+fn keys_that_are_not_set_are_not_in_the_digest() {
+    const A: &str = "7fc575937818645984f80aee48df98cce7778635470dacacdfc111516e0976b8";
+    const B: &str = "9eec95683ad6c94e62d4874bee0411bb2d05454220964216cf340a0f8b620be4";
+    const C: &str = "580f85aa7a696773c10dde5d8c64e8b89e3de72f1ec390eb0fad031ad74c739a";
+    let digest = |extra: &str| resolve(extra).unwrap().digest().to_string();
+    let adamw = "seed = 7\n[optimizer]\nkind = \"adamw\"\n[loss]\nlabel_smoothing = 0.1\n[augment]\nscale = [0.5, 1.5]";
+    assert_eq!([digest(""), digest(adamw)], [A, B]);
+    assert_eq!(before_scaling(&regression("", &values(&["count"])).unwrap()).digest().to_string(), C);
+}
+
+#[test]
+fn a_spec_is_written_without_what_is_not_set() {
+    let text = to_toml(&parse("[data]\ntrain = \"x\"\n", &[]).unwrap());
+    for key in ["images", "moved", "extension", "split_column", "delimiter", "label_separator", "empty_classes"] {
+        assert!(!text.contains(&format!("\n{key} =")) && !text.contains(&format!("data.{key}")), "{key}: {text}");
+    }
+    let moved = "[data]\ntrain = \"x\"\nmoved = { \"/a b\" = \"c\", 'C:\\d' = \"e\" }\n";
+    let spec = parse(moved, &[]).unwrap();
+    assert_eq!(parse(&to_toml(&spec), &[]).unwrap(), spec);
+    assert_eq!(spec.paths(), [("data.train", "x"), ("data.moved", "c"), ("data.moved", "e")]);
+}
+
+#[test]
+fn what_cannot_separate_or_be_moved_is_refused_with_its_line() {
+    let check = |lines: &str, expected: &str| {
+        let error = parse(&format!("[data]\ntrain = \"x\"\n{lines}\n"), &[]).expect_err(lines).to_string();
+        assert!(error.starts_with(&format!("line 3: {expected}")), "{lines}: {error}");
+    };
+    for bad in
+        ["\"\"", "\"ab\"", "\"§\"", "'\"'", "\"\\n\"", "\"\\r\"", "\"a\"", "\"7\"", "\".\"", "\"-\"", "\"_\"", "\"/\""]
+    {
+        check(&format!("delimiter = {bad}"), "`data.delimiter`");
+    }
+    for good in [",", ";", "|", " ", "^", ":", "~"] {
+        parse(&format!("data.train = \"x\"\ndata.delimiter = \"{good}\""), &[]).unwrap();
+    }
+    parse("data.train = \"x\"\ndata.delimiter = \"\\t\"", &[]).unwrap();
+    check("label_separator = \"\"", "`data.label_separator`: is empty");
+    check("moved = { \"\" = \"x\" }", "`data.moved`: has an empty path");
+    check("moved = { \"/x\" = \"\" }", "`data.moved`: has an empty path");
+    let many: Vec<String> = (0..65).map(|number| format!("\"/{number}\" = \"x\"")).collect();
+    check(&format!("moved = {{ {} }}", many.join(", ")), "`data.moved`: names 65 folders");
 }

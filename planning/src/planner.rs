@@ -24,7 +24,7 @@ impl Planner for LocalPlanner {
         let scanned = look(data.as_ref(), &spec, &self.looking)?;
         let file = SpecFile { spec, path: None, text: text.to_owned() };
         let (plan, init) = plan(data, file, &scanned, &self.looking)?;
-        Ok(Planned { plan, manifest: scanned.manifest, init })
+        Ok(Planned { plan, init, taken: Some(scanned.taken.to_string()), manifest: scanned.manifest })
     }
 
     fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Manifest) -> Result<Planned, Refusal> {

@@ -1,7 +1,7 @@
 //! Specs as people write them: files with relative paths, and overrides.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
@@ -29,14 +29,11 @@ impl SpecFile {
     pub fn read(path: Option<&Path>, overrides: &[String]) -> Result<SpecFile, PlanningError> {
         let text = path.map_or_else(|| Ok(String::new()), read_text)?;
         let fail = |error| PlanningError::Spec { file: path.map(Path::to_owned), error };
-        let mut spec = spec::parse(&text, overrides).map_err(fail)?;
+        let spec = spec::parse(&text, overrides).map_err(fail)?;
         let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
         let overridden = |key: &str| overrides.iter().any(|given| given.split('=').next().map(str::trim) == Some(key));
         let base = |key: &str| if overridden(key) { Path::new("") } else { folder };
-        spec.data.train = absolute(base("data.train"), &spec.data.train);
-        spec.data.validation = spec.data.validation.map(|path| absolute(base("data.validation"), &path));
-        spec.data.images = spec.data.images.map(|path| absolute(base("data.images"), &path));
-        spec.network.init = spec.network.init.map(|path| absolute(base("network.init"), &path));
+        let spec = spec.with_paths(|key, path| Ok::<_, PlanningError>(absolute(base(key), path)))?;
         Ok(SpecFile { spec, path: path.map(Path::to_owned), text })
     }
 
@@ -86,12 +83,38 @@ pub(crate) fn absolute(base: &Path, path: &str) -> String {
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let joined = base.join(at_home(path, home.as_deref()));
-    std::path::absolute(&joined).unwrap_or(joined).display().to_string()
+    without_ups(&std::path::absolute(&joined).unwrap_or(joined)).display().to_string()
+}
+
+/// `path` without `..`: each leads to the folder above, as the system follows it. Data sets have no `..`.
+fn without_ups(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            plain = plain.canonicalize().unwrap_or(plain);
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_above_is_that_of_the_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(real.join("far/data")).unwrap();
+        std::os::unix::fs::symlink(real.join("far/data"), real.join("link")).unwrap();
+        let plain = |path: &str| without_ups(&real.join(path));
+        assert_eq!(plain("link/../img/./a"), real.join("far/img/a"));
+        assert_eq!(plain("link/x"), real.join("link/x"), "links that nothing leads up from stay");
+        assert_eq!(plain("none/../../img"), real.parent().unwrap().join("img"));
+    }
 
     #[test]
     fn a_tilde_is_the_home_folder_and_a_spec_has_its_ending_in_any_case() {

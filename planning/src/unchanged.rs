@@ -38,7 +38,7 @@ pub fn unchanged(
         let difference = "the file that network.init names has other bytes".to_owned();
         return Err(PlanningError::DataChanged { difference });
     }
-    Ok(Planned { plan, manifest, init })
+    Ok(Planned { plan, manifest, init, taken: None })
 }
 
 /// Whether all files of `manifest` are what they were, as `tree` knows without reading them.

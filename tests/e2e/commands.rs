@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::job::{Job, convoy, report, write_grey};
 
@@ -53,7 +53,10 @@ fn eval_finds_the_metrics_of_the_last_epoch_again() {
         assert_eq!((matrix.len(), total), (3, 40));
     }
     let data = job.path("data").display().to_string();
-    let other = report(&run(&["eval", &model, &data, "--json"]));
+    let output = run(&["eval", &model, &data, "--json"]);
+    let (other, said) = (report(&output), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("IDX files in") && said.contains("all of t10k-images-idx3-ubyte"), "{said}");
+    assert_eq!((&other["taken"]["names"], &other["taken"]["labels"]), (&json!(["0", "1", "2"]), &json!("class")));
     assert_eq!(other["metrics"], trained["validation"], "t10k is taken where there is training data, too");
     let table = text(&run(&["eval", &format!("{model}/model")]));
     assert!(table.contains("top1") && table.contains("confusion") && table.contains("recall"), "{table}");
@@ -94,7 +97,11 @@ fn predict_takes_files_folders_and_standard_input() {
         assert!((sum - 1.0).abs() < 1e-5, "{line}");
     }
     let folder = job.path("pictures").display().to_string();
-    assert_eq!(json_lines(&run(&["predict", &model, &folder, "--json", "--top", "3", "--threads", "2"])), by_name);
+    fs::write(job.path("pictures/notes.txt"), "no picture").expect("the folder is writable");
+    let output = run(&["predict", &model, &folder, "--json", "--top", "3", "--threads", "2"]);
+    assert_eq!(json_lines(&output), by_name);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("3 pictures") && said.contains("1 (not a picture): notes.txt"), "{said}");
 
     let piped = |bytes: &[u8]| {
         let mut command = convoy();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::cluster::{Cluster, digest};
-use crate::job::{GOLDEN, Job, Process, convoy, wait_for, write_grey};
+use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for, write_grey};
 
 /// A worker with a cache of its own.
 fn worker_with_cache(address: &str, cache: &Path, more: &[&str]) -> Process {
@@ -81,7 +81,11 @@ fn a_data_set_is_pushed_once_and_named_by_jobs() {
     cluster.check(&["data", "push", &photos, "photos"], 1, &["photos", "--replace"]);
     cluster.check(&["data", "push", &photos, "../x"], 2, &["../x"]);
 
-    let job = cluster.submit(&["--set", "data.train=dataset:photos"]);
+    let spec = cluster.job.spec().display().to_string();
+    let submit = ["submit", &spec, "--set", "data.train=dataset:photos", "--detach", "--json"];
+    let output = cluster.convoy(&submit).output().expect("convoy starts");
+    let (job, said) = (report(&output), "class folders, dataset:photos");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
     cluster.check(&["data", "rm", "photos"], 1, &["photos", "used by job-1"]);
     let cache = cluster.job.path("cache");
     let worker = worker_with_cache(&cluster.address, &cache, &["--cache-mib", "0"]);
@@ -89,8 +93,10 @@ fn a_data_set_is_pushed_once_and_named_by_jobs() {
     assert_eq!(digest(&done), alone);
     assert_eq!(files_in(&cache), [] as [PathBuf; 0], "a cache without room holds nothing");
     drop(worker);
+    cluster.check(&["watch", "last"], 0, &[said]);
+    let log = cluster.convoy(&["logs", "last"]).output().expect("convoy starts");
+    assert!(String::from_utf8_lossy(&log.stdout).contains(said), "{log:?}");
 
-    let spec = cluster.job.spec().display().to_string();
     let refused = |path: &str, code, names: &[&str]| {
         let set = format!("data.train={path}");
         cluster.check(&["submit", &spec, "--set", &set, "--detach"], code, names);
@@ -186,4 +192,61 @@ fn archives_are_taken_along_whole_and_workers_get_their_files() {
         assert_eq!(digest(&done), expected);
     }
     assert_eq!(files_in(&cluster.job.path("state/unpacked")).len(), 2, "what came and what is shared, once each");
+}
+
+/// Writes a table of the 60 photos in `job`, with what `path` makes of each: `left/00.png`, for example.
+fn table(job: &Job, name: &str, path: impl Fn(usize, &str) -> String) {
+    let mut rows = "path,label\n".to_owned();
+    for index in 0..60 {
+        let class = ["left", "middle", "right"][index % 3];
+        rows += &format!("{},{class}\n", path(index, &format!("{class}/{index:02}.png")));
+    }
+    let file = job.path(name);
+    fs::create_dir_all(file.parent().expect("a folder")).expect("the folder is writable");
+    fs::write(file, rows).expect("the folder is writable");
+}
+
+#[test]
+fn tables_lead_to_their_pictures_wherever_they_are_submitted_from() {
+    let cluster = Cluster::new();
+    let _coordinator = cluster.start();
+    let job = &cluster.job;
+    photos(job);
+    let _worker = worker_with_cache(&cluster.address, &job.path("cache"), &[]);
+    std::os::unix::fs::symlink(job.path("photos"), job.path("link")).expect("the folder is writable");
+    let full = |name: &str| job.path(name).display().to_string();
+    table(job, "far/off/absolute.csv", |_, path| full(&format!("link/{path}")));
+    table(job, "lists/mixed.csv", |index, path| match index % 3 {
+        0 => format!("../photos/{path}"),
+        1 => full(&format!("lists/../photos/{path}")),
+        _ => format!("/of/another/machine/{path}"),
+    });
+    table(job, "windows.csv", |_, path| format!("C:\\img\\{}", path.replace('/', "\\")));
+    table(job, "names.csv", |_, path| path.to_owned());
+    table(job, "photos/some.csv", |_, path| path.to_owned());
+    let moved = |from: &str| format!("data.moved={{ {from:?} = {:?} }}", full("photos"));
+    let cases = [
+        vec!["data.train=far/off/absolute.csv".to_owned()],
+        vec!["data.train=lists/mixed.csv".to_owned(), moved("/of/another/machine")],
+        vec!["data.train=windows.csv".to_owned(), moved("C:\\img")],
+        vec!["data.train=names.csv".to_owned(), "data.images=lists/../photos".to_owned()],
+        vec![
+            "data.train=lists/mixed.csv".to_owned(),
+            moved("/of/another/machine"),
+            "data.validation=photos/some.csv".to_owned(),
+        ],
+    ];
+    for (number, settings) in cases.iter().enumerate() {
+        let settings = settings.iter().flat_map(|set| {
+            let (key, value) = set.split_once('=').expect("a key and a value");
+            let is_place = matches!(key, "data.train" | "data.images" | "data.validation");
+            ["--set".to_owned(), if is_place { format!("{key}={}", full(value)) } else { set.clone() }]
+        });
+        let settings: Vec<String> = settings.collect();
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let alone = job.train(&format!("alone-{number}"), &settings);
+        let id = cluster.submit(&settings)["id"].as_u64().expect("a number");
+        let done = cluster.when(id, "the job's end", |job| job["state"] == "completed");
+        assert_eq!(digest(&done), alone["parameters_digest"].as_str().expect("a digest"), "{settings:?}");
+    }
 }

@@ -54,7 +54,7 @@ pub struct SplitReport {
     pub odd: Vec<(String, String)>,
     /// Grey images, where there are colour images too.
     pub grey_among_colour: usize,
-    /// Files passed over because they are no pictures by name.
+    /// Files passed over because they are no pictures.
     pub ignored: u64,
     /// Least and largest number of images of 16 bits, where there are some.
     pub range16: Option<[u16; 2]>,

@@ -75,7 +75,7 @@ pub enum ScanError {
     /// A table of which no file is there.
     #[error(
         "{}: none of its {total} files exists, for example {first}; paths start at {}. data.images names another folder, \
-         data.extension what the paths lack", .path.display(), .root.display()
+         data.moved where folders lie now, data.extension what the paths lack", .path.display(), .root.display()
     )]
     NoFiles {
         /// The table.

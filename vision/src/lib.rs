@@ -55,7 +55,7 @@ pub use pixels::{Pixels, Window};
 pub use prepare::{Mode, Preparation};
 pub use preview::preview;
 pub use resize::resize;
-pub use scan::{Progress, files_of, scan, scan_known, survey};
+pub use scan::{FilesOf, Progress, files_of, scan, scan_known, survey};
 pub use scanned::{ImageFacts, Scanned, SplitFacts};
 pub use source::archives::is_archive_name;
 pub use source::folders::image_files;

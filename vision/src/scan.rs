@@ -134,7 +134,8 @@ fn refuse_empty(place: &Path, data: &Data, classes: &[(String, String)]) -> Resu
 }
 
 /// Reads and decodes data at `path` whose classes or targets are the `names` of a trained model: a folder of class
-/// folders, a table or IDX files. Of a folder with training and validation data, the validation data is taken.
+/// folders, a table or IDX files. Of a folder with training and validation data, the validation data is taken. What was
+/// taken comes out too.
 ///
 /// # Errors
 /// As [`scan`], and when the data has a class that is not among `names`.
@@ -146,7 +147,7 @@ pub fn scan_known(
     labels: LabelKind,
     cache: Option<&LookCache>,
     progress: &Progress,
-) -> Result<(Arc<Split>, SplitFacts), ScanError> {
+) -> Result<(Arc<Split>, SplitFacts, Taken), ScanError> {
     let mut at = data.clone();
     if labels == LabelKind::Values {
         at.label_columns = names.to_vec();
@@ -156,7 +157,9 @@ pub fn scan_known(
         LabelKind::Set => Task::Multilabel,
         LabelKind::Values => Task::Regression,
     };
-    let (split, facts) = match source::list_labelled(tree, path, &at, task, names)? {
+    let (labelled, mut taken) = source::list_labelled(tree, path, &at, task, names)?;
+    taken.names = names.to_vec();
+    let (split, facts) = match labelled {
         Labelled::Files(listed) => {
             refuse_problems(&listed.origin, &listed.problems)?;
             let (listed, problems) = ImageList::of(*listed, names)?;
@@ -172,16 +175,28 @@ pub fn scan_known(
     };
     let manifest = Manifest { names: names.to_vec(), labels, train: split.into(), validation: Arc::default() };
     check_broken(data, path, &manifest)?;
-    Ok((manifest.train, facts))
+    Ok((manifest.train, facts, taken))
 }
 
-/// The files that [`scan`] would read for `data` in `tree`, without reading images: full paths in any order, and what
-/// is taken. Files that are not there are none.
+/// What [`scan`] would read.
+#[derive(Debug)]
+pub struct FilesOf {
+    /// Full paths of the files that are there, in their order.
+    pub files: Vec<PathBuf>,
+    /// The folders that pictures are found from.
+    pub roots: Vec<PathBuf>,
+    /// Whether a table names files by absolute paths, which lead nowhere once its files lie elsewhere.
+    pub absolute: bool,
+    /// What is taken.
+    pub taken: Taken,
+}
+
+/// The files that [`scan`] would read for `data` in `tree`, without reading images.
 ///
 /// # Errors
 /// When data is missing or makes no sense.
-pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<(Vec<PathBuf>, Taken), ScanError> {
-    let mut found = BTreeSet::new();
+pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Result<FilesOf, ScanError> {
+    let (mut found, mut roots, mut absolute) = (BTreeSet::new(), Vec::new(), false);
     let Listing { parts, mut taken } = source::list(tree, data, task, base)?;
     match parts {
         Parts::Files { train, validation } => {
@@ -194,6 +209,8 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
                     found.extend(full.filter(|path| tree.is_file(path)));
                 }
                 found.extend(listed.archives.into_iter().chain(listed.lists));
+                roots.push(listed.root);
+                absolute |= listed.absolute;
             }
         }
         Parts::Idx { train, validation } => {
@@ -202,7 +219,7 @@ pub fn files_of(tree: &dyn FileTree, data: &Data, task: Task, base: &Path) -> Re
             }
         }
     }
-    Ok((found.into_iter().collect(), taken))
+    Ok(FilesOf { files: found.into_iter().collect(), roots, absolute, taken })
 }
 
 fn scan_files(

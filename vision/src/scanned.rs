@@ -31,7 +31,7 @@ pub struct SplitFacts {
     pub images: Vec<Option<ImageFacts>>,
     /// Digests of the images' bytes where one file holds several: one entry for each sample.
     pub within: Vec<Digest>,
-    /// Files passed over because they are no pictures by name.
+    /// Files passed over because they are no pictures.
     pub ignored: u64,
 }
 

@@ -2,13 +2,16 @@
 
 mod common;
 
-use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::{fs, io};
 
 use common::{data, png, scan_at, two_classes, write};
+use convoy_common::file_tree::{FileKind, FileTree, Files};
 use convoy_common::manifest::Label;
 use convoy_common::spec::{BadImage, Data, EmptyClasses};
 use convoy_files::Disk;
-use convoy_vision::{ScanError, Why, check, scan, survey};
+use convoy_vision::{ScanError, Why, check, files_of, image_files, scan, survey};
 use tempfile::tempdir;
 
 fn paths(split: &convoy_common::manifest::Split) -> Vec<&str> {
@@ -218,4 +221,58 @@ fn progress_reaches_the_end() {
     let mut seen = seen.into_inner();
     seen.sort_unstable();
     assert_eq!(seen, (1..=10).map(|done| (done, 10)).collect::<Vec<_>>());
+}
+
+#[test]
+fn pictures_without_an_ending_or_with_an_unknown_one_are_found_by_their_first_bytes() {
+    let root = tempdir().unwrap();
+    two_classes(root.path(), 1);
+    for name in ["a/0", "a/photo.php", "a/x.png~", "b/1.2024", "b/notes.txt", "b/model.npz"] {
+        write(root.path(), name, &png(12, 10, name.len() as u32));
+    }
+    for name in ["a/README", "b/short.part", "b/empty"] {
+        write(root.path(), name, &b"no picture at all"[..name.len() % 8]);
+    }
+    let scanned = scan_at(&Data { validation_fraction: 0.0, ..data(root.path()) }).unwrap();
+    let found = ["a/0", "a/0.png", "a/photo.php", "a/x.png~", "b/1.2024", "b/deep/0.JPG"];
+    assert_eq!(paths(&scanned.manifest.train), found);
+    let left_out = ["5 (not a picture): a/README, b/empty, b/model.npz and 2 more"];
+    assert_eq!(scanned.taken.left_out.lines(), left_out);
+    let (files, left) = image_files(&Disk, root.path()).unwrap();
+    assert_eq!((files.len(), left.lines()), (found.len(), scanned.taken.left_out.lines()));
+    let needed = files_of(&Disk, &data(root.path()), Default::default(), root.path()).unwrap().files;
+    assert_eq!(needed, files);
+}
+
+/// Files of the disk, of which the paths that are read are written down.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<PathBuf>>);
+
+impl Files for Told {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.lock().unwrap().push(path.to_owned());
+        Disk.read(path)
+    }
+}
+
+impl FileTree for Told {
+    fn kind(&self, path: &Path) -> io::Result<Option<FileKind>> {
+        Disk.kind(path)
+    }
+
+    fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, FileKind)>> {
+        Disk.entries(folder)
+    }
+}
+
+#[test]
+fn names_that_tell_enough_are_listed_unread() {
+    let root = tempdir().unwrap();
+    two_classes(root.path(), 3);
+    for name in ["a/x", "a/notes.TXT", "b/list.csv", "b/archive.zip"] {
+        write(root.path(), name, &png(12, 10, 0));
+    }
+    let tree = Told::default();
+    image_files(&tree, root.path()).unwrap();
+    assert_eq!(*tree.0.lock().unwrap(), [root.path().join("a/x")]);
 }

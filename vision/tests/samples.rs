@@ -126,7 +126,7 @@ fn models_are_measured_on_validation_data_or_on_the_file_that_is_named() {
     let names = ["blue", "green", "red"].map(str::to_owned);
     let count = |path: &str| {
         let path = folder().join(path);
-        let (split, _) = scan_known(&*tree(), &path, &at(""), &names, LabelKind::Class, None, &|_, _| {}).unwrap();
+        let (split, ..) = scan_known(&*tree(), &path, &at(""), &names, LabelKind::Class, None, &|_, _| {}).unwrap();
         split.samples.len()
     };
     assert_eq!(count("hugging_face"), 5);
@@ -167,7 +167,7 @@ fn pictures_beside_a_file_are_files_of_the_job() {
         common::write(root.path(), &format!("pictures/{row}.png"), &common::png(4, 4, row));
     }
     let data = Data { validation_fraction: 0.0, ..at("paths.parquet") };
-    let (files, _) = files_of(&*tree(), &data, Task::Auto, root.path()).unwrap();
+    let files = files_of(&*tree(), &data, Task::Auto, root.path()).unwrap().files;
     assert_eq!(files.len(), 25);
     assert!(files.contains(&root.path().join("paths.parquet")) && files.contains(&root.path().join("pictures/7.png")));
     let found = scan(&*tree(), &data, Task::Auto, 0, root.path(), None, &|_, _| {}).unwrap();

@@ -79,8 +79,10 @@ fn validation_is_found_beside_and_has_the_same_columns() {
     assert_eq!(found.validation.samples.at(0).label, Label::Values(&[5.0]));
     let test = root.path().join("test.csv");
     write(root.path(), "test.csv", b"file,rbc,note\n3.png,9,w\n");
-    let (split, _) = scan_known(&Disk, &test, &data, &found.names, found.labels, None, &|_, _| {}).unwrap();
+    let (split, _, taken) = scan_known(&Disk, &test, &data, &found.names, found.labels, None, &|_, _| {}).unwrap();
     assert_eq!(split.samples.at(0).label, Label::Values(&[9.0]));
+    assert!(taken.source.starts_with(&format!("table {}", test.display())), "{taken}");
+    assert_eq!((taken.split.as_str(), taken.names), ("all of it", found.names));
 }
 
 #[test]
@@ -209,4 +211,18 @@ fn separators_of_labels_are_given_and_lists_are_warned_of() {
     let separated = with(text, |data, _| data.label_separator = Some(",".into())).unwrap();
     assert_eq!(separated.manifest.names, ["blue", "green", "red"]);
     assert!(separated.taken.warnings.is_empty());
+}
+
+#[test]
+fn folders_that_lie_elsewhere_than_a_table_says_are_named() {
+    let text = "path,label\n/kaggle/input/0.png,x\nC:\\Photos\\1.png,y\nsub\\..\\2.png,y\n";
+    let error = with(text, |_, _| {}).unwrap_err();
+    assert!(error.contains("2 of 3 images"), "{error}");
+    let moved = |data: &mut Data, root: &Path| {
+        let here = root.to_str().unwrap().to_owned();
+        data.moved = [("/kaggle/input".to_owned(), here.clone()), ("C:\\Photos\\".to_owned(), here)].into();
+    };
+    let split = with(text, moved).unwrap().manifest.train;
+    let paths: Vec<&str> = split.files.iter().map(|file| file.path).collect();
+    assert_eq!(paths, ["0.png", "1.png", "2.png"]);
 }

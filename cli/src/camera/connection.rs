@@ -23,6 +23,14 @@ pub struct Patient {
 pub const PATIENT: Patient =
     Patient { connect: Duration::from_secs(10), head: Duration::from_secs(20), silence: Duration::from_secs(20) };
 
+impl Patient {
+    /// For who looks at one frame in `every`: a camera may send no more often than that.
+    pub fn with(every: Option<Duration>) -> Patient {
+        let silence = every.unwrap_or_default().saturating_mul(2).max(PATIENT.silence);
+        Patient { silence, ..PATIENT }
+    }
+}
+
 /// An answer whose body is being read.
 #[derive(Debug)]
 pub struct Connection {
@@ -236,5 +244,11 @@ mod tests {
         let error = Connection::open(&HttpAddress::parse(&free.to_string()).unwrap(), &PATIENT).unwrap_err();
         assert!(error.to_string().contains(&format!("http://{free}/: ")), "{error}");
         assert_eq!(error.exit_code(), 75);
+    }
+
+    #[test]
+    fn whoever_looks_seldom_waits_for_long() {
+        let seconds = |every: Option<u64>| Patient::with(every.map(Duration::from_secs)).silence.as_secs();
+        assert_eq!([seconds(None), seconds(Some(1)), seconds(Some(60))], [20, 20, 120]);
     }
 }

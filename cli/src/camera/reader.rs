@@ -6,7 +6,7 @@ use std::time::Duration;
 use convoy_proto::patience::Patience;
 
 use super::address::HttpAddress;
-use super::connection::{Connection, PATIENT, unreachable};
+use super::connection::{Connection, Patient, unreachable};
 use super::opening::{OPENING, words_for};
 use super::slot::{Last, Slot};
 use super::source::CameraSource;
@@ -18,11 +18,11 @@ use crate::out;
 const READ: usize = 64 << 10;
 
 /// Reads until the source is at its end. Over HTTP, a stream that has given pictures and broke is asked for again,
-/// for as long as `patience` says.
-pub fn read(source: &CameraSource, slot: &Slot, patience: Option<Duration>) -> Last {
+/// for as long as `patience` says; a connection gets the time of `patient`.
+pub fn read(source: &CameraSource, slot: &Slot, patience: Option<Duration>, patient: Patient) -> Last {
     match source {
         CameraSource::StandardInput => read_pipe(&mut io::stdin().lock(), slot),
-        CameraSource::Http(address) => read_http(address, slot, Patience::new(patience)),
+        CameraSource::Http(address) => read_http(address, slot, Patience::new(patience), &patient),
     }
 }
 
@@ -44,7 +44,7 @@ fn read_pipe(pipe: &mut impl Read, slot: &Slot) -> Last {
     }
 }
 
-fn read_http(address: &HttpAddress, slot: &Slot, mut patience: Patience) -> Last {
+fn read_http(address: &HttpAddress, slot: &Slot, mut patience: Patience, patient: &Patient) -> Last {
     let (mut ever, mut away) = (false, false);
     loop {
         let mut on_first = || {
@@ -52,7 +52,7 @@ fn read_http(address: &HttpAddress, slot: &Slot, mut patience: Patience) -> Last
                 out::note(format_args!("{address}: pictures come again"));
             }
         };
-        let (frames, result) = one_connection(address, slot, &mut on_first);
+        let (frames, result) = one_connection(address, slot, patient, &mut on_first);
         if frames > 0 {
             ever = true;
             patience.renew();
@@ -72,9 +72,14 @@ fn read_http(address: &HttpAddress, slot: &Slot, mut patience: Patience) -> Last
 }
 
 /// Reads one answer to its end. How many frames came, and whether it ended well.
-fn one_connection(address: &HttpAddress, slot: &Slot, on_first: &mut impl FnMut()) -> (u64, Result<(), CameraError>) {
+fn one_connection(
+    address: &HttpAddress,
+    slot: &Slot,
+    patient: &Patient,
+    on_first: &mut impl FnMut(),
+) -> (u64, Result<(), CameraError>) {
     let name = address.to_string();
-    let mut connection = match Connection::open(address, &PATIENT) {
+    let mut connection = match Connection::open(address, patient) {
         Ok(connection) => connection,
         Err(error) => return (0, Err(error)),
     };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::connection::Patient;
 use super::reader::read;
 use super::slot::{Frame, Last, Slot};
 use super::source::CameraSource;
@@ -116,9 +117,10 @@ pub fn watch(
         stopped.end(Last::Stopped);
     });
     let (source, filled, patience) = (source.clone(), slot.clone(), pace.patience.map(Duration::from_secs));
+    let patient = Patient::with(pace.every);
     // It ends with the process: a read from standard input cannot be given up.
     let reader = std::thread::Builder::new().name("camera".into()).spawn(move || {
-        let last = read(&source, &filled, patience);
+        let last = read(&source, &filled, patience, patient);
         filled.end(last);
     });
     match reader {

@@ -142,7 +142,7 @@ fn replay(args: &AuditArgs, folder: &Path, step: u64) -> Result<ExitCode, CliErr
         None => disk(),
     };
     let init = init_file(files.as_ref(), &plan.spec)?;
-    let ready = Ready::new(dir, Planned { plan, manifest, init })?;
+    let ready = Ready::new(dir, Planned { plan, manifest, init, taken: None })?;
     runner::replay(ready, files, &args.carry, step)?;
     let done =
         Replayed { from_step: replay.from, step, steps_computed: steps, parameters_digest: replay.digest, equal: true };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use convoy_common::data_place::DataPlace;
 use convoy_common::epoch_order::{EpochCut, EpochOrder};
 use convoy_common::manifest::{LabelKind, Split};
 use convoy_common::metrics::{MetricLayout, Metrics};
@@ -12,7 +13,7 @@ use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_files::here;
 use convoy_planning::{Looking, PlanningError, look};
 use convoy_scheduler::Node;
-use convoy_vision::{Dataset, Mode, scan_known};
+use convoy_vision::{Dataset, Mode, Taken, scan_known};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -56,6 +57,8 @@ struct Evaluation {
     /// Rows are true classes, columns predicted ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     confusion: Vec<Vec<u64>>,
+    /// What was taken of the data, and why.
+    taken: Taken,
 }
 
 /// How well one class or label is found.
@@ -74,11 +77,12 @@ struct ClassRow {
 pub fn run(args: EvalArgs) -> Result<ExitCode, CliError> {
     let threads = args.compute.threads()?;
     let model = args.compute.load(&args.model)?;
-    let split = match &args.data {
+    let (split, taken) = match &args.data {
         None => own_validation(&model, &args.look.looking())?,
         Some(path) => other_data(&model, path, &args.look.looking())?,
     };
-    let evaluation = evaluate(&model, split, threads)?;
+    out::note(&taken);
+    let evaluation = evaluate(&model, split, taken, threads)?;
     if args.json {
         out::json(&evaluation)?;
     } else {
@@ -88,7 +92,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode, CliError> {
 }
 
 /// The validation data of the run, which must not have changed since.
-fn own_validation(model: &Trained, looking: &Looking) -> Result<Arc<Split>, CliError> {
+fn own_validation(model: &Trained, looking: &Looking) -> Result<(Arc<Split>, Taken), CliError> {
     let spec = &model.plan.spec;
     if model.plan.validation_samples == 0 {
         return Err(CliError::Usage("the model was trained without validation data; name some".to_owned()));
@@ -99,22 +103,32 @@ fn own_validation(model: &Trained, looking: &Looking) -> Result<Arc<Split>, CliE
         let difference = "files are not those that it was trained with; name the data to evaluate on".to_owned();
         return Err(PlanningError::DataChanged { difference }.into());
     }
-    Ok(scanned.manifest.validation)
+    Ok((scanned.manifest.validation, scanned.taken))
 }
 
-fn other_data(model: &Trained, path: &Path, looking: &Looking) -> Result<Arc<Split>, CliError> {
+fn other_data(model: &Trained, path: &Path, looking: &Looking) -> Result<(Arc<Split>, Taken), CliError> {
     let plan = &model.plan;
     let labels = match plan.spec.task {
         Task::Auto | Task::Multiclass | Task::Binary => LabelKind::Class,
         Task::Multilabel => LabelKind::Set,
         Task::Regression => LabelKind::Values,
     };
+    let data = of_this_machine(&plan.spec.data);
     let (cache, progress) = (looking.cache.as_ref(), (looking.counters)("looking at files"));
-    let (split, _) = scan_known(&*here(), path, &plan.spec.data, &plan.names, labels, cache, &*progress)?;
-    Ok(split)
+    let (split, _, taken) = scan_known(&*here(), path, &data, &plan.names, labels, cache, &*progress)?;
+    Ok((split, taken))
 }
 
-fn evaluate(model: &Trained, split: Arc<Split>, threads: usize) -> Result<Evaluation, CliError> {
+/// `data` without the folders that a coordinator keeps: the table that is evaluated on lies here.
+fn of_this_machine(data: &Data) -> Data {
+    let is_here = |path: &String| DataPlace::parse(path).is_ok_and(|place| place.is_local());
+    let mut data = data.clone();
+    data.images = data.images.filter(is_here);
+    data.moved.retain(|_, to| is_here(to));
+    data
+}
+
+fn evaluate(model: &Trained, split: Arc<Split>, taken: Taken, threads: usize) -> Result<Evaluation, CliError> {
     let plan = &model.plan;
     let usable = split.usable();
     let (samples, broken) = (usable.len() as u32, split.samples.broken());
@@ -148,6 +162,7 @@ fn evaluate(model: &Trained, split: Arc<Split>, threads: usize) -> Result<Evalua
         metrics: layout.finish(&sums, &plan.names),
         classes: class_rows(&layout, &sums, &plan.names),
         confusion: confusion(&layout, &sums),
+        taken,
     })
 }
 
@@ -199,6 +214,8 @@ fn text_of(evaluation: &Evaluation, task: Task) -> String {
 mod tests {
     use expect_test::expect;
 
+    use convoy_vision::LeftOut;
+
     use super::*;
 
     fn evaluation(broken: usize, confusion: Vec<Vec<u64>>) -> Evaluation {
@@ -210,6 +227,15 @@ mod tests {
             metrics: [("accuracy".to_owned(), 0.75), ("loss".to_owned(), 1.25)].into(),
             classes: vec![row("cat", 4, 0.5, 1.0), row("wombat", 10, 1.0, 0.25)],
             confusion,
+            taken: Taken {
+                source: "x".to_owned(),
+                split: "all of it".to_owned(),
+                labels: LabelKind::Values,
+                task: "as trained".to_owned(),
+                names: Vec::new(),
+                left_out: LeftOut::default(),
+                warnings: Vec::new(),
+            },
         }
     }
 
@@ -247,7 +273,8 @@ mod tests {
     fn what_has_no_classes_has_no_rows_in_json_either() {
         let values = Evaluation { classes: Vec::new(), ..evaluation(0, Vec::new()) };
         let json = serde_json::to_string(&values).unwrap();
-        assert_eq!(json, r#"{"samples":14,"broken":0,"metrics":{"accuracy":0.75,"loss":1.25}}"#);
+        let expected = r#"{"samples":14,"broken":0,"metrics":{"accuracy":0.75,"loss":1.25},"taken":{"source":"x","#;
+        assert!(json.starts_with(expected), "{json}");
         assert_eq!(text_of(&values, Task::Regression), "samples     14\naccuracy    0.7500\nloss        1.2500");
     }
 }

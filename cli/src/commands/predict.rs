@@ -148,6 +148,7 @@ fn sources(given: &[PathBuf]) -> Result<Vec<Source>, CliError> {
             sources.extend(standard_input()?);
         } else if path.is_dir() || is_archive_name(path) {
             let (files, left_out) = image_files(&*here(), path)?;
+            out::note(format_args!("{}: {} pictures", path.display(), files.len()));
             left_out.lines().iter().for_each(|line| out::note(format_args!("left out of {}: {line}", path.display())));
             if files.is_empty() {
                 return Err(CliError::NotFound {

@@ -9,6 +9,8 @@ use super::{
 const MAX_LAYERS: usize = 4096;
 /// Longest name of a layer, in bytes. The names of the layers inside it begin with it.
 const MAX_LAYER_NAME: usize = 128;
+/// Most folders that lie elsewhere than a table says.
+const MAX_MOVED: usize = 64;
 /// Longest name of a job, in bytes.
 const MAX_NAME: usize = 1024;
 
@@ -86,17 +88,36 @@ fn check_data(spec: &Spec) -> Result<(), Problem> {
         return problem("data.label_columns", text);
     }
     if let Some(delimiter) = &spec.data.delimiter
-        && (delimiter.len() != 1 || delimiter == "\"")
+        && !separates(delimiter)
     {
-        return problem("data.delimiter", format!("is `{delimiter}`; it is one character, for example \";\""));
+        let text = format!("is {delimiter:?}; it is one character that stands in no path or number, for example \";\"");
+        return problem("data.delimiter", text);
     }
     if spec.data.label_separator.as_ref().is_some_and(String::is_empty) {
         return problem("data.label_separator", "is empty; name what stands between two labels, for example \",\"");
+    }
+    if spec.data.moved.len() > MAX_MOVED {
+        return problem("data.moved", format!("names {} folders; there may be {MAX_MOVED}", spec.data.moved.len()));
+    }
+    if spec.data.moved.iter().any(|(from, to)| from.is_empty() || to.is_empty()) {
+        return problem(
+            "data.moved",
+            "has an empty path; write { \"what paths begin with\" = \"the folder that it is\" }",
+        );
     }
     within("data.validation_fraction", spec.data.validation_fraction, 0.0, 0.9)?;
     at_least_one("data.max_image_side", spec.data.max_image_side.into())?;
     within("data.max_image_side", spec.data.max_image_side.into(), 1.0, 65_535.0)?;
     at_least_one("data.statistics_samples", spec.data.statistics_samples.into())
+}
+
+/// Whether `text` may stand between the columns of a table: letters, digits and what paths and numbers are made of
+/// would cut fields, a quote and a line end mean something else.
+fn separates(text: &str) -> bool {
+    match text.as_bytes() {
+        [byte] => byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\n\r./\\-_".contains(byte),
+        _ => false,
+    }
 }
 
 fn check_prepare(spec: &Spec) -> Result<(), Problem> {

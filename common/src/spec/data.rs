@@ -1,5 +1,7 @@
 //! `[data]`, `[prepare]`, `[augment]` and `task`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The kind of task.
@@ -50,6 +52,10 @@ pub struct Data {
     /// Folder that a CSV's paths start from; the CSV's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<String>,
+    /// Folders that lie elsewhere than a CSV's paths say: what paths begin with, and the folder that stands for it, for
+    /// example `{ "/kaggle/input" = "images" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moved: BTreeMap<String, String>,
     /// What a CSV's paths lack at their end, for example `".png"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<String>,
@@ -109,6 +115,7 @@ impl Data {
             path_column: path_column(),
             label_columns: Vec::new(),
             images: None,
+            moved: BTreeMap::new(),
             extension: None,
             split_column: None,
             delimiter: None,

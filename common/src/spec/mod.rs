@@ -119,7 +119,8 @@ impl Spec {
             ("network.init", &self.network.init),
         ];
         let given = optional.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
-        [("data.train", self.data.train.as_str())].into_iter().chain(given).collect()
+        let moved = self.data.moved.values().map(|path| ("data.moved", path.as_str()));
+        [("data.train", self.data.train.as_str())].into_iter().chain(given).chain(moved).collect()
     }
 
     /// The same spec with other paths: `change` gets each key of [`Spec::paths`] with its path, and returns the new
@@ -138,6 +139,9 @@ impl Spec {
             if let Some(path) = path {
                 *path = change(key, path)?;
             }
+        }
+        for path in self.data.moved.values_mut() {
+            *path = change("data.moved", path)?;
         }
         Ok(self)
     }

@@ -38,7 +38,10 @@ impl Jobs {
             if job.record.state == JobState::Queued {
                 job.record.state = JobState::Running;
             }
-            job.record.started.get_or_insert_with(now);
+            if job.record.started.is_none() {
+                job.record.started = Some(now());
+                job.record.taken.iter().flat_map(|taken| taken.lines()).for_each(|line| tracing::info!("{line}"));
+            }
         });
         let went = self.clone().run(id, sender, stop).await;
         let ended = self.settle(id, went);

@@ -157,7 +157,7 @@ impl Jobs {
     /// Plans a spec, keeps the job and queues it. Takes as long as looking at the data does.
     pub(crate) fn submit(&self, spec: &str, wishes: Submission) -> Result<JobView, JobError> {
         self.terms.limits.check_jobs(self.live().len())?;
-        let Planned { plan, manifest, .. } = self.plan(spec)?;
+        let Planned { plan, manifest, taken, .. } = self.plan(spec)?;
         let id = self.store.next_id()?;
         let record = JobRecord {
             id,
@@ -172,6 +172,7 @@ impl Jobs {
             started: None,
             ended: None,
             data: plan.spec.paths().into_iter().filter_map(|(_, path)| data_set_of(path)).collect(),
+            taken,
             error: None,
             result: None,
         };

@@ -80,6 +80,9 @@ pub struct JobRecord {
     /// The data sets that its spec names.
     #[serde(default)]
     pub data: Vec<DataName>,
+    /// What was taken of its data when it was planned, and why.
+    #[serde(default)]
+    pub taken: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
     /// The object that its run ended with.

@@ -103,6 +103,7 @@ mod tests {
             started: None,
             ended: None,
             data: Vec::new(),
+            taken: None,
             error: None,
             result: None,
         };

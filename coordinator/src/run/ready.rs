@@ -45,7 +45,7 @@ impl Ready {
     /// # Errors
     /// When plan and model file do not make a network.
     pub fn new(dir: RunDir, planned: Planned) -> Result<Ready, ReadyError> {
-        let Planned { plan, manifest, init } = planned;
+        let Planned { plan, manifest, init, .. } = planned;
         let network = Network::of(&plan)?;
         let (initial, _) = initial_values(&plan, &network, init.as_deref())?;
         Ok(Ready { dir, plan: Arc::new(plan), network: Arc::new(network), manifest, initial })

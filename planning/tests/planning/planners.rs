@@ -14,7 +14,8 @@ fn plan(tree: MemoryTree, text: &str) -> Result<Planned, Refusal> {
 
 #[test]
 fn a_spec_becomes_a_plan_with_the_data_that_the_tree_holds() {
-    let Planned { plan, manifest, init } = plan(MemoryTree::two_classes(), SPEC).unwrap();
+    let Planned { plan, manifest, init, taken } = plan(MemoryTree::two_classes(), SPEC).unwrap();
+    assert!(taken.is_some_and(|taken| taken.starts_with("source     class folders")), "people are told");
     assert_eq!((plan.train_samples, plan.validation_samples, plan.names.len()), (6, 2, 2));
     assert_eq!((plan.manifest, plan.init, init), (manifest.digest(), None, None));
 }

@@ -81,7 +81,7 @@ fn a_model_file_with_other_bytes_is_a_change() {
         tree.put("m.safetensors", bytes.to_vec());
         tree
     };
-    let Planned { plan, manifest, init } = planned(with_model(b"model"), &text);
+    let Planned { plan, manifest, init, .. } = planned(with_model(b"model"), &text);
     assert_eq!(init.as_deref(), Some(&b"model"[..]));
     let again = unchanged(&with_model(b"model"), plan.clone(), manifest.clone(), &silent()).unwrap();
     assert_eq!(again.init, init);

@@ -13,7 +13,10 @@ pub(crate) mod webp;
 
 pub(crate) use stored::Stored;
 
+use std::io::ErrorKind;
 use std::path::Path;
+
+use convoy_common::file_tree::Files;
 
 /// The kind of a picture's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +56,100 @@ impl Format {
 const ENDINGS: [&str; 14] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm", "pnm"];
 
-/// Whether a file of a folder is looked at: by the ending of its name, in any case. What it is, its bytes say.
-pub(crate) fn is_picture_name(path: &Path) -> bool {
+/// The endings of names of files that are something else, and not looked into.
+const OTHERS: [&str; 67] = [
+    "7z",
+    "avi",
+    "bz2",
+    "c",
+    "cfg",
+    "conf",
+    "cpp",
+    "csv",
+    "db",
+    "doc",
+    "docx",
+    "gz",
+    "h",
+    "h5",
+    "hdf5",
+    "htm",
+    "html",
+    "ini",
+    "ipynb",
+    "java",
+    "js",
+    "json",
+    "jsonl",
+    "lock",
+    "log",
+    "m",
+    "mat",
+    "md",
+    "mkv",
+    "mov",
+    "mp3",
+    "mp4",
+    "npy",
+    "npz",
+    "onnx",
+    "parquet",
+    "pdf",
+    "pickle",
+    "pkl",
+    "ppt",
+    "pptx",
+    "pt",
+    "pth",
+    "py",
+    "pyc",
+    "r",
+    "rar",
+    "rs",
+    "rst",
+    "safetensors",
+    "sh",
+    "sqlite",
+    "svg",
+    "tar",
+    "tex",
+    "tgz",
+    "toml",
+    "tsv",
+    "txt",
+    "wav",
+    "webm",
+    "xls",
+    "xlsx",
+    "xml",
+    "yaml",
+    "yml",
+    "zip",
+];
+
+/// As many first bytes as [`Format::of`] needs.
+const FIRST: u64 = 18;
+
+fn ends_in(path: &Path, known: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ENDINGS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    known.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Whether a name ends as those of pictures do, in any case.
+pub(crate) fn is_picture_name(path: &Path) -> bool {
+    ends_in(path, &ENDINGS)
+}
+
+/// Whether a file of a folder is taken for a picture: by its name where that ends as names of pictures or of other
+/// things do, else by its first bytes. One that cannot be read may be one.
+pub(crate) fn is_picture(files: &dyn Files, path: &Path) -> bool {
+    if is_picture_name(path) || ends_in(path, &OTHERS) {
+        return is_picture_name(path);
+    }
+    match files.read_range(path, 0, FIRST) {
+        Ok(first) => Format::of(&first).is_some(),
+        Err(error) => error.kind() != ErrorKind::UnexpectedEof,
+    }
 }
 
 /// A guess at the format of a file that is no picture we read.

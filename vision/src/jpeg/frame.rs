@@ -90,9 +90,10 @@ impl Frame {
         }
         let mut parts: Vec<Selected> = Vec::with_capacity(4);
         for &[id, tables] in selectors {
-            let is_it =
-                |place: &usize| self.components[*place].id == id && parts.iter().all(|part| part.component != *place);
-            let component = (0..self.components.len()).find(is_it).ok_or(DAMAGED)?;
+            // In the frame's order (T.81, B.2.3).
+            let next = parts.last().map_or(0, |part| part.component + 1);
+            let component = (next..self.components.len()).find(|place| self.components[*place].id == id);
+            let component = component.ok_or(DAMAGED)?;
             parts.push(Selected { component, dc: usize::from(tables >> 4), ac: usize::from(tables & 15) });
         }
         let blocks = |part: &Selected| self.components[part.component].across * self.components[part.component].down;

@@ -6,6 +6,7 @@ use super::colours::Colours;
 use super::fault::{CUT_OFF, Fault};
 use super::frame::{Frame, Scan};
 use super::tables::Tables;
+use crate::formats::Format;
 
 const SEGMENT: Fault = "one of its marker segments is damaged";
 
@@ -52,8 +53,11 @@ fn next_segment<'a>(bytes: &'a [u8], at: &mut usize) -> Result<&'a [u8], Fault> 
 }
 
 impl Header {
-    /// Follows the segments to the first scan.
+    /// Follows the segments to the first scan. A file that begins as something else is none, whatever segments it has.
     pub(super) fn open(bytes: &[u8]) -> Result<(Self, Scan), Fault> {
+        if Format::of(bytes) != Some(Format::Jpeg) {
+            return Err("it does not begin as one");
+        }
         let (mut at, mut tables, mut preface) = (2, Tables::default(), Preface::default());
         loop {
             let marker = next_marker(bytes, &mut at).ok_or(CUT_OFF)?;

@@ -69,6 +69,26 @@ fn whole_files_are_those_of_another_decoder_on_every_level() {
 }
 
 #[test]
+fn a_scan_names_components_in_the_order_of_the_frame() {
+    let colours = |bytes: Vec<u8>| Some((bytes.windows(5).position(|at| at == [0xFF, 0xDA, 0, 12, 3])?, bytes));
+    let (at, mut bytes) = files("files").into_values().find_map(colours).unwrap();
+    decode(&bytes, &LIMITS).unwrap();
+    bytes[at + 7..at + 11].rotate_left(2);
+    let error = decode(&bytes, &LIMITS).unwrap_err().to_string();
+    assert!(error.contains("one of its scan headers is damaged"), "as Pillow refuses it: {error}");
+    assert!(Baseline::open(bytes, &LIMITS).is_err());
+}
+
+#[test]
+fn segments_of_a_jpeg_inside_another_file_are_not_that_file() {
+    for (name, inner) in files("files") {
+        for start in [&b"RIFF\0\0\0\0WEBPEXIF"[..], b"II*\0\x08\0\0\0", b"GIF89a", b"BM"] {
+            assert!(Baseline::open([start, &inner[2..]].concat(), &LIMITS).is_err(), "{name} in {start:?}");
+        }
+    }
+}
+
+#[test]
 fn windows_are_crops_of_the_whole_on_every_level() {
     for (name, bytes) in files("files") {
         let whole = decode(&bytes, &LIMITS).unwrap().pixels;

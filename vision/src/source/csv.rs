@@ -7,7 +7,7 @@ use convoy_common::file_tree::FileTree;
 use convoy_common::spec::{Data, Task};
 
 use super::listed::{Listed, ListedImage, Read};
-use super::places::root_of;
+use super::places::{Places, root_of};
 use super::split_names::{Role, role_of_field};
 use super::table::{Row, RowsAre, Table, quoted};
 use super::task::{self, Column, DEFAULT_SEPARATOR, Decision, Meaning};
@@ -42,17 +42,13 @@ pub(crate) fn list(
     train: Option<&Listed>,
 ) -> Result<(Listed, Option<Listed>), ScanError> {
     let table = Table::read(tree, path, data)?;
-    let folder = match &data.images {
-        Some(images) => base.join(images),
-        None => path.parent().unwrap_or(Path::new("")).to_owned(),
-    };
-    list_table(&table, &folder, data, task, train, None)
+    list_table(&table, &Places::of(path, base, data), data, task, train, None)
 }
 
-/// As [`list`], of a table whose paths start at `folder`; where it is `known` what its columns mean, that counts.
+/// As [`list`], of a table whose paths are followed as `places` say; where it is `known` what its columns mean, that counts.
 pub(crate) fn list_table(
     table: &Table,
-    folder: &Path,
+    places: &Places,
     data: &Data,
     task: Task,
     train: Option<&Listed>,
@@ -89,15 +85,15 @@ pub(crate) fn list_table(
         }
     }
     let read = Read { meaning, columns: chosen.label_names.clone(), why };
-    let [of_train, of_validation] = rows.map(|entries| listed(&table.path, folder, read.clone(), entries));
+    let [of_train, of_validation] = rows.map(|entries| listed(&table.path, places, read.clone(), entries));
     let train = Listed { problems, left_out, warnings: warning.into_iter().collect(), ..of_train };
     Ok((train, chosen.split_at.map(|_| of_validation)))
 }
 
-/// The `entries` of the table at `origin`, whose paths start at `folder`.
-fn listed(origin: &Path, folder: &Path, read: Read, entries: Vec<ListedImage>) -> Listed {
-    let paths: Vec<PathBuf> = entries.iter().map(|entry| PathBuf::from(&entry.path)).collect();
-    let (root, paths) = root_of(folder, &paths);
+/// The `entries` of the table at `origin`, whose paths are followed as `places` say.
+fn listed(origin: &Path, places: &Places, read: Read, entries: Vec<ListedImage>) -> Listed {
+    let (paths, absolute): (Vec<PathBuf>, Vec<bool>) = entries.iter().map(|entry| places.find(&entry.path)).unzip();
+    let (root, paths) = root_of(&places.base, &paths);
     let mut entries: Vec<ListedImage> =
         entries.into_iter().zip(paths).map(|(entry, path)| ListedImage { path, ..entry }).collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -105,6 +101,7 @@ fn listed(origin: &Path, folder: &Path, read: Read, entries: Vec<ListedImage>) -
     Listed {
         origin: origin.to_owned(),
         root,
+        absolute: absolute.contains(&true),
         labels: read.meaning.kind(),
         targets: if named { read.columns.clone() } else { Vec::new() },
         entries,

@@ -10,7 +10,7 @@ use super::member_tree::MemberTree;
 use super::raw_label::RawLabel;
 use super::split_names::{Role, role_of};
 use crate::error::ScanError;
-use crate::formats::is_picture_name;
+use crate::formats::is_picture;
 use crate::left_out::{LeftOut, Why, by_name_or_kind};
 
 /// A file or folder that is looked at.
@@ -44,7 +44,7 @@ fn entries(tree: &dyn FileTree, folder: &Path, base: &Path, left_out: &mut LeftO
 /// The folders in `folder`, and whether it holds pictures itself.
 fn look_into(tree: &dyn FileTree, folder: &Path) -> Result<(Vec<Entry>, bool), ScanError> {
     let all = entries(tree, folder, folder, &mut LeftOut::default())?;
-    let pictures = all.iter().any(|entry| entry.kind == FileKind::File && is_picture_name(&entry.path));
+    let pictures = all.iter().any(|entry| entry.kind == FileKind::File && is_picture(tree, &entry.path));
     Ok((all.into_iter().filter(|entry| entry.kind == FileKind::Folder).collect(), pictures))
 }
 
@@ -155,6 +155,7 @@ pub(crate) fn list(tree: &dyn FileTree, folder: &Path, known: &[String]) -> Resu
     Ok(Listed {
         origin: root.clone(),
         root,
+        absolute: false,
         labels: LabelKind::Class,
         targets: Vec::new(),
         entries,
@@ -184,8 +185,7 @@ fn contents(left_out: &[(Why, String)]) -> String {
     }
 }
 
-/// All pictures of a folder or an archive and all below it, by their names, in byte order of their paths, and what is
-/// left out.
+/// All pictures of a folder or an archive and all below it, in byte order of their paths, and what is left out.
 ///
 /// # Errors
 /// When a folder cannot be read, or a link leads back to a folder above it.
@@ -214,7 +214,7 @@ fn census(tree: &dyn FileTree, folder: &Path) -> Result<String, ScanError> {
         return Ok("nothing, it is empty".to_owned());
     }
     let folders = all.iter().filter(|entry| entry.kind == FileKind::Folder).count();
-    let images = all.iter().filter(|entry| entry.kind == FileKind::File && is_picture_name(&entry.path)).count();
+    let images = all.iter().filter(|entry| entry.kind == FileKind::File && is_picture(tree, &entry.path)).count();
     let others = all.len() - folders - images;
     Ok(format!("{images} images directly, {folders} folders without images, {others} other files"))
 }
@@ -239,7 +239,7 @@ impl Walk<'_> {
             let relative = format!("{relative}/{}", entry.name);
             if entry.kind == FileKind::Folder {
                 self.folder(&entry.path, &relative, class)?;
-            } else if is_picture_name(&entry.path) {
+            } else if is_picture(self.tree, &entry.path) {
                 let label = RawLabel::Class(class.to_owned());
                 self.entries.push(ListedImage { path: relative, label, line: None });
             } else {

@@ -56,6 +56,8 @@ pub(crate) struct Listed {
     pub origin: PathBuf,
     /// Folder that paths start from.
     pub root: PathBuf,
+    /// Whether a table names files by absolute paths of which the spec does not say where they lead.
+    pub absolute: bool,
     pub labels: LabelKind,
     /// Names of the columns that are targets or labels; empty where names stand in the fields.
     pub targets: Vec<String>,

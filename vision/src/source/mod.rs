@@ -165,8 +165,7 @@ fn list_tables(
         }
     };
     let why = train.read.as_ref().map_or_else(String::new, |read| read.why.clone());
-    let source = format!("table {}, paths start at {}", path.display(), train.root.display());
-    let mut taken = taken(source, split, train.labels, why);
+    let mut taken = taken(table_text(path, &train), split, train.labels, why);
     take_remarks(&mut taken, &train, validation.as_ref());
     Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
 }
@@ -249,42 +248,72 @@ pub(crate) enum Labelled {
     Idx(idx::IdxPaths),
 }
 
-/// Finds the labelled data at `path`: its validation data where it holds that beside training data, else all of it.
-/// Of `data`, only the keys about reading a table count.
+/// Finds the labelled data at `path`: its validation data where it holds that beside training data, else all of it;
+/// and says what was taken. Of `data`, only the keys about reading a table count.
 pub(crate) fn list_labelled(
     tree: &dyn FileTree,
     path: &Path,
     data: &Data,
     task: Task,
     names: &[String],
-) -> Result<Labelled, ScanError> {
+) -> Result<(Labelled, Taken), ScanError> {
+    const ALL: &str = "all of it";
+    let of_model = |source, split: String, labels| taken(source, split, labels, "as the model was trained".to_owned());
     if let Some(found) = archives::find(tree, path, DataFormat::Auto, "the data")? {
         let (all, validation) = shards::list(tree, found.for_measuring(), data, task, shards::Like::Names(names))?;
-        return Ok(Labelled::Files(Box::new(validation.unwrap_or(all))));
+        let split = if validation.is_some() { "its validation data, found by its name" } else { ALL };
+        let listed = validation.unwrap_or(all);
+        let mut taken = of_model(format!("archives, {}", listed.shown().display()), split.to_owned(), listed.labels);
+        take_remarks(&mut taken, &listed, None);
+        return Ok((Labelled::Files(Box::new(listed)), taken));
     }
     let path = existing(tree, path.to_owned(), "the data")?;
     match format_of(tree, &path, DataFormat::Auto)? {
         DataFormat::Csv => {
             let (train, validation) = csv::list(tree, &path, Path::new(""), data, task, None)?;
             let validation = validation.filter(|listed| !listed.entries.is_empty());
-            Ok(Labelled::Files(Box::new(validation.unwrap_or(train))))
+            let split = match (&validation, &data.split_column) {
+                (Some(_), Some(column)) => format!("the rows that column `{column}` calls validation data"),
+                _ => ALL.to_owned(),
+            };
+            let mut taken = of_model(table_text(&path, &train), split, train.labels);
+            take_remarks(&mut taken, &train, None);
+            Ok((Labelled::Files(Box::new(validation.unwrap_or(train))), taken))
+        }
+        DataFormat::Idx => {
+            let paths = idx::IdxPaths::find(tree, &path, idx::Part::Validation)?;
+            let source = format!("IDX files in {}", paths.folder.display());
+            let taken = of_model(source, format!("all of {}", paths.images), LabelKind::Class);
+            Ok((Labelled::Idx(paths), taken))
         }
         format @ (DataFormat::Parquet | DataFormat::Npz | DataFormat::Cifar) => {
             let parts = samples::measured(samples::parts(tree, &path, format)?);
             let (train, validation) = sample_table::list(&path, &parts, data, task, None)?;
             let validation = validation.filter(|listed| !listed.entries.is_empty());
-            Ok(Labelled::Files(Box::new(validation.unwrap_or(train))))
+            let split = parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(", ");
+            let mut taken = of_model(format!("samples in {}", path.display()), split, train.labels);
+            take_remarks(&mut taken, &train, None);
+            Ok((Labelled::Files(Box::new(validation.unwrap_or(train))), taken))
         }
-        DataFormat::Idx => Ok(Labelled::Idx(idx::IdxPaths::find(tree, &path, idx::Part::Validation)?)),
         DataFormat::Folders | DataFormat::Tar | DataFormat::Auto => {
             let splits = folders::splits(tree, &path)?;
             let validation = match splits.beside.as_ref() == Some(&splits.folder) {
                 true => folders::validation_in(tree, &splits.folder)?,
                 false => None,
             };
-            Ok(Labelled::Files(Box::new(folders::list(tree, &validation.unwrap_or(splits.train), names)?)))
+            let split = if validation.is_some() { "its validation data, found by its name" } else { ALL };
+            let listed = folders::list(tree, &validation.unwrap_or(splits.train), names)?;
+            let source = format!("class folders, {}", listed.root.display());
+            let mut taken = of_model(source, split.to_owned(), LabelKind::Class);
+            take_remarks(&mut taken, &listed, None);
+            Ok((Labelled::Files(Box::new(listed)), taken))
         }
     }
+}
+
+/// A table and where its paths start, in words.
+fn table_text(path: &Path, listed: &Listed) -> String {
+    format!("table {}, paths start at {}", path.display(), listed.root.display())
 }
 
 fn existing(tree: &dyn FileTree, path: PathBuf, key: &'static str) -> Result<PathBuf, ScanError> {

@@ -7,6 +7,7 @@ use convoy_common::spec::{Data, Task};
 
 use super::csv;
 use super::listed::Listed;
+use super::places::Places;
 use super::raw_label::RawLabel;
 use super::samples::SamplePart;
 use super::table::{Row, RowsAre, Table, quoted};
@@ -52,7 +53,7 @@ pub(crate) fn list(
         ..data.clone()
     };
     let names = known_names(columns, &chosen).filter(|_| known.is_some());
-    let (mut listed, mut validation) = csv::list_table(&table, &root, &data, task, train, known)?;
+    let (mut listed, mut validation) = csv::list_table(&table, &Places::at(&root), &data, task, train, known)?;
     others(columns, &chosen, &data).into_iter().for_each(|name| listed.left_out.add(Why::OtherColumn, name));
     (listed.archives, listed.lists) = files_of(parts);
     if let (Some(names), None) = (names, train) {

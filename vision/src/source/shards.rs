@@ -360,6 +360,7 @@ fn listed(
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let named = read.as_ref().filter(|_| matches!(meaning, Meaning::Values | Meaning::Indicators));
     Listed {
+        absolute: false,
         origin: root.clone(),
         root,
         labels: meaning.kind(),

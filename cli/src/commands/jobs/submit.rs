@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use convoy_common::data_place::DataPlace;
 use convoy_common::spec::to_toml;
 use convoy_planning::{SpecFile, spec_here};
 use convoy_proto::{VERSION, v1};
@@ -53,6 +54,7 @@ pub struct SubmitArgs {
 pub fn run(args: SubmitArgs) -> Result<ExitCode, CliError> {
     let (SpecFile { spec, .. }, choices) = spec_here(&args.spec, &args.overrides, &LookArgs::default().looking())?;
     choices.iter().for_each(out::note);
+    let is_here = DataPlace::parse(&spec.data.train).is_ok_and(|place| place.is_local());
     block_on(async {
         let spec = push::with_data(&args.at, spec).await?;
         let request = v1::SubmitRequest {
@@ -65,6 +67,8 @@ pub fn run(args: SubmitArgs) -> Result<ExitCode, CliError> {
         let mut client = args.at.connect().await?;
         let reply = client.submit(request).await.map_err(|status| args.at.refused(&status))?.into_inner();
         let view: JobView = read(&reply.json)?;
+        // What was taken of data of this machine was said before it was pushed.
+        view.taken.iter().filter(|_| !is_here).for_each(out::note);
         if args.detach {
             if args.json {
                 out::line(reply.json)?;

@@ -17,6 +17,8 @@ pub struct JobView {
     pub waiting_for: Option<String>,
     /// Its run, while it is open.
     pub status: Option<Status>,
+    /// What was taken of its data, and why.
+    pub taken: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
     /// The object that its run ended with.

@@ -41,22 +41,28 @@ pub struct WatchArgs {
 /// # Errors
 /// As [`follow`].
 pub fn run(args: WatchArgs) -> Result<ExitCode, CliError> {
-    block_on(follow_for(&args.at, &args.job, args.json, Duration::from_secs(args.patience)))
+    block_on(follow_for(&args.at, &args.job, args.json, Duration::from_secs(args.patience), true))
 }
 
-/// Follows a job, patiently.
+/// Follows a job that was submitted just now, patiently.
 ///
 /// # Errors
 /// When there is no such job, or the coordinator stays away.
 pub async fn follow(at: &Endpoint, job: &str, json: bool) -> Result<ExitCode, CliError> {
-    follow_for(at, job, json, Duration::from_secs(300)).await
+    follow_for(at, job, json, Duration::from_secs(300), false).await
 }
 
-async fn follow_for(at: &Endpoint, job: &str, json: bool, patience: Duration) -> Result<ExitCode, CliError> {
+async fn follow_for(
+    at: &Endpoint,
+    job: &str,
+    json: bool,
+    patience: Duration,
+    tell_taken: bool,
+) -> Result<ExitCode, CliError> {
     let (status, watched) = watch::channel(Status::default());
     let (tell, events) = mpsc::unbounded_channel();
     let progress = tokio::spawn(show_run(watched, events));
-    let mut following = Following { job: job.to_owned(), offset: 0, last: None, said: None, status, tell };
+    let mut following = Following { job: job.to_owned(), offset: 0, last: None, said: None, tell_taken, status, tell };
     let mut patience = Patience::new(Some(patience));
     let (text, view) = loop {
         let lost = match following.listen(at).await {
@@ -87,6 +93,8 @@ struct Following {
     last: Option<(String, JobView)>,
     /// The waiting that was told last.
     said: Option<String>,
+    /// Whether to tell what the job takes, once.
+    tell_taken: bool,
     status: watch::Sender<Status>,
     tell: mpsc::UnboundedSender<RunEvent>,
 }
@@ -112,6 +120,9 @@ impl Following {
         // The name stays, also when `last` becomes another job.
         self.job.clone_from(&view.job);
         self.offset = reply.offset;
+        if std::mem::take(&mut self.tell_taken) {
+            view.taken.iter().for_each(out::note);
+        }
         for event in reply.events {
             _ = self.tell.send(read(&event)?);
         }
@@ -139,7 +150,11 @@ mod tests {
     fn following(job: &str) -> (Following, watch::Receiver<Status>, mpsc::UnboundedReceiver<RunEvent>) {
         let (status, shown) = watch::channel(Status::default());
         let (tell, events) = mpsc::unbounded_channel();
-        (Following { job: job.to_owned(), offset: 0, last: None, said: None, status, tell }, shown, events)
+        (
+            Following { job: job.to_owned(), offset: 0, last: None, said: None, tell_taken: true, status, tell },
+            shown,
+            events,
+        )
     }
 
     fn reply(json: &str, events: &[&str]) -> v1::WatchReply {
