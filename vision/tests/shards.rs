@@ -356,7 +356,7 @@ fn archives_are_what_a_job_takes_along() {
         write(root.path(), name, &numbered(0, 2));
     }
     let (_unpacked, tree) = overlay();
-    let (files, _) = files_of(&*tree, &data(root.path()), Task::Auto, Path::new("")).unwrap();
+    let files = files_of(&*tree, &data(root.path()), Task::Auto, Path::new("")).unwrap().files;
     assert_eq!(files, ["train-0.tar", "train-1.tar", "val-0.tar"].map(|name| root.path().join(name)));
     let (pictures, _) = image_files(&*tree, &root.path().join("val-0.tar")).unwrap();
     assert_eq!(pictures, ["0000.png", "0001.png"].map(|name| root.path().join("val-0.tar").join(name)));
