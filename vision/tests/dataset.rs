@@ -95,7 +95,7 @@ fn a_changed_file_is_named() {
     let plan = plan(&scanned, spec(&root, ""));
     let split = scanned.manifest.train.clone();
     let dataset = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap();
-    let path = root.path().join(&split.files.at(0).path);
+    let path = root.path().join(split.files.at(0).path);
     let old = fs::read(&path).unwrap();
     dataset.batch(&[0], Mode::Evaluate).unwrap();
     fs::write(&path, common::png(12, 10, 77)).unwrap();
@@ -103,7 +103,7 @@ fn a_changed_file_is_named() {
     assert!(dataset.batch(&[0], Mode::Evaluate).is_ok());
     let error = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
     assert!(matches!(error, LoadError::Changed { .. }), "{error}");
-    assert!(error.to_string().contains(&split.files.at(0).path), "{error}");
+    assert!(error.to_string().contains(split.files.at(0).path), "{error}");
     fs::remove_file(&path).unwrap();
     let error = Dataset::open(&plan, split.clone(), Arc::new(Disk)).unwrap().batch(&[0], Mode::Evaluate).unwrap_err();
     assert!(matches!(error, LoadError::Io { .. }), "{error}");
