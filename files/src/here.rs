@@ -17,7 +17,29 @@ pub fn here() -> Arc<dyn FileTree> {
 
 /// The folder for what can be made again: `CONVOY_CACHE`, or `convoy` in the user's folder for such things.
 pub fn cache_folder() -> PathBuf {
-    let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let of_user = || of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")));
-    of("CONVOY_CACHE").unwrap_or_else(|| of_user().unwrap_or_else(env::temp_dir).join("convoy"))
+    cache_folder_by(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+}
+
+/// As [`cache_folder`]; `set` looks up a variable of the environment.
+fn cache_folder_by(set: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    let home = || set("HOME").map(|home| home.join(".cache"));
+    let of_user = || set("XDG_CACHE_HOME").or_else(home).unwrap_or_else(env::temp_dir).join("convoy");
+    set("CONVOY_CACHE").unwrap_or_else(of_user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_caches_are() {
+        let folder = |set: &[(&str, &str)]| {
+            cache_folder_by(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        };
+        let home = ("HOME", "/h");
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "/c"), home]), PathBuf::from("/c/convoy"));
+        assert_eq!(folder(&[("CONVOY_CACHE", "/own"), ("XDG_CACHE_HOME", "/c"), home]), PathBuf::from("/own"));
+        assert_eq!(folder(&[home]), PathBuf::from("/h/.cache/convoy"));
+        assert_eq!(folder(&[]), env::temp_dir().join("convoy"));
+    }
 }

@@ -154,10 +154,12 @@ fn many(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use clap::error::ErrorKind;
+    use convoy_planning::Looking;
     use convoy_vision::Pixels;
     use expect_test::expect;
 
     use super::*;
+    use crate::progress::counter;
     use crate::typed::{mistyped, typed};
 
     #[test]
@@ -209,7 +211,7 @@ mod tests {
         let text = "[data]\ntrain = \"data\"\nbad_images = \"quarantine\"\nvalidation_fraction = 0\n[train]\nepochs = 3\n\
                     batch = 2\nshard = 1\n[network]\nlayers = [{ type = \"flatten\" }, { type = \"linear\", out = 2 }]";
         std::fs::write(&spec, text).unwrap();
-        let (job, _) = Job::here(&spec, &[], &LookArgs::default().looking()).unwrap();
+        let (job, _) = Job::here(&spec, &[], &Looking { counters: counter, cache: None }).unwrap();
         expect![[r#"
             source     class folders, DIR/data
             split      no validation data

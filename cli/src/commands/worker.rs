@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoy_files::cache_folder;
 use convoy_proto::channel::Link;
 use convoy_proto::patience::Patience;
 use convoy_security::Token;
@@ -13,7 +14,6 @@ use tokio::sync::watch;
 
 use crate::address::is_loopback;
 use crate::device::Device;
-use crate::environment;
 use crate::error::CliError;
 use crate::logging;
 use crate::member::{self, JoinError, Signed};
@@ -65,7 +65,7 @@ pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
     if token.is_none() && !is_loopback(&args.coordinator)? {
         return Err(CliError::NotMember { address: args.coordinator });
     }
-    let folder = args.cache.unwrap_or_else(|| cache_folder(environment::folder));
+    let folder = args.cache.unwrap_or_else(|| cache_folder());
     let cache = DiskCache::open(&folder, args.cache_mib.saturating_mul(1 << 20));
     let cache = Arc::new(cache.map_err(|source| CliError::Io { path: folder, source })?);
     let name = args.name.unwrap_or_else(own_name);
@@ -115,12 +115,6 @@ async fn link(
     Ok(link)
 }
 
-/// Where the cache is if nobody says; `set` looks up a variable of the environment.
-fn cache_folder(set: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
-    let home = || set("HOME").map(|home| home.join(".cache"));
-    set("XDG_CACHE_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("convoy")
-}
-
 fn own_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", if host.trim().is_empty() { "worker" } else { host.trim() }, std::process::id())
@@ -154,16 +148,6 @@ mod tests {
         let args: WorkerArgs = typed(&["--coordinator", "192.0.2.1:7070"]).unwrap();
         let error = run(WorkerArgs { token_file: None, ..args }).unwrap_err();
         assert!(matches!(&error, CliError::NotMember { address } if address == "192.0.2.1:7070"), "{error}");
-    }
-
-    #[test]
-    fn the_cache_is_where_caches_are() {
-        let folder = |set: &[(&str, &str)]| {
-            cache_folder(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
-        };
-        assert_eq!(folder(&[("XDG_CACHE_HOME", "/c"), ("HOME", "/h")]), std::path::Path::new("/c/convoy"));
-        assert_eq!(folder(&[("HOME", "/h")]), std::path::Path::new("/h/.cache/convoy"));
-        assert_eq!(folder(&[]), std::env::temp_dir().join("convoy"));
     }
 
     #[test]
