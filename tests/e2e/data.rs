@@ -123,3 +123,66 @@ fn a_shared_folder_is_read_where_it_is() {
     assert_eq!(digest(&done), GOLDEN.trim());
     assert_eq!(files_in(&sees), [] as [PathBuf; 0], "what it sees is not fetched");
 }
+
+/// The class folders of [`photos`] in one compressed archive, and as samples in two plain ones.
+fn archives(job: &Job) {
+    let tgz = fs::File::create(job.path("photos.tgz")).expect("the folder is writable");
+    let mut whole = tar::Builder::new(flate2::write::GzEncoder::new(tgz, flate2::Compression::fast()));
+    whole.append_dir_all("photos", job.path("photos")).expect("the photos are there");
+    whole.into_inner().and_then(flate2::write::GzEncoder::finish).expect("the folder is writable");
+    for shard in [0, 1] {
+        let file = fs::File::create(job.path(&format!("train-{shard}.tar"))).expect("the folder is writable");
+        let mut samples = tar::Builder::new(file);
+        for (class, path) in ["left", "middle", "right"]
+            .iter()
+            .flat_map(|class| files_in(&job.path("photos").join(class)).into_iter().map(move |path| (class, path)))
+        {
+            let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a number").to_owned();
+            if name.parse::<u32>().expect("a number") % 2 == shard {
+                samples.append_path_with_name(&path, format!("{name}.png")).expect("the photo is there");
+                let mut header = tar::Header::new_gnu();
+                header.set_size(class.len() as u64);
+                samples.append_data(&mut header, format!("{name}.cls"), class.as_bytes()).expect("a short name");
+            }
+        }
+        samples.finish().expect("the folder is writable");
+    }
+}
+
+#[test]
+fn archives_are_taken_along_whole_and_workers_get_their_files() {
+    let cluster = Cluster::new();
+    let alone = photos(&cluster.job);
+    archives(&cluster.job);
+    let set = |path: &str| format!("data.train={path}");
+    let here = |name: &str| set(&cluster.job.path(name).display().to_string());
+    let of = |report: &serde_json::Value| report["parameters_digest"].as_str().expect("a digest").to_owned();
+    let (packed, samples) = (here("photos.tgz"), here("train-{0..1}.tar"));
+    assert_eq!(of(&cluster.job.train("packed", &["--set", &packed])), alone, "an archive is its folders");
+    let sharded = of(&cluster.job.train("sharded", &["--set", &samples]));
+
+    let mut command = convoy();
+    command.arg("coordinator").arg("--state").arg(cluster.job.path("state")).args(["--listen", &cluster.address]);
+    command.arg("--data").arg(cluster.job.path("")).stderr(Stdio::null());
+    let _coordinator = Process(command.spawn().expect("convoy starts"));
+    wait_for("the coordinator", || cluster.convoy(&["health"]).output().ok()?.status.success().then_some(()));
+    let jobs = [(packed, alone.clone()), (samples, sharded), (set("shared:photos.tgz"), alone)];
+    let jobs = jobs.map(|(set, digest)| (cluster.submit(&["--set", &set]), digest));
+    let files = |set: &serde_json::Value| {
+        let all = cluster.json(&["data", "ls"]);
+        let found = all.as_array().expect("a list").iter().find(|one| one["name"] == *set).expect("it is there");
+        found["files"].as_u64()
+    };
+    assert_eq!([0, 1].map(|job: usize| files(&jobs[job].0["data"][0])), [Some(1), Some(2)], "archives go whole");
+    let (sees, blind) = (cluster.job.path("sees"), cluster.job.path("blind"));
+    let root = cluster.job.path("").display().to_string();
+    let _workers = [
+        worker_with_cache(&cluster.address, &sees, &["--data", &root]),
+        worker_with_cache(&cluster.address, &blind, &[]),
+    ];
+    for (job, expected) in jobs {
+        let done = cluster.when(job["id"].as_u64().expect("a number"), "its end", |job| job["state"] == "completed");
+        assert_eq!(digest(&done), expected);
+    }
+    assert_eq!(files_in(&cluster.job.path("state/unpacked")).len(), 2, "what came and what is shared, once each");
+}

@@ -3,16 +3,16 @@
 //!
 //!     cargo bench -p convoy-vision --bench jpeg -- FOLDER SIZE
 //!
-//! FOLDER has class folders in `train`. Prints the images per second of three epochs, one line each; nothing is kept
-//! decoded. `bench/jpeg.sh` compares them with torchvision's.
+//! FOLDER has class folders in `train`, or is anything else that trains. Prints the images per second of three epochs, one line each; nothing is kept
+//! decoded. `bench/jpeg.sh` compares them with
+//! torchvision's, `bench/loading.sh` ways to keep them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use convoy_common::plan::{Input, Normalization};
 use convoy_common::spec::{Augment, Data, Prepare, Task};
-use convoy_files::Disk;
+use convoy_files::here;
 use convoy_vision::{Dataset, Images, Limits, Mode, Preparation, scan};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,9 +23,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let size: u32 = size.parse()?;
     let data = Data::at(folder.as_str());
-    let scanned = scan(&Disk, &data, Task::Auto, 0, Path::new(""), &|_, _| {})?;
+    let scanned = scan(&*here(), &data, Task::Auto, 0, Path::new(""), &|_, _| {})?;
     let usable = scanned.manifest.train.usable();
-    let images = Images::open(scanned.manifest.train.clone(), Arc::new(Disk), Limits::from(&data), 0)?;
+    let images = Images::open(scanned.manifest.train.clone(), here(), Limits::from(&data), 0)?;
     let augment = Augment { random_resized_crop: Some([0.08, 1.0]), horizontal_flip: 0.5, ..Augment::default() };
     let input = Input { height: size, width: size, channels: 3 };
     let normalization = Normalization { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] };

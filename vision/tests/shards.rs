@@ -103,7 +103,7 @@ fn samples_are_files_of_one_name() {
     let (_unpacked, tree) = overlay();
     let images = Images::open(found.manifest.train.clone(), tree, Limits::from(&data(root.path())), 0).unwrap();
     assert_eq!(
-        images.get(1).unwrap().data,
+        images.pixels(1).unwrap().data,
         convoy_vision::decode(&files[4].1, &Limits::from(&data(root.path()))).unwrap().pixels.data
     );
 }
@@ -287,7 +287,7 @@ fn archives_that_cannot_be_used_are_named() {
     let good = numbered(0, 4);
     let cut = refused(&at("cut.tar", &good[..good.len() - 1800]));
     assert!(cut.contains("cut.tar cannot be read: the archive is"), "{cut}");
-    let cut = refused(&at("cut.tgz", &packed(&good)[..900]));
+    let cut = refused(&at("cut.tgz", &packed(&good)[..500]));
     assert!(cut.contains("cut.tgz cannot be read: the compressed archive is cut"), "{cut}");
     let inside = refused(&at("outer.tar", &tar_of(&[("inner.tar", good.clone()), ("b.txt", text("x"))])));
     assert!(inside.contains("2 other files"), "{inside}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
-use convoy_common::file_tree::{FileTree, Files};
+use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, Manifest};
 use convoy_files::here;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;

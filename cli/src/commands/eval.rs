@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use convoy_common::epoch_order::{EpochCut, EpochOrder};
 use convoy_common::manifest::{LabelKind, Split};

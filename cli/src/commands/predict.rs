@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use convoy_common::Plan;
-use convoy_common::file_tree::Files;
 use convoy_common::spec::{Depth16, Task};
 use convoy_files::here;
 use convoy_nn::Executor;

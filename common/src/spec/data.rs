@@ -41,7 +41,8 @@ pub struct Data {
     /// Column of a CSV that holds the path, relative to `images` or to the CSV's folder; absolute paths and `..` work.
     #[serde(default = "path_column")]
     pub path_column: String,
-    /// Columns of a CSV that hold the label or values; all the others that have a name when empty.
+    /// Columns of a CSV that hold the label or values; all the others that have a name when empty. In tar archives what
+    /// follows the first point of a file's name, such as `cls`, or keys of a sample's `.json`.
     #[serde(default)]
     pub label_columns: Vec<String>,
     /// Folder that a CSV's paths start from; the CSV's own when absent.

@@ -18,7 +18,7 @@ use crate::progress::counter;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy data check photos/\n  convoy data check job.toml --json")]
 pub struct CheckArgs {
-    /// A folder of images, a CSV or TSV file, IDX files, or a spec (.toml) that names them.
+    /// A folder of images, a CSV or TSV file, IDX files, tar archives, or a spec (.toml) that names them.
     data: PathBuf,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]

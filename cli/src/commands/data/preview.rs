@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use convoy_files::here;
 use convoy_planning::Job;
@@ -18,7 +17,8 @@ use crate::progress::counter;
 #[command(after_help = "Examples:\n  convoy data preview job.toml\n  \
     convoy data preview photos/ --count 64 --out photos.png")]
 pub struct PreviewArgs {
-    /// A spec (.toml), or a folder of images or CSV file, for which everything is chosen from the data.
+    /// A spec (.toml), or a folder of images, a CSV file or tar archives, for which everything is chosen
+    /// from the data.
     job: PathBuf,
     /// Where the picture goes.
     #[arg(long, value_name = "FILE", default_value = "preview.png")]
