@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The same photographs from class folders and from archives: images a second on one core, read, checked, decoded,
-# cropped, flipped and normalised, measured in turn. Of each, the fastest epoch counts.
+# cropped, flipped and normalised, in random order, measured in turn. Of each, the fastest epoch counts. Of a Parquet file
+# too, where CONVOY_PYTHON is a Python with pyarrow.
 #
 #     bench/loading.sh FOLDER [SIZE] [ROUNDS]
 #
@@ -16,6 +17,10 @@ export CONVOY_CACHE=$work
 tar -cf "$work/photos.tar" -C "$folder" .
 tar -czf "$work/photos.tgz" -C "$folder" .
 sources=("$folder" "$work/photos.tar" "$work/photos.tgz")
+if [ -n "${CONVOY_PYTHON:-}" ]; then
+    "$CONVOY_PYTHON" bench/parquet.py "$folder" "$work/photos.parquet"
+    sources+=("$work/photos.parquet")
+fi
 for _ in $(seq "$rounds"); do
     for source in "${sources[@]}"; do
         "$bench" "$source" "$size" >>"$work/$(basename "$source").rates"

@@ -10,6 +10,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use convoy_common::epoch_order::EpochOrder;
 use convoy_common::plan::{Input, Normalization};
 use convoy_common::spec::{Augment, Data, Prepare, Task};
 use convoy_files::here;
@@ -33,7 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dataset = Dataset::new(images, preparation, scanned.manifest.names.len());
     for epoch in 0..3 {
         let start = Instant::now();
-        for samples in usable.chunks(16) {
+        let order = EpochOrder::shuffled(1, epoch, &usable);
+        for samples in order.samples(0..usable.len() as u32).chunks(16) {
             std::hint::black_box(dataset.batch(samples, Mode::Train { seed: 1, epoch })?);
         }
         println!("{:.1}", usable.len() as f64 / start.elapsed().as_secs_f64());
