@@ -24,9 +24,10 @@ pub enum Task {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's four files, or tar archives), a CSV
-    /// file, a tar archive, or a pattern of archives such as `train-{000..129}.tar`. For jobs of a coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or `shared:inner/path` in the folder
-    /// that it and its workers see.
+    /// A folder (class folders, or one that holds `train` and `val`, or MNIST's or CIFAR's files, or Parquet files, or
+    /// tar archives), a CSV, Parquet or npz file, a tar archive, or a pattern of archives such as
+    /// `train-{000..129}.tar`. For jobs of a coordinator also `dataset:NAME/inner/path` in a data set that it keeps, or
+    /// `shared:inner/path` in the folder that it and its workers see.
     pub train: String,
     /// Validation data of the same kind; found beside the training data when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +43,8 @@ pub struct Data {
     #[serde(default = "path_column")]
     pub path_column: String,
     /// Columns of a CSV that hold the label or values; all the others that have a name when empty. In tar archives what
-    /// follows the first point of a file's name, such as `cls`, or keys of a sample's `.json`.
+    /// follows the first point of a file's name, such as `cls`, or keys of a sample's `.json`. In Parquet files the one
+    /// called `label`, where there is one.
     #[serde(default)]
     pub label_columns: Vec<String>,
     /// Folder that a CSV's paths start from; the CSV's own when absent.

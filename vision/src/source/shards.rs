@@ -13,6 +13,7 @@ use super::listed::{Listed, ListedImage, Read};
 use super::member_tree::MemberTree;
 use super::raw_label::RawLabel;
 use super::sample_labels::{self, VALUES};
+use super::samples;
 use super::task::{self, Column, DEFAULT_SEPARATOR, Meaning};
 use crate::error::ScanError;
 use crate::formats::is_picture_name;
@@ -68,7 +69,15 @@ fn open(tree: &dyn FileTree, path: &Path) -> Result<Shard, ScanError> {
     let contents = tree.contents(path).map_err(|source| ScanError::Io { path: path.to_owned(), source })?;
     let contents = contents.filter(|contents| contents.kind == ArchiveKind::Tar);
     let contents = contents.ok_or_else(|| ScanError::NoArchive { path: path.to_owned() })?;
-    Ok(Shard { path: path.to_owned(), contents })
+    let names = || contents.members.iter().map(|member| Path::new(&member.name));
+    let table = names().find(|name| samples::format_of_name(name).is_some());
+    match table.filter(|_| !names().any(is_picture_name)) {
+        Some(name) => Err(ScanError::Samples {
+            path: path.to_owned(),
+            problem: format!("holds {}, which is read from a folder: unpack it", name.display()),
+        }),
+        None => Ok(Shard { path: path.to_owned(), contents }),
+    }
 }
 
 /// Takes over what is in an archive but no member.
