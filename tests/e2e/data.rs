@@ -169,9 +169,10 @@ fn archives_are_taken_along_whole_and_workers_get_their_files() {
     let jobs = [(packed, alone.clone()), (samples, sharded), (set("shared:photos.tgz"), alone)];
     let jobs = jobs.map(|(set, digest)| (cluster.submit(&["--set", &set]), digest));
     let files = |set: &serde_json::Value| {
-        let all = cluster.json(&["data", "ls"]);
-        let found = all.as_array().expect("a list").iter().find(|one| one["name"] == *set).expect("it is there");
-        found["files"].as_u64()
+        let listed = cluster.convoy(&["data", "ls", "--json"]).output().expect("convoy starts").stdout;
+        let all = String::from_utf8_lossy(&listed).into_owned();
+        let mut all = all.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        all.find(|one| one["name"] == *set)?["files"].as_u64()
     };
     assert_eq!([0, 1].map(|job: usize| files(&jobs[job].0["data"][0])), [Some(1), Some(2)], "archives go whole");
     let (sees, blind) = (cluster.job.path("sees"), cluster.job.path("blind"));

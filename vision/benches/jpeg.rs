@@ -3,9 +3,9 @@
 //!
 //!     cargo bench -p convoy-vision --bench jpeg -- FOLDER SIZE
 //!
-//! FOLDER has class folders in `train`, or is anything else that trains. Prints the images per second of three epochs, one line each; nothing is kept
-//! decoded. `bench/jpeg.sh` compares them with
-//! torchvision's, `bench/loading.sh` ways to keep them.
+//! FOLDER has class folders in `train`, or is anything else that trains. Prints the images per second of three epochs,
+//! one line each; nothing is kept decoded. `bench/jpeg.sh` compares them with torchvision's, `bench/loading.sh` ways to
+//! keep photographs.
 
 use std::path::Path;
 use std::time::Instant;

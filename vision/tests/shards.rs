@@ -203,6 +203,10 @@ fn archives_of_one_class_each_and_class_folders_over_several() {
     write(root.path(), "b/0.tar", &tar_of(&[("all/cat/1.png", picture(1)), ("all/dog/2.png", picture(2))]));
     write(root.path(), "b/1.tar", &tar_of(&[("all/cat/x/3.png", picture(3))]));
     assert_eq!(classes(&scanned(&whole(&root.path().join("b")), Task::Auto).unwrap()), ["cat", "dog", "cat"]);
+    let inside = [("c/cat/1.png", picture(1)), ("c/dog/1.png", picture(2)), ("c/names.json", text("[]"))];
+    write(root.path(), "c.tar", &tar_of(&inside));
+    let beside = scanned(&whole(&root.path().join("c.tar")), Task::Auto).unwrap();
+    assert_eq!(classes(&beside), ["cat", "dog"], "what lies beside no picture is no label");
     write(root.path(), "b/2.tar", &tar_of(&[("4.png", picture(4))]));
     let error = refused(&whole(&root.path().join("b")));
     assert!(error.contains("nothing tells the class of 2.tar/4.png"), "{error}");
@@ -296,7 +300,17 @@ fn archives_that_cannot_be_used_are_named() {
     let forced = Data { format: DataFormat::Tar, ..whole(&root.path().join("none")) };
     assert!(refused(&forced).contains("no archives in"));
     let labels = at("labels.tar", &tar_of(&[("1.cls", text("0"))]));
+    let labels = Data { label_columns: vec!["cls".to_owned()], ..labels };
     assert!(refused(&labels).contains("no sample in its archives: 1 (not a picture): labels.tar/1"));
+    // Among others it is one problem of the data.
+    for name in ["many/0.tar", "many/1.tar"] {
+        at(name, if name.contains('0') { &good } else { &good[..900] });
+    }
+    let many = whole(&root.path().join("many"));
+    assert!(refused(&many).contains("many/1.tar cannot be read"));
+    let (_unpacked, tree) = overlay();
+    let found = survey(&*tree, &many, Task::Auto, 0, Path::new(""), &|_, _| {}).unwrap();
+    assert_eq!((found.manifest.train.files.len(), found.problems.len()), (4, 1));
     // A name says nothing where the bytes do.
     assert_eq!(scanned(&at("shard", &good), Task::Auto).unwrap().manifest.train.files.len(), 4);
 }

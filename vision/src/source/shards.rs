@@ -1,7 +1,7 @@
 //! Archives as samples, in the way of WebDataset: files with one name but for what follows its first point are one
 //! sample. Where nothing in an archive could be a label, folders in it are classes, or the archives themselves are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use convoy_common::file_tree::{ArchiveKind, Contents, FileKind, FileTree, Member, PassedOver};
@@ -48,7 +48,16 @@ pub(crate) fn list(
     task: Task,
     like: Like<'_>,
 ) -> Result<(Listed, Option<Listed>), ScanError> {
-    let shards = archives.iter().map(|path| open(tree, path)).collect::<Result<Vec<_>, _>>()?;
+    let (mut shards, mut damaged) = (Vec::new(), Vec::new());
+    for path in archives {
+        match open(tree, path) {
+            Ok(shard) => shards.push(shard),
+            Err(error) => damaged.push(error),
+        }
+    }
+    if shards.is_empty() {
+        return Err(damaged.swap_remove(0));
+    }
     let asked = match like {
         Like::Train(Listed { read: Some(read), .. }) => read.columns.clone(),
         Like::Train(_) => Vec::new(),
@@ -62,6 +71,7 @@ pub(crate) fn list(
     };
     std::iter::once(&mut listed).chain(&mut validation).for_each(|listed| listed.archives = archives.to_vec());
     shards.iter().for_each(|shard| take_passed_over(shard, &mut listed));
+    listed.problems.extend(damaged.iter().map(ToString::to_string));
     Ok((listed, validation))
 }
 
@@ -168,14 +178,22 @@ fn in_folders_of_all(shards: &[Shard]) -> Result<Listed, ScanError> {
     Ok(listed(root, Meaning::Class, None, entries, left_out))
 }
 
-/// The label columns where the spec names none: what the first archive with a label holds; none where no archive does.
+/// The label columns where the spec names none: what lies beside a picture in the first archive where a label does; none
+/// where no archive has one.
 fn default_columns(tree: &dyn FileTree, shards: &[Shard]) -> Result<Vec<String>, ScanError> {
     for Shard { path, contents } in shards {
-        let part = |wanted: &str| contents.members.iter().find(|member| split_name(&member.name).1 == wanted);
-        if part(CLASS).is_some() {
+        let pictures = contents.members.iter().filter(|member| is_picture_name(Path::new(&member.name)));
+        let keys: HashSet<&str> = pictures.map(|member| split_name(&member.name).0).collect();
+        let beside = |wanted: &str| {
+            contents.members.iter().find(|member| {
+                let (key, part) = split_name(&member.name);
+                part == wanted && keys.contains(key)
+            })
+        };
+        if beside(CLASS).is_some() {
             return Ok(vec![CLASS.to_owned()]);
         }
-        if let Some(values) = part(VALUES) {
+        if let Some(values) = beside(VALUES) {
             let problem = |problem| format!("{}: {problem}", path.join(&values.name).display());
             return sample_labels::keys(tree, path, values)
                 .map_err(|text| ScanError::Problems { path: path.clone(), problems: vec![problem(text)] });
