@@ -2,7 +2,8 @@
 //!
 //! - A job: its [`spec`] as a user writes it, the [`plan`] that it means, the [`planner`] that makes the plan, the
 //!   [`manifest`] of its data.
-//! - Its data: the [places](data_place) where data lies, [trees of files](file_tree), [tables of pictures](samples), [batches](batch) of samples.
+//! - Its data: the [places](data_place) where data lies, [trees of files](file_tree), [tables of pictures](samples),
+//!   [batches](batch) of samples.
 //! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
 //!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
 //! - [`backoff`]: pauses between attempts.

@@ -1,7 +1,7 @@
 //! From the bytes of a picture's file to [`Pixels`]; a function of the bytes, the limits and the range of 16 bits.
 //!
-//! - The first bytes say what a file is: JPEG, PNG, WebP, BMP, GIF, TIFF or PNM. Of several pictures in a file, the first
-//!   counts; of an animated PNG, the one that other programs show.
+//! - The first bytes say what a file is: JPEG, PNG, WebP, BMP, GIF, TIFF or PNM. Of several pictures in a file, the
+//!   first counts; of an animated PNG, the one that other programs show.
 //! - Grey stays grey, everything else becomes RGB. Palettes are looked up; in a BMP or GIF, a palette of greys is grey.
 //! - 1, 2 and 4 bits are scaled to 0..=255; of 16 bits the upper eight count, or their place in a range that was
 //!   measured.

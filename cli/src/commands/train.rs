@@ -18,8 +18,8 @@ use crate::runner::{self, Carry};
 #[command(after_help = "Examples:\n  convoy train examples/fashion-mnist.toml\n  convoy train photos/\n  \
     convoy train job.toml --set optimizer.lr=0.1 --out runs/high-lr --json")]
 pub struct TrainArgs {
-    /// A spec (.toml), or a folder of images, a CSV, Parquet or npz file or tar archives, for which everything is chosen
-    /// from the data.
+    /// A spec (.toml), or a folder of images, a CSV, Parquet or npz file or tar archives, for which everything is
+    /// chosen from the data.
     job: PathBuf,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]

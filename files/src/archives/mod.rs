@@ -6,6 +6,7 @@
 mod archive;
 mod cifar;
 mod npz;
+mod opening;
 mod parquet;
 mod range_reader;
 mod rows;
@@ -47,8 +48,8 @@ struct Opened {
 }
 
 impl Archives {
-    /// The files of `inner`, with those in archives. Compressed archives are unpacked into the folder `unpacked` of this
-    /// machine, which is made when it is needed.
+    /// The files of `inner`, with those in archives. Compressed archives are unpacked into the folder `unpacked` of
+    /// this machine, which is made when it is needed.
     pub fn new(inner: Arc<dyn FileTree>, unpacked: PathBuf) -> Self {
         Archives { inner, unpacked: Unpacked::new(unpacked), open: Mutex::default() }
     }
@@ -68,7 +69,7 @@ impl Archives {
             return Ok(opened.archive.clone());
         }
         *slot = None;
-        let archive = archive::open(&self.inner, path, &self.unpacked)?;
+        let archive = opening::open(&self.inner, path, &self.unpacked)?;
         *slot = Some(Opened { size, stamp, archive: archive.clone() });
         Ok(archive)
     }

@@ -13,7 +13,7 @@ const MAGICS: [&[u8; 2]; 4] = [b"P2", b"P3", b"P5", b"P6"];
 pub(crate) fn is_pnm(bytes: &[u8]) -> bool {
     let Some((magic, rest)) = bytes.split_at_checked(2) else { return false };
     let begins = rest.first().is_some_and(|byte| byte.is_ascii_whitespace() || *byte == b'#');
-    MAGICS.iter().any(|known| *known == magic) && begins && Header { rest }.number().is_ok()
+    MAGICS.iter().any(|known| *known == magic) && begins && PnmHeader { rest }.number().is_ok()
 }
 
 fn damaged(reason: impl Into<String>) -> DecodeError {
@@ -24,7 +24,7 @@ fn damaged(reason: impl Into<String>) -> DecodeError {
 /// 16 bits to 65535, which become their place in `range` where there is one.
 pub(crate) fn decode_pnm(bytes: &[u8], limits: &Limits, range: Option<[u16; 2]>) -> Result<Stored, DecodeError> {
     let (magic, rest) = bytes.split_at_checked(2).ok_or_else(|| damaged("it ends too early"))?;
-    let mut header = Header { rest };
+    let mut header = PnmHeader { rest };
     let (width, height, most) = (header.number()?, header.number()?, header.number()?);
     limits.check(width.into(), height.into())?;
     if width == 0 || height == 0 {
@@ -60,11 +60,11 @@ fn scale(value: u16, most: u32, to: u32) -> u16 {
 }
 
 /// What follows the first two letters.
-struct Header<'a> {
+struct PnmHeader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Header<'a> {
+impl<'a> PnmHeader<'a> {
     /// The next number, without what stands before it: space, and comments up to the ends of their lines. The one
     /// space behind it is passed too.
     fn number(&mut self) -> Result<u32, DecodeError> {

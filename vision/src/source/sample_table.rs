@@ -8,7 +8,7 @@ use convoy_common::spec::{Data, Task};
 use super::csv;
 use super::listed::Listed;
 use super::raw_label::RawLabel;
-use super::samples::Part;
+use super::samples::SamplePart;
 use super::table::{Row, RowsAre, Table, quoted};
 use super::task::{Decision, Meaning};
 use crate::error::ScanError;
@@ -26,7 +26,7 @@ const PATH: &str = "the path of the picture";
 /// When parts have different columns, no label is found, or columns cannot be read or make no sense.
 pub(crate) fn list(
     origin: &Path,
-    parts: &[Part],
+    parts: &[SamplePart],
     data: &Data,
     task: Task,
     train: Option<&Listed>,
@@ -65,10 +65,10 @@ pub(crate) fn list(
 }
 
 /// The files that hold all pictures, and the files that are read besides.
-fn files_of(parts: &[Part]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+fn files_of(parts: &[SamplePart]) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut files: Vec<PathBuf> = parts.iter().map(|part| part.file.clone()).collect();
     files.dedup();
-    let read_with = |part: &Part| {
+    let read_with = |part: &SamplePart| {
         let names = part.samples.read_with();
         names.into_iter().map(|name| part.file.with_file_name(name)).collect::<Vec<_>>()
     };
@@ -146,8 +146,8 @@ fn others(columns: &[SampleColumn], chosen: &[String], data: &Data) -> Vec<Strin
 }
 
 /// The folder that holds all parts.
-fn root_of(origin: &Path, parts: &[Part]) -> PathBuf {
-    let folder = |part: &Part| part.file.parent().unwrap_or(Path::new("")).to_owned();
+fn root_of(origin: &Path, parts: &[SamplePart]) -> PathBuf {
+    let folder = |part: &SamplePart| part.file.parent().unwrap_or(Path::new("")).to_owned();
     let mut root = folder(&parts[0]);
     while !parts.iter().all(|part| part.file.starts_with(&root)) && root != origin && root.pop() {}
     root
@@ -163,7 +163,7 @@ fn empty_table(origin: &Path, chosen: &[String], data: &Data) -> Table {
 /// Adds the rows of a part. Those whose numbers have no name are problems.
 fn add(
     table: &mut Table,
-    part: &Part,
+    part: &SamplePart,
     root: &Path,
     known: Option<&Decision>,
     problems: &mut Vec<String>,

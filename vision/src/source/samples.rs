@@ -13,14 +13,14 @@ use crate::left_out::{LeftOut, Why, by_name_or_kind};
 
 /// Samples of one split in a file.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub(crate) struct SamplePart {
     pub file: PathBuf,
     /// What names say it is for.
     pub role: Option<Role>,
     pub samples: Arc<dyn Samples>,
 }
 
-impl Part {
+impl SamplePart {
     /// How people find it.
     pub(crate) fn name(&self) -> String {
         match self.samples.split() {
@@ -33,8 +33,8 @@ impl Part {
 /// Parts by what they are for.
 #[derive(Debug, Default)]
 pub(crate) struct Divided {
-    pub train: Vec<Part>,
-    pub validation: Vec<Part>,
+    pub train: Vec<SamplePart>,
+    pub validation: Vec<SamplePart>,
     pub left_out: LeftOut,
 }
 
@@ -120,7 +120,7 @@ fn files_in(
 ///
 /// # Errors
 /// When there are none, or a file cannot be read.
-pub(crate) fn parts(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<Part>, ScanError> {
+pub(crate) fn parts(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<SamplePart>, ScanError> {
     let files = match tree.is_folder(path) {
         true => files_in(tree, path, Some(format))?,
         false => {
@@ -140,7 +140,7 @@ pub(crate) fn parts(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Res
             // As with MNIST: there is no other part to validate on, and people do.
             let role =
                 if samples.source() == CIFAR && role == Some(Role::Test) { Some(Role::Validation) } else { role };
-            parts.push(Part { file: file.clone(), role, samples });
+            parts.push(SamplePart { file: file.clone(), role, samples });
         }
     }
     if parts.is_empty() {
@@ -160,7 +160,7 @@ fn word(format: DataFormat) -> &'static str {
 }
 
 /// Divides parts by their roles. Those without one are training data where none has the name of training data.
-pub(crate) fn divide(parts: Vec<Part>) -> Divided {
+pub(crate) fn divide(parts: Vec<SamplePart>) -> Divided {
     let mut divided = Divided::default();
     let named = parts.iter().any(|part| part.role == Some(Role::Train));
     let nameless = parts.iter().any(|part| part.role.is_none());
@@ -181,14 +181,14 @@ pub(crate) fn divide(parts: Vec<Part>) -> Divided {
 }
 
 /// The parts to measure a model on: validation data where it is there beside training data, else all.
-pub(crate) fn measured(parts: Vec<Part>) -> Vec<Part> {
+pub(crate) fn measured(parts: Vec<SamplePart>) -> Vec<SamplePart> {
     let Divided { train, validation, .. } = divide(parts);
     if validation.is_empty() { train } else { validation }
 }
 
 /// What is taken, in words.
-pub(crate) fn source_text(parts: &[Part]) -> String {
-    let files: Vec<String> = parts.iter().map(Part::name).collect();
+pub(crate) fn source_text(parts: &[SamplePart]) -> String {
+    let files: Vec<String> = parts.iter().map(SamplePart::name).collect();
     let source = parts.first().map_or("", |part| part.samples.source());
     match files.as_slice() {
         [file] => format!("{source}, {file}"),
@@ -197,7 +197,7 @@ pub(crate) fn source_text(parts: &[Part]) -> String {
 }
 
 /// Where validation data comes from, in words; `None` where there is none.
-pub(crate) fn split_text(parts: &[Part], how: &str) -> Option<String> {
+pub(crate) fn split_text(parts: &[SamplePart], how: &str) -> Option<String> {
     let first = parts.first()?;
     let how = match first.samples.source() {
         CIFAR => "CIFAR's test data, which people validate on",
@@ -208,7 +208,7 @@ pub(crate) fn split_text(parts: &[Part], how: &str) -> Option<String> {
 }
 
 /// For a single file with the name of training data, the parts of validation data beside it.
-pub(crate) fn beside(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<Part>, ScanError> {
+pub(crate) fn beside(tree: &dyn FileTree, path: &Path, format: DataFormat) -> Result<Vec<SamplePart>, ScanError> {
     let is_train = |path: &Path| path.file_stem().and_then(|stem| role_of_part(stem.to_str()?)) == Some(Role::Train);
     let Some(folder) = path.parent().filter(|_| is_train(path) && !tree.is_folder(path)) else { return Ok(Vec::new()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

@@ -17,8 +17,8 @@ use crate::progress::counter;
 #[command(after_help = "Examples:\n  convoy data preview job.toml\n  \
     convoy data preview photos/ --count 64 --out photos.png")]
 pub struct PreviewArgs {
-    /// A spec (.toml), or a folder of images, a CSV, Parquet or npz file or tar archives, for which everything is chosen
-    /// from the data.
+    /// A spec (.toml), or a folder of images, a CSV, Parquet or npz file or tar archives, for which everything is
+    /// chosen from the data.
     job: PathBuf,
     /// Where the picture goes.
     #[arg(long, value_name = "FILE", default_value = "preview.png")]

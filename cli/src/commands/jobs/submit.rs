@@ -21,8 +21,8 @@ use crate::{out, push};
 #[command(after_help = "Examples:\n  convoy submit examples/fashion-mnist.toml\n  convoy submit photos/\n  \
     convoy submit job.toml --set optimizer.lr=0.1 --priority 5 --detach")]
 pub struct SubmitArgs {
-    /// The spec (.toml), or a folder of images, a CSV, Parquet or npz file or tar archives, for which everything is chosen
-    /// from the data.
+    /// The spec (.toml), or a folder of images, a CSV, Parquet or npz file or tar archives, for which everything is
+    /// chosen from the data.
     spec: PathBuf,
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]

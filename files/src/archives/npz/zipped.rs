@@ -12,7 +12,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::super::range_reader::RangeReader;
 use super::super::unpacked::Unpacked;
 use super::array::{NpyHeader, wrong};
-use crate::Disk;
+use crate::disk::Disk;
 
 /// An array in a file.
 #[derive(Debug)]

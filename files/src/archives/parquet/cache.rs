@@ -1,8 +1,9 @@
 //! The pages that were decoded last, so that neighbours do not decode one page again each.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use parquet::data_type::ByteArray;
 
 /// Which page: of a row group, by its number.
@@ -23,7 +24,7 @@ pub(super) struct PageCache(Mutex<VecDeque<(PageKey, Page)>>);
 impl PageCache {
     /// The page, if it is kept.
     pub(super) fn get(&self, key: PageKey) -> Option<Page> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.0.lock();
         kept.iter().find(|(found, _)| *found == key).map(|(_, page)| page.clone())
     }
 
@@ -33,7 +34,7 @@ impl PageCache {
         if size > LARGEST || page.len() < 2 {
             return;
         }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         kept.truncate(KEPT - 1);
         kept.push_front((key, page.clone()));
     }
