@@ -61,12 +61,13 @@ pub(crate) fn format_of_folder(tree: &dyn FileTree, folder: &Path) -> Result<Opt
     Ok(files_in(tree, folder, None)?.first().and_then(|(file, _)| format_of_name(file)))
 }
 
-/// The names in a folder that are not left out: files that hold samples, and folders.
-fn look_into(
-    tree: &dyn FileTree,
-    folder: &Path,
-    wanted: Option<DataFormat>,
-) -> Result<(Vec<PathBuf>, Vec<(PathBuf, String)>), ScanError> {
+/// What a folder holds that is not left out: files of samples, and folders with their names.
+struct SampleFolder {
+    files: Vec<PathBuf>,
+    folders: Vec<(PathBuf, String)>,
+}
+
+fn look_into(tree: &dyn FileTree, folder: &Path, wanted: Option<DataFormat>) -> Result<SampleFolder, ScanError> {
     let mut all = tree.entries(folder).map_err(|source| ScanError::Io { path: folder.to_owned(), source })?;
     all.sort_by(|a, b| a.0.cmp(&b.0));
     let (mut files, mut folders) = (Vec::new(), Vec::new());
@@ -83,7 +84,7 @@ fn look_into(
             _ => {}
         }
     }
-    Ok((files, folders))
+    Ok(SampleFolder { files, folders })
 }
 
 /// Folders that may lie around files of samples.
@@ -98,14 +99,14 @@ fn files_in(
 ) -> Result<Vec<(PathBuf, Option<Role>)>, ScanError> {
     let mut folder = folder.to_owned();
     for _ in 0..WRAPPERS {
-        let (files, folders) = look_into(tree, &folder, wanted)?;
+        let SampleFolder { files, folders } = look_into(tree, &folder, wanted)?;
         if !files.is_empty() {
             let role = |file: &PathBuf| role_of_part(file.file_stem()?.to_str()?);
             return Ok(files.into_iter().map(|file| (file.clone(), role(&file))).collect());
         }
         let mut found = Vec::new();
         for (path, role) in folders.iter().filter_map(|(path, name)| Some((path, role_of(name)?))) {
-            found.extend(look_into(tree, path, wanted)?.0.into_iter().map(|file| (file, Some(role))));
+            found.extend(look_into(tree, path, wanted)?.files.into_iter().map(|file| (file, Some(role))));
         }
         match folders.as_slice() {
             _ if !found.is_empty() => return Ok(found),
