@@ -18,8 +18,8 @@ pub enum FileKind {
     Other,
 }
 
-/// What tells whether a file is the one it was, without reading it. Equal stamps of one path mean equal bytes, as far as
-/// the place that made them can know.
+/// What tells whether a file is the one it was, without reading it. Equal stamps of one path mean equal bytes, as far
+/// as the place that made them can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp(pub Digest);
 
@@ -133,8 +133,8 @@ pub trait FileTree: Files {
         Ok(None)
     }
 
-    /// The stamp of the file at `path`; `None` where the place cannot tell, or not yet: a file that was written just now
-    /// may be written again within the same tick of its clock.
+    /// The stamp of the file at `path`; `None` where the place cannot tell, or not yet: a file that was written just
+    /// now may be written again within the same tick of its clock.
     ///
     /// # Errors
     /// When that cannot be found out.

@@ -14,7 +14,7 @@ use super::range_reader::RangeReader;
 
 /// Bytes of a header, and what the bytes of files are padded to.
 const BLOCK: u64 = 512;
-/// Bytes that are read at once while headers are looked at: of small files several headers, of large ones not much else.
+/// Bytes that are read at once while headers are looked at: of small files several headers, of large ones little else.
 const PART: u64 = 4096;
 /// Bytes of all that describes one member: a longer name is not one of a file.
 const LONGEST_HEADER: u64 = 1 << 20;

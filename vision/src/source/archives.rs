@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use convoy_common::file_tree::{ArchiveKind, FileKind, FileTree};
 use convoy_common::spec::DataFormat;
 
-use super::braces;
 use super::split_names::{Role, role_of};
+use super::{braces, csv, idx, samples};
 use crate::error::ScanError;
 use crate::formats::is_picture_name;
 use crate::left_out::{LeftOut, Why, by_name_or_kind};
@@ -95,7 +95,7 @@ pub(crate) fn find(
         Some(FileKind::Folder) => in_folder(tree, given, forced)?,
         // The bytes of a file with another name may say it all the same.
         Some(_) if is_archive_name(given) || forced => Some(one(tree, given)?),
-        Some(_) if super::is_known_file(given) => None,
+        Some(_) if is_known_file(given) => None,
         Some(_) => {
             let contents = tree.contents(given).map_err(fail)?.filter(|contents| contents.kind == ArchiveKind::Tar);
             contents.map(|_| Found::all(vec![given.to_owned()]))
@@ -105,6 +105,11 @@ pub(crate) fn find(
         None if forced => Err(ScanError::NoArchives { path: given.to_owned() }),
         found => Ok(found),
     }
+}
+
+/// Whether a file is of a kind that its name tells.
+fn is_known_file(path: &Path) -> bool {
+    csv::is_table(path) || idx::looks_like_idx(path) || samples::format_of_name(path).is_some()
 }
 
 /// All archives of a pattern with braces; `None` where there are no braces.

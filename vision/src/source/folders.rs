@@ -184,7 +184,8 @@ fn contents(left_out: &[(Why, String)]) -> String {
     }
 }
 
-/// All pictures of a folder or an archive and all below it, by their names, in byte order of their paths, and what is left out.
+/// All pictures of a folder or an archive and all below it, by their names, in byte order of their paths, and what is
+/// left out.
 ///
 /// # Errors
 /// When a folder cannot be read, or a link leads back to a folder above it.

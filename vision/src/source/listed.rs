@@ -29,6 +29,17 @@ pub(crate) struct Read {
 }
 
 impl Listed {
+    /// The classes of its entries, each once where they lie in class folders.
+    pub(crate) fn classes(&self) -> Vec<String> {
+        let class = |entry: &ListedImage| match &entry.label {
+            RawLabel::Class(class) => Some(class.clone()),
+            _ => None,
+        };
+        let mut classes: Vec<String> = self.entries.iter().filter_map(class).collect();
+        classes.dedup();
+        classes
+    }
+
     /// What people know the split by: its archive where it is one, else its folder.
     pub(crate) fn shown(&self) -> PathBuf {
         match self.archives.as_slice() {

@@ -11,6 +11,7 @@ mod listed;
 mod member_tree;
 mod places;
 mod raw_label;
+mod sample;
 mod sample_labels;
 mod sample_table;
 mod samples;
@@ -96,7 +97,7 @@ fn list_archives(
             let place = base.join(named);
             let listed = match archives::find(tree, &place, DataFormat::Auto, "data.validation")? {
                 Some(found) => to_measure(found.for_measuring())?,
-                None => folders::list(tree, &existing(tree, place, "data.validation")?, &classes_of(&train))?,
+                None => folders::list(tree, &existing(tree, place, "data.validation")?, &train.classes())?,
             };
             (Some(listed), NAMED)
         }
@@ -219,7 +220,7 @@ fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<Pa
         (None, Some(place)) => folders::validation_in(tree, place)?,
         (named, _) => named,
     };
-    let validation = found.map(|path| folders::list(tree, &path, &classes_of(&train))).transpose()?;
+    let validation = found.map(|path| folders::list(tree, &path, &train.classes())).transpose()?;
     let split = split_text(data, validation.as_ref().map(|listed| listed.root.clone()), how);
     let inner = if train.root.starts_with(given) && train.root != given { "the folder inside is taken: " } else { "" };
     let source = format!("class folders, {inner}{}", train.root.display());
@@ -232,17 +233,6 @@ fn list_folders(tree: &dyn FileTree, data: &Data, given: &Path, named: Option<Pa
         validation.empty.iter().for_each(|(class, _)| taken.left_out.add(Why::EmptyClass, class.clone()));
     }
     Ok(Listing { parts: Parts::Files { train: Box::new(train), validation }, taken })
-}
-
-fn class_of(entry: &ListedImage) -> Option<String> {
-    if let RawLabel::Class(class) = &entry.label { Some(class.clone()) } else { None }
-}
-
-/// The classes of entries that lie in class folders.
-fn classes_of(listed: &Listed) -> Vec<String> {
-    let mut classes: Vec<String> = listed.entries.iter().filter_map(class_of).collect();
-    classes.dedup();
-    classes
 }
 
 /// Takes over what was left out and what is warned of.
@@ -326,11 +316,6 @@ pub(crate) fn format_of(tree: &dyn FileTree, path: &Path, given: DataFormat) -> 
         true => Ok(DataFormat::Idx),
         false => Err(ScanError::UnknownFormat { path: path.to_owned() }),
     }
-}
-
-/// Whether a file is of a kind that its name tells.
-fn is_known_file(path: &Path) -> bool {
-    csv::is_table(path) || idx::looks_like_idx(path) || samples::format_of_name(path).is_some()
 }
 
 /// For a table with a name of training data, the one with a name of validation data beside it.

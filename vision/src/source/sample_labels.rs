@@ -5,7 +5,7 @@ use std::path::Path;
 use convoy_common::file_tree::{FileTree, Member};
 use serde_json::{Map, Value};
 
-use super::shards::Sample;
+use super::sample::Sample;
 
 /// The part that holds values with names.
 pub(crate) const VALUES: &str = "json";

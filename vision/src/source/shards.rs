@@ -12,6 +12,7 @@ use super::folders;
 use super::listed::{Listed, ListedImage, Read};
 use super::member_tree::MemberTree;
 use super::raw_label::RawLabel;
+use super::sample::{Sample, split_name};
 use super::sample_labels::{self, VALUES};
 use super::samples;
 use super::task::{self, Column, DEFAULT_SEPARATOR, Meaning};
@@ -39,8 +40,8 @@ struct Shard {
     contents: Contents,
 }
 
-/// The samples of `archives`, of which there is at least one, in byte order of their paths; and those of validation data
-/// that lies in a folder beside training data in one archive.
+/// The samples of `archives`, of which there is at least one, in byte order of their paths; and those of validation
+/// data that lies in a folder beside training data in one archive.
 pub(crate) fn list(
     tree: &dyn FileTree,
     archives: &[PathBuf],
@@ -124,7 +125,7 @@ fn file_name(path: &Path) -> String {
 fn in_class_folders(shard: &Shard, like: Like<'_>) -> Result<(Listed, Option<Listed>), ScanError> {
     let known = match like {
         Like::Itself => Vec::new(),
-        Like::Train(train) => super::classes_of(train),
+        Like::Train(train) => train.classes(),
         Like::Names(names) => names.to_vec(),
     };
     let tree = MemberTree::new(&shard.path, &shard.contents.members);
@@ -134,7 +135,7 @@ fn in_class_folders(shard: &Shard, like: Like<'_>) -> Result<(Listed, Option<Lis
     if splits.beside.as_ref() == Some(&splits.folder) {
         let tests = folders::tests_in(&tree, &splits.folder)?;
         tests.into_iter().for_each(|name| train.left_out.add(Why::TestFolder, name));
-        let known = if known.is_empty() { super::classes_of(&train) } else { known };
+        let known = if known.is_empty() { train.classes() } else { known };
         let list = |folder: PathBuf| folders::list(&tree, &folder, &known);
         validation = folders::validation_in(&tree, &splits.folder)?.map(list).transpose()?;
     }
@@ -178,8 +179,8 @@ fn in_folders_of_all(shards: &[Shard]) -> Result<Listed, ScanError> {
     Ok(listed(root, Meaning::Class, None, entries, left_out))
 }
 
-/// The label columns where the spec names none: what lies beside a picture in the first archive where a label does; none
-/// where no archive has one.
+/// The label columns where the spec names none: what lies beside a picture in the first archive where a label does;
+/// none where no archive has one.
 fn default_columns(tree: &dyn FileTree, shards: &[Shard]) -> Result<Vec<String>, ScanError> {
     for Shard { path, contents } in shards {
         let pictures = contents.members.iter().filter(|member| is_picture_name(Path::new(&member.name)));
@@ -202,15 +203,6 @@ fn default_columns(tree: &dyn FileTree, shards: &[Shard]) -> Result<Vec<String>,
     Ok(Vec::new())
 }
 
-/// The key of a sample, and what of it a member is: what follows the first point of the file's name.
-fn split_name(name: &str) -> (&str, &str) {
-    let file_at = name.rfind('/').map_or(0, |slash| slash + 1);
-    match name[file_at..].find('.') {
-        Some(point) => (&name[..file_at + point], &name[file_at + point + 1..]),
-        None => (name, ""),
-    }
-}
-
 /// The members that no system left behind.
 fn visible<'a>(shard: &'a Shard, root: &Path, left_out: &mut LeftOut) -> Vec<&'a Member> {
     let is_visible = |member: &&Member| {
@@ -218,35 +210,6 @@ fn visible<'a>(shard: &'a Shard, root: &Path, left_out: &mut LeftOut) -> Vec<&'a
         why.map(|why| left_out.add(why, path_in(root, &shard.path, &member.name))).is_none()
     };
     shard.contents.members.iter().filter(is_visible).collect()
-}
-
-/// A sample: its picture, and what else belongs to it.
-pub(crate) struct Sample<'a> {
-    /// Full path of the key, for messages and to read parts.
-    pub key: PathBuf,
-    pub parts: Vec<(&'a str, &'a Member)>,
-}
-
-impl<'a> Sample<'a> {
-    /// The member that is the part `wanted`.
-    pub(crate) fn part(&self, wanted: &str) -> Option<&'a Member> {
-        self.parts.iter().find(|(part, _)| *part == wanted).map(|(_, member)| *member)
-    }
-
-    /// The picture: the only one, or the only one that is called by its format alone.
-    fn picture(&self) -> Result<Option<&'a Member>, String> {
-        let all = || self.parts.iter().filter(|(_, member)| is_picture_name(Path::new(&member.name)));
-        let plain: Vec<_> = all().filter(|(part, _)| !part.contains('.')).collect();
-        match (all().count(), plain.as_slice()) {
-            (0, _) => Ok(None),
-            (_, [(_, only)]) => Ok(Some(only)),
-            (1, _) => Ok(all().next().map(|(_, member)| *member)),
-            (count, _) => {
-                let names: Vec<String> = all().map(|(part, _)| format!(".{part}")).collect();
-                Err(format!("has {count} pictures ({}); a sample has one", names.join(", ")))
-            }
-        }
-    }
 }
 
 /// The samples of an archive in byte order of their keys.
@@ -312,11 +275,12 @@ fn labelled(
             Err(problem) => problems.push(format!("{path}: {problem}")),
         }
     }
-    if meaning == Meaning::Class {
-        pad_numbers(&mut entries, like);
-    }
     let read = Read { meaning, columns: names, why };
-    Ok(Listed { problems, ..listed(root, meaning, Some(read), entries, left_out) })
+    let mut listed = Listed { problems, ..listed(root, meaning, Some(read), entries, left_out) };
+    if meaning == Meaning::Class {
+        pad_numbers(&mut listed, like);
+    }
+    Ok(listed)
 }
 
 /// What the columns called `names` mean, with the reason.
@@ -350,19 +314,18 @@ fn meaning_of(
 }
 
 /// Gives classes that are numbers zeros in front, so that their byte order is that of the numbers.
-fn pad_numbers(entries: &mut [ListedImage], like: Like<'_>) {
+fn pad_numbers(listed: &mut Listed, like: Like<'_>) {
     let is_number = |class: &str| !class.is_empty() && class.bytes().all(|byte| byte.is_ascii_digit());
-    let classes = |entries: &[ListedImage]| -> Vec<String> { entries.iter().filter_map(super::class_of).collect() };
     let given = match like {
-        Like::Itself => classes(entries),
-        Like::Train(train) => classes(&train.entries),
+        Like::Itself => listed.classes(),
+        Like::Train(train) => train.classes(),
         Like::Names(names) => names.to_vec(),
     };
     if !given.iter().all(|class| is_number(class)) {
         return;
     }
     let width = given.iter().map(String::len).max().unwrap_or(0);
-    for entry in entries {
+    for entry in &mut listed.entries {
         if let RawLabel::Class(class) = &mut entry.label
             && is_number(class)
         {
