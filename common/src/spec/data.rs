@@ -126,7 +126,7 @@ impl Data {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataFormat {
-    /// By looking: `.csv`, `.tsv`, `.parquet` and `.npz` files, MNIST's and CIFAR's names, tar archives, else folders.
+    /// By looking: `.csv`, `.tsv`, `.parquet`, `.npz` files, MNIST's and CIFAR's names, tar archives, else folders.
     #[default]
     Auto,
     /// One folder of pictures per class: JPEG, PNG, WebP, BMP, GIF, TIFF and PNM files.
