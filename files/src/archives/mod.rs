@@ -47,6 +47,14 @@ struct Opened {
     archive: Option<Arc<dyn Archive>>,
 }
 
+/// An archive that a path leads into.
+struct Around {
+    archive: Arc<dyn Archive>,
+    path: PathBuf,
+    /// What follows the archive's path.
+    name: String,
+}
+
 impl Archives {
     /// The files of `inner`, with those in archives. Compressed archives are unpacked into the folder `unpacked` of
     /// this machine, which is made when it is needed.
@@ -74,16 +82,15 @@ impl Archives {
         Ok(archive)
     }
 
-    /// The archive that `path` leads into, with its own path and the name in it; `None` where no file lies around
-    /// `path`, or it is no archive.
-    fn around(&self, path: &Path) -> io::Result<Option<(Arc<dyn Archive>, PathBuf, String)>> {
+    /// The archive that `path` leads into; `None` where no file lies around `path`, or it is no archive.
+    fn around(&self, path: &Path) -> io::Result<Option<Around>> {
         let around = || path.ancestors().skip(1).filter(|outer| !outer.as_os_str().is_empty());
         let open = |outer: &&Path| self.open.lock().contains_key(*outer);
         let is_file = |outer: &&Path| self.inner.is_file(outer);
         let Some(outer) = around().find(open).or_else(|| around().find(is_file)) else { return Ok(None) };
         let Some(name) = path.strip_prefix(outer).ok().and_then(Path::to_str) else { return Ok(None) };
         let archive = self.archive(outer)?;
-        Ok(archive.map(|archive| (archive, outer.to_owned(), name.to_owned())))
+        Ok(archive.map(|archive| Around { archive, path: outer.to_owned(), name: name.to_owned() }))
     }
 
     /// What `in_archive` says of a path that leads into an archive, where `inner` has nothing.
@@ -98,7 +105,7 @@ impl Archives {
             return Err(error);
         }
         match self.around(path)? {
-            Some((archive, outer, name)) => in_archive(&*archive, &outer, &name),
+            Some(Around { archive, path, name }) => in_archive(&*archive, &path, &name),
             None => Err(error),
         }
     }
@@ -127,7 +134,7 @@ impl FileTree for Archives {
             Err(error) if is_nothing(&error) => {}
             found => return found,
         }
-        self.around(path)?.map_or(Ok(None), |(archive, _, name)| archive.kind(&name))
+        self.around(path)?.map_or(Ok(None), |around| around.archive.kind(&around.name))
     }
 
     fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, FileKind)>> {
@@ -136,7 +143,7 @@ impl FileTree for Archives {
             return inner;
         }
         let (archive, prefix) = match self.around(folder)? {
-            Some((archive, _, name)) => (Some(archive), format!("{name}/")),
+            Some(Around { archive, name, .. }) => (Some(archive), format!("{name}/")),
             None if self.inner.is_file(folder) => (self.archive(folder)?, String::new()),
             None => (None, String::new()),
         };

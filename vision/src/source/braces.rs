@@ -8,7 +8,9 @@ const MOST: usize = 1 << 20;
 /// # Errors
 /// When it stands for too much; the text says so.
 pub(crate) fn expand(pattern: &str) -> Result<Option<Vec<String>>, String> {
-    let Some((before, choices, after)) = first(pattern)? else { return Ok(None) };
+    let Some((before, rest)) = pattern.split_once('{') else { return Ok(None) };
+    let Some((inside, after)) = rest.split_once('}') else { return Ok(None) };
+    let choices = choices_of(inside)?;
     let rest = expand(after)?.unwrap_or_else(|| vec![after.to_owned()]);
     if choices.len().saturating_mul(rest.len()) > MOST {
         return Err(too_many());
@@ -21,16 +23,13 @@ fn too_many() -> String {
     format!("stands for more than {MOST} files")
 }
 
-/// The text before the first braces, what they stand for, and the text behind them.
-fn first(pattern: &str) -> Result<Option<(&str, Vec<String>, &str)>, String> {
-    let Some((before, rest)) = pattern.split_once('{') else { return Ok(None) };
-    let Some((inside, after)) = rest.split_once('}') else { return Ok(None) };
-    let choices = match (inside.split_once(".."), inside.contains(',')) {
-        (Some((from, to)), false) => numbers(from, to)?,
-        (None, true) => inside.split(',').map(str::to_owned).collect(),
-        _ => return Err(format!("`{{{inside}}}` is neither a range such as {{000..129}} nor a list such as {{a,b}}")),
-    };
-    Ok(Some((before, choices, after)))
+/// What braces with `inside` in them stand for.
+fn choices_of(inside: &str) -> Result<Vec<String>, String> {
+    match (inside.split_once(".."), inside.contains(',')) {
+        (Some((from, to)), false) => numbers(from, to),
+        (None, true) => Ok(inside.split(',').map(str::to_owned).collect()),
+        _ => Err(format!("`{{{inside}}}` is neither a range such as {{000..129}} nor a list such as {{a,b}}")),
+    }
 }
 
 /// The numbers of a range, upward or downward, as wide as the first where that begins with 0.
