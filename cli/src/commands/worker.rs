@@ -65,7 +65,7 @@ pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
     if token.is_none() && !is_loopback(&args.coordinator)? {
         return Err(CliError::NotMember { address: args.coordinator });
     }
-    let folder = args.cache.unwrap_or_else(|| cache_folder());
+    let folder = args.cache.unwrap_or_else(cache_folder);
     let cache = DiskCache::open(&folder, args.cache_mib.saturating_mul(1 << 20));
     let cache = Arc::new(cache.map_err(|source| CliError::Io { path: folder, source })?);
     let name = args.name.unwrap_or_else(own_name);
