@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use convoy_common::Plan;
 use convoy_common::file_tree::Files;
-use convoy_common::manifest::{Label, LabelKind, Manifest, Sample, Split};
+use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::plan::DataFacts;
 use convoy_model::Network;
 use convoy_scheduler::{JobId, RunGeneration, WorkerId};
@@ -26,7 +26,8 @@ use crate::run::worker_links::WorkerLinks;
 /// A manifest of `samples` samples of two classes that nobody reads.
 pub(crate) fn manifest(samples: u32) -> Manifest {
     let sample = |index| Sample { file: 0, index, label: Label::Class(index % 2), broken: None };
-    let train = Arc::new(Split { samples: (0..samples).map(sample).collect(), ..Split::default() });
+    let files = [FileEntry { path: "images", size: 0, blake3: Default::default() }].into_iter().collect();
+    let train = Arc::new(Split { files, samples: (0..samples).map(sample).collect(), ..Split::default() });
     let names = vec!["class0".to_owned(), "class1".to_owned()];
     Manifest { names, labels: LabelKind::Class, train, validation: Arc::default() }
 }

@@ -6,6 +6,7 @@ use convoy_common::manifest::{FileEntry, Label, Labels, Sample, Split};
 use crate::error::ScanError;
 use crate::left_out::Why;
 use crate::look::Looks;
+use crate::paths::Paths;
 use crate::scanned::SplitFacts;
 use crate::source::{self, Listed, ListedImage, RawLabel};
 
@@ -20,33 +21,6 @@ pub(crate) struct ImageList {
     /// The line of the table that names each image; 0 where there is none.
     lines: Vec<u64>,
     labels: Labels,
-}
-
-/// Texts, one after the other.
-#[derive(Default)]
-pub(crate) struct Paths {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl Paths {
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(crate) fn at(&self, number: usize) -> &str {
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.text[start..self.ends[number]]
-    }
-
-    pub(crate) fn push(&mut self, path: &str) {
-        self.text.push_str(path);
-        self.ends.push(self.text.len());
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).map(|number| self.at(number))
-    }
 }
 
 impl ImageList {

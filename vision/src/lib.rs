@@ -9,6 +9,7 @@
 
 mod affine;
 mod augment;
+mod channel_sums;
 mod check;
 mod color;
 mod dataset;
@@ -26,10 +27,13 @@ mod limits;
 mod loader;
 mod look;
 mod look_cache;
+mod looking;
+mod paths;
 mod pixels;
 mod png;
 mod prepare;
 mod preview;
+mod progress;
 #[cfg(test)]
 mod reference;
 mod resize;
@@ -40,6 +44,7 @@ mod source;
 mod statistics;
 mod taken;
 
+pub use channel_sums::ChannelSums;
 pub use check::{Copies, Report, SplitReport, check};
 pub use dataset::{Dataset, Images};
 pub use decode::{Decoded, decode, decode_in};
@@ -54,10 +59,11 @@ pub use look_cache::LookCache;
 pub use pixels::{Pixels, Window};
 pub use prepare::{Mode, Preparation};
 pub use preview::preview;
+pub use progress::Progress;
 pub use resize::resize;
-pub use scan::{FilesOf, Progress, files_of, scan, scan_known, survey};
+pub use scan::{FilesOf, files_of, scan, scan_known, survey};
 pub use scanned::{ImageFacts, Scanned, SplitFacts};
 pub use source::archives::is_archive_name;
 pub use source::folders::image_files;
-pub use statistics::{ChannelSums, facts, measure};
+pub use statistics::{facts, measure};
 pub use taken::Taken;

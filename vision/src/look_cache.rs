@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use convoy_common::Digest;
 use convoy_common::file_tree::Stamp;
 
+use crate::channel_sums::ChannelSums;
 use crate::limits::Limits;
 use crate::look::Look;
 use crate::scanned::ImageFacts;
-use crate::statistics::ChannelSums;
 
 /// What files begin with; then comes the digest of the records.
 const MAGIC: &[u8] = b"convoy looks 1\n";

@@ -11,19 +11,18 @@ use convoy_common::spec::{BadImage, Data, EmptyClasses, Task};
 use crate::error::ScanError;
 use crate::image_list::ImageList;
 use crate::limits::Limits;
-use crate::look::{Looks, look_at_all};
+use crate::look::Looks;
 use crate::look_cache::LookCache;
+use crate::looking::look_at_all;
+use crate::progress::Progress;
 use crate::scan_idx::{idx_classes, idx_split, scan_idx};
 use crate::scanned::{Scanned, SplitFacts};
 use crate::source::{self, Labelled, Listed, Listing, Parts, RawLabel, idx};
 use crate::taken::Taken;
 
-/// Told how many of how many files are done; may be called from any thread.
-pub type Progress<'a> = dyn Fn(usize, usize) + Sync + 'a;
-
 /// Reads and decodes all data of a job in `tree`. Relative paths in `data` start at `base`. `seed` decides which
-/// samples are held out for validation where there is no validation data. Files that are as an earlier scan with `cache`
-/// saw them are not read; `progress` is told how many of the others are done.
+/// samples are held out for validation where there is no validation data. Files that are as an earlier scan with
+/// `cache` saw them are not read; `progress` is told how many of the others are done.
 ///
 /// The manifest is the same on every machine that sees the same bytes, for any number of threads and any cache.
 ///

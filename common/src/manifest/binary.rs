@@ -1,5 +1,5 @@
-//! Manifests as bytes: for disks and the wire, where a million files take about fifty bytes each, of which their digests
-//! are thirty-two.
+//! Manifests as bytes: for disks and the wire, where a million files take about fifty bytes each, of which their
+//! digests are thirty-two.
 //!
 //! Numbers are LEB128. A path is how many bytes it shares with the path before, and the rest; a sample is how far its
 //! file, position and label are from those of the sample before, zigzag.
@@ -43,7 +43,8 @@ impl Manifest {
     /// What [`to_bytes`](Self::to_bytes) made.
     ///
     /// # Errors
-    /// When the bytes are of something else, end early, or make no sense: a sample of a file or class that is not there.
+    /// When the bytes are of something else, end early, or make no sense: a sample of a file or class that is not
+    /// there.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
         let mut rest = Reader(bytes.strip_prefix(MAGIC).ok_or(ManifestError::Other)?);
         let labels = match rest.byte()? {

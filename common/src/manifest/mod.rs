@@ -7,11 +7,9 @@ mod samples;
 
 pub use binary::ManifestError;
 pub use files::{FileEntry, FileList};
-pub use samples::{Label, Labels, Sample, SampleList};
+pub use samples::{Label, LabelKind, Labels, Sample, SampleList};
 
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
@@ -26,18 +24,6 @@ pub struct Manifest {
     pub train: Arc<Split>,
     /// Validation data; may be empty.
     pub validation: Arc<Split>,
-}
-
-/// The kind of labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LabelKind {
-    /// One class a sample.
-    Class,
-    /// Any number of labels a sample.
-    Set,
-    /// Real numbers.
-    Values,
 }
 
 /// Samples of one purpose.

@@ -2,7 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::LabelKind;
+use serde::{Deserialize, Serialize};
+
+/// The kind of labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelKind {
+    /// One class a sample.
+    Class,
+    /// Any number of labels a sample.
+    Set,
+    /// Real numbers.
+    Values,
+}
 
 /// Samples by number.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -45,7 +45,8 @@ pub(crate) fn list(
     list_table(&table, &Places::of(path, base, data), data, task, train, None)
 }
 
-/// As [`list`], of a table whose paths are followed as `places` say; where it is `known` what its columns mean, that counts.
+/// As [`list`], of a table whose paths are followed as `places` say; where it is `known` what its columns mean, that
+/// counts.
 pub(crate) fn list_table(
     table: &Table,
     places: &Places,

@@ -195,7 +195,7 @@ pub fn image_files(tree: &dyn FileTree, folder: &Path) -> Result<(Vec<PathBuf>, 
     let tree = match tree.is_file(folder) {
         true => {
             let contents = tree.contents(folder).map_err(fail)?;
-            in_archive = MemberTree::new(folder, &contents.map_or_else(Vec::new, |contents| contents.members));
+            in_archive = MemberTree::new(tree, folder, &contents.map_or_else(Vec::new, |contents| contents.members));
             &in_archive
         }
         false => tree,

@@ -145,7 +145,8 @@ impl IdxData {
 /// More bytes than deflate can make of one.
 const DEFLATE_LIMIT: u64 = 1100;
 
-/// The file's size and digest, dimensions and contents after the header. Nothing is allocated on the header's word alone.
+/// The file's size and digest, dimensions and contents after the header. Nothing is allocated on the header's word
+/// alone.
 fn read_file(files: &dyn Files, folder: &Path, name: &str) -> Result<(SizeAndDigest, Vec<u32>, Vec<u8>), ScanError> {
     let path = folder.join(name);
     let fail = |problem: String| ScanError::Idx { path: path.clone(), problem };

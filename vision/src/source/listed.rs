@@ -50,6 +50,8 @@ impl Listed {
 }
 
 /// The files of a split, in byte order of their paths.
+///
+/// Many fields: each is something that a source says of its list.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     /// The folder or the table that the user named.

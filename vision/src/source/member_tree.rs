@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::file_tree::{FileKind, FileTree, Files, Member};
 
-/// The members of one archive in their folders.
+/// The members of one archive in their folders, read from `files`.
 #[derive(Debug)]
-pub(crate) struct MemberTree {
+pub(crate) struct MemberTree<'a> {
+    files: &'a dyn FileTree,
     folders: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
 }
 
-impl MemberTree {
-    /// The tree of the `members` of the archive at `path`, which is its root.
-    pub(crate) fn new(path: &Path, members: &[Member]) -> Self {
+impl<'a> MemberTree<'a> {
+    /// The tree of the `members` of the archive at `path` in `files`, which is its root.
+    pub(crate) fn new(files: &'a dyn FileTree, path: &Path, members: &[Member]) -> Self {
         let mut folders: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
         folders.insert(path.to_owned(), BTreeSet::new());
         for member in members {
@@ -26,17 +27,21 @@ impl MemberTree {
                 inner = outer;
             }
         }
-        MemberTree { folders }
+        MemberTree { files, folders }
     }
 }
 
-impl Files for MemberTree {
-    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
-        Err(io::ErrorKind::Unsupported.into())
+impl Files for MemberTree<'_> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.files.read(path)
+    }
+
+    fn read_range(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        self.files.read_range(path, offset, length)
     }
 }
 
-impl FileTree for MemberTree {
+impl FileTree for MemberTree<'_> {
     fn kind(&self, path: &Path) -> io::Result<Option<FileKind>> {
         if self.folders.contains_key(path) {
             return Ok(Some(FileKind::Folder));
@@ -60,7 +65,8 @@ mod tests {
     #[test]
     fn members_lie_in_their_folders() {
         let member = |name: &str| Member { name: name.to_owned(), size: None };
-        let tree = MemberTree::new(Path::new("x.tar"), &["a/1", "a/b/2", "3", "a/b/4"].map(member));
+        let tree =
+            MemberTree::new(&convoy_files::Disk, Path::new("x.tar"), &["a/1", "a/b/2", "3", "a/b/4"].map(member));
         let names = |folder: &str| -> Vec<(String, FileKind)> {
             let entries = tree.entries(Path::new(folder)).unwrap().into_iter();
             entries.map(|(path, kind)| (path.display().to_string(), kind)).collect()

@@ -66,7 +66,7 @@ pub(crate) fn list(
         _ => default_columns(tree, &shards)?,
     };
     let (mut listed, mut validation) = match (asked.is_empty(), &shards[..]) {
-        (true, [only]) => in_class_folders(only, like)?,
+        (true, [only]) => in_class_folders(tree, only, like)?,
         (true, shards) => (in_folders_of_all(shards)?, None),
         (false, shards) => (labelled(tree, shards, data, task, asked, like)?, None),
     };
@@ -122,13 +122,17 @@ fn file_name(path: &Path) -> String {
 }
 
 /// Class folders inside one archive, by the rules for class folders.
-fn in_class_folders(shard: &Shard, like: Like<'_>) -> Result<(Listed, Option<Listed>), ScanError> {
+fn in_class_folders(
+    files: &dyn FileTree,
+    shard: &Shard,
+    like: Like<'_>,
+) -> Result<(Listed, Option<Listed>), ScanError> {
     let known = match like {
         Like::Itself => Vec::new(),
         Like::Train(train) => train.classes(),
         Like::Names(names) => names.to_vec(),
     };
-    let tree = MemberTree::new(&shard.path, &shard.contents.members);
+    let tree = MemberTree::new(files, &shard.path, &shard.contents.members);
     let splits = folders::splits(&tree, &shard.path)?;
     let mut train = folders::list(&tree, &splits.train, &known)?;
     let mut validation = None;

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 use crate::error::CliError;
 
-/// Look at data before training on it, or at what a run has; record pictures of a camera; keep data sets with a coordinator.
+/// Look at data before training on it, or at what a run has; record pictures of a camera; keep data sets with a
+/// coordinator.
 #[derive(Debug, clap::Subcommand)]
 pub enum DataCommand {
     Check(check::CheckArgs),

@@ -20,7 +20,7 @@ const LARGEST_PAGE: u64 = 1 << 30;
 /// Bytes that one packed byte may become: more than deflate can make, and more than any other makes of pictures.
 const MOST_UNPACKED: u64 = 1100;
 /// Bytes that a page may have in any case: of equal numbers little is left when they are packed.
-const SMALL: u64 = 1 << 20;
+const SMALL_PAGE: u64 = 1 << 20;
 
 /// A page with its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl Claims {
         let [kind, unpacked, packed] = [1, 2, 3].map(|id| fields.number(id));
         let (kind, unpacked, packed) =
             (kind.ok_or_else(wrong)?, unpacked.ok_or_else(wrong)?, packed.ok_or_else(wrong)?);
-        if unpacked > LARGEST_PAGE || unpacked > SMALL.max(packed.saturating_mul(MOST_UNPACKED)) {
+        if unpacked > LARGEST_PAGE || unpacked > SMALL_PAGE.max(packed.saturating_mul(MOST_UNPACKED)) {
             return Err(damaged(format!("a page of {packed} bytes claims to hold {unpacked}")));
         }
         let encoding = match kind {
