@@ -33,10 +33,7 @@ impl Sources {
 
     fn shared(&self, inner: &InnerPath) -> io::Result<PathBuf> {
         let folder = self.shared.as_ref().ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::Unsupported,
-                "this coordinator has no shared folder; start it with --data DIR",
-            )
+            io::Error::new(io::ErrorKind::NotFound, "this coordinator has no shared folder; start it with --data DIR")
         })?;
         // A link may point anywhere, and what it points to is somebody's choice on this machine; a path may not.
         Ok(folder.join(inner.as_str()))

@@ -129,12 +129,15 @@ impl Files for Archives {
 
 impl FileTree for Archives {
     fn kind(&self, path: &Path) -> io::Result<Option<FileKind>> {
-        match self.inner.kind(path) {
-            Ok(None) => {}
-            Err(error) if is_nothing(&error) => {}
-            found => return found,
+        let inner = self.inner.kind(path);
+        if !inner.as_ref().map_or_else(is_nothing, Option::is_none) {
+            return inner;
         }
-        self.around(path)?.map_or(Ok(None), |around| around.archive.kind(&around.name))
+        match self.around(path)? {
+            Some(around) => around.archive.kind(&around.name),
+            // Who has nothing may say why.
+            None => inner,
+        }
     }
 
     fn entries(&self, folder: &Path) -> io::Result<Vec<(PathBuf, FileKind)>> {
