@@ -50,6 +50,8 @@ pub struct Member {
     pub name: String,
     /// The size in bytes where it is known without reading it.
     pub size: Option<u64>,
+    /// The bytes of a small member, such as a label, where they were at hand.
+    pub bytes: Option<Box<[u8]>>,
 }
 
 /// Why something in an archive is no member.

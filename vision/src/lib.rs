@@ -43,6 +43,7 @@ mod scanned;
 mod source;
 mod statistics;
 mod taken;
+mod threads;
 
 pub use channel_sums::ChannelSums;
 pub use check::{Copies, Report, SplitReport, check};

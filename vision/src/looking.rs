@@ -16,33 +16,7 @@ use crate::look_cache::LookCache;
 use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::scanned::ImageFacts;
-
-/// Files that a thread takes at a time.
-const CHUNK: usize = 256;
-
-/// Calls `work` with ranges that together are `0..count`, on as many threads as the machine has.
-fn in_chunks(count: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    // The last chunks of few files should not be one thread's.
-    let chunk = (count / (4 * threads)).clamp(1, CHUNK);
-    let next = AtomicUsize::new(0);
-    let run = || {
-        loop {
-            let start = next.fetch_add(chunk, Ordering::Relaxed);
-            if start >= count {
-                return;
-            }
-            work(start..count.min(start + chunk));
-        }
-    };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(run)).collect();
-        run();
-        for thread in others {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-    });
-}
+use crate::threads::in_chunks;
 
 /// Looks at the files at `paths`, which are in byte order, below `root`. `progress` is told how many of those that are
 /// read are done. A cache comes with the number of this list of files among those below `root`.
@@ -139,18 +113,4 @@ fn look_at<F: Files + ?Sized>(files: &F, root: &Path, path: &str, limits: &Limit
         Err(error) => Err(error.to_string()),
     };
     Look { size: bytes.len() as u64, digest: Digest::of(&bytes), image, found: true }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_cover_everything_once() {
-        for count in [0, 1, 2, 7, CHUNK, 5 * CHUNK + 3] {
-            let seen = Mutex::new(vec![0; count]);
-            in_chunks(count, |range| seen.lock()[range].iter_mut().for_each(|times| *times += 1));
-            assert_eq!(seen.into_inner(), vec![1; count]);
-        }
-    }
 }

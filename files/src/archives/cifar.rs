@@ -87,7 +87,7 @@ fn lines(text: &[u8]) -> Vec<String> {
 impl Archive for CifarFile {
     fn contents(&self) -> io::Result<Contents> {
         let header = pnm_header(SIDE, SIDE, 3, 1).len() + 3 * PIXELS;
-        let member = |row| Member { name: name_of(row, self.rows), size: Some(header as u64) };
+        let member = |row| Member { name: name_of(row, self.rows), size: Some(header as u64), bytes: None };
         let members = (0..self.rows).map(member).collect();
         Ok(Contents { kind: ArchiveKind::Samples, members, passed_over: Vec::new() })
     }

@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use convoy_common::Digest;
 use convoy_common::file_tree::{Contents, FileKind, FileTree, Files, Stamp};
@@ -45,7 +46,13 @@ struct Opened {
     size: u64,
     stamp: Option<Stamp>,
     archive: Option<Arc<dyn Archive>>,
+    /// When the file was last seen to be this one.
+    seen: Instant,
 }
+
+/// For this long, a file that was seen is not looked at again: members of an archive are asked for by the hundred
+/// thousand.
+const AT_HAND: Duration = Duration::from_secs(1);
 
 /// An archive that a path leads into.
 struct Around {
@@ -73,13 +80,25 @@ impl Archives {
         };
         let (size, stamp) = (self.inner.size(path)?, self.inner.stamp(path)?);
         let mut slot = slot.lock();
-        if let Some(opened) = slot.as_ref().filter(|opened| opened.size == size && opened.stamp == stamp) {
+        if let Some(opened) = slot.as_mut().filter(|opened| opened.size == size && opened.stamp == stamp) {
+            opened.seen = Instant::now();
             return Ok(opened.archive.clone());
         }
         *slot = None;
         let archive = opening::open(&self.inner, path, &self.unpacked)?;
-        *slot = Some(Opened { size, stamp, archive: archive.clone() });
+        *slot = Some(Opened { size, stamp, archive: archive.clone(), seen: Instant::now() });
         Ok(archive)
+    }
+
+    /// The archive that `path` leads into, if its file was looked at a moment ago; with the stamp of that file.
+    fn at_hand(&self, path: &Path) -> Option<(Around, Option<Stamp>)> {
+        let (outer, slot) = {
+            let open = self.open.lock();
+            path.ancestors().skip(1).find_map(|outer| Some((outer, open.get(outer)?.clone())))?
+        };
+        let opened = slot.try_lock()?.clone().filter(|opened| opened.seen.elapsed() < AT_HAND)?;
+        let name = path.strip_prefix(outer).ok()?.to_str()?.to_owned();
+        Some((Around { archive: opened.archive?, path: outer.to_owned(), name }, opened.stamp))
     }
 
     /// The archive that `path` leads into; `None` where no file lies around `path`, or it is no archive.
@@ -111,6 +130,12 @@ impl Archives {
     }
 }
 
+/// The stamp of the member `name` of an archive whose file has the stamp `outer`.
+fn stamp_of_member(archive: &dyn Archive, name: &str, outer: Option<Stamp>) -> io::Result<Option<Stamp>> {
+    archive.kind(name)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(outer.map(|Stamp(outer)| Stamp(Digest::of(&[&outer.0[..], name.as_bytes()].concat()))))
+}
+
 /// Whether an error says that nothing lies at a path.
 fn is_nothing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -118,6 +143,12 @@ fn is_nothing(error: &io::Error) -> bool {
 
 impl Files for Archives {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        // One that has changed since is opened again.
+        if let Some((Around { archive, name, .. }, _)) = self.at_hand(path)
+            && let Ok(bytes) = archive.read(&name)
+        {
+            return Ok(bytes);
+        }
         self.or_inside(path, self.inner.read(path), |archive, _, name| archive.read(name))
     }
 
@@ -173,11 +204,14 @@ impl FileTree for Archives {
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
-        self.or_inside(path, self.inner.stamp(path), |archive, outer, name| {
-            archive.kind(name)?.ok_or(io::ErrorKind::NotFound)?;
-            let of_member = |Stamp(outer)| Stamp(Digest::of(&[&outer.0[..], name.as_bytes()].concat()));
-            Ok(self.inner.stamp(outer)?.map(of_member))
-        })
+        if let Some((Around { archive, name, .. }, outer)) = self.at_hand(path)
+            && let Ok(stamp) = stamp_of_member(&*archive, &name, outer)
+        {
+            return Ok(stamp);
+        }
+        let in_archive =
+            |archive: &dyn Archive, outer: &Path, name: &str| stamp_of_member(archive, name, self.inner.stamp(outer)?);
+        self.or_inside(path, self.inner.stamp(path), in_archive)
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {

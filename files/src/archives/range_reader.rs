@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use convoy_common::file_tree::FileTree;
 
-/// Reads a file of a tree from anywhere. It holds one part of the file in memory.
+/// Parts grow to this size while they are read one after the other.
+const LARGEST_PART: u64 = 1 << 20;
+
+/// Reads a file of a tree from anywhere. It holds one part of the file in memory: a small one after a jump, twice as
+/// much each time that reading goes on where the last part ends, or little behind.
 pub(super) struct RangeReader {
     files: Arc<dyn FileTree>,
     path: PathBuf,
@@ -14,22 +18,32 @@ pub(super) struct RangeReader {
     at: u64,
     part: Vec<u8>,
     part_at: u64,
-    part_size: u64,
+    /// The size of a part after a jump.
+    least: u64,
 }
 
 impl RangeReader {
-    /// The file at `path`, read in parts of `part_size` bytes.
+    /// The file at `path`, read in parts of at least `least` bytes.
     ///
     /// # Errors
     /// When its size cannot be found out.
-    pub(super) fn new(files: Arc<dyn FileTree>, path: PathBuf, part_size: u64) -> io::Result<Self> {
+    pub(super) fn new(files: Arc<dyn FileTree>, path: PathBuf, least: u64) -> io::Result<Self> {
         let size = files.size(&path)?;
-        Ok(RangeReader { files, path, size, at: 0, part: Vec::new(), part_at: 0, part_size })
+        Ok(RangeReader { files, path, size, at: 0, part: Vec::new(), part_at: 0, least })
     }
 
     /// The size of the file in bytes.
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Bytes of the next part.
+    fn next_length(&self) -> u64 {
+        let held = self.part.len() as u64;
+        match self.at.checked_sub(self.part_at + held) {
+            Some(gap) if gap <= held => (2 * held).clamp(self.least, LARGEST_PART.max(self.least)),
+            _ => self.least,
+        }
     }
 
     /// The bytes of the part from `at` on.
@@ -45,7 +59,8 @@ impl Read for RangeReader {
             return Ok(0);
         }
         if self.rest().is_empty() {
-            self.part = self.files.read_range(&self.path, self.at, self.part_size.min(self.size - self.at))?;
+            let length = self.next_length().min(self.size - self.at);
+            self.part = self.files.read_range(&self.path, self.at, length)?;
             self.part_at = self.at;
         }
         let count = self.rest().len().min(into.len());

@@ -16,6 +16,8 @@ use super::range_reader::RangeReader;
 const BLOCK: u64 = 512;
 /// Bytes that are read at once while headers are looked at: of small files several headers, of large ones little else.
 const PART: u64 = 4096;
+/// Bytes of a `.json` that is read along with its header.
+const SMALL_JSON: u64 = 4096;
 /// Bytes of all that describes one member: a longer name is not one of a file.
 const LONGEST_HEADER: u64 = 1 << 20;
 /// Bytes behind the end that are looked at: archives are filled up with zeros to a multiple of 10 KiB at least.
@@ -70,7 +72,7 @@ impl TarArchive {
         let (mut places, mut folders) = (Vec::new(), Vec::new());
         let mut last_folder = String::new();
         read_headers(&files, path, |found| {
-            if let Found::Member { name, offset, size } = found {
+            if let Found::Member { name, offset, size, .. } = found {
                 places.push(Place { name: key(&name), offset, size });
                 let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
                 if folder != last_folder {
@@ -105,12 +107,12 @@ impl Archive for TarArchive {
         let (mut members, mut passed_over) = (Vec::<Option<Member>>::new(), Vec::new());
         let mut seen: HashMap<NameKey, usize> = HashMap::with_capacity(self.places.len());
         read_headers(&self.files, &self.path, |found| match found {
-            Found::Member { name, size, .. } => {
+            Found::Member { name, size, bytes, .. } => {
                 if let Some(earlier) = seen.insert(key(&name), members.len()) {
                     members[earlier] = None;
                     passed_over.push((name.clone(), PassedOver::Replaced));
                 }
-                members.push(Some(Member { name, size: Some(size) }));
+                members.push(Some(Member { name, size: Some(size), bytes }));
             }
             Found::PassedOver { name, why } => passed_over.push((name, why)),
         })?;
@@ -141,7 +143,7 @@ impl Archive for TarArchive {
 
 /// What headers describe.
 enum Found {
-    Member { name: String, offset: u64, size: u64 },
+    Member { name: String, offset: u64, size: u64, bytes: Option<Box<[u8]>> },
     PassedOver { name: String, why: PassedOver },
 }
 
@@ -203,9 +205,25 @@ fn describe<R: Read>(mut entry: Entry<'_, R>, shown: &str) -> io::Result<Option<
         return passed_over(PassedOver::NoName);
     }
     match plain_name(shown) {
-        Ok(name) => Ok(Some(Found::Member { name, offset: entry.raw_file_position(), size: entry.size() })),
+        Ok(name) => {
+            let (offset, size) = (entry.raw_file_position(), entry.size());
+            let bytes = if is_label(&name, size) { Some(small_bytes(&mut entry, size)?) } else { None };
+            Ok(Some(Found::Member { name, offset, size, bytes }))
+        }
         Err(why) => passed_over(why),
     }
+}
+
+/// Whether a member is so small that it is no picture but may be a label. It lies in the block behind its header, so that
+/// reading it along costs nothing.
+fn is_label(name: &str, size: u64) -> bool {
+    size <= 64 || (size <= SMALL_JSON && name.ends_with(".json"))
+}
+
+fn small_bytes(entry: &mut impl Read, size: u64) -> io::Result<Box<[u8]>> {
+    let mut bytes = vec![0; size as usize];
+    entry.read_exact(&mut bytes)?;
+    Ok(bytes.into())
 }
 
 /// A name without `.` and empty parts.

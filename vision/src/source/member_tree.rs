@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn members_lie_in_their_folders() {
-        let member = |name: &str| Member { name: name.to_owned(), size: None };
+        let member = |name: &str| Member { name: name.to_owned(), size: None, bytes: None };
         let tree =
             MemberTree::new(&convoy_files::Disk, Path::new("x.tar"), &["a/1", "a/b/2", "3", "a/b/4"].map(member));
         let names = |folder: &str| -> Vec<(String, FileKind)> {

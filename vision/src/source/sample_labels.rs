@@ -60,8 +60,12 @@ fn text_of(tree: &dyn FileTree, archive: &Path, part: &Member, shown: &str) -> R
     if part.size.is_some_and(|size| size > LARGEST) {
         return Err(format!("its .{shown} is larger than {LARGEST} bytes, too large for a label"));
     }
-    let bytes =
-        tree.read(&archive.join(&part.name)).map_err(|error| format!("its .{shown} cannot be read: {error}"))?;
+    let bytes = match &part.bytes {
+        Some(bytes) => bytes.to_vec(),
+        None => {
+            tree.read(&archive.join(&part.name)).map_err(|error| format!("its .{shown} cannot be read: {error}"))?
+        }
+    };
     String::from_utf8(bytes).map_err(|_| format!("its .{shown} is not UTF-8"))
 }
 

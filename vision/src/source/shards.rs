@@ -19,6 +19,7 @@ use super::task::{self, Column, DEFAULT_SEPARATOR, Meaning};
 use crate::error::ScanError;
 use crate::formats::is_picture_name;
 use crate::left_out::{LeftOut, Why, by_name_or_kind};
+use crate::threads::in_order;
 
 /// The part that holds a class.
 const CLASS: &str = "cls";
@@ -49,28 +50,38 @@ pub(crate) fn list(
     task: Task,
     like: Like<'_>,
 ) -> Result<(Listed, Option<Listed>), ScanError> {
-    let (mut shards, mut damaged) = (Vec::new(), Vec::new());
-    for path in archives {
-        match open(tree, path) {
-            Ok(shard) => shards.push(shard),
-            Err(error) => damaged.push(error),
-        }
-    }
-    if shards.is_empty() {
-        return Err(damaged.swap_remove(0));
-    }
     let asked = match like {
         Like::Train(Listed { read: Some(read), .. }) => read.columns.clone(),
         Like::Train(_) => Vec::new(),
         _ if !data.label_columns.is_empty() => data.label_columns.clone(),
-        _ => default_columns(tree, &shards)?,
+        _ => default_columns(tree, archives)?,
     };
-    let (mut listed, mut validation) = match (asked.is_empty(), &shards[..]) {
-        (true, [only]) => in_class_folders(tree, only, like)?,
-        (true, shards) => (in_folders_of_all(shards)?, None),
-        (false, shards) => (labelled(tree, shards, data, task, asked, like)?, None),
+    let (mut listed, mut validation) = match asked.is_empty() {
+        true => unlabelled(tree, archives, like)?,
+        false => (labelled(tree, archives, data, task, asked, like)?, None),
     };
     std::iter::once(&mut listed).chain(&mut validation).for_each(|listed| listed.archives = archives.to_vec());
+    Ok((listed, validation))
+}
+
+/// Samples without labels of their own: classes are folders, or the archives.
+fn unlabelled(
+    tree: &dyn FileTree,
+    archives: &[PathBuf],
+    like: Like<'_>,
+) -> Result<(Listed, Option<Listed>), ScanError> {
+    let (mut shards, mut damaged) = (Vec::new(), Vec::new());
+    for opened in in_order(archives.len(), |at| open(tree, &archives[at])) {
+        match opened {
+            Ok(shard) => shards.push(shard),
+            Err(error) => damaged.push(error),
+        }
+    }
+    let (mut listed, validation) = match &shards[..] {
+        [] => return Err(damaged.swap_remove(0)),
+        [only] => in_class_folders(tree, only, like)?,
+        shards => (in_folders_of_all(shards)?, None),
+    };
     shards.iter().for_each(|shard| take_passed_over(shard, &mut listed));
     listed.problems.extend(damaged.iter().map(ToString::to_string));
     Ok((listed, validation))
@@ -148,7 +159,8 @@ fn in_class_folders(
 
 /// Pictures of several archives, whose folders are the classes; or the archives are, where pictures lie in no folder.
 fn in_folders_of_all(shards: &[Shard]) -> Result<Listed, ScanError> {
-    let (root, mut left_out) = (root_of(shards), LeftOut::default());
+    let paths: Vec<PathBuf> = shards.iter().map(|shard| shard.path.clone()).collect();
+    let (root, mut left_out) = (root_of(&paths), LeftOut::default());
     let mut pictures: Vec<(&Shard, Vec<&str>)> = Vec::new();
     for shard in shards {
         for member in visible(shard, &root, &mut left_out) {
@@ -185,8 +197,9 @@ fn in_folders_of_all(shards: &[Shard]) -> Result<Listed, ScanError> {
 
 /// The label columns where the spec names none: what lies beside a picture in the first archive where a label does;
 /// none where no archive has one.
-fn default_columns(tree: &dyn FileTree, shards: &[Shard]) -> Result<Vec<String>, ScanError> {
-    for Shard { path, contents } in shards {
+fn default_columns(tree: &dyn FileTree, archives: &[PathBuf]) -> Result<Vec<String>, ScanError> {
+    // What cannot be opened is named when all are.
+    for Shard { path, contents } in archives.iter().filter_map(|path| open(tree, path).ok()) {
         let pictures = contents.members.iter().filter(|member| is_picture_name(Path::new(&member.name)));
         let keys: HashSet<&str> = pictures.map(|member| split_name(&member.name).0).collect();
         let beside = |wanted: &str| {
@@ -200,7 +213,7 @@ fn default_columns(tree: &dyn FileTree, shards: &[Shard]) -> Result<Vec<String>,
         }
         if let Some(values) = beside(VALUES) {
             let problem = |problem| format!("{}: {problem}", path.join(&values.name).display());
-            return sample_labels::keys(tree, path, values)
+            return sample_labels::keys(tree, &path, values)
                 .map_err(|text| ScanError::Problems { path: path.clone(), problems: vec![problem(text)] });
         }
     }
@@ -226,42 +239,81 @@ fn samples_of<'a>(shard: &'a Shard, root: &Path, left_out: &mut LeftOut) -> Vec<
     samples.into_iter().map(|(key, parts)| Sample { key: shard.path.join(key), parts }).collect()
 }
 
+/// What one archive has of samples with labels.
+struct Rows {
+    /// The archive without its members.
+    shard: Shard,
+    paths: Vec<String>,
+    /// The labels of each path.
+    fields: Vec<Vec<String>>,
+    left_out: LeftOut,
+    problems: Vec<String>,
+}
+
+/// The samples of the archive at `path` with their fields under the columns `names`.
+fn rows_of(
+    tree: &dyn FileTree,
+    path: &Path,
+    root: &Path,
+    names: &[String],
+    separator: &str,
+) -> Result<Rows, ScanError> {
+    let shard = open(tree, path)?;
+    let (mut left_out, mut problems) = (LeftOut::default(), Vec::new());
+    let (mut paths, mut fields) = (Vec::new(), Vec::new());
+    for sample in samples_of(&shard, root, &mut left_out) {
+        let shown = || text(sample.key.strip_prefix(root).unwrap_or(&sample.key));
+        let picture = match sample.picture() {
+            Ok(Some(picture)) => path_in(root, &shard.path, &picture.name),
+            Ok(None) => {
+                left_out.add(Why::NoPicture, shown());
+                continue;
+            }
+            Err(problem) => {
+                problems.push(format!("{}: {problem}", shown()));
+                continue;
+            }
+        };
+        match sample_labels::fields(tree, &shard.path, &sample, names, separator) {
+            Ok(Some(found)) => {
+                paths.push(picture);
+                fields.push(found);
+            }
+            Ok(None) => left_out.add(Why::NoLabel, picture),
+            Err(problem) => problems.push(format!("{}: {problem}", shown())),
+        }
+    }
+    let contents = Contents { members: Vec::new(), ..shard.contents };
+    Ok(Rows { shard: Shard { contents, ..shard }, paths, fields, left_out, problems })
+}
+
 /// Samples whose labels are members of their own, or stand in one.
 fn labelled(
     tree: &dyn FileTree,
-    shards: &[Shard],
+    archives: &[PathBuf],
     data: &Data,
     task: Task,
     names: Vec<String>,
     like: Like<'_>,
 ) -> Result<Listed, ScanError> {
-    let root = root_of(shards);
-    let (mut left_out, mut problems) = (LeftOut::default(), Vec::new());
+    let root = root_of(archives);
     let separator = data.label_separator.as_deref().unwrap_or(DEFAULT_SEPARATOR);
-    let (mut paths, mut rows) = (Vec::new(), Vec::new());
-    for shard in shards {
-        for sample in samples_of(shard, &root, &mut left_out) {
-            let shown = || text(sample.key.strip_prefix(&root).unwrap_or(&sample.key));
-            let picture = match sample.picture() {
-                Ok(Some(picture)) => path_in(&root, &shard.path, &picture.name),
-                Ok(None) => {
-                    left_out.add(Why::NoPicture, shown());
-                    continue;
-                }
-                Err(problem) => {
-                    problems.push(format!("{}: {problem}", shown()));
-                    continue;
-                }
-            };
-            match sample_labels::fields(tree, &shard.path, &sample, &names, separator) {
-                Ok(Some(fields)) => {
-                    paths.push(picture);
-                    rows.push(fields);
-                }
-                Ok(None) => left_out.add(Why::NoLabel, picture),
-                Err(problem) => problems.push(format!("{}: {problem}", shown())),
+    let (mut left_out, mut problems) = (LeftOut::default(), Vec::new());
+    let (mut paths, mut rows, mut shards, mut damaged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for found in in_order(archives.len(), |at| rows_of(tree, &archives[at], &root, &names, separator)) {
+        match found {
+            Ok(found) => {
+                paths.extend(found.paths);
+                rows.extend(found.fields);
+                left_out.0.extend(found.left_out.0);
+                problems.extend(found.problems);
+                shards.push(found.shard);
             }
+            Err(error) => damaged.push(error),
         }
+    }
+    if shards.is_empty() {
+        return Err(damaged.swap_remove(0));
     }
     if rows.is_empty() && problems.is_empty() {
         return Err(ScanError::NoSamples { path: root, held: left_out.lines().join("; ") });
@@ -284,6 +336,8 @@ fn labelled(
     if meaning == Meaning::Class {
         pad_numbers(&mut listed, like);
     }
+    shards.iter().for_each(|shard| take_passed_over(shard, &mut listed));
+    listed.problems.extend(damaged.iter().map(ToString::to_string));
     Ok(listed)
 }
 
@@ -339,9 +393,9 @@ fn pad_numbers(listed: &mut Listed, like: Like<'_>) {
 }
 
 /// The innermost folder that holds all archives.
-fn root_of(shards: &[Shard]) -> PathBuf {
-    let mut root = shards[0].path.parent().unwrap_or(Path::new("")).to_owned();
-    while !shards.iter().all(|shard| shard.path.starts_with(&root)) && root.pop() {}
+fn root_of(archives: &[PathBuf]) -> PathBuf {
+    let mut root = archives[0].parent().unwrap_or(Path::new("")).to_owned();
+    while !archives.iter().all(|path| path.starts_with(&root)) && root.pop() {}
     root
 }
 

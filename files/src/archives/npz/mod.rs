@@ -67,7 +67,7 @@ impl NpzFile {
 impl Archive for NpzFile {
     fn contents(&self) -> io::Result<Contents> {
         let all = self.splits.iter().flat_map(|split| split.names());
-        let members = all.map(|name| Member { name, size: None }).collect();
+        let members = all.map(|name| Member { name, size: None, bytes: None }).collect();
         Ok(Contents { kind: ArchiveKind::Samples, members, passed_over: Vec::new() })
     }
 

@@ -166,7 +166,7 @@ fn inside(path: &str) -> io::Result<&Path> {
 
 impl Archive for ParquetFile {
     fn contents(&self) -> io::Result<Contents> {
-        let member = |row| Member { name: name_of(row, self.rows()), size: None };
+        let member = |row| Member { name: name_of(row, self.rows()), size: None, bytes: None };
         let members = (0..self.rows()).map(member).collect();
         Ok(Contents { kind: ArchiveKind::Samples, members, passed_over: Vec::new() })
     }
