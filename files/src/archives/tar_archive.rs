@@ -214,8 +214,8 @@ fn describe<R: Read>(mut entry: Entry<'_, R>, shown: &str) -> io::Result<Option<
     }
 }
 
-/// Whether a member is so small that it is no picture but may be a label. It lies in the block behind its header, so that
-/// reading it along costs nothing.
+/// Whether a member is so small that it is no picture but may be a label. It lies in the block behind its header, so
+/// that reading it along costs nothing.
 fn is_label(name: &str, size: u64) -> bool {
     size <= 64 || (size <= SMALL_JSON && name.ends_with(".json"))
 }
