@@ -61,11 +61,33 @@ pub(super) fn damaged(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.into())
 }
 
+/// An error of the library in words.
+fn in_words(error: &str) -> String {
+    match error.split_once("Disabled feature at compile time: ") {
+        Some((_, packing)) => format!(
+            "it is compressed with {packing}, which is not read; write it with snappy, zstd or gzip, or uncompressed"
+        ),
+        None => format!("it is a damaged or unknown Parquet file: {error}"),
+    }
+}
+
 /// What `work` gives; a panic of the library is an error.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> io::Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(damaged(format!("it is a damaged or unknown Parquet file: {error}"))),
+        Ok(Err(error)) => Err(damaged(in_words(&error.to_string()))),
         Err(panic) => Err(damaged(format!("it makes the Parquet reader fail: {}", panic_text(panic.as_ref())))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_in_another_way_is_said_with_a_remedy() {
+        let said = in_words("Parquet error: Disabled feature at compile time: lz4");
+        assert!(said.starts_with("it is compressed with lz4, which is not read; write it with snappy"), "{said}");
+        assert_eq!(in_words("Parquet error: EOF"), "it is a damaged or unknown Parquet file: Parquet error: EOF");
     }
 }
