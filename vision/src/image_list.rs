@@ -18,7 +18,7 @@ pub(crate) struct ImageList {
     pub paths: Paths,
     /// The file of each image. A table may name a file in several rows.
     files: Vec<u32>,
-    /// The line of the table that names each image; 0 where there is none.
+    /// The line of the table that names each image; none where there is no table.
     lines: Vec<u64>,
     labels: Labels,
 }
@@ -53,7 +53,7 @@ impl ImageList {
             self.paths.push(&entry.path);
         }
         self.files.push(self.paths.len() as u32 - 1);
-        self.lines.push(entry.line.unwrap_or(0));
+        self.lines.extend(entry.line);
         Ok(())
     }
 
@@ -94,7 +94,7 @@ impl ImageList {
     /// [`ScanError::NoFiles`] then.
     pub(crate) fn refuse_absent(&self, looks: &Looks) -> Result<(), ScanError> {
         match self.lines.first() {
-            Some(line) if *line > 0 && !looks.any_found() => Err(ScanError::NoFiles {
+            Some(line) if !looks.any_found() => Err(ScanError::NoFiles {
                 path: self.listed.origin.clone(),
                 root: self.listed.root.clone(),
                 total: looks.len(),
@@ -117,8 +117,8 @@ impl ImageList {
                 split.files.push(FileEntry { path: self.paths.at(file), size, blake3 });
                 last = Some(file);
             }
-            let broken = looks.broken(file).map(|(why, found)| match self.lines[at] {
-                line if line > 0 && !found => format!("{why} (line {line})"),
+            let broken = looks.broken(file).map(|(why, found)| match self.lines.get(at) {
+                Some(line) if !found => format!("{why} (line {line})"),
                 _ => why.to_owned(),
             });
             let (number, label) = (split.files.len() as u32 - 1, self.labels.at(at));

@@ -244,8 +244,8 @@ struct Rows {
     /// The archive without its members.
     shard: Shard,
     paths: Vec<String>,
-    /// The labels of each path.
-    fields: Vec<Vec<String>>,
+    /// The labels of each path, one after the other.
+    fields: Vec<String>,
     left_out: LeftOut,
     problems: Vec<String>,
 }
@@ -277,7 +277,7 @@ fn rows_of(
         match sample_labels::fields(tree, &shard.path, &sample, names, separator) {
             Ok(Some(found)) => {
                 paths.push(picture);
-                fields.push(found);
+                fields.extend(found);
             }
             Ok(None) => left_out.add(Why::NoLabel, picture),
             Err(problem) => problems.push(format!("{}: {problem}", shown())),
@@ -323,8 +323,8 @@ fn labelled(
     }
     let (meaning, why) = meaning_of(&names, &paths, &rows, task, data, like)
         .map_err(|problem| ScanError::Problems { path: root.clone(), problems: vec![problem] })?;
-    let mut entries = Vec::with_capacity(rows.len());
-    for (path, fields) in paths.into_iter().zip(&rows) {
+    let mut entries = Vec::with_capacity(paths.len());
+    for (path, fields) in paths.into_iter().zip(rows.chunks(names.len())) {
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         match meaning.label(&names, &fields, separator) {
             Ok(label) => entries.push(ListedImage { path, label, line: None }),
@@ -345,7 +345,7 @@ fn labelled(
 fn meaning_of(
     names: &[String],
     paths: &[String],
-    rows: &[Vec<String>],
+    fields: &[String],
     task: Task,
     data: &Data,
     like: Like<'_>,
@@ -356,8 +356,10 @@ fn meaning_of(
     if names == [CLASS] && task == Task::Auto {
         return Ok((Meaning::Class, "`.cls` members hold classes; for numbers set task = \"regression\"".to_owned()));
     }
-    let column =
-        |(at, name): (usize, _)| Column { name, fields: (0..).zip(rows.iter().map(|row| row[at].as_str())).collect() };
+    let column = |(at, name): (usize, _)| {
+        let fields = fields.iter().skip(at).step_by(names.len()).map(String::as_str);
+        Column { name, fields: (0..).zip(fields).collect() }
+    };
     let columns: Vec<Column<'_>> = names.iter().map(String::as_str).enumerate().map(column).collect();
     let decision = task::decide(task, &columns, data.label_separator.as_deref());
     let decision = decision.map_err(|(row, problem)| match row.and_then(|row| paths.get(row as usize)) {
