@@ -6,17 +6,19 @@
 //!   [batches](batch) of samples.
 //! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
 //!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
-//! - [`backoff`]: pauses between attempts.
+//! - [`backoff`]: pauses between attempts; [`leb128`]: numbers in few bytes.
 //!
 //! Nothing here does I/O, knows a thread or computes a gradient.
 
 pub mod backoff;
 pub mod batch;
+mod csv_field;
 pub mod data_place;
 pub mod digest;
 pub mod epoch_order;
 pub mod file_tree;
 mod json;
+pub mod leb128;
 pub mod manifest;
 pub mod metrics;
 mod panic_text;
@@ -29,6 +31,7 @@ pub mod spec;
 pub mod tree_sum;
 
 pub use batch::{Batch, Targets};
+pub use csv_field::csv_field;
 pub use digest::Digest;
 pub use panic_text::panic_text;
 pub use plan::Plan;

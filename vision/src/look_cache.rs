@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use convoy_common::Digest;
 use convoy_common::file_tree::Stamp;
+use convoy_common::{Digest, leb128};
 
 use crate::channel_sums::ChannelSums;
 use crate::limits::Limits;
@@ -172,10 +172,10 @@ fn write_records<'a>(mut file: &File, records: impl Iterator<Item = (&'a str, St
     let mut before = "";
     for (path, stamp, look) in records.filter(|(_, _, look)| look.found) {
         let shared = before.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
-        put(&mut out, shared as u64)?;
+        leb128::write(&mut out, shared as u64)?;
         put_bytes(&mut out, &path.as_bytes()[shared..])?;
         out.write_all(&stamp.0.0)?;
-        put(&mut out, look.size)?;
+        leb128::write(&mut out, look.size)?;
         out.write_all(&look.digest.0)?;
         match look.image {
             Ok(facts) => put_facts(&mut out, &facts)?,
@@ -209,16 +209,8 @@ impl Write for Hashing<'_> {
     }
 }
 
-fn put(out: &mut impl Write, mut number: u64) -> io::Result<()> {
-    while number >= 0x80 {
-        out.write_all(&[number as u8 | 0x80])?;
-        number >>= 7;
-    }
-    out.write_all(&[number as u8])
-}
-
 fn put_bytes(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    put(out, bytes.len() as u64)?;
+    leb128::write(out, bytes.len() as u64)?;
     out.write_all(bytes)
 }
 
@@ -227,9 +219,9 @@ fn put_facts(out: &mut impl Write, facts: &ImageFacts) -> io::Result<()> {
     let range = facts.range16.is_some();
     out.write_all(&[facts.orientation | u8::from(range) << 7])?;
     for number in [facts.channels, facts.width, facts.height] {
-        put(out, number.into())?;
+        leb128::write(out, number.into())?;
     }
-    facts.range16.iter().flatten().try_for_each(|number| put(out, (*number).into()))
+    facts.range16.iter().flatten().try_for_each(|number| leb128::write(out, (*number).into()))
 }
 
 /// The records of a file, read one after the other.
@@ -263,7 +255,7 @@ impl Records {
 
     fn record(&mut self) -> io::Result<(Stamp, Look)> {
         let file = self.file.as_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
-        let shared = number(file)?;
+        let shared = leb128::read(file)?;
         if shared > self.path.len() as u64 {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -271,7 +263,7 @@ impl Records {
         self.path.truncate(shared as usize);
         self.path.extend_from_slice(&rest);
         let stamp = Stamp(digest(file)?);
-        let (size, digest) = (number(file)?, digest(file)?);
+        let (size, digest) = (leb128::read(file)?, digest(file)?);
         let image = match byte(file)? {
             0 => Err(String::from_utf8_lossy(&bytes(file)?).into_owned()),
             first => Ok(facts(file, first)?),
@@ -286,24 +278,12 @@ fn byte(file: &mut impl Read) -> io::Result<u8> {
     Ok(byte[0])
 }
 
-fn number(file: &mut impl Read) -> io::Result<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = byte(file)?;
-        number |= u64::from(byte & 0x7F) << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(io::ErrorKind::InvalidData.into())
-}
-
 fn small<T: TryFrom<u64>>(file: &mut impl Read) -> io::Result<T> {
-    T::try_from(number(file)?).map_err(|_| io::ErrorKind::InvalidData.into())
+    T::try_from(leb128::read(file)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 fn bytes(file: &mut impl Read) -> io::Result<Vec<u8>> {
-    let length = number(file)?;
+    let length = leb128::read(file)?;
     if length > LONGEST {
         return Err(io::ErrorKind::InvalidData.into());
     }

@@ -4,10 +4,11 @@
 //! Numbers are LEB128. A path is how many bytes it shares with the path before, and the rest; a sample is how far its
 //! file, position and label are from those of the sample before, zigzag.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::{FileEntry, FileList, Label, LabelKind, Manifest, Sample, SampleList, Split};
-use crate::Digest;
+use crate::{Digest, leb128};
 
 /// What a manifest begins with.
 const MAGIC: &[u8] = b"convoy manifest 1\n";
@@ -63,12 +64,8 @@ impl Manifest {
     }
 }
 
-fn put(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
+fn put(out: &mut Vec<u8>, number: u64) {
+    leb128::write(out, number).expect("memory takes every byte");
 }
 
 /// How far `number` is from `before`, wrapping.
@@ -140,15 +137,10 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Result<u64, ManifestError> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7F) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Wrong("a number has more than 64 bits"))
+        leb128::read(&mut self.0).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => Short,
+            _ => Wrong("a number has more than 64 bits"),
+        })
     }
 
     fn small(&mut self) -> Result<u32, ManifestError> {

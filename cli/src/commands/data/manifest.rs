@@ -1,10 +1,10 @@
 //! `convoy data manifest`: every sample of a run as a table.
 
-use std::borrow::Cow;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use convoy_common::csv_field;
 use convoy_common::manifest::{Label, Manifest, Sample, Split};
 use convoy_coordinator::read_manifest;
 
@@ -50,8 +50,8 @@ fn write_sample(
     out: &mut impl Write,
 ) -> std::io::Result<()> {
     let file = split.files.at(sample.file as usize);
-    let (path, label) = (quoted(file.path), label(sample.label, &manifest.names));
-    let (label, reason) = (quoted(&label), quoted(sample.broken.unwrap_or_default()));
+    let (path, label) = (csv_field(file.path), label(sample.label, &manifest.names));
+    let (label, reason) = (csv_field(&label), csv_field(sample.broken.unwrap_or_default()));
     writeln!(out, "{name},{number},{path},{},{label},{},{},{reason}", sample.index, file.size, file.blake3)
 }
 
@@ -61,14 +61,6 @@ fn label(label: Label<'_>, names: &[String]) -> String {
         Label::Class(class) => name(&class).to_owned(),
         Label::Set(labels) => labels.iter().map(name).collect::<Vec<_>>().join("|"),
         Label::Values(values) => values.iter().map(f32::to_string).collect::<Vec<_>>().join(" "),
-    }
-}
-
-/// A field of a CSV (RFC 4180): in quotes where it needs them.
-fn quoted(field: &str) -> Cow<'_, str> {
-    match field.contains([',', '"', '\r', '\n']) {
-        true => Cow::Owned(format!("\"{}\"", field.replace('"', "\"\""))),
-        false => Cow::Borrowed(field),
     }
 }
 

@@ -1,13 +1,12 @@
 //! The run folder: where everything of a run lies.
 
-use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::to_toml;
+use convoy_common::{Plan, csv_field};
 use convoy_model::{WriteError, replace_file};
 
 use super::files::{read_json, read_manifest};
@@ -177,14 +176,6 @@ impl RunDir {
     }
 }
 
-/// A field of a CSV (RFC 4180): in quotes where it needs them.
-fn quoted(field: &str) -> Cow<'_, str> {
-    match field.contains([',', '"', '\r', '\n']) {
-        true => Cow::Owned(format!("\"{}\"", field.replace('"', "\"\""))),
-        false => Cow::Borrowed(field),
-    }
-}
-
 /// Writes `metrics.csv` in the run folder anew: one row per finished epoch. Names of metrics, which may be those of a
 /// table's columns, are quoted where they need to be.
 ///
@@ -193,7 +184,7 @@ fn quoted(field: &str) -> Cow<'_, str> {
 pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError> {
     let names: Vec<&String> = rows.first().map(|row| row.validation.keys().collect()).unwrap_or_default();
     let mut text = String::from("epoch,step,seconds,lr,train_loss");
-    names.iter().for_each(|name| text.push_str(&format!(",{}", quoted(name))));
+    names.iter().for_each(|name| text.push_str(&format!(",{}", csv_field(name))));
     text.push('\n');
     for row in rows {
         text.push_str(&format!("{},{},{:.3},{},{}", row.epoch, row.step, row.seconds, row.lr, row.train_loss));
