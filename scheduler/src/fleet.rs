@@ -60,6 +60,13 @@ impl Fleet {
         self.settle(effects);
     }
 
+    /// Notes that a worker was heard of at `at`. Nothing follows from that before [`FleetEvent::Deadline`].
+    pub fn heard(&mut self, worker: WorkerId, at: RunTime) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.heard = at.max(worker.heard);
+        }
+    }
+
     /// When to send [`FleetEvent::Deadline`] if no other event comes first; `None` if never.
     pub fn deadline(&self) -> Option<RunTime> {
         let silent_at = |worker: &Worker| RunTime(worker.heard.0 + self.plan.heartbeat_silence.0 + 1);
@@ -87,7 +94,6 @@ impl Fleet {
                 let (heard, draining, assignment) = (self.now, false, Assignment::Free);
                 self.workers.insert(worker, Worker { numerics, heard, draining, assignment });
             }
-            FleetEvent::Heartbeat { worker } => self.worker(worker)?.heard = self.now,
             FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
             FleetEvent::WorkerGone { worker } => {
                 self.workers.remove(&worker).ok_or(FleetIgnore::UnknownWorker)?;

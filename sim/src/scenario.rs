@@ -41,6 +41,8 @@ faults! {
     Pause = "pause", at most 30;
     /// A worker computes ten times slower for some seconds.
     Slow = "slow", at most 30;
+    /// A worker's link is slow for some seconds: nodes and parameters take up to 20 s, but their bytes flow.
+    SlowLink = "slow link", at most 30;
     /// A worker's heartbeats go on, but it computes no more.
     Hang = "hang", at most 20;
     /// A worker asks to leave, leaves, and comes back.

@@ -111,7 +111,7 @@ fn silent_workers_are_lost() {
     let mut fleet = fleet(2);
     assert_eq!(fleet.deadline(), Some(RunTime(2_000_001)));
     let mut effects = Vec::new();
-    fleet.handle(RunTime(1_500_000), FleetEvent::Heartbeat { worker: WorkerId(2) }, &mut effects);
+    fleet.heard(WorkerId(2), RunTime(1_500_000));
     fleet.handle(RunTime(2_000_001), FleetEvent::Deadline, &mut effects);
     assert_eq!(effects, [FleetEffect::Disconnect { worker: WorkerId(1) }]);
 }

@@ -3,7 +3,7 @@
 use convoy_sim::{Mutant, Scenario, Shape, play};
 
 /// Seeds that may pass before a mutant is caught.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 200;
 
 /// Plays the mutant until it is caught.
 fn check(mutant: Mutant, invariant: &str) {
@@ -25,6 +25,7 @@ fn caught_by(mutant: Mutant) -> &'static str {
         Mutant::SendFirst | Mutant::LoseRecord | Mutant::EarlyWritten | Mutant::SkipReplay => "durability",
         Mutant::SameGeneration | Mutant::NoFence => "fencing",
         Mutant::IgnoreSilence | Mutant::DropDisconnect => "membership",
+        Mutant::ForgetBytes => "links",
         Mutant::LendTwice => "bounds",
         Mutant::ForgetReduced => "liveness",
         Mutant::CommitTwice => "order",
