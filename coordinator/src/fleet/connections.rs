@@ -24,6 +24,9 @@ use crate::run::worker_links::WorkerLinks;
 /// How often workers say that they live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
+/// Characters of a worker's reason that are kept.
+const REASON: usize = 512;
+
 /// All connections and all open runs.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -159,10 +162,7 @@ impl Connections {
                 let input = RunInput::LeaseFailed { worker, at, failure, reason: failed.reason };
                 self.tell_run_of_member(worker, job, input);
             }
-            Message::Declined(declined) => {
-                let input = RunInput::Declined { worker, reason: declined.reason };
-                self.tell_run(JobId(declined.job), input);
-            }
+            Message::Declined(declined) => self.declined(worker, &declined),
             Message::Draining(_) => self.draining(worker),
             Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
         }
@@ -193,6 +193,19 @@ impl Connections {
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
         }
+    }
+
+    /// A worker that cannot do the job that it was sent to is free for others.
+    fn declined(&self, worker: WorkerId, declined: &v1::Declined) {
+        let job = JobId(declined.job);
+        let mut workers = self.workers();
+        let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
+        let Some(state) = workers.get_mut(&worker).filter(assigned) else { return };
+        (state.place, state.called) = (WorkerPlace::Free, false);
+        drop(workers);
+        let reason: String = declined.reason.chars().filter(|c| !c.is_control()).take(REASON).collect();
+        self.tell_run(job, RunInput::Declined { worker, cause: declined.cause(), reason: reason.clone() });
+        self.tell_fleet(FleetEvent::WorkerDeclined { worker, job, reason });
     }
 
     fn draining(&self, worker: WorkerId) {

@@ -171,8 +171,8 @@ impl RunLoop {
                 effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
                 self.event(Event::LeaseFailed { worker, at, failure })
             }
-            RunInput::Declined { worker, reason } => {
-                tracing::warn!(%worker, reason, "could not do a lease");
+            RunInput::Declined { worker, cause, reason } => {
+                tracing::warn!(%worker, ?cause, reason, "cannot do the job");
                 effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
                 Ok(())
             }

@@ -48,6 +48,15 @@ pub enum FleetEvent {
         /// Which one.
         worker: WorkerId,
     },
+    /// A worker that was sent to a job cannot do it: it serves no job again, and that one not before a while.
+    WorkerDeclined {
+        /// Which one.
+        worker: WorkerId,
+        /// The job it cannot do.
+        job: JobId,
+        /// For people: why not, and what can be done.
+        reason: String,
+    },
     /// Somebody submitted a job, or it is known from an earlier start of the coordinator.
     JobAdded {
         /// Which one.
@@ -90,6 +99,7 @@ impl FleetEvent {
             FleetEvent::WorkerDraining { .. } => "worker draining",
             FleetEvent::WorkerGone { .. } => "worker gone",
             FleetEvent::WorkerReleased { .. } => "worker released",
+            FleetEvent::WorkerDeclined { .. } => "worker declined",
             FleetEvent::JobAdded { .. } => "job added",
             FleetEvent::JobPaused { .. } => "job paused",
             FleetEvent::JobContinued { .. } => "job continued",
@@ -154,6 +164,8 @@ pub enum FleetIgnore {
     AlreadyPaused,
     /// The job is not paused.
     NotPaused,
+    /// The worker is not at the job.
+    NotThere,
 }
 
 impl fmt::Display for FleetIgnore {
@@ -164,6 +176,7 @@ impl fmt::Display for FleetIgnore {
             FleetIgnore::AlreadyThere => "it is there already",
             FleetIgnore::AlreadyPaused => "the job is paused already",
             FleetIgnore::NotPaused => "the job is not paused",
+            FleetIgnore::NotThere => "the worker is not at the job",
         })
     }
 }

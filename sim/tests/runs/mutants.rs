@@ -41,11 +41,3 @@ fn every_mutant_is_caught_by_its_invariant() {
         check(*mutant, caught_by(*mutant));
     }
 }
-
-#[test]
-fn the_world_without_a_mutant_is_clean_over_the_same_seeds() {
-    for seed in 0..SEEDS {
-        let scenario = Scenario::drawn(seed, Shape::default());
-        assert!(play(&scenario).is_ok(), "{scenario}");
-    }
-}

@@ -264,6 +264,35 @@ fn a_failed_lease_is_one_input_with_its_reason() {
 }
 
 #[test]
+fn a_worker_that_declines_is_free_and_its_reason_is_kept_short() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let mut worker = bench.connect("ox");
+    let cause = v1::DeclineCause::Memory;
+    let declined =
+        |reason: &str| Said::Declined(v1::Declined { job: JOB.0, reason: reason.to_owned(), cause: cause.into() });
+    bench.says(&worker, declined("too early"));
+    assert!(inputs(&mut ends).is_empty() && bench.fleet_heard().is_empty(), "it was not sent there");
+    bench.connections.assign(worker.id, JOB);
+    worker.told();
+    bench.says(&worker, declined(&format!("no\x1b memory{}", "!".repeat(10_000))));
+    let reason = format!("no memory{}", "!".repeat(REASON - 9));
+    assert_eq!(
+        bench.fleet_heard(),
+        [FleetEvent::WorkerDeclined { worker: worker.id, job: JOB, reason: reason.clone() }]
+    );
+    let heard = inputs(&mut ends);
+    assert!(
+        matches!(&heard[..], [RunInput::Declined { cause: v1::DeclineCause::Memory, reason: said, .. }] if *said == reason),
+        "{heard:?}"
+    );
+    assert_eq!(bench.connections.rows()[0].job, None);
+    bench.connections.assign(worker.id, JOB);
+    assert!(matches!(&worker.told()[..], [Message::Assigned(_)]), "it may be sent there again");
+}
+
+#[test]
 fn a_second_hello_and_an_empty_message_are_mistakes() {
     let bench = Bench::new();
     let worker = bench.connect("ox");

@@ -158,3 +158,27 @@ async fn the_loop_ends_when_nobody_can_tell_it_anything() {
     drop(events);
     fleet.await.expect("it does not crash");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_declined_a_job_is_sent_there_again_after_a_pause() {
+    let bench = Bench::new();
+    let (worker, _messages) = bench.connect("ox");
+    bench.add(JOB);
+    let _run = bench.started().await;
+    bench.settle().await;
+    let reason = "needs 3.1 GiB".to_owned();
+    let declined = v1::Declined { job: JOB.0, reason, cause: v1::DeclineCause::Memory.into() };
+    let said = v1::WorkerMessage { message: Some(v1::worker_message::Message::Declined(declined)) };
+    bench.connections.heard(worker, said).expect("it is a message");
+    bench.settle().await;
+    assert_eq!(bench.jobs(), [None]);
+    let waiting = bench.waiting.get(JOB).expect("it waits");
+    assert!(waiting.contains("needs 3.1 GiB"), "{waiting}");
+    let begun = Instant::now();
+    while bench.jobs() == [None] {
+        assert!(bench.events.send(FleetEvent::Heartbeat { worker }), "the loop listens");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is never asked again");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(4), "a pause takes its time");
+}

@@ -213,7 +213,8 @@ fn a_failed_lease_is_told_to_people_and_to_the_scheduler() {
     run_loop.input(RunInput::LeaseFailed { worker, at, failure, reason }).unwrap();
     let held = run_loop.scheduled().progress().workers[0].leases;
     assert!(held == 0 || leases() == 1, "the lease that failed is over");
-    run_loop.input(RunInput::Declined { worker: WorkerId(2), reason: "no disk".to_owned() }).unwrap();
+    let (cause, reason) = (convoy_proto::v1::DeclineCause::Data, "no disk".to_owned());
+    run_loop.input(RunInput::Declined { worker: WorkerId(2), cause, reason }).unwrap();
     let events = std::fs::read_to_string(folder.path().join("events")).unwrap();
     assert!(events.contains("out of memory") && events.contains("no disk"), "{events}");
 }
