@@ -59,6 +59,16 @@ enum WorkerPlace {
     Member(JobId),
 }
 
+impl WorkerPlace {
+    /// The job that the worker is at, or on its way to.
+    fn job(self) -> Option<JobId> {
+        match self {
+            WorkerPlace::Free => None,
+            WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job),
+        }
+    }
+}
+
 /// A connected worker, for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct WorkerRow {
@@ -117,13 +127,10 @@ impl Connections {
         self.evicted.lock().get(name).cloned()
     }
 
-    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for.
-    pub(crate) async fn room(&self, worker: WorkerId, message: &v1::WorkerMessage) {
+    /// Waits until a message of `worker` has room at the fleet and at the run that it is at.
+    pub(crate) async fn room(&self, worker: WorkerId) {
         self.fleet.room().await;
-        let job = match &message.message {
-            Some(v1::worker_message::Message::Declined(declined)) => Some(JobId(declined.job)),
-            _ => self.run_of(worker),
-        };
+        let job = self.place_of(worker).and_then(WorkerPlace::job);
         if let Some(run) = job.and_then(|job| self.run(job)) {
             run.inputs.room().await;
         }
@@ -150,12 +157,14 @@ impl Connections {
             Message::LeaseFailed(failed) => {
                 let (job, failure) = (JobId(failed.job), Failure::try_from(failed.failure())?);
                 let at = failed.at.ok_or(WireError::Missing { field: "at" })?.into();
-                let input = RunInput::LeaseFailed { worker, at, failure, reason: failed.reason };
+                let input = RunInput::LeaseFailed { worker, at, failure, reason: told(failed.reason) };
                 self.tell_run_of_member(worker, job, input);
             }
             Message::Declined(declined) => {
-                let input = RunInput::Declined { worker, reason: declined.reason };
-                self.tell_run(JobId(declined.job), input);
+                let job = JobId(declined.job);
+                if self.place_of(worker).and_then(WorkerPlace::job) == Some(job) {
+                    self.tell_run(job, RunInput::Declined { worker, reason: told(declined.reason) });
+                }
             }
             Message::Draining(_) => self.draining(worker),
             Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
@@ -240,8 +249,7 @@ impl Connections {
 
     /// Asks for a worker back; its run releases it at a step boundary.
     pub(crate) fn ask_back(&self, worker: WorkerId, job: JobId) {
-        let place = self.workers().get(&worker).map(|worker| worker.place);
-        match place {
+        match self.place_of(worker) {
             Some(WorkerPlace::Member(at)) if at == job => {
                 self.tell_run(job, RunInput::Event(Event::WorkerDraining { worker }));
             }
@@ -255,7 +263,7 @@ impl Connections {
         self.runs.read().get(&job).cloned()
     }
 
-    /// The run that `worker` may ask about in a call of its own.
+    /// The run that `worker` may ask about in a call of its own: the one of the job that it is at, no other.
     pub(crate) fn run_for(&self, caller: &Caller, worker: u32, job: u64) -> Result<Arc<RunHandle>, Status> {
         let workers = self.workers();
         let connected =
@@ -263,7 +271,11 @@ impl Connections {
         if !connected.caller.is(caller) {
             return Err(Status::permission_denied(format!("worker {worker} belongs to another certificate")));
         }
+        let at = connected.place.job() == Some(JobId(job));
         drop(workers);
+        if !at {
+            return Err(Status::aborted(format!("worker {worker} is not at job {job}")));
+        }
         self.run(JobId(job)).ok_or_else(|| Status::aborted(format!("job {job} does not run")))
     }
 
@@ -273,10 +285,7 @@ impl Connections {
             worker: id.0,
             name: worker.name.clone(),
             threads: worker.threads,
-            job: match worker.place {
-                WorkerPlace::Free => None,
-                WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job.0),
-            },
+            job: worker.place.job().map(|job| job.0),
             draining: worker.draining,
         };
         self.workers().iter().map(row).collect()
@@ -284,10 +293,14 @@ impl Connections {
 
     /// The job whose run `worker` is a member of.
     fn run_of(&self, worker: WorkerId) -> Option<JobId> {
-        match self.workers().get(&worker)?.place {
+        match self.place_of(worker)? {
             WorkerPlace::Member(job) => Some(job),
             WorkerPlace::Free | WorkerPlace::Assigned(_) => None,
         }
+    }
+
+    fn place_of(&self, worker: WorkerId) -> Option<WorkerPlace> {
+        self.workers().get(&worker).map(|worker| worker.place)
     }
 
     /// Tells the run that `worker` is a member of; what it says of another one is stale.
@@ -312,6 +325,18 @@ impl Connections {
     fn workers(&self) -> MutexGuard<'_, BTreeMap<WorkerId, ConnectedWorker>> {
         self.workers.lock()
     }
+}
+
+/// Longest reason of a worker that is kept, in bytes.
+const REASON: usize = 4 << 10;
+
+/// What a worker gives as its reason, cut where it is longer than any reason is.
+fn told(mut reason: String) -> String {
+    if reason.len() > REASON {
+        reason.truncate(reason.floor_char_boundary(REASON));
+        reason.push_str(" ... (cut)");
+    }
+    reason
 }
 
 impl WorkerLinks for Connections {

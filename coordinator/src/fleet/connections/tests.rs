@@ -325,11 +325,38 @@ fn nobody_speaks_for_the_worker_of_another_certificate() {
     let code = |caller, worker: u32, job: JobId| {
         bench.connections.run_for(&caller, worker, job.0).err().map(|status| status.code())
     };
+    let at = |job| bench.connections.assign(worker.id, job);
+    assert_eq!(code(member(1), worker.id.0, JOB), Some(tonic::Code::Aborted), "it is at no job");
+    at(OTHER);
+    assert_eq!(code(member(1), worker.id.0, JOB), Some(tonic::Code::Aborted), "it is at another job");
+    at(JOB);
     assert_eq!(code(member(1), worker.id.0, JOB), None);
     assert_eq!(code(member(2), worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
     assert_eq!(code(Caller::Local, worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
     assert_eq!(code(member(1), worker.id.0 + 1, JOB), Some(tonic::Code::Aborted));
     assert_eq!(code(member(1), worker.id.0, OTHER), Some(tonic::Code::Aborted));
+}
+
+#[test]
+fn only_who_is_at_a_job_says_why_it_does_not_do_it() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let (stranger, worker) = (bench.connect("ox"), bench.join("yak", JOB));
+    inputs(&mut ends);
+    let declines = |worker: &Worker, reason: String| {
+        bench.says(worker, Said::Declined(v1::Declined { job: JOB.0, reason }));
+    };
+    declines(&stranger, "\u{1b}]0;OWNED\u{7}".to_owned());
+    assert_eq!(inputs(&mut ends).len(), 0, "it is at no job");
+    declines(&worker, "\u{fc}".repeat(60_000));
+    match &inputs(&mut ends)[..] {
+        [RunInput::Declined { worker: said_by, reason }] => {
+            assert_eq!(*said_by, worker.id);
+            assert!(reason.len() < REASON + 20 && reason.ends_with("(cut)"), "{} bytes", reason.len());
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -373,10 +400,9 @@ async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
     let mut ends = bench.open(JOB, 1, folder.path());
     let mut other_ends = bench.open(OTHER, 1, other.path());
     let (worker, elsewhere) = (bench.join("ox", JOB), bench.join("yak", OTHER));
-    let heartbeat = v1::WorkerMessage { message: Some(Said::Heartbeat(v1::Heartbeat {})) };
     let limit = std::time::Duration::from_secs(3600);
     let is_behind = async |bench: &Bench, worker: &Worker| {
-        tokio::time::timeout(limit, bench.connections.room(worker.id, &heartbeat)).await.is_err()
+        tokio::time::timeout(limit, bench.connections.room(worker.id)).await.is_err()
     };
     inputs(&mut ends);
     inputs(&mut other_ends);
