@@ -94,5 +94,5 @@ async fn serve_until(
     connections.disconnect_all(true, "the run is over");
     server.close().await;
     fleet.abort();
-    report.map_err(|_| RunError::Socket("the run's task crashed".to_owned()))?
+    report.map_err(|_| RunError::Crashed("the run's task crashed".to_owned()))?
 }

@@ -9,3 +9,4 @@ pub(crate) mod queue;
 pub(crate) mod record;
 pub(crate) mod store;
 pub(crate) mod tail;
+mod trouble;

@@ -224,7 +224,8 @@ impl Jobs {
         let job = live.get(&id)?;
         let (record, status) = (job.record.clone(), job.status.as_ref().map(|status| status.borrow().clone()));
         drop(live);
-        let waiting_for = self.around.waiting.get(id);
+        let held_up = status.as_ref().and_then(|status: &Status| status.held_up.clone());
+        let waiting_for = held_up.or_else(|| self.around.waiting.get(id));
         Some(JobView { waiting_for: waiting_for.filter(|_| !record.state.is_over()), record, status })
     }
 

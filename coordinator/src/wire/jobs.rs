@@ -297,7 +297,8 @@ fn worker_log(folder: &Path, worker: &str) -> Result<PathBuf, Status> {
 }
 
 /// What only a restart needs.
-const ONLY_WITH_ALL: [&str; 6] = ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "lock"];
+const ONLY_WITH_ALL: [&str; 7] =
+    ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "plan-copy.json", "lock"];
 
 async fn fetch(
     folder: &Path,

@@ -59,7 +59,7 @@ impl Planner for Nothing {
         Err(Refusal::BadSpec("nothing is planned".to_owned()))
     }
 
-    fn unchanged(&self, _: &Arc<dyn FileTree>, _: Plan, _: Manifest) -> Result<Planned, Refusal> {
+    fn unchanged(&self, _: &Arc<dyn FileTree>, _: Plan, _: Option<Manifest>) -> Result<Planned, Refusal> {
         Err(Refusal::DataChanged("nothing is planned".to_owned()))
     }
 }
