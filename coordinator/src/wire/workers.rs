@@ -23,8 +23,8 @@ use crate::fleet::allowance::Allowance;
 use crate::fleet::connections::Connections;
 use crate::numerics::numerics_number;
 use crate::run::handle::RunHandle;
-use crate::run::outbox::WorkerOutbox;
 use crate::run::reduction::parameter_board::PublishedParameters;
+use crate::run::outbox::WorkerOutbox;
 use crate::run::worker_contact::{WorkerContact, excused};
 use crate::run::worker_links::WorkerLinks;
 
@@ -211,7 +211,7 @@ struct Wanted {
 }
 
 /// Sends files, one after the other, until one cannot be read or nobody listens. No more of them is in memory than two
-/// pieces, and no thread is held while the worker does not read. Each piece that has room is a sign of life.
+/// pieces, and no thread is held while the worker does not read.
 async fn send_files(
     files: Arc<dyn Files>,
     wanted: Vec<Wanted>,
@@ -309,10 +309,6 @@ mod tests {
         }
     }
 
-    fn contact() -> Arc<WorkerContact> {
-        WorkerOutbox::new(1).0.contact().clone()
-    }
-
     fn wanted(size: usize) -> Vec<Wanted> {
         vec![Wanted { path: "x".into(), size: size as u64 }]
     }
@@ -321,7 +317,7 @@ mod tests {
     async fn files_come_in_pieces_of_which_the_last_one_says_so() {
         for (size, pieces) in [(0, 1), (1, 1), (PIECE, 1), (PIECE + 1, 2), (3 * PIECE, 3)] {
             let (sender, mut replies) = mpsc::channel(1);
-            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, contact()));
+            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, Arc::new(WorkerContact::new())));
             let mut came = Vec::new();
             while let Some(piece) = replies.recv().await {
                 came.push(piece.expect("it can be read"));
@@ -331,7 +327,7 @@ mod tests {
             assert_eq!(last, [vec![false; pieces - 1], vec![true]].concat(), "{size} bytes");
         }
         let (sender, mut replies) = mpsc::channel(1);
-        tokio::spawn(send_files(Arc::new(Zeros(5)), wanted(6), sender, contact()));
+        tokio::spawn(send_files(Arc::new(Zeros(5)), wanted(6), sender, Arc::new(WorkerContact::new())));
         let status = replies.recv().await.expect("an answer").expect_err("the file is shorter than it was");
         assert_eq!(status.code(), tonic::Code::DataLoss);
     }
@@ -342,7 +338,7 @@ mod tests {
         // More than there are threads for waiting.
         let calls = (0..600).map(|_| {
             let (sender, replies) = mpsc::channel(1);
-            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, contact()));
+            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, Arc::new(WorkerContact::new())));
             replies
         });
         let calls: Vec<_> = calls.collect();
