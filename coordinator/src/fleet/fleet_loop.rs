@@ -10,6 +10,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::connections::Connections;
+use super::open_runs::OpenRuns;
 use super::waiting::WaitingReasons;
 use crate::deadline::sleep_until;
 use crate::queue::QueueReceiver;
@@ -38,6 +39,7 @@ pub(crate) struct FleetLoop<S> {
     jobs: BTreeMap<Id, JobId>,
     begun: Instant,
     waiting: WaitingReasons,
+    open_runs: OpenRuns,
 }
 
 impl<S, F> FleetLoop<S>
@@ -45,11 +47,11 @@ where
     S: FnMut(JobId, watch::Receiver<bool>) -> F,
     F: Future<Output = Ended> + Send + 'static,
 {
-    /// A fleet without jobs and workers; `waiting` is kept up to date while the loop runs.
+    /// A fleet without jobs and workers; `waiting` and `open_runs` are kept up to date while the loop runs.
     pub(crate) fn new(
         connections: Arc<Connections>,
         events: QueueReceiver<FleetEvent>,
-        waiting: WaitingReasons,
+        (waiting, open_runs): (WaitingReasons, OpenRuns),
         start: S,
     ) -> Self {
         FleetLoop {
@@ -62,6 +64,7 @@ where
             jobs: BTreeMap::new(),
             begun: Instant::now(),
             waiting,
+            open_runs,
         }
     }
 
@@ -75,14 +78,17 @@ where
                     Some(event) => event,
                     None => return,
                 },
-                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.runs.join_next_with_id() => {
+                    self.ended(ended);
+                    continue;
+                }
                 () = sleep_until(deadline) => FleetEvent::Deadline,
             };
             self.handle(event);
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, (JobId, Ended)), tokio::task::JoinError>) -> FleetEvent {
+    fn ended(&mut self, ended: Result<(Id, (JobId, Ended)), tokio::task::JoinError>) {
         let (id, ended) = match ended {
             Ok((id, (_, ended))) => (id, ended),
             Err(error) => {
@@ -93,9 +99,13 @@ where
         let job = self.jobs.remove(&id).expect("each task carries a job");
         self.stops.remove(&job);
         self.connections.close(job, "the run is over");
-        match ended {
+        self.handle(match ended {
             Ended::Over => FleetEvent::JobEnded { job },
             Ended::Suspended => FleetEvent::JobSuspended { job },
+        });
+        // It may have been started again at once.
+        if !self.stops.contains_key(&job) {
+            self.open_runs.end(job);
         }
     }
 
@@ -120,6 +130,7 @@ where
                 tracing::info!(%job, "starts");
                 let (stop, stopped) = watch::channel(false);
                 self.stops.insert(job, stop);
+                self.open_runs.begin(job);
                 let run = (self.start)(job, stopped);
                 let task = self.runs.spawn(async move { (job, run.await) });
                 self.jobs.insert(task.id(), job);
@@ -134,6 +145,12 @@ where
             FleetEffect::Disconnect { worker } => self.connections.disconnect(worker, "silent"),
             FleetEffect::Ignore { what, why } => tracing::debug!(what, %why, "ignored"),
         }
+    }
+}
+
+impl<S> Drop for FleetLoop<S> {
+    fn drop(&mut self) {
+        self.open_runs.end_all();
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use convoy_scheduler::JobId;
 use tokio::sync::watch;
 
-use super::queue::{JobError, Jobs, now};
-use super::record::JobState;
+use super::queue::{JobError, Jobs};
+use super::record::{JobState, now};
 use crate::fleet::fleet_loop::Ended;
 use crate::run::carry::carry;
 use crate::run::export::export;

@@ -6,16 +6,21 @@ use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::{DataName, DataPlaceError};
 use convoy_proto::{v1, v1::data_server};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::data::store::{DataError, DataSet, DataStore, SetFile};
+use crate::data::error::DataError;
+use crate::data::set::{DataSet, SetFile};
+use crate::data::store::DataStore;
+use super::access_layer::caller_of;
 use crate::jobs::queue::Jobs;
 
 /// Digests in one question.
 const ASKED: usize = 16_384;
-/// Files of a data set.
-const MOST_FILES: usize = 1 << 25;
+/// Memory for lists of files that are being named, all calls together.
+const LISTS: usize = 2 << 30;
+/// What memory for lists is counted in.
+const LIST_UNIT: usize = 1 << 10;
 /// Pieces that wait for the disk.
 const WAITING: usize = 8;
 
@@ -25,6 +30,32 @@ pub(crate) struct DataService {
     pub(crate) store: Arc<DataStore>,
     /// Who needs what.
     pub(crate) jobs: Arc<Jobs>,
+    lists: Arc<Semaphore>,
+}
+
+impl DataService {
+    pub(crate) fn new(store: Arc<DataStore>, jobs: Arc<Jobs>) -> Self {
+        DataService { store, jobs, lists: Arc::new(Semaphore::new(LISTS / LIST_UNIT)) }
+    }
+}
+
+/// Memory for some more files of a list, as long as the permit is held.
+fn memory_for(lists: &Arc<Semaphore>, files: &[v1::DataFile]) -> Result<OwnedSemaphorePermit, Status> {
+    let units = files.iter().map(memory_of).sum::<usize>().div_ceil(LIST_UNIT) as u32;
+    lists.clone().try_acquire_many_owned(units).map_err(|_| {
+        Status::resource_exhausted(format!(
+            "the lists of data sets that are being named take more than {} MiB of the coordinator's memory; try again \
+             when others are done, or push the data as several data sets or as archives",
+            LISTS >> 20
+        ))
+    })
+}
+
+/// Bytes that a file of a list takes.
+fn memory_of(file: &v1::DataFile) -> usize {
+    /// What an allocation costs beside its bytes.
+    const OVERHEAD: usize = 16;
+    size_of::<SetFile>() + file.path.len() + OVERHEAD
 }
 
 impl From<DataError> for Status {
@@ -35,7 +66,8 @@ impl From<DataError> for Status {
             DataError::Taken(_) | DataError::Used { .. } => Status::failed_precondition(message),
             DataError::Missing { .. } => Status::aborted(message),
             DataError::Wrong { .. } => Status::invalid_argument(message),
-            DataError::Io(_) => Status::internal(message),
+            DataError::NoRoom(_) => Status::resource_exhausted(message),
+            DataError::Store(_) | DataError::Io(_) => Status::internal(message),
         }
     }
 }
@@ -93,12 +125,13 @@ impl data_server::Data for DataService {
     }
 
     async fn push(&self, request: Request<Streaming<v1::PushRequest>>) -> Result<Response<v1::PushReply>, Status> {
+        let owner = caller_of(&request).to_string();
         let mut messages = request.into_inner();
         // Pieces are written while others come in; a file is never held whole.
         let (sender, mut pieces) = mpsc::channel::<Piece>(WAITING);
         let store = self.store.clone();
         let writing = tokio::task::spawn_blocking(move || {
-            let mut receiver = store.receive();
+            let mut receiver = store.receive(&owner);
             let mut failed = None;
             while let Some(Piece { file, bytes }) = pieces.blocking_recv() {
                 let begun = file.map_or(Ok(()), |file| receiver.begin(file));
@@ -124,23 +157,25 @@ impl data_server::Data for DataService {
         request: Request<Streaming<v1::CommitRequest>>,
     ) -> Result<Response<v1::DataSetReply>, Status> {
         let mut messages = request.into_inner();
-        let (mut head, mut files) = (None, Vec::new());
+        let (mut head, mut files, mut memory) = (None, Vec::new(), memory_for(&self.lists, &[])?);
         while let Some(message) = messages.message().await? {
             if head.is_none() {
                 head = Some((message.name.parse::<DataName>().map_err(invalid)?, message.replace));
             }
+            memory.merge(memory_for(&self.lists, &message.files)?);
             for file in &message.files {
                 files.push(set_file(file)?);
-            }
-            if files.len() > MOST_FILES {
-                return Err(Status::invalid_argument(format!("a data set has at most {MOST_FILES} files")));
             }
         }
         let Some((name, replace)) = head.filter(|_| !files.is_empty()) else {
             return Err(Status::invalid_argument("a data set has a name and files"));
         };
         let (store, now) = (self.store.clone(), jiff::Timestamp::now().to_string());
-        let set = blocking(move || store.commit(&name, files, replace, now)).await?;
+        let naming = move || {
+            let _memory = memory;
+            store.commit(&name, files, replace, now)
+        };
+        let set = blocking(naming).await?;
         tracing::info!(name = %set.name, files = set.files, bytes = set.bytes, "data set");
         Ok(reply(&set))
     }
@@ -153,11 +188,13 @@ impl data_server::Data for DataService {
 
     async fn remove_data(&self, request: Request<v1::RemoveDataRequest>) -> Result<Response<v1::DataSetReply>, Status> {
         let name: DataName = request.into_inner().name.parse().map_err(invalid)?;
-        if let Some(job) = self.jobs.user_of(&name) {
-            return Err(DataError::Used { name: name.to_string(), job }.into());
-        }
-        let store = self.store.clone();
-        let set = blocking(move || store.remove(&name)).await?;
+        let (store, jobs) = (self.store.clone(), self.jobs.clone());
+        let removing = move || {
+            let used = |job| DataError::Used { name: name.to_string(), job };
+            let _claim = jobs.claim_removal(&name).map_err(used)?;
+            store.remove(&name)
+        };
+        let set = blocking(removing).await?;
         tracing::info!(name = %set.name, "data set removed");
         Ok(reply(&set))
     }
@@ -193,5 +230,26 @@ async fn take_in(messages: &mut Streaming<v1::PushRequest>, pieces: mpsc::Sender
     match coming {
         Some((path, _)) => Err(Status::invalid_argument(format!("{path} ended early"))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_all_calls_share_one_bound() {
+        let lists = Arc::new(Semaphore::new(LISTS / LIST_UNIT));
+        let file = v1::DataFile { path: "x".repeat(4_000), size: 1, digest: Bytes::new() };
+        let files = vec![file; 10_000];
+        assert!((40_000_000..42_000_000).contains(&files.iter().map(memory_of).sum::<usize>()));
+        let mut held = Vec::new();
+        while let Ok(memory) = memory_for(&lists, &files) {
+            held.push(memory);
+        }
+        assert!((50..54).contains(&held.len()), "{}", held.len());
+        assert_eq!(memory_for(&lists, &files).unwrap_err().code(), tonic::Code::ResourceExhausted);
+        held.pop();
+        assert!(memory_for(&lists, &files).is_ok());
     }
 }

@@ -19,6 +19,7 @@ use super::replies::Reply;
 use crate::fleet::connections::Connections;
 use crate::jobs::limits::LimitError;
 use crate::jobs::queue::{JobError, JobView, Jobs, Submission};
+use crate::jobs::store::RECORD;
 use crate::jobs::tail::lines_from;
 use crate::run::folder::worker_logs;
 
@@ -48,8 +49,9 @@ impl From<JobError> for Status {
                 Refusal::NotAllowed(_) => Status::permission_denied(message),
                 Refusal::Unreadable(_) | Refusal::DataChanged(_) => Status::failed_precondition(message),
             },
-            JobError::RunDir(_) => Status::failed_precondition(message),
-            JobError::Store(_) | JobError::Io { .. } => Status::internal(message),
+            JobError::NoRoom(_) => Status::resource_exhausted(message),
+            JobError::RunDir(_) | JobError::DataGoes(_) => Status::failed_precondition(message),
+            JobError::Store(_) => Status::internal(message),
         }
     }
 }
@@ -259,7 +261,8 @@ fn worker_log(folder: &Path, worker: &str) -> Result<PathBuf, Status> {
 }
 
 /// What only a restart needs.
-const ONLY_WITH_ALL: [&str; 6] = ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "lock"];
+const ONLY_WITH_ALL: [&str; 7] =
+    ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "lock", RECORD];
 
 async fn fetch(
     folder: &Path,
@@ -319,6 +322,7 @@ mod tests {
     use super::*;
     use crate::jobs::record::JobState;
     use crate::run::folder::run_dir_error::RunDirError;
+    use crate::store_error::StoreError;
 
     #[test]
     fn each_reason_has_its_status() {
@@ -337,7 +341,8 @@ mod tests {
             (Code::FailedPrecondition, Refusal::Unreadable(text()).into()),
             (Code::FailedPrecondition, Refusal::DataChanged(text()).into()),
             (Code::FailedPrecondition, RunDirError::not_a_run(Path::new("x")).into()),
-            (Code::Internal, JobError::Io { path: "x".into(), source: std::io::ErrorKind::NotFound.into() }),
+            (Code::FailedPrecondition, JobError::DataGoes("flowers".parse().expect("a name"))),
+            (Code::Internal, StoreError::InUse(text()).into()),
         ];
         for (code, error) in table {
             let said = error.to_string();
