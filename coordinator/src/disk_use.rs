@@ -9,20 +9,15 @@ use convoy_files::UnpackLimit;
 use parking_lot::Mutex;
 
 /// The most that data sets and jobs may take of the disk, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskLimits {
     /// All of them together; `None` for nine tenths of the disk that the state folder is on.
     pub all: Option<u64>,
     /// Those of one member; `None` for half of all. Callers on the coordinator's own machine have no limit of this kind.
     pub member: Option<u64>,
-    /// What is left free on the disk, for checkpoints and logs of jobs that run.
-    pub reserve: u64,
-}
-
-impl Default for DiskLimits {
-    fn default() -> Self {
-        DiskLimits { all: None, member: None, reserve: 1 << 30 }
-    }
+    /// What is left free on the disk, for checkpoints and logs of jobs that run; `None` for a twentieth of the disk, at
+    /// most 1 GiB.
+    pub reserve: Option<u64>,
 }
 
 /// Why nothing more is taken in.
@@ -139,13 +134,18 @@ impl DiskUse {
         self.limits.all.unwrap_or(disk.map_or(u64::MAX, |disk| disk.size / 10 * 9))
     }
 
+    /// What is left free.
+    fn reserve(&self, disk: Option<Disk>) -> u64 {
+        self.limits.reserve.unwrap_or(disk.map_or(0, |disk| (disk.size / 20).min(1 << 30)))
+    }
+
     fn take(&self, owner: &str, bytes: u64) -> Result<(), NoRoom> {
         let wanted = Bytes(bytes);
         let disk = disk_of(&self.folder);
-        if let Some(disk) = disk
-            && disk.free < self.limits.reserve.saturating_add(bytes)
+        if let Some(Disk { free, .. }) = disk
+            && free < self.reserve(disk).saturating_add(bytes)
         {
-            return Err(NoRoom::Disk { free: Bytes(disk.free), reserve: Bytes(self.limits.reserve), wanted });
+            return Err(NoRoom::Disk { free: Bytes(free), reserve: Bytes(self.reserve(disk)), wanted });
         }
         let all = self.all(disk);
         let member_limit = self.limits.member.unwrap_or(all / 2);
@@ -169,7 +169,7 @@ impl UnpackLimit for DiskUse {
     /// Unpacked archives may take a quarter of what all may, and nothing of the reserve.
     fn left(&self, folder: &Path) -> u64 {
         let disk = disk_of(&self.folder);
-        let free = disk.map_or(u64::MAX, |disk| disk.free.saturating_sub(self.limits.reserve));
+        let free = disk.map_or(u64::MAX, |disk| disk.free.saturating_sub(self.reserve(Some(disk))));
         let sizes = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.metadata().ok());
         let used = sizes.fold(0, |sum: u64, facts| sum.saturating_add(facts.len()));
         (self.all(disk) / 4).saturating_sub(used).min(free)
@@ -222,7 +222,7 @@ mod tests {
 
     fn disk(all: u64, member: u64) -> (tempfile::TempDir, Arc<DiskUse>) {
         let folder = tempfile::tempdir().unwrap();
-        let disk = DiskUse::new(folder.path(), DiskLimits { all: Some(all), member: Some(member), reserve: 0 });
+        let disk = DiskUse::new(folder.path(), DiskLimits { all: Some(all), member: Some(member), reserve: Some(0) });
         (folder, disk)
     }
 
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn the_disk_keeps_a_reserve() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = DiskUse::new(folder.path(), DiskLimits { reserve: u64::MAX / 2, ..DiskLimits::default() });
+        let disk = DiskUse::new(folder.path(), DiskLimits { reserve: Some(u64::MAX / 2), ..DiskLimits::default() });
         assert!(matches!(disk.room("anna").more(1), Err(NoRoom::Disk { .. })));
     }
 }

@@ -119,9 +119,10 @@ struct Disk {
     /// Data sets and jobs of one member of the cluster; half of all when absent.
     #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
     max_member_disk_gib: Option<u64>,
-    /// What is left free, for jobs that run: nothing is taken in that would need it.
-    #[arg(long, conflicts_with = "job", value_name = "GIB", default_value = "1", value_parser = gib)]
-    disk_reserve_gib: u64,
+    /// What is left free, for jobs that run: nothing is taken in that would need it. A twentieth of the disk when absent,
+    /// at most 1.
+    #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
+    disk_reserve_gib: Option<u64>,
 }
 
 impl Disk {
@@ -249,7 +250,7 @@ mod tests {
             |words: &[&str]| typed::<CoordinatorArgs>(&[&["--state", "s"], words].concat()).unwrap().disk.limits();
         assert_eq!(limits(&[]), DiskLimits::default());
         let given = limits(&["--max-disk-gib", "4", "--max-member-disk-gib", "0.5", "--disk-reserve-gib", "0"]);
-        assert_eq!(given, DiskLimits { all: Some(4 << 30), member: Some(1 << 29), reserve: 0 });
+        assert_eq!(given, DiskLimits { all: Some(4 << 30), member: Some(1 << 29), reserve: Some(0) });
         assert!(["", "-1", "1e10", "NaN", "much"].iter().all(|text| gib(text).is_err()));
     }
 

@@ -150,18 +150,16 @@ fn memory(plan: &Plan, network: &Network, shards: u32) -> u64 {
 }
 
 /// Bytes that a job's files take on the coordinator's disk, at most, roughly: the checkpoints that are kept, the best
-/// one, and one that is being written; both models; the manifest; what is written of each step.
+/// one, and one that is being written; both models; the manifest. What a run writes of each step is not counted: it comes
+/// as slowly as the steps do.
 pub(super) fn disk_bytes(plan: &Plan, manifest: &Manifest) -> Result<u64, NetworkError> {
-    /// Bytes in the journal and the logs for a step.
-    const STEP: u64 = 256;
     /// Bytes of small files.
     const OTHERS: u64 = 1 << 20;
     let elements = Network::of(plan)?.len() as u64;
     let checkpoint = (4 * elements).saturating_mul(1 + moment_names(&plan.spec.optimizer).len() as u64);
     let checkpoints = checkpoint.saturating_mul(u64::from(plan.spec.checkpoint.keep) + 2);
-    let steps = plan.total_steps().saturating_mul(STEP);
     let samples = manifest.to_bytes().len() as u64;
-    Ok([checkpoints, 8 * elements, steps, samples, OTHERS].into_iter().fold(0, u64::saturating_add))
+    Ok([checkpoints, 8 * elements, samples, OTHERS].into_iter().fold(0, u64::saturating_add))
 }
 
 fn within(

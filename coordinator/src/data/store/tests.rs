@@ -278,7 +278,7 @@ fn the_list_of_a_data_set_is_in_two_places() {
 #[test]
 fn a_member_has_room_for_so_much() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = DiskLimits { all: Some(1 << 20), member: Some(10_000), reserve: 0 };
+    let limits = DiskLimits { all: Some(1 << 20), member: Some(10_000), reserve: Some(0) };
     let store = DataStore::open(folder.path(), DiskUse::new(folder.path(), limits)).unwrap();
     let text = |letter: &str| letter.repeat(3_000);
     let give = |owner: &str, letter: &str| {

@@ -158,7 +158,9 @@ fn a_lease_that_is_computed_is_told_to_the_run_of_its_worker() {
     let worker = bench.join("ox", JOB);
     inputs(&mut ends);
     let at = v1::LeaseRef { generation: 1, step: 4, lease: 7, epoch: 0 };
-    [OTHER, JOB].map(|job| bench.says(&worker, Said::Computed(v1::Computed { job: job.0, at: Some(at) })));
+    for job in [OTHER, JOB] {
+        bench.says(&worker, Said::Computed(v1::Computed { job: job.0, at: Some(at) }));
+    }
     let heard = inputs(&mut ends);
     assert!(
         matches!(heard[..], [RunInput::Event(Event::NodeComputed { at, .. })] if at.lease.0 == 7),

@@ -48,7 +48,7 @@ impl Bench {
             waiting: WaitingReasons::default(),
             links: Arc::new(FakeLinks::default()),
             open_runs: open_runs.clone(),
-            disk: DiskUse::new(folder.path(), DiskLimits { reserve: 0, ..disk }),
+            disk: DiskUse::new(folder.path(), DiskLimits { reserve: Some(0), ..disk }),
         };
         let terms = JobTerms { planner: Arc::new(SamePlan), limits: JobLimits::default(), audit_every: 0 };
         let jobs = Arc::new(Jobs::open(folder.path(), terms, around).unwrap());
