@@ -10,8 +10,8 @@ use crate::error::CliError;
 /// The option that lets links lead out of what is pushed.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct FollowLinks {
-    /// Push what links lead to outside of the folder, too. Without this they are refused: in a folder that somebody else
-    /// made, a link may lead to any file of yours.
+    /// Push what links lead to outside of the folder, too. Without this they are refused: in a folder that somebody
+    /// else made, a link may lead to any file of yours.
     #[arg(long)]
     pub follow_links: bool,
 }
@@ -51,7 +51,11 @@ fn leading_out<'a>(
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
         let folder = match folders.get(folder) {
             Some(real) => real,
-            None => folders.entry(folder).or_insert(real(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?),
+            None => folders.entry(folder).or_insert(real(if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            })?),
         };
         let at = folder.join(name);
         let is_link = fs::symlink_metadata(&at).is_ok_and(|facts| facts.is_symlink());
@@ -87,7 +91,10 @@ mod tests {
         let all = ["data/a/1.png", "data/a/3.png", "data/d/secret"].map(at);
         let text = check(&all, false).unwrap_err().to_string();
         let real = fs::canonicalize(at("secret")).unwrap();
-        assert!(text.contains("2 files are links out of ") && text.contains(&format!(" to {}; ", real.display())), "{text}");
+        assert!(
+            text.contains("2 files are links out of ") && text.contains(&format!(" to {}; ", real.display())),
+            "{text}"
+        );
         check(&all, true).unwrap();
         symlink(at("data"), at("link")).unwrap();
         let check = FollowLinks { follow_links: false }.check(&at("link"), ["link/a/1.png"].map(at).iter());

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 pub struct DiskLimits {
     /// All of them together; `None` for nine tenths of the disk that the state folder is on.
     pub all: Option<u64>,
-    /// Those of one member; `None` for half of all. Callers on the coordinator's own machine have no limit of this kind.
+    /// Those of one member; `None` for half of all. Callers on the coordinator's own machine have no limit of this
+    /// kind.
     pub member: Option<u64>,
     /// What is left free on the disk, for checkpoints and logs of jobs that run; `None` for a twentieth of the disk, at
     /// most 1 GiB.

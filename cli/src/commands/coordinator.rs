@@ -119,8 +119,8 @@ struct Disk {
     /// Data sets and jobs of one member of the cluster; half of all when absent.
     #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
     max_member_disk_gib: Option<u64>,
-    /// What is left free, for jobs that run: nothing is taken in that would need it. A twentieth of the disk when absent,
-    /// at most 1.
+    /// What is left free, for jobs that run: nothing is taken in that would need it. A twentieth of the disk when
+    /// absent, at most 1.
     #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
     disk_reserve_gib: Option<u64>,
 }

@@ -15,18 +15,18 @@ use super::set::{DataSet, SetFile};
 use crate::store_error::StoreError;
 use crate::store_file::StoreFile;
 
-type Key = [u8; 32];
+type Hash = [u8; 32];
 
 /// Content digest to (pack, offset, size).
-const FILES: TableDefinition<'_, Key, (Key, u64, u64)> = TableDefinition::new("files");
+const FILES: TableDefinition<'_, Hash, (Hash, u64, u64)> = TableDefinition::new("files");
 /// (data set, path) to (content digest, size).
-const PATHS: TableDefinition<'_, (&str, &str), (Key, u64)> = TableDefinition::new("paths");
+const PATHS: TableDefinition<'_, (&str, &str), (Hash, u64)> = TableDefinition::new("paths");
 /// Data set to its record as JSON.
 const SETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sets");
 /// Pack to (who pushed it, its bytes, when in seconds since 1970).
-const PACKS: TableDefinition<'_, Key, (&str, u64, u64)> = TableDefinition::new("packs");
+const PACKS: TableDefinition<'_, Hash, (&str, u64, u64)> = TableDefinition::new("packs");
 /// Digests of contents that were kept and are damaged or gone.
-const DAMAGED: TableDefinition<'_, Key, ()> = TableDefinition::new("damaged");
+const DAMAGED: TableDefinition<'_, Hash, ()> = TableDefinition::new("damaged");
 
 const REMEDY: &str = "start the coordinator again: it makes the file anew from the packs beside it";
 
@@ -129,8 +129,8 @@ impl DataIndex {
         })
     }
 
-    /// What has to be so for `set` to be named: the name is free or may be `replace`d, and all contents are here. Whether
-    /// it is named so already.
+    /// What has to be so for `set` to be named: the name is free or may be `replace`d, and all contents are here.
+    /// Whether it is named so already.
     pub(super) fn check(&self, set: &DataSet, files: &[SetFile], replace: bool) -> Result<Option<DataSet>, DataError> {
         self.file.read(|read| {
             let contents = read.open_table(FILES)?;
@@ -199,7 +199,7 @@ impl DataIndex {
 
     /// Forgets a data set, and the packs that it needed and no other needs, which are returned.
     pub(super) fn remove(&self, name: &DataName) -> Result<(DataSet, Vec<PackFacts>), DataError> {
-        let theirs: HashSet<Key> = self.files_of(name)?.iter().map(|file| file.digest.0).collect();
+        let theirs: HashSet<Hash> = self.files_of(name)?.iter().map(|file| file.digest.0).collect();
         self.file.write(|write| {
             let json = write.open_table(SETS)?.remove(name.as_str())?.map(|json| json.value().to_owned());
             let json = json.ok_or_else(|| DataError::Unknown(name.to_string()))?;
@@ -219,7 +219,8 @@ impl DataIndex {
 
     /// Drops packs of which no data set needs a file and which are `old`; they are returned.
     pub(super) fn sweep(&self, old: impl Fn(&PackFacts) -> bool) -> Result<Vec<PackFacts>, DataError> {
-        let candidates: BTreeSet<Key> = self.packs()?.iter().filter(|pack| old(pack)).map(|pack| pack.digest.0).collect();
+        let candidates: BTreeSet<Hash> =
+            self.packs()?.iter().filter(|pack| old(pack)).map(|pack| pack.digest.0).collect();
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
@@ -257,8 +258,8 @@ impl DataIndex {
         })
     }
 
-    /// Contents are not what they were: they count as missing until they are pushed again. Nothing happens where they lie
-    /// somewhere else by now.
+    /// Contents are not what they were: they count as missing until they are pushed again. Nothing happens where they
+    /// lie somewhere else by now.
     pub(super) fn put_aside(&self, contents: &[(Digest, Located)]) -> Result<(), DataError> {
         self.file.write(|write| {
             let (mut files, mut damaged) = (write.open_table(FILES)?, write.open_table(DAMAGED)?);
@@ -342,17 +343,20 @@ fn record(json: &[u8]) -> Option<DataSet> {
     serde_json::from_slice(json).ok()
 }
 
-fn forget(paths: &mut Table<'_, (&'static str, &'static str), (Key, u64)>, name: &DataName) -> Result<(), StorageError> {
+fn forget(
+    paths: &mut Table<'_, (&'static str, &'static str), (Hash, u64)>,
+    name: &DataName,
+) -> Result<(), StorageError> {
     let after = format!("{name}\0");
     paths.retain_in((name.as_str(), "")..(after.as_str(), ""), |_, _| false)
 }
 
 /// Drops those of the packs `candidates` that none of `paths` needs, and says which.
 fn drop_unused(
-    files: &mut Table<'_, Key, (Key, u64, u64)>,
-    paths: &Table<'_, (&'static str, &'static str), (Key, u64)>,
-    packs: &mut Table<'_, Key, (&'static str, u64, u64)>,
-    mut candidates: BTreeSet<Key>,
+    files: &mut Table<'_, Hash, (Hash, u64, u64)>,
+    paths: &Table<'_, (&'static str, &'static str), (Hash, u64)>,
+    packs: &mut Table<'_, Hash, (&'static str, u64, u64)>,
+    mut candidates: BTreeSet<Hash>,
 ) -> Result<Vec<PackFacts>, StorageError> {
     let mut wanted = HashSet::new();
     for entry in paths.iter()? {

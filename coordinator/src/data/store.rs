@@ -57,8 +57,7 @@ impl DataStore {
         let _changing = self.changing.lock();
         let packed = pack.persist(&self.packs)?;
         let bytes = fs::metadata(pack::path_of(&self.packs, &packed.digest))?.len();
-        let facts =
-            PackFacts { digest: packed.digest, owner: owner.to_owned(), bytes, kept_at: super::unix_seconds() };
+        let facts = PackFacts { digest: packed.digest, owner: owner.to_owned(), bytes, kept_at: super::unix_seconds() };
         match self.index.keep(&packed, &facts)? {
             Kept::New => room.keep(bytes),
             Kept::Known => {}

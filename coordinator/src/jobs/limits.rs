@@ -150,8 +150,8 @@ fn memory(plan: &Plan, network: &Network, shards: u32) -> u64 {
 }
 
 /// Bytes that a job's files take on the coordinator's disk, at most, roughly: the checkpoints that are kept, the best
-/// one, and one that is being written; both models; the manifest. What a run writes of each step is not counted: it comes
-/// as slowly as the steps do.
+/// one, and one that is being written; both models; the manifest. What a run writes of each step is not counted: it
+/// comes as slowly as the steps do.
 pub(super) fn disk_bytes(plan: &Plan, manifest: &Manifest) -> Result<u64, NetworkError> {
     /// Bytes of small files.
     const OTHERS: u64 = 1 << 20;

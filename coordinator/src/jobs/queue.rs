@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use convoy_common::data_place::DataName;
 use convoy_common::Plan;
+use convoy_common::data_place::DataName;
 use convoy_common::file_tree::FileTree;
 use convoy_common::manifest::Manifest;
 use convoy_common::planner::{Planned, Planner, Refusal};
@@ -211,8 +211,8 @@ impl Jobs {
         }
     }
 
-    /// What `spec`, which was read from `text`, means. The limits are asked before time or memory is taken for what they
-    /// bound.
+    /// What `spec`, which was read from `text`, means. The limits are asked before time or memory is taken for what
+    /// they bound.
     fn plan(&self, spec: Spec, text: &str) -> Result<Planned, JobError> {
         let JobTerms { planner, limits, .. } = &self.terms;
         limits.check_spec(&spec)?;

@@ -52,7 +52,10 @@ impl JobStore {
         let names = names(&self.folder).map_err(|error| self.error(&self.folder, &error))?;
         let mut ids: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
         ids.sort_unstable();
-        Ok(ids.into_iter().filter_map(|id| self.read(id).or_else(|problem| self.made_anew(id, &problem)).ok()).collect())
+        Ok(ids
+            .into_iter()
+            .filter_map(|id| self.read(id).or_else(|problem| self.made_anew(id, &problem)).ok())
+            .collect())
     }
 
     fn read(&self, id: u64) -> Result<JobRecord, String> {

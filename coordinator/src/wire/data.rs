@@ -9,10 +9,10 @@ use convoy_proto::{v1, v1::data_server};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::access_layer::caller_of;
 use crate::data::error::DataError;
 use crate::data::set::{DataSet, SetFile};
 use crate::data::store::DataStore;
-use super::access_layer::caller_of;
 use crate::jobs::queue::Jobs;
 
 /// Digests in one question.

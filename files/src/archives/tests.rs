@@ -313,7 +313,8 @@ struct Limit(u64);
 
 impl UnpackLimit for Limit {
     fn left(&self, folder: &Path) -> u64 {
-        let used: u64 = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        let used: u64 =
+            fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
         self.0.saturating_sub(used)
     }
 }

@@ -38,7 +38,9 @@ impl Bench {
             starts.lock().push_back(Run { job, stop, end });
             async move { ended.await.expect("the test ends it, or lets it crash") }
         };
-        tokio::spawn(FleetLoop::new(connections.clone(), receiver, (waiting.clone(), OpenRuns::default()), start).run());
+        tokio::spawn(
+            FleetLoop::new(connections.clone(), receiver, (waiting.clone(), OpenRuns::default()), start).run(),
+        );
         Bench { connections, events, waiting, started }
     }
 
