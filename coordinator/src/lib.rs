@@ -11,6 +11,7 @@ mod access;
 mod cluster;
 mod data;
 mod deadline;
+mod descriptors;
 mod disk_use;
 #[cfg(test)]
 mod fixtures;

@@ -5,6 +5,7 @@
 pub(crate) mod carry;
 mod data_claims;
 pub(crate) mod limits;
+pub(crate) mod news;
 pub(crate) mod queue;
 pub(crate) mod record;
 pub(crate) mod store;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::data_claims::{Claim, DataClaims};
 use super::limits::{JobLimits, LimitError, disk_bytes};
+use super::news::JobNews;
 use super::record::{JobRecord, JobState, data_sets_of, now};
 use super::store::JobStore;
 use crate::disk_use::{DiskUse, NoRoom};
@@ -108,8 +109,10 @@ pub(crate) struct Jobs {
     store: JobStore,
     claims: DataClaims,
     pub(super) terms: JobTerms,
-    pub(super) around: JobSurroundings,
+    pub(crate) around: JobSurroundings,
     live: Mutex<BTreeMap<JobId, LiveJob>>,
+    /// Told whenever the record of a job changes.
+    records: watch::Sender<()>,
     /// Runs that are open.
     pub(super) carried: watch::Sender<usize>,
     pub(super) closing: watch::Sender<bool>,
@@ -129,6 +132,7 @@ impl Jobs {
             terms,
             around,
             live: Mutex::default(),
+            records: watch::Sender::new(()),
             carried: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             claims: DataClaims::default(),
@@ -251,6 +255,12 @@ impl Jobs {
         Some(JobView { waiting_for: waiting_for.filter(|_| !record.state.is_over()), record, status })
     }
 
+    /// Tells when something of a job may be new from now on.
+    pub(crate) fn news(&self, id: JobId) -> JobNews {
+        let status = self.live().get(&id).and_then(|job| job.status.clone());
+        JobNews { records: self.records.subscribe(), waiting: self.around.waiting.changes(), status }
+    }
+
     /// All jobs, the oldest first.
     pub(crate) fn views(&self) -> Vec<JobView> {
         let ids: Vec<JobId> = self.live().keys().copied().collect();
@@ -318,6 +328,7 @@ impl Jobs {
         let removed = self.store.remove(id.0)?;
         live.remove(&id);
         drop(live);
+        self.records.send_replace(());
         self.around.disk.give_back(&record.submitted_by, record.disk_bytes);
         self.store.clear(&removed);
         Ok(JobView { record, waiting_for: None, status: None })
@@ -353,6 +364,7 @@ impl Jobs {
         job.record = record;
         self.tell(event);
         drop(live);
+        self.records.send_replace(());
         self.existing(id)
     }
 
@@ -365,6 +377,7 @@ impl Jobs {
         let mut live = self.live();
         let Some(job) = live.get_mut(&id) else { return };
         change(job);
+        self.records.send_replace(());
         if let Err(error) = self.store.put(&job.record) {
             tracing::error!(job = job.record.job, %error, "the job's record is not up to date");
         }

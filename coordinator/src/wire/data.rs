@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::{DataName, DataPlaceError};
+use convoy_common::memory::{OutOfMemory, WORK};
 use convoy_proto::{v1, v1::data_server};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::access_layer::caller_of;
@@ -17,10 +18,6 @@ use crate::jobs::queue::Jobs;
 
 /// Digests in one question.
 const ASKED: usize = 16_384;
-/// Memory for lists of files that are being named, all calls together.
-const LISTS: usize = 2 << 30;
-/// What memory for lists is counted in.
-const LIST_UNIT: usize = 1 << 10;
 /// Pieces that wait for the disk.
 const WAITING: usize = 8;
 
@@ -30,32 +27,6 @@ pub(crate) struct DataService {
     pub(crate) store: Arc<DataStore>,
     /// Who needs what.
     pub(crate) jobs: Arc<Jobs>,
-    lists: Arc<Semaphore>,
-}
-
-impl DataService {
-    pub(crate) fn new(store: Arc<DataStore>, jobs: Arc<Jobs>) -> Self {
-        DataService { store, jobs, lists: Arc::new(Semaphore::new(LISTS / LIST_UNIT)) }
-    }
-}
-
-/// Memory for some more files of a list, as long as the permit is held.
-fn memory_for(lists: &Arc<Semaphore>, files: &[v1::DataFile]) -> Result<OwnedSemaphorePermit, Status> {
-    let units = files.iter().map(memory_of).sum::<usize>().div_ceil(LIST_UNIT) as u32;
-    lists.clone().try_acquire_many_owned(units).map_err(|_| {
-        Status::resource_exhausted(format!(
-            "the lists of data sets that are being named take more than {} MiB of the coordinator's memory; try again \
-             when others are done, or push the data as several data sets or as archives",
-            LISTS >> 20
-        ))
-    })
-}
-
-/// Bytes that a file of a list takes.
-fn memory_of(file: &v1::DataFile) -> usize {
-    /// What an allocation costs beside its bytes.
-    const OVERHEAD: usize = 16;
-    size_of::<SetFile>() + file.path.len() + OVERHEAD
 }
 
 impl From<DataError> for Status {
@@ -85,6 +56,11 @@ fn set_file(file: &v1::DataFile) -> Result<SetFile, Status> {
     let path: convoy_common::data_place::InnerPath = file.path.parse().map_err(invalid)?;
     if path.as_str().is_empty() || path.as_str() != file.path {
         return Err(Status::invalid_argument(format!("`{}` is no plain path of a file", file.path)));
+    }
+    if path.as_str().contains(char::is_control) {
+        let name = path.as_str().escape_debug();
+        let text = format!("the name of the file `{name}` holds a control character; rename it and push again");
+        return Err(Status::invalid_argument(text));
     }
     Ok(SetFile { path, digest: digest(&file.digest)?, size: file.size })
 }
@@ -157,13 +133,15 @@ impl data_server::Data for DataService {
         request: Request<Streaming<v1::CommitRequest>>,
     ) -> Result<Response<v1::DataSetReply>, Status> {
         let mut messages = request.into_inner();
-        let (mut head, mut files, mut memory) = (None, Vec::new(), memory_for(&self.lists, &[])?);
+        let (mut head, mut files) = (None, Vec::new());
+        let out_of_memory = |error: OutOfMemory| Status::resource_exhausted(error.to_string());
+        let mut held = WORK.try_take(0).map_err(out_of_memory)?;
         while let Some(message) = messages.message().await? {
             if head.is_none() {
                 head = Some((message.name.parse::<DataName>().map_err(invalid)?, message.replace));
             }
-            memory.merge(memory_for(&self.lists, &message.files)?);
             for file in &message.files {
+                held.try_grow((file.path.len() + size_of::<SetFile>()) as u64).map_err(out_of_memory)?;
                 files.push(set_file(file)?);
             }
         }
@@ -172,7 +150,7 @@ impl data_server::Data for DataService {
         };
         let (store, now) = (self.store.clone(), jiff::Timestamp::now().to_string());
         let naming = move || {
-            let _memory = memory;
+            let _held = held;
             store.commit(&name, files, replace, now)
         };
         let set = blocking(naming).await?;
@@ -238,18 +216,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_all_calls_share_one_bound() {
-        let lists = Arc::new(Semaphore::new(LISTS / LIST_UNIT));
-        let file = v1::DataFile { path: "x".repeat(4_000), size: 1, digest: Bytes::new() };
-        let files = vec![file; 10_000];
-        assert!((40_000_000..42_000_000).contains(&files.iter().map(memory_of).sum::<usize>()));
-        let mut held = Vec::new();
-        while let Ok(memory) = memory_for(&lists, &files) {
-            held.push(memory);
+    fn names_of_files_are_plain_and_can_be_printed() {
+        let taken = |path: &str| {
+            let file = v1::DataFile { path: path.to_owned(), digest: vec![0; 32].into(), size: 1 };
+            set_file(&file).map(|_| ()).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(taken("cats/\u{fc}ml\u{e4}ut 1.png"), Ok(()));
+        assert!(taken("../x").is_err() && taken("/x").is_err() && taken("").is_err());
+        for path in ["a\nb", "\u{1b}]0;OWNED\u{7}/x.png", "a\u{9b}b"] {
+            let refused = taken(path).unwrap_err();
+            assert!(refused.contains("control character") && !refused.contains(char::is_control), "{refused}");
         }
-        assert!((50..54).contains(&held.len()), "{}", held.len());
-        assert_eq!(memory_for(&lists, &files).unwrap_err().code(), tonic::Code::ResourceExhausted);
-        held.pop();
-        assert!(memory_for(&lists, &files).is_ok());
     }
 }

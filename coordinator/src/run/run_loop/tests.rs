@@ -174,8 +174,8 @@ async fn a_stop_is_heard_however_much_waits_to_be_handled() {
     let Bench { mut run_loop, links: _links, inputs, news: _news, status: _status, ends } = bench(folder.path());
     drop(ends);
     for _ in 0..10_000 {
-        let (cause, reason) = (convoy_proto::v1::DeclineCause::Data, "flood".to_owned());
-        assert!(inputs.send(RunInput::Declined { worker: WorkerId(1), cause, reason }));
+        let reason = "flood".to_owned();
+        assert!(inputs.send(RunInput::Declined { worker: WorkerId(1), cause: v1::DeclineCause::Data, reason }));
     }
     run_loop.run(async {}).await.unwrap();
     assert!(run_loop.inputs.try_recv().is_some(), "it did not wait for all of them");

@@ -53,8 +53,8 @@ async fn serve(state: &Path) -> (String, Token) {
     let incoming = incoming(socket, access.tls(), Limits::default());
     let server = channel::server()
         .layer(AccessLayer(access.clone()))
-        .layer(CallsLayer { stalled: LONG, ..CallsLayer::default() })
-        .add_service(channel::access_service(AccessService { access, connections }))
+        .layer(CallsLayer::with_patience(LONG))
+        .add_service(channel::access_service(AccessService::new(access, connections)))
         .add_service(channel::service(FakeCoordinator(Sink)));
     tokio::spawn(server.serve_with_incoming(incoming));
     (address, token)
