@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use convoy_proto::v1;
 use convoy_scheduler::{JobRequest, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -37,7 +38,9 @@ impl Bench {
             starts.lock().push_back(Run { job, stop, end });
             async move { ended.await.expect("the test ends it, or lets it crash") }
         };
-        tokio::spawn(FleetLoop::new(connections.clone(), receiver, waiting.clone(), start).run());
+        tokio::spawn(
+            FleetLoop::new(connections.clone(), receiver, (waiting.clone(), OpenRuns::default()), start).run(),
+        );
         Bench { connections, events, waiting, started }
     }
 
@@ -154,7 +157,7 @@ async fn the_loop_ends_when_nobody_can_tell_it_anything() {
     let (unused, _) = queue(16);
     let connections = Arc::new(Connections::new(unused));
     let start = |_, _| async { Ended::Over };
-    let fleet = tokio::spawn(FleetLoop::new(connections, receiver, WaitingReasons::default(), start).run());
+    let fleet = tokio::spawn(FleetLoop::new(connections, receiver, Default::default(), start).run());
     drop(events);
     fleet.await.expect("it does not crash");
 }
@@ -176,7 +179,7 @@ async fn a_worker_that_declined_a_job_is_sent_there_again_after_a_pause() {
     assert!(waiting.contains("needs 3.1 GiB"), "{waiting}");
     let begun = Instant::now();
     while bench.jobs() == [None] {
-        assert!(bench.events.send(FleetEvent::Heartbeat { worker }), "the loop listens");
+        bench.connections.contact(worker.0).expect("it is connected").heard();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(begun.elapsed() < Duration::from_secs(60), "it is never asked again");
     }
