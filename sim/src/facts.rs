@@ -1,7 +1,8 @@
 //! What happens in a simulated run, as an onlooker sees it who does not ask the scheduler.
 
 use convoy_scheduler::{
-    Contact, Effect, Event, Lease, LeaseRef, Node, Outcome, Record, ResumeError, RunPlan, RunTime, StepId, Waiting, WorkerId,
+    Contact, Effect, Event, Lease, LeaseRef, Node, Outcome, Record, ResumeError, RunPlan, RunTime, StepId, Waiting,
+    WorkerId,
 };
 
 /// Something that happened, in the world's own words.

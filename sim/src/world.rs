@@ -61,7 +61,9 @@ impl Happening {
     /// The process that must be awake for it.
     fn process(&self) -> Option<usize> {
         match self {
-            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Flow(i, ..) | Happening::Computed(i, _) => Some(*i),
+            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Flow(i, ..) | Happening::Computed(i, _) => {
+                Some(*i)
+            }
             Happening::Arrive(i, _, Stream::DownControl | Stream::DownBulk) => Some(*i),
             _ => None,
         }

@@ -74,6 +74,10 @@ mod tests {
         }
         assert!(sent < 2 * AT_ONCE, "{sent}");
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!((0..2 * AT_ONCE).filter(|_| allowance.take(1).is_ok()).count() as u64, AT_ONCE, "and no more is saved");
+        assert_eq!(
+            (0..2 * AT_ONCE).filter(|_| allowance.take(1).is_ok()).count() as u64,
+            AT_ONCE,
+            "and no more is saved"
+        );
     }
 }

@@ -163,7 +163,7 @@ impl Connections {
             Message::LeaseFailed(failed) => {
                 let (job, failure) = (JobId(failed.job), Failure::try_from(failed.failure())?);
                 let at = failed.at.ok_or(WireError::Missing { field: "at" })?.into();
-                let input = RunInput::LeaseFailed { worker, at, failure, reason: told(failed.reason) };
+                let input = RunInput::LeaseFailed { worker, at, failure, reason: told(&failed.reason) };
                 self.tell_run_of_member(worker, job, input);
             }
             Message::Declined(declined) => self.declined(worker, &declined),
@@ -207,7 +207,7 @@ impl Connections {
         let Some(state) = workers.get_mut(&worker).filter(assigned) else { return };
         (state.place, state.called) = (WorkerPlace::Free, false);
         drop(workers);
-        let reason = told(declined.reason.clone());
+        let reason = told(&declined.reason);
         self.tell_run(job, RunInput::Declined { worker, cause: declined.cause(), reason: reason.clone() });
         self.tell_fleet(FleetEvent::WorkerDeclined { worker, job, reason });
     }
@@ -352,16 +352,12 @@ impl Connections {
     }
 }
 
-/// Longest reason of a worker that is kept, in bytes.
+/// Characters of a worker's reason that are kept.
 const REASON: usize = 4 << 10;
 
-/// What a worker gives as its reason, cut where it is longer than any reason is.
-fn told(mut reason: String) -> String {
-    if reason.len() > REASON {
-        reason.truncate(reason.floor_char_boundary(REASON));
-        reason.push_str(" ... (cut)");
-    }
-    reason
+/// What a worker gives as its reason, without control characters and not longer than any reason is.
+fn told(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(REASON).collect()
 }
 
 impl WorkerLinks for Connections {

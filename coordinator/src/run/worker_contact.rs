@@ -96,11 +96,7 @@ mod tests {
         contact.pushed();
         tokio::time::advance(Duration::from_millis(2)).await;
         contact.fetched();
-        assert_eq!(contact.read(begun), Contact {
-            heard: RunTime(2000),
-            pushed: RunTime(0),
-            fetched: RunTime(2000)
-        });
+        assert_eq!(contact.read(begun), Contact { heard: RunTime(2000), pushed: RunTime(0), fetched: RunTime(2000) });
     }
 
     #[tokio::test(start_paused = true)]
