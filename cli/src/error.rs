@@ -332,7 +332,7 @@ mod tests {
                     hint: String::new(),
                 },
                 ClusterError::Socket(String::new()).into(),
-                ClusterError::Store(StoreError::Io(String::new())).into(),
+                ClusterError::Store(StoreError::Io { path: path(), problem: String::new() }).into(),
                 AccessError::UnknownMember(String::new()).into(),
                 AccessError::Token(TokenError::Expired).into(),
                 AccessError::Authority(AuthorityError::Missing(path())).into(),

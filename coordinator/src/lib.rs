@@ -12,6 +12,7 @@ mod cluster;
 mod data;
 mod deadline;
 mod descriptors;
+mod disk_use;
 #[cfg(test)]
 mod fixtures;
 mod fleet;
@@ -19,9 +20,12 @@ mod jobs;
 mod numerics;
 mod queue;
 mod run;
+mod sealed;
 mod serve;
 mod server;
+mod state_folder;
 mod store_error;
+mod store_file;
 mod wire;
 
 pub use access::caller::Caller;
@@ -29,7 +33,9 @@ pub use access::cluster::{CERTIFICATE_LIFE, create_token, init_cluster, is_clust
 pub use access::error::AccessError;
 pub use access::store::MemberRecord;
 pub use cluster::{ClusterConfig, ClusterError, serve_cluster};
-pub use data::store::{DataError, DataSet};
+pub use data::error::DataError;
+pub use data::set::DataSet;
+pub use disk_use::{Bytes, DiskLimits, NoRoom};
 pub use jobs::limits::JobLimits;
 pub use jobs::record::{JobRecord, JobState};
 pub use run::config::Config;
@@ -53,4 +59,5 @@ pub use run::report::RunReport;
 pub use run::status::Status;
 pub use run::tracker::Waits;
 pub use serve::serve;
+pub use state_folder::keep_private;
 pub use store_error::StoreError;

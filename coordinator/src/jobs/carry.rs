@@ -11,8 +11,8 @@ use convoy_scheduler::JobId;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::queue::{JobError, Jobs, now};
-use super::record::JobState;
+use super::queue::{JobError, Jobs};
+use super::record::{JobState, now};
 use super::trouble::Trouble;
 use crate::fleet::fleet_loop::Ended;
 use crate::run::carry::carry;

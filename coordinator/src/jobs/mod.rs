@@ -3,6 +3,7 @@
 //! What it must not know: gRPC, images, which worker computes what.
 
 pub(crate) mod carry;
+mod data_claims;
 pub(crate) mod limits;
 pub(crate) mod news;
 pub(crate) mod queue;
