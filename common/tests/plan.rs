@@ -170,7 +170,14 @@ fn variants(value: &serde_json::Value) -> Vec<serde_json::Value> {
         Value::Number(number) => {
             let near = number.as_f64().unwrap_or_default();
             let whole = number.as_u64().unwrap_or_default();
-            vec![json!(0), json!(1), json!(whole + 1), json!(whole.saturating_sub(1)), json!(near * 10.0), json!(u32::MAX)]
+            vec![
+                json!(0),
+                json!(1),
+                json!(whole + 1),
+                json!(whole.saturating_sub(1)),
+                json!(near * 10.0),
+                json!(u32::MAX),
+            ]
         }
         Value::Array(items) => {
             let mut all = vec![json!([]), Value::Array(items.iter().chain(items.first()).cloned().collect())];
@@ -226,7 +233,10 @@ fn no_plan_that_passes_its_checks_can_crash_whoever_reads_it() {
             }
             let (rates, steps) = (plan.learning_rate(), plan.total_steps());
             [0, steps / 2, steps.saturating_sub(1)].map(|step| rates.at(step)).iter().for_each(|rate| _ = rate.abs());
-            assert!(plan.normalization.mean.len() == plan.input.channels as usize && !plan.metric_layout().choices().is_empty());
+            assert!(
+                plan.normalization.mean.len() == plan.input.channels as usize
+                    && !plan.metric_layout().choices().is_empty()
+            );
             assert_eq!(Plan::from_sealed_json(plan.to_sealed_json().as_bytes()), Ok(plan));
         }
     }
