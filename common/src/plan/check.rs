@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{DataFacts, Plan};
+use super::{DataFacts, Normalization, Plan};
 use crate::manifest::LabelKind;
 use crate::spec::check::{Problem, check_spec, positive, problem, refuse_foreign, within};
 use crate::spec::{ClassWeights, LastStep, LossKind, MAX_NAMES, Spec, Task};
+
+/// Most rows or columns of an input, which may be as large as the images are: so many that nothing overflows.
+const MOST_SIDE: f64 = 65_536.0;
 
 /// The task in force.
 ///
@@ -52,6 +55,7 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
     }
     check_names(plan)?;
     check_loss(plan)?;
+    check_shapes(plan)?;
     if plan.names.len() < 2 && spec.task == Task::Multiclass {
         return problem("data.train", format!("has one class only ({:?}); there is nothing to tell apart", plan.names));
     }
@@ -90,6 +94,38 @@ fn check_names(plan: &Plan) -> Result<(), Problem> {
         Some(name) => problem("data.train", format!("has two classes or labels of the name `{name}`")),
         None => Ok(()),
     }
+}
+
+/// What follows from the spec and the data by itself, and must fit together where a plan comes from elsewhere.
+fn check_shapes(plan: &Plan) -> Result<(), Problem> {
+    let Plan { spec, names, input, outputs, normalization, class_weights, .. } = plan;
+    for side in [input.height, input.width] {
+        within("input", side.into(), 1.0, MOST_SIDE)?;
+    }
+    if ![1, 3].contains(&input.channels) {
+        return problem("input", format!("has {} channels; there may be 1 or 3", input.channels));
+    }
+    let channels = input.channels as usize;
+    let Normalization { mean, std } = normalization;
+    let usable = mean.iter().all(|mean| mean.is_finite()) && std.iter().all(|std| std.is_finite() && *std > 0.0);
+    if (mean.len(), std.len()) != (channels, channels) || !usable {
+        return problem(
+            "normalization",
+            format!("is not a mean and a positive deviation of each of {channels} channels"),
+        );
+    }
+    let (wanted, of_names) = match spec.task {
+        Task::Auto => return problem("task", "is not resolved"),
+        Task::Binary => (1, names.len() == 2),
+        Task::Multiclass | Task::Multilabel | Task::Regression => (names.len(), !names.is_empty()),
+    };
+    if *outputs as usize != wanted || !of_names {
+        return problem("outputs", format!("is {outputs}, which does not fit {} names", names.len()));
+    }
+    if ![0, names.len()].contains(&class_weights.len()) {
+        return problem("class_weights", format!("has {} numbers for {} names", class_weights.len(), names.len()));
+    }
+    Ok(())
 }
 
 fn check_targets(plan: &Plan) -> Result<(), Problem> {
