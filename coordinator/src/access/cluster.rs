@@ -13,8 +13,9 @@ use convoy_security::{
 use tonic::Status;
 
 use super::caller::Caller;
+use super::calls::{CallEnd, MemberCalls};
 use super::error::AccessError;
-use super::store::{AccessStore, MemberRecord, unix_seconds};
+use super::store::{AccessStore, MemberRecord, TokenLeft, unix_seconds};
 use crate::store_error::StoreError;
 
 /// Life of a certificate unless a coordinator is told otherwise. Members and the coordinator itself renew theirs after
@@ -43,7 +44,7 @@ pub fn init_cluster(state: &Path, hosts: &[String]) -> Result<Identity, AccessEr
     // Whoever can read the state folder can do all of this again.
     let life = Duration::from_secs(10 * 365 * 24 * 3600);
     let certificate = authority.sign(&key.public()?, "admin", life, now)?;
-    store.add_member("admin", Role::Admin, &certificate)?;
+    store.add_member("admin", Role::Admin, None, &certificate)?;
     Ok(key.with(certificate.chain_pem)?)
 }
 
@@ -83,6 +84,7 @@ pub(crate) struct Cluster {
     hosts: Vec<String>,
     store: AccessStore,
     tls: ServerTls,
+    calls: MemberCalls,
     /// Life of the certificates that it signs.
     pub(crate) life: Duration,
 }
@@ -107,7 +109,9 @@ impl Access {
         let tls = ServerTls::new(&authority.server(&hosts, life, now)?)?;
         let store = AccessStore::open(&state.join("access.redb"))?;
         store.tidy(unix_seconds(now))?;
-        Ok(Arc::new(Access { cluster: Some(Cluster { authority, hosts, store, tls, life }) }))
+        Ok(Arc::new(Access {
+            cluster: Some(Cluster { authority, hosts, store, tls, calls: MemberCalls::default(), life }),
+        }))
     }
 
     /// What the server shows, if it encrypts.
@@ -133,13 +137,9 @@ impl Access {
                     Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
                 }
             }
-            let expired = |caller: &Caller| match caller {
-                Caller::Member { id, .. } => {
-                    matches!(cluster.store.member(*id), Ok(Some(member)) if member.expired(now))
-                }
-                _ => false,
-            };
-            disconnect(&expired);
+            let expired = |id: u64| matches!(cluster.store.member(id), Ok(Some(member)) if member.expired(now));
+            disconnect(&|caller| matches!(caller, Caller::Member { id, .. } if expired(*id)));
+            cluster.calls.end_where(expired);
             if passed(tidied) >= TIDY {
                 tidied = now;
                 if let Err(error) = cluster.store.tidy(unix_seconds(now)) {
@@ -149,11 +149,11 @@ impl Access {
         }
     }
 
-    /// Who is behind a connection, or why nobody should be.
-    pub(crate) fn caller(&self, peer: &Peer) -> Result<Caller, Status> {
+    /// Who is behind a connection, and what ends a call of theirs before its time; or why nobody should be.
+    pub(crate) fn caller(&self, peer: &Peer) -> Result<(Caller, CallEnd), Status> {
         match (&self.cluster, peer.fingerprint) {
-            (None, _) => Ok(Caller::Local),
-            (Some(_), None) => Ok(Caller::Stranger),
+            (None, _) => Ok((Caller::Local, CallEnd::Never)),
+            (Some(_), None) => Ok((Caller::Stranger, CallEnd::Never)),
             (Some(cluster), Some(fingerprint)) => cluster.member(peer, fingerprint, SystemTime::now()),
         }
     }
@@ -179,12 +179,14 @@ pub fn is_cluster(state: &Path) -> bool {
 impl Cluster {
     /// Whose connection it is. It stays that member's after the certificate that it was opened with has expired, as
     /// long as the member has a newer one.
-    fn member(&self, peer: &Peer, fingerprint: Fingerprint, now: SystemTime) -> Result<Caller, Status> {
+    fn member(&self, peer: &Peer, fingerprint: Fingerprint, now: SystemTime) -> Result<(Caller, CallEnd), Status> {
         let internal = |error: StoreError| Status::internal(error.to_string());
         let owner = match peer.known.get() {
             Some(id) => Some(*id),
             None => self.store.owner(fingerprint).map_err(internal)?,
         };
+        // Before the record is read: whoever revokes ends calls after the record says so.
+        let end = owner.map_or(CallEnd::Never, |id| self.calls.begin(id));
         let member = owner.map(|id| self.store.member(id)).transpose().map_err(internal)?.flatten();
         match member {
             None => {
@@ -198,7 +200,7 @@ impl Cluster {
             }
             Some(MemberRecord { id, name, role, .. }) => {
                 _ = peer.known.set(id);
-                Ok(Caller::Member { id, name, role })
+                Ok((Caller::Member { id, name, role }, end))
             }
         }
     }
@@ -209,9 +211,9 @@ impl Cluster {
         if token.pin != self.authority.pin() {
             return Err(TokenError::Unknown.into());
         }
-        let role = self.store.redeem(token, unix_seconds(now))?;
+        let role = self.store.redeem(token, name, unix_seconds(now))?;
         let certificate = self.authority.sign(key, name, self.life, now)?;
-        self.store.add_member(name, role, &certificate)?;
+        self.store.add_member(name, role, Some(&token.id), &certificate)?;
         tracing::info!(name, %role, fingerprint = %certificate.fingerprint, "joined the cluster");
         Ok((role, certificate))
     }
@@ -244,8 +246,10 @@ impl Cluster {
         Ok(self.store.members()?)
     }
 
-    /// Revokes a member's certificates, by its number or name.
-    pub(crate) fn revoke(&self, text: &str) -> Result<MemberRecord, AccessError> {
-        self.store.revoke(text)
+    /// Revokes a member's certificates, by its number or its name, and ends its calls; see [`AccessStore::revoke`].
+    pub(crate) fn revoke(&self, text: &str, close_token: bool) -> Result<(MemberRecord, TokenLeft), AccessError> {
+        let (member, left) = self.store.revoke(text, close_token)?;
+        self.calls.end(member.id);
+        Ok((member, left))
     }
 }

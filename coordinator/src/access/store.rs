@@ -35,6 +35,9 @@ pub struct MemberRecord {
     pub expires_at: u64,
     /// Whether its certificates were revoked.
     pub revoked: bool,
+    /// The token that it joined with; none for the cluster's first member, and for those of older versions.
+    #[serde(default)]
+    pub token: Option<String>,
 }
 
 impl MemberRecord {
@@ -53,6 +56,43 @@ pub(super) fn unix_seconds(time: SystemTime) -> u64 {
 #[derive(Debug)]
 pub(crate) struct AccessStore {
     database: Database,
+}
+
+/// The token of a member that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TokenLeft {
+    /// It lets nobody in any more.
+    Closed {
+        /// Which one.
+        id: String,
+    },
+    /// It lets others in still: some who came by it stay.
+    Open {
+        /// Which one.
+        id: String,
+        /// How many members stay that came by it.
+        others: usize,
+    },
+    /// It is not known: the member made the cluster, or joined it under an older version.
+    Unknown,
+}
+
+/// The member that `text` means: a number first of all, else a name that only one has.
+fn meant(members: &[MemberRecord], text: &str) -> Result<MemberRecord, AccessError> {
+    let valid = || members.iter().filter(|member| !member.revoked);
+    let number = text.parse().ok();
+    if let Some(member) = valid().find(|member| Some(member.id) == number) {
+        return Ok(member.clone());
+    }
+    let named: Vec<&MemberRecord> = valid().filter(|member| member.name == text).collect();
+    match named[..] {
+        [] => Err(AccessError::UnknownMember(text.to_owned())),
+        [member] => Ok(member.clone()),
+        _ => {
+            let numbers: Vec<String> = named.iter().map(|member| member.id.to_string()).collect();
+            Err(AccessError::AmbiguousMember { name: text.to_owned(), numbers: numbers.join(", ") })
+        }
+    }
 }
 
 fn io(error: impl std::fmt::Display) -> StoreError {
@@ -99,12 +139,19 @@ impl AccessStore {
         members.iter().map_err(io)?.map(|entry| read(entry.map_err(io)?.1.value())).collect()
     }
 
-    /// Keeps a new member.
-    pub(crate) fn add_member(&self, name: &str, role: Role, certificate: &Certificate) -> Result<u64, StoreError> {
+    /// Keeps a new member, which joined with `token`, if with any.
+    pub(crate) fn add_member(
+        &self,
+        name: &str,
+        role: Role,
+        token: Option<&str>,
+        certificate: &Certificate,
+    ) -> Result<u64, StoreError> {
         self.change(|tables| {
             let id = tables.members.last().map_err(io)?.map_or(0, |(last, _)| last.value()) + 1;
             let (fingerprint, expires_at) = (certificate.fingerprint, certificate.expires_at);
-            let member = MemberRecord { id, name: name.to_owned(), role, fingerprint, expires_at, revoked: false };
+            let (name, token, revoked) = (name.to_owned(), token.map(str::to_owned), false);
+            let member = MemberRecord { id, name, role, fingerprint, expires_at, revoked, token };
             tables.put_member(&member)?;
             Ok(id)
         })
@@ -128,7 +175,8 @@ impl AccessStore {
         self.change(|tables| {
             tables.drop_certificates(|_, expires_at| expires_at < now)?;
             let newest = tables.members.last().map_err(io)?.map_or(0, |(id, _)| id.value());
-            for id in tables.members_where(gone)?.into_iter().filter(|id| *id != newest) {
+            for id in tables.all_members()?.into_iter().filter(gone).map(|member| member.id).filter(|id| *id != newest)
+            {
                 tables.members.remove(id).map_err(io)?;
             }
             Ok(())
@@ -143,17 +191,15 @@ impl AccessStore {
         read_only.open_table(CERTIFICATES).and_then(|table| Ok(table.len()?)).expect("the store can be read")
     }
 
-    /// Revokes a member's certificates, by its number or name.
-    pub(crate) fn revoke(&self, text: &str) -> Result<MemberRecord, AccessError> {
-        let unknown = || AccessError::UnknownMember(text.to_owned());
-        let members = self.members()?;
-        let means = |member: &&MemberRecord| text.parse() == Ok(member.id) || member.name == text;
-        let id = members.iter().filter(|member| !member.revoked).find(means).ok_or_else(unknown)?.id;
+    /// Revokes a member's certificates, by its number or its name. The token that it came by is closed as well, if
+    /// nobody else came by it or `close_token` says so; a member of its name does not come by it again in any case.
+    pub(crate) fn revoke(&self, text: &str, close_token: bool) -> Result<(MemberRecord, TokenLeft), AccessError> {
         self.change(|tables| {
-            let mut member = tables.member(id)?.ok_or_else(unknown)?;
+            let mut member = meant(&tables.all_members()?, text)?;
             member.revoked = true;
             tables.put_member(&member)?;
-            Ok(member)
+            let left = tables.close_token_of(&member, close_token)?;
+            Ok((member, left))
         })
     }
 
@@ -172,9 +218,16 @@ impl AccessStore {
         self.change(|tables| Ok(tables.tokens.remove(id).map_err(io)?.is_some()))
     }
 
-    /// Uses a token once; says what it is for.
-    pub(crate) fn redeem(&self, token: &Token, now: u64) -> Result<Role, AccessError> {
+    /// Uses a token once for somebody of this name; says what it is for.
+    pub(crate) fn redeem(&self, token: &Token, name: &str, now: u64) -> Result<Role, AccessError> {
+        if name.parse::<u64>().is_ok() {
+            return Err(AccessError::NumberAsName(name.to_owned()));
+        }
         self.change(|tables| {
+            let came = |member: &MemberRecord| member.token.as_deref() == Some(token.id.as_str());
+            if tables.all_members()?.iter().any(|member| member.revoked && member.name == name && came(member)) {
+                return Err(AccessError::RevokedName(name.to_owned()));
+            }
             let kept = tables.tokens.get(token.id.as_str()).map_err(io)?.map(|json| read::<TokenRecord>(json.value()));
             let mut record = kept.transpose()?.ok_or(TokenError::Unknown)?;
             record.redeem(&token.secret, now)?;
@@ -218,13 +271,21 @@ impl Tables<'_> {
         Ok(())
     }
 
-    fn members_where(&self, wanted: impl Fn(&MemberRecord) -> bool) -> Result<Vec<u64>, StoreError> {
-        let mut found = Vec::new();
-        for entry in self.members.iter().map_err(io)? {
-            let member: MemberRecord = read(entry.map_err(io)?.1.value())?;
-            found.extend(wanted(&member).then_some(member.id));
+    fn all_members(&self) -> Result<Vec<MemberRecord>, StoreError> {
+        self.members.iter().map_err(io)?.map(|entry| read(entry.map_err(io)?.1.value())).collect()
+    }
+
+    /// What becomes of the token of a member that was revoked.
+    fn close_token_of(&mut self, member: &MemberRecord, close: bool) -> Result<TokenLeft, StoreError> {
+        let Some(id) = member.token.clone() else { return Ok(TokenLeft::Unknown) };
+        let stays = |other: &MemberRecord| !other.revoked && other.token.as_ref() == Some(&id);
+        let others = self.all_members()?.into_iter().filter(stays).count();
+        if others > 0 && !close {
+            let open = self.tokens.get(id.as_str()).map_err(io)?.is_some();
+            return Ok(if open { TokenLeft::Open { id, others } } else { TokenLeft::Closed { id } });
         }
-        Ok(found)
+        self.tokens.remove(id.as_str()).map_err(io)?;
+        Ok(TokenLeft::Closed { id })
     }
 
     /// Drops the certificates of which `unwanted` holds, given whose they are and when they expire.
@@ -269,8 +330,8 @@ mod tests {
     #[test]
     fn renewing_drops_what_has_expired_of_that_member() {
         let (_folder, store) = store();
-        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
-        let otto = store.add_member("otto", Role::Viewer, &certificate(200, 100)).unwrap();
+        let anna = store.add_member("anna", Role::Viewer, None, &certificate(1, 100)).unwrap();
+        let otto = store.add_member("otto", Role::Viewer, None, &certificate(200, 100)).unwrap();
         store.renew(anna, &certificate(2, 160), 60).unwrap();
         assert_eq!(owners(&store, [1, 2, 200]), [Some(anna), Some(anna), Some(otto)], "the first is good until 100");
         for renewal in 3..100 {
@@ -284,10 +345,10 @@ mod tests {
     #[test]
     fn who_can_never_come_back_is_dropped_after_thirty_days() {
         let (_folder, store) = store();
-        let add = |name: &str, number| store.add_member(name, Role::Worker, &certificate(number, 100)).unwrap();
+        let add = |name: &str, number| store.add_member(name, Role::Worker, None, &certificate(number, 100)).unwrap();
         let [gone, revoked_one, back, newest] =
             [("gone", 1), ("out", 2), ("back", 3), ("newest", 4)].map(|(n, c)| add(n, c));
-        store.revoke("out").unwrap();
+        store.revoke("out", false).unwrap();
         store.tidy(100).unwrap();
         assert_eq!(store.certificates(), 4, "nothing has expired");
         store.tidy(101).unwrap();
@@ -301,7 +362,7 @@ mod tests {
         assert!(store.member(revoked_one).unwrap().is_some_and(|member| member.revoked), "its refusal says revoked");
         assert_eq!(store.member(gone).unwrap(), None);
         assert!(
-            store.add_member("next", Role::Worker, &certificate(6, 100)).unwrap() > newest,
+            store.add_member("next", Role::Worker, None, &certificate(6, 100)).unwrap() > newest,
             "no number comes twice"
         );
     }
@@ -309,12 +370,69 @@ mod tests {
     #[test]
     fn certificates_of_an_older_version_are_taken_over() {
         let (folder, store) = store();
-        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
+        let anna = store.add_member("anna", Role::Viewer, None, &certificate(1, 100)).unwrap();
         store.change(|tables| tables.old_certificates.insert(&[7; 32][..], anna).map(|_| ()).map_err(io)).unwrap();
         drop(store);
         let store = AccessStore::open(&folder.path().join("access.redb")).unwrap();
         assert_eq!(owners(&store, [1, 7]), [Some(anna), Some(anna)]);
         store.tidy(101).unwrap();
         assert_eq!(owners(&store, [1, 7]), [None, None]);
+    }
+
+    fn token(store: &AccessStore, uses: Option<u32>) -> Token {
+        let token = Token::new(convoy_security::Pin([1; 32]));
+        store.put_token(&TokenRecord::new(&token, Role::Worker, 1000, uses)).unwrap();
+        token
+    }
+
+    /// Joins as `name` by `token`; its number.
+    fn join(store: &AccessStore, token: &Token, name: &str) -> Result<u64, AccessError> {
+        let role = store.redeem(token, name, 5)?;
+        let number = store.members().unwrap().len() as u8 + 100;
+        Ok(store.add_member(name, role, Some(&token.id), &certificate(number, 1000))?)
+    }
+
+    #[test]
+    fn who_is_revoked_does_not_come_back_by_the_token_it_came_by() {
+        let (_folder, store) = store();
+        let own = token(&store, None);
+        join(&store, &own, "mallory").unwrap();
+        let (_, left) = store.revoke("mallory", false).unwrap();
+        assert_eq!(left, TokenLeft::Closed { id: own.id.clone() }, "nobody else came by it");
+        assert!(matches!(join(&store, &own, "another"), Err(AccessError::Token(TokenError::Unknown))));
+    }
+
+    #[test]
+    fn a_token_that_others_came_by_stays_open_for_them_unless_it_is_to_be_closed() {
+        let (_folder, store) = store();
+        let shared = token(&store, None);
+        let [mallory, honest, third] = ["mallory", "honest", "third"].map(|name| join(&store, &shared, name).unwrap());
+        let (member, left) = store.revoke(&mallory.to_string(), false).unwrap();
+        assert_eq!((member.id, left), (mallory, TokenLeft::Open { id: shared.id.clone(), others: 2 }));
+        assert!(matches!(join(&store, &shared, "mallory"), Err(AccessError::RevokedName(_))));
+        join(&store, &shared, "newcomer").unwrap();
+        let other = token(&store, None);
+        join(&store, &other, "mallory").expect("whoever gives it another token wants it back");
+        let (_, left) = store.revoke("third", true).unwrap();
+        assert_eq!(left, TokenLeft::Closed { id: shared.id.clone() });
+        assert!(matches!(join(&store, &shared, "late"), Err(AccessError::Token(TokenError::Unknown))));
+        assert!(!store.member(honest).unwrap().unwrap().revoked && store.member(third).unwrap().unwrap().revoked);
+    }
+
+    #[test]
+    fn a_number_is_meant_before_a_name_and_a_name_of_two_is_refused() {
+        let (_folder, store) = store();
+        let add = |name: &str, number| store.add_member(name, Role::Worker, None, &certificate(number, 100)).unwrap();
+        // As an older version let them in.
+        let [shield, two, three] = [("2", 1), ("ox", 2), ("ox", 3)].map(|(name, number)| add(name, number));
+        assert!(
+            matches!(store.revoke("ox", false), Err(AccessError::AmbiguousMember { numbers, .. }) if numbers == "2, 3")
+        );
+        assert_eq!(store.revoke("2", false).unwrap().0.id, two);
+        assert_eq!(store.revoke("ox", false).unwrap().0.id, three, "one is left of that name");
+        assert_eq!(store.revoke("2", false).unwrap().0.id, shield, "no member has the number any more");
+        let token = token(&store, None);
+        assert!(matches!(join(&store, &token, "9"), Err(AccessError::NumberAsName(_))));
+        assert_eq!(store.tokens().unwrap()[0].uses_left, None);
     }
 }

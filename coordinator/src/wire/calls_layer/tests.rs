@@ -44,6 +44,12 @@ impl Answers for Sink {
 
 /// A server of a new cluster in `state`, its address, and a token for workers.
 async fn serve(state: &Path) -> (String, Token) {
+    let (address, token, _) = serve_cluster(state).await;
+    (address, token)
+}
+
+/// As [`serve`], and who belongs to the cluster.
+async fn serve_cluster(state: &Path) -> (String, Token, Arc<Access>) {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let address = socket.local_addr().expect("it is bound").to_string();
     init_cluster(state, &["127.0.0.1".to_owned()]).expect("a cluster");
@@ -54,10 +60,10 @@ async fn serve(state: &Path) -> (String, Token) {
     let server = channel::server()
         .layer(AccessLayer(access.clone()))
         .layer(CallsLayer { stalled: LONG, ..CallsLayer::default() })
-        .add_service(channel::access_service(AccessService { access, connections }))
+        .add_service(channel::access_service(AccessService { access: access.clone(), connections }))
         .add_service(channel::service(FakeCoordinator(Sink)));
     tokio::spawn(server.serve_with_incoming(incoming));
-    (address, token)
+    (address, token, access)
 }
 
 fn link(address: &str, token: &Token, identity: Option<Identity>) -> Link {
@@ -189,6 +195,31 @@ async fn replies_that_go_on_count() {
     }
     let refused = client.parameters(v1::ParametersRequest::default()).await.expect_err("there are too many");
     assert_eq!(refused.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn calls_of_a_member_that_is_revoked_end_at_once_in_both_directions() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (address, token, access) = serve_cluster(state.path()).await;
+    let (mallory, other) = (join(&address, &token).await, join(&address, &token).await);
+    let mut calls = Vec::new();
+    for link in [&mallory, &other] {
+        let mut client = link.coordinator().await.expect("a connection");
+        let reading = client.parameters(v1::ParametersRequest::default()).await.expect("it begins").into_inner();
+        let push = push(link).await;
+        push.0.send(chunk(4)).await.expect("it is taken");
+        push.0.send(chunk(4)).await.expect("it is taken");
+        calls.push((reading, push));
+    }
+    // The admin is the first member.
+    access.cluster().expect("a cluster").revoke("2", false).expect("it is the first that joined");
+    let (mut reading, (_sender, pushing)) = calls.remove(0);
+    let read = tokio::time::timeout(Duration::from_secs(60), reading.message()).await.expect("an answer in time");
+    assert_eq!(read.expect_err("nothing more comes").code(), Code::Unauthenticated);
+    assert_eq!(code(pushing).await, Some(Code::Unauthenticated));
+    let (_reading, (sender, pushing)) = calls.remove(0);
+    drop(sender);
+    assert_eq!(code(pushing).await, None, "another member is not touched");
 }
 
 #[tokio::test]
