@@ -69,6 +69,10 @@ impl Outbox for EffectHandler {
                 tracing::warn!(%worker, %at, %node, "came with a NaN, an infinity or absurdly large; computed again before that is believed");
                 self.log.tell(RunEvent::Doubted { worker: worker.0, node: node.to_string() });
             }
+            Effect::Contradict { step, node, workers } => {
+                let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
+                self.log.contradicted(step, node, names);
+            }
             Effect::Dispute { step, node, workers } => {
                 let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
                 self.log.disputed(step, node, names);

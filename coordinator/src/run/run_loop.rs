@@ -177,6 +177,11 @@ impl RunLoop {
                 }
                 self.event(event_after)?;
             }
+            News::Contradicted { opening, event } => {
+                if opening == self.driver.outbox().opening {
+                    self.event(event)?;
+                }
+            }
             made => self.made = Some(made),
         }
         self.pass_on()
