@@ -10,7 +10,7 @@ use convoy_common::file_tree::Files;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
 use convoy_planning::disk;
 use convoy_proto::channel::Link;
-use convoy_worker::{Ended, RunData, WorkerError};
+use convoy_worker::{Ended, RunData, WorkerError, threads_that_fit};
 use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -167,17 +167,27 @@ fn start_workers(
 ) -> Result<Workers, CliError> {
     let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), files.clone())?);
     let mut workers = JoinSet::new();
+    let device = carry.device.get()?;
+    let threads = match device {
+        convoy_nn::Device::Cpu => threads_that_fit(&ready.plan, &ready.network, carry.threads(), carry.workers, None)?,
+        convoy_nn::Device::Cuda(_) => carry.threads(),
+    };
+    if threads < carry.threads() {
+        out::note(format_args!("each worker takes {threads} of {} threads: memory is short", carry.threads()));
+    }
     for number in 1..=carry.workers {
         let config = convoy_worker::Config {
             link: watch::channel(Link::plain(address.to_string())).1,
             name: format!("local-{number}"),
-            threads: carry.threads(),
-            device: carry.device.get()?,
+            threads,
+            device,
             data: Some(data.clone()),
             cache: None,
             sees: None,
             log: None,
             patience: Some(Duration::from_secs(10)),
+            most_memory: None,
+            declines: false,
         };
         workers.spawn(convoy_worker::run(config, Box::pin(std::future::pending())));
     }

@@ -203,7 +203,8 @@ impl EffectHandler {
             self.log.epoch_ended(step.next(), None);
         }
         tracing::debug!(step = step.0, digest = %digest.short(), loss = self.log.tracker.last_loss(), "committed");
-        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0 }));
+        let digest = digest.0.to_vec().into();
+        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0, digest }));
     }
 
     fn checkpoint(&self, step: StepId, trusted: StepId) {

@@ -165,7 +165,8 @@ impl RunLoop {
         let effects = self.driver.outbox();
         effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.clone(), threads });
         effects.members.join(worker, name.clone(), outbox);
-        effects.members.send(worker, Message::Committed(v1::Committed { step }));
+        let digest = effects.digest.0.to_vec().into();
+        effects.members.send(worker, Message::Committed(v1::Committed { step, digest }));
         self.event(Event::WorkerJoined { worker, name, threads })
     }
 
