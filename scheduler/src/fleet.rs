@@ -52,12 +52,31 @@ impl Fleet {
     ///
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: FleetEvent, effects: &mut Vec<FleetEffect>) {
+        self.handle_all(now, [event], effects);
+    }
+
+    /// As [`Fleet::handle`], of events that have all happened by `now`: jobs get their shares once, after the last.
+    pub fn handle_all(
+        &mut self,
+        now: RunTime,
+        events: impl IntoIterator<Item = FleetEvent>,
+        effects: &mut Vec<FleetEffect>,
+    ) {
         self.now = self.now.max(now);
-        let what = event.name();
-        if let Err(why) = self.take(event, effects) {
-            effects.push(FleetEffect::Ignore { what, why });
+        for event in events {
+            let what = event.name();
+            if let Err(why) = self.take(event, effects) {
+                effects.push(FleetEffect::Ignore { what, why });
+            }
         }
         self.settle(effects);
+    }
+
+    /// Notes that a worker was heard of at `at`. Nothing follows from that before [`FleetEvent::Deadline`].
+    pub fn heard(&mut self, worker: WorkerId, at: RunTime) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.heard = at.max(worker.heard);
+        }
     }
 
     /// When to send [`FleetEvent::Deadline`] if no other event comes first; `None` if never.
@@ -90,7 +109,6 @@ impl Fleet {
                 let declined = BTreeMap::new();
                 self.workers.insert(worker, Worker { numerics, heard, draining, assignment, declined });
             }
-            FleetEvent::Heartbeat { worker } => self.worker(worker)?.heard = self.now,
             FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
             FleetEvent::WorkerGone { worker } => {
                 self.workers.remove(&worker).ok_or(FleetIgnore::UnknownWorker)?;

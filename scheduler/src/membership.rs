@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::contact::Contact;
 use crate::ids::{Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 
@@ -22,8 +23,8 @@ const STRIKES: u32 = 10;
 pub(crate) struct Member {
     /// Shards it computes at a time.
     pub threads: u32,
-    /// When something was heard of it last.
-    pub heard: RunTime,
+    /// When it was last in contact.
+    pub contact: Contact,
     /// The newest parameters it holds.
     pub ready: Option<StepId>,
     /// It wants to leave.
@@ -170,7 +171,7 @@ impl Membership {
     pub fn join(&mut self, worker: WorkerId, threads: u32, now: RunTime) {
         let member = Member {
             threads: threads.max(1),
-            heard: now,
+            contact: Contact { heard: now, ..Contact::default() },
             ready: None,
             draining: false,
             audits: BTreeMap::new(),
@@ -214,7 +215,7 @@ impl Membership {
     /// Members not heard of for at least `silence`, and for how long.
     pub fn silent(&self, now: RunTime, silence: Micros) -> Vec<(WorkerId, Micros)> {
         self.iter()
-            .map(|(worker, member)| (worker, now.since(member.heard)))
+            .map(|(worker, member)| (worker, now.since(member.contact.heard)))
             .filter(|(_, since)| *since >= silence)
             .collect()
     }

@@ -9,8 +9,8 @@ use crate::ids::{StepId, WorkerId};
 pub(crate) struct Trust {
     /// Names of all workers of this start, those that are gone included.
     names: BTreeMap<WorkerId, String>,
-    /// By name, the step of the last clean audit of one of its gradients; before the first audit, the step of its first
-    /// gradient that was counted.
+    /// By name, the step of the last clean audit of one of its gradients; before the first audit, the step of the first
+    /// gradient that it was asked for and that may be counted.
     clean: BTreeMap<String, StepId>,
     evicted: BTreeSet<String>,
 }
@@ -36,7 +36,7 @@ impl Trust {
         others.iter().all(|other| self.name(*other) != self.name(worker))
     }
 
-    /// Notes that a gradient of a worker is counted in `step`.
+    /// Notes that a gradient of a worker may be counted in `step`.
     pub fn counted(&mut self, worker: WorkerId, step: StepId) {
         if let Some(name) = self.names.get(&worker) {
             self.clean.entry(name.clone()).or_insert(step);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::{
-    Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, StepId, Work, WorkerId,
+    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, StepId, Work, WorkerId,
 };
 
 use crate::facts::Fact;
@@ -14,10 +14,12 @@ use crate::oracle;
 pub struct Member {
     /// Shards it computes at a time.
     pub threads: u32,
-    /// When the last message of it arrived.
-    pub heard: RunTime,
+    /// When it was last in contact.
+    pub contact: Contact,
     /// The newest parameters that it said it holds.
     pub ready: Option<StepId>,
+    /// Leases that it said it has computed, and when.
+    pub computed: BTreeMap<LeaseId, RunTime>,
     /// Leases that it was sent and that have not ended.
     pub held: BTreeMap<LeaseId, Lease>,
 }
@@ -129,6 +131,11 @@ impl Books {
                 self.open = None;
             }
             Fact::Told { event, ignored } => self.told(event, *ignored),
+            Fact::Heard { worker, contact } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.contact = member.contact.or_later(*contact);
+                }
+            }
             Fact::Computed { worker, lease, data_of, lied } => {
                 let computed = Computed { worker: *worker, node: lease.node, data_of: *data_of, lied: *lied };
                 self.computed.insert(lease.at, computed);
@@ -159,7 +166,7 @@ impl Books {
 
     fn told(&mut self, event: &Event, ignored: bool) {
         if let Some(member) = event.worker().and_then(|worker| self.members.get_mut(&worker)) {
-            member.heard = self.now;
+            member.contact.heard = self.now;
         }
         if ignored {
             return;
@@ -167,11 +174,18 @@ impl Books {
         match event {
             Event::WorkerJoined { worker, name, threads } => {
                 self.names.insert(*worker, name.clone());
-                let member = Member { threads: *threads, heard: self.now, ready: None, held: BTreeMap::new() };
+                let contact = Contact { heard: self.now, ..Contact::default() };
+                let (computed, held) = (BTreeMap::new(), BTreeMap::new());
+                let member = Member { threads: *threads, contact, ready: None, computed, held };
                 self.members.insert(*worker, member);
             }
             Event::WorkerGone { worker, .. } => {
                 self.members.remove(worker);
+            }
+            Event::NodeComputed { worker, at } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.computed.entry(at.lease).or_insert(self.now);
+                }
             }
             Event::NodeDone { worker, at, .. } | Event::LeaseFailed { worker, at, .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
@@ -282,7 +296,7 @@ mod tests {
         let event = Event::WorkerReady { worker: WORKER, step: StepId(3) };
         books.enter(&Fact::Told { event: &event, ignored: true });
         let member = &books.members[&WORKER];
-        assert_eq!((member.heard, member.ready), (RunTime(5), None));
+        assert_eq!((member.contact.heard, member.ready), (RunTime(5), None));
     }
 
     #[test]

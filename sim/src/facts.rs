@@ -1,7 +1,8 @@
 //! What happens in a simulated run, as an onlooker sees it who does not ask the scheduler.
 
 use convoy_scheduler::{
-    Effect, Event, Lease, LeaseRef, Node, Outcome, Record, ResumeError, RunPlan, RunTime, StepId, Waiting, WorkerId,
+    Contact, Effect, Event, Lease, LeaseRef, Node, Outcome, Record, ResumeError, RunPlan, RunTime, StepId, Waiting,
+    WorkerId,
 };
 
 /// Something that happened, in the world's own words.
@@ -24,6 +25,13 @@ pub enum Fact<'a> {
         event: &'a Event,
         /// Whether it answered that this changes nothing.
         ignored: bool,
+    },
+    /// The coordinator was in contact with a worker, and was told no event.
+    Heard {
+        /// Which worker.
+        worker: WorkerId,
+        /// What moved.
+        contact: Contact,
     },
     /// A worker has computed a lease.
     Computed {

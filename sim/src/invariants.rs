@@ -9,6 +9,7 @@ mod durability;
 mod fencing;
 mod invariant;
 mod ledger;
+mod links;
 mod liveness;
 mod membership;
 mod order;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(parameters::Parameters::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),
+        Box::new(links::Links),
         Box::new(waiting::WaitingFor),
         Box::new(liveness::Liveness),
     ]

@@ -1,7 +1,7 @@
 //! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant. A
 //! mutant that none catches shows a fault that the invariants are blind to.
 
-use convoy_scheduler::{Check, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, StepId};
+use convoy_scheduler::{Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, StepId};
 
 use crate::bookkeeping::Books;
 
@@ -46,6 +46,7 @@ mutants! {
     SameGeneration = "same-generation", "a start does not get a generation of its own";
     NoFence = "no-fence", "an answer to an earlier start is taken for one of this start's leases";
     IgnoreSilence = "ignore-silence", "silent workers are taken for alive";
+    ForgetBytes = "forget-bytes", "a worker whose bytes flow is taken for one that sends nothing";
     DropDisconnect = "drop-disconnect", "a worker that is lost or has drained is not disconnected";
     LendTwice = "lend-twice", "a lease goes out to two workers";
     ForgetReduced = "forget-reduced", "the reducer's word that a step is complete is lost";
@@ -86,12 +87,16 @@ impl Sabotage {
             (Some(Mutant::TrustAll), Event::NodeDone { worker, at, shard_micros, result, digest: Some(_) }) => {
                 vec![Event::NodeDone { worker, at, shard_micros, result, digest: Some([0; 32]) }]
             }
-            (Some(Mutant::IgnoreSilence), Event::Deadline) => {
-                let alive = books.members.keys().map(|worker| Event::Heartbeat { worker: *worker });
-                alive.chain([Event::Deadline]).collect()
-            }
             (Some(Mutant::ForgetReduced), Event::StepReduced { step: StepId(5), .. }) => Vec::new(),
             (_, event) => vec![event],
+        }
+    }
+
+    /// The contact with a worker that the run is told of instead of `contact`.
+    pub fn contact(self, contact: Contact) -> Contact {
+        match self.0 {
+            Some(Mutant::ForgetBytes) => Contact { heard: contact.heard, ..Contact::default() },
+            _ => contact,
         }
     }
 

@@ -41,6 +41,8 @@ faults! {
     Pause = "pause", at most 30;
     /// A worker computes ten times slower for some seconds.
     Slow = "slow", at most 30;
+    /// A worker's link is slow for some seconds: nodes and parameters take up to 20 s, but their bytes flow.
+    SlowLink = "slow link", at most 30;
     /// A worker's heartbeats go on, but it computes no more.
     Hang = "hang", at most 20;
     /// A worker asks to leave, leaves, and comes back.
@@ -181,6 +183,22 @@ impl Scenario {
         let weather = Weather::drawn(&mut dice);
         Scenario { weather, doubles: seed.is_multiple_of(16), ..Scenario::calm(seed, plan, shape.workers) }
     }
+
+    /// Workers begin to lie between two audits, and the coordinator's machine dies with its last records unsynced: a
+    /// commit that counts a lie may be lost, and the step then gets another digest the next time.
+    pub fn lost_lies(seed: u64) -> Scenario {
+        let plan = RunPlan { audit_every: 100, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };
+        let weather = Weather { storm: Micros::seconds(3), ..Weather::calm() }.with(Fault::Lie, 100);
+        let crash_at = Some(CrashPoint { write: 12 + seed % 16, written: true, tail: Tail::Lost });
+        Scenario { weather, crash_at, ..Scenario::calm(seed, plan, 8) }
+    }
+}
+
+/// Failures must not end a run: they would hide what comes after.
+fn patient() -> Limits {
+    let attempts = 1_000_000;
+    let (data_attempts, internal_attempts, doubtful_attempts) = (attempts, attempts, attempts);
+    Limits { data_attempts, internal_attempts, doubtful_attempts, ..Limits::default() }
 }
 
 fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
@@ -200,16 +218,7 @@ fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
         ready_grace: Micros::seconds(dice.pick(&[1, 10])),
         ..Timeouts::default()
     };
-    // Failures must not end these runs: they would hide what comes after.
-    let attempts = 1_000_000;
-    let limits = Limits {
-        workers,
-        queue_per_thread,
-        lease_shards,
-        data_attempts: attempts,
-        internal_attempts: attempts,
-        doubtful_attempts: attempts,
-    };
+    let limits = Limits { workers, queue_per_thread, lease_shards, ..patient() };
     let plan = RunPlan::new(epochs as u32, steps / epochs, full, last);
     RunPlan { evaluate_shards, checkpoint, audit_every, timeouts, limits, ..plan }
 }

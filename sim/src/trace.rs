@@ -12,7 +12,7 @@ pub(crate) fn show(fact: &Fact) -> Option<String> {
             format!("** start: {}, from {}, {} records read", plan.generation, plan.first_step, read.len())
         }
         Fact::Died => "** the coordinator is dead".to_owned(),
-        Fact::Told { event: Event::Heartbeat { .. }, ignored: false } => return None,
+        Fact::Heard { .. } => return None,
         Fact::Told { event, .. } => format!("> {}", show_event(event)),
         Fact::Computed { worker, lease, lied, .. } => {
             let how = if *lied { "computed wrongly" } else { "computed" };

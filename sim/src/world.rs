@@ -36,6 +36,8 @@ enum Happening {
     Beat(usize, Link),
     /// The first message of a stream arrives.
     Arrive(usize, Link, Stream),
+    /// Bytes of a stream come, or are taken.
+    Flow(usize, Link, Stream),
     /// A process finishes a lease.
     Computed(usize, LeaseRef),
     /// An answer arrives once more, under the number that its process has then.
@@ -59,7 +61,9 @@ impl Happening {
     /// The process that must be awake for it.
     fn process(&self) -> Option<usize> {
         match self {
-            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Computed(i, _) => Some(*i),
+            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Flow(i, ..) | Happening::Computed(i, _) => {
+                Some(*i)
+            }
             Happening::Arrive(i, _, Stream::DownControl | Stream::DownBulk) => Some(*i),
             _ => None,
         }
@@ -285,7 +289,7 @@ impl<'a> World<'a> {
             Happening::Connect(i) => self.connect(i),
             Happening::Beat(i, link) => {
                 if let Some(worker) = self.processes[i].worker_on(link) {
-                    self.say(i, Event::Heartbeat { worker });
+                    self.send(worker, Stream::UpControl, Message::Beat);
                     self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, link));
                 }
             }
@@ -294,6 +298,7 @@ impl<'a> World<'a> {
                     self.deliver(i, link, stream);
                 }
             }
+            Happening::Flow(i, link, stream) => self.flow(i, link, stream),
             Happening::Computed(i, at) => self.computed(i, at),
             Happening::Again(i, answer) => {
                 if let Some(worker) = self.processes[i].connection.worker {
@@ -389,6 +394,7 @@ impl<'a> World<'a> {
             let within = if self.dice.chance(500) { 50_000 } else { 3_000_000 };
             self.later(within, Happening::Again(i, answer.clone()));
         }
+        self.say(i, Event::NodeComputed { worker, at });
         self.send(worker, Stream::UpPush, Message::Answer(answer));
         self.compute(i);
     }

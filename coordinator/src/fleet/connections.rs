@@ -8,22 +8,21 @@ use std::time::Duration;
 
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{WireError, v1};
-use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, StepId, WorkerId};
+use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, RunTime, StepId, WorkerId};
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::access::caller::Caller;
 use crate::queue::QueueSender;
 use crate::run::handle::RunHandle;
-use crate::run::outbox::{WorkerOutbox, say};
+use crate::run::outbox::WorkerOutbox;
 use crate::run::run_inputs::RunInput;
+use crate::run::worker_contact::WorkerContact;
 use crate::run::worker_links::WorkerLinks;
 
 /// How often workers say that they live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-
-/// Characters of a worker's reason that are kept.
-const REASON: usize = 512;
 
 /// All connections and all open runs.
 #[derive(Debug)]
@@ -60,6 +59,16 @@ enum WorkerPlace {
     Assigned(JobId),
     /// It is a member of the job's run.
     Member(JobId),
+}
+
+impl WorkerPlace {
+    /// The job that the worker is at, or on its way to.
+    fn job(self) -> Option<JobId> {
+        match self {
+            WorkerPlace::Free => None,
+            WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job),
+        }
+    }
 }
 
 /// A connected worker, for people.
@@ -106,7 +115,7 @@ impl Connections {
     ) -> WorkerId {
         let worker = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let welcome = v1::Welcome { worker: worker.0, heartbeat_ms: HEARTBEAT.as_millis() as u32 };
-        say(&outbox, Message::Welcome(welcome));
+        outbox.say(Message::Welcome(welcome));
         tracing::info!(%worker, name, threads, "connected");
         let place = WorkerPlace::Free;
         let connected = ConnectedWorker { name, threads, caller, outbox, place, called: false, draining: false };
@@ -120,13 +129,13 @@ impl Connections {
         self.evicted.lock().get(name).cloned()
     }
 
-    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for.
+    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for. A heartbeat needs none.
     pub(crate) async fn room(&self, worker: WorkerId, message: &v1::WorkerMessage) {
+        if let Some(v1::worker_message::Message::Heartbeat(_)) = message.message {
+            return;
+        }
         self.fleet.room().await;
-        let job = match &message.message {
-            Some(v1::worker_message::Message::Declined(declined)) => Some(JobId(declined.job)),
-            _ => self.run_of(worker),
-        };
+        let job = self.place_of(worker).and_then(WorkerPlace::job);
         if let Some(run) = job.and_then(|job| self.run(job)) {
             run.inputs.room().await;
         }
@@ -139,21 +148,22 @@ impl Connections {
             Message::Hello(_) => {
                 return Err(WireError::Invalid { field: "message", value: "a second hello".to_owned() });
             }
-            Message::Heartbeat(_) => {
-                self.tell_fleet(FleetEvent::Heartbeat { worker });
-                if let Some(job) = self.run_of(worker) {
-                    self.tell_run(job, RunInput::Event(Event::Heartbeat { worker }));
-                }
-            }
+            // Whoever read it has noted when.
+            Message::Heartbeat(_) => {}
             Message::Joined(joined) => self.joined(worker, joined),
             Message::Ready(ready) => {
                 let event = Event::WorkerReady { worker, step: StepId(ready.step) };
                 self.tell_run_of_member(worker, JobId(ready.job), RunInput::Event(event));
             }
+            Message::Computed(computed) => {
+                let at = computed.at.ok_or(WireError::Missing { field: "at" })?.into();
+                let event = Event::NodeComputed { worker, at };
+                self.tell_run_of_member(worker, JobId(computed.job), RunInput::Event(event));
+            }
             Message::LeaseFailed(failed) => {
                 let (job, failure) = (JobId(failed.job), Failure::try_from(failed.failure())?);
                 let at = failed.at.ok_or(WireError::Missing { field: "at" })?.into();
-                let input = RunInput::LeaseFailed { worker, at, failure, reason: failed.reason };
+                let input = RunInput::LeaseFailed { worker, at, failure, reason: told(&failed.reason) };
                 self.tell_run_of_member(worker, job, input);
             }
             Message::Declined(declined) => self.declined(worker, &declined),
@@ -194,7 +204,7 @@ impl Connections {
     /// A worker that cannot do the job that it was sent to is free for others.
     fn declined(&self, worker: WorkerId, declined: &v1::Declined) {
         let job = JobId(declined.job);
-        let reason: String = declined.reason.chars().filter(|c| !c.is_control()).take(REASON).collect();
+        let reason = told(&declined.reason);
         if declined.cause() == v1::DeclineCause::Faulty {
             return self.faulty(worker, job, reason);
         }
@@ -240,7 +250,7 @@ impl Connections {
     pub(crate) fn disconnect_all(&self, over: bool, reason: &str) {
         let workers = std::mem::take(&mut *self.workers());
         for worker in workers.into_values() {
-            say(&worker.outbox, Message::Goodbye(v1::Goodbye { over, reason: reason.to_owned() }));
+            worker.outbox.say(Message::Goodbye(v1::Goodbye { over, reason: reason.to_owned() }));
         }
     }
 
@@ -259,7 +269,7 @@ impl Connections {
         let mut deaf = Vec::new();
         for (id, worker) in self.workers().iter_mut() {
             if worker.place == WorkerPlace::Assigned(job) && !std::mem::replace(&mut worker.called, true) {
-                deaf.extend((!say(&worker.outbox, Message::Assigned(assigned))).then_some(*id));
+                deaf.extend((!worker.outbox.say(Message::Assigned(assigned))).then_some(*id));
             }
         }
         deaf.into_iter().for_each(|worker| self.lose(worker));
@@ -267,8 +277,7 @@ impl Connections {
 
     /// Asks for a worker back; its run releases it at a step boundary.
     pub(crate) fn ask_back(&self, worker: WorkerId, job: JobId) {
-        let place = self.workers().get(&worker).map(|worker| worker.place);
-        match place {
+        match self.place_of(worker) {
             Some(WorkerPlace::Member(at)) if at == job => {
                 self.tell_run(job, RunInput::Event(Event::WorkerDraining { worker }));
             }
@@ -282,7 +291,7 @@ impl Connections {
         self.runs.read().get(&job).cloned()
     }
 
-    /// The run that `worker` may ask about in a call of its own.
+    /// The run that `worker` may ask about in a call of its own: the one of the job that it is at, no other.
     pub(crate) fn run_for(&self, caller: &Caller, worker: u32, job: u64) -> Result<Arc<RunHandle>, Status> {
         let workers = self.workers();
         let connected =
@@ -290,8 +299,23 @@ impl Connections {
         if !connected.caller.is(caller) {
             return Err(Status::permission_denied(format!("worker {worker} belongs to another certificate")));
         }
+        let at = connected.place.job() == Some(JobId(job));
         drop(workers);
+        if !at {
+            return Err(Status::aborted(format!("worker {worker} is not at job {job}")));
+        }
         self.run(JobId(job)).ok_or_else(|| Status::aborted(format!("job {job} does not run")))
+    }
+
+    /// When `worker` was last in contact, to be noted there; `None` when it is not connected.
+    pub(crate) fn contact(&self, worker: u32) -> Option<Arc<WorkerContact>> {
+        self.workers().get(&WorkerId(worker)).map(|worker| worker.outbox.contact().clone())
+    }
+
+    /// When each worker was last heard of, in time since `begun`.
+    pub(crate) fn heard_at(&self, begun: Instant) -> Vec<(WorkerId, RunTime)> {
+        let heard = |(id, worker): (&WorkerId, &ConnectedWorker)| (*id, worker.outbox.contact().read(begun).heard);
+        self.workers().iter().map(heard).collect()
     }
 
     /// All connected workers.
@@ -300,10 +324,7 @@ impl Connections {
             worker: id.0,
             name: worker.name.clone(),
             threads: worker.threads,
-            job: match worker.place {
-                WorkerPlace::Free => None,
-                WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job.0),
-            },
+            job: worker.place.job().map(|job| job.0),
             draining: worker.draining,
         };
         self.workers().iter().map(row).collect()
@@ -311,10 +332,14 @@ impl Connections {
 
     /// The job whose run `worker` is a member of.
     fn run_of(&self, worker: WorkerId) -> Option<JobId> {
-        match self.workers().get(&worker)?.place {
+        match self.place_of(worker)? {
             WorkerPlace::Member(job) => Some(job),
             WorkerPlace::Free | WorkerPlace::Assigned(_) => None,
         }
+    }
+
+    fn place_of(&self, worker: WorkerId) -> Option<WorkerPlace> {
+        self.workers().get(&worker).map(|worker| worker.place)
     }
 
     /// Tells the run that `worker` is a member of; what it says of another one is stale.
@@ -339,6 +364,14 @@ impl Connections {
     fn workers(&self) -> MutexGuard<'_, BTreeMap<WorkerId, ConnectedWorker>> {
         self.workers.lock()
     }
+}
+
+/// Characters of a worker's reason that are kept.
+const REASON: usize = 4 << 10;
+
+/// What a worker gives as its reason, without control characters and not longer than any reason is.
+fn told(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(REASON).collect()
 }
 
 impl WorkerLinks for Connections {
@@ -366,7 +399,7 @@ impl WorkerLinks for Connections {
             drop(workers);
             return self.disconnect(worker, reason);
         }
-        let said = say(&member.outbox, Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
+        let said = member.outbox.say(Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
         drop(workers);
         match said {
             true => self.tell_fleet(FleetEvent::WorkerReleased { worker }),
@@ -385,7 +418,7 @@ impl WorkerLinks for Connections {
 
     fn disconnect(&self, worker: WorkerId, reason: &str) {
         if let Some(connected) = self.workers().get(&worker) {
-            say(&connected.outbox, Message::Goodbye(v1::Goodbye { over: false, reason: reason.to_owned() }));
+            connected.outbox.say(Message::Goodbye(v1::Goodbye { over: false, reason: reason.to_owned() }));
         }
         self.lose(worker);
     }

@@ -9,6 +9,7 @@
 
 pub(crate) mod carry;
 pub(crate) mod checkpoint_writer;
+pub(crate) mod complaints;
 pub(crate) mod config;
 pub(crate) mod effects;
 pub(crate) mod error;
@@ -27,4 +28,5 @@ pub(crate) mod run_loop;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tracker;
+pub(crate) mod worker_contact;
 pub(crate) mod worker_links;

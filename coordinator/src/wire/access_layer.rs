@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use convoy_security::Peer;
+use convoy_security::{Peer, Rarely};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
@@ -17,6 +17,9 @@ use crate::access::caller::Caller;
 use crate::access::calls::CallEnd;
 use crate::access::cluster::Access;
 use crate::access::roles::denial;
+
+/// Anybody can be denied as often as they like.
+static DENIED: Rarely = Rarely::new();
 
 /// Puts the [`Caller`] into each request, or answers it.
 #[derive(Clone)]
@@ -134,7 +137,9 @@ fn admit<B>(access: &Access, request: &Request<B>) -> Result<(Caller, CallEnd), 
     match denial(&caller, request.uri().path()) {
         None => Ok((caller, end)),
         Some(reason) => {
-            tracing::warn!(%caller, address = %peer.address, method = request.uri().path(), "denied");
+            if let Some(left_out) = DENIED.now() {
+                tracing::warn!(%caller, address = %peer.address, method = request.uri().path(), left_out, "denied");
+            }
             Err(match caller {
                 Caller::Stranger => Status::unauthenticated(reason),
                 _ => Status::permission_denied(reason),

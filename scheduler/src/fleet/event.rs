@@ -33,11 +33,6 @@ pub enum FleetEvent {
         /// Classes of arithmetic that it can compute, by number.
         numerics: Vec<u32>,
     },
-    /// A worker's process is alive.
-    Heartbeat {
-        /// Which one.
-        worker: WorkerId,
-    },
     /// A worker wants to leave: it gets no new job.
     WorkerDraining {
         /// Which one.
@@ -91,7 +86,8 @@ pub enum FleetEvent {
         /// Which one.
         job: JobId,
     },
-    /// The time of [`Fleet::deadline`](crate::Fleet::deadline) has come.
+    /// The time of [`Fleet::deadline`](crate::Fleet::deadline) has come. Before this, [`Fleet::heard`](crate::Fleet::heard)
+    /// is told of all workers.
     Deadline,
 }
 
@@ -100,7 +96,6 @@ impl FleetEvent {
     pub fn name(&self) -> &'static str {
         match self {
             FleetEvent::WorkerJoined { .. } => "worker joined",
-            FleetEvent::Heartbeat { .. } => "heartbeat",
             FleetEvent::WorkerDraining { .. } => "worker draining",
             FleetEvent::WorkerGone { .. } => "worker gone",
             FleetEvent::WorkerReleased { .. } => "worker released",

@@ -126,7 +126,7 @@ fn a_worker_that_declines_a_job_does_others_and_is_asked_again_after_growing_pau
         let begun = fleet.now;
         let mut effects = Vec::new();
         while effects.is_empty() {
-            play(&mut fleet, FleetEvent::Heartbeat { worker: WorkerId(1) });
+            fleet.heard(WorkerId(1), fleet.now);
             let second = RunTime(fleet.now.0 + 1_000_000);
             let woken = fleet.deadline().expect("it is awaited").min(second);
             fleet.handle(woken, FleetEvent::Deadline, &mut effects);
@@ -160,7 +160,7 @@ fn silent_workers_are_lost() {
     let mut fleet = fleet(2);
     assert_eq!(fleet.deadline(), Some(RunTime(2_000_001)));
     let mut effects = Vec::new();
-    fleet.handle(RunTime(1_500_000), FleetEvent::Heartbeat { worker: WorkerId(2) }, &mut effects);
+    fleet.heard(WorkerId(2), RunTime(1_500_000));
     fleet.handle(RunTime(2_000_001), FleetEvent::Deadline, &mut effects);
     assert_eq!(effects, [FleetEffect::Disconnect { worker: WorkerId(1) }]);
 }

@@ -120,6 +120,13 @@ impl Run {
         Ok(step)
     }
 
+    /// Notes that a worker has computed a lease and sends it from now on.
+    pub(super) fn node_computed(&mut self, worker: WorkerId, at: LeaseRef) -> Result<(), IgnoreReason> {
+        let now = self.now;
+        self.fence(worker, at)?.computed(at.lease, now);
+        Ok(())
+    }
+
     /// Counts a node, compares it with the one that is counted already, or doubts it.
     pub(super) fn node_done(&mut self, answer: &NodeAnswer, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let NodeAnswer { worker, at, per_shard, result, digest } = *answer;
@@ -128,6 +135,7 @@ impl Run {
         let (now, attempts) = (self.now, self.plan.limits.doubtful_attempts as usize);
         let step = self.fence(worker, at)?;
         let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
+        step.nothing_to_lend &= !step.is_done(node) && result == NodeResult::Good && digest.is_none();
         if step.is_done(node) {
             self.measured(worker, work, per_shard);
             return self.audited(answer, node, effects);
@@ -145,9 +153,6 @@ impl Run {
             NodeResult::NotFinite => return self.doubt(worker, at, Fault::NotFinite, effects),
         }
         let losers = step.done(at.lease, digest, now);
-        if work == Work::Train {
-            self.trust.counted(worker, id);
-        }
         if let Some(member) = self.members.get_mut(worker).filter(|_| digest.is_some()) {
             member.audit_opened(work, self.plan.audit_every);
         }
@@ -173,7 +178,7 @@ impl Run {
             let member = self.members.get_mut(worker).expect("a running lease has its worker");
             member.at_least(work, loser.per_shard_at_least(self.now, member.threads));
             // A worker that began earlier and lost may hang: without this, every step would wait to find out.
-            if loser.at.epoch < first.epoch && !loser.overdue {
+            if loser.at.epoch < first.epoch && !loser.overdue && loser.computed.is_none() {
                 member.strike(first.step);
             }
         }

@@ -9,6 +9,7 @@ mod evictions;
 mod failures;
 mod finishing;
 mod leases;
+mod links;
 mod plan;
 mod resume;
 mod script;

@@ -20,6 +20,10 @@ pub fn check(mut run: Run, script: &str) {
                 Some(at) => format!("at {} ms", at.0 / 1000),
                 None => "never".to_owned(),
             }),
+            _ if line.contains(" beat ") || line.contains(" pushed ") || line.contains(" fetched ") => {
+                let (worker, contact) = contact(line);
+                run.heard(worker, contact);
+            }
             _ => {
                 let (now, event) = parse(line, &leases);
                 let mut effects = Vec::new();
@@ -57,6 +61,19 @@ pub fn digest(step: u64) -> [u8; 32] {
     [step as u8; 32]
 }
 
+/// The contact that a line `> 1500 pushed 1` tells of; `beat` is a heartbeat.
+fn contact(line: &str) -> (WorkerId, Contact) {
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let number = |i: usize| -> u64 { words[i].parse().unwrap_or_else(|_| panic!("{line}: {}", words[i])) };
+    let (heard, never) = (RunTime(number(0) * 1000), RunTime(0));
+    let contact = match words[1] {
+        "pushed" => Contact { heard, pushed: heard, fetched: never },
+        "fetched" => Contact { heard, pushed: never, fetched: heard },
+        _ => Contact { heard, ..Contact::default() },
+    };
+    (WorkerId(number(2) as u32), contact)
+}
+
 fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     let number = |i: usize| -> u64 {
@@ -79,8 +96,8 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         }
         "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
-        "beat" => Event::Heartbeat { worker: worker() },
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
+        "computed" => Event::NodeComputed { worker: worker(), at: lease() },
         "done" => {
             let result = match words.get(5) {
                 Some(&"nan") => NodeResult::NotFinite,

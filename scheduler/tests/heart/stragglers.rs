@@ -71,10 +71,11 @@ fn a_hung_worker_is_named_and_sits_out_until_it_answers() {
         > 800 ready 2 @1
         > 1200 done 1 #1 100
         > 1600 beat 2
+        > 1600 deadline
         send worker 1 #3 epoch 1: shards 4..8
         > 2800 beat 2
-        overdue worker 2 #2: shards 4..8 for 2.0 s
         > 2800 deadline
+        overdue worker 2 #2: shards 4..8 for 2.0 s
         > 2900 done 1 #3 100
         revoke worker 2 #2: AnotherWasFirst
         > 2900 reduced 1
@@ -119,9 +120,9 @@ fn an_overdue_lease_goes_to_a_busy_worker_too() {
         > 180 done 1 #1 100
         send worker 1 #4: shard 3
         > 200 done 1 #4 100
-        overdue worker 2 #2: shard 5 for 0.2 s
         send worker 1 #5: shard 4
         > 201 deadline
+        overdue worker 2 #2: shard 5 for 0.2 s
         > 210 done 1 #3 100
         send worker 1 #6 epoch 1: shard 5",
     );
@@ -172,6 +173,7 @@ fn a_worker_that_lost_a_race_it_began_sits_out_the_next_step() {
         send worker 2 #2: shards 4..8
         > 1200 done 1 #1 100
         > 1600 beat 1
+        > 1600 deadline
         send worker 1 #3 epoch 1: shards 4..8
         > 2000 done 1 #3 100
         revoke worker 2 #2: AnotherWasFirst
@@ -208,6 +210,8 @@ fn all_leases_of_a_late_worker_go_to_others_at_once() {
         ? deadline
         at 2000 ms
         > 240000 beat 1
+        > 240000 beat 2
+        > 240000 deadline
         overdue worker 1 #0: shards 0..4 for 240.0 s
         send worker 2 #2 epoch 1: shards 0..4
         send worker 2 #3 epoch 1: shards 4..8",

@@ -272,6 +272,14 @@ impl Coordinator {
         watch.see(&Fact::Saved { step, parameters: checkpoint.parameters });
     }
 
+    /// Notes when a worker was last in contact.
+    pub fn heard(&mut self, worker: WorkerId, contact: Contact, watch: &mut Watch) {
+        if let Some(driver) = &mut self.driver {
+            driver.heard(worker, self.sabotage.contact(contact));
+            watch.see(&Fact::Heard { worker, contact });
+        }
+    }
+
     /// Hands the driver an event and carries out the coordinator's own part of the effects. The answer is the effects
     /// that the world must carry out.
     ///
@@ -291,6 +299,10 @@ impl Coordinator {
         let heard = self.sabotage.hear(event, &watch.books);
         let Some(event) = heard.last().cloned() else { return Ok(Vec::new()) };
         let Some(driver) = &mut self.driver else { return Ok(Vec::new()) };
+        if self.sabotage.is(Mutant::IgnoreSilence) && event == Event::Deadline {
+            let alive = Contact { heard: watch.books.now, ..Contact::default() };
+            watch.books.members.keys().for_each(|worker| driver.heard(*worker, alive));
+        }
         let mut double = self.doubles.then(|| (driver.run().clone(), Vec::new()));
         for event in heard {
             if let Some((run, effects)) = &mut double {

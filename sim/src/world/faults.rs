@@ -34,6 +34,11 @@ impl World<'_> {
                 self.processes[i].trouble.slow_until = self.now.after(Micros(1_000_000 + self.dice.below(10_000_000)));
                 true
             }
+            Fault::SlowLink => {
+                let span = Micros(1_000_000 + self.dice.below(10_000_000));
+                self.processes[i].trouble.slow_link_until = self.now.after(span);
+                true
+            }
             Fault::Hang => {
                 self.processes[i].trouble.hung = self.processes[i].connection.worker.is_some();
                 self.processes[i].trouble.hung
@@ -163,6 +168,7 @@ impl World<'_> {
             let process = &mut self.processes[i];
             process.trouble.paused_until = now.min(process.trouble.paused_until);
             process.trouble.slow_until = now;
+            process.trouble.slow_link_until = now;
             process.trouble.away_until = now.min(process.trouble.away_until);
             if process.trouble.hung
                 && (i == 0 || self.weather.all_heal)

@@ -38,6 +38,8 @@ impl Answer {
 pub enum Message {
     /// Up: an event of the worker's own.
     Say(Event),
+    /// Up: its process is alive.
+    Beat,
     /// Up: an answer to a lease.
     Answer(Answer),
     /// Down: a lease.
@@ -118,6 +120,8 @@ pub struct Trouble {
     pub paused_until: RunTime,
     /// It is ten times slower until then.
     pub slow_until: RunTime,
+    /// Its link carries little until then.
+    pub slow_link_until: RunTime,
     /// It stays away until then.
     pub away_until: RunTime,
 }

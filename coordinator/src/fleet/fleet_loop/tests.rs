@@ -3,11 +3,12 @@ use std::collections::VecDeque;
 use convoy_proto::v1;
 use convoy_scheduler::{JobRequest, WorkerId};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::access::caller::Caller;
 use crate::queue::{QueueSender, queue};
+use crate::run::outbox::{WorkerInbox, WorkerOutbox};
 
 const JOB: JobId = JobId(1);
 
@@ -46,8 +47,8 @@ impl Bench {
         assert!(self.events.send(FleetEvent::JobAdded { job, request, started: false }), "the loop listens");
     }
 
-    fn connect(&self, name: &str) -> (WorkerId, mpsc::Receiver<Result<v1::CoordinatorMessage, tonic::Status>>) {
-        let (outbox, messages) = mpsc::channel(16);
+    fn connect(&self, name: &str) -> (WorkerId, WorkerInbox) {
+        let (outbox, messages) = WorkerOutbox::new(16);
         (self.connections.connect(name.to_owned(), 1, vec![1], Caller::Local, outbox), messages)
     }
 
@@ -93,7 +94,7 @@ async fn a_worker_that_falls_silent_is_disconnected_in_time() {
     let begun = Instant::now();
     while bench.connections.rows().len() == 2 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(bench.events.send(FleetEvent::Heartbeat { worker: alive }), "the loop listens");
+        bench.connections.contact(alive.0).expect("it is connected").heard();
         assert!(begun.elapsed() < Duration::from_secs(60), "nobody was disconnected");
     }
     assert!(begun.elapsed() >= Duration::from_secs(1), "silence takes its time");
@@ -176,7 +177,7 @@ async fn a_worker_that_declined_a_job_is_sent_there_again_after_a_pause() {
     assert!(waiting.contains("needs 3.1 GiB"), "{waiting}");
     let begun = Instant::now();
     while bench.jobs() == [None] {
-        assert!(bench.events.send(FleetEvent::Heartbeat { worker }), "the loop listens");
+        bench.connections.contact(worker.0).expect("it is connected").heard();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(begun.elapsed() < Duration::from_secs(60), "it is never asked again");
     }

@@ -127,7 +127,7 @@ async fn a_checkpoint_that_cannot_be_written_is_remembered_with_its_reason() {
 async fn a_member_that_falls_silent_is_disconnected_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, links, inputs, news: _news, status, ends: _ends } = bench(folder.path());
-    let (outbox, mut messages) = mpsc::channel(16);
+    let (outbox, mut messages) = WorkerOutbox::new(16);
     assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
     let begun = Instant::now();
     let run = tokio::spawn(async move {
@@ -154,6 +154,40 @@ async fn a_member_that_falls_silent_is_disconnected_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_whose_bytes_flow_is_not_silent() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links, inputs, news: _news, status: _status, ends: _ends } = bench(folder.path());
+    let (outbox, _messages) = WorkerOutbox::new(16);
+    let contact = outbox.contact().clone();
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
+    let run = tokio::spawn(async move {
+        _ = run_loop.run(std::future::pending()).await;
+    });
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(1900)).await;
+        contact.pushed();
+    }
+    assert!(links.asked().is_empty(), "it is a member");
+    run.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heard_however_much_waits_to_be_handled() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, inputs, news: _news, status: _status, ends } = bench(folder.path());
+    drop(ends);
+    for _ in 0..10_000 {
+        assert!(inputs.send(RunInput::Event(Event::WorkerDraining { worker: WorkerId(1) })));
+    }
+    let mut still_waiting = false;
+    let stop = async {
+        still_waiting = tokio::time::timeout(Duration::ZERO, inputs.room()).await.is_err();
+    };
+    run_loop.run(stop).await.unwrap();
+    assert!(still_waiting, "it was not asked before all of them were handled");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_shows_itself_all_the_time() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, links: _links, inputs, news: _news, mut status, ends: _ends } = bench(folder.path());
@@ -161,7 +195,7 @@ async fn a_run_shows_itself_all_the_time() {
         _ = run_loop.run(std::future::pending()).await;
     });
     status.wait_for(|status| !status.waiting_for.is_empty()).await.unwrap();
-    let (outbox, _messages) = mpsc::channel(16);
+    let (outbox, _messages) = WorkerOutbox::new(16);
     assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
     let waiting = status.wait_for(|status| status.workers == 1).await.unwrap().waiting_for.clone();
     assert!(waiting.ends_with("(ox)"), "people know workers by name: {waiting}");
@@ -173,7 +207,7 @@ fn a_failed_lease_is_told_to_people_and_to_the_scheduler() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, .. } = bench(folder.path());
     let (worker, name) = (WorkerId(1), "ox".to_owned());
-    let (outbox, mut messages) = mpsc::channel(16);
+    let (outbox, mut messages) = WorkerOutbox::new(16);
     run_loop.input(RunInput::Attach { worker, name, threads: 1, outbox }).unwrap();
     let mut leases = || {
         let all = std::iter::from_fn(|| messages.try_recv().ok()?.ok()?.message);
