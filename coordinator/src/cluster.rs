@@ -9,6 +9,7 @@ use convoy_common::planner::Planner;
 use convoy_files::Archives;
 use convoy_proto::channel;
 use convoy_scheduler::JobId;
+use convoy_security::Secret;
 use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -45,6 +46,8 @@ pub struct ClusterConfig {
     pub limits: JobLimits,
     /// Life of the certificates that the cluster's authority signs.
     pub certificate_life: Duration,
+    /// What callers show where there is no cluster: they are processes of one user of this machine.
+    pub secret: Secret,
 }
 
 /// Why a coordinator of jobs cannot work.
@@ -92,9 +95,9 @@ async fn serve_cluster_until(
     listener: TcpListener,
     stop: BoxFuture<'_, ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, audit_every, planner, limits, certificate_life } = config;
+    let ClusterConfig { state, shared, audit_every, planner, limits, certificate_life, secret } = config;
     fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
-    let access = Access::open(&state, certificate_life)?;
+    let access = Access::open(&state, certificate_life, secret)?;
     let (events, fleet_events) = queue(EVENTS_WAITING);
     let connections = Arc::new(Connections::new(events.clone()));
     let waiting = WaitingReasons::default();

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use convoy_faults::job::{TINY, write_data};
 pub use convoy_faults::process::Process;
+use convoy_proto::channel::Link;
+use convoy_security::Secret;
 pub use convoy_testing::wait_for;
 use convoy_vision::Pixels;
 
@@ -61,8 +63,19 @@ fn cache() -> &'static Path {
 
 pub fn convoy() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
-    command.env_remove("RUST_LOG").env("CONVOY_CACHE", cache()).stdin(Stdio::null());
+    command.env_remove("RUST_LOG").env("CONVOY_CACHE", cache()).env("CONVOY_HOME", home()).stdin(Stdio::null());
     command
+}
+
+/// Where the tests' processes keep the secret that they know each other by.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")
+}
+
+/// A way to a coordinator without a cluster, as processes of its user have it.
+pub fn local_link(address: String) -> Link {
+    let text = std::fs::read_to_string(home().join("local.secret")).expect("the coordinator has made it");
+    Link::local(address, Secret::new(text.trim().to_owned()))
 }
 
 /// The JSON object that a command ended with.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use convoy_proto::channel::Link;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
@@ -15,7 +14,7 @@ use tonic::{Response, Status, Streaming};
 
 use crate::cluster::{Cluster, digest};
 use crate::faults::worker;
-use crate::job::{Process, convoy, wait_for};
+use crate::job::{Process, convoy, local_link, wait_for};
 
 /// How it is lied about a node.
 #[derive(Clone, Copy, PartialEq)]
@@ -119,7 +118,7 @@ fn passed_on<T: Send + 'static>(answer: Result<Response<Streaming<T>>, Status>) 
 fn liar(address: &str, lie: Lie, honest: i64) -> (String, (tokio::runtime::Runtime, Server)) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = runtime.block_on(async {
-        let real = Link::plain(address.to_owned()).coordinator().await.expect("the coordinator answers");
+        let real = local_link(address.to_owned()).coordinator().await.expect("the coordinator answers");
         convoy_testing::serve(Liar { lie, real, honest: Arc::new(AtomicI64::new(honest)) }).await
     });
     (server.address.clone(), (runtime, server))

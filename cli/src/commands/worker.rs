@@ -100,7 +100,8 @@ async fn link(
     patience: Option<Duration>,
 ) -> Result<watch::Receiver<Link>, CliError> {
     let Some(token) = token else {
-        return Ok(watch::channel(Link::plain(coordinator.to_owned())).1);
+        let secret = member::user_secret(&member::Home::folder())?;
+        return Ok(watch::channel(Link::local(coordinator.to_owned(), secret)).1);
     };
     let mut patience = Patience::new(patience);
     let Signed { identity, life, .. } = loop {
@@ -116,8 +117,7 @@ async fn link(
             }
         }
     };
-    let cluster = Some((token.pin, Some(identity)));
-    let (sender, link) = watch::channel(Link { address: coordinator.to_owned(), cluster });
+    let (sender, link) = watch::channel(Link::member(coordinator.to_owned(), token.pin, Some(identity)));
     tokio::spawn(member::keep_fresh(sender, life));
     Ok(link)
 }

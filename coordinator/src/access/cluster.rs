@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use convoy_proto::VERSION;
 use convoy_security::{
-    Authority, Certificate, Fingerprint, Identity, NewKey, Peer, PublicKey, Role, ServerTls, Token, TokenError,
+    Authority, Certificate, Fingerprint, Identity, NewKey, Peer, PublicKey, Role, Secret, ServerTls, Token, TokenError,
     TokenRecord,
 };
 use tonic::Status;
@@ -71,10 +71,13 @@ fn new_token(
     Ok(token)
 }
 
-/// Authority, members and tokens of a coordinator; none where it serves loopback alone.
+/// Who may call a coordinator.
 #[derive(Debug)]
-pub(crate) struct Access {
-    cluster: Option<Cluster>,
+pub(crate) enum Access {
+    /// Processes of this machine that know the secret of the coordinator's user.
+    Local(Secret),
+    /// Members of a cluster.
+    Cluster(Box<Cluster>),
 }
 
 /// A cluster: who signs for it, who belongs to it.
@@ -90,15 +93,10 @@ pub(crate) struct Cluster {
 }
 
 impl Access {
-    /// Everybody on this machine may do everything, and nobody else is let in.
-    pub(crate) fn loopback() -> Arc<Access> {
-        Arc::new(Access { cluster: None })
-    }
-
-    /// The cluster in `state`, if there is one, whose certificates live for `life`.
-    pub(crate) fn open(state: &Path, life: Duration) -> Result<Arc<Access>, AccessError> {
+    /// The cluster in `state`, if there is one, whose certificates live for `life`; else whoever knows `secret`.
+    pub(crate) fn open(state: &Path, life: Duration, secret: Secret) -> Result<Arc<Access>, AccessError> {
         if !is_cluster(state) {
-            return Ok(Access::loopback());
+            return Ok(Arc::new(Access::Local(secret)));
         }
         let authority = Authority::open(&state.join("ca"))?;
         let path = state.join("hosts");
@@ -109,20 +107,19 @@ impl Access {
         let tls = ServerTls::new(&authority.server(&hosts, life, now)?)?;
         let store = AccessStore::open(&state.join("access.redb"))?;
         store.tidy(unix_seconds(now))?;
-        Ok(Arc::new(Access {
-            cluster: Some(Cluster { authority, hosts, store, tls, calls: MemberCalls::default(), life }),
-        }))
+        let calls = MemberCalls::default();
+        Ok(Arc::new(Access::Cluster(Box::new(Cluster { authority, hosts, store, tls, calls, life }))))
     }
 
     /// What the server shows, if it encrypts.
     pub(crate) fn tls(&self) -> Option<ServerTls> {
-        self.cluster.as_ref().map(|cluster| cluster.tls.clone())
+        self.member_cluster().map(|cluster| cluster.tls.clone())
     }
 
     /// Renews the coordinator's own certificate for as long as it runs, and tidies the store. `disconnect` is called
     /// again and again: it shall close the connections of all callers whose certificate has expired.
     pub(crate) async fn keep_fresh(&self, disconnect: impl Fn(&dyn Fn(&Caller) -> bool)) {
-        let Some(cluster) = &self.cluster else { return };
+        let Some(cluster) = self.member_cluster() else { return };
         let (mut renewed, mut tidied) = (SystemTime::now(), SystemTime::now());
         let passed = |since: SystemTime| since.elapsed().unwrap_or_default();
         loop {
@@ -150,11 +147,26 @@ impl Access {
     }
 
     /// Who is behind a connection, and what ends a call of theirs before its time; or why nobody should be.
-    pub(crate) fn caller(&self, peer: &Peer) -> Result<(Caller, CallEnd), Status> {
-        match (&self.cluster, peer.fingerprint) {
-            (None, _) => Ok((Caller::Local, CallEnd::Never)),
-            (Some(_), None) => Ok((Caller::Stranger, CallEnd::Never)),
-            (Some(cluster), Some(fingerprint)) => cluster.member(peer, fingerprint, SystemTime::now()),
+    ///
+    /// `shown` is the secret that comes with the call.
+    pub(crate) fn caller(&self, peer: &Peer, shown: Option<Secret>) -> Result<(Caller, CallEnd), Status> {
+        match (self, peer.fingerprint) {
+            (Access::Local(secret), _) if shown.is_some_and(|shown| secret.is(&shown)) => {
+                Ok((Caller::Local, CallEnd::Never))
+            }
+            (Access::Local(_), _) => Err(Status::unauthenticated(
+                "this coordinator takes calls of its own user alone: whoever calls needs the same $CONVOY_HOME \
+                 (~/.config/convoy), which holds that user's secret; `convoy cluster init` lets others in",
+            )),
+            (Access::Cluster(_), None) => Ok((Caller::Stranger, CallEnd::Never)),
+            (Access::Cluster(cluster), Some(fingerprint)) => cluster.member(peer, fingerprint, SystemTime::now()),
+        }
+    }
+
+    fn member_cluster(&self) -> Option<&Cluster> {
+        match self {
+            Access::Local(_) => None,
+            Access::Cluster(cluster) => Some(cluster),
         }
     }
 
@@ -163,7 +175,7 @@ impl Access {
     /// # Errors
     /// When there is none, as the coordinator serves loopback alone.
     pub(crate) fn cluster(&self) -> Result<&Cluster, Status> {
-        self.cluster.as_ref().ok_or_else(|| {
+        self.member_cluster().ok_or_else(|| {
             Status::failed_precondition(format!(
                 "this coordinator (Convoy {VERSION}) serves loopback alone and knows no members; `convoy cluster init` changes that"
             ))

@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use convoy_proto::channel::shown_secret;
 use convoy_security::{Peer, Rarely};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
+use tonic::codegen::http::header::USER_AGENT;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
@@ -133,7 +135,8 @@ pub(super) fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
 
 fn admit<B>(access: &Access, request: &Request<B>) -> Result<(Caller, CallEnd), Status> {
     let peer = request.extensions().get::<Peer>().ok_or_else(|| Status::internal("a connection without a peer"))?;
-    let (caller, end) = access.caller(peer)?;
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let (caller, end) = access.caller(peer, agent.and_then(shown_secret))?;
     match denial(&caller, request.uri().path()) {
         None => Ok((caller, end)),
         Some(reason) => {

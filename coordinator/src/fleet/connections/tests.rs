@@ -5,9 +5,9 @@ use convoy_security::Role;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::run::outbox::WorkerInbox;
 use crate::fixtures::{RunEnds, plan, run_handle};
 use crate::queue::{QueueReceiver, queue};
+use crate::run::outbox::WorkerInbox;
 
 const JOB: JobId = JobId(7);
 const OTHER: JobId = JobId(8);
@@ -162,10 +162,7 @@ fn a_lease_that_is_computed_is_told_to_the_run_of_its_worker() {
         bench.says(&worker, Said::Computed(v1::Computed { job: job.0, at: Some(at) }));
     }
     let heard = inputs(&mut ends);
-    assert!(
-        matches!(heard[..], [RunInput::Event(Event::NodeComputed { at, .. })] if at.lease.0 == 7),
-        "{heard:?}"
-    );
+    assert!(matches!(heard[..], [RunInput::Event(Event::NodeComputed { at, .. })] if at.lease.0 == 7), "{heard:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use convoy_proto::channel::{self, Link};
 use convoy_proto::v1;
-use convoy_security::{Identity, Limits, NewKey, Role, Token, incoming};
+use convoy_security::{Identity, Limits, NewKey, Role, Secret, Token, incoming};
 use convoy_testing::{Answers, FakeCoordinator, Replies};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -67,7 +67,7 @@ async fn serve_cluster(state: &Path) -> (String, Token, Arc<Access>) {
 }
 
 fn link(address: &str, token: &Token, identity: Option<Identity>) -> Link {
-    Link { address: address.to_owned(), cluster: Some((token.pin, identity)) }
+    Link::member(address.to_owned(), token.pin, identity)
 }
 
 async fn join(address: &str, token: &Token) -> Link {
@@ -220,6 +220,29 @@ async fn calls_of_a_member_that_is_revoked_end_at_once_in_both_directions() {
     let (_reading, (sender, pushing)) = calls.remove(0);
     drop(sender);
     assert_eq!(code(pushing).await, None, "another member is not touched");
+}
+
+#[tokio::test]
+async fn without_a_cluster_only_who_knows_the_secret_may_call() {
+    let state = tempfile::tempdir().expect("a folder");
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let address = socket.local_addr().expect("it is bound").to_string();
+    let secret = Secret::random();
+    let access = Access::open(state.path(), LONG, secret.clone()).expect("there is no cluster");
+    let server = channel::server()
+        .layer(AccessLayer(access))
+        .layer(CallsLayer::with_patience(LONG))
+        .add_service(channel::service(FakeCoordinator(Sink)));
+    tokio::spawn(server.serve_with_incoming(incoming(socket, None, Limits::default())));
+    for (link, refused) in [
+        (Link::local(address.clone(), secret), None),
+        (Link::local(address.clone(), Secret::random()), Some(Code::Unauthenticated)),
+        (Link::plain(address.clone()), Some(Code::Unauthenticated)),
+    ] {
+        let (sender, call) = push(&link).await;
+        drop(sender);
+        assert_eq!(code(call).await, refused);
+    }
 }
 
 #[tokio::test]
