@@ -10,7 +10,7 @@ use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::{Contents, FileKind, FileTree, Files};
 use convoy_common::planner::Planned;
-use convoy_coordinator::{Audit, Ready, RunDir, audit, earlier_plans, prepare_replay, read_ledger};
+use convoy_coordinator::{Audit, Ready, RunDir, audit, earlier_plans, prepare_replay, read_ledger, read_manifest};
 use convoy_files::here;
 use convoy_planning::{disk, init_file};
 use convoy_proto::v1;
@@ -24,7 +24,7 @@ use crate::runner::{self, Carry};
 use crate::runtime::block_on;
 
 /// What an audit reads of a job.
-const FILES: [&str; 4] = ["plan.json", "earlier-plans.json", "manifest.bin", "journal"];
+const FILES: [&str; 5] = ["plan.json", "plan-copy.json", "earlier-plans.json", "manifest.bin", "journal"];
 
 /// Prove from the journal of a run that every sample of every epoch was counted exactly once, and by whom.
 ///
@@ -135,7 +135,8 @@ fn replay(args: &AuditArgs, folder: &Path, step: u64) -> Result<ExitCode, CliErr
     };
     let steps = step + 1 - replay.from;
     out::note(format_args!("{steps} steps are computed again, from the checkpoint at step {}", replay.from));
-    let (dir, plan, manifest) = RunDir::open(work.path())?;
+    let (dir, plan, _) = RunDir::open(work.path())?;
+    let manifest = read_manifest(work.path())?;
     args.carry.device.fits(&plan)?;
     let files: Arc<dyn FileTree> = match &args.data {
         Some(folder) => Arc::new(Elsewhere { folder: folder.clone() }),

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{DataFacts, Normalization, Plan};
-use crate::manifest::LabelKind;
+use super::{DataFacts, Input, Normalization, Plan};
+use crate::manifest::{LabelKind, Manifest};
 use crate::spec::check::{Problem, check_spec, positive, problem, refuse_foreign, within};
-use crate::spec::{ClassWeights, LastStep, LossKind, MAX_NAMES, Spec, Task};
-
-/// Most rows or columns of an input, which may be as large as the images are: so many that nothing overflows.
-const MOST_SIDE: f64 = 65_536.0;
+use crate::spec::{Channels, ClassWeights, LastStep, LossKind, MAX_NAMES, Size, Spec, Task};
 
 /// The task in force.
 ///
@@ -41,6 +38,27 @@ impl Plan {
         let checked = check_spec(&self.spec).and_then(|()| check_plan(self));
         checked.map_err(|(key, problem)| format!("`{key}` {problem}"))
     }
+
+    /// Checks that the plan is one for the data of `manifest`.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn fits(&self, manifest: &Manifest) -> Result<(), String> {
+        let splits = [
+            ("train_samples", self.train_samples, &manifest.train),
+            ("validation_samples", self.validation_samples, &manifest.validation),
+        ];
+        for (key, planned, split) in splits {
+            let usable = split.usable().len();
+            if usable != planned as usize {
+                return Err(format!("`{key}` is {planned}, but the manifest has {usable} usable ones"));
+            }
+        }
+        if self.names != manifest.names {
+            return Err("`names` are not those of the manifest".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Checks everything that only the whole plan shows.
@@ -54,8 +72,8 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
         return problem("data.train", "has no usable samples");
     }
     check_names(plan)?;
+    check_shape(plan)?;
     check_loss(plan)?;
-    check_shapes(plan)?;
     if plan.names.len() < 2 && spec.task == Task::Multiclass {
         return problem("data.train", format!("has one class only ({:?}); there is nothing to tell apart", plan.names));
     }
@@ -96,34 +114,30 @@ fn check_names(plan: &Plan) -> Result<(), Problem> {
     }
 }
 
-/// What follows from the spec and the data by itself, and must fit together where a plan comes from elsewhere.
-fn check_shapes(plan: &Plan) -> Result<(), Problem> {
-    let Plan { spec, names, input, outputs, normalization, class_weights, .. } = plan;
-    for side in [input.height, input.width] {
-        within("input", side.into(), 1.0, MOST_SIDE)?;
+/// What the network gets and puts out, which [`Plan::resolve`] makes of the rest.
+fn check_shape(plan: &Plan) -> Result<(), Problem> {
+    let Input { height, width, channels } = plan.input;
+    let prepare = &plan.spec.prepare;
+    if plan.input.is_empty() || prepare.size != Size::Fixed([height, width]) {
+        return problem("input", "is not of the height and width of prepare.size");
     }
-    if ![1, 3].contains(&input.channels) {
-        return problem("input", format!("has {} channels; there may be 1 or 3", input.channels));
+    if prepare.channels != Channels::Fixed(channels) {
+        return problem("input", "is not of as many channels as prepare.channels");
     }
-    let channels = input.channels as usize;
-    let Normalization { mean, std } = normalization;
+    let Normalization { mean, std } = &plan.normalization;
     let usable = mean.iter().all(|mean| mean.is_finite()) && std.iter().all(|std| std.is_finite() && *std > 0.0);
-    if (mean.len(), std.len()) != (channels, channels) || !usable {
-        return problem(
-            "normalization",
-            format!("is not a mean and a positive deviation of each of {channels} channels"),
-        );
+    if [mean.len(), std.len()] != [channels as usize; 2] || !usable {
+        return problem("normalization", "is not a mean and a positive deviation of each channel");
     }
-    let (wanted, of_names) = match spec.task {
-        Task::Auto => return problem("task", "is not resolved"),
-        Task::Binary => (1, names.len() == 2),
-        Task::Multiclass | Task::Multilabel | Task::Regression => (names.len(), !names.is_empty()),
-    };
-    if *outputs as usize != wanted || !of_names {
-        return problem("outputs", format!("is {outputs}, which does not fit {} names", names.len()));
+    if !plan.class_weights.is_empty() && plan.class_weights.len() != plan.names.len() {
+        return problem("class_weights", "are not one for each class");
     }
-    if ![0, names.len()].contains(&class_weights.len()) {
-        return problem("class_weights", format!("has {} numbers for {} names", class_weights.len(), names.len()));
+    if plan.spec.task == Task::Binary && plan.names.len() != 2 {
+        return problem("outputs", format!("is of two classes, and there are names of {}", plan.names.len()));
+    }
+    let outputs = if plan.spec.task == Task::Binary { 1 } else { plan.names.len() };
+    if plan.outputs as usize != outputs {
+        return problem("outputs", format!("is {}, where the task needs {outputs}", plan.outputs));
     }
     Ok(())
 }

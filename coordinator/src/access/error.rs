@@ -3,6 +3,7 @@
 use convoy_security::{AuthorityError, KeyError, TokenError};
 
 use crate::store_error::StoreError;
+use crate::store_file::Halted;
 
 /// Why access cannot be managed.
 #[derive(Debug, thiserror::Error)]
@@ -44,4 +45,10 @@ pub enum AccessError {
     /// A member of this name came by the same token and was revoked.
     #[error("`{0}` was revoked, and does not come back by the same token; ask the cluster's admin for another one")]
     RevokedName(String),
+}
+
+impl From<AccessError> for Halted<AccessError> {
+    fn from(error: AccessError) -> Self {
+        Halted::Refused(error)
+    }
 }

@@ -23,8 +23,8 @@ use crate::fleet::allowance::Allowance;
 use crate::fleet::connections::Connections;
 use crate::numerics::numerics_number;
 use crate::run::handle::RunHandle;
-use crate::run::reduction::parameter_board::PublishedParameters;
 use crate::run::outbox::WorkerOutbox;
+use crate::run::reduction::parameter_board::PublishedParameters;
 use crate::run::worker_contact::{WorkerContact, excused};
 use crate::run::worker_links::WorkerLinks;
 
