@@ -198,7 +198,7 @@ async fn a_worker_of_another_version_is_told_so() {
     let address = free_address();
     let child = Process(coordinator(&job, &address, "run").spawn().expect("convoy starts"));
     let mut client = loop {
-        match local_link(address.clone()).coordinator().await {
+        match local_link(&address).coordinator().await {
             Ok(client) => break client,
             Err(_) => tokio::task::yield_now().await,
         }

@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 use convoy_faults::job::{TINY, write_data};
 pub use convoy_faults::process::Process;
 use convoy_proto::channel::Link;
-use convoy_security::Secret;
 pub use convoy_testing::wait_for;
 use convoy_vision::Pixels;
 
@@ -73,9 +72,8 @@ fn home() -> PathBuf {
 }
 
 /// A way to a coordinator without a cluster, as processes of its user have it.
-pub fn local_link(address: String) -> Link {
-    let text = std::fs::read_to_string(home().join("local.secret")).expect("the coordinator has made it");
-    Link::local(address, Secret::new(text.trim().to_owned()))
+pub fn local_link(address: &str) -> Link {
+    convoy_faults::liar::local_link(address, &home())
 }
 
 /// The JSON object that a command ended with.

@@ -118,7 +118,7 @@ fn passed_on<T: Send + 'static>(answer: Result<Response<Streaming<T>>, Status>) 
 fn liar(address: &str, lie: Lie, honest: i64) -> (String, (tokio::runtime::Runtime, Server)) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = runtime.block_on(async {
-        let real = local_link(address.to_owned()).coordinator().await.expect("the coordinator answers");
+        let real = local_link(address).coordinator().await.expect("the coordinator answers");
         convoy_testing::serve(Liar { lie, real, honest: Arc::new(AtomicI64::new(honest)) }).await
     });
     (server.address.clone(), (runtime, server))

@@ -76,9 +76,9 @@ fn certificates_of_an_older_version_are_taken_over() {
 fn no_damage_lets_anybody_in_who_was_revoked() {
     let (folder, store) = store();
     for number in 1..40 {
-        store.add_member(&format!("m{number}"), Role::Worker, &certificate(number, 100)).unwrap();
+        store.add_member(&format!("m{number}"), Role::Worker, None, &certificate(number, 100)).unwrap();
     }
-    store.revoke("m7").unwrap();
+    store.revoke("m7", false).unwrap();
     drop(store);
     let path = folder.path().join("access.redb");
     let good = std::fs::read(&path).unwrap();

@@ -54,7 +54,7 @@ async fn serve_cluster(state: &Path) -> (String, Token, Arc<Access>) {
     let address = socket.local_addr().expect("it is bound").to_string();
     init_cluster(state, &["127.0.0.1".to_owned()]).expect("a cluster");
     let token = create_token(state, Role::Worker, LONG, None).expect("a token");
-    let access = Access::open(state, LONG).expect("the cluster");
+    let access = Access::open(state, LONG, Secret::random()).expect("the cluster");
     let connections = Arc::new(Connections::new(queue(1).0));
     let incoming = incoming(socket, access.tls(), Limits::default());
     let server = channel::server()
