@@ -248,6 +248,7 @@ mod tests {
             total_steps: 15,
             repeated: 2,
             disbelieved: 0,
+            damaged: 0,
             distrusted: Vec::new(),
             starts: 2,
             earlier_plans: vec![EarlierPlan { epochs: 1, plan: Digest::default(), steps: 5 }],

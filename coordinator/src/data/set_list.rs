@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
 use convoy_common::data_place::DataName;
-use convoy_model::{WriteError, replace_file};
+use convoy_common::durable::{WriteError, replace_file};
 
 use super::set::{DataSet, SetFile};
 use crate::sealed::{Sealing, unseal};

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use convoy_common::Plan;
-use convoy_model::{WriteError, replace_file};
+use convoy_common::durable::{WriteError, replace_file};
 use parking_lot::Mutex;
 
 use super::record::{JobRecord, JobState};

@@ -19,7 +19,7 @@ use crate::jobs::queue::Jobs;
 /// Digests in one question.
 const ASKED: usize = 16_384;
 /// Pieces that wait for the disk.
-const WAITING: usize = 8;
+const WAITING: usize = 2;
 
 /// The service.
 #[derive(Clone)]

@@ -9,8 +9,10 @@ use convoy_common::{Plan, Spec};
 use convoy_scheduler::WorkerId;
 
 use super::*;
+use crate::disk_use::{DiskLimits, DiskUse};
 use crate::fixtures::honest::HonestLinks;
 use crate::fixtures::{manifest_of, plan};
+use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::jobs::limits::JobLimits;
 use crate::jobs::queue::{JobSurroundings, JobTerms, JobView, Submission};
@@ -91,8 +93,14 @@ fn bench(panics: u32) -> Bench {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let terms = JobTerms { planner: Arc::new(Same), limits: JobLimits::default(), audit_every: 0 };
     let links = Arc::new(Panics(AtomicU32::new(panics)));
-    let around =
-        JobSurroundings { data: Arc::new(Same), fleet: queue(16).0, waiting: WaitingReasons::default(), links };
+    let around = JobSurroundings {
+        data: Arc::new(Same),
+        fleet: queue(16).0,
+        waiting: WaitingReasons::default(),
+        links,
+        open_runs: OpenRuns::default(),
+        disk: DiskUse::new(folder.path(), DiskLimits { reserve: Some(0), ..DiskLimits::default() }),
+    };
     let jobs = Arc::new(Jobs::open(folder.path(), terms, around).unwrap());
     let wishes = Submission { priority: 0, min_workers: 1, max_workers: None, submitted_by: "anna".to_owned() };
     jobs.submit("[data]\ntrain = \"dataset:x\"\n[network]\nname = \"lenet5\"", wishes).unwrap();

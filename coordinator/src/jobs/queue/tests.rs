@@ -22,8 +22,8 @@ impl Planner for SamePlan {
         Ok(Planned { plan, manifest: manifest(40), init: None, taken: None })
     }
 
-    fn unchanged(&self, _: &Arc<dyn FileTree>, plan: Plan, manifest: Manifest) -> Result<Planned, Refusal> {
-        Ok(Planned { plan, manifest, init: None, taken: None })
+    fn unchanged(&self, _: &Arc<dyn FileTree>, plan: Plan, known: Option<Manifest>) -> Result<Planned, Refusal> {
+        Ok(Planned { plan, manifest: known.expect("it is whole"), init: None, taken: None })
     }
 }
 
