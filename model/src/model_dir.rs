@@ -120,6 +120,7 @@ pub fn load(path: &Path) -> Result<Model, LoadError> {
     let text = file.metadata.get(PLAN).ok_or_else(|| refuse("it is not a model (it has no plan)".to_owned()))?;
     let understood = Plan::from_json(text.as_bytes());
     let plan = understood.map_err(|error| refuse(format!("its plan is not understood ({error})")))?;
+    plan.check().map_err(|problem| refuse(format!("its plan makes no sense ({problem})")))?;
     if path.is_dir() {
         check_config(&path.join(CONFIG), &plan)?;
     }
