@@ -138,7 +138,7 @@ fn what_is_not_a_model_is_refused() {
     odd.normalization.mean.clear();
     let metadata = BTreeMap::from([("convoy.plan".to_owned(), serde_json::to_string(&odd).unwrap())]);
     write_atomic(&file, &views, &metadata).unwrap();
-    check(dir, "its plan makes no sense (`normalization`");
+    check(dir, "its plan makes no sense: `normalization`");
 }
 
 /// A file with the numbers of `network`, and with what `change` makes of its tensors.
