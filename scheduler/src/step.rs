@@ -66,6 +66,8 @@ pub(crate) enum Fault {
     NotFinite,
     /// It computed something absurdly large.
     Absurd,
+    /// What it brought is not what another brought.
+    Contradicted,
 }
 
 /// The state of a lease.
@@ -208,7 +210,8 @@ impl Step {
     /// Plans `node` for `worker`. If it is a part of a homeless node, that one is split.
     pub fn plan(&mut self, node: Node, worker: WorkerId) {
         while !self.nodes.contains_key(&node) {
-            let whole = *self.nodes.keys().find(|whole| whole.contains(node)).expect("nodes cut all shards");
+            let up_to = Node { first: node.first, last: u32::MAX };
+            let whole = *self.nodes.range(..=up_to).next_back().expect("nodes cut all shards").0;
             let state = self.nodes.remove(&whole).expect("it was found");
             assert!(state.done.is_none() && state.running.is_empty(), "{whole} is split while somebody has it");
             let (left, right) = whole.children().expect("what contains a smaller node has children");
@@ -347,6 +350,15 @@ impl Step {
     pub fn doubt(&mut self, lease: LeaseId, fault: Fault) -> Node {
         self.suspects.insert(self.leases[&lease].worker);
         self.fail(lease, fault).0
+    }
+
+    /// Copies of `node` that `workers` brought differ: they are suspects, and all that is in the node failed.
+    pub fn contradict(&mut self, node: Node, workers: &[WorkerId]) {
+        self.suspects.extend(workers);
+        let near = |other: &Node| node.contains(*other) || other.contains(node);
+        for (_, state) in self.nodes.iter_mut().filter(|(other, _)| near(other)) {
+            state.failures.extend(workers.iter().map(|worker| (*worker, Fault::Contradicted)));
+        }
     }
 
     /// Forgets the failures of workers for which `is_evicted` holds: they do not count against the nodes.
