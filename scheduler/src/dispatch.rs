@@ -154,8 +154,9 @@ impl Dispatch<'_> {
         }
         for (node, tried) in failed {
             self.deal_failed(node, &tried, candidates);
-            // Two workers may disagree about a NaN: an audit of the next answer asks a third.
-            if self.plan.audit_every > 0 && self.step.times(node, Fault::NotFinite) > 0 {
+            // Two workers may disagree about a NaN, or about anything: an audit of the next answer asks a third.
+            let doubtful = [Fault::NotFinite, Fault::Contradicted];
+            if self.plan.audit_every > 0 && doubtful.iter().any(|fault| self.step.times(node, *fault) > 0) {
                 self.step.want_audit(node);
             }
         }

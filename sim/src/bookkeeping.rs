@@ -246,6 +246,7 @@ impl Books {
             | Effect::Evict { .. }
             | Effect::Overdue { .. }
             | Effect::Doubt { .. }
+            | Effect::Contradict { .. }
             | Effect::Ignore { .. } => {}
         }
     }

@@ -152,12 +152,7 @@ impl Faults {
     }
 
     /// Does an act between its two points.
-    pub(super) fn act<T>(
-        &self,
-        act: Act,
-        path: &Path,
-        carry_out: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub(super) fn act<T>(&self, act: Act, path: &Path, carry_out: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.wait(act, path);
         self.point(act)?;
         lock(&self.state).durable.before(act, path);

@@ -263,7 +263,8 @@ impl RunLoop {
         let effects = self.driver.outbox();
         effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.clone(), threads });
         effects.members.join(worker, name.clone(), outbox);
-        effects.members.send(worker, Message::Committed(v1::Committed { step }));
+        let digest = effects.digest.0.to_vec().into();
+        effects.members.send(worker, Message::Committed(v1::Committed { step, digest }));
         self.event(Event::WorkerJoined { worker, name, threads })
     }
 
@@ -274,6 +275,11 @@ impl RunLoop {
                     self.not_finite = Some((at.step, shard));
                 }
                 self.event(event_after)?;
+            }
+            News::Contradicted { opening, event } => {
+                if opening == self.driver.outbox().opening {
+                    self.event(event)?;
+                }
             }
             made => self.made = Some(made),
         }

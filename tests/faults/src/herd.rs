@@ -55,7 +55,7 @@ async fn join(address: &str, token: &Path) -> Result<Link, Failure> {
     let token: Token = std::fs::read_to_string(token)?.parse()?;
     let key = NewKey::generate()?;
     let public_key = key.public()?.bytes().to_vec().into();
-    let mut link = Link { address: address.to_owned(), cluster: Some((token.pin, None)) };
+    let mut link = Link::member(address.to_owned(), token.pin, None);
     let request = v1::JoinRequest { token: token.expose(), public_key, name: "herd".to_owned() };
     let reply = link.access().await?.join(request).await?.into_inner();
     link.cluster = Some((token.pin, Some(key.with(reply.chain_pem)?)));
