@@ -201,8 +201,9 @@ impl RunLoop {
         match self.driver.handle(now, event) {
             Err(Halt::Waits(error)) => {
                 tracing::warn!(%error, "the run waits until there is room");
-                self.full =
-                    Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until: None });
+                // Who was asked to stop waits no longer for the next record either.
+                let until = self.stopping.then(|| Instant::now() + LAST_TRIES);
+                self.full = Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until });
                 self.show();
                 Ok(())
             }
