@@ -105,12 +105,16 @@ pub struct Limits {
     pub queue_per_thread: u32,
     /// Shards in one lease. A larger node is leased in parts, so that a lost worker loses little.
     pub lease_shards: u32,
-    /// Attempts at a node whose data cannot be read, before the run ends.
+    /// Attempts at a node whose data cannot be read, before the run ends. This and the next two are attempts of as many
+    /// machines, or of all that are there.
     pub data_attempts: u32,
     /// Attempts at a node that fails inside a worker, before the run ends.
     pub internal_attempts: u32,
-    /// Times that a node must come out with a NaN, an infinity or absurdly large before that is believed.
+    /// Attempts at a node that must come out with a NaN, an infinity or absurdly large before that is believed.
     pub doubtful_attempts: u32,
+    /// Workers that die while they compute a node and nothing of its step gets done, before the run ends. As with
+    /// attempts, on as many machines or on all that are there.
+    pub deaths: u32,
 }
 
 impl Default for Limits {
@@ -122,6 +126,7 @@ impl Default for Limits {
             data_attempts: 2,
             internal_attempts: 3,
             doubtful_attempts: 2,
+            deaths: 5,
         }
     }
 }
@@ -169,6 +174,7 @@ impl RunPlan {
             ("limits.data_attempts", u64::from(self.limits.data_attempts)),
             ("limits.internal_attempts", u64::from(self.limits.internal_attempts)),
             ("limits.doubtful_attempts", u64::from(self.limits.doubtful_attempts)),
+            ("limits.deaths", u64::from(self.limits.deaths)),
         ];
         if let Some((field, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(PlanError::Zero { field });

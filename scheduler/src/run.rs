@@ -39,7 +39,8 @@ use crate::trust::Trust;
 /// let mut run = Run::new(RunPlan::new(1, 1, 4, 4));
 /// let mut effects = Vec::new();
 /// let worker = WorkerId(1);
-/// run.handle(RunTime(0), Event::WorkerJoined { worker, name: "ox".to_owned(), threads: 2 }, &mut effects);
+/// let (machine, name) = ("member 7".to_owned(), "ox".to_owned());
+/// run.handle(RunTime(0), Event::WorkerJoined { worker, machine, name, threads: 2 }, &mut effects);
 ///
 /// // The whole step is lent to the worker: record of the start, step opened, record of the worker, lease sent.
 /// let Some(Effect::Send { lease, .. }) = effects.last() else { panic!("{effects:?}") };
@@ -173,7 +174,9 @@ impl Run {
             self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard = self.now;
         }
         match event {
-            Event::WorkerJoined { worker, name, threads } => self.worker_joined(worker, name, threads, effects),
+            Event::WorkerJoined { worker, machine, name, threads } => {
+                self.worker_joined(worker, machine, name, threads, effects)
+            }
             Event::WorkerGone { worker, reason } => self.worker_gone(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
             Event::Heartbeat { .. } => Ok(()),

@@ -74,8 +74,8 @@ pub struct Books {
     pub being_written: BTreeSet<StepId>,
     /// Nodes that workers computed since the last commit.
     pub computed: BTreeMap<LeaseRef, Computed>,
-    /// Names of the workers of this start, those that are gone included.
-    pub names: BTreeMap<WorkerId, String>,
+    /// Machines of the workers of this start, those that are gone included.
+    pub machines: BTreeMap<WorkerId, String>,
     /// Nodes of the step in work on which workers do not agree.
     pub disputed: BTreeSet<Node>,
     /// Wrong numbers in committed steps.
@@ -105,7 +105,7 @@ impl Books {
             evaluated: true,
             being_written: BTreeSet::new(),
             computed: BTreeMap::new(),
-            names: BTreeMap::new(),
+            machines: BTreeMap::new(),
             disputed: BTreeSet::new(),
             lies: CommittedLies::default(),
             finished: None,
@@ -165,8 +165,8 @@ impl Books {
             return;
         }
         match event {
-            Event::WorkerJoined { worker, name, threads } => {
-                self.names.insert(*worker, name.clone());
+            Event::WorkerJoined { worker, machine, threads, .. } => {
+                self.machines.insert(*worker, machine.clone());
                 let member = Member { threads: *threads, heard: self.now, ready: None, held: BTreeMap::new() };
                 self.members.insert(*worker, member);
             }
@@ -250,7 +250,8 @@ mod tests {
         let plan = RunPlan::new(1, 2, 4, 4);
         let mut books = Books::new(plan.clone());
         books.enter(&Fact::Started { plan: &plan, parameters: oracle::FIRST_PARAMETERS, read: &[] });
-        let event = Event::WorkerJoined { worker: WORKER, name: "ox".to_owned(), threads: 2 };
+        let [machine, name] = ["ox", "ox"].map(str::to_owned);
+        let event = Event::WorkerJoined { worker: WORKER, machine, name, threads: 2 };
         books.enter(&Fact::Told { event: &event, ignored: false });
         books.enter(&Fact::CarriedOut(&Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 4 }));
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };

@@ -54,6 +54,7 @@ mutants! {
     TrustAll = "trust-all", "whatever an auditor computed is taken for equal";
     BlameJudge = "blame-judge", "one of those that agree is evicted, not the one that does not";
     BelieveLiar = "believe-liar", "a run goes on from the step in which a liar was found out, whatever it did before";
+    NameIsMachine = "name-is-machine", "a worker's name, which it chooses, is taken for its machine";
     SwapEffects = "swap-effects", "the last two effects of an event are carried out in the wrong order";
 }
 
@@ -89,6 +90,9 @@ impl Sabotage {
             (Some(Mutant::IgnoreSilence), Event::Deadline) => {
                 let alive = books.members.keys().map(|worker| Event::Heartbeat { worker: *worker });
                 alive.chain([Event::Deadline]).collect()
+            }
+            (Some(Mutant::NameIsMachine), Event::WorkerJoined { worker, name, threads, .. }) => {
+                vec![Event::WorkerJoined { worker, machine: name.clone(), name, threads }]
             }
             (Some(Mutant::ForgetReduced), Event::StepReduced { step: StepId(5), .. }) => Vec::new(),
             (_, event) => vec![event],
@@ -163,8 +167,8 @@ fn second_lease(acts: &[Act], books: &Books) -> Option<Act> {
 }
 
 fn blame_judge(act: &mut Act, books: &Books) {
-    if let Act::Out(Effect::Evict { name, judges: [judge, _], .. }) = act {
-        *name = books.names.get(judge).cloned().unwrap_or_default();
+    if let Act::Out(Effect::Evict { machine, judges: [judge, _], .. }) = act {
+        *machine = books.machines.get(judge).cloned().unwrap_or_default();
     }
 }
 

@@ -157,6 +157,8 @@ pub struct Scenario {
     pub plan: RunPlan,
     /// Worker processes.
     pub workers: usize,
+    /// Whether the last two of them are of one machine.
+    pub twins: bool,
     /// The faults.
     pub weather: Weather,
     /// A kill of the coordinator at a given write, besides the weather.
@@ -171,7 +173,7 @@ impl Scenario {
     /// A run without faults.
     pub fn calm(seed: u64, plan: RunPlan, workers: usize) -> Scenario {
         let weather = Weather::calm();
-        Scenario { seed, plan, workers, weather, crash_at: None, mutant: None, doubles: false }
+        Scenario { seed, plan, workers, twins: false, weather, crash_at: None, mutant: None, doubles: false }
     }
 
     /// The run of this seed: plan and weather are drawn from it.
@@ -179,7 +181,8 @@ impl Scenario {
         let mut dice = Dice::new(seed);
         let plan = plan(&mut dice, shape);
         let weather = Weather::drawn(&mut dice);
-        Scenario { weather, doubles: seed.is_multiple_of(16), ..Scenario::calm(seed, plan, shape.workers) }
+        let (doubles, twins) = (seed.is_multiple_of(16), shape.workers > 5 && dice.chance(500));
+        Scenario { weather, doubles, twins, ..Scenario::calm(seed, plan, shape.workers) }
     }
 
     /// Workers begin to lie between two audits, and the coordinator's machine dies with its last records unsynced: a
@@ -196,6 +199,7 @@ impl Scenario {
 fn patient() -> Limits {
     let attempts = 1_000_000;
     let (data_attempts, internal_attempts, doubtful_attempts) = (attempts, attempts, attempts);
+    // Workers that die at random are no reason to end a run: `deaths` stays as it is.
     Limits { data_attempts, internal_attempts, doubtful_attempts, ..Limits::default() }
 }
 

@@ -42,8 +42,8 @@ fn show_event(event: &Event) -> String {
         }
         Event::LeaseFailed { worker, at, failure } => format!("lease failed: {worker}, {at}: {failure:?}"),
         Event::WorkerGone { worker, reason } => format!("worker gone: {worker}, {reason:?}"),
-        Event::WorkerJoined { worker, name, threads } => {
-            format!("worker joined: {worker}, {name}, with {threads} threads")
+        Event::WorkerJoined { worker, machine, threads, .. } => {
+            format!("worker joined: {worker}, {machine}, with {threads} threads")
         }
         Event::WorkerReady { worker, step } => format!("worker ready: {worker} holds {step}"),
         Event::WorkerDraining { worker } => format!("worker draining: {worker}"),

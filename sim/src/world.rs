@@ -85,7 +85,10 @@ impl<'a> World<'a> {
     /// A world in which nothing has happened.
     pub fn new(scenario: &Scenario, trace: Option<&'a mut Vec<String>>) -> World<'a> {
         let mut dice = Dice::new(!scenario.seed);
-        let processes: Vec<Process> = (0..scenario.workers).map(|_| Process::new(&mut dice)).collect();
+        // The last two may be of one machine.
+        let machines = scenario.workers - usize::from(scenario.twins);
+        let process = |i: usize| Process::new(i.min(machines - 1), &mut dice);
+        let processes: Vec<Process> = (0..scenario.workers).map(process).collect();
         let story = Story {
             outcome: Outcome::Stopped,
             committed: StepId(0),
@@ -379,7 +382,7 @@ impl<'a> World<'a> {
         let mut value = oracle::node_value(parameters, lease.work, lease.node);
         let mut result = NodeResult::Good;
         if lied {
-            value = oracle::mix(value, i as u64);
+            value = oracle::mix(value, self.processes[i].machine as u64);
             let good = NodeResult::Good;
             result = self.dice.pick(&[good, good, good, good, NodeResult::NotFinite, NodeResult::Absurd]);
         }

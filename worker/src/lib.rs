@@ -43,6 +43,7 @@ mod membership;
 mod open_error;
 mod outbox;
 mod parameters;
+mod process;
 mod push;
 mod run_data;
 mod run_files;

@@ -57,7 +57,8 @@ fn driver(fail_at: Option<usize>) -> (Driver<Both, Both>, Both) {
 /// Up to the first commit.
 fn one_step(driver: &mut Driver<Both, Both>, both: &Both) -> Result<(), Halt<&'static str>> {
     let worker = WorkerId(1);
-    driver.handle(RunTime(0), Event::WorkerJoined { worker, name: "one".to_owned(), threads: 1 })?;
+    let [machine, name] = ["one", "one"].map(str::to_owned);
+    driver.handle(RunTime(0), Event::WorkerJoined { worker, machine, name, threads: 1 })?;
     let at = both.leases.borrow()[0];
     driver
         .handle(RunTime(1), Event::NodeDone { worker, at, shard_micros: 1, result: NodeResult::Good, digest: None })?;

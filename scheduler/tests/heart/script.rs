@@ -75,7 +75,9 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
     let event = match words[1] {
         "join" => {
             let name = words.get(4).map_or_else(|| format!("machine {}", number(2)), |name| (*name).to_owned());
-            Event::WorkerJoined { worker: worker(), name, threads: number(3) as u32 }
+            // `join 1 x2 name machine`; a machine is called like its worker unless it says so.
+            let machine = words.get(5).map_or_else(|| name.clone(), |machine| (*machine).to_owned());
+            Event::WorkerJoined { worker: worker(), machine, name, threads: number(3) as u32 }
         }
         "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
@@ -140,7 +142,7 @@ fn show(effect: &Effect) -> String {
             let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
             format!("dispute {step}, {node}: {}", workers.join(", "))
         }
-        Effect::Evict { worker, name, step, node, judges: [one, two], since } => {
+        Effect::Evict { worker, name, step, node, judges: [one, two], since, .. } => {
             format!("evict {worker} ({name}) at {step}, {node}, say {one} and {two}: since {since}")
         }
         Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
@@ -164,7 +166,7 @@ fn show_record(record: &Record) -> String {
         Record::Evaluated { step, stop_early } => {
             format!("{step} evaluated{}", if *stop_early { ", enough" } else { "" })
         }
-        Record::Evicted { worker, name, since } => format!("{worker} ({name}) evicted since {since}"),
+        Record::Evicted { worker, name, since, .. } => format!("{worker} ({name}) evicted since {since}"),
         Record::Disbelieved { since } => format!("disbelieved since {since}"),
         Record::Finished { outcome } => format!("finished: {outcome}"),
     }

@@ -42,8 +42,7 @@ fn an_idle_worker_gets_a_copy_of_a_slow_lease_and_the_first_answer_wins() {
         record step 1 committed: 0..4 by 1, 4..8 by 1
         commit step 1
         open training step 2: 5 shards
-        send worker 1 #4: shards 0..4
-        send worker 2 #5: shard 4",
+        send worker 1 #4: shards 0..5",
     );
 }
 

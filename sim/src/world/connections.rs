@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use super::process::{Link, Message, Stream};
+use super::process::{Link, Message, Process, Stream};
 use super::{Happening, World};
 use crate::scenario::Fault;
 
@@ -18,8 +18,10 @@ impl World<'_> {
         let (worker, link) = (self.coordinator.next_worker(), Link(self.links));
         self.links += 1;
         self.processes[i].connected(worker, link);
-        let threads = self.processes[i].threads;
-        self.tell(Event::WorkerJoined { worker, name: format!("process {i}"), threads }, None);
+        let Process { threads, machine, .. } = self.processes[i];
+        // It calls itself something else each time.
+        let (machine, name) = (format!("machine {machine}"), format!("process {i} on {}", link.0));
+        self.tell(Event::WorkerJoined { worker, machine, name, threads }, None);
         self.later(500_000, Happening::Beat(i, link));
         self.send_parameters(i);
     }

@@ -1,5 +1,7 @@
 //! The faults that strike every 50 ms, with the chances of the weather.
 
+use std::collections::BTreeSet;
+
 use convoy_scheduler::{Event, GoneReason, Micros, WorkerId};
 
 use super::process::Stream;
@@ -73,14 +75,19 @@ impl World<'_> {
         }
     }
 
-    /// A process computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of
+    /// A machine computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of
     /// them may hang.
     fn begin_to_lie(&mut self, i: usize) -> bool {
-        let liars = self.processes.iter().filter(|process| process.honesty.lies).count();
-        let enough = self.processes.len() >= liars + 4 && self.weather.all_heal;
-        let audits = self.watch.books.plan.audit_every > 0;
-        self.processes[i].honesty.lies |= i > 0 && enough && audits;
-        self.processes[i].honesty.lies
+        let machine = self.processes[i].machine;
+        let (liars, honest): (Vec<_>, Vec<_>) =
+            self.processes.iter().map(|process| (process.honesty.lies, process.machine)).partition(|(lies, _)| *lies);
+        let honest: BTreeSet<usize> = honest.into_iter().map(|(_, machine)| machine).collect();
+        let enough = (honest.len() >= 4 || liars.contains(&(true, machine))) && self.weather.all_heal;
+        if i == 0 || !enough || self.watch.books.plan.audit_every == 0 {
+            return false;
+        }
+        self.processes.iter_mut().filter(|process| process.machine == machine).for_each(|p| p.honesty.lies = true);
+        true
     }
 
     /// A process dies, comes back, and its connection closes.

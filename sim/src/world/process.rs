@@ -76,6 +76,8 @@ pub struct Link(pub u64);
 /// A worker process.
 #[derive(Clone, Debug)]
 pub struct Process {
+    /// The machine that it runs on.
+    pub machine: usize,
     /// Shards that it computes at a time.
     pub threads: u32,
     /// Microseconds that a shard takes it on one thread, while it is not slow.
@@ -134,8 +136,8 @@ pub struct Honesty {
 }
 
 impl Process {
-    /// A process of random size and speed that is not connected.
-    pub fn new(dice: &mut Dice) -> Process {
+    /// A process on `machine`, of random size and speed, that is not connected.
+    pub fn new(machine: usize, dice: &mut Dice) -> Process {
         let threads = 1 + dice.below(4) as u32;
         let shard_micros = 10_000 << dice.below(5);
         let connection = Connection {
@@ -146,6 +148,7 @@ impl Process {
             clogged: false,
         };
         Process {
+            machine,
             threads,
             shard_micros,
             connection,

@@ -30,6 +30,7 @@ fn caught_by(mutant: Mutant) -> &'static str {
         Mutant::CommitTwice => "order",
         Mutant::StaleAnswer => "waiting",
         Mutant::TrustAll | Mutant::BlameJudge | Mutant::BelieveLiar => "audits",
+        Mutant::NameIsMachine => "audits",
         Mutant::SwapEffects => "determinism",
     }
 }
