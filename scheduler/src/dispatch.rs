@@ -1,4 +1,5 @@
-//! Who gets a lease next. Six rules, tried in this order after every event, each as simple as it can be:
+//! Who gets a lease next. Six rules, each as simple as it can be, tried in this order after every event; the first only
+//! when time is told:
 //!
 //! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`): everything that it holds
 //!    is *overdue*, the nodes planned for it go to others, and it sits out some steps.
@@ -18,15 +19,20 @@
 //! *Expected* is the [time that a shard may take the worker](Timing::expected), times the rounds of its threads that
 //! its queue needs. An evaluation goes by training shards until one of its own was measured. Before any measurement a
 //! lease is slow after `spare_unmeasured`, and overdue after `lease_unmeasured` for each round. A worker that has
-//! finished nothing yet may be slow, so it has [`NEWCOMER`] times as long until it is overdue. One that does not hold
-//! the parameters is late after `ready_grace`. All of these times are in [`Timeouts`](crate::Timeouts).
+//! finished nothing yet may be slow, so it has [`NEWCOMER`] times as long until it is overdue. All of these times are in
+//! [`Timeouts`](crate::Timeouts).
+//!
+//! That clock is one of computing alone: it starts when the worker holds the parameters, and stops when it has computed
+//! the lease. Before and after it, bytes that flow are never late. A worker that does not hold the parameters is late
+//! when it has taken none of them for `ready_grace`; a node that was computed is slow and overdue when no byte of any
+//! node of its worker came for `stall`, since nodes may wait for one another in the same connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assign::{self, Assignee, deal};
 use crate::effect::Effect;
 use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
-use crate::lease::Check;
+use crate::lease::{Check, Work};
 use crate::membership::{Membership, Timing};
 use crate::plan::RunPlan;
 use crate::step::{Fault, Grant, LeaseState, Load, NodeState, Step};
@@ -40,7 +46,7 @@ const NEWCOMER: u64 = 2;
 pub(crate) struct Dispatch<'a> {
     pub plan: &'a RunPlan,
     pub members: &'a mut Membership,
-    pub trust: &'a Trust,
+    pub trust: &'a mut Trust,
     pub timing: &'a Timing,
     pub step: &'a mut Step,
     pub next_lease: &'a mut LeaseId,
@@ -57,12 +63,15 @@ pub(crate) struct Due {
 
 /// When `lease` becomes slow, and when overdue.
 pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &Step, lease: &LeaseState) -> Due {
-    let Some(started) = lease.started else {
-        let at = lease.sent.after(plan.timeouts.ready_grace);
-        return Due { slow: at, overdue: at };
-    };
     let timeouts = &plan.timeouts;
     let member = members.get(lease.worker).expect("a running lease has its worker");
+    let since = |at: RunTime, patience: Micros| Due { slow: at.after(patience), overdue: at.after(patience) };
+    if let Some(computed) = lease.computed {
+        return since(computed.max(member.contact.pushed), timeouts.stall);
+    }
+    let Some(started) = lease.started else {
+        return since(lease.sent.max(member.contact.fetched), timeouts.ready_grace);
+    };
     let rounds = lease.rounds(member.threads);
     match timing.expected(step.work, member) {
         None => {
@@ -81,9 +90,18 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
 }
 
 impl Dispatch<'_> {
-    /// Applies the six rules of this module, one after the other.
-    pub fn run(mut self) {
+    /// Looks for leases that are slow or overdue by now; rule 1. Done when time is told, and at no other event: only
+    /// then is it known who was in contact.
+    pub fn look(&mut self) {
+        let slow = |lease: &LeaseState| Some(self.due(lease).slow).filter(|slow| *slow <= self.now);
+        let fresh = self.step.running().filter(|lease| lease.slow.is_none());
+        let found: Vec<_> = fresh.filter_map(|lease| Some((lease.at.lease, slow(lease)?))).collect();
         self.mark_overdue();
+        found.into_iter().for_each(|(lease, since)| self.step.mark_slow(lease, since));
+    }
+
+    /// Applies the other rules of this module, one after the other.
+    pub fn run(mut self) {
         let candidates = self.members.candidates(self.step.step);
         if candidates.is_empty() {
             return;
@@ -112,7 +130,7 @@ impl Dispatch<'_> {
             first.entry(lease.worker).or_insert_with(|| lease.clone());
         }
         for (worker, LeaseState { node, at, sent, started, .. }) in first {
-            self.step.mark_overdue(worker);
+            self.step.mark_overdue(worker, self.now);
             self.step.unplan(worker);
             self.members.get_mut(worker).expect("a running lease has its worker").strike(self.step.step);
             let held = self.now.since(started.unwrap_or(sent));
@@ -256,10 +274,9 @@ impl Dispatch<'_> {
     fn copy_slow(&mut self, candidates: &[WorkerId]) {
         let mut slow: Vec<(RunTime, Node, bool, Vec<WorkerId>)> = Vec::new();
         for (node, leases) in self.step.lent() {
-            let dues: Vec<Due> = leases.iter().map(|lease| self.due(lease)).collect();
             let overdue = leases.iter().all(|lease| lease.overdue);
-            if overdue || dues.iter().all(|due| due.slow <= self.now) {
-                let since = dues.iter().map(|due| due.slow).min().unwrap_or(self.now);
+            if let Some(since) = leases.iter().map(|lease| lease.slow).collect::<Option<Vec<_>>>() {
+                let since = since.into_iter().min().unwrap_or(self.now);
                 slow.push((since, node, overdue, leases.iter().map(|lease| lease.worker).collect()));
             }
         }
@@ -289,6 +306,10 @@ impl Dispatch<'_> {
         let member = self.members.get_mut(worker).expect("only a member is sent a lease");
         if check != Check::Digest {
             member.sent(self.step.work, node.size());
+            if self.step.work == Work::Train {
+                // Its first bytes are counted before all of them have come.
+                self.trust.counted(worker, self.step.step);
+            }
         }
         let ready = member.ready >= Some(self.step.step);
         let generation = self.plan.generation;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use crate::contact::Contact;
 use crate::effect::Effect;
 use crate::event::Event;
-use crate::ids::RunTime;
+use crate::ids::{RunTime, WorkerId};
 use crate::record::Record;
 use crate::run::Run;
 
@@ -93,6 +94,11 @@ impl<J: Journal, O: Outbox> Driver<J, O> {
             }
         }
         Ok(())
+    }
+
+    /// Notes when a worker was last in contact; see [`Run::heard`].
+    pub fn heard(&mut self, worker: WorkerId, contact: Contact) {
+        self.run.heard(worker, contact);
     }
 
     /// The run, for questions such as [`Run::deadline`] and [`Run::waiting_for`].

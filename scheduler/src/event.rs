@@ -35,17 +35,20 @@ pub enum Event {
         /// Which one.
         worker: WorkerId,
     },
-    /// A worker's process is alive.
-    Heartbeat {
-        /// Which one.
-        worker: WorkerId,
-    },
     /// A worker holds the parameters `step`. Leases may reach it earlier, but their clocks start now.
     WorkerReady {
         /// Which one.
         worker: WorkerId,
         /// The parameters it holds.
         step: StepId,
+    },
+    /// A worker has computed a lease, and sends its node from now on: whether it is late is a matter of bytes that flow
+    /// ([`Contact::pushed`](crate::Contact::pushed)) and no longer of its speed. May come more than once.
+    NodeComputed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
     },
     /// A lease is done, and all bytes of its node are at the reducer.
     NodeDone {
@@ -102,8 +105,9 @@ pub enum Event {
     },
     /// Somebody wants the run to stop: finish the step in flight, save, end.
     StopRequested,
-    /// The time of [`Run::deadline`](crate::Run::deadline) has come and no other event is waiting to be handled. (A
-    /// coordinator that was asleep must hear the heartbeats that queued up before it looks for the silent.)
+    /// The time of [`Run::deadline`](crate::Run::deadline) has come. Before this, [`Run::heard`](crate::Run::heard) is
+    /// told of all workers. (A coordinator that was asleep must look at what queued up before it looks for the silent
+    /// and the late.)
     Deadline,
 }
 
@@ -114,8 +118,8 @@ impl Event {
             Event::WorkerJoined { .. } => "worker joined",
             Event::WorkerGone { .. } => "worker gone",
             Event::WorkerDraining { .. } => "worker draining",
-            Event::Heartbeat { .. } => "heartbeat",
             Event::WorkerReady { .. } => "worker ready",
+            Event::NodeComputed { .. } => "node computed",
             Event::NodeDone { .. } => "node done",
             Event::LeaseFailed { .. } => "lease failed",
             Event::StepReduced { .. } => "step reduced",
@@ -134,8 +138,8 @@ impl Event {
             Event::WorkerJoined { worker, .. }
             | Event::WorkerGone { worker, .. }
             | Event::WorkerDraining { worker }
-            | Event::Heartbeat { worker }
             | Event::WorkerReady { worker, .. }
+            | Event::NodeComputed { worker, .. }
             | Event::NodeDone { worker, .. }
             | Event::LeaseFailed { worker, .. } => Some(worker),
             Event::StepReduced { .. }

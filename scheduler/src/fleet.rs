@@ -60,10 +60,19 @@ impl Fleet {
         self.settle(effects);
     }
 
+    /// Notes that a worker was heard of at `at`. Nothing follows from that before [`FleetEvent::Deadline`].
+    pub fn heard(&mut self, worker: WorkerId, at: RunTime) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.heard = at.max(worker.heard);
+        }
+    }
+
     /// When to send [`FleetEvent::Deadline`] if no other event comes first; `None` if never.
     pub fn deadline(&self) -> Option<RunTime> {
         let silent_at = |worker: &Worker| RunTime(worker.heard.0 + self.plan.heartbeat_silence.0 + 1);
-        self.workers.values().map(silent_at).min()
+        let again_at = |worker: &Worker| worker.declined.values().map(|declined| declined.until).collect::<Vec<_>>();
+        let again = self.workers.values().flat_map(again_at).filter(|until| *until > self.now);
+        self.workers.values().map(silent_at).chain(again).min()
     }
 
     /// All jobs, in the order of their submission.
@@ -85,14 +94,15 @@ impl Fleet {
                 }
                 let numerics = BTreeSet::from_iter(numerics);
                 let (heard, draining, assignment) = (self.now, false, Assignment::Free);
-                self.workers.insert(worker, Worker { numerics, heard, draining, assignment });
+                let declined = BTreeMap::new();
+                self.workers.insert(worker, Worker { numerics, heard, draining, assignment, declined });
             }
-            FleetEvent::Heartbeat { worker } => self.worker(worker)?.heard = self.now,
             FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
             FleetEvent::WorkerGone { worker } => {
                 self.workers.remove(&worker).ok_or(FleetIgnore::UnknownWorker)?;
             }
             FleetEvent::WorkerReleased { worker } => self.worker(worker)?.assignment = Assignment::Free,
+            FleetEvent::WorkerDeclined { worker, job, reason } => self.declined(worker, job, reason)?,
             FleetEvent::JobAdded { job, request, started } => {
                 if self.jobs.contains_key(&job) {
                     return Err(FleetIgnore::AlreadyThere);
@@ -122,6 +132,7 @@ impl Fleet {
             }
             FleetEvent::JobEnded { job } => {
                 self.jobs.remove(&job).ok_or(FleetIgnore::UnknownJob)?;
+                self.workers.values_mut().for_each(|worker| _ = worker.declined.remove(&job));
             }
             FleetEvent::Deadline => self.lose_silent(effects),
         }
@@ -130,6 +141,19 @@ impl Fleet {
 
     fn worker(&mut self, worker: WorkerId) -> Result<&mut Worker, FleetIgnore> {
         self.workers.get_mut(&worker).ok_or(FleetIgnore::UnknownWorker)
+    }
+
+    fn declined(&mut self, id: WorkerId, job: JobId, reason: String) -> Result<(), FleetIgnore> {
+        let (now, known) = (self.now, self.jobs.contains_key(&job));
+        let worker = self.worker(id)?;
+        if ![Assignment::At(job), Assignment::Leaving(job)].contains(&worker.assignment) {
+            return Err(FleetIgnore::NotThere);
+        }
+        match known {
+            true => worker.decline(job, reason, now),
+            false => worker.assignment = Assignment::Free,
+        }
+        Ok(())
     }
 
     /// Workers that nothing was heard of for too long are lost.
@@ -170,7 +194,7 @@ impl Fleet {
     }
 
     fn settle_once(&mut self, effects: &mut Vec<FleetEffect>) {
-        let shares = shares::shares(&self.jobs, &self.workers, self.plan.running);
+        let shares = shares::shares(&self.jobs, &self.workers, self.plan.running, self.now);
         for (id, share) in &shares {
             let job = self.jobs.get_mut(id).expect("shares are of known jobs");
             if job.phase == JobPhase::Queued && !share.is_empty() {

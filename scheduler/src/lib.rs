@@ -5,7 +5,8 @@
 //! in. Time is a number that comes with each event. The same events give the same effects, always, so that a simulator
 //! can run a thousand runs a second and replay any of them.
 //!
-//! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told.
+//! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told. Before
+//!   that, [`Run::heard`] notes who was in contact, which by itself has no effect.
 //! - [`Driver`]: a run with its journal and its outbox, and the order in which effects are carried out.
 //! - [`tree`]: the reduce tree, the one order in which shards are added.
 //! - [`Fleet`]: all jobs and workers of a coordinator, and which worker serves which job.
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assign;
+mod contact;
 mod dispatch;
 mod driver;
 mod effect;
@@ -38,6 +40,7 @@ pub mod tree;
 mod trust;
 mod waiting;
 
+pub use contact::Contact;
 pub use driver::{Driver, Halt, Journal, Outbox};
 pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
 pub use event::{Event, Failure, GoneReason, NodeResult};

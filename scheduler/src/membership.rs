@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::contact::Contact;
 use crate::ids::{Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 
@@ -25,8 +26,10 @@ const FORGET: u32 = 64;
 pub(crate) struct Member {
     /// Shards it computes at a time.
     pub threads: u32,
-    /// When something was heard of it last.
-    pub heard: RunTime,
+    /// When it was last in contact.
+    pub contact: Contact,
+    /// Nothing was heard of it for a while.
+    quiet: bool,
     /// The newest parameters it holds.
     pub ready: Option<StepId>,
     /// It wants to leave.
@@ -97,6 +100,17 @@ impl Member {
         if self.speeds.get(&work).is_none_or(|speed| speed.per_shard < per_shard) {
             self.speeds.insert(work, Speed { per_shard, fresh: true });
         }
+    }
+
+    /// Notes contact with it.
+    pub fn heard(&mut self, contact: Contact) {
+        self.quiet &= contact.heard <= self.contact.heard;
+        self.contact = self.contact.or_later(contact);
+    }
+
+    /// When to look for it next: it is quiet after one time, and lost after the other.
+    pub fn look_at(&self, quiet: Micros, silence: Micros) -> RunTime {
+        self.contact.heard.after(if self.quiet { silence } else { quiet.min(silence) })
     }
 
     /// Notes that it was sent so many shards that will be counted.
@@ -200,7 +214,8 @@ impl Membership {
     pub fn join(&mut self, worker: WorkerId, machine: &str, threads: u32, now: RunTime) {
         let member = Member {
             threads: threads.max(1),
-            heard: now,
+            contact: Contact { heard: now, ..Contact::default() },
+            quiet: false,
             ready: None,
             draining: false,
             audits: BTreeMap::new(),
@@ -225,11 +240,17 @@ impl Membership {
         self.members.values_mut().for_each(|member| member.age(work));
     }
 
-    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before and
-    /// do not sit out; if there is none, members that have held parameters; if there is none, all.
+    /// Notes who is quiet: nothing was heard of it for so long.
+    pub fn note_quiet(&mut self, now: RunTime, quiet: Micros) {
+        self.members.values_mut().for_each(|member| member.quiet = now.since(member.contact.heard) >= quiet);
+    }
+
+    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before, are
+    /// not quiet and do not sit out; if there is none, those that sit out as well, then those that are quiet, then all.
     pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
-        let tiers: [fn(&Member, StepId) -> bool; 3] = [
-            |member, step| member.ready.is_some() && !member.sits_out(step),
+        let tiers: [fn(&Member, StepId) -> bool; 4] = [
+            |member, step| member.ready.is_some() && !member.quiet && !member.sits_out(step),
+            |member, _| member.ready.is_some() && !member.quiet,
             |member, _| member.ready.is_some(),
             |_, _| true,
         ];
@@ -247,7 +268,7 @@ impl Membership {
     /// Members not heard of for at least `silence`, and for how long.
     pub fn silent(&self, now: RunTime, silence: Micros) -> Vec<(WorkerId, Micros)> {
         self.iter()
-            .map(|(worker, member)| (worker, now.since(member.heard)))
+            .map(|(worker, member)| (worker, now.since(member.contact.heard)))
             .filter(|(_, since)| *since >= silence)
             .collect()
     }

@@ -64,9 +64,13 @@ pub struct CheckpointIntervals {
 pub struct Timeouts {
     /// A worker that is not heard of for so long is lost.
     pub heartbeat_silence: Micros,
+    /// A worker that is not heard of for so long gets no lease, as long as there are others.
+    pub quiet: Micros,
     /// The clock of a lease starts when its worker holds the parameters. A worker that does not hold them so long after
-    /// the lease was sent is slow and overdue.
+    /// the lease was sent, and took no byte of parameters for as long, is slow and overdue.
     pub ready_grace: Micros,
+    /// A node that was computed is slow and overdue when no byte of its worker's nodes came for so long.
+    pub stall: Micros,
     /// No lease is overdue before this.
     pub lease_floor: Micros,
     /// A lease is overdue after this many times the expected time.
@@ -85,7 +89,9 @@ impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
             heartbeat_silence: Micros::seconds(2),
+            quiet: Micros::seconds(1),
             ready_grace: Micros::seconds(10),
+            stall: Micros::seconds(2),
             lease_floor: Micros::seconds(2),
             lease_factor: 4,
             lease_unmeasured: Micros::seconds(60),
@@ -162,6 +168,8 @@ impl RunPlan {
             ("shards_full_step", u64::from(self.shards_full_step)),
             ("shards_last_step", u64::from(self.shards_last_step)),
             ("timeouts.heartbeat_silence", self.timeouts.heartbeat_silence.0),
+            ("timeouts.quiet", self.timeouts.quiet.0),
+            ("timeouts.stall", self.timeouts.stall.0),
             ("timeouts.lease_floor", self.timeouts.lease_floor.0),
             ("timeouts.lease_factor", u64::from(self.timeouts.lease_factor)),
             ("timeouts.lease_unmeasured", self.timeouts.lease_unmeasured.0),

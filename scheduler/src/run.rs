@@ -14,10 +14,11 @@ mod workers;
 
 use std::collections::BTreeSet;
 
+use crate::contact::Contact;
 use crate::dispatch::Dispatch;
 use crate::effect::{AbandonReason, CheckpointReason, Effect, IgnoreReason};
 use crate::event::Event;
-use crate::ids::{LeaseId, Micros, RunTime, StepId};
+use crate::ids::{LeaseId, Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::membership::{Membership, Timing};
 use crate::node_answer::NodeAnswer;
@@ -153,6 +154,14 @@ impl Run {
         self.settle(effects);
     }
 
+    /// Notes when a worker was last in contact. Nothing follows from that before [`Event::Deadline`].
+    pub fn heard(&mut self, worker: WorkerId, contact: Contact) {
+        if let Some(member) = self.members.get_mut(worker) {
+            member.heard(contact);
+            self.now = self.now.max(contact.heard);
+        }
+    }
+
     fn start(&mut self, effects: &mut Vec<Effect>) {
         let (generation, first_step) = (self.plan.generation, self.plan.first_step);
         effects.push(Effect::Record(Record::Started { generation, first_step }));
@@ -171,7 +180,8 @@ impl Run {
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let joins_or_leaves = matches!(event, Event::WorkerJoined { .. } | Event::WorkerGone { .. });
         if let Some(worker) = event.worker().filter(|_| !joins_or_leaves) {
-            self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard = self.now;
+            let contact = Contact { heard: self.now, ..Contact::default() };
+            self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard(contact);
         }
         match event {
             Event::WorkerJoined { worker, machine, name, threads } => {
@@ -179,8 +189,8 @@ impl Run {
             }
             Event::WorkerGone { worker, reason } => self.worker_gone(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
-            Event::Heartbeat { .. } => Ok(()),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
+            Event::NodeComputed { worker, at } => self.node_computed(worker, at),
             Event::NodeDone { worker, at, shard_micros, result, digest } => {
                 let per_shard = Micros(shard_micros.max(1));
                 self.node_done(&NodeAnswer { worker, at, per_shard, result, digest }, effects)
@@ -192,7 +202,7 @@ impl Run {
             Event::CheckpointWritten { step } => self.checkpoint_done(step, true, effects),
             Event::CheckpointFailed { step } => self.checkpoint_done(step, false, effects),
             Event::StopRequested => self.stop_requested(),
-            Event::Deadline => self.lose_silent(effects),
+            Event::Deadline => self.look(effects),
         }
     }
 
@@ -200,25 +210,38 @@ impl Run {
     fn settle(&mut self, effects: &mut Vec<Effect>) {
         self.disconnect_drained(effects);
         self.stop_if_asked(effects);
-        if let RunPhase::Working(step) = &mut self.phase
-            && step.covered.is_none()
-        {
-            Dispatch {
-                plan: &self.plan,
-                members: &mut self.members,
-                trust: &self.trust,
-                timing: &self.timing,
-                step,
-                next_lease: &mut self.next_lease,
-                now: self.now,
-                effects,
-            }
-            .run();
+        if let Some(dispatch) = self.dispatch(effects) {
+            dispatch.run();
             self.drop_audits(effects);
         }
         if self.next_interval().is_some_and(|at| at <= self.now) {
             self.checkpoint(CheckpointReason::Interval, effects);
         }
+    }
+
+    /// Looks for the quiet, the silent and the late.
+    fn look(&mut self, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
+        self.members.note_quiet(self.now, self.plan.timeouts.quiet);
+        self.lose_silent(effects)?;
+        if let Some(mut dispatch) = self.dispatch(effects) {
+            dispatch.look();
+        }
+        Ok(())
+    }
+
+    /// What lends nodes, while there is something to lend.
+    fn dispatch<'a>(&'a mut self, effects: &'a mut Vec<Effect>) -> Option<Dispatch<'a>> {
+        let RunPhase::Working(step) = &mut self.phase else { return None };
+        step.covered.is_none().then_some(Dispatch {
+            plan: &self.plan,
+            members: &mut self.members,
+            trust: &mut self.trust,
+            timing: &self.timing,
+            step,
+            next_lease: &mut self.next_lease,
+            now: self.now,
+            effects,
+        })
     }
 
     /// The step in work, if it is this one and all its nodes have arrived.

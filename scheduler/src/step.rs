@@ -79,6 +79,10 @@ pub(crate) struct LeaseState {
     pub started: Option<RunTime>,
     /// Shards that its worker had to compute when it got this lease, those of the lease included.
     pub queue: u32,
+    /// When its worker had computed it: from then on it is sent.
+    pub computed: Option<RunTime>,
+    /// Since when it is slow, if it was found to be.
+    pub slow: Option<RunTime>,
     pub overdue: bool,
     over: bool,
 }
@@ -104,7 +108,8 @@ impl LeaseState {
 
     /// The least time that a shard takes its worker on one thread, given that the lease still runs at `now`.
     pub fn per_shard_at_least(&self, now: RunTime, threads: u32) -> Micros {
-        Micros(self.started.map_or(0, |started| now.since(started).0 / self.rounds(threads)))
+        let until = self.computed.unwrap_or(now);
+        Micros(self.started.map_or(0, |started| until.since(started).0 / self.rounds(threads)))
     }
 }
 
@@ -213,7 +218,8 @@ impl Step {
     /// Lends a node to a worker.
     pub fn lend(&mut self, grant: Grant) -> Lease {
         let Grant { node, worker, generation, lease, now, ready } = grant;
-        let queue = node.size() + self.running().filter(|l| l.worker == worker).map(|l| l.node.size()).sum::<u32>();
+        let computing = self.running().filter(|l| l.worker == worker && l.computed.is_none());
+        let queue = node.size() + computing.map(|l| l.node.size()).sum::<u32>();
         let state = self.nodes.get_mut(&node).expect("only a node of the step is lent");
         let open = state.done.is_none() || matches!(state.audit, Audit::Open(_));
         assert!(open, "{node} is lent although it is done");
@@ -222,7 +228,9 @@ impl Step {
         state.leased += 1;
         state.running.push(lease);
         let started = ready.then_some(now);
-        let lent = LeaseState { worker, node, at, sent: now, started, queue, overdue: false, over: false };
+        let (computed, slow) = (None, None);
+        let lent =
+            LeaseState { worker, node, at, sent: now, started, queue, computed, slow, overdue: false, over: false };
         assert!(self.leases.insert(lease, lent).is_none(), "{lease} is given twice");
         Lease { at, work: self.work, node }
     }
@@ -282,7 +290,9 @@ impl Step {
     /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it computed at that
     /// time: of its leases, those that came first, as many as keep its threads busy.
     pub fn died(&mut self, worker: WorkerId, threads: u32) -> Vec<Node> {
-        let started = self.running().filter(|lease| lease.worker == worker && lease.started.is_some());
+        let started = self
+            .running()
+            .filter(|lease| lease.worker == worker && lease.started.is_some() && lease.computed.is_none());
         let computed = started.scan(0, |busy, lease| {
             *busy += lease.node.size();
             (*busy - lease.node.size() < threads).then_some(lease)
@@ -315,10 +325,25 @@ impl Step {
         }
     }
 
-    /// Marks all leases of a worker as overdue: it is late with one of them.
-    pub fn mark_overdue(&mut self, worker: WorkerId) {
-        let held = self.leases.values_mut().filter(|lease| lease.worker == worker && !lease.over);
-        held.for_each(|lease| lease.overdue = true);
+    /// Notes that a lease was computed: its node is sent from now on, and is not slow.
+    pub fn computed(&mut self, lease: LeaseId, now: RunTime) {
+        let state = self.leases.get_mut(&lease).expect("only a known lease is computed");
+        if state.computed.is_none() {
+            (state.computed, state.slow) = (Some(now), None);
+        }
+    }
+
+    /// Marks a lease as slow since `since`.
+    pub fn mark_slow(&mut self, lease: LeaseId, since: RunTime) {
+        self.leases.get_mut(&lease).expect("only a known lease is slow").slow = Some(since);
+    }
+
+    /// Marks all leases of a worker as overdue, which is more than slow: it is late with one of them.
+    pub fn mark_overdue(&mut self, worker: WorkerId, now: RunTime) {
+        for lease in self.leases.values_mut().filter(|lease| lease.worker == worker && !lease.over) {
+            lease.overdue = true;
+            lease.slow.get_or_insert(now);
+        }
     }
 
     /// The node of a lease that was given in this step.

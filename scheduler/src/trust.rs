@@ -10,8 +10,8 @@ use crate::ids::{StepId, WorkerId};
 pub(crate) struct Trust {
     /// All workers of this start, those that are gone included.
     workers: BTreeMap<WorkerId, Known>,
-    /// By machine, the step of the last clean audit of one of its gradients; before the first audit, the step of its
-    /// first gradient that was counted.
+    /// By machine, the step of the last clean audit of one of its gradients; before the first audit, the step of the
+    /// first gradient that it was asked for and that may be counted.
     clean: BTreeMap<String, StepId>,
     /// Machines that may not join, with the names that they had.
     evicted: BTreeMap<String, String>,
@@ -55,7 +55,7 @@ impl Trust {
         others.iter().all(|other| self.machine(*other) != self.machine(worker))
     }
 
-    /// Notes that a gradient of a worker is counted in `step`.
+    /// Notes that a gradient of a worker may be counted in `step`.
     pub fn counted(&mut self, worker: WorkerId, step: StepId) {
         if let Some(known) = self.workers.get(&worker) {
             self.clean.entry(known.machine.clone()).or_insert(step);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::{
-    Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, StepId, Work, WorkerId,
+    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, ShardId, StepId, Work,
+    WorkerId,
 };
 
 use crate::facts::Fact;
@@ -14,10 +15,14 @@ use crate::oracle;
 pub struct Member {
     /// Shards it computes at a time.
     pub threads: u32,
-    /// When the last message of it arrived.
-    pub heard: RunTime,
+    /// When it was last in contact.
+    pub contact: Contact,
     /// The newest parameters that it said it holds.
     pub ready: Option<StepId>,
+    /// It wants to leave.
+    pub draining: bool,
+    /// Leases that it said it has computed, and when.
+    pub computed: BTreeMap<LeaseId, RunTime>,
     /// Leases that it was sent and that have not ended.
     pub held: BTreeMap<LeaseId, Lease>,
 }
@@ -60,6 +65,10 @@ impl Open {
 pub struct Books {
     /// Now.
     pub now: RunTime,
+    /// A shard of which every worker dies.
+    pub poison: Option<(StepId, ShardId)>,
+    /// The coordinator sleeps, or slept, until then.
+    pub asleep_until: RunTime,
     /// The plan of this start.
     pub plan: RunPlan,
     /// The workers that are there.
@@ -98,6 +107,8 @@ impl Books {
     pub fn new(plan: RunPlan) -> Books {
         Books {
             now: RunTime(0),
+            asleep_until: RunTime(0),
+            poison: None,
             committed: plan.first_step,
             plan,
             members: BTreeMap::new(),
@@ -121,14 +132,21 @@ impl Books {
                 let mut lies = std::mem::take(&mut self.lies);
                 let right = oracle::history(plan).get(plan.first_step.0 as usize) == Some(parameters);
                 lies.tainted = lies.steps.first().copied().filter(|step| !right && *step < plan.first_step);
-                *self = Books { now: self.now, evaluated, computed, lies, ..Books::new((*plan).clone()) };
+                let poison = self.poison;
+                *self = Books { now: self.now, poison, evaluated, computed, lies, ..Books::new((*plan).clone()) };
             }
+            Fact::Asleep { until } => self.asleep_until = *until,
             Fact::Died => {
                 self.members.clear();
                 self.being_written.clear();
                 self.open = None;
             }
             Fact::Told { event, ignored } => self.told(event, *ignored),
+            Fact::Heard { worker, contact } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.contact = member.contact.or_later(*contact);
+                }
+            }
             Fact::Computed { worker, lease, data_of, lied } => {
                 let computed = Computed { worker: *worker, node: lease.node, data_of: *data_of, lied: *lied };
                 self.computed.insert(lease.at, computed);
@@ -159,7 +177,7 @@ impl Books {
 
     fn told(&mut self, event: &Event, ignored: bool) {
         if let Some(member) = event.worker().and_then(|worker| self.members.get_mut(&worker)) {
-            member.heard = self.now;
+            member.contact.heard = self.now;
         }
         if ignored {
             return;
@@ -167,11 +185,23 @@ impl Books {
         match event {
             Event::WorkerJoined { worker, machine, threads, .. } => {
                 self.machines.insert(*worker, machine.clone());
-                let member = Member { threads: *threads, heard: self.now, ready: None, held: BTreeMap::new() };
+                let contact = Contact { heard: self.now, ..Contact::default() };
+                let (computed, held) = (BTreeMap::new(), BTreeMap::new());
+                let member = Member { threads: *threads, contact, ready: None, draining: false, computed, held };
                 self.members.insert(*worker, member);
             }
             Event::WorkerGone { worker, .. } => {
                 self.members.remove(worker);
+            }
+            Event::WorkerDraining { worker } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.draining = true;
+                }
+            }
+            Event::NodeComputed { worker, at } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.computed.entry(at.lease).or_insert(self.now);
+                }
             }
             Event::NodeDone { worker, at, .. } | Event::LeaseFailed { worker, at, .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
@@ -282,7 +312,7 @@ mod tests {
         let event = Event::WorkerReady { worker: WORKER, step: StepId(3) };
         books.enter(&Fact::Told { event: &event, ignored: true });
         let member = &books.members[&WORKER];
-        assert_eq!((member.heard, member.ready), (RunTime(5), None));
+        assert_eq!((member.contact.heard, member.ready), (RunTime(5), None));
     }
 
     #[test]

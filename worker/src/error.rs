@@ -1,5 +1,6 @@
 //! Why a worker gives up.
 
+use convoy_proto::v1::DeclineCause;
 use convoy_security::ConnectError;
 
 /// Why a worker gave up.
@@ -44,5 +45,17 @@ impl WorkerError {
     /// The coordinator sent something that cannot be meant.
     pub(crate) fn nonsense(what: &'static str, reason: impl ToString) -> Self {
         WorkerError::Nonsense { what, reason: reason.to_string() }
+    }
+
+    /// What a coordinator is told to be amiss when this keeps the worker from a job.
+    pub(crate) fn cause(&self) -> DeclineCause {
+        match self {
+            WorkerError::Data(_) => DeclineCause::Data,
+            WorkerError::Unreachable { .. }
+            | WorkerError::Connect(_)
+            | WorkerError::Refused { .. }
+            | WorkerError::Nonsense { .. }
+            | WorkerError::Compute(_) => DeclineCause::Unspecified,
+        }
     }
 }

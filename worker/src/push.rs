@@ -49,6 +49,8 @@ impl NodePushes {
     pub(crate) fn send(&self, node: ComputedNode) {
         let (pushes, at) = (self.clone(), node.lease.at);
         tokio::spawn(async move {
+            let computed = v1::Computed { job: pushes.assignment.job, at: Some(at.into()) };
+            pushes.outbox.say(v1::worker_message::Message::Computed(computed)).await;
             // Never closed.
             let _turn = pushes.turns.clone().acquire_owned().await;
             let begun = Instant::now();

@@ -189,12 +189,8 @@ impl Session {
                         tracing::warn!(reason, "could not join a run");
                         return Ok(None);
                     }
-                    Err(OpenError::Fatal(error)) => {
-                        // Best effort: the connection may be what failed.
-                        let declined = v1::Declined { job, reason: error.to_string() };
-                        self.outbox.say(v1::worker_message::Message::Declined(declined)).await;
-                        return Err(error);
-                    }
+                    Err(OpenError::Fatal(error @ WorkerError::Connect(_))) => return Err(error),
+                    Err(OpenError::Fatal(error)) => self.decline(job, &error).await,
                 },
                 () = &mut *stop, if leaving.is_none() => {
                     leaving = Some(Instant::now() + DRAIN);
@@ -245,6 +241,13 @@ impl Session {
             Membership::open(set_up, bulk).await
         });
         self.coming = Some((assigned.job, coming));
+    }
+
+    /// Says why this worker cannot do `job`; others may, and it may do others.
+    async fn decline(&self, job: u64, error: &WorkerError) {
+        tracing::warn!(job, reason = %error, "declined; waiting for another job");
+        let declined = v1::Declined { job, reason: error.to_string(), cause: error.cause().into() };
+        self.outbox.say(v1::worker_message::Message::Declined(declined)).await;
     }
 
     /// Ends the membership, or stops it from coming.

@@ -8,19 +8,24 @@ use std::time::Duration;
 
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{WireError, v1};
-use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, StepId, WorkerId};
+use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, RunTime, StepId, WorkerId};
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::access::caller::Caller;
 use crate::queue::QueueSender;
 use crate::run::handle::RunHandle;
-use crate::run::outbox::{WorkerOutbox, say};
+use crate::run::outbox::WorkerOutbox;
 use crate::run::run_inputs::RunInput;
+use crate::run::worker_contact::WorkerContact;
 use crate::run::worker_links::WorkerLinks;
 
 /// How often workers say that they live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Characters of a worker's reason that are kept.
+const REASON: usize = 512;
 
 /// All connections and all open runs.
 #[derive(Debug)]
@@ -105,7 +110,7 @@ impl Connections {
     ) -> WorkerId {
         let worker = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let welcome = v1::Welcome { worker: worker.0, heartbeat_ms: HEARTBEAT.as_millis() as u32 };
-        say(&outbox, Message::Welcome(welcome));
+        outbox.say(Message::Welcome(welcome));
         tracing::info!(%worker, name, threads, "connected");
         let place = WorkerPlace::Free;
         let connected =
@@ -120,8 +125,11 @@ impl Connections {
         self.evicted.lock().get(machine).cloned()
     }
 
-    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for.
+    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for. A heartbeat needs none.
     pub(crate) async fn room(&self, worker: WorkerId, message: &v1::WorkerMessage) {
+        if let Some(v1::worker_message::Message::Heartbeat(_)) = message.message {
+            return;
+        }
         self.fleet.room().await;
         let job = match &message.message {
             Some(v1::worker_message::Message::Declined(declined)) => Some(JobId(declined.job)),
@@ -139,16 +147,17 @@ impl Connections {
             Message::Hello(_) => {
                 return Err(WireError::Invalid { field: "message", value: "a second hello".to_owned() });
             }
-            Message::Heartbeat(_) => {
-                self.tell_fleet(FleetEvent::Heartbeat { worker });
-                if let Some(job) = self.run_of(worker) {
-                    self.tell_run(job, RunInput::Event(Event::Heartbeat { worker }));
-                }
-            }
+            // Whoever read it has noted when.
+            Message::Heartbeat(_) => {}
             Message::Joined(joined) => self.joined(worker, JobId(joined.job), joined.generation),
             Message::Ready(ready) => {
                 let event = Event::WorkerReady { worker, step: StepId(ready.step) };
                 self.tell_run_of_member(worker, JobId(ready.job), RunInput::Event(event));
+            }
+            Message::Computed(computed) => {
+                let at = computed.at.ok_or(WireError::Missing { field: "at" })?.into();
+                let event = Event::NodeComputed { worker, at };
+                self.tell_run_of_member(worker, JobId(computed.job), RunInput::Event(event));
             }
             Message::LeaseFailed(failed) => {
                 let (job, failure) = (JobId(failed.job), Failure::try_from(failed.failure())?);
@@ -156,10 +165,7 @@ impl Connections {
                 let input = RunInput::LeaseFailed { worker, at, failure, reason: failed.reason };
                 self.tell_run_of_member(worker, job, input);
             }
-            Message::Declined(declined) => {
-                let input = RunInput::Declined { worker, reason: declined.reason };
-                self.tell_run(JobId(declined.job), input);
-            }
+            Message::Declined(declined) => self.declined(worker, &declined),
             Message::Draining(_) => self.draining(worker),
             Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
         }
@@ -193,6 +199,19 @@ impl Connections {
         }
     }
 
+    /// A worker that cannot do the job that it was sent to is free for others.
+    fn declined(&self, worker: WorkerId, declined: &v1::Declined) {
+        let job = JobId(declined.job);
+        let mut workers = self.workers();
+        let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
+        let Some(state) = workers.get_mut(&worker).filter(assigned) else { return };
+        (state.place, state.called) = (WorkerPlace::Free, false);
+        drop(workers);
+        let reason: String = declined.reason.chars().filter(|c| !c.is_control()).take(REASON).collect();
+        self.tell_run(job, RunInput::Declined { worker, cause: declined.cause(), reason: reason.clone() });
+        self.tell_fleet(FleetEvent::WorkerDeclined { worker, job, reason });
+    }
+
     fn draining(&self, worker: WorkerId) {
         let mut workers = self.workers();
         let Some(member) = workers.get_mut(&worker) else { return };
@@ -217,7 +236,7 @@ impl Connections {
     pub(crate) fn disconnect_all(&self, over: bool, reason: &str) {
         let workers = std::mem::take(&mut *self.workers());
         for worker in workers.into_values() {
-            say(&worker.outbox, Message::Goodbye(v1::Goodbye { over, reason: reason.to_owned() }));
+            worker.outbox.say(Message::Goodbye(v1::Goodbye { over, reason: reason.to_owned() }));
         }
     }
 
@@ -236,7 +255,7 @@ impl Connections {
         let mut deaf = Vec::new();
         for (id, worker) in self.workers().iter_mut() {
             if worker.place == WorkerPlace::Assigned(job) && !std::mem::replace(&mut worker.called, true) {
-                deaf.extend((!say(&worker.outbox, Message::Assigned(assigned))).then_some(*id));
+                deaf.extend((!worker.outbox.say(Message::Assigned(assigned))).then_some(*id));
             }
         }
         deaf.into_iter().for_each(|worker| self.lose(worker));
@@ -269,6 +288,17 @@ impl Connections {
         }
         drop(workers);
         self.run(JobId(job)).ok_or_else(|| Status::aborted(format!("job {job} does not run")))
+    }
+
+    /// When `worker` was last in contact, to be noted there; `None` when it is not connected.
+    pub(crate) fn contact(&self, worker: u32) -> Option<Arc<WorkerContact>> {
+        self.workers().get(&WorkerId(worker)).map(|worker| worker.outbox.contact().clone())
+    }
+
+    /// When each worker was last heard of, in time since `begun`.
+    pub(crate) fn heard_at(&self, begun: Instant) -> Vec<(WorkerId, RunTime)> {
+        let heard = |(id, worker): (&WorkerId, &ConnectedWorker)| (*id, worker.outbox.contact().read(begun).heard);
+        self.workers().iter().map(heard).collect()
     }
 
     /// All connected workers.
@@ -343,7 +373,7 @@ impl WorkerLinks for Connections {
             drop(workers);
             return self.disconnect(worker, reason);
         }
-        let said = say(&member.outbox, Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
+        let said = member.outbox.say(Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
         drop(workers);
         match said {
             true => self.tell_fleet(FleetEvent::WorkerReleased { worker }),
@@ -362,7 +392,7 @@ impl WorkerLinks for Connections {
 
     fn disconnect(&self, worker: WorkerId, reason: &str) {
         if let Some(connected) = self.workers().get(&worker) {
-            say(&connected.outbox, Message::Goodbye(v1::Goodbye { over: false, reason: reason.to_owned() }));
+            connected.outbox.say(Message::Goodbye(v1::Goodbye { over: false, reason: reason.to_owned() }));
         }
         self.lose(worker);
     }

@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 use super::connections::Connections;
 use super::waiting::WaitingReasons;
-use crate::deadline::sleep_until;
+use crate::deadline::{Lookout, sleep_until};
 use crate::queue::QueueReceiver;
 use crate::run::worker_links::WorkerLinks;
 
 /// Events that may wait for the fleet's loop before workers are read no further.
-pub(crate) const EVENTS_WAITING: usize = 65_536;
+pub(crate) const EVENTS_WAITING: usize = 4096;
+/// Events that are handled at a stretch before anything else has its turn.
+const AT_A_STRETCH: usize = 256;
 
 /// What became of a job whose run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub(crate) struct FleetLoop<S> {
     runs: JoinSet<(JobId, Ended)>,
     jobs: BTreeMap<Id, JobId>,
     begun: Instant,
+    lookout: Lookout,
     waiting: WaitingReasons,
 }
 
@@ -61,6 +64,7 @@ where
             runs: JoinSet::new(),
             jobs: BTreeMap::new(),
             begun: Instant::now(),
+            lookout: Lookout::new(),
             waiting,
         }
     }
@@ -68,17 +72,35 @@ where
     /// Runs until nobody can send events any more.
     pub(crate) async fn run(mut self) {
         loop {
-            let deadline = self.fleet.deadline().map(|at| self.begun + Duration::from_micros(at.0));
-            let event = tokio::select! {
+            let waiting = std::iter::from_fn(|| self.events.try_recv()).take(AT_A_STRETCH).collect::<Vec<_>>();
+            waiting.into_iter().for_each(|event| self.handle(event));
+            let due = self.lookout.due(self.deadline());
+            tokio::select! {
                 biased;
+                Some(ended) = self.runs.join_next_with_id() => {
+                    let event = self.ended(ended);
+                    self.handle(event);
+                }
+                () = sleep_until(due) => self.look(due),
                 event = self.events.recv() => match event {
-                    Some(event) => event,
+                    Some(event) => self.handle(event),
                     None => return,
                 },
-                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
-                () = sleep_until(deadline) => FleetEvent::Deadline,
-            };
-            self.handle(event);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.fleet.deadline().map(|at| self.begun + Duration::from_micros(at.0))
+    }
+
+    /// Looks for the silent, with what is known of everybody now.
+    fn look(&mut self, due: Option<Instant>) {
+        for (worker, at) in self.connections.heard_at(self.begun) {
+            self.fleet.heard(worker, at);
+        }
+        if self.deadline().is_some_and(|at| at <= Instant::now()) && self.lookout.is_awake(due) {
+            self.handle(FleetEvent::Deadline);
         }
     }
 
@@ -101,14 +123,10 @@ where
 
     fn handle(&mut self, event: FleetEvent) {
         let now = RunTime(self.begun.elapsed().as_micros() as u64);
-        let heartbeat = matches!(event, FleetEvent::Heartbeat { .. });
         let mut effects = Vec::new();
         self.fleet.handle(now, event, &mut effects);
         for effect in effects {
             self.carry_out(effect);
-        }
-        if heartbeat {
-            return;
         }
         let said = self.fleet.jobs().filter_map(|job| Some((job, self.fleet.waiting_for(job)?.to_string())));
         self.waiting.set(said.collect());

@@ -5,6 +5,7 @@
 //!
 //! [`Fleet`]: convoy_scheduler::Fleet
 
+pub(crate) mod allowance;
 pub(crate) mod connections;
 pub(crate) mod fleet_loop;
 pub(crate) mod waiting;

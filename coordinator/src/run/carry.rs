@@ -28,7 +28,7 @@ use super::worker_links::WorkerLinks;
 use crate::queue::queue;
 
 /// Inputs that may wait for the loop of a run before its workers are read no further.
-const INPUTS_WAITING: usize = 65_536;
+const INPUTS_WAITING: usize = 4096;
 
 /// Carries a run with the workers that come to it over `links`, until it is over; `stop` asks it to finish the step in
 /// flight, save and end.

@@ -27,4 +27,5 @@ pub(crate) mod run_loop;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tracker;
+pub(crate) mod worker_contact;
 pub(crate) mod worker_links;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use convoy_proto::v1::DeclineCause;
 use convoy_scheduler::{Event, Failure, LeaseRef, WorkerId};
 
 use super::outbox::WorkerOutbox;
@@ -36,10 +37,12 @@ pub(crate) enum RunInput {
         /// For people.
         reason: String,
     },
-    /// A worker that was sent to the run could not join it.
+    /// A worker that was sent to the run cannot do it.
     Declined {
         /// Which worker.
         worker: WorkerId,
+        /// What is amiss.
+        cause: DeclineCause,
         /// For people.
         reason: String,
     },

@@ -15,10 +15,12 @@ use super::outbox::WorkerOutbox;
 use super::reduction::reducer_queue::News;
 use super::run_inputs::RunInput;
 use super::status::Status;
-use crate::deadline::sleep_until;
+use crate::deadline::{Lookout, sleep_until};
 use crate::queue::QueueReceiver;
 
 const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// Inputs that are handled at a stretch before anything else has its turn.
+const AT_A_STRETCH: u32 = 256;
 
 /// The loop of one start of a run.
 pub(crate) struct RunLoop {
@@ -29,6 +31,7 @@ pub(crate) struct RunLoop {
     news: mpsc::UnboundedReceiver<News>,
     status: watch::Sender<Status>,
     begun: Instant,
+    lookout: Lookout,
     /// What the reducer has made, until the run has accepted all nodes of it.
     made: Option<News>,
     /// The last shard in which a NaN or an infinity was found, and its step.
@@ -54,6 +57,7 @@ impl RunLoop {
             news,
             status,
             begun: Instant::now(),
+            lookout: Lookout::new(),
             made: None,
             not_finite: None,
             checkpoint_failed: None,
@@ -66,7 +70,7 @@ impl RunLoop {
     /// When the journal cannot be written.
     pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Outcome, Halt<JournalError>> {
         tokio::pin!(stop);
-        let mut stopping = false;
+        let (mut stopping, mut stretch) = (false, 0);
         let mut tick = tokio::time::interval(STATUS_EVERY);
         // Nothing that a restart could have changed is asked for before the first event.
         self.event(Event::Deadline)?;
@@ -76,18 +80,55 @@ impl RunLoop {
                 return Ok(outcome);
             }
             self.pass_on()?;
-            let deadline = self.driver.run().deadline().map(|at| self.begun + Duration::from_micros(at.0));
+            if stretch < AT_A_STRETCH && self.take_waiting()? {
+                stretch += 1;
+                continue;
+            }
+            stretch = 0;
+            let due = self.lookout.due(self.deadline());
             tokio::select! {
                 biased;
-                Some(news) = self.news.recv() => self.news(news)?,
-                Some(input) = self.inputs.recv() => self.input(input)?,
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.event(Event::StopRequested)?;
                 }
                 _ = tick.tick() => self.show(),
-                () = sleep_until(deadline) => self.event(Event::Deadline)?,
+                () = sleep_until(due) => self.look(due)?,
+                Some(news) = self.news.recv() => self.news(news)?,
+                Some(input) = self.inputs.recv() => self.input(input)?,
             }
+        }
+    }
+
+    /// Takes what waits to be handled; `false` when nothing does.
+    fn take_waiting(&mut self) -> Result<bool, Halt<JournalError>> {
+        if let Ok(news) = self.news.try_recv() {
+            self.news(news)?;
+        } else if let Some(input) = self.inputs.try_recv() {
+            self.input(input)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.driver.run().deadline().map(|at| self.begun + Duration::from_micros(at.0))
+    }
+
+    /// Tells the run who was in contact when.
+    fn hear(&mut self) {
+        for (worker, contact) in self.driver.outbox().members.contacts(self.begun) {
+            self.driver.heard(worker, contact);
+        }
+    }
+
+    /// Tells the run the time, with what is known of everybody now.
+    fn look(&mut self, due: Option<Instant>) -> Result<(), Halt<JournalError>> {
+        self.hear();
+        match self.deadline().is_some_and(|at| at <= Instant::now()) && self.lookout.is_awake(due) {
+            true => self.event(Event::Deadline),
+            false => Ok(()),
         }
     }
 
@@ -134,8 +175,8 @@ impl RunLoop {
                 effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
                 self.event(Event::LeaseFailed { worker, at, failure })
             }
-            RunInput::Declined { worker, reason } => {
-                tracing::warn!(%worker, reason, "could not do a lease");
+            RunInput::Declined { worker, cause, reason } => {
+                tracing::warn!(%worker, ?cause, reason, "cannot do the job");
                 effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
                 Ok(())
             }
@@ -211,6 +252,7 @@ impl RunLoop {
     }
 
     fn show(&mut self) {
+        self.hear();
         let run = self.driver.run().clone();
         let EffectHandler { log, members, .. } = self.driver.outbox();
         let status = Status::of(&run, &log.tracker, self.batch, |worker| members.name_of(worker));

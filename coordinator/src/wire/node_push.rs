@@ -14,10 +14,12 @@ use crate::run::reduction::received_chunks::{Magnitude, ReceivedChunks};
 use crate::run::reduction::reducer_queue::Command;
 use crate::run::run_inputs::RunInput;
 use crate::run::tracker::Waits;
+use crate::run::worker_contact::{WorkerContact, excused};
 
 /// A node that a worker sends for a lease that is out.
 pub(super) struct NodePush {
     run: Arc<RunHandle>,
+    contact: Arc<WorkerContact>,
     worker: WorkerId,
     lease: Lease,
     opening: Opening,
@@ -32,11 +34,16 @@ impl From<RunOver> for Status {
 }
 
 impl NodePush {
-    /// The node that `header` announces; or why it is not wanted, which is no fault of the worker's.
+    /// The node that `header` announces, of the worker whose bytes are noted in `contact`; or why it is not wanted, which
+    /// is no fault of the worker's.
     ///
     /// # Errors
     /// When the header is no header.
-    pub(super) fn admit(run: &Arc<RunHandle>, header: v1::NodeHeader) -> Result<Result<Self, String>, Status> {
+    pub(super) async fn admit(
+        run: &Arc<RunHandle>,
+        contact: Arc<WorkerContact>,
+        header: v1::NodeHeader,
+    ) -> Result<Result<Self, String>, Status> {
         let lease = Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node })?;
         let worker = WorkerId(header.worker);
         let (opening, check) = match run.leases.admit(worker, lease.at, lease.work, lease.node) {
@@ -45,7 +52,9 @@ impl NodePush {
         };
         let chunks = if lease.work == Work::Train { chunk_count(run.elements) } else { 0 };
         let received = ReceivedChunks::new(chunks, check != Check::Count);
-        Ok(Ok(NodePush { run: run.clone(), worker, lease, opening, check, received }))
+        excused(run.inputs.room(), || contact.pushed()).await;
+        run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
+        Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, opening, check, received }))
     }
 
     /// Takes the next message; `None` where the stream ended. The answer is what the worker is told at the node's end:
@@ -54,6 +63,7 @@ impl NodePush {
     /// # Errors
     /// When no worker of this version sends that, or the run is over.
     pub(super) async fn take(&mut self, message: Option<Message>) -> Result<Option<String>, Status> {
+        self.contact.pushed();
         match message {
             Some(Message::Chunk(chunk)) => self.chunk(chunk).await,
             Some(Message::Summary(summary)) => {
@@ -77,11 +87,16 @@ impl NodePush {
             return Ok(Some("it holds a NaN or an infinity".to_owned()));
         }
         if self.check != Check::Digest {
-            let permit = self.run.reducer.chunk_room().await;
+            let permit = self.excused(self.run.reducer.chunk_room()).await;
             let (opening, node) = (self.opening, self.lease.node);
             self.command(Command::Chunk { opening, node, index, values, permit })?;
         }
         Ok(None)
+    }
+
+    /// Waits for `room`, for which the worker is not to blame.
+    async fn excused<T>(&self, room: impl Future<Output = T>) -> T {
+        excused(room, || self.contact.pushed()).await
     }
 
     /// Which of the node's chunks this is, and its elements.
@@ -107,7 +122,7 @@ impl NodePush {
         };
         check_summary(&summary, node, samples, self.run.plan.metric_layout().len())?;
         let computing = summary.shard_micros.saturating_mul(u64::from(node.size()));
-        self.run.inputs.room().await;
+        self.excused(self.run.inputs.room()).await;
         self.run.tell(RunInput::Worked(Waits {
             computing: seconds(computing),
             data: seconds(summary.data_wait_micros),
@@ -124,7 +139,7 @@ impl NodePush {
         match self.check {
             Check::Digest => Ok(self.run.tell(RunInput::Event(event_after))?),
             Check::Count | Check::CountAndDigest => {
-                let permit = self.run.reducer.node_room().await;
+                let permit = self.excused(self.run.reducer.node_room()).await;
                 let (opening, sums) = (self.opening, summary.sums);
                 self.command(Command::Summary { opening, node, sums, not_finite, event_after, permit })
             }

@@ -11,6 +11,7 @@ use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
 use convoy_proto::channel::PIECE;
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{Chunk, VERSION, v1};
+use convoy_scheduler::WorkerId;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -18,10 +19,13 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access_layer::caller_of;
 use super::node_push::NodePush;
 use super::replies::Reply;
+use crate::fleet::allowance::Allowance;
 use crate::fleet::connections::Connections;
 use crate::numerics::numerics_number;
 use crate::run::handle::RunHandle;
+use crate::run::outbox::WorkerOutbox;
 use crate::run::reduction::parameter_board::PublishedParameters;
+use crate::run::worker_contact::{WorkerContact, excused};
 use crate::run::worker_links::WorkerLinks;
 
 /// Messages that may wait for one worker; one for which more wait is lost.
@@ -58,18 +62,18 @@ impl Coordinator for WorkersService {
         if let Some(reason) = self.0.evicted(&machine) {
             return Err(Status::failed_precondition(reason));
         }
-        let (outbox, replies) = mpsc::channel(OUTBOX);
+        let (outbox, replies) = WorkerOutbox::new(OUTBOX);
+        let contact = outbox.contact().clone();
         let worker = self.0.connect(machine, name, hello.threads, numerics, caller, outbox);
         let connections = self.0.clone();
         tokio::spawn(async move {
-            while let Some(Ok(message)) = messages.next().await {
-                connections.room(worker, &message).await;
-                if let Err(error) = connections.heard(worker, message) {
-                    tracing::warn!(%worker, %error, "cut off");
-                    break;
+            match read(worker, &connections, &contact, &mut messages).await {
+                Ok(()) => connections.lose(worker),
+                Err(reason) => {
+                    tracing::warn!(%worker, reason, "cut off");
+                    connections.disconnect(worker, &reason);
                 }
             }
-            connections.lose(worker);
         });
         Ok(Response::new(ReceiverStream::new(replies)))
     }
@@ -79,10 +83,14 @@ impl Coordinator for WorkersService {
         let request = request.into_inner();
         let run = self.0.run_for(&caller, request.worker, request.job)?;
         check_generation(&run, request.generation)?;
+        let contact = self.contact(request.worker)?;
         let plan = pieces(run.plan_json.clone()).map(|plan| v1::PlanChunk { plan, manifest: Bytes::new() });
         let manifest =
             pieces(run.manifest_bytes.clone()).map(|manifest| v1::PlanChunk { plan: Bytes::new(), manifest });
-        Ok(Response::new(Box::pin(tokio_stream::iter(plan.chain(manifest).map(Ok)))))
+        Ok(Response::new(Box::pin(tokio_stream::iter(plan.chain(manifest)).map(move |piece| {
+            contact.heard();
+            Ok(piece)
+        }))))
     }
 
     async fn parameters(
@@ -98,7 +106,7 @@ impl Coordinator for WorkersService {
             .get(request.step)
             .await
             .ok_or_else(|| Status::not_found(format!("the parameters of step {} are gone", request.step)))?;
-        Ok(Response::new(Box::pin(chunks_of(published))))
+        Ok(Response::new(Box::pin(chunks_of(published, self.contact(request.worker)?))))
     }
 
     async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
@@ -113,7 +121,8 @@ impl Coordinator for WorkersService {
         let (sender, replies) = mpsc::channel(4);
         let files = run.files.clone();
         // Disks are waited for on a thread that may.
-        tokio::task::spawn_blocking(move || send_files(&*files, &paths, &sender));
+        let contact = self.contact(request.worker)?;
+        tokio::task::spawn_blocking(move || send_files(&*files, &paths, &sender, &contact));
         Ok(Response::new(ReceiverStream::new(replies)))
     }
 
@@ -127,7 +136,8 @@ impl Coordinator for WorkersService {
             return Err(Status::invalid_argument("a node begins with its header"));
         };
         let run = self.0.run_for(&caller, header.worker, header.job)?;
-        let mut push = match NodePush::admit(&run, header)? {
+        let contact = self.contact(header.worker)?;
+        let mut push = match NodePush::admit(&run, contact, header).await? {
             Ok(push) => push,
             Err(ignored) => return Ok(Response::new(v1::PushNodeReply { ignored })),
         };
@@ -138,6 +148,33 @@ impl Coordinator for WorkersService {
             }
         }
     }
+}
+
+impl WorkersService {
+    /// Where it is noted when `worker` was in contact.
+    fn contact(&self, worker: u32) -> Result<Arc<WorkerContact>, Status> {
+        self.0.contact(worker).ok_or_else(|| Status::aborted("this worker is not connected"))
+    }
+}
+
+/// Passes on what a worker says on its control stream, until the stream ends.
+///
+/// # Errors
+/// Why nothing more is read of it.
+async fn read(
+    worker: WorkerId,
+    connections: &Connections,
+    contact: &WorkerContact,
+    messages: &mut Streaming<v1::WorkerMessage>,
+) -> Result<(), String> {
+    let mut allowance = Allowance::new();
+    while let Some(Ok(message)) = messages.next().await {
+        contact.heard();
+        allowance.take(contact.times_told()).map_err(|error| error.to_string())?;
+        excused(connections.room(worker, &message), || contact.heard()).await;
+        connections.heard(worker, message).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join. `only` is
@@ -171,10 +208,15 @@ fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status
 }
 
 /// Sends the files at `paths`, one after the other, until one cannot be read or nobody listens.
-fn send_files(files: &dyn Files, paths: &[PathBuf], sender: &mpsc::Sender<Result<v1::FilePiece, Status>>) {
+fn send_files(
+    files: &dyn Files,
+    paths: &[PathBuf],
+    sender: &mpsc::Sender<Result<v1::FilePiece, Status>>,
+    contact: &WorkerContact,
+) {
     for path in paths {
         let sent = match files.read(path) {
-            Ok(bytes) => send_file(sender, bytes.into()),
+            Ok(bytes) => send_file(sender, bytes.into(), contact),
             Err(error) => {
                 let status = Status::data_loss(format!("{} cannot be read: {error}", path.display()));
                 _ = sender.blocking_send(Err(status));
@@ -188,11 +230,14 @@ fn send_files(files: &dyn Files, paths: &[PathBuf], sender: &mpsc::Sender<Result
 }
 
 /// Sends a file in pieces, at least one; `false` when nobody listens.
-fn send_file(sender: &mpsc::Sender<Result<v1::FilePiece, Status>>, bytes: Bytes) -> bool {
+fn send_file(sender: &mpsc::Sender<Result<v1::FilePiece, Status>>, bytes: Bytes, contact: &WorkerContact) -> bool {
     let mut pieces: Vec<Bytes> = pieces(bytes).collect();
     let end = pieces.pop().unwrap_or_default();
     let pieces = pieces.into_iter().map(|data| v1::FilePiece { data, last: false });
-    pieces.chain([v1::FilePiece { data: end, last: true }]).all(|piece| sender.blocking_send(Ok(piece)).is_ok())
+    pieces.chain([v1::FilePiece { data: end, last: true }]).all(|piece| {
+        contact.heard();
+        sender.blocking_send(Ok(piece)).is_ok()
+    })
 }
 
 fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> {
@@ -222,7 +267,10 @@ async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::no
 }
 
 /// Chunks in the order in which they are finished.
-fn chunks_of(published: Arc<PublishedParameters>) -> impl Stream<Item = Result<Chunk, Status>> {
+fn chunks_of(
+    published: Arc<PublishedParameters>,
+    contact: Arc<WorkerContact>,
+) -> impl Stream<Item = Result<Chunk, Status>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
         for position in 0.. {
@@ -235,6 +283,7 @@ fn chunks_of(published: Arc<PublishedParameters>) -> impl Stream<Item = Result<C
             if sender.send(item).await.is_err() || last {
                 return;
             }
+            contact.fetched();
         }
     });
     ReceiverStream::new(receiver)

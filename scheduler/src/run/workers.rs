@@ -146,6 +146,13 @@ impl Run {
         Ok(step)
     }
 
+    /// Notes that a worker has computed a lease and sends it from now on.
+    pub(super) fn node_computed(&mut self, worker: WorkerId, at: LeaseRef) -> Result<(), IgnoreReason> {
+        let now = self.now;
+        self.fence(worker, at)?.computed(at.lease, now);
+        Ok(())
+    }
+
     /// Counts a node, compares it with the one that is counted already, or doubts it.
     pub(super) fn node_done(&mut self, answer: &NodeAnswer, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let NodeAnswer { worker, at, per_shard, result, digest } = *answer;
@@ -169,9 +176,6 @@ impl Run {
             NodeResult::NotFinite => return self.doubt(worker, at, Fault::NotFinite, effects),
         }
         let losers = self.fence(worker, at)?.done(at.lease, digest, now);
-        if work == Work::Train {
-            self.trust.counted(worker, id);
-        }
         if let Some(member) = self.members.get_mut(worker).filter(|_| digest.is_some()) {
             member.audit_opened(work, self.plan.audit_every);
         }
@@ -198,7 +202,7 @@ impl Run {
             let member = self.members.get_mut(worker).expect("a running lease has its worker");
             member.at_least(work, loser.per_shard_at_least(self.now, member.threads));
             // A worker that began earlier and lost may hang: without this, every step would wait to find out.
-            if loser.at.epoch < first.epoch && !loser.overdue {
+            if loser.at.epoch < first.epoch && !loser.overdue && loser.computed.is_none() {
                 member.strike(first.step);
             }
         }

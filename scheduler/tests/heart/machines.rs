@@ -162,3 +162,39 @@ fn a_machine_that_dies_over_and_over_ends_nothing_where_another_computes() {
         send worker 3 #5 epoch 2: shards 4..8",
     );
 }
+
+#[test]
+fn who_was_not_heard_of_for_a_second_gets_no_lease_until_it_is() {
+    check(
+        Run::new(RunPlan::new(2, 3, 8, 5)),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        ? deadline
+        at 1000 ms
+        > 900 beat 1
+        > 1000 deadline
+        ? deadline
+        at 1900 ms
+        > 1100 done 1 #0
+        > 1100 reduced 0
+        record step 0 committed: 0..8 by 1
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #1: shards 0..8
+        > 1200 beat 2
+        > 1300 done 1 #1
+        > 1300 reduced 1
+        record step 1 committed: 0..8 by 1
+        commit step 1
+        open training step 2: 5 shards
+        send worker 1 #2: shards 0..4
+        send worker 2 #3: shard 4",
+    );
+}

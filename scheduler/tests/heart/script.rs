@@ -20,6 +20,10 @@ pub fn check(mut run: Run, script: &str) {
                 Some(at) => format!("at {} ms", at.0 / 1000),
                 None => "never".to_owned(),
             }),
+            _ if line.contains(" beat ") || line.contains(" pushed ") || line.contains(" fetched ") => {
+                let (worker, contact) = contact(line);
+                run.heard(worker, contact);
+            }
             _ => {
                 let (now, event) = parse(line, &leases);
                 let mut effects = Vec::new();
@@ -37,24 +41,43 @@ pub fn check(mut run: Run, script: &str) {
     assert!(found == lines, "what followed:\n{found}\n--- what should have:\n{lines}\n");
 }
 
+/// A plan whose deadlines are those of leases and of silence alone: nobody is quiet before it is lost.
+pub fn plan_of(epochs: u32, steps: u64, shards: u32, last: u32) -> RunPlan {
+    let timeouts = Timeouts { quiet: Timeouts::default().heartbeat_silence, ..Timeouts::default() };
+    RunPlan { timeouts, ..RunPlan::new(epochs, steps, shards, last) }
+}
+
 /// A plan of two epochs of three steps of eight shards each, and 5 in the last.
 pub fn plan() -> RunPlan {
-    RunPlan::new(2, 3, 8, 5)
+    plan_of(2, 3, 8, 5)
 }
 
 /// A plan of one epoch of one step of four shards, so that little stands between a test and its end.
 pub fn short_plan() -> RunPlan {
-    RunPlan::new(1, 1, 4, 4)
+    plan_of(1, 1, 4, 4)
 }
 
 /// A plan of two epochs of three steps of four shards each; a shard in eight is audited.
 pub fn audited_plan() -> RunPlan {
-    RunPlan { audit_every: 8, ..RunPlan::new(2, 3, 4, 4) }
+    RunPlan { audit_every: 8, ..plan_of(2, 3, 4, 4) }
 }
 
 /// The digest that a script's `reduced 3` stands for.
 pub fn digest(step: u64) -> [u8; 32] {
     [step as u8; 32]
+}
+
+/// The contact that a line `> 1500 pushed 1` tells of; `beat` is a heartbeat.
+fn contact(line: &str) -> (WorkerId, Contact) {
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let number = |i: usize| -> u64 { words[i].parse().unwrap_or_else(|_| panic!("{line}: {}", words[i])) };
+    let (heard, never) = (RunTime(number(0) * 1000), RunTime(0));
+    let contact = match words[1] {
+        "pushed" => Contact { heard, pushed: heard, fetched: never },
+        "fetched" => Contact { heard, pushed: never, fetched: heard },
+        _ => Contact { heard, ..Contact::default() },
+    };
+    (WorkerId(number(2) as u32), contact)
 }
 
 fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
@@ -81,8 +104,8 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         }
         "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
-        "beat" => Event::Heartbeat { worker: worker() },
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
+        "computed" => Event::NodeComputed { worker: worker(), at: lease() },
         "done" => {
             let result = match words.get(5) {
                 Some(&"nan") => NodeResult::NotFinite,

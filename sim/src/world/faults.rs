@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use convoy_scheduler::{Event, GoneReason, Micros, WorkerId};
+use convoy_scheduler::{Event, GoneReason, Micros, RunTime, WorkerId};
 
-use super::process::Stream;
+use super::process::{Stream, Way};
 use super::{Happening, World};
+use crate::facts::Fact;
 use crate::scenario::{Fault, Tail};
 
 impl World<'_> {
@@ -34,6 +35,32 @@ impl World<'_> {
             }
             Fault::Slow => {
                 self.processes[i].trouble.slow_until = self.now.after(Micros(1_000_000 + self.dice.below(10_000_000)));
+                true
+            }
+            Fault::Pulse => {
+                let span = Micros(2_000_000 + self.dice.below(15_000_000));
+                let already = self.processes[i].trouble.pulses_until > self.now;
+                if !already {
+                    self.processes[i].trouble.pulses_until = self.now.after(span);
+                    self.later(1_900_000, Happening::Pulse(i));
+                }
+                !already
+            }
+            Fault::OneWay => {
+                let way = self.dice.pick(&[Way::Up, Way::Down]);
+                self.clog(i, way, true);
+                self.later(8_000_000, Happening::Clog(i, way, false));
+                true
+            }
+            Fault::Sleep => {
+                let span = Micros(self.dice.below(20_000_000));
+                self.coordinator.asleep_until = self.now.after(span);
+                self.watch.see(&Fact::Asleep { until: self.now.after(span) });
+                self.coordinator.is_up()
+            }
+            Fault::SlowLink => {
+                let span = Micros(1_000_000 + self.dice.below(10_000_000));
+                self.processes[i].trouble.slow_link_until = self.now.after(span);
                 true
             }
             Fault::Hang => {
@@ -69,6 +96,7 @@ impl World<'_> {
             }
             // These strike where leases, messages and checkpoints are.
             Fault::Failure | Fault::Repeat | Fault::Delay | Fault::DiskFull | Fault::Damage => false,
+            Fault::Twice | Fault::Half | Fault::Refused | Fault::ClockBack => false,
         };
         if struck {
             self.count(fault, Some(i));
@@ -91,7 +119,7 @@ impl World<'_> {
     }
 
     /// A process dies, comes back, and its connection closes.
-    fn kill(&mut self, i: usize, away: u64) -> bool {
+    pub(super) fn kill(&mut self, i: usize, away: u64) -> bool {
         let Some(worker) = self.break_connection(i) else { return false };
         self.processes[i].trouble.paused_until = self.now;
         self.processes[i].trouble.away_until = self.now.after(Micros(away));
@@ -140,21 +168,22 @@ impl World<'_> {
         for clogged in [true, false] {
             for i in &some {
                 at = at.after(Micros(1 + self.dice.below(800_000)));
-                self.at(at, Happening::Clog(*i, clogged));
+                [Way::Up, Way::Down].into_iter().for_each(|way| self.at(at, Happening::Clog(*i, way, clogged)));
             }
             self.dice.shuffle(&mut some);
         }
         !some.is_empty()
     }
 
-    /// Stops a connection, or has it carry the messages that have waited.
-    pub(super) fn clog(&mut self, i: usize, clogged: bool) {
-        self.processes[i].connection.clogged = clogged;
+    /// Stops a direction of a connection, or has it carry the messages that have waited.
+    pub(super) fn clog(&mut self, i: usize, way: Way, clogged: bool) {
+        self.processes[i].connection.clogged[way as usize] = clogged;
         if clogged || self.processes[i].connection.worker.is_none() {
             return;
         }
         let link = self.processes[i].connection.link;
-        for stream in [Stream::UpControl, Stream::UpPush, Stream::DownControl, Stream::DownBulk] {
+        let all = [Stream::UpControl, Stream::UpPush, Stream::DownControl, Stream::DownBulk];
+        for stream in all.into_iter().filter(|stream| stream.way() == way) {
             let waiting = self.processes[i].connection.streams[stream as usize].len() as u64;
             let at = self.now.after(Micros(1 + self.dice.below(10_000)));
             (0..waiting).for_each(|n| self.at(at.after(Micros(n)), Happening::Arrive(i, link, stream)));
@@ -164,12 +193,17 @@ impl World<'_> {
     /// The storm is over: nothing is clogged, stopped or slow any more, and the first worker, or all, compute.
     fn calm(&mut self) {
         self.watch.note(|| "** the storm is over".to_owned());
+        self.coordinator.asleep_until = self.now.min(self.coordinator.asleep_until);
         for i in 0..self.processes.len() {
-            self.clog(i, false);
+            [Way::Up, Way::Down].into_iter().for_each(|way| self.clog(i, way, false));
             let now = self.now;
             let process = &mut self.processes[i];
             process.trouble.paused_until = now.min(process.trouble.paused_until);
             process.trouble.slow_until = now;
+            if process.trouble.pulses_until < RunTime(u64::MAX) {
+                process.trouble.pulses_until = now;
+            }
+            process.trouble.slow_link_until = now;
             process.trouble.away_until = now.min(process.trouble.away_until);
             if process.trouble.hung
                 && (i == 0 || self.weather.all_heal)

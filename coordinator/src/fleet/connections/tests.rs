@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::fixtures::{RunEnds, plan, run_handle};
 use crate::queue::{QueueReceiver, queue};
+use crate::run::outbox::WorkerInbox;
 
 const JOB: JobId = JobId(7);
 const OTHER: JobId = JobId(8);
@@ -20,7 +21,7 @@ struct Bench {
 /// A worker's end of its connection.
 struct Worker {
     id: WorkerId,
-    messages: mpsc::Receiver<Result<v1::CoordinatorMessage, Status>>,
+    messages: WorkerInbox,
 }
 
 impl Worker {
@@ -53,7 +54,7 @@ impl Bench {
     }
 
     fn connect_as(&self, name: &str, caller: Caller, room: usize) -> Worker {
-        let (outbox, messages) = mpsc::channel(room);
+        let (outbox, messages) = WorkerOutbox::new(room);
         let id = self.connections.connect(caller.machine(name), name.to_owned(), 2, vec![1], caller, outbox);
         Worker { id, messages }
     }
@@ -126,15 +127,40 @@ fn two_connections_of_one_name_are_two_workers() {
     bench.connections.lose(first.id);
     assert!(first.is_disconnected() && !second.is_disconnected());
     assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerGone { worker: first.id }]);
-    bench.says(&second, Said::Heartbeat(v1::Heartbeat {}));
+    bench.says(&second, Said::Ready(v1::Ready { job: JOB.0, step: 0 }));
     let heard = inputs(&mut ends);
     assert!(
         matches!(heard[..], [
             RunInput::Event(Event::WorkerGone { worker: lost, .. }),
-            RunInput::Event(Event::Heartbeat { worker: alive })
+            RunInput::Event(Event::WorkerReady { worker: alive, .. })
         ] if (lost, alive) == (first.id, second.id)),
         "{heard:?}"
     );
+}
+
+#[test]
+fn a_heartbeat_is_no_event() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    bench.fleet_heard();
+    (0..1000).for_each(|_| bench.says(&worker, Said::Heartbeat(v1::Heartbeat {})));
+    assert!(inputs(&mut ends).is_empty() && bench.fleet_heard().is_empty());
+}
+
+#[test]
+fn a_lease_that_is_computed_is_told_to_the_run_of_its_worker() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    let at = v1::LeaseRef { generation: 1, step: 4, lease: 7, epoch: 0 };
+    [OTHER, JOB].map(|job| bench.says(&worker, Said::Computed(v1::Computed { job: job.0, at: Some(at) })));
+    let heard = inputs(&mut ends);
+    assert!(matches!(heard[..], [RunInput::Event(Event::NodeComputed { at, .. })] if at.lease.0 == 7), "{heard:?}");
 }
 
 #[test]
@@ -232,6 +258,35 @@ fn a_failed_lease_is_one_input_with_its_reason() {
         panic!("{heard:?}")
     };
     assert_eq!((at.step, &**reason), (StepId(2), "the disk is gone"));
+}
+
+#[test]
+fn a_worker_that_declines_is_free_and_its_reason_is_kept_short() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let mut worker = bench.connect("ox");
+    let cause = v1::DeclineCause::Memory;
+    let declined =
+        |reason: &str| Said::Declined(v1::Declined { job: JOB.0, reason: reason.to_owned(), cause: cause.into() });
+    bench.says(&worker, declined("too early"));
+    assert!(inputs(&mut ends).is_empty() && bench.fleet_heard().is_empty(), "it was not sent there");
+    bench.connections.assign(worker.id, JOB);
+    worker.told();
+    bench.says(&worker, declined(&format!("no\x1b memory{}", "!".repeat(10_000))));
+    let reason = format!("no memory{}", "!".repeat(REASON - 9));
+    assert_eq!(
+        bench.fleet_heard(),
+        [FleetEvent::WorkerDeclined { worker: worker.id, job: JOB, reason: reason.clone() }]
+    );
+    let heard = inputs(&mut ends);
+    assert!(
+        matches!(&heard[..], [RunInput::Declined { cause: v1::DeclineCause::Memory, reason: said, .. }] if *said == reason),
+        "{heard:?}"
+    );
+    assert_eq!(bench.connections.rows()[0].job, None);
+    bench.connections.assign(worker.id, JOB);
+    assert!(matches!(&worker.told()[..], [Message::Assigned(_)]), "it may be sent there again");
 }
 
 #[test]
@@ -373,10 +428,10 @@ async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
     let mut ends = bench.open(JOB, 1, folder.path());
     let mut other_ends = bench.open(OTHER, 1, other.path());
     let (worker, elsewhere) = (bench.join("ox", JOB), bench.join("yak", OTHER));
-    let heartbeat = v1::WorkerMessage { message: Some(Said::Heartbeat(v1::Heartbeat {})) };
+    let ready = v1::WorkerMessage { message: Some(Said::Ready(v1::Ready { job: JOB.0, step: 0 })) };
     let limit = std::time::Duration::from_secs(3600);
     let is_behind = async |bench: &Bench, worker: &Worker| {
-        tokio::time::timeout(limit, bench.connections.room(worker.id, &heartbeat)).await.is_err()
+        tokio::time::timeout(limit, bench.connections.room(worker.id, &ready)).await.is_err()
     };
     inputs(&mut ends);
     inputs(&mut other_ends);
@@ -389,7 +444,7 @@ async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
     inputs(&mut ends);
     assert!(!is_behind(&bench, &worker).await);
     for _ in 0..16 {
-        bench.says(&worker, Said::Heartbeat(v1::Heartbeat {}));
+        bench.says(&worker, Said::Draining(v1::Draining {}));
     }
     inputs(&mut ends);
     assert!(is_behind(&bench, &elsewhere).await, "all workers share the fleet");

@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use convoy_model::Network;
-use convoy_proto::v1::CoordinatorMessage;
 use convoy_scheduler::{
     AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Outcome, RunGeneration,
 };
 use tokio::sync::mpsc;
 
+use super::super::outbox::{WorkerInbox, WorkerOutbox};
 use super::*;
 use crate::fixtures::{FakeLinks, RunEnds, plan, run_handle};
 use crate::queue::{QueueReceiver, queue};
@@ -16,7 +16,7 @@ use crate::run::folder::journal::JournalFile;
 use crate::run::run_inputs::RunInput;
 use crate::run::tracker::Tracker;
 
-type Messages = mpsc::Receiver<Result<CoordinatorMessage, tonic::Status>>;
+type Messages = WorkerInbox;
 
 /// Effects, and what they reach.
 struct Bench {
@@ -47,7 +47,7 @@ impl Bench {
     }
 
     fn join(&mut self, worker: u32, name: &str, room: usize) -> Messages {
-        let (outbox, messages) = mpsc::channel(room);
+        let (outbox, messages) = WorkerOutbox::new(room);
         self.effects.members.join(WorkerId(worker), name.to_owned(), outbox);
         messages
     }
