@@ -72,7 +72,7 @@ pub async fn show_run(status: watch::Receiver<Status>, mut events: mpsc::Unbound
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
     let say = |text: String| match &bar {
-        Some(bar) => bar.println(text),
+        Some(bar) => bar.println(out::printable(text).to_string()),
         None => out::note(text),
     };
     let mut tick = tokio::time::interval(if terminal { BAR_EVERY } else { LINE_EVERY });
@@ -90,7 +90,7 @@ pub async fn show_run(status: watch::Receiver<Status>, mut events: mpsc::Unbound
                     Some(bar) => {
                         bar.set_length(status.steps);
                         bar.set_position(status.step);
-                        bar.set_message(line(&status));
+                        bar.set_message(out::printable(line(&status)).to_string());
                     }
                     None => out::note(line(&status)),
                 }

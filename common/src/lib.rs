@@ -6,9 +6,9 @@
 //!   [batches](batch) of samples.
 //! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
 //!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
-//! - [`backoff`]: pauses between attempts; [`leb128`]: numbers in few bytes.
+//! - [`backoff`]: pauses between attempts; [`leb128`]: numbers in few bytes; [`memory`]: how much of it may be taken.
 //!
-//! Nothing here does I/O, knows a thread or computes a gradient.
+//! Nothing here does I/O, makes a thread or computes a gradient.
 
 pub mod backoff;
 pub mod batch;
@@ -20,6 +20,7 @@ pub mod file_tree;
 mod json;
 pub mod leb128;
 pub mod manifest;
+pub mod memory;
 pub mod metrics;
 mod panic_text;
 pub mod plan;

@@ -132,7 +132,7 @@ async fn serve_cluster_until(
 
 fn services(access: &Arc<Access>, connections: &Arc<Connections>, jobs: &Arc<Jobs>, store: Arc<DataStore>) -> Routes {
     let (access, connections, jobs) = (access.clone(), connections.clone(), jobs.clone());
-    Routes::new(channel::access_service(AccessService { access, connections: connections.clone() }))
+    Routes::new(channel::access_service(AccessService::new(access, connections.clone())))
         .add_service(channel::service(WorkersService(connections.clone())))
         .add_service(channel::jobs_service(JobsService { jobs: jobs.clone(), connections }))
         .add_service(channel::data_service(DataService { store, jobs }))

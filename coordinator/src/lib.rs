@@ -11,6 +11,7 @@ mod access;
 mod cluster;
 mod data;
 mod deadline;
+mod descriptors;
 #[cfg(test)]
 mod fixtures;
 mod fleet;

@@ -116,6 +116,7 @@ impl Dispatch<'_> {
         self.send_audits(&all);
         self.hand_over(&candidates);
         self.copy_slow(&candidates);
+        self.step.nothing_to_lend = self.step.has_nothing_to_lend();
     }
 
     fn due(&self, lease: &LeaseState) -> Due {

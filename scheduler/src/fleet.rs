@@ -52,10 +52,22 @@ impl Fleet {
     ///
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: FleetEvent, effects: &mut Vec<FleetEffect>) {
+        self.handle_all(now, [event], effects);
+    }
+
+    /// As [`Fleet::handle`], of events that have all happened by `now`: jobs get their shares once, after the last.
+    pub fn handle_all(
+        &mut self,
+        now: RunTime,
+        events: impl IntoIterator<Item = FleetEvent>,
+        effects: &mut Vec<FleetEffect>,
+    ) {
         self.now = self.now.max(now);
-        let what = event.name();
-        if let Err(why) = self.take(event, effects) {
-            effects.push(FleetEffect::Ignore { what, why });
+        for event in events {
+            let what = event.name();
+            if let Err(why) = self.take(event, effects) {
+                effects.push(FleetEffect::Ignore { what, why });
+            }
         }
         self.settle(effects);
     }

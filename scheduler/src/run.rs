@@ -143,7 +143,11 @@ impl Run {
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: Event, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
-        self.trusted_before = self.trusted();
+        let routine = self.is_routine(&event);
+        if !routine {
+            self.trusted_before = self.trusted();
+            self.expect_lending();
+        }
         if self.phase == RunPhase::Unstarted {
             self.start(effects);
         }
@@ -151,7 +155,29 @@ impl Run {
         if let Err(why) = self.take(event, effects) {
             effects.push(Effect::Ignore { worker, what, why });
         }
-        self.settle(effects);
+        let idle = matches!(&self.phase, RunPhase::Working(step) if step.nothing_to_lend);
+        if !(routine && idle) {
+            self.settle(effects);
+        }
+    }
+
+    /// Whether nothing can follow from `event` but what it tells: in a step of which nothing is left to lend, most
+    /// events are such. They must not cost more the more workers there are.
+    fn is_routine(&self, event: &Event) -> bool {
+        let often = matches!(event, Event::NodeComputed { .. } | Event::WorkerReady { .. } | Event::NodeDone { .. });
+        let member = event.worker().and_then(|worker| self.members.get(worker));
+        often
+            && !self.stopping
+            && member.is_some_and(|member| !member.draining)
+            && matches!(&self.phase, RunPhase::Working(step) if step.nothing_to_lend)
+            && self.next_interval().is_none_or(|at| at > self.now)
+    }
+
+    /// Something happens after which there may be something to lend.
+    fn expect_lending(&mut self) {
+        if let RunPhase::Working(step) = &mut self.phase {
+            step.nothing_to_lend = false;
+        }
     }
 
     /// Notes when a worker was last in contact. Nothing follows from that before [`Event::Deadline`].

@@ -30,6 +30,9 @@ pub(crate) struct Step {
     pub shards: u32,
     /// Since when all nodes are done and no audit is open.
     pub covered: Option<RunTime>,
+    /// All nodes are done, or lent for the only time and not slow; no audit is open. So it was after the last event that
+    /// could change it.
+    pub nothing_to_lend: bool,
     /// Whether every node is computed twice.
     pub audit_all: bool,
     /// Workers whose numbers for a node were not believed. As long as there are others, nothing more that they compute
@@ -133,6 +136,7 @@ impl Step {
             work,
             shards,
             covered: None,
+            nothing_to_lend: false,
             audit_all: false,
             suspects: BTreeSet::new(),
             nodes,
@@ -189,6 +193,14 @@ impl Step {
             load.shards += node.size();
         }
         loads
+    }
+
+    /// Whether there is nothing to lend, whoever is idle.
+    pub fn has_nothing_to_lend(&self) -> bool {
+        self.homeless().next().is_none()
+            && self.planned().next().is_none()
+            && self.audits().next().is_none()
+            && self.running().all(|lease| lease.slow.is_none())
     }
 
     /// Shards that are done.
@@ -393,7 +405,7 @@ impl Step {
     /// Begins the step anew: no node is done, planned or lent. Failures are kept.
     pub fn reopen(&mut self) {
         self.leases.values_mut().for_each(|lease| lease.over = true);
-        self.covered = None;
+        (self.covered, self.nothing_to_lend) = (None, false);
         for state in self.nodes.values_mut() {
             let (failures, deaths) = (std::mem::take(&mut state.failures), std::mem::take(&mut state.deaths));
             *state = NodeState { leased: state.leased, failures, deaths, ..NodeState::default() };

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+pub use convoy_faults::cluster::free_address;
+
 use crate::errors::check;
 use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
 
@@ -14,11 +16,6 @@ fn checkpoints(run: &Path) -> Vec<PathBuf> {
     found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")));
     found.sort();
     found
-}
-
-pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
 }
 
 fn coordinator(job: &Job, address: &str, run: &str) -> Command {

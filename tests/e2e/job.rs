@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
-use convoy_testing::Stripes;
+use convoy_faults::job::{TINY, write_data};
+pub use convoy_faults::process::Process;
 pub use convoy_testing::wait_for;
 use convoy_vision::Pixels;
 
@@ -19,9 +20,9 @@ pub struct Job {
 impl Job {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        Stripes { train: 150, validation: 40 }.write(&dir.path().join("data"));
+        write_data(dir.path());
         let job = Job { dir };
-        fs::write(job.spec(), SPEC).expect("the folder is writable");
+        fs::write(job.spec(), TINY).expect("the folder is writable");
         job
     }
 
@@ -45,33 +46,6 @@ impl Job {
         report(&convoy().arg("resume").arg(self.path(run)).arg("--json").output().expect("convoy starts"))
     }
 }
-
-const SPEC: &str = r#"
-seed = 7
-[data]
-train = "data"
-[augment]
-horizontal_flip = 0.5
-crop_padding = 1
-[network]
-layers = [
-    { type = "conv", out = 6, kernel = 3, padding = 1, bias = false },
-    { type = "batch_norm" },
-    { type = "relu" },
-    { type = "max_pool", kernel = 2 },
-    { type = "dropout", p = 0.1 },
-    { type = "flatten" },
-    { type = "linear", out = 3 },
-]
-[optimizer]
-lr = 0.05
-[train]
-epochs = 3
-batch = 32
-shard = 4
-[checkpoint]
-every_steps = 2
-"#;
 
 /// Writes a grey picture of 8x8.
 pub fn write_grey(path: impl AsRef<Path>, value: impl Fn(u32, u32) -> u8) {
@@ -97,14 +71,4 @@ pub fn report(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
     let last = stdout.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"))
-}
-
-/// A process that does not outlive the test.
-pub struct Process(pub Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoy_common::memory;
 use convoy_coordinator::{ClusterConfig, JobLimits, RunDir};
 use convoy_planning::{Job, LocalPlanner, Looking};
 use convoy_vision::LookCache;
@@ -52,6 +53,12 @@ pub struct CoordinatorArgs {
     json: bool,
     #[command(flatten)]
     limits: Limits,
+    /// Memory for what others ask for, in MiB: pictures that are decoded to look at them and files that are read for it,
+    /// what is pushed, replies that are not read yet. What does not fit waits, or is refused with the figures. Runs have
+    /// memory of their own (--max-memory-mib).
+    #[arg(long, conflicts_with = "job", default_value_t = 4096, value_name = "MIB",
+        value_parser = clap::value_parser!(u64).range(256..1 << 30))]
+    memory_mib: u64,
     /// Life of the cluster's certificates: a number with s, m, h or d, at least 2s. Members and the coordinator renew
     /// theirs after two thirds of it, by themselves.
     #[arg(long, conflicts_with = "job", default_value = "1d", value_parser = certificate_life, value_name = "TIME")]
@@ -138,6 +145,7 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     let audit_every = one_in(args.audit);
     let listener = bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
+        memory::bound(args.memory_mib << 20);
         let limits = args.limits.of_jobs();
         let looking = Looking { counters: counter, cache: Some(LookCache::in_folder(state.join("looks"))) };
         let config = ClusterConfig {
@@ -207,6 +215,15 @@ mod tests {
             ("--max-jobs", JobLimits { jobs: 7, ..usual }),
         ];
         table.into_iter().for_each(|(option, expected)| assert_eq!(limits(&[option, "7"]), expected, "{option}"));
+    }
+
+    #[test]
+    fn memory_has_a_bound() {
+        let memory =
+            |words: &[&str]| typed::<CoordinatorArgs>(&[&["--state", "s"], words].concat()).unwrap().memory_mib;
+        assert_eq!([memory(&[]), memory(&["--memory-mib", "256"])], [4096, 256]);
+        assert_eq!(mistyped::<CoordinatorArgs>(&["--state", "s", "--memory-mib", "1"]), ErrorKind::ValueValidation);
+        assert_eq!(mistyped::<CoordinatorArgs>(&["j", "--memory-mib", "256"]), ErrorKind::ArgumentConflict);
     }
 
     #[test]

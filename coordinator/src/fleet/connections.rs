@@ -24,9 +24,6 @@ use crate::run::worker_links::WorkerLinks;
 /// How often workers say that they live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// Characters of a worker's reason that are kept.
-const REASON: usize = 512;
-
 /// All connections and all open runs.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -63,6 +60,16 @@ enum WorkerPlace {
     Assigned(JobId),
     /// It is a member of the job's run.
     Member(JobId),
+}
+
+impl WorkerPlace {
+    /// The job that the worker is at, or on its way to.
+    fn job(self) -> Option<JobId> {
+        match self {
+            WorkerPlace::Free => None,
+            WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job),
+        }
+    }
 }
 
 /// A connected worker, for people.
@@ -131,10 +138,7 @@ impl Connections {
             return;
         }
         self.fleet.room().await;
-        let job = match &message.message {
-            Some(v1::worker_message::Message::Declined(declined)) => Some(JobId(declined.job)),
-            _ => self.run_of(worker),
-        };
+        let job = self.place_of(worker).and_then(WorkerPlace::job);
         if let Some(run) = job.and_then(|job| self.run(job)) {
             run.inputs.room().await;
         }
@@ -162,7 +166,7 @@ impl Connections {
             Message::LeaseFailed(failed) => {
                 let (job, failure) = (JobId(failed.job), Failure::try_from(failed.failure())?);
                 let at = failed.at.ok_or(WireError::Missing { field: "at" })?.into();
-                let input = RunInput::LeaseFailed { worker, at, failure, reason: failed.reason };
+                let input = RunInput::LeaseFailed { worker, at, failure, reason: told(&failed.reason) };
                 self.tell_run_of_member(worker, job, input);
             }
             Message::Declined(declined) => self.declined(worker, &declined),
@@ -207,7 +211,7 @@ impl Connections {
         let Some(state) = workers.get_mut(&worker).filter(assigned) else { return };
         (state.place, state.called) = (WorkerPlace::Free, false);
         drop(workers);
-        let reason: String = declined.reason.chars().filter(|c| !c.is_control()).take(REASON).collect();
+        let reason = told(&declined.reason);
         self.tell_run(job, RunInput::Declined { worker, cause: declined.cause(), reason: reason.clone() });
         self.tell_fleet(FleetEvent::WorkerDeclined { worker, job, reason });
     }
@@ -263,8 +267,7 @@ impl Connections {
 
     /// Asks for a worker back; its run releases it at a step boundary.
     pub(crate) fn ask_back(&self, worker: WorkerId, job: JobId) {
-        let place = self.workers().get(&worker).map(|worker| worker.place);
-        match place {
+        match self.place_of(worker) {
             Some(WorkerPlace::Member(at)) if at == job => {
                 self.tell_run(job, RunInput::Event(Event::WorkerDraining { worker }));
             }
@@ -278,7 +281,7 @@ impl Connections {
         self.runs.read().get(&job).cloned()
     }
 
-    /// The run that `worker` may ask about in a call of its own.
+    /// The run that `worker` may ask about in a call of its own: the one of the job that it is at, no other.
     pub(crate) fn run_for(&self, caller: &Caller, worker: u32, job: u64) -> Result<Arc<RunHandle>, Status> {
         let workers = self.workers();
         let connected =
@@ -286,7 +289,11 @@ impl Connections {
         if !connected.caller.is(caller) {
             return Err(Status::permission_denied(format!("worker {worker} belongs to another certificate")));
         }
+        let at = connected.place.job() == Some(JobId(job));
         drop(workers);
+        if !at {
+            return Err(Status::aborted(format!("worker {worker} is not at job {job}")));
+        }
         self.run(JobId(job)).ok_or_else(|| Status::aborted(format!("job {job} does not run")))
     }
 
@@ -307,10 +314,7 @@ impl Connections {
             worker: id.0,
             name: worker.name.clone(),
             threads: worker.threads,
-            job: match worker.place {
-                WorkerPlace::Free => None,
-                WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job.0),
-            },
+            job: worker.place.job().map(|job| job.0),
             draining: worker.draining,
         };
         self.workers().iter().map(row).collect()
@@ -318,10 +322,14 @@ impl Connections {
 
     /// The job whose run `worker` is a member of.
     fn run_of(&self, worker: WorkerId) -> Option<JobId> {
-        match self.workers().get(&worker)?.place {
+        match self.place_of(worker)? {
             WorkerPlace::Member(job) => Some(job),
             WorkerPlace::Free | WorkerPlace::Assigned(_) => None,
         }
+    }
+
+    fn place_of(&self, worker: WorkerId) -> Option<WorkerPlace> {
+        self.workers().get(&worker).map(|worker| worker.place)
     }
 
     /// Tells the run that `worker` is a member of; what it says of another one is stale.
@@ -346,6 +354,14 @@ impl Connections {
     fn workers(&self) -> MutexGuard<'_, BTreeMap<WorkerId, ConnectedWorker>> {
         self.workers.lock()
     }
+}
+
+/// Characters of a worker's reason that are kept.
+const REASON: usize = 4 << 10;
+
+/// What a worker gives as its reason, without control characters and not longer than any reason is.
+fn told(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(REASON).collect()
 }
 
 impl WorkerLinks for Connections {

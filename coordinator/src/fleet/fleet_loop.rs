@@ -72,18 +72,20 @@ where
     /// Runs until nobody can send events any more.
     pub(crate) async fn run(mut self) {
         loop {
-            let waiting = std::iter::from_fn(|| self.events.try_recv()).take(AT_A_STRETCH).collect::<Vec<_>>();
-            waiting.into_iter().for_each(|event| self.handle(event));
+            let waiting: Vec<_> = std::iter::from_fn(|| self.events.try_recv()).take(AT_A_STRETCH).collect();
+            if !waiting.is_empty() {
+                self.handle(waiting);
+            }
             let due = self.lookout.due(self.deadline());
             tokio::select! {
                 biased;
                 Some(ended) = self.runs.join_next_with_id() => {
                     let event = self.ended(ended);
-                    self.handle(event);
+                    self.handle([event]);
                 }
                 () = sleep_until(due) => self.look(due),
                 event = self.events.recv() => match event {
-                    Some(event) => self.handle(event),
+                    Some(event) => self.handle([event]),
                     None => return,
                 },
             }
@@ -100,7 +102,7 @@ where
             self.fleet.heard(worker, at);
         }
         if self.deadline().is_some_and(|at| at <= Instant::now()) && self.lookout.is_awake(due) {
-            self.handle(FleetEvent::Deadline);
+            self.handle([FleetEvent::Deadline]);
         }
     }
 
@@ -121,10 +123,10 @@ where
         }
     }
 
-    fn handle(&mut self, event: FleetEvent) {
+    fn handle(&mut self, events: impl IntoIterator<Item = FleetEvent>) {
         let now = RunTime(self.begun.elapsed().as_micros() as u64);
         let mut effects = Vec::new();
-        self.fleet.handle(now, event, &mut effects);
+        self.fleet.handle_all(now, events, &mut effects);
         for effect in effects {
             self.carry_out(effect);
         }

@@ -4,6 +4,7 @@
 
 pub(crate) mod carry;
 pub(crate) mod limits;
+pub(crate) mod news;
 pub(crate) mod queue;
 pub(crate) mod record;
 pub(crate) mod store;

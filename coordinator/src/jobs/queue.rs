@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::limits::{JobLimits, LimitError};
+use super::news::JobNews;
 use super::record::{self, JobRecord, JobState};
 use super::store::JobStore;
 use crate::fleet::waiting::WaitingReasons;
@@ -98,8 +99,10 @@ pub(crate) struct Jobs {
     folder: PathBuf,
     store: JobStore,
     pub(super) terms: JobTerms,
-    pub(super) around: JobSurroundings,
+    pub(crate) around: JobSurroundings,
     live: Mutex<BTreeMap<JobId, LiveJob>>,
+    /// Told whenever the record of a job changes.
+    records: watch::Sender<()>,
     /// Runs that are open.
     pub(super) carried: watch::Sender<usize>,
     pub(super) closing: watch::Sender<bool>,
@@ -122,6 +125,7 @@ impl Jobs {
             terms,
             around,
             live: Mutex::default(),
+            records: watch::Sender::new(()),
             carried: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             store,
@@ -224,6 +228,12 @@ impl Jobs {
         Some(JobView { waiting_for: waiting_for.filter(|_| !record.state.is_over()), record, status })
     }
 
+    /// Tells when something of a job may be new from now on.
+    pub(crate) fn news(&self, id: JobId) -> JobNews {
+        let status = self.live().get(&id).and_then(|job| job.status.clone());
+        JobNews { records: self.records.subscribe(), waiting: self.around.waiting.changes(), status }
+    }
+
     /// All jobs, the oldest first.
     pub(crate) fn views(&self) -> Vec<JobView> {
         let ids: Vec<JobId> = self.live().keys().copied().collect();
@@ -288,6 +298,7 @@ impl Jobs {
         }
         self.store.remove(id.0)?;
         self.live().remove(&id);
+        self.records.send_replace(());
         let path = self.folder_of(id.0);
         match fs::remove_dir_all(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(JobError::Io { path, source }),
@@ -315,6 +326,7 @@ impl Jobs {
         }
         self.store.put(&record)?;
         job.record = record;
+        self.records.send_replace(());
         Ok(next)
     }
 
@@ -327,6 +339,7 @@ impl Jobs {
         let mut live = self.live();
         let Some(job) = live.get_mut(&id) else { return };
         change(job);
+        self.records.send_replace(());
         if let Err(error) = self.store.put(&job.record) {
             tracing::error!(job = job.record.job, %error, "the job's record is not up to date");
         }

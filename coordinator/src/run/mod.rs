@@ -9,6 +9,7 @@
 
 pub(crate) mod carry;
 pub(crate) mod checkpoint_writer;
+pub(crate) mod complaints;
 pub(crate) mod config;
 pub(crate) mod effects;
 pub(crate) mod error;

@@ -171,13 +171,12 @@ impl RunLoop {
                 self.event(Event::WorkerJoined { worker, machine, name, threads })
             }
             RunInput::LeaseFailed { worker, at, failure, reason } => {
-                tracing::warn!(%worker, reason, "could not do a lease");
-                effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
+                effects.log.complained(worker, reason);
                 self.event(Event::LeaseFailed { worker, at, failure })
             }
             RunInput::Declined { worker, cause, reason } => {
-                tracing::warn!(%worker, ?cause, reason, "cannot do the job");
-                effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
+                tracing::debug!(%worker, ?cause, "cannot do the job");
+                effects.log.complained(worker, reason);
                 Ok(())
             }
             RunInput::Worked(waits) => {
@@ -256,7 +255,12 @@ impl RunLoop {
         let run = self.driver.run().clone();
         let EffectHandler { log, members, .. } = self.driver.outbox();
         let status = Status::of(&run, &log.tracker, self.batch, |worker| members.name_of(worker));
-        self.status.send_replace(status);
+        let told = log.has_told();
+        self.status.send_if_modified(|shown| {
+            let news = told || !shown.says(&status);
+            *shown = status;
+            news
+        });
     }
 }
 

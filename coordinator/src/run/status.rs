@@ -58,6 +58,15 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Whether `other` says the same; a loss that is no number says that there is none.
+    pub(crate) fn says(&self, other: &Status) -> bool {
+        let loss = |status: &Status| status.loss.to_bits();
+        let rest = |status: &Status| Status { loss: 0.0, ..status.clone() };
+        loss(self) == loss(other) && rest(self) == rest(other)
+    }
+}
+
 /// What a run waits for, with the name of whom it waits for.
 fn waiting_for(waiting: &Waiting, name: impl Fn(WorkerId) -> String) -> String {
     match waiting {
@@ -67,5 +76,18 @@ fn waiting_for(waiting: &Waiting, name: impl Fn(WorkerId) -> String) -> String {
             format!("{waiting} ({})", names.join(", "))
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_loss_is_no_news() {
+        let none = Status { loss: f64::NAN, ..Status::default() };
+        assert!(none.says(&none.clone()));
+        assert!(!none.says(&Status { loss: 1.0, ..none.clone() }));
+        assert!(!none.says(&Status { step: 1, ..none.clone() }));
     }
 }

@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use convoy_security::Peer;
+use convoy_security::{Peer, Rarely};
 use futures_util::future::Either;
 use tonic::Status;
 use tonic::body::Body;
@@ -14,6 +14,9 @@ use tower::{Layer, Service};
 use crate::access::caller::Caller;
 use crate::access::cluster::Access;
 use crate::access::roles::denial;
+
+/// Anybody can be denied as often as they like.
+static DENIED: Rarely = Rarely::new();
 
 /// Puts the [`Caller`] into each request, or answers it.
 #[derive(Clone)]
@@ -68,7 +71,9 @@ fn admit<B>(access: &Access, request: &Request<B>) -> Result<Caller, Status> {
     match denial(&caller, request.uri().path()) {
         None => Ok(caller),
         Some(reason) => {
-            tracing::warn!(%caller, address = %peer.address, method = request.uri().path(), "denied");
+            if let Some(left_out) = DENIED.now() {
+                tracing::warn!(%caller, address = %peer.address, method = request.uri().path(), left_out, "denied");
+            }
             Err(match caller {
                 Caller::Stranger => Status::unauthenticated(reason),
                 _ => Status::permission_denied(reason),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::{DataName, DataPlaceError};
+use convoy_common::memory::{OutOfMemory, WORK};
 use convoy_proto::{v1, v1::data_server};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
@@ -53,6 +54,11 @@ fn set_file(file: &v1::DataFile) -> Result<SetFile, Status> {
     let path: convoy_common::data_place::InnerPath = file.path.parse().map_err(invalid)?;
     if path.as_str().is_empty() || path.as_str() != file.path {
         return Err(Status::invalid_argument(format!("`{}` is no plain path of a file", file.path)));
+    }
+    if path.as_str().contains(char::is_control) {
+        let name = path.as_str().escape_debug();
+        let text = format!("the name of the file `{name}` holds a control character; rename it and push again");
+        return Err(Status::invalid_argument(text));
     }
     Ok(SetFile { path, digest: digest(&file.digest)?, size: file.size })
 }
@@ -125,11 +131,14 @@ impl data_server::Data for DataService {
     ) -> Result<Response<v1::DataSetReply>, Status> {
         let mut messages = request.into_inner();
         let (mut head, mut files) = (None, Vec::new());
+        let out_of_memory = |error: OutOfMemory| Status::resource_exhausted(error.to_string());
+        let mut held = WORK.try_take(0).map_err(out_of_memory)?;
         while let Some(message) = messages.message().await? {
             if head.is_none() {
                 head = Some((message.name.parse::<DataName>().map_err(invalid)?, message.replace));
             }
             for file in &message.files {
+                held.try_grow((file.path.len() + size_of::<SetFile>()) as u64).map_err(out_of_memory)?;
                 files.push(set_file(file)?);
             }
             if files.len() > MOST_FILES {
@@ -193,5 +202,24 @@ async fn take_in(messages: &mut Streaming<v1::PushRequest>, pieces: mpsc::Sender
     match coming {
         Some((path, _)) => Err(Status::invalid_argument(format!("{path} ended early"))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_plain_and_can_be_printed() {
+        let taken = |path: &str| {
+            let file = v1::DataFile { path: path.to_owned(), digest: vec![0; 32].into(), size: 1 };
+            set_file(&file).map(|_| ()).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(taken("cats/\u{fc}ml\u{e4}ut 1.png"), Ok(()));
+        assert!(taken("../x").is_err() && taken("/x").is_err() && taken("").is_err());
+        for path in ["a\nb", "\u{1b}]0;OWNED\u{7}/x.png", "a\u{9b}b"] {
+            let refused = taken(path).unwrap_err();
+            assert!(refused.contains("control character") && !refused.contains(char::is_control), "{refused}");
+        }
     }
 }

@@ -117,12 +117,10 @@ impl Coordinator for WorkersService {
         if request.files.len() > MOST_FILES {
             return Err(Status::invalid_argument(format!("ask for at most {MOST_FILES} files at a time")));
         }
-        let paths = request.files.iter().map(|file| path_of(&run.manifest, *file)).collect::<Result<Vec<_>, _>>()?;
-        let (sender, replies) = mpsc::channel(4);
-        let files = run.files.clone();
-        // Disks are waited for on a thread that may.
+        let wanted = request.files.iter().map(|file| wanted(&run.manifest, *file)).collect::<Result<Vec<_>, _>>()?;
+        let (sender, replies) = mpsc::channel(1);
         let contact = self.contact(request.worker)?;
-        tokio::task::spawn_blocking(move || send_files(&*files, &paths, &sender, &contact));
+        tokio::spawn(send_files(run.files.clone(), wanted, sender, contact));
         Ok(Response::new(ReceiverStream::new(replies)))
     }
 
@@ -207,37 +205,46 @@ fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status
     }
 }
 
-/// Sends the files at `paths`, one after the other, until one cannot be read or nobody listens.
-fn send_files(
-    files: &dyn Files,
-    paths: &[PathBuf],
-    sender: &mpsc::Sender<Result<v1::FilePiece, Status>>,
-    contact: &WorkerContact,
+/// A file on its way to a worker.
+struct Wanted {
+    path: PathBuf,
+    size: u64,
+}
+
+/// Sends files, one after the other, until one cannot be read or nobody listens. No more of them is in memory than two
+/// pieces, and no thread is held while the worker does not read.
+async fn send_files(
+    files: Arc<dyn Files>,
+    wanted: Vec<Wanted>,
+    sender: mpsc::Sender<Result<v1::FilePiece, Status>>,
+    contact: Arc<WorkerContact>,
 ) {
-    for path in paths {
-        let sent = match files.read(path) {
-            Ok(bytes) => send_file(sender, bytes.into(), contact),
-            Err(error) => {
-                let status = Status::data_loss(format!("{} cannot be read: {error}", path.display()));
-                _ = sender.blocking_send(Err(status));
-                false
+    for Wanted { path, size } in wanted {
+        let mut offset = 0;
+        loop {
+            let length = (size - offset).min(PIECE as u64);
+            let piece = match read_piece(&files, path.clone(), offset, length).await {
+                Ok(data) => Ok(v1::FilePiece { data: data.into(), last: offset + length == size }),
+                Err(error) => Err(Status::data_loss(format!("{} cannot be read: {error}", path.display()))),
+            };
+            let over = piece.is_err();
+            if sender.send(piece).await.is_err() || over {
+                return;
             }
-        };
-        if !sent {
-            return;
+            contact.heard();
+            offset += length;
+            if offset == size {
+                break;
+            }
         }
     }
 }
 
-/// Sends a file in pieces, at least one; `false` when nobody listens.
-fn send_file(sender: &mpsc::Sender<Result<v1::FilePiece, Status>>, bytes: Bytes, contact: &WorkerContact) -> bool {
-    let mut pieces: Vec<Bytes> = pieces(bytes).collect();
-    let end = pieces.pop().unwrap_or_default();
-    let pieces = pieces.into_iter().map(|data| v1::FilePiece { data, last: false });
-    pieces.chain([v1::FilePiece { data: end, last: true }]).all(|piece| {
-        contact.heard();
-        sender.blocking_send(Ok(piece)).is_ok()
-    })
+/// Reads on a thread that may wait for a disk.
+async fn read_piece(files: &Arc<dyn Files>, path: PathBuf, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
+    let files = files.clone();
+    let reading = tokio::task::spawn_blocking(move || files.read_range(&path, offset, length));
+    reading.await.map_err(std::io::Error::other)?
 }
 
 fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> {
@@ -251,15 +258,15 @@ fn check_generation(run: &RunHandle, generation: u64) -> Result<(), Status> {
     }
 }
 
-/// Where file number `file` of the manifest is read: training files first, then those of the validation split.
-fn path_of(manifest: &Manifest, file: u32) -> Result<PathBuf, Status> {
+/// File number `file` of the manifest: training files first, then those of the validation split.
+fn wanted(manifest: &Manifest, file: u32) -> Result<Wanted, Status> {
     let (train, validation) = (&manifest.train, &manifest.validation);
     let (split, file) = match (file as usize).checked_sub(train.files.len()) {
         None => (train, file as usize),
         Some(rest) => (validation, rest),
     };
     let entry = split.files.get(file).ok_or_else(|| Status::not_found("the manifest has no such file"))?;
-    Ok(Path::new(&split.root).join(entry.path))
+    Ok(Wanted { path: Path::new(&split.root).join(entry.path), size: entry.size })
 }
 
 async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::node_message::Message>, Status> {
@@ -287,4 +294,63 @@ fn chunks_of(
         }
     });
     ReceiverStream::new(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of so many bytes at every path.
+    #[derive(Debug)]
+    struct Zeros(usize);
+
+    impl Files for Zeros {
+        fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
+            Ok(vec![0; self.0])
+        }
+    }
+
+    fn wanted(size: usize) -> Vec<Wanted> {
+        vec![Wanted { path: "x".into(), size: size as u64 }]
+    }
+
+    #[tokio::test]
+    async fn files_come_in_pieces_of_which_the_last_one_says_so() {
+        for (size, pieces) in [(0, 1), (1, 1), (PIECE, 1), (PIECE + 1, 2), (3 * PIECE, 3)] {
+            let (sender, mut replies) = mpsc::channel(1);
+            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, Arc::new(WorkerContact::new())));
+            let mut came = Vec::new();
+            while let Some(piece) = replies.recv().await {
+                came.push(piece.expect("it can be read"));
+            }
+            assert_eq!(came.iter().map(|piece| piece.data.len()).sum::<usize>(), size);
+            let last: Vec<bool> = came.iter().map(|piece| piece.last).collect();
+            assert_eq!(last, [vec![false; pieces - 1], vec![true]].concat(), "{size} bytes");
+        }
+        let (sender, mut replies) = mpsc::channel(1);
+        tokio::spawn(send_files(Arc::new(Zeros(5)), wanted(6), sender, Arc::new(WorkerContact::new())));
+        let status = replies.recv().await.expect("an answer").expect_err("the file is shorter than it was");
+        assert_eq!(status.code(), tonic::Code::DataLoss);
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_not_read_hold_no_threads() {
+        let size = 8 * PIECE;
+        // More than there are threads for waiting.
+        let calls = (0..600).map(|_| {
+            let (sender, replies) = mpsc::channel(1);
+            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, Arc::new(WorkerContact::new())));
+            replies
+        });
+        let calls: Vec<_> = calls.collect();
+        let limit = std::time::Duration::from_secs(60);
+        let begun = async {
+            while calls.iter().any(mpsc::Receiver::is_empty) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(limit, begun).await.expect("each has a piece");
+        let others = tokio::time::timeout(limit, tokio::task::spawn_blocking(|| 7)).await;
+        assert_eq!(others.expect("a thread is free").expect("no panic"), 7);
+    }
 }

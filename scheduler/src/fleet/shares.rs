@@ -31,7 +31,7 @@ pub(super) fn shares(
     now: RunTime,
 ) -> Shares {
     let order = in_order(jobs);
-    let mut pool = Pool { workers, left: workers.keys().copied().collect(), now };
+    let mut pool = Pool { workers, left: workers.keys().copied().collect(), fitting: BTreeMap::new(), now };
     pool.left.retain(|worker| !workers[worker].draining);
     let mut shares = BTreeMap::new();
     let mut places = running.saturating_sub(order.iter().filter(|job| jobs[job].phase == JobPhase::Running).count());
@@ -40,7 +40,7 @@ pub(super) fn shares(
         let most = job.request.most.unwrap_or(u32::MAX);
         let least = job.request.least.clamp(1, most.max(1));
         if job.phase == JobPhase::Queued {
-            if places == 0 || pool.room_for(*id, job) < least as usize {
+            if places == 0 || !pool.has_room(*id, job, least as usize) {
                 continue;
             }
             places -= 1;
@@ -74,32 +74,41 @@ fn share_out(group: &[JobId], jobs: &BTreeMap<JobId, Job>, pool: &mut Pool<'_>, 
 struct Pool<'a> {
     workers: &'a BTreeMap<WorkerId, Worker>,
     left: BTreeSet<WorkerId>,
+    /// For each job that has taken any, those that fit, the best first. Some may be taken by now.
+    fitting: BTreeMap<JobId, std::vec::IntoIter<WorkerId>>,
     now: RunTime,
 }
 
 impl Pool<'_> {
-    fn fits(&self, worker: WorkerId, id: JobId, job: &Job) -> bool {
-        self.workers[&worker].fits(id, job, self.now)
+    fn fitting(&self, id: JobId, job: &Job) -> impl Iterator<Item = WorkerId> {
+        self.left.iter().copied().filter(move |worker| self.workers[worker].fits(id, job, self.now))
     }
 
-    fn room_for(&self, id: JobId, job: &Job) -> usize {
-        self.left.iter().filter(|worker| self.fits(**worker, id, job)).count()
+    /// Whether there are `least` workers for the job.
+    fn has_room(&self, id: JobId, job: &Job, least: usize) -> bool {
+        self.fitting(id, job).take(least).count() == least
     }
 
     /// Takes a worker for the job: one that can compute the fewest classes; of those first one that the job holds
     /// already, then one that no job holds, then the one that joined last.
     fn take(&mut self, id: JobId, job: &Job) -> Option<WorkerId> {
-        let fitting = self.left.iter().copied().filter(|worker| self.fits(*worker, id, job));
-        let order = |worker: &WorkerId| {
-            let state = &self.workers[worker];
-            let (place, age) = match state.assignment {
-                Assignment::At(at) if at == id => (0, worker.0),
-                Assignment::Free | Assignment::Leaving(_) => (1, worker.0),
-                Assignment::At(_) => (2, u32::MAX - worker.0),
-            };
-            (state.numerics.len(), place, age)
-        };
-        let best = fitting.min_by_key(order)?;
-        self.left.take(&best)
+        let mut fitting = self.fitting.remove(&id).unwrap_or_else(|| {
+            let mut fitting: Vec<WorkerId> = self.fitting(id, job).collect();
+            fitting.sort_by_cached_key(|worker| preference(*worker, &self.workers[worker], id));
+            fitting.into_iter()
+        });
+        let best = fitting.find(|worker| self.left.remove(worker));
+        self.fitting.insert(id, fitting);
+        best
     }
+}
+
+/// The lower, the better a worker is for the job.
+fn preference(worker: WorkerId, state: &Worker, job: JobId) -> (usize, u8, u32) {
+    let (place, age) = match state.assignment {
+        Assignment::At(at) if at == job => (0, worker.0),
+        Assignment::Free | Assignment::Leaving(_) => (1, worker.0),
+        Assignment::At(_) => (2, u32::MAX - worker.0),
+    };
+    (state.numerics.len(), place, age)
 }

@@ -159,6 +159,7 @@ impl Run {
         let now = self.now;
         let step = self.fence(worker, at)?;
         let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
+        step.nothing_to_lend &= !step.is_done(node) && result == NodeResult::Good && digest.is_none();
         if step.is_done(node) {
             self.measured(worker, work, per_shard);
             return self.audited(answer, node, effects);

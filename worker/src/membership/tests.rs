@@ -70,8 +70,14 @@ impl Member {
         call.send(&self.job.parameters(step)).await;
     }
 
+    /// The next message, but for those that say that a lease is computed.
     async fn said(&mut self) -> Said {
-        self.inbox.recv().await.and_then(|message| message.message).expect("a message")
+        loop {
+            match self.inbox.recv().await.and_then(|message| message.message).expect("a message") {
+                Said::Computed(_) => {}
+                said => return said,
+            }
+        }
     }
 
     /// Lease and gradient of the next node.

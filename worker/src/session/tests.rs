@@ -111,11 +111,11 @@ impl Connected {
         self.0.messages.message().await.expect("the stream is whole").and_then(|said| said.message).expect("a message")
     }
 
-    /// The next message that is no heartbeat.
+    /// The next message that is no heartbeat and does not say that a lease is computed.
     async fn hear_news(&mut self) -> Said {
         loop {
             match self.hear().await {
-                Said::Heartbeat(_) => {}
+                Said::Heartbeat(_) | Said::Computed(_) => {}
                 said => return said,
             }
         }

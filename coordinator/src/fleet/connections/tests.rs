@@ -158,7 +158,9 @@ fn a_lease_that_is_computed_is_told_to_the_run_of_its_worker() {
     let worker = bench.join("ox", JOB);
     inputs(&mut ends);
     let at = v1::LeaseRef { generation: 1, step: 4, lease: 7, epoch: 0 };
-    [OTHER, JOB].map(|job| bench.says(&worker, Said::Computed(v1::Computed { job: job.0, at: Some(at) })));
+    for job in [OTHER, JOB] {
+        bench.says(&worker, Said::Computed(v1::Computed { job: job.0, at: Some(at) }));
+    }
     let heard = inputs(&mut ends);
     assert!(matches!(heard[..], [RunInput::Event(Event::NodeComputed { at, .. })] if at.lease.0 == 7), "{heard:?}");
 }
@@ -380,11 +382,39 @@ fn nobody_speaks_for_the_worker_of_another_certificate() {
     let code = |caller, worker: u32, job: JobId| {
         bench.connections.run_for(&caller, worker, job.0).err().map(|status| status.code())
     };
+    let at = |job| bench.connections.assign(worker.id, job);
+    assert_eq!(code(member(1), worker.id.0, JOB), Some(tonic::Code::Aborted), "it is at no job");
+    at(OTHER);
+    assert_eq!(code(member(1), worker.id.0, JOB), Some(tonic::Code::Aborted), "it is at another job");
+    at(JOB);
     assert_eq!(code(member(1), worker.id.0, JOB), None);
     assert_eq!(code(member(2), worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
     assert_eq!(code(Caller::Local, worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
     assert_eq!(code(member(1), worker.id.0 + 1, JOB), Some(tonic::Code::Aborted));
     assert_eq!(code(member(1), worker.id.0, OTHER), Some(tonic::Code::Aborted));
+}
+
+#[test]
+fn only_who_is_at_a_job_says_why_it_does_not_do_it() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let (stranger, worker) = (bench.connect("ox"), bench.connect("yak"));
+    bench.connections.assign(worker.id, JOB);
+    inputs(&mut ends);
+    let declines = |worker: &Worker, reason: String| {
+        bench.says(worker, Said::Declined(v1::Declined { job: JOB.0, reason, cause: v1::DeclineCause::Memory.into() }));
+    };
+    declines(&stranger, "\u{1b}]0;OWNED\u{7}".to_owned());
+    assert_eq!(inputs(&mut ends).len(), 0, "it is at no job");
+    declines(&worker, "\u{fc}".repeat(60_000));
+    match &inputs(&mut ends)[..] {
+        [RunInput::Declined { worker: said_by, reason, .. }] => {
+            assert_eq!(*said_by, worker.id);
+            assert_eq!(reason.chars().count(), REASON);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

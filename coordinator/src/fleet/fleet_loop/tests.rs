@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use convoy_proto::v1;
 use convoy_scheduler::{JobRequest, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -177,8 +178,8 @@ async fn a_worker_that_declined_a_job_is_sent_there_again_after_a_pause() {
     assert!(waiting.contains("needs 3.1 GiB"), "{waiting}");
     let begun = Instant::now();
     while bench.jobs() == [None] {
-        tokio::time::sleep(Duration::from_millis(100)).await;
         bench.connections.contact(worker.0).expect("it is connected").heard();
+        tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(begun.elapsed() < Duration::from_secs(60), "it is never asked again");
     }
     assert!(begun.elapsed() >= Duration::from_secs(4), "a pause takes its time");

@@ -102,6 +102,11 @@ pub enum RunEvent {
         /// Why.
         reason: String,
     },
+    /// The file of events was full; these are not in it.
+    LeftOut {
+        /// How many events.
+        events: u64,
+    },
     /// The run ended.
     Finished {
         /// How.
@@ -113,10 +118,16 @@ pub enum RunEvent {
     },
 }
 
+/// Bytes of `events.jsonl`, but for the end of the run; what comes after is left out and counted.
+const KEPT: u64 = 256 << 20;
+
 /// Writes events and hands them on.
 #[derive(Debug)]
 pub struct Events {
     file: Option<File>,
+    /// Bytes in the file.
+    written: u64,
+    left_out: u64,
     listener: Option<mpsc::UnboundedSender<RunEvent>>,
 }
 
@@ -135,21 +146,59 @@ impl Events {
         if let Err(error) = &file {
             tracing::warn!(path = %path.display(), %error, "events are not written to disk");
         }
-        Events { file: file.ok(), listener }
+        let written = file.as_ref().ok().and_then(|file| file.metadata().ok()).map_or(0, |facts| facts.len());
+        Events { file: file.ok(), written, left_out: 0, listener }
     }
 
     /// Tells that `event` happened now.
     pub fn tell(&mut self, event: RunEvent) {
-        if let Some(file) = &mut self.file {
-            let stamped = Stamped { time: jiff::Timestamp::now().to_string(), event: &event };
-            let line = serde_json::to_string(&stamped).expect("an event is plain data") + "\n";
-            if let Err(error) = file.write_all(line.as_bytes()) {
-                tracing::warn!(%error, "events.jsonl cannot be written; events are no longer kept");
-                self.file = None;
-            }
+        let is_end = matches!(event, RunEvent::Finished { .. });
+        if is_end && self.left_out > 0 {
+            let events = std::mem::take(&mut self.left_out);
+            self.write(&RunEvent::LeftOut { events });
+        }
+        match is_end || self.written < KEPT {
+            true => self.write(&event),
+            false => self.left_out += 1,
         }
         if let Some(listener) = &self.listener {
             _ = listener.send(event);
         }
+    }
+
+    fn write(&mut self, event: &RunEvent) {
+        let Some(file) = &mut self.file else { return };
+        let stamped = Stamped { time: jiff::Timestamp::now().to_string(), event };
+        let line = serde_json::to_string(&stamped).expect("an event is plain data") + "\n";
+        self.written += line.len() as u64;
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            tracing::warn!(%error, "events.jsonl cannot be written; events are no longer kept");
+            self.file = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek, SeekFrom};
+
+    use super::*;
+
+    #[test]
+    fn a_full_file_says_how_much_was_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        File::create(&path).unwrap().set_len(KEPT).unwrap();
+        let mut events = Events::open(&path, None);
+        for worker in 0..3 {
+            events.tell(RunEvent::LeaseFailed { worker, reason: "x".repeat(4096) });
+        }
+        let parameters_digest = Digest::default();
+        events.tell(RunEvent::Finished { outcome: "completed".to_owned(), step: 9, parameters_digest });
+        let (mut file, mut text) = (File::open(&path).unwrap(), String::new());
+        file.seek(SeekFrom::Start(KEPT)).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        let told: Vec<RunEvent> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(matches!(told[..], [RunEvent::LeftOut { events: 3 }, RunEvent::Finished { .. }]), "{text}");
     }
 }

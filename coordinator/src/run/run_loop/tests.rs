@@ -177,11 +177,14 @@ async fn a_stop_is_heard_however_much_waits_to_be_handled() {
     let Bench { mut run_loop, links: _links, inputs, news: _news, status: _status, ends } = bench(folder.path());
     drop(ends);
     for _ in 0..10_000 {
-        let reason = "flood".to_owned();
-        assert!(inputs.send(RunInput::Declined { worker: WorkerId(1), reason }));
+        assert!(inputs.send(RunInput::Event(Event::WorkerDraining { worker: WorkerId(1) })));
     }
-    run_loop.run(async {}).await.unwrap();
-    assert!(run_loop.inputs.try_recv().is_some(), "it did not wait for all of them");
+    let mut still_waiting = false;
+    let stop = async {
+        still_waiting = tokio::time::timeout(Duration::ZERO, inputs.room()).await.is_err();
+    };
+    run_loop.run(stop).await.unwrap();
+    assert!(still_waiting, "it was not asked before all of them were handled");
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,8 +53,8 @@ async fn serve(state: &Path) -> (String, Token) {
     let incoming = incoming(socket, access.tls(), Limits::default());
     let server = channel::server()
         .layer(AccessLayer(access.clone()))
-        .layer(CallsLayer { stalled: LONG, ..CallsLayer::default() })
-        .add_service(channel::access_service(AccessService { access, connections }))
+        .layer(CallsLayer::with_patience(LONG))
+        .add_service(channel::access_service(AccessService::new(access, connections)))
         .add_service(channel::service(FakeCoordinator(Sink)));
     tokio::spawn(server.serve_with_incoming(incoming));
     (address, token)
@@ -247,4 +247,29 @@ async fn a_stranger_has_four_calls_and_only_small_messages() {
     let status = large(join).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(status.message().contains("1048579 bytes") || status.message().contains("10485"), "{status}");
+}
+
+#[tokio::test]
+async fn calls_of_people_share_memory_and_those_of_workers_have_their_own() {
+    let memory: &'static MemoryBudget = Box::leak(Box::default());
+    let (list, submit, control) = ("/convoy.v1.Jobs/List", "/convoy.v1.Jobs/Submit", "/convoy.v1.Coordinator/Control");
+    memory.bound(2 * (channel::SMALL + HANDED) as u64);
+    let bounds = CallsLayer { memory, ..CallsLayer::with_patience(LONG) };
+    let admit = |path: &str| {
+        let mut request = Request::builder().uri(path).body(Body::empty()).expect("a request");
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        request.extensions_mut().insert(Caller::Local);
+        request.extensions_mut().insert(Peer { address, fingerprint: None, encrypted: false, known: Arc::default() });
+        bounds.admit(&request).map(|(turn, _)| turn)
+    };
+    let first = admit(list).expect("there is room for two");
+    let _second = admit(list).expect("there is room for two");
+    for (path, words) in [(list, "try again later"), (submit, "--memory-mib")] {
+        let refused = admit(path).err().expect("all is taken");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains(words), "{}", refused.message());
+    }
+    assert!(admit(control).is_ok());
+    drop(first);
+    assert!(admit(list).is_ok());
 }

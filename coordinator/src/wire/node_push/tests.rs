@@ -215,7 +215,8 @@ async fn a_run_that_is_over_takes_nothing() {
     drop(ends);
     let (_, ends) = run_handle(&run.plan, 1, _folder.path());
     let bench = Bench { run, ends, at, work, contact, _folder };
-    assert_eq!(code(&mut bench.push().await, bench.chunk(0, 1.0)).await, Some(Code::Unavailable));
+    let refused = bench.admit(bench.header(WORKER.0)).await.err();
+    assert_eq!(refused.map(|status| status.code()), Some(Code::Unavailable));
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! How the scheduler's work grows with workers: `cargo bench -p convoy-scheduler --bench scale`.
+//!
+//! A run of four shards for each worker is played step by step, in the order in which events come from workers of equal
+//! speed; and a fleet is joined by all workers at once. Prints for each number of workers the events of a step and the
+//! time of a step, of an event, and of all joins, at 10, 100 and 1,000 workers.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use convoy_scheduler::{
+    Effect, Event, Fleet, FleetEvent, FleetPlan, JobId, JobRequest, LeaseRef, NodeResult, Run, RunPlan, RunTime,
+    StepId, WorkerId,
+};
+
+const STEPS: u64 = 20;
+const SHARDS: u32 = 4;
+/// What a shard takes.
+const SHARD_MICROS: u64 = 10_000;
+
+/// A run, and the answers of its workers that are on their way.
+struct Play {
+    run: Run,
+    now: RunTime,
+    answers: VecDeque<(WorkerId, LeaseRef)>,
+    events: u64,
+}
+
+impl Play {
+    fn tell(&mut self, event: Event) {
+        self.now.0 += 1;
+        self.events += 1;
+        let mut effects = Vec::new();
+        self.run.handle(self.now, event, &mut effects);
+        let sent = effects.iter().filter_map(|effect| match effect {
+            Effect::Send { worker, lease, .. } => Some((*worker, lease.at)),
+            _ => None,
+        });
+        self.answers.extend(sent);
+    }
+
+    fn step(&mut self, step: StepId, workers: u32) {
+        (1..=workers).for_each(|worker| self.tell(Event::WorkerReady { worker: WorkerId(worker), step }));
+        while let Some((worker, at)) = self.answers.pop_front() {
+            self.tell(Event::NodeComputed { worker, at });
+            let result = NodeResult::Good;
+            self.tell(Event::NodeDone { worker, at, shard_micros: SHARD_MICROS, result, digest: None });
+        }
+        self.tell(Event::StepReduced { step, digest: [0; 32] });
+    }
+}
+
+fn steps_of(workers: u32) -> (u64, Duration) {
+    let shards = workers * SHARDS;
+    let run = Run::new(RunPlan::new(1, STEPS + 1, shards, shards));
+    let mut play = Play { run, now: RunTime(0), answers: VecDeque::new(), events: 0 };
+    for worker in 1..=workers {
+        play.tell(Event::WorkerJoined { worker: WorkerId(worker), name: format!("worker {worker}"), threads: 1 });
+    }
+    // The first step is dealt before all workers are there.
+    play.step(StepId(0), workers);
+    let (before, begun) = (play.events, Instant::now());
+    (1..=STEPS).for_each(|step| play.step(StepId(step), workers));
+    (play.events - before, begun.elapsed())
+}
+
+fn joins_of(workers: u32) -> Duration {
+    let mut fleet = Fleet::new(FleetPlan::default());
+    let mut effects = Vec::new();
+    for job in 1..=16 {
+        let request = JobRequest { numerics: 1, ..JobRequest::default() };
+        fleet.handle(RunTime(0), FleetEvent::JobAdded { job: JobId(job), request, started: true }, &mut effects);
+    }
+    let begun = Instant::now();
+    let joins = (1..=workers).map(|worker| FleetEvent::WorkerJoined { worker: WorkerId(worker), numerics: vec![1] });
+    fleet.handle_all(RunTime(1), joins, &mut effects);
+    begun.elapsed()
+}
+
+fn main() {
+    println!("| workers | events a step | ms a step | us an event | ms for all joins |");
+    println!("|---|---|---|---|---|");
+    for workers in [10, 100, 1000] {
+        let ((events, time), joins) = (steps_of(workers), joins_of(workers));
+        let (micros, joins) = (time.as_secs_f64() * 1e6, joins.as_secs_f64() * 1e3);
+        println!(
+            "| {workers} | {} | {:.2} | {:.2} | {joins:.2} |",
+            events / STEPS,
+            micros / 1e3 / STEPS as f64,
+            micros / events as f64
+        );
+    }
+}
