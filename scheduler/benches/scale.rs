@@ -54,7 +54,8 @@ fn steps_of(workers: u32) -> (u64, Duration) {
     let run = Run::new(RunPlan::new(1, STEPS + 1, shards, shards));
     let mut play = Play { run, now: RunTime(0), answers: VecDeque::new(), events: 0 };
     for worker in 1..=workers {
-        play.tell(Event::WorkerJoined { worker: WorkerId(worker), name: format!("worker {worker}"), threads: 1 });
+        let (machine, name) = (format!("member {worker}"), format!("worker {worker}"));
+        play.tell(Event::WorkerJoined { worker: WorkerId(worker), machine, name, threads: 1 });
     }
     // The first step is dealt before all workers are there.
     play.step(StepId(0), workers);

@@ -65,6 +65,8 @@ impl Open {
 pub struct Books {
     /// Now.
     pub now: RunTime,
+    /// The latest time that the coordinator was told.
+    pub clock: RunTime,
     /// A shard of which every worker dies.
     pub poison: Option<(StepId, ShardId)>,
     /// The coordinator sleeps, or slept, until then.
@@ -108,6 +110,7 @@ impl Books {
         Books {
             now: RunTime(0),
             asleep_until: RunTime(0),
+            clock: RunTime(0),
             poison: None,
             committed: plan.first_step,
             plan,
@@ -141,8 +144,12 @@ impl Books {
                 self.being_written.clear();
                 self.open = None;
             }
-            Fact::Told { event, ignored } => self.told(event, *ignored),
+            Fact::Told { event, at, ignored } => {
+                self.clock = self.clock.max(*at);
+                self.told(event, *ignored);
+            }
             Fact::Heard { worker, contact } => {
+                self.clock = self.clock.max(contact.heard);
                 if let Some(member) = self.members.get_mut(worker) {
                     member.contact = member.contact.or_later(*contact);
                 }
@@ -177,7 +184,7 @@ impl Books {
 
     fn told(&mut self, event: &Event, ignored: bool) {
         if let Some(member) = event.worker().and_then(|worker| self.members.get_mut(&worker)) {
-            member.contact.heard = self.now;
+            member.contact.heard = self.clock;
         }
         if ignored {
             return;
@@ -185,7 +192,7 @@ impl Books {
         match event {
             Event::WorkerJoined { worker, machine, threads, .. } => {
                 self.machines.insert(*worker, machine.clone());
-                let contact = Contact { heard: self.now, ..Contact::default() };
+                let contact = Contact { heard: self.clock, ..Contact::default() };
                 let (computed, held) = (BTreeMap::new(), BTreeMap::new());
                 let member = Member { threads: *threads, contact, ready: None, draining: false, computed, held };
                 self.members.insert(*worker, member);
@@ -282,7 +289,7 @@ mod tests {
         books.enter(&Fact::Started { plan: &plan, parameters: oracle::FIRST_PARAMETERS, read: &[] });
         let [machine, name] = ["ox", "ox"].map(str::to_owned);
         let event = Event::WorkerJoined { worker: WORKER, machine, name, threads: 2 };
-        books.enter(&Fact::Told { event: &event, ignored: false });
+        books.enter(&Fact::Told { event: &event, at: books.now, ignored: false });
         books.enter(&Fact::CarriedOut(&Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 4 }));
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };
         let lease = Lease { at, work: Work::Train, node: Node { first: 0, last: 4 } };
@@ -310,7 +317,7 @@ mod tests {
         let (mut books, _) = books();
         books.now = RunTime(5);
         let event = Event::WorkerReady { worker: WORKER, step: StepId(3) };
-        books.enter(&Fact::Told { event: &event, ignored: true });
+        books.enter(&Fact::Told { event: &event, at: books.now, ignored: true });
         let member = &books.members[&WORKER];
         assert_eq!((member.contact.heard, member.ready), (RunTime(5), None));
     }

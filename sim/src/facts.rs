@@ -28,6 +28,8 @@ pub enum Fact<'a> {
     Told {
         /// What.
         event: &'a Event,
+        /// When it is said to have happened.
+        at: RunTime,
         /// Whether it answered that this changes nothing.
         ignored: bool,
     },

@@ -232,7 +232,9 @@ impl Scenario {
     pub fn herd(seed: u64, workers: usize) -> Scenario {
         let storm = Micros::seconds(3);
         let weather = Weather { storm, ..Weather::calm() }.with(Fault::Exodus, 30);
-        Scenario { weather, ..Scenario::calm(seed, RunPlan::new(1, 3, 2000, 2000), workers) }
+        // They may be lost more than once before any of them has done anything.
+        let limits = Limits { deaths: 1000, ..Limits::default() };
+        Scenario { weather, ..Scenario::calm(seed, RunPlan { limits, ..RunPlan::new(1, 3, 2000, 2000) }, workers) }
     }
 
     /// Workers that lie in a way of their own, which is a fault.

@@ -194,7 +194,8 @@ fn who_was_not_heard_of_for_a_second_gets_no_lease_until_it_is() {
         record step 1 committed: 0..8 by 1
         commit step 1
         open training step 2: 5 shards
-        send worker 1 #2: shards 0..4
-        send worker 2 #3: shard 4",
+        send worker 1 #2: shards 0..2
+        send worker 1 #3: shard 4
+        send worker 2 #4: shards 2..4",
     );
 }

@@ -24,8 +24,9 @@ impl Invariant for Quiet {
 }
 
 fn sent(books: &Books, worker: WorkerId) -> Result<(), String> {
-    let is_quiet = |member: &Member| books.now.since(member.contact.heard) > books.plan.timeouts.quiet;
-    let other = |member: &Member| member.ready.is_some() && !member.draining && !is_quiet(member);
+    let (since, quiet) = (|member: &Member| books.now.since(member.contact.heard), books.plan.timeouts.quiet);
+    let other = |member: &Member| member.ready.is_some() && !member.draining && since(member) < quiet;
+    let is_quiet = |member: &Member| since(member) > quiet;
     let quiet = books.now > books.asleep_until && books.members.get(&worker).is_some_and(is_quiet);
     check(!quiet || !books.members.values().any(other), || {
         format!("{worker} was not heard of for a while and gets a lease, where others are there")

@@ -342,7 +342,7 @@ impl Coordinator {
         {
             self.count(*worker, answer, watch);
         }
-        watch.see(&Fact::Told { event: &event, ignored: killed || why.is_some() });
+        watch.see(&Fact::Told { event: &event, at, ignored: killed || why.is_some() });
         let effects = acts.into_iter().filter_map(|act| self.carry_out(act, watch)).collect();
         if killed {
             let crash = self.wire.0.borrow_mut().crash.take();
