@@ -128,7 +128,9 @@ fn line(status: &Status) -> String {
             share(waits.parameters)
         ));
     }
-    if status.evaluating {
+    if let Some(reason) = &status.held_up {
+        text.push_str(&format!(" · {reason}"));
+    } else if status.evaluating {
         text.push_str(" · evaluating");
     } else if status.workers == 0 {
         text.push_str(&format!(" · waiting for {}", status.waiting_for));
@@ -166,7 +168,10 @@ fn describe(event: &RunEvent) -> Option<String> {
             format!("worker {worker} left ({reason}); others take over what it held")
         }
         RunEvent::CheckpointFailed { step, reason } => {
-            format!("warning: the checkpoint of step {step} was not written: {reason}; the last good one is kept")
+            format!(
+                "warning: the checkpoint of step {step} was not written: {reason}; it is tried again, and the last good one \
+                 is kept"
+            )
         }
         RunEvent::LeaseFailed { worker, reason } => format!("warning: worker {worker}: {reason}"),
         _ => return None,
@@ -201,6 +206,7 @@ mod tests {
             evaluating: false,
             waiting_for: "nothing".into(),
             waits: Waits { computing: 95.0, data: 3.0, parameters: 2.0 },
+            held_up: None,
         };
         assert_eq!(
             line(&status),
@@ -209,6 +215,8 @@ mod tests {
         );
         let evaluating = Status { loss: f64::NAN, evaluating: true, workers: 4, ..Status::default() };
         assert_eq!(line(&evaluating), "step 0/0 · epoch 0/0 · 4 workers · evaluating");
+        let full = Status { held_up: Some("the disk is full: 3 MiB free at /runs".into()), ..evaluating };
+        assert_eq!(line(&full), "step 0/0 · epoch 0/0 · 4 workers · the disk is full: 3 MiB free at /runs");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::Plan;
+use convoy_common::durable::{WriteError, full_disk, is_full};
 use convoy_common::file_tree::Files;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
 use convoy_planning::disk;
@@ -24,6 +25,10 @@ use crate::signals::Stop;
 use crate::time::duration;
 use crate::{logging, out, runtime};
 
+/// What happens at the first signal.
+const HINT: &str = "finishing the step and saving; press Ctrl-C again to leave at once";
+/// How often a full disk is tried again.
+const TRY_EVERY: Duration = Duration::from_millis(500);
 /// How long workers of this process are given to leave after the run.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -65,7 +70,7 @@ pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliErr
 pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> Result<(), CliError> {
     let listener = bind("127.0.0.1:0", false)?;
     let way = Way { files, carry: Some(carry), audit_every: 0, last: Some(last) };
-    let (report, _) = block_on_run(ready, listener, &way)?;
+    let report = runtime::serve(HINT, async |stop| with_workers(ready, listener, &way, &stop).await)?;
     match report.steps > last {
         true => Ok(()),
         false => Err(CliError::Answer { code: 5, message: format!("stopped after {} steps", report.steps) }),
@@ -92,10 +97,36 @@ fn run(
         tracing::warn!(%source, "the run folder gets no log");
     }
     let (plan, network) = (ready.plan.clone(), ready.network.clone());
-    let (report, stop) = block_on_run(ready, listener, &Way { files: disk(), carry, audit_every, last: None })?;
-    let summary = export(&path, &plan, &network, &report)?;
-    out::unless_closed(if json { out::json(&summary) } else { out::line(text_of(&summary, &plan)) })?;
-    Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+    let way = Way { files: disk(), carry, audit_every, last: None };
+    runtime::serve(HINT, async |stop| {
+        let report = with_workers(ready, listener, &way, &stop).await?;
+        let exporting = || export(&path, &plan, &network, &report);
+        let summary = when_there_is_room(exporting, stop.asked()).await?;
+        out::unless_closed(if json { out::json(&summary) } else { out::line(text_of(&summary, &plan)) })?;
+        Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+    })
+}
+
+/// Does `write` again and again as long as the disk is full, and says so, until `stop`.
+async fn when_there_is_room<T>(
+    write: impl Fn() -> Result<T, WriteError>,
+    stop: impl Future<Output = ()>,
+) -> Result<T, WriteError> {
+    tokio::pin!(stop);
+    let mut said = false;
+    loop {
+        let error = match write() {
+            Err(error) if is_full(&error.source) => error,
+            done => return done,
+        };
+        if !std::mem::replace(&mut said, true) {
+            out::note(format_args!("{}; the model is written as soon as there is room", full_disk(&error.path)));
+        }
+        tokio::select! {
+            () = &mut stop => return Err(error),
+            () = tokio::time::sleep(TRY_EVERY) => {}
+        }
+    }
 }
 
 /// How a run is carried here.
@@ -108,13 +139,6 @@ struct Way<'a> {
     audit_every: u32,
     /// A step after which it stops.
     last: Option<u64>,
-}
-
-fn block_on_run(ready: Ready, socket: TcpListener, way: &Way<'_>) -> Result<(RunReport, Stop), CliError> {
-    runtime::serve("finishing the step and saving; press Ctrl-C again to leave at once", async |stop| {
-        let report = with_workers(ready, socket, way, &stop).await?;
-        Ok((report, stop))
-    })
 }
 
 /// Serves jobs for workers and commands that come to `socket`, until it is asked to stop.
@@ -251,6 +275,27 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    fn full() -> WriteError {
+        WriteError { path: "/m".into(), source: std::io::ErrorKind::StorageFull.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_is_written_when_there_is_room() {
+        let left = std::cell::Cell::new(3);
+        let write = || match left.get() {
+            0 => Ok("written"),
+            tries => {
+                left.set(tries - 1);
+                Err(full())
+            }
+        };
+        assert_eq!(when_there_is_room(write, std::future::pending()).await.unwrap(), "written");
+        let error = when_there_is_room(|| Err::<(), _>(full()), tokio::time::sleep(TRY_EVERY * 5)).await.unwrap_err();
+        assert!(is_full(&error.source));
+        let broken = || Err::<(), _>(WriteError { path: "/m".into(), source: std::io::ErrorKind::NotFound.into() });
+        assert!(when_there_is_room(broken, std::future::pending()).await.is_err());
+    }
 
     fn report() -> RunReport {
         RunReport {

@@ -82,9 +82,14 @@ impl MemoryBudget {
         self.state().limit = bytes;
     }
 
+    /// Bytes that there are in all.
+    pub fn limit(&self) -> u64 {
+        self.state().limit
+    }
+
     /// Whether there is a bound.
     pub fn is_bounded(&self) -> bool {
-        self.state().limit < u64::MAX
+        self.limit() < u64::MAX
     }
 
     /// Takes `bytes`; waits for those that hold them. Blocks the thread.

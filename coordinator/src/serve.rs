@@ -11,7 +11,6 @@ use tonic::service::Routes;
 use crate::access::cluster::Access;
 use crate::fleet::connections::Connections;
 use crate::fleet::fleet_loop::{EVENTS_WAITING, Ended, FleetLoop};
-use crate::fleet::waiting::WaitingReasons;
 use crate::numerics::numerics_number;
 use crate::queue::queue;
 use crate::run::carry::carry;
@@ -79,7 +78,7 @@ async fn serve_until(
             Ended::Over
         }
     };
-    let fleet = FleetLoop::new(connections.clone(), fleet_events, WaitingReasons::default(), start);
+    let fleet = FleetLoop::new(connections.clone(), fleet_events, Default::default(), start);
     let fleet = tokio::spawn(fleet.run());
     let request = JobRequest { numerics: numerics_number(&numerics), ..JobRequest::default() };
     events.send(FleetEvent::JobAdded { job: JOB, request, started: true });
@@ -94,5 +93,5 @@ async fn serve_until(
     connections.disconnect_all(true, "the run is over");
     server.close().await;
     fleet.abort();
-    report.map_err(|_| RunError::Socket("the run's task crashed".to_owned()))?
+    report.map_err(|_| RunError::Crashed("the run's task crashed".to_owned()))?
 }

@@ -22,7 +22,6 @@
 //! # Ok::<(), convoy_model::NetworkError>(())
 //! ```
 
-mod atomic;
 mod build;
 mod builder;
 mod convert;
@@ -40,7 +39,6 @@ mod transfer;
 mod units;
 pub mod zoo;
 
-pub use atomic::{WriteError, replace_file};
 pub use convoy_common::plan::Input;
 pub use convoy_common::spec::Pair;
 pub use describe::{Description, LayerRow, describe};

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use convoy_common::durable::{WriteError, replace_file};
 use convoy_common::plan::Plan;
 use convoy_common::spec::{Filter, Resize};
 use serde_json::{Value, json};
 
-use crate::atomic::{WriteError, replace_file};
 use crate::file::{ReadError, TensorFile, write_atomic};
 use crate::{Network, NetworkError, Op, Shape, zoo};
 

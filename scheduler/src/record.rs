@@ -75,6 +75,11 @@ pub enum Record {
         /// How it ended.
         outcome: Outcome,
     },
+    /// Records that stood here are lost, as the journal was damaged.
+    Lost {
+        /// So many, or fewer.
+        at_most: u64,
+    },
 }
 
 impl Record {

@@ -111,6 +111,30 @@ fn a_data_set_is_pushed_once_and_named_by_jobs() {
 }
 
 #[test]
+fn damaged_data_costs_no_worker_and_comes_back_with_the_next_push() {
+    let cluster = Cluster::new();
+    let _coordinator = cluster.start();
+    let number = |job: &serde_json::Value| job["id"].as_u64().expect("a number");
+    let first = number(&cluster.submit(&[]));
+    let pack = files_in(&cluster.job.path("state/data/packs")).pop().expect("a pack");
+    let mut bytes = fs::read(&pack).expect("the pack is readable");
+    bytes[600] ^= 1;
+    fs::write(&pack, bytes).expect("the pack is writable");
+    let mut worker = worker_with_cache(&cluster.address, &cluster.job.path("cache"), &[]);
+    let told = |job: &serde_json::Value| job["waiting_for"].as_str().is_some_and(|text| text.contains("is damaged"));
+    cluster.when(first, "the reason why it waits", told);
+    let listed = cluster.convoy(&["data", "ls"]).output().expect("convoy starts").stdout;
+    assert!(String::from_utf8_lossy(&listed).contains("1 files are damaged"), "{}", String::from_utf8_lossy(&listed));
+    // The same spec again: what is damaged is pushed once more, and both jobs have it.
+    let second = number(&cluster.submit(&[]));
+    for id in [first, second] {
+        let done = cluster.when(id, "its end", |job| job["state"] == "completed");
+        assert_eq!(digest(&done), GOLDEN.trim());
+    }
+    assert!(worker.0.try_wait().expect("it was started").is_none(), "the worker is the one it was");
+}
+
+#[test]
 fn a_shared_folder_is_read_where_it_is() {
     let cluster = Cluster::new();
     let mut command = convoy();

@@ -7,7 +7,9 @@ use convoy_faults::rows::ROWS;
 /// Tries the row of that name.
 fn holds(name: &str, tries: u64) {
     let row = ROWS.iter().find(|row| row.name == name).expect("a row of the table");
-    let outcome = row.run(&Bench { tries: Some(tries), ..Bench::new(env!("CARGO_BIN_EXE_convoy")) });
+    let mut bench = Bench::new(env!("CARGO_BIN_EXE_convoy"));
+    bench.tries = Some(tries);
+    let outcome = row.run(&bench);
     println!("{name}, {}: {outcome:?}", row.what);
     assert_ne!(outcome.held(), Some(false), "{name}, {}: {:?} {outcome:?}", row.what, outcome.broken);
 }

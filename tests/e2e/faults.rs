@@ -59,13 +59,13 @@ fn a_run_that_gets_no_better_stops_early_and_stays_stopped() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_loses_nothing_that_was_saved() {
+fn a_checkpoint_on_a_full_disk_is_tried_again() {
     let job = Job::new();
     let address = free_address();
     let child = coordinator(&job, &address, "run").spawn().expect("convoy starts");
     let folder = job.path("run/checkpoints");
     wait_for("the run folder", || folder.is_dir().then_some(()));
-    // From step 10 on, checkpoints go to a device that is always full.
+    // From step 10 on, checkpoints go to a device that is always full, the first time.
     for step in 10..=15 {
         let name = format!(".step-{step:08}.safetensors.{}.tmp", child.id());
         std::os::unix::fs::symlink("/dev/full", folder.join(name)).expect("the folder is writable");
@@ -74,10 +74,8 @@ fn a_full_disk_loses_nothing_that_was_saved() {
     let output = child.wait_with_output().expect("the coordinator ends");
     drop(worker);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("No space left") && stderr.contains("convoy resume"), "{stderr}");
-    let kept = checkpoints(&job.path("run"));
-    assert!(kept.last().is_some_and(|path| *path < folder.join("step-00000010")), "{kept:?}");
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("was not written: the disk is full: ") && stderr.contains("it is tried again"), "{stderr}");
     assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim());
 }
 
@@ -150,7 +148,7 @@ fn a_damaged_checkpoint_is_passed_over_and_a_foreign_one_refused() {
 }
 
 #[test]
-fn a_damaged_journal_is_cut_where_it_breaks() {
+fn a_damaged_journal_is_mended_where_it_breaks() {
     let job = Job::new();
     job.train("run", &["--workers", "1"]);
     let journal = job.path("run/journal");
@@ -161,7 +159,7 @@ fn a_damaged_journal_is_cut_where_it_breaks() {
     let middle = flipped.len() / 2;
     flipped[middle] ^= 4;
     fs::write(&journal, flipped).expect("it can be written");
-    assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim(), "what the rest told is computed again");
+    assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim(), "a damaged line is passed over");
     assert_eq!(fs::read(job.path("run/journal.damaged")).expect("a copy")[middle], whole[middle] ^ 4);
     fs::remove_file(job.path("run/journal.damaged")).expect("it is there");
     assert_eq!(job.resume("run")["parameters_digest"], GOLDEN.trim());

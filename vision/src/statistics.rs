@@ -40,7 +40,8 @@ pub fn measure(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(sample) = samples.get(index) else { return Ok(sums) };
-            let _held = WORK.take(bytes).map_err(|error| (index, error.into()))?;
+            // The largest picture and the largest file need not be one; each was read before.
+            let _held = WORK.take(bytes.min(WORK.limit())).map_err(|error| (index, error.into()))?;
             let image = images.pixels(*sample).map_err(|error| (index, error))?;
             add_image(&mut sums, &geometry.apply(&image));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::memory;
-use convoy_coordinator::{ClusterConfig, JobLimits, RunDir};
+use convoy_coordinator::{ClusterConfig, DiskLimits, JobLimits, RunDir, keep_private};
 use convoy_planning::{Job, LocalPlanner, Looking};
 use convoy_vision::LookCache;
 
@@ -53,6 +53,8 @@ pub struct CoordinatorArgs {
     json: bool,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    disk: Disk,
     /// Memory for what others ask for, in MiB: pictures that are decoded to look at them and files that are read for it,
     /// what is pushed, replies that are not read yet. What does not fit waits, or is refused with the figures. Runs have
     /// memory of their own (--max-memory-mib).
@@ -114,6 +116,37 @@ impl Limits {
     }
 }
 
+/// The most that data sets and jobs may take of the disk that the state folder is on.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits on the disk (with --state)")]
+struct Disk {
+    /// Data sets and jobs of everybody together; nine tenths of the disk when absent.
+    #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
+    max_disk_gib: Option<u64>,
+    /// Data sets and jobs of one member of the cluster; half of all when absent.
+    #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
+    max_member_disk_gib: Option<u64>,
+    /// What is left free, for jobs that run: nothing is taken in that would need it. A twentieth of the disk when
+    /// absent, at most 1.
+    #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
+    disk_reserve_gib: Option<u64>,
+}
+
+impl Disk {
+    fn limits(&self) -> DiskLimits {
+        DiskLimits { all: self.max_disk_gib, member: self.max_member_disk_gib, reserve: self.disk_reserve_gib }
+    }
+}
+
+/// Bytes of so many GiB, a number that may have a fraction.
+fn gib(text: &str) -> Result<u64, String> {
+    let gib: f64 = text.parse().map_err(|_| "is no number".to_owned())?;
+    match (0.0..=1e9).contains(&gib) {
+        true => Ok((gib * f64::from(1 << 30)) as u64),
+        false => Err("must be from 0 to 1e9".to_owned()),
+    }
+}
+
 /// Life of certificates.
 fn certificate_life(text: &str) -> Result<Duration, String> {
     let life = time::life(text)?;
@@ -145,6 +178,7 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     let audit_every = one_in(args.audit);
     let listener = bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
+        keep_private();
         memory::bound(args.memory_mib << 20);
         let limits = args.limits.of_jobs();
         let looking = Looking { counters: counter, cache: Some(LookCache::in_folder(state.join("looks"))) };
@@ -154,6 +188,7 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
             audit_every,
             planner: Arc::new(LocalPlanner { looking }),
             limits,
+            disk: args.disk.limits(),
             certificate_life: args.certificate_life,
         };
         return runner::serve_jobs(config, listener);
@@ -215,6 +250,16 @@ mod tests {
             ("--max-jobs", JobLimits { jobs: 7, ..usual }),
         ];
         table.into_iter().for_each(|(option, expected)| assert_eq!(limits(&[option, "7"]), expected, "{option}"));
+    }
+
+    #[test]
+    fn the_disk_is_bounded_by_three_numbers() {
+        let limits =
+            |words: &[&str]| typed::<CoordinatorArgs>(&[&["--state", "s"], words].concat()).unwrap().disk.limits();
+        assert_eq!(limits(&[]), DiskLimits::default());
+        let given = limits(&["--max-disk-gib", "4", "--max-member-disk-gib", "0.5", "--disk-reserve-gib", "0"]);
+        assert_eq!(given, DiskLimits { all: Some(4 << 30), member: Some(1 << 29), reserve: Some(0) });
+        assert!(["", "-1", "1e10", "NaN", "much"].iter().all(|text| gib(text).is_err()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic::Status;
 use super::caller::Caller;
 use super::error::AccessError;
 use super::store::{AccessStore, MemberRecord, unix_seconds};
+use crate::state_folder::private_folder;
 use crate::store_error::StoreError;
 
 /// Life of a certificate unless a coordinator is told otherwise. Members and the coordinator itself renew theirs after
@@ -33,12 +34,13 @@ const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// When there is one already, or the folder cannot be written.
 pub fn init_cluster(state: &Path, hosts: &[String]) -> Result<Identity, AccessError> {
     let now = SystemTime::now();
+    private_folder(state).map_err(|source| AccessError::Io { path: state.to_owned(), source })?;
     let hosts_path = state.join("hosts");
     let authority = Authority::create(&state.join("ca"), now)?;
     // Wrong names are found now and not at the first start.
     authority.server(hosts, CERTIFICATE_LIFE, now)?;
     fs::write(&hosts_path, hosts.join("\n") + "\n").map_err(|source| AccessError::Io { path: hosts_path, source })?;
-    let store = AccessStore::open(&state.join("access.redb"))?;
+    let store = AccessStore::create(&state.join("access.redb"))?;
     let key = NewKey::generate()?;
     // Whoever can read the state folder can do all of this again.
     let life = Duration::from_secs(10 * 365 * 24 * 3600);

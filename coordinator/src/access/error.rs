@@ -3,6 +3,7 @@
 use convoy_security::{AuthorityError, KeyError, TokenError};
 
 use crate::store_error::StoreError;
+use crate::store_file::Halted;
 
 /// Why access cannot be managed.
 #[derive(Debug, thiserror::Error)]
@@ -30,4 +31,10 @@ pub enum AccessError {
     /// There is no such member.
     #[error("there is no member `{0}`; `convoy cluster members` shows them")]
     UnknownMember(String),
+}
+
+impl From<AccessError> for Halted<AccessError> {
+    fn from(error: AccessError) -> Self {
+        Halted::Refused(error)
+    }
 }

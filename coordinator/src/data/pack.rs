@@ -1,7 +1,7 @@
 //! Packs: tar files of many images, which any tar opens; where each file lies in them is kept beside.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,23 @@ pub(super) struct Located {
     pub(super) size: u64,
 }
 
-/// A pack that is closed: its digest is its name.
+/// A pack whose bytes are on the disk, under a name that nobody looks for.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) packed: Packed,
+    file: tempfile::NamedTempFile,
+}
+
+impl Closed {
+    /// Gives it its name.
+    pub(super) fn persist(self, folder: &Path) -> io::Result<Packed> {
+        self.file.persist(path_of(folder, &self.packed.digest)).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()?;
+        Ok(self.packed)
+    }
+}
+
+/// What is in a pack: its digest is its name.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub(super) digest: Digest,
@@ -33,7 +49,6 @@ pub(super) fn path_of(folder: &Path, pack: &Digest) -> PathBuf {
 
 /// A pack that is being written. Dropped without [`PackWriter::close`], it leaves nothing behind.
 pub(super) struct PackWriter {
-    folder: PathBuf,
     file: BufWriter<tempfile::NamedTempFile>,
     hasher: blake3::Hasher,
     length: u64,
@@ -46,8 +61,12 @@ impl PackWriter {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix(".pack-").suffix(".tmp").tempfile_in(folder)?;
         let hasher = blake3::Hasher::new();
-        let (folder, file) = (folder.to_owned(), BufWriter::new(file));
-        Ok(PackWriter { folder, file, hasher, length: 0, files: Vec::new(), begun: None })
+        Ok(PackWriter { file: BufWriter::new(file), hasher, length: 0, files: Vec::new(), begun: None })
+    }
+
+    /// Bytes of the disk that a file of `size` bytes takes in a pack, at most.
+    pub(super) fn room_for(size: u64) -> u64 {
+        size.saturating_add(4 * BLOCK)
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -91,8 +110,8 @@ impl PackWriter {
         self.file.write_all(bytes)
     }
 
-    /// Writes it through to the disk, under its name. `None` when nothing was added.
-    pub(super) fn close(mut self) -> io::Result<Option<Packed>> {
+    /// Writes it through to the disk. `None` when nothing was added.
+    pub(super) fn close(mut self) -> io::Result<Option<Closed>> {
         self.take_back()?;
         if self.files.is_empty() {
             return Ok(None);
@@ -101,9 +120,7 @@ impl PackWriter {
         let digest = Digest(*self.hasher.finalize().as_bytes());
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
-        file.persist(path_of(&self.folder, &digest)).map_err(|error| error.error)?;
-        File::open(&self.folder)?.sync_all()?;
-        Ok(Some(Packed { digest, files: self.files }))
+        Ok(Some(Closed { packed: Packed { digest, files: self.files }, file }))
     }
 }
 
@@ -137,11 +154,30 @@ pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the pack's bytes have its digest.
-#[cfg(test)]
-pub(super) fn is_whole(folder: &Path, pack: &Digest) -> io::Result<bool> {
-    let mut file = File::open(path_of(folder, pack))?;
+/// The packs in a folder.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<Digest>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(|name| name.strip_suffix(".tar")?.parse::<Digest>().ok()));
+    }
+    Ok(found)
+}
+
+/// The digest of what `from` gives, at most `length` bytes, and how many there were.
+pub(super) fn digest_of(from: impl Read, length: u64) -> io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
-    io::copy(&mut file, &mut hasher)?;
-    Ok(Digest(*hasher.finalize().as_bytes()) == *pack)
+    let came = io::copy(&mut from.take(length), &mut hasher)?;
+    Ok((Digest(*hasher.finalize().as_bytes()), came))
+}
+
+/// The digest of a file in a pack as it is now.
+pub(super) fn digest_at(folder: &Path, at: &Located) -> io::Result<Digest> {
+    let mut file = File::open(path_of(folder, &at.pack))?;
+    let end = file.metadata()?.len();
+    if at.offset.checked_add(at.size).is_none_or(|file_end| file_end > end) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.seek(SeekFrom::Start(at.offset))?;
+    Ok(digest_of(file, at.size)?.0)
 }

@@ -10,6 +10,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::connections::Connections;
+use super::open_runs::OpenRuns;
 use super::waiting::WaitingReasons;
 use crate::deadline::{Lookout, sleep_until};
 use crate::queue::QueueReceiver;
@@ -41,6 +42,7 @@ pub(crate) struct FleetLoop<S> {
     begun: Instant,
     lookout: Lookout,
     waiting: WaitingReasons,
+    open_runs: OpenRuns,
 }
 
 impl<S, F> FleetLoop<S>
@@ -48,11 +50,11 @@ where
     S: FnMut(JobId, watch::Receiver<bool>) -> F,
     F: Future<Output = Ended> + Send + 'static,
 {
-    /// A fleet without jobs and workers; `waiting` is kept up to date while the loop runs.
+    /// A fleet without jobs and workers; `waiting` and `open_runs` are kept up to date while the loop runs.
     pub(crate) fn new(
         connections: Arc<Connections>,
         events: QueueReceiver<FleetEvent>,
-        waiting: WaitingReasons,
+        (waiting, open_runs): (WaitingReasons, OpenRuns),
         start: S,
     ) -> Self {
         FleetLoop {
@@ -66,6 +68,7 @@ where
             begun: Instant::now(),
             lookout: Lookout::new(),
             waiting,
+            open_runs,
         }
     }
 
@@ -79,10 +82,7 @@ where
             let due = self.lookout.due(self.deadline());
             tokio::select! {
                 biased;
-                Some(ended) = self.runs.join_next_with_id() => {
-                    let event = self.ended(ended);
-                    self.handle([event]);
-                }
+                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
                 () = sleep_until(due) => self.look(due),
                 event = self.events.recv() => match event {
                     Some(event) => self.handle([event]),
@@ -106,7 +106,7 @@ where
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, (JobId, Ended)), tokio::task::JoinError>) -> FleetEvent {
+    fn ended(&mut self, ended: Result<(Id, (JobId, Ended)), tokio::task::JoinError>) {
         let (id, ended) = match ended {
             Ok((id, (_, ended))) => (id, ended),
             Err(error) => {
@@ -117,9 +117,13 @@ where
         let job = self.jobs.remove(&id).expect("each task carries a job");
         self.stops.remove(&job);
         self.connections.close(job, "the run is over");
-        match ended {
+        self.handle([match ended {
             Ended::Over => FleetEvent::JobEnded { job },
             Ended::Suspended => FleetEvent::JobSuspended { job },
+        }]);
+        // It may have been started again at once.
+        if !self.stops.contains_key(&job) {
+            self.open_runs.end(job);
         }
     }
 
@@ -140,6 +144,7 @@ where
                 tracing::info!(%job, "starts");
                 let (stop, stopped) = watch::channel(false);
                 self.stops.insert(job, stop);
+                self.open_runs.begin(job);
                 let run = (self.start)(job, stopped);
                 let task = self.runs.spawn(async move { (job, run.await) });
                 self.jobs.insert(task.id(), job);
@@ -154,6 +159,12 @@ where
             FleetEffect::Disconnect { worker } => self.connections.disconnect(worker, "silent"),
             FleetEffect::Ignore { what, why } => tracing::debug!(what, %why, "ignored"),
         }
+    }
+}
+
+impl<S> Drop for FleetLoop<S> {
+    fn drop(&mut self) {
+        self.open_runs.end_all();
     }
 }
 

@@ -123,11 +123,6 @@ impl EffectHandler {
         _ = self.reducer.send(command);
     }
 
-    /// Ends the reducer, whoever else could still tell it something.
-    pub(crate) fn end(&self) {
-        self.command(Command::End);
-    }
-
     /// A worker is no longer a member.
     pub(crate) fn left(&mut self, worker: WorkerId, reason: &str) {
         if let Some(name) = self.members.remove(worker) {
@@ -208,11 +203,23 @@ impl EffectHandler {
         self.writer.write(CheckpointToWrite { step: step.0, trusted: trusted.0, state, history });
     }
 
+    /// Somebody waits for the end of the run.
+    pub(crate) fn hurry(&self) {
+        self.writer.hurry();
+    }
+
     /// The committed parameters, once the reducer has come to them.
     pub(crate) fn snapshot(&self) -> Receiver<Arc<ParameterState>> {
         let (reply, state) = sync_channel(1);
         self.command(Command::Snapshot { reply });
         state
+    }
+}
+
+impl Drop for EffectHandler {
+    /// Ends the reducer, whoever else could still tell it something.
+    fn drop(&mut self) {
+        self.command(Command::End);
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) mod carry;
 pub(crate) mod checkpoint_writer;
 pub(crate) mod complaints;
 pub(crate) mod config;
+#[cfg(test)]
+mod disk_tests;
 pub(crate) mod effects;
 pub(crate) mod error;
 pub(crate) mod export;
@@ -19,6 +21,7 @@ pub(crate) mod handle;
 pub(crate) mod leases;
 pub(crate) mod members;
 pub(crate) mod outbox;
+pub(crate) mod patience;
 pub(crate) mod ready;
 pub(crate) mod reduction;
 pub(crate) mod report;

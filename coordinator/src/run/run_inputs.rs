@@ -55,6 +55,13 @@ pub(crate) enum RunInput {
         /// Its file.
         path: PathBuf,
     },
+    /// A checkpoint cannot be written now, and is tried again.
+    CheckpointWaits {
+        /// Its parameters.
+        step: u64,
+        /// Why.
+        reason: String,
+    },
     /// A checkpoint could not be written.
     CheckpointFailed {
         /// Its parameters.

@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::effects::EffectHandler;
+use super::error::RunError;
 use super::folder::events::RunEvent;
 use super::folder::journal::{JournalError, JournalFile};
 use super::outbox::WorkerOutbox;
+use super::patience::{LAST_TRIES, TRY_EVERY};
 use super::reduction::reducer_queue::News;
 use super::run_inputs::RunInput;
 use super::status::Status;
@@ -38,6 +40,17 @@ pub(crate) struct RunLoop {
     not_finite: Option<(StepId, u32)>,
     /// Why the newest checkpoint could not be written.
     checkpoint_failed: Option<String>,
+    full: Option<FullDisk>,
+    stopping: bool,
+}
+
+/// The journal has no room. Nothing goes on before there is some.
+struct FullDisk {
+    reason: String,
+    /// When it is tried again.
+    again: Instant,
+    /// When it is no longer, as the run shall stop.
+    until: Option<Instant>,
 }
 
 impl RunLoop {
@@ -61,16 +74,18 @@ impl RunLoop {
             made: None,
             not_finite: None,
             checkpoint_failed: None,
+            full: None,
+            stopping: false,
         }
     }
 
-    /// Runs until the run is over. `stop` asks it to finish the step in flight and save.
+    /// Runs until the run is over. `stop` asks it to finish the step in flight and save. While the disk is full it waits.
     ///
     /// # Errors
-    /// When the journal cannot be written.
-    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Outcome, Halt<JournalError>> {
+    /// When the journal cannot be written, or the reducer has crashed.
+    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Outcome, RunError> {
         tokio::pin!(stop);
-        let (mut stopping, mut stretch) = (false, 0);
+        let mut stretch = 0;
         let mut tick = tokio::time::interval(STATUS_EVERY);
         // Nothing that a restart could have changed is asked for before the first event.
         self.event(Event::Deadline)?;
@@ -80,23 +95,52 @@ impl RunLoop {
                 return Ok(outcome);
             }
             self.pass_on()?;
-            if stretch < AT_A_STRETCH && self.take_waiting()? {
+            let full = self.full.is_some();
+            if !full && stretch < AT_A_STRETCH && self.take_waiting()? {
                 stretch += 1;
                 continue;
             }
             stretch = 0;
             let due = self.lookout.due(self.deadline());
+            let again = self.full.as_ref().map(|full| full.again);
             tokio::select! {
                 biased;
-                () = &mut stop, if !stopping => {
-                    stopping = true;
-                    self.event(Event::StopRequested)?;
-                }
+                () = &mut stop, if !self.stopping => self.ask_to_stop()?,
                 _ = tick.tick() => self.show(),
-                () = sleep_until(due) => self.look(due)?,
-                Some(news) = self.news.recv() => self.news(news)?,
-                Some(input) = self.inputs.recv() => self.input(input)?,
+                () = sleep_until(again), if full => self.try_again()?,
+                () = sleep_until(due), if !full => self.look(due)?,
+                news = self.news.recv(), if !full => match news {
+                    Some(news) => self.news(news)?,
+                    None => return Err(RunError::Crashed("the reducer's thread ended".to_owned())),
+                },
+                Some(input) = self.inputs.recv(), if !full => self.input(input)?,
             }
+        }
+    }
+
+    fn ask_to_stop(&mut self) -> Result<(), Halt<JournalError>> {
+        self.stopping = true;
+        self.driver.outbox().hurry();
+        match &mut self.full {
+            Some(full) => full.until = Some(Instant::now() + LAST_TRIES),
+            None => self.event(Event::StopRequested)?,
+        }
+        Ok(())
+    }
+
+    /// Goes on if there is room on the disk again.
+    fn try_again(&mut self) -> Result<(), Halt<JournalError>> {
+        let Some(FullDisk { until, .. }) = self.full.take() else { return Ok(()) };
+        match self.driver.go_on() {
+            Err(Halt::Waits(error)) if until.is_none_or(|until| Instant::now() < until) => {
+                self.full = Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until });
+                Ok(())
+            }
+            Ok(()) => {
+                tracing::info!("there is room on the disk again; the run goes on");
+                if until.is_some() { self.event(Event::StopRequested) } else { Ok(()) }
+            }
+            failed => failed,
         }
     }
 
@@ -154,7 +198,16 @@ impl RunLoop {
 
     fn event(&mut self, event: Event) -> Result<(), Halt<JournalError>> {
         let now = RunTime(self.begun.elapsed().as_micros() as u64);
-        self.driver.handle(now, event)
+        match self.driver.handle(now, event) {
+            Err(Halt::Waits(error)) => {
+                tracing::warn!(%error, "the run waits until there is room");
+                self.full =
+                    Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until: None });
+                self.show();
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     fn input(&mut self, input: RunInput) -> Result<(), Halt<JournalError>> {
@@ -188,9 +241,14 @@ impl RunLoop {
                 self.checkpoint_failed = None;
                 self.event(Event::CheckpointWritten { step: StepId(step) })
             }
-            RunInput::CheckpointFailed { step, reason } => {
-                tracing::error!(step, reason, "checkpoint not written; training goes on, the last good one is kept");
+            RunInput::CheckpointWaits { step, reason } => {
+                tracing::error!(step, reason, "checkpoint not written; it is tried again, the last good one is kept");
                 effects.log.tell(RunEvent::CheckpointFailed { step, reason: reason.clone() });
+                self.checkpoint_failed = Some(reason);
+                Ok(())
+            }
+            RunInput::CheckpointFailed { step, reason } => {
+                tracing::error!(step, reason, "checkpoint given up; the last good one is kept");
                 self.checkpoint_failed = Some(reason);
                 self.event(Event::CheckpointFailed { step: StepId(step) })
             }
@@ -222,6 +280,9 @@ impl RunLoop {
     /// bytes are there, the run when its worker is still a member. A node between the two is computed again first; and
     /// an audit may still be open.
     fn pass_on(&mut self) -> Result<(), Halt<JournalError>> {
+        if self.full.is_some() {
+            return Ok(());
+        }
         let Some((work, awaited)) = self.driver.run().expects() else { return Ok(()) };
         let current = self.driver.outbox().opening;
         match self.made.take() {
@@ -254,7 +315,10 @@ impl RunLoop {
         self.hear();
         let run = self.driver.run().clone();
         let EffectHandler { log, members, .. } = self.driver.outbox();
-        let status = Status::of(&run, &log.tracker, self.batch, |worker| members.name_of(worker));
+        let status = Status {
+            held_up: self.full.as_ref().map(|full| full.reason.clone()).or(self.checkpoint_failed.clone()),
+            ..Status::of(&run, &log.tracker, self.batch, |worker| members.name_of(worker))
+        };
         let told = log.has_told();
         self.status.send_if_modified(|shown| {
             let news = told || !shown.says(&status);

@@ -33,6 +33,9 @@ pub struct Status {
     pub waiting_for: String,
     /// Thread time of workers by what they did.
     pub waits: Waits,
+    /// What of its disk holds it up, or keeps it from saving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_up: Option<String>,
 }
 
 impl Status {
@@ -54,6 +57,7 @@ impl Status {
             evaluating: progress.work == Some(convoy_scheduler::Work::Evaluate),
             waiting_for: waiting_for(&run.waiting_for(), name),
             waits: tracker.waits(),
+            held_up: None,
         }
     }
 }

@@ -10,15 +10,16 @@ use convoy_proto::{v1, v1::data_server};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::data::store::{DataError, DataSet, DataStore, SetFile};
+use super::access_layer::caller_of;
+use crate::data::error::DataError;
+use crate::data::set::{DataSet, SetFile};
+use crate::data::store::DataStore;
 use crate::jobs::queue::Jobs;
 
 /// Digests in one question.
 const ASKED: usize = 16_384;
-/// Files of a data set.
-const MOST_FILES: usize = 1 << 25;
 /// Pieces that wait for the disk.
-const WAITING: usize = 8;
+const WAITING: usize = 2;
 
 /// The service.
 #[derive(Clone)]
@@ -36,7 +37,8 @@ impl From<DataError> for Status {
             DataError::Taken(_) | DataError::Used { .. } => Status::failed_precondition(message),
             DataError::Missing { .. } => Status::aborted(message),
             DataError::Wrong { .. } => Status::invalid_argument(message),
-            DataError::Io(_) => Status::internal(message),
+            DataError::NoRoom(_) => Status::resource_exhausted(message),
+            DataError::Store(_) | DataError::Io(_) => Status::internal(message),
         }
     }
 }
@@ -99,12 +101,13 @@ impl data_server::Data for DataService {
     }
 
     async fn push(&self, request: Request<Streaming<v1::PushRequest>>) -> Result<Response<v1::PushReply>, Status> {
+        let owner = caller_of(&request).to_string();
         let mut messages = request.into_inner();
         // Pieces are written while others come in; a file is never held whole.
         let (sender, mut pieces) = mpsc::channel::<Piece>(WAITING);
         let store = self.store.clone();
         let writing = tokio::task::spawn_blocking(move || {
-            let mut receiver = store.receive();
+            let mut receiver = store.receive(&owner);
             let mut failed = None;
             while let Some(Piece { file, bytes }) = pieces.blocking_recv() {
                 let begun = file.map_or(Ok(()), |file| receiver.begin(file));
@@ -141,15 +144,16 @@ impl data_server::Data for DataService {
                 held.try_grow((file.path.len() + size_of::<SetFile>()) as u64).map_err(out_of_memory)?;
                 files.push(set_file(file)?);
             }
-            if files.len() > MOST_FILES {
-                return Err(Status::invalid_argument(format!("a data set has at most {MOST_FILES} files")));
-            }
         }
         let Some((name, replace)) = head.filter(|_| !files.is_empty()) else {
             return Err(Status::invalid_argument("a data set has a name and files"));
         };
         let (store, now) = (self.store.clone(), jiff::Timestamp::now().to_string());
-        let set = blocking(move || store.commit(&name, files, replace, now)).await?;
+        let naming = move || {
+            let _held = held;
+            store.commit(&name, files, replace, now)
+        };
+        let set = blocking(naming).await?;
         tracing::info!(name = %set.name, files = set.files, bytes = set.bytes, "data set");
         Ok(reply(&set))
     }
@@ -162,11 +166,13 @@ impl data_server::Data for DataService {
 
     async fn remove_data(&self, request: Request<v1::RemoveDataRequest>) -> Result<Response<v1::DataSetReply>, Status> {
         let name: DataName = request.into_inner().name.parse().map_err(invalid)?;
-        if let Some(job) = self.jobs.user_of(&name) {
-            return Err(DataError::Used { name: name.to_string(), job }.into());
-        }
-        let store = self.store.clone();
-        let set = blocking(move || store.remove(&name)).await?;
+        let (store, jobs) = (self.store.clone(), self.jobs.clone());
+        let removing = move || {
+            let used = |job| DataError::Used { name: name.to_string(), job };
+            let _claim = jobs.claim_removal(&name).map_err(used)?;
+            store.remove(&name)
+        };
+        let set = blocking(removing).await?;
         tracing::info!(name = %set.name, "data set removed");
         Ok(reply(&set))
     }

@@ -19,6 +19,7 @@ use super::replies::Reply;
 use crate::fleet::connections::Connections;
 use crate::jobs::limits::LimitError;
 use crate::jobs::queue::{JobError, JobView, Jobs, Submission};
+use crate::jobs::store::RECORD;
 use crate::jobs::tail::lines_from;
 use crate::run::folder::worker_logs;
 
@@ -52,8 +53,9 @@ impl From<JobError> for Status {
                 Refusal::NotAllowed(_) => Status::permission_denied(message),
                 Refusal::Unreadable(_) | Refusal::DataChanged(_) => Status::failed_precondition(message),
             },
-            JobError::RunDir(_) => Status::failed_precondition(message),
-            JobError::Store(_) | JobError::Io { .. } => Status::internal(message),
+            JobError::NoRoom(_) => Status::resource_exhausted(message),
+            JobError::RunDir(_) | JobError::DataGoes(_) => Status::failed_precondition(message),
+            JobError::Store(_) => Status::internal(message),
         }
     }
 }
@@ -297,7 +299,8 @@ fn worker_log(folder: &Path, worker: &str) -> Result<PathBuf, Status> {
 }
 
 /// What only a restart needs.
-const ONLY_WITH_ALL: [&str; 6] = ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "lock"];
+const ONLY_WITH_ALL: [&str; 8] =
+    ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "plan-copy.json", "lock", RECORD];
 
 async fn fetch(
     folder: &Path,

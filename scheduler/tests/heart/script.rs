@@ -192,5 +192,6 @@ fn show_record(record: &Record) -> String {
         Record::Evicted { worker, name, since, .. } => format!("{worker} ({name}) evicted since {since}"),
         Record::Disbelieved { since } => format!("disbelieved since {since}"),
         Record::Finished { outcome } => format!("finished: {outcome}"),
+        Record::Lost { at_most } => format!("lost, at most {at_most}"),
     }
 }

@@ -31,8 +31,12 @@ pub struct Setup {
     pub between: Between,
     /// More arguments of the coordinator. Audits are off unless they say otherwise: they compute shards twice.
     pub coordinator: Vec<String>,
+    /// More arguments of a job's submission.
+    pub submit: Vec<String>,
     /// A program that starts the coordinator, with its arguments.
     pub before: Vec<String>,
+    /// Some of what is computed is wrong: the only reason to take steps back.
+    pub has_liars: bool,
 }
 
 /// What is between a worker and the coordinator.
@@ -54,7 +58,9 @@ impl Default for Setup {
             connections: Connections::Plain,
             between: Between::Nothing,
             coordinator: vec!["--audit".into(), "0".into()],
+            submit: Vec::new(),
             before: Vec::new(),
+            has_liars: false,
         }
     }
 }
@@ -124,7 +130,7 @@ impl<'b> Arena<'b> {
         cluster.make_token();
         let within = |number| network.as_ref().map(|network| network.within(number)).unwrap_or_default();
         let seats = (0..setup.workers).map(|number| seat(&cluster, &setup, within(number), number)).collect();
-        let job = cluster.submit(setup.kind, &[]);
+        let job = submit(&cluster, &setup);
         let journal = Journal::follow(&cluster.run(job).join("journal"));
         let outcome = Outcome { equal: Some(true), exact: Some(true), ..Outcome::default() };
         let mut arena = Arena { cluster, coordinator, seats, journal, job, outcome, network, bench, setup };
@@ -137,7 +143,7 @@ impl<'b> Arena<'b> {
     pub fn settle(&mut self) {
         if self.journal.committed() > ENOUGH {
             self.check_job();
-            self.job = self.cluster.submit(self.setup.kind, &[]);
+            self.job = submit(&self.cluster, &self.setup);
             self.journal = Journal::follow(&self.cluster.run(self.job).join("journal"));
         }
         wait_for("all workers to be members", || (self.journal.members() == self.seats.len()).then_some(()));
@@ -271,10 +277,10 @@ impl<'b> Arena<'b> {
         let record = self.cluster.job(self.job);
         self.outcome.expect(record["state"] != "failed", format!("the job failed: {}", record["error"]));
         let digests = self.bench.undisturbed(self.setup.kind, self.journal.committed());
-        let wrong = self.journal.records("step_committed").iter().filter(|commit| !agrees(commit, &digests)).count();
+        let wrong = self.journal.believed().iter().filter(|commit| !agrees(commit, &digests)).count();
         if wrong > 0 {
             self.outcome.equal = Some(false);
-            self.outcome.rolled_back += wrong as u64;
+            self.outcome.saw(format!("{wrong} commits have another digest"));
         }
         let run = self.cluster.run(self.job).display().to_string();
         let audit = self.cluster.json(&["audit", &run]);
@@ -282,7 +288,9 @@ impl<'b> Arena<'b> {
             self.outcome.exact = Some(false);
             self.outcome.saw(format!("audit: {}", audit["problems"]));
         }
-        self.outcome.rolled_back += audit["disbelieved"].as_u64().unwrap_or(0);
+        let taken_back = audit["disbelieved"].as_u64().unwrap_or(0);
+        self.outcome.rolled_back += taken_back;
+        self.outcome.expect(taken_back == 0 || self.setup.has_liars, format!("{taken_back} steps were taken back"));
     }
 
     /// Shards that all workers computed for training.
@@ -312,6 +320,11 @@ fn agrees(commit: &Value, digests: &[String]) -> bool {
 fn shards_of(record: &Value) -> u64 {
     let ledger = record["ledger"].as_array().into_iter().flatten();
     ledger.filter_map(|entry| Some(entry[1].as_u64()? - entry[0].as_u64()?)).sum()
+}
+
+fn submit(cluster: &Cluster, setup: &Setup) -> u64 {
+    let more: Vec<&str> = setup.submit.iter().map(String::as_str).collect();
+    cluster.submit(setup.kind, &more)
 }
 
 fn start_coordinator(cluster: &Cluster, before: &[String], setup: &Setup) -> Process {

@@ -91,8 +91,15 @@ impl Cluster {
     pub fn command(&self, before: &[&str], args: &[&str]) -> Command {
         let convoy = self.convoy.display().to_string();
         let mut words = before.iter().copied().chain([convoy.as_str()]);
-        let mut command = Command::new(words.next().expect("there is convoy"));
-        command.args(words).args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        let mut command = self.program(words.next().expect("there is convoy"));
+        command.args(words).args(args);
+        command
+    }
+
+    /// Another program in the cluster's folder, with its environment.
+    pub fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
         command.env_remove("RUST_LOG").env("CONVOY_HOME", self.path("home")).env("CONVOY_CACHE", self.path("cache"));
         match self.connections {
             Connections::Plain => command.env("CONVOY_COORDINATOR", &self.address),

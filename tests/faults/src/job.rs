@@ -71,6 +71,15 @@ pub const COMPUTING: Kind = Kind {
     checkpoint_every: 50,
 };
 
+/// Steps of 38 shards that take some milliseconds each.
+pub const HEAVY: Kind = Kind {
+    network: Some(
+        "[{type=\"conv\",out=64,kernel=3,padding=1},{type=\"relu\"},{type=\"conv\",out=64,kernel=3,padding=1},{type=\"relu\"},{type=\"flatten\"},{type=\"linear\",out=3}]",
+    ),
+    batch: 150,
+    checkpoint_every: 50,
+};
+
 /// A network of 1.2 million parameters that are cheap to compute: a node takes 18 chunks and more to send.
 pub const LARGE: Kind = Kind {
     network: Some(

@@ -81,6 +81,19 @@ impl Journal {
         self.seen.lock().records.iter().filter(|record| record["record"] == kind).cloned().collect()
     }
 
+    /// All commits, without those that were found to be computed wrongly later.
+    pub fn believed(&self) -> Vec<Value> {
+        let mut commits: Vec<Value> = Vec::new();
+        for record in &self.seen.lock().records {
+            match record["record"].as_str().unwrap_or_default() {
+                "step_committed" => commits.push(record.clone()),
+                "disbelieved" => commits.retain(|commit| commit["step"].as_u64() < record["since"].as_u64()),
+                _ => {}
+            }
+        }
+        commits
+    }
+
     /// Steps that are committed.
     pub fn committed(&self) -> u64 {
         self.seen.lock().commits.len() as u64

@@ -10,8 +10,10 @@
 pub mod arena;
 pub mod cluster;
 pub mod dice;
+pub mod herd;
 pub mod job;
 pub mod journal;
+pub mod liar;
 pub mod machine;
 pub mod network;
 pub mod outcome;

@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Outcome {
     /// How often the fault happened.
     pub tries: u64,
-    /// Committed steps that were taken back or came out otherwise, over all tries.
+    /// Committed steps that were taken back, over all tries.
     pub rolled_back: u64,
     /// Work that was done again.
     pub redone: Option<Redone>,
@@ -64,7 +64,7 @@ impl Outcome {
 
     /// Whether all of its promises were kept; `None` if it could not be tried.
     pub fn held(&self) -> Option<bool> {
-        let whole = self.equal != Some(false) && self.exact != Some(false) && self.rolled_back == 0;
+        let whole = self.equal != Some(false) && self.exact != Some(false);
         self.not_run.is_none().then_some(whole && self.broken.is_empty())
     }
 

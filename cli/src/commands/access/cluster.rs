@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use convoy_coordinator::{MemberRecord, init_cluster};
+use convoy_coordinator::{MemberRecord, init_cluster, keep_private};
 use convoy_proto::v1;
 use convoy_security::Role;
 
@@ -83,6 +83,7 @@ pub fn run(command: ClusterCommand) -> Result<ExitCode, CliError> {
 }
 
 fn init(args: InitArgs) -> Result<ExitCode, CliError> {
+    keep_private();
     if args.if_needed && convoy_coordinator::is_cluster(&args.state) {
         if let Some(path) = args.worker_token.filter(|path| !path.exists()) {
             write_worker_token(&args.state, &path)?;

@@ -38,7 +38,9 @@ impl Bench {
             starts.lock().push_back(Run { job, stop, end });
             async move { ended.await.expect("the test ends it, or lets it crash") }
         };
-        tokio::spawn(FleetLoop::new(connections.clone(), receiver, waiting.clone(), start).run());
+        tokio::spawn(
+            FleetLoop::new(connections.clone(), receiver, (waiting.clone(), OpenRuns::default()), start).run(),
+        );
         Bench { connections, events, waiting, started }
     }
 
@@ -156,7 +158,7 @@ async fn the_loop_ends_when_nobody_can_tell_it_anything() {
     let (unused, _) = queue(16);
     let connections = Arc::new(Connections::new(unused));
     let start = |_, _| async { Ended::Over };
-    let fleet = tokio::spawn(FleetLoop::new(connections, receiver, WaitingReasons::default(), start).run());
+    let fleet = tokio::spawn(FleetLoop::new(connections, receiver, Default::default(), start).run());
     drop(events);
     fleet.await.expect("it does not crash");
 }

@@ -5,7 +5,9 @@ use convoy_common::{Plan, Spec};
 use tonic::Code;
 
 use super::*;
-use crate::fixtures::FakeLinks;
+use crate::disk_use::{DiskLimits, DiskUse};
+use crate::fixtures::{FakeLinks, plan};
+use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::jobs::limits::JobLimits;
 use crate::jobs::queue::{JobSurroundings, JobTerms};
@@ -13,6 +15,7 @@ use crate::jobs::record::{JobRecord, JobState};
 use crate::jobs::store::JobStore;
 use crate::queue::queue;
 use crate::run::folder::run_dir_error::RunDirError;
+use crate::store_error::StoreError;
 
 #[test]
 fn each_reason_has_its_status() {
@@ -31,7 +34,8 @@ fn each_reason_has_its_status() {
         (Code::FailedPrecondition, Refusal::Unreadable(text()).into()),
         (Code::FailedPrecondition, Refusal::DataChanged(text()).into()),
         (Code::FailedPrecondition, RunDirError::not_a_run(Path::new("x")).into()),
-        (Code::Internal, JobError::Io { path: "x".into(), source: std::io::ErrorKind::NotFound.into() }),
+        (Code::FailedPrecondition, JobError::DataGoes("flowers".parse().expect("a name"))),
+        (Code::Internal, StoreError::InUse(text()).into()),
     ];
     for (code, error) in table {
         let said = error.to_string();
@@ -59,7 +63,7 @@ impl Planner for Nothing {
         Err(Refusal::BadSpec("nothing is planned".to_owned()))
     }
 
-    fn unchanged(&self, _: &Arc<dyn FileTree>, _: Plan, _: Manifest) -> Result<Planned, Refusal> {
+    fn unchanged(&self, _: &Arc<dyn FileTree>, _: Plan, _: Option<Manifest>) -> Result<Planned, Refusal> {
         Err(Refusal::DataChanged("nothing is planned".to_owned()))
     }
 }
@@ -82,28 +86,21 @@ impl FileTree for Nothing {
 
 /// The jobs of a coordinator in `folder`, of which the only one is paused.
 fn one_paused_job(folder: &Path) -> Arc<Jobs> {
-    let record = JobRecord {
-        id: 1,
-        job: "tiny-1".to_owned(),
-        state: JobState::Paused,
-        priority: 0,
-        min_workers: 1,
-        max_workers: None,
-        numerics: "cpu-f32-v1".to_owned(),
-        submitted_by: "anna".to_owned(),
-        submitted: String::new(),
-        started: None,
-        ended: None,
-        data: Vec::new(),
-        taken: None,
-        error: None,
-        result: None,
-    };
-    JobStore::open(&folder.join("jobs.redb")).expect("a store").put(&record).expect("room");
+    let store = JobStore::open(&folder.join("jobs")).expect("a store");
+    let id = store.next_id().expect("room");
+    let record = JobRecord::new(id, &plan("", 40, 0), "anna (1)".to_owned());
+    store.put(&JobRecord { state: JobState::Paused, ..record }).expect("room");
     let terms = JobTerms { planner: Arc::new(Nothing), limits: JobLimits::default(), audit_every: 0 };
     let (fleet, _) = queue(16);
     let links = Arc::new(FakeLinks::default());
-    let around = JobSurroundings { data: Arc::new(Nothing), fleet, waiting: WaitingReasons::default(), links };
+    let around = JobSurroundings {
+        data: Arc::new(Nothing),
+        fleet,
+        waiting: WaitingReasons::default(),
+        links,
+        open_runs: OpenRuns::default(),
+        disk: DiskUse::new(folder, DiskLimits::default()),
+    };
     Arc::new(Jobs::open(folder, terms, around).expect("the jobs"))
 }
 

@@ -6,7 +6,9 @@ use convoy_testing::wait_for;
 use rustix::process::Signal;
 
 use crate::arena::{Arena, Setup};
+use crate::cluster::Connections;
 use crate::dice::Dice;
+use crate::herd::Herd;
 use crate::job::{Bench, SHORT};
 use crate::machine::{no_strace, strace};
 use crate::outcome::Outcome;
@@ -104,5 +106,28 @@ pub(super) fn asked_to_end(bench: &Bench) -> Outcome {
         arena.cost(restarted);
     }
     arena.outcome.saw("exit code 143");
+    arena.close()
+}
+
+/// Workers that only live, beside those that work.
+const HERD: usize = 1000;
+
+/// The coordinator of many connections is killed, and all come back at once.
+pub(super) fn herd(bench: &Bench) -> Outcome {
+    let connections = Connections::Encrypted;
+    let mut setup = Setup { kind: SHORT, connections, ..Setup::default() };
+    setup.submit = vec!["--max-workers".into(), "2".into()];
+    let mut arena = Arena::open(bench, setup);
+    let herd = Herd::start(&arena.cluster.address, &arena.cluster.path("token"), HERD);
+    wait_for("the herd", || (herd.connected() == HERD).then_some(()));
+    for _ in 0..bench.tries(2) {
+        arena.settle();
+        let restarted = arena.restart_coordinator();
+        arena.cost(restarted);
+        wait_for("the herd to come back", || (herd.connected() == HERD).then_some(()));
+        let (memory, open) = (arena.coordinator.memory_kib("VmHWM") / 1024, arena.coordinator.descriptors());
+        let all = restarted.1.elapsed().as_secs_f64();
+        arena.outcome.saw(format!("all are back after {all:.1} s, {memory} MiB, {open} descriptors"));
+    }
     arena.close()
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::job::Bench;
 use crate::outcome::Outcome;
 
+mod answers;
 mod clocks;
 mod coordinators;
 mod disks;
@@ -57,6 +58,7 @@ pub const ROWS: &[Row] = &[
     healed(row("P10", "kill -9 of everything three times, also during recovery", coordinators::everything_killed)),
     row("P11", "workers are asked to go and replaced", workers::asked_to_go),
     healed(row("P11b", "the coordinator is asked to end and started again", coordinators::asked_to_end)),
+    row("P11c", "a worker of another version comes", workers::other_version),
     row("N1", "a worker is cut off both ways for 1 s and for 5 s", links::cut_both_ways),
     healed(row("N1b", "all workers are cut off both ways for 1 s and for 5 s", links::all_cut)),
     row("N2", "nothing that a worker sends arrives, for 1 s and for 5 s", links::mute),
@@ -68,6 +70,7 @@ pub const ROWS: &[Row] = &[
     row("N5b", "all lines carry 100, 30 and 10 Mbit/s, of 4.7 MB for each node", links::all_narrow),
     row("N6", "connections break in the middle of a node", links::broken),
     row("N7", "bits are flipped on the way", links::flipped),
+    healed(row("N8", "kill -9 of a coordinator of 1,000 connections", coordinators::herd)),
     row("N9", "messages are doubled, late, reordered (simulated)", links::simulated),
     healed(row("S1", "the coordinator's disk is full, then there is room", disks::full)),
     row("S1b", "the disk has no room for a checkpoint", disks::full_for_checkpoints),
@@ -79,4 +82,8 @@ pub const ROWS: &[Row] = &[
     row("S6", "the coordinator's folder cannot be used", disks::unusable),
     row("T1", "certificates of 6 s, in a run of several lives", clocks::expiring),
     row("T1b", "the coordinator's clock leaps by an hour, forth and back", clocks::leaping),
+    row("C1", "a worker computes wrongly, from the start or after 40 nodes", answers::lies),
+    row("C2", "a worker sends NaN, and absurdly large values", answers::not_finite),
+    row("C3", "a worker's copy of the data has another pixel", answers::other_data),
+    row("C4", "bits flip in the memory of a worker", answers::flipped_memory),
 ];

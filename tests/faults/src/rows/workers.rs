@@ -1,5 +1,7 @@
 //! Workers that die, stop, hang, are slow and come back.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::arena::{Arena, Between, Setup};
 use crate::dice::Dice;
-use crate::job::{Bench, LARGE, LARGE_NODE, SHORT};
+use crate::job::{Bench, HEAVY, LARGE, LARGE_NODE, SHORT};
 use crate::machine::Group;
 use crate::outcome::Outcome;
 
@@ -131,7 +133,7 @@ pub(super) fn pulsing(bench: &Bench) -> Outcome {
 }
 
 fn pulsed(bench: &Bench, on: Duration, off: Duration) -> Outcome {
-    let mut arena = Arena::open(bench, Setup::default());
+    let mut arena = Arena::open(bench, Setup { kind: HEAVY, ..Setup::default() });
     for _ in 0..bench.tries(1) {
         let without = arena.pace(Duration::from_secs(5));
         let slow = arena.add_worker(Vec::new());
@@ -199,5 +201,28 @@ pub(super) fn asked_to_go(bench: &Bench) -> Outcome {
         arena.start_worker(number);
     }
     arena.outcome.saw("exit code 143");
+    arena.close()
+}
+
+/// A worker of another version comes.
+pub(super) fn other_version(bench: &Bench) -> Outcome {
+    let mut arena = Arena::open(bench, Setup { kind: SHORT, workers: 1, ..Setup::default() });
+    let mut bytes = fs::read(&bench.convoy).expect("it was started before");
+    let (this, other) = (env!("CARGO_PKG_VERSION").as_bytes(), b"0.0.9");
+    for at in 0..bytes.len() - other.len() {
+        if bytes[at..].starts_with(this) {
+            bytes[at..at + other.len()].copy_from_slice(other);
+        }
+    }
+    let path = arena.cluster.path("other");
+    fs::write(&path, bytes).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o700))).expect("a binary");
+    for _ in 0..bench.tries(1) {
+        let mut worker = arena.cluster.program(&path.display().to_string());
+        let output = worker.args(["worker", "--coordinator", &arena.cluster.address]).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        arena.outcome.tries += 1;
+        arena.outcome.expect(said.contains("0.0.9") && !output.status.success(), format!("it was not refused: {said}"));
+        arena.outcome.saw(format!("{said} (exit code {})", output.status.code().unwrap_or(-1)));
+    }
     arena.close()
 }

@@ -43,6 +43,10 @@ enum Line {
     Finished {
         outcome: End,
     },
+    /// Records that stood here were damaged.
+    Lost {
+        at_most: u64,
+    },
 }
 
 /// The fourth is left out where there is none.
@@ -125,6 +129,7 @@ impl From<&Record> for Line {
             Record::Disbelieved { since } => Line::Disbelieved { since: since.0 },
             Record::Evaluated { step, stop_early } => Line::Evaluated { step: step.0, stop_early: *stop_early },
             Record::Finished { outcome } => Line::Finished { outcome: outcome.into() },
+            Record::Lost { at_most } => Line::Lost { at_most: *at_most },
         }
     }
 }
@@ -158,6 +163,7 @@ impl From<Line> for Record {
             Line::Disbelieved { since } => Record::Disbelieved { since: StepId(since) },
             Line::Evaluated { step, stop_early } => Record::Evaluated { step: StepId(step), stop_early },
             Line::Finished { outcome } => Record::Finished { outcome: outcome.into() },
+            Line::Lost { at_most } => Record::Lost { at_most },
         }
     }
 }
