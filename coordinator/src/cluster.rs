@@ -8,6 +8,7 @@ use convoy_common::planner::Planner;
 use convoy_files::Archives;
 use convoy_proto::channel;
 use convoy_scheduler::JobId;
+use convoy_security::Secret;
 use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -51,6 +52,8 @@ pub struct ClusterConfig {
     pub disk: DiskLimits,
     /// Life of the certificates that the cluster's authority signs.
     pub certificate_life: Duration,
+    /// What callers show where there is no cluster: they are processes of one user of this machine.
+    pub secret: Secret,
 }
 
 /// Why a coordinator of jobs cannot work.
@@ -98,10 +101,11 @@ async fn serve_cluster_until(
     listener: TcpListener,
     stop: BoxFuture<'_, ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, audit_every, planner, limits, disk: disk_limits, certificate_life } = config;
+    let ClusterConfig { state, shared, audit_every, planner, limits, disk: disk_limits, certificate_life, secret } =
+        config;
     private_folder(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
     let _held = hold(&state)?;
-    let access = Access::open(&state, certificate_life)?;
+    let access = Access::open(&state, certificate_life, secret)?;
     let (events, fleet_events) = queue(EVENTS_WAITING);
     let connections = Arc::new(Connections::new(events.clone()));
     let waiting = WaitingReasons::default();

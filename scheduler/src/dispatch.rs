@@ -159,8 +159,10 @@ impl Dispatch<'_> {
         }
         for (node, tried) in failed {
             self.deal_failed(node, &tried, candidates);
-            // Two workers may disagree about a NaN: an audit of the next answer asks a third.
-            if self.plan.audit_every > 0 && self.step.tried(node, Fault::NotFinite).next().is_some() {
+            // Two workers may disagree about a NaN, or about anything: an audit of the next answer asks a third.
+            let doubtful = [Fault::NotFinite, Fault::Contradicted];
+            if self.plan.audit_every > 0 && doubtful.iter().any(|fault| self.step.tried(node, *fault).next().is_some())
+            {
                 self.step.want_audit(node);
             }
         }

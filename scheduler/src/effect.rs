@@ -98,6 +98,15 @@ pub enum Effect {
         /// Its node.
         node: Node,
     },
+    /// For the log: copies of a node differ before it was done. The step is opened again, and the node is audited.
+    Contradict {
+        /// The step.
+        step: StepId,
+        /// The node.
+        node: Node,
+        /// The workers that brought it.
+        workers: Vec<WorkerId>,
+    },
     /// For the log: workers computed the same node and got different digests. Others compute it, until two agree.
     Dispute {
         /// The step.

@@ -221,6 +221,9 @@ impl Run {
                 let per_shard = Micros(shard_micros.max(1));
                 self.node_done(&NodeAnswer { worker, at, per_shard, result, digest }, effects)
             }
+            Event::NodeContradicted { step, work, node, workers } => {
+                self.contradicted(step, work, node, workers, effects)
+            }
             Event::LeaseFailed { worker, at, failure } => self.lease_failed(worker, at, failure, effects),
             Event::StepReduced { step, digest } => self.step_reduced(step, digest, effects),
             Event::StepNotFinite { step } => self.step_not_finite(step, effects),

@@ -69,6 +69,8 @@ pub(crate) enum Fault {
     NotFinite,
     /// It computed something absurdly large.
     Absurd,
+    /// What it brought is not what another brought.
+    Contradicted,
 }
 
 /// The state of a lease.
@@ -372,6 +374,15 @@ impl Step {
     pub fn doubt(&mut self, lease: LeaseId, fault: Fault) -> Node {
         self.suspects.insert(self.leases[&lease].worker);
         self.fail(lease, fault)
+    }
+
+    /// Copies of `node` that `workers` brought differ: they are suspects, and all that is in the node failed.
+    pub fn contradict(&mut self, node: Node, workers: &[WorkerId]) {
+        self.suspects.extend(workers);
+        let near = |other: &Node| node.contains(*other) || other.contains(node);
+        for (_, state) in self.nodes.iter_mut().filter(|(other, _)| near(other)) {
+            state.failures.extend(workers.iter().map(|worker| (*worker, Fault::Contradicted)));
+        }
     }
 
     /// Forgets the failures of workers for which `is_evicted` holds: they do not count against the nodes.

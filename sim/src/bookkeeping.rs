@@ -269,6 +269,7 @@ impl Books {
             | Effect::Evict { .. }
             | Effect::Overdue { .. }
             | Effect::Doubt { .. }
+            | Effect::Contradict { .. }
             | Effect::Ignore { .. } => {}
         }
     }

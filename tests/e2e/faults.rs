@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 pub use convoy_faults::cluster::free_address;
 
 use crate::errors::check;
-use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
+use crate::job::{GOLDEN, Job, Process, convoy, local_link, report, wait_for};
 
 fn checkpoints(run: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(run.join("checkpoints")) else { return Vec::new() };
@@ -198,7 +198,7 @@ async fn a_worker_of_another_version_is_told_so() {
     let address = free_address();
     let child = Process(coordinator(&job, &address, "run").spawn().expect("convoy starts"));
     let mut client = loop {
-        match convoy_proto::channel::Link::plain(address.clone()).coordinator().await {
+        match local_link(&address).coordinator().await {
             Ok(client) => break client,
             Err(_) => tokio::task::yield_now().await,
         }

@@ -208,7 +208,7 @@ fn a_worker_that_does_not_renew_is_disconnected() {
     let (cluster, _coordinator) = SecureCluster::start_with(&["--certificate-life", "2s"]);
     let token = fs::read_to_string(cluster.token("worker", &[])).expect("a token");
     let token: convoy_security::Token = token.parse().expect("a token");
-    let mut link = convoy_proto::channel::Link { address: cluster.address.clone(), cluster: Some((token.pin, None)) };
+    let mut link = convoy_proto::channel::Link::member(cluster.address.clone(), token.pin, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let said = runtime.block_on(async {
         let key = convoy_security::NewKey::generate().expect("randomness");

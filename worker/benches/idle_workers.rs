@@ -33,7 +33,7 @@ async fn main() -> Result<(), Failure> {
 async fn join(address: &str, token: &Token) -> Result<Link, Failure> {
     let key = NewKey::generate()?;
     let public_key = key.public()?.bytes().to_vec();
-    let mut link = Link { address: address.to_owned(), cluster: Some((token.pin, None)) };
+    let mut link = Link::member(address.to_owned(), token.pin, None);
     let request = v1::JoinRequest { token: token.expose(), public_key: public_key.into(), name: "idle".to_owned() };
     let reply = link.access().await?.join(request).await?.into_inner();
     link.cluster = Some((token.pin, Some(key.with(reply.chain_pem)?)));

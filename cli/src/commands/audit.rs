@@ -251,7 +251,6 @@ mod tests {
             total_steps: 15,
             repeated: 2,
             disbelieved: 0,
-            damaged: 0,
             distrusted: Vec::new(),
             starts: 2,
             damaged: 1,

@@ -132,6 +132,9 @@ fn check_shape(plan: &Plan) -> Result<(), Problem> {
     if !plan.class_weights.is_empty() && plan.class_weights.len() != plan.names.len() {
         return problem("class_weights", "are not one for each class");
     }
+    if plan.spec.task == Task::Binary && plan.names.len() != 2 {
+        return problem("outputs", format!("is of two classes, and there are names of {}", plan.names.len()));
+    }
     let outputs = if plan.spec.task == Task::Binary { 1 } else { plan.names.len() };
     if plan.outputs as usize != outputs {
         return problem("outputs", format!("is {}, where the task needs {outputs}", plan.outputs));

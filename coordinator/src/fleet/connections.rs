@@ -153,7 +153,7 @@ impl Connections {
             }
             // Whoever read it has noted when.
             Message::Heartbeat(_) => {}
-            Message::Joined(joined) => self.joined(worker, JobId(joined.job), joined.generation),
+            Message::Joined(joined) => self.joined(worker, joined),
             Message::Ready(ready) => {
                 let event = Event::WorkerReady { worker, step: StepId(ready.step) };
                 self.tell_run_of_member(worker, JobId(ready.job), RunInput::Event(event));
@@ -189,14 +189,15 @@ impl Connections {
         }
     }
 
-    fn joined(&self, worker: WorkerId, job: JobId, generation: u64) {
+    fn joined(&self, worker: WorkerId, v1::Joined { job, generation, threads }: v1::Joined) {
+        let job = JobId(job);
         let mut workers = self.workers();
         let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
         let Some(member) = workers.get_mut(&worker).filter(assigned) else { return };
         let Some(run) = self.run(job).filter(|run| run.generation.0 == generation) else { return };
         member.place = WorkerPlace::Member(job);
-        let (machine, name) = (member.machine.clone(), member.name.clone());
-        let (threads, outbox) = (member.threads, member.outbox.clone());
+        let (machine, name, outbox) = (member.machine.clone(), member.name.clone(), member.outbox.clone());
+        let threads = threads.clamp(1, member.threads);
         _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
@@ -206,14 +207,26 @@ impl Connections {
     /// A worker that cannot do the job that it was sent to is free for others.
     fn declined(&self, worker: WorkerId, declined: &v1::Declined) {
         let job = JobId(declined.job);
+        let reason = told(&declined.reason);
+        if declined.cause() == v1::DeclineCause::Faulty {
+            return self.faulty(worker, job, reason);
+        }
         let mut workers = self.workers();
         let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
         let Some(state) = workers.get_mut(&worker).filter(assigned) else { return };
         (state.place, state.called) = (WorkerPlace::Free, false);
         drop(workers);
-        let reason = told(&declined.reason);
         self.tell_run(job, RunInput::Declined { worker, cause: declined.cause(), reason: reason.clone() });
         self.tell_fleet(FleetEvent::WorkerDeclined { worker, job, reason });
+    }
+
+    /// A machine whose memory does not hold what is put there counts as one that was proven to compute wrongly.
+    fn faulty(&self, worker: WorkerId, job: JobId, reason: String) {
+        let Some(name) = self.workers().get(&worker).map(|worker| worker.name.clone()) else { return };
+        tracing::error!(%worker, name, reason, "its memory is bad; put out");
+        self.tell_run(job, RunInput::Declined { worker, cause: v1::DeclineCause::Faulty, reason: reason.clone() });
+        self.evict(&name, format!("`{name}` was put out: {reason}"));
+        self.disconnect(worker, &reason);
     }
 
     fn draining(&self, worker: WorkerId) {

@@ -69,6 +69,10 @@ impl Outbox for EffectHandler {
                 tracing::warn!(%worker, %at, %node, "came with a NaN, an infinity or absurdly large; computed again before that is believed");
                 self.log.tell(RunEvent::Doubted { worker: worker.0, node: node.to_string() });
             }
+            Effect::Contradict { step, node, workers } => {
+                let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
+                self.log.contradicted(step, node, names);
+            }
             Effect::Dispute { step, node, workers } => {
                 let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
                 self.log.disputed(step, node, names);
@@ -195,7 +199,8 @@ impl EffectHandler {
             self.log.epoch_ended(step.next(), None);
         }
         tracing::debug!(step = step.0, digest = %digest.short(), loss = self.log.tracker.last_loss(), "committed");
-        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0 }));
+        let digest = digest.0.to_vec().into();
+        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0, digest }));
     }
 
     fn checkpoint(&self, step: StepId, trusted: StepId) {

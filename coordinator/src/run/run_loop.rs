@@ -260,7 +260,8 @@ impl RunLoop {
         let effects = self.driver.outbox();
         effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.to_owned(), threads });
         effects.members.join(worker, name.to_owned(), outbox);
-        effects.members.send(worker, Message::Committed(v1::Committed { step }));
+        let digest = effects.digest.0.to_vec().into();
+        effects.members.send(worker, Message::Committed(v1::Committed { step, digest }));
     }
 
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {
@@ -270,6 +271,11 @@ impl RunLoop {
                     self.not_finite = Some((at.step, shard));
                 }
                 self.event(event_after)?;
+            }
+            News::Contradicted { opening, event } => {
+                if opening == self.driver.outbox().opening {
+                    self.event(event)?;
+                }
             }
             made => self.made = Some(made),
         }

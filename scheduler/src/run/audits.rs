@@ -30,6 +30,26 @@ impl Run {
         Ok(())
     }
 
+    /// Copies of a node differ, and the reducer has forgotten the tree: the step begins anew. All who brought the node
+    /// are suspects; it goes to others, if there are any, and is audited.
+    pub(super) fn contradicted(
+        &mut self,
+        id: StepId,
+        work: Work,
+        node: Node,
+        workers: Vec<WorkerId>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IgnoreReason> {
+        match &mut self.phase {
+            RunPhase::Finished(_) => return Err(IgnoreReason::RunOver),
+            RunPhase::Working(step) if (step.step, step.work) == (id, work) => step.contradict(node, &workers),
+            _ => return Err(IgnoreReason::OtherStep { answered: id, committed: self.committed }),
+        }
+        effects.push(Effect::Contradict { step: id, node, workers });
+        self.reopen(effects);
+        Ok(())
+    }
+
     /// Begins the step in work anew: nodes that the reducer has already added may be wrong.
     fn reopen(&mut self, effects: &mut Vec<Effect>) {
         self.abandon(AbandonReason::Doubted, effects);

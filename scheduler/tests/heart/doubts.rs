@@ -31,6 +31,46 @@ fn absurd_numbers_are_believed_when_another_worker_gets_such_numbers_too() {
     );
 }
 
+#[test]
+fn a_node_that_was_brought_in_two_ways_goes_to_others_and_is_audited() {
+    check(
+        Run::new(audited_plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 0 join 3 x1
+        record worker 3 joined x1
+        > 0 ready 3 @0
+        > 0 join 4 x1
+        record worker 4 joined x1
+        > 0 ready 4 @0
+        > 1 left 1
+        record worker 1 gone: Closed
+        send worker 2 #1 epoch 1: shard 1, with its digest
+        send worker 2 #2 epoch 1: shard 0
+        send worker 3 #3 epoch 1: shard 2, with its digest
+        send worker 4 #4 epoch 1: shard 3, with its digest
+        > 2 contradicted 0 0 4 1 2
+        contradict step 0, shards 0..4: 1, 2
+        revoke worker 2 #1: StepAbandoned
+        revoke worker 2 #2: StepAbandoned
+        revoke worker 3 #3: StepAbandoned
+        revoke worker 4 #4: StepAbandoned
+        abandon training step 0: Doubted
+        open training step 0: 4 shards
+        send worker 3 #5 epoch 2: shard 0, with its digest
+        send worker 3 #6 epoch 2: shard 2, with its digest
+        send worker 4 #7 epoch 2: shard 1, with its digest
+        send worker 4 #8 epoch 2: shard 3, with its digest",
+    );
+}
+
 /// A journal in which step 0 has the digest 7.
 fn journal() -> Vec<Record> {
     let node = Node { first: 0, last: 4 };

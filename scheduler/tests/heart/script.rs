@@ -121,6 +121,11 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         }
         "unreadable" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::DataUnreadable },
         "broken" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::Internal },
+        "contradicted" => {
+            let node = Node { first: number(3) as u32, last: number(4) as u32 };
+            let workers = (5..words.len()).map(|i| WorkerId(number(i) as u32)).collect();
+            Event::NodeContradicted { step: StepId(number(2)), work: Work::Train, node, workers }
+        }
         "reduced" => Event::StepReduced { step: StepId(number(2)), digest: digest(number(2)) },
         "overflowed" => Event::StepNotFinite { step: StepId(number(2)) },
         "evaluated" => {
@@ -158,6 +163,10 @@ fn show(effect: &Effect) -> String {
         Effect::Commit { step, .. } => format!("commit {step}"),
         Effect::Checkpoint { step, reason, .. } => format!("checkpoint {step}: {reason:?}"),
         Effect::Doubt { worker, at, node } => format!("doubt {worker} #{}: {node}", at.lease.0),
+        Effect::Contradict { step, node, workers } => {
+            let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
+            format!("contradict {step}, {node}: {}", workers.join(", "))
+        }
         Effect::Overdue { worker, at, node, held } => {
             format!("overdue {worker} #{}: {node} for {held}", at.lease.0)
         }

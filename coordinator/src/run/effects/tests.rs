@@ -146,7 +146,7 @@ fn a_commit_is_told_to_the_reducer_and_to_all_members() {
     bench.effects.reduced = vec![8.0, 1.0, 8.0, 4.0];
     bench.effects.carry_out(Effect::Commit { step: StepId(0), digest: [9; 32] });
     assert!(matches!(bench.commands()[..], [Command::Commit]));
-    assert!(matches!(read(&mut messages)[..], [Message::Committed(v1::Committed { step: 1 })]));
+    assert!(matches!(read(&mut messages)[..], [Message::Committed(v1::Committed { step: 1, .. })]));
     assert_eq!(bench.effects.digest, Digest([9; 32]));
     assert!(bench.effects.reduced.is_empty(), "sums count once");
     let told = bench.told();

@@ -64,6 +64,15 @@ pub enum RunEvent {
         /// Who computed them, by name.
         workers: Vec<String>,
     },
+    /// Workers brought the same shards with other numbers: the step begins anew, and the shards are audited.
+    Contradicted {
+        /// The step.
+        step: u64,
+        /// Which shards.
+        node: String,
+        /// Who brought them, by name or number.
+        workers: Vec<String>,
+    },
     /// A worker was proven to compute wrongly, and evicted.
     Distrusted {
         /// Its number.
