@@ -59,12 +59,13 @@ impl Coordinator for WorkersService {
         };
         let numerics = check_hello(&hello, self.0.only_numerics())?;
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
-        if let Some(reason) = self.0.evicted(&name) {
+        let machine = caller.machine(&hello.process);
+        if let Some(reason) = self.0.evicted(&machine) {
             return Err(Status::failed_precondition(reason));
         }
         let (outbox, replies) = WorkerOutbox::new(OUTBOX);
         let contact = outbox.contact().clone();
-        let worker = self.0.connect(name, hello.threads, numerics, caller, outbox);
+        let worker = self.0.connect(machine, name, hello.threads, numerics, caller, outbox);
         let connections = self.0.clone();
         tokio::spawn(async move {
             match read(worker, &connections, &contact, &mut messages).await {
