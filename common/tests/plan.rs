@@ -190,8 +190,8 @@ fn what_cannot_separate_or_be_moved_is_refused_with_its_line() {
     check(&format!("moved = {{ {} }}", many.join(", ")), "`data.moved`: names 65 folders");
 }
 
-/// Each number, text and list of `value` as it could be after a flipped digit or a wrong hand, and what is around it as it
-/// was.
+/// Each number, text and list of `value` as it could be after a flipped digit or a wrong hand, and what is around it as
+/// it was.
 fn variants(value: &serde_json::Value) -> Vec<serde_json::Value> {
     use serde_json::{Value, json};
     match value {

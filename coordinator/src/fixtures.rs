@@ -1,7 +1,5 @@
 //! What the tests of several rooms need: a small plan, an open run, and connections that only note what they are asked.
 
-pub(crate) mod honest;
-
 use std::path::Path;
 use std::sync::Arc;
 

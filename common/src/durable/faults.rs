@@ -43,14 +43,14 @@ pub struct FaultPlan {
 #[derive(Debug)]
 pub struct Faults {
     folder: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<Points>,
     changed: Condvar,
     /// Whether a crash ends the process.
     real: bool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Points {
     plan: Option<FaultPlan>,
     passed: u64,
     struck: bool,
@@ -67,7 +67,7 @@ static ALL: Mutex<Vec<Weak<Faults>>> = Mutex::new(Vec::new());
 static OF_PROCESS: LazyLock<Option<Arc<Faults>>> = LazyLock::new(|| {
     let text = std::env::var("CONVOY_FAULT").ok()?;
     let plan = parse(&text).unwrap_or_else(|| panic!("CONVOY_FAULT is `{text}`; say for example crash@17 or full@3+"));
-    let state = Mutex::new(State { plan: Some(plan), ..State::default() });
+    let state = Mutex::new(Points { plan: Some(plan), ..Points::default() });
     Some(Arc::new(Faults { folder: PathBuf::new(), state, changed: Condvar::new(), real: true }))
 });
 
@@ -100,7 +100,7 @@ pub(super) fn renamed(from: &Path, to: &Path) {
 impl Faults {
     /// All acts in `folder` pass their points from now on; `plan` says where one strikes.
     pub fn in_folder(folder: &Path, plan: Option<FaultPlan>) -> Arc<Faults> {
-        let state = Mutex::new(State { plan, ..State::default() });
+        let state = Mutex::new(Points { plan, ..Points::default() });
         let faults = Arc::new(Faults { folder: folder.to_owned(), state, changed: Condvar::new(), real: false });
         let mut all = ALL.lock();
         all.retain(|faults| faults.strong_count() > 0);

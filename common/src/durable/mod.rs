@@ -1,7 +1,7 @@
 //! What must outlive a crash: every act on disk that it depends on goes through here.
 //!
-//! Whole files are written by [`replace_file`]; a file that grows is a [`DurableFile`]. In builds for tests each act is a
-//! fail point, before and after it: see `faults`.
+//! Whole files are written by [`replace_file`]; a file that grows is a [`DurableFile`]. In builds for tests each act is
+//! a fail point, before and after it: see `faults`.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};

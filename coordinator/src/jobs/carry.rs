@@ -35,16 +35,16 @@ enum Went {
 }
 
 /// A run counts as carried as long as this lives.
-struct Carried<'a>(&'a watch::Sender<usize>);
+struct CarriedCount<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Carried<'a> {
+impl<'a> CarriedCount<'a> {
     fn new(carried: &'a watch::Sender<usize>) -> Self {
         carried.send_modify(|carried| *carried += 1);
-        Carried(carried)
+        CarriedCount(carried)
     }
 }
 
-impl Drop for Carried<'_> {
+impl Drop for CarriedCount<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|carried| *carried -= 1);
     }
@@ -66,7 +66,7 @@ impl Jobs {
         if *self.closing.borrow() {
             return Ended::Over;
         }
-        let _carried = Carried::new(&self.carried);
+        let _carried = CarriedCount::new(&self.carried);
         let (sender, status) = watch::channel(Status::default());
         self.note(id, |job| {
             job.status = Some(status);

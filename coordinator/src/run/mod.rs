@@ -18,6 +18,8 @@ pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod folder;
 pub(crate) mod handle;
+#[cfg(test)]
+pub(crate) mod honest;
 pub(crate) mod leases;
 pub(crate) mod members;
 pub(crate) mod outbox;

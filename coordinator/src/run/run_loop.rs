@@ -79,7 +79,8 @@ impl RunLoop {
         }
     }
 
-    /// Runs until the run is over. `stop` asks it to finish the step in flight and save. While the disk is full it waits.
+    /// Runs until the run is over. `stop` asks it to finish the step in flight and save. While the disk is full it
+    /// waits.
     ///
     /// # Errors
     /// When the journal cannot be written, or the reducer has crashed.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::tracker::{Tracker, Waits};
 
 /// A run at a glance.
+///
+/// Many fields: each is a key of the JSON object that people are shown.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Steps done.

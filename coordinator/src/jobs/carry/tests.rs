@@ -10,7 +10,6 @@ use convoy_scheduler::WorkerId;
 
 use super::*;
 use crate::disk_use::{DiskLimits, DiskUse};
-use crate::fixtures::honest::HonestLinks;
 use crate::fixtures::{manifest_of, plan};
 use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
@@ -18,6 +17,7 @@ use crate::jobs::limits::JobLimits;
 use crate::jobs::queue::{JobSurroundings, JobTerms, JobView, Submission};
 use crate::queue::queue;
 use crate::run::handle::RunHandle;
+use crate::run::honest::HonestLinks;
 use crate::run::worker_links::WorkerLinks;
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -18,11 +18,11 @@ use super::error::RunError;
 use super::export::export;
 use super::folder::events::RunEvent;
 use super::folder::run_dir::RunDir;
+use super::honest::HonestLinks;
 use super::ready::Ready;
 use super::report::RunReport;
 use super::start::load;
 use super::status::Status;
-use crate::fixtures::honest::HonestLinks;
 use crate::fixtures::{NoFiles, manifest_of, plan};
 
 /// Two epochs of two steps and an evaluation, with a checkpoint after each.

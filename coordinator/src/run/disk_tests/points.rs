@@ -1,5 +1,5 @@
-//! A run comes to the same end whatever happens to its disk: each fail point of a small run is enumerated, until the run
-//! reaches none.
+//! A run comes to the same end whatever happens to its disk: each fail point of a small run is enumerated, until the
+//! run reaches none.
 
 use std::path::Path;
 use std::time::Duration;

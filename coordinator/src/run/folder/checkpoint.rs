@@ -176,8 +176,8 @@ pub fn list(folder: &Path) -> Vec<(u64, PathBuf)> {
 /// The checkpoint to go on from: the newest whose parameter digest equals the journal's, which it has under the
 /// step before. One that cannot be used is logged; `None` when there is no checkpoint at all.
 ///
-/// Where the journal lacks a step, one of the newest `checkpoint.keep` that is not beyond it is taken rather than a newer
-/// one, as the step is computed again then. Where it knows none of them, the newest is taken by its own checks.
+/// Where the journal lacks a step, one of the newest `checkpoint.keep` that is not beyond it is taken rather than a
+/// newer one, as the step is computed again then. Where it knows none of them, the newest is taken by its own checks.
 ///
 /// # Errors
 /// The newest one's, when there are some but none can be used.
@@ -198,14 +198,14 @@ pub fn newest(
             let proof = known.check(&path, &checkpoint, network)?;
             Ok((checkpoint, proof))
         }) {
-            Ok((checkpoint, Proof::Known)) => {
+            Ok((checkpoint, Evidence::Known)) => {
                 proven = Some(checkpoint);
                 if step <= lacks {
                     break;
                 }
             }
-            Ok((checkpoint, Proof::Unknown)) => _ = unproven.get_or_insert((path, checkpoint)),
-            Ok((_, Proof::Disbelieved)) => {
+            Ok((checkpoint, Evidence::Unknown)) => _ = unproven.get_or_insert((path, checkpoint)),
+            Ok((_, Evidence::Disbelieved)) => {
                 tracing::warn!(checkpoint = %path.display(), "holds steps that are not believed; computed again");
             }
             Err(error) => _ = first_error.get_or_insert(error),
@@ -236,7 +236,7 @@ pub fn newest(
 
 /// What a journal tells of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
+enum Evidence {
     /// Its parameters are those of the journal.
     Known,
     /// The journal does not know its step.
@@ -273,12 +273,12 @@ impl KnownSteps {
     ///
     /// # Errors
     /// When it knows other parameters.
-    fn check(&self, path: &Path, checkpoint: &Checkpoint, network: &Network) -> Result<Proof, CheckpointError> {
-        let Some(before) = checkpoint.state.step.checked_sub(1) else { return Ok(Proof::Known) };
+    fn check(&self, path: &Path, checkpoint: &Checkpoint, network: &Network) -> Result<Evidence, CheckpointError> {
+        let Some(before) = checkpoint.state.step.checked_sub(1) else { return Ok(Evidence::Known) };
         match self.believed.get(&StepId(before)) {
-            None if self.doubted.is_some_and(|since| before >= since.0) => Ok(Proof::Disbelieved),
-            None => Ok(Proof::Unknown),
-            Some(digest) if *digest == checkpoint.state.flat.digest(network).0 => Ok(Proof::Known),
+            None if self.doubted.is_some_and(|since| before >= since.0) => Ok(Evidence::Disbelieved),
+            None => Ok(Evidence::Unknown),
+            Some(digest) if *digest == checkpoint.state.flat.digest(network).0 => Ok(Evidence::Known),
             Some(_) => {
                 let problem = "has parameters whose digest is not the one in the journal".to_owned();
                 Err(CheckpointError::Foreign { path: path.to_owned(), problem })

@@ -99,8 +99,8 @@ impl RunDir {
         self.write(PLAN, json.as_bytes())
     }
 
-    /// Opens the folder of an earlier run and reads its plan and manifest. A damaged plan is taken from where else it is
-    /// kept, and written anew; of a damaged manifest there is `None`, and it may be made of the data again.
+    /// Opens the folder of an earlier run and reads its plan and manifest. A damaged plan is taken from where else it
+    /// is kept, and written anew; of a damaged manifest there is `None`, and it may be made of the data again.
     ///
     /// # Errors
     /// When it is no run folder, in use, or damaged.
@@ -204,8 +204,8 @@ impl RunDir {
     }
 }
 
-/// Writes `metrics.csv` in the run folder anew, without waiting for the disk: one row per finished epoch. Names of metrics, which may be those of a
-/// table's columns, are quoted where they need to be.
+/// Writes `metrics.csv` in the run folder anew, without waiting for the disk: one row per finished epoch. Names of
+/// metrics, which may be those of a table's columns, are quoted where they need to be.
 ///
 /// # Errors
 /// When the file cannot be written.
