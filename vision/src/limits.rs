@@ -15,7 +15,7 @@ pub struct Limits {
 const SMALL_PIXELS: u64 = 1 << 20;
 /// Bytes that a pixel takes while it is decoded, at most: of 16 bits as they are stored, or the coefficients of a
 /// progressive JPEG, and what is made of them, upright and not.
-const BYTES_OF_PIXEL: u64 = 16;
+const BYTES_OF_PIXEL: u64 = 20;
 /// Bytes for a picture of which only the file is known.
 pub(crate) const SMALL: u64 = bytes_of(SMALL_PIXELS);
 

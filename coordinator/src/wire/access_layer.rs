@@ -1,5 +1,5 @@
-//! Looks at every call before its service does: who it is from, and whether they may; and ends it when its member is put
-//! out.
+//! Looks at every call before its service does: who it is from, and whether they may; and ends it when its member is
+//! put out.
 
 use std::pin::Pin;
 use std::sync::Arc;
