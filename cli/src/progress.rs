@@ -164,6 +164,10 @@ fn describe(event: &RunEvent) -> Option<String> {
         RunEvent::Doubted { worker, node } => {
             format!("warning: {node} came from worker {worker} with a NaN or an infinity; it is computed again")
         }
+        RunEvent::Contradicted { step, node, workers } => {
+            let workers = workers.join(", ");
+            format!("warning: {node} of step {step} came with other numbers from {workers}; the step begins anew")
+        }
         RunEvent::WorkerLeft { worker, reason } if reason != "drained" => {
             format!("worker {worker} left ({reason}); others take over what it held")
         }

@@ -1,6 +1,6 @@
 //! Running a coordinator, alone or with workers in the same process.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use convoy_common::file_tree::Files;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
 use convoy_planning::disk;
 use convoy_proto::channel::Link;
-use convoy_worker::{Ended, RunData, WorkerError};
+use convoy_security::Secret;
+use convoy_worker::{Ended, RunData, WorkerError, threads_that_fit};
 use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::address::{bind, listen_on};
 use crate::device::Device;
 use crate::error::CliError;
+use crate::member::{Home, user_secret};
 use crate::metric_lines::metric_lines;
 use crate::progress::show_run;
 use crate::signals::Stop;
@@ -156,8 +158,10 @@ pub fn serve_jobs(config: ClusterConfig, socket: TcpListener) -> Result<ExitCode
 
 async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &Stop) -> Result<RunReport, CliError> {
     let (listener, address) = listen_on(socket)?;
+    // Workers of this process know it from memory; those of other processes of this user read it.
+    let secret = if way.carry.is_some() { Secret::random() } else { user_secret(&Home::folder())? };
     let mut workers = match way.carry {
-        Some(carry) => start_workers(carry, &ready, &way.files, address)?,
+        Some(carry) => start_workers(carry, &ready, &way.files, Link::local(address.to_string(), secret.clone()))?,
         None => {
             out::note(format_args!(
                 "listening on {address}; start workers with `convoy worker --coordinator {address}`"
@@ -171,7 +175,8 @@ async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &S
     let progress = tokio::spawn(show_run(watched, events));
     let config = ready.config(way.files.clone(), way.audit_every, status);
     let report =
-        serve_beside(&mut workers, Config { listener: Some(event_sender), ..config }, listener, stopped).await?;
+        serve_beside(&mut workers, Config { listener: Some(event_sender), ..config }, secret, listener, stopped)
+            .await?;
     // Whoever was between two connections when the run ended would look for the coordinator until its patience ends.
     let leaving = async { while workers.join_next().await.is_some() {} };
     _ = tokio::time::timeout(LEAVE, leaving).await;
@@ -180,28 +185,33 @@ async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &S
     Ok(report)
 }
 
-/// Workers of this process, on their way to the coordinator at `address`.
+/// Workers of this process, on their way to the coordinator.
 type Workers = JoinSet<Result<Ended, WorkerError>>;
 
-fn start_workers(
-    carry: &Carry,
-    ready: &Ready,
-    files: &Arc<dyn Files>,
-    address: SocketAddr,
-) -> Result<Workers, CliError> {
+fn start_workers(carry: &Carry, ready: &Ready, files: &Arc<dyn Files>, link: Link) -> Result<Workers, CliError> {
     let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), files.clone())?);
     let mut workers = JoinSet::new();
+    let device = carry.device.get()?;
+    let threads = match device {
+        convoy_nn::Device::Cpu => threads_that_fit(&ready.plan, &ready.network, carry.threads(), carry.workers, None)?,
+        convoy_nn::Device::Cuda(_) => carry.threads(),
+    };
+    if threads < carry.threads() {
+        out::note(format_args!("each worker takes {threads} of {} threads: memory is short", carry.threads()));
+    }
     for number in 1..=carry.workers {
         let config = convoy_worker::Config {
-            link: watch::channel(Link::plain(address.to_string())).1,
+            link: watch::channel(link.clone()).1,
             name: format!("local-{number}"),
-            threads: carry.threads(),
-            device: carry.device.get()?,
+            threads,
+            device,
             data: Some(data.clone()),
             cache: None,
             sees: None,
             log: None,
             patience: Some(Duration::from_secs(10)),
+            most_memory: None,
+            declines: false,
         };
         workers.spawn(convoy_worker::run(config, Box::pin(std::future::pending())));
     }
@@ -226,10 +236,11 @@ async fn until_asked_or_past(stop: &Stop, last: Option<u64>, mut status: watch::
 async fn serve_beside(
     workers: &mut Workers,
     config: Config,
+    secret: Secret,
     listener: tokio::net::TcpListener,
     stopped: BoxFuture<'_, ()>,
 ) -> Result<RunReport, CliError> {
-    let mut serving = serve(config, listener, stopped);
+    let mut serving = serve(config, secret, listener, stopped);
     loop {
         tokio::select! {
             report = &mut serving => return Ok(report?),

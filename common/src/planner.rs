@@ -38,8 +38,7 @@ pub trait Planner: Send + Sync {
     ///
     /// # Errors
     /// When the data has changed, or cannot be read.
-    fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Option<Manifest>)
-    -> Result<Planned, Refusal>;
+    fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Option<Manifest>) -> Result<Planned, Refusal>;
 }
 
 /// Why nothing is planned: each variant with what is wrong and what to do about it, in words for people.

@@ -46,6 +46,34 @@ fn what_does_not_fit_is_refused() {
     check("[train]\nbatch = 400\nlast = \"drop\"", "`train.batch`");
 }
 
+#[test]
+fn a_plan_of_a_file_whose_parts_do_not_fit_together_is_refused() {
+    let good = resolve("").unwrap();
+    assert_eq!(good.check(), Ok(()));
+    let check = |spoil: &dyn Fn(&mut Plan), key: &str| {
+        let mut plan = good.clone();
+        spoil(&mut plan);
+        let problem = plan.check().unwrap_err();
+        assert!(problem.starts_with(&format!("`{key}`")), "{problem}");
+    };
+    check(&|plan| plan.normalization.mean.clear(), "normalization");
+    check(&|plan| plan.normalization.std = vec![1.0; 3], "normalization");
+    check(&|plan| plan.normalization.std[0] = 0.0, "normalization");
+    check(&|plan| plan.normalization.mean[0] = f32::NAN, "normalization");
+    check(&|plan| plan.input.channels = 4, "input");
+    check(&|plan| plan.input.width = 0, "input");
+    check(&|plan| plan.input.height = u32::MAX, "input");
+    check(&|plan| plan.outputs = 4, "outputs");
+    check(&|plan| plan.names.push("more".to_owned()), "outputs");
+    check(&|plan| plan.class_weights = vec![1.0], "class_weights");
+    let spec = parse("task = \"binary\"\n[data]\ntrain = \"x\"\n", &[]).unwrap();
+    let two = DataFacts { class_counts: vec![1, 1], ..convoy_testing::facts([28, 28, 1], 2) };
+    let mut binary = Plan::resolve(spec, &two).unwrap();
+    assert_eq!(binary.check(), Ok(()));
+    binary.names.pop();
+    assert!(binary.check().is_err(), "prediction has two names to tell");
+}
+
 /// Facts about a regression on targets of these names, with a mean of 100 and a deviation of 20 each.
 fn values(names: &[&str]) -> DataFacts {
     let targets = TargetStatistics { mean: vec![100.0; names.len()], std: vec![20.0; names.len()] };
@@ -170,7 +198,14 @@ fn variants(value: &serde_json::Value) -> Vec<serde_json::Value> {
         Value::Number(number) => {
             let near = number.as_f64().unwrap_or_default();
             let whole = number.as_u64().unwrap_or_default();
-            vec![json!(0), json!(1), json!(whole + 1), json!(whole.saturating_sub(1)), json!(near * 10.0), json!(u32::MAX)]
+            vec![
+                json!(0),
+                json!(1),
+                json!(whole + 1),
+                json!(whole.saturating_sub(1)),
+                json!(near * 10.0),
+                json!(u32::MAX),
+            ]
         }
         Value::Array(items) => {
             let mut all = vec![json!([]), Value::Array(items.iter().chain(items.first()).cloned().collect())];
@@ -226,7 +261,10 @@ fn no_plan_that_passes_its_checks_can_crash_whoever_reads_it() {
             }
             let (rates, steps) = (plan.learning_rate(), plan.total_steps());
             [0, steps / 2, steps.saturating_sub(1)].map(|step| rates.at(step)).iter().for_each(|rate| _ = rate.abs());
-            assert!(plan.normalization.mean.len() == plan.input.channels as usize && !plan.metric_layout().choices().is_empty());
+            assert!(
+                plan.normalization.mean.len() == plan.input.channels as usize
+                    && !plan.metric_layout().choices().is_empty()
+            );
             assert_eq!(Plan::from_sealed_json(plan.to_sealed_json().as_bytes()), Ok(plan));
         }
     }

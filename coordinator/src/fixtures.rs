@@ -34,7 +34,9 @@ pub(crate) fn manifest(samples: u32) -> Manifest {
 pub(crate) fn manifest_of(train: u32, validation: u32) -> Manifest {
     let sample = |index| Sample { file: 0, index, label: Label::Class(index % 2), broken: None };
     let files: FileList = [FileEntry { path: "images", size: 0, blake3: Default::default() }].into_iter().collect();
-    let split = |samples| Arc::new(Split { files: files.clone(), samples: (0..samples).map(sample).collect(), ..Split::default() });
+    let split = |samples| {
+        Arc::new(Split { files: files.clone(), samples: (0..samples).map(sample).collect(), ..Split::default() })
+    };
     let names = vec!["class0".to_owned(), "class1".to_owned()];
     let validation = if validation == 0 { Arc::default() } else { split(validation) };
     Manifest { names, labels: LabelKind::Class, train: split(train), validation }
@@ -133,7 +135,7 @@ impl WorkerLinks for FakeLinks {
         self.note(format!("disconnect {worker}: {reason}"));
     }
 
-    fn evict(&self, name: &str, reason: String) {
-        self.note(format!("evict {name}: {reason}"));
+    fn evict(&self, machine: &str, reason: String) {
+        self.note(format!("evict {machine}: {reason}"));
     }
 }

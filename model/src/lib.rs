@@ -41,7 +41,7 @@ pub mod zoo;
 
 pub use convoy_common::plan::Input;
 pub use convoy_common::spec::Pair;
-pub use describe::{Description, LayerRow, describe};
+pub use describe::{Description, LayerRow, bytes, describe};
 pub use digest::{DigestInOrder, Elements, TensorRef, digest_elements, digest_tensors};
 pub use error::{MAX_ELEMENTS, NetworkError, Problem};
 pub use file::{NamedTensor, ReadError, TensorFile, write_atomic};

@@ -1,7 +1,8 @@
 //! Everything that can make a run act.
 
 use crate::ids::{StepId, WorkerId};
-use crate::lease::LeaseRef;
+use crate::lease::{LeaseRef, Work};
+use crate::tree::Node;
 
 /// Something that happened, told to [`Run::handle`](crate::Run::handle).
 ///
@@ -14,7 +15,10 @@ pub enum Event {
     WorkerJoined {
         /// Its number, unused so far.
         worker: WorkerId,
-        /// Its name, the same whenever it comes back.
+        /// The machine that it runs on, the same whenever it comes back and under whatever name: failures, votes and
+        /// evictions are counted by machine. Chosen by the coordinator, never by the worker.
+        machine: String,
+        /// Its name, for people.
         name: String,
         /// Shards it computes at a time.
         threads: u32,
@@ -59,6 +63,20 @@ pub enum Event {
         result: NodeResult,
         /// Digest of its numbers, where the lease asked for one and they are finite.
         digest: Option<[u8; 32]>,
+    },
+    /// Two copies of a node differ, or a node and its parts. What is counted for the node, when it is done, is bit by
+    /// bit what the worker brought that it is done by: whoever counts compares **every** further copy of a node (or of
+    /// all parts of it) with the first, also where the worker that brought the first is gone, and where the copy is for
+    /// a lease that is over. At the first difference it forgets the tree and tells this, before it tells of the node.
+    NodeContradicted {
+        /// The step.
+        step: StepId,
+        /// The kind of work.
+        work: Work,
+        /// The node that was brought in two ways.
+        node: Node,
+        /// Who brought it: at least one of them something wrong. Some may be gone.
+        workers: Vec<WorkerId>,
     },
     /// A worker could not do a lease.
     LeaseFailed {
@@ -118,6 +136,7 @@ impl Event {
             Event::WorkerReady { .. } => "worker ready",
             Event::NodeComputed { .. } => "node computed",
             Event::NodeDone { .. } => "node done",
+            Event::NodeContradicted { .. } => "node contradicted",
             Event::LeaseFailed { .. } => "lease failed",
             Event::StepReduced { .. } => "step reduced",
             Event::StepNotFinite { .. } => "step not finite",
@@ -139,7 +158,8 @@ impl Event {
             | Event::NodeComputed { worker, .. }
             | Event::NodeDone { worker, .. }
             | Event::LeaseFailed { worker, .. } => Some(worker),
-            Event::StepReduced { .. }
+            Event::NodeContradicted { .. }
+            | Event::StepReduced { .. }
             | Event::EvaluationReduced { .. }
             | Event::StepNotFinite { .. }
             | Event::CheckpointWritten { .. }

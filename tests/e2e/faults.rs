@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 pub use convoy_faults::cluster::free_address;
 
 use crate::errors::check;
-use crate::job::{GOLDEN, Job, Process, convoy, report, wait_for};
+use crate::job::{GOLDEN, Job, Process, convoy, local_link, report, wait_for};
 
 fn checkpoints(run: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(run.join("checkpoints")) else { return Vec::new() };
@@ -117,6 +117,31 @@ fn a_journal_that_cannot_grow_ends_the_run_and_loses_nothing() {
     assert_eq!((&audit["exact"], &audit["starts"]), (&true.into(), &2.into()));
 }
 
+#[cfg(all(unix, debug_assertions))]
+#[test]
+fn a_process_that_dies_at_an_act_on_its_disk_goes_on() {
+    use std::os::unix::process::ExitStatusExt;
+    let job = Job::new();
+    let (run, spec) = (job.path("run"), job.spec().display().to_string());
+    let out = run.display().to_string();
+    // Some of the fail points; tests of the coordinator take them all.
+    for point in (1..).step_by(17) {
+        _ = fs::remove_dir_all(&run);
+        let mut command = convoy();
+        command.args(["train", &spec, "--json", "--out", &out]).env("CONVOY_FAULT", format!("crash@{point}"));
+        let died = command.output().expect("convoy starts");
+        if died.status.success() {
+            assert!(point > 100, "only {point} points");
+            break;
+        }
+        assert_eq!(died.status.signal(), Some(6), "{point}: {}", String::from_utf8_lossy(&died.stderr));
+        let again = if run.join("plan.json").is_file() { job.resume("run") } else { job.train("run", &[]) };
+        assert_eq!(again["parameters_digest"], GOLDEN.trim(), "{point}");
+        let audit = report(&convoy().args(["audit", &out, "--json"]).output().expect("convoy starts"));
+        assert_eq!(audit["exact"], true, "{point}");
+    }
+}
+
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_a_foreign_one_refused() {
     let job = Job::new();
@@ -198,7 +223,7 @@ async fn a_worker_of_another_version_is_told_so() {
     let address = free_address();
     let child = Process(coordinator(&job, &address, "run").spawn().expect("convoy starts"));
     let mut client = loop {
-        match convoy_proto::channel::Link::plain(address.clone()).coordinator().await {
+        match local_link(&address).coordinator().await {
             Ok(client) => break client,
             Err(_) => tokio::task::yield_now().await,
         }
@@ -209,6 +234,7 @@ async fn a_worker_of_another_version_is_told_so() {
             name: "stranger".to_owned(),
             threads: 1,
             numerics: vec![numerics.to_owned()],
+            process: String::new(),
         };
         let message = Some(convoy_proto::v1::worker_message::Message::Hello(hello));
         client.control(tokio_stream::once(convoy_proto::v1::WorkerMessage { message })).await

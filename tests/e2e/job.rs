@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use convoy_faults::job::{TINY, write_data};
 pub use convoy_faults::process::Process;
+use convoy_proto::channel::Link;
 pub use convoy_testing::wait_for;
 use convoy_vision::Pixels;
 
@@ -61,8 +62,18 @@ fn cache() -> &'static Path {
 
 pub fn convoy() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
-    command.env_remove("RUST_LOG").env("CONVOY_CACHE", cache()).stdin(Stdio::null());
+    command.env_remove("RUST_LOG").env("CONVOY_CACHE", cache()).env("CONVOY_HOME", home()).stdin(Stdio::null());
     command
+}
+
+/// Where the tests' processes keep the secret that they know each other by.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")
+}
+
+/// A way to a coordinator without a cluster, as processes of its user have it.
+pub fn local_link(address: &str) -> Link {
+    convoy_faults::liar::local_link(address, &home())
 }
 
 /// The JSON object that a command ended with.

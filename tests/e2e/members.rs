@@ -208,7 +208,7 @@ fn a_worker_that_does_not_renew_is_disconnected() {
     let (cluster, _coordinator) = SecureCluster::start_with(&["--certificate-life", "2s"]);
     let token = fs::read_to_string(cluster.token("worker", &[])).expect("a token");
     let token: convoy_security::Token = token.parse().expect("a token");
-    let mut link = convoy_proto::channel::Link { address: cluster.address.clone(), cluster: Some((token.pin, None)) };
+    let mut link = convoy_proto::channel::Link::member(cluster.address.clone(), token.pin, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let said = runtime.block_on(async {
         let key = convoy_security::NewKey::generate().expect("randomness");
@@ -222,6 +222,7 @@ fn a_worker_that_does_not_renew_is_disconnected() {
             name: "lazy".to_owned(),
             threads: 1,
             numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
+            process: String::new(),
         };
         let message = Some(v1::worker_message::Message::Hello(hello));
         outbox.send(v1::WorkerMessage { message }).await.expect("it is empty");

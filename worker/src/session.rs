@@ -26,6 +26,7 @@ use crate::heartbeat::{HeartbeatThread, Heartbeats};
 use crate::membership::{Membership, Progress, SetUp};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
+use crate::process::process;
 
 /// Messages that wait for the control stream.
 const OUTBOX: usize = 256;
@@ -129,6 +130,7 @@ impl Session {
             name: config.name.clone(),
             threads: config.threads as u32,
             numerics: numerics.to_vec(),
+            process: process().to_owned(),
         };
         outbox.say(v1::worker_message::Message::Hello(hello)).await;
         let dialling = dial.clone();
@@ -168,8 +170,12 @@ impl Session {
                     Ok(None) | Err(_) => return Ok(None),
                 },
                 progress = next_progress(&mut self.member) => {
-                    if let Some(member) = &mut self.member {
-                        member.take(progress).await;
+                    if let Some(member) = &mut self.member
+                        && let Err(error) = member.take(progress).await
+                    {
+                        let job = member.job();
+                        self.decline(job, &error).await;
+                        return Err(error);
                     }
                 }
                 Some(line) = logged(&mut config.log) => {
@@ -187,8 +193,15 @@ impl Session {
                         tracing::warn!(reason, "could not join a run");
                         return Ok(None);
                     }
-                    Err(OpenError::Fatal(error @ WorkerError::Connect(_))) => return Err(error),
-                    Err(OpenError::Fatal(error)) => self.decline(job, &error).await,
+                    Err(OpenError::Fatal(error)) => {
+                        if matches!(error, WorkerError::Connect(_)) {
+                            return Err(error);
+                        }
+                        self.decline(job, &error).await;
+                        if !config.declines {
+                            return Err(error);
+                        }
+                    }
                 },
                 () = &mut *stop, if leaving.is_none() => {
                     leaving = Some(Instant::now() + DRAIN);
@@ -225,6 +238,7 @@ impl Session {
             assignment: Assignment { worker: self.worker, job: assigned.job, generation: assigned.generation },
             threads: config.threads,
             device: config.device,
+            most_memory: config.most_memory,
             data: config.data.clone(),
             cache: config.cache.clone(),
             sees: config.sees.clone(),
@@ -243,7 +257,7 @@ impl Session {
 
     /// Says why this worker cannot do `job`; others may, and it may do others.
     async fn decline(&self, job: u64, error: &WorkerError) {
-        tracing::warn!(job, reason = %error, "declined; waiting for another job");
+        tracing::warn!(job, reason = %error, "declined");
         let declined = v1::Declined { job, reason: error.to_string(), cause: error.cause().into() };
         self.outbox.say(v1::worker_message::Message::Declined(declined)).await;
     }

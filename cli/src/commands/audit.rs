@@ -199,6 +199,9 @@ fn text_of(audit: &Audit) -> String {
         let (epochs, plan) = (earlier.epochs, earlier.plan.short());
         text.push_str(&format!("planned for {epochs} epochs (plan {plan}) until {} steps were done\n", earlier.steps));
     }
+    if audit.damaged > 0 {
+        text.push_str(&format!("the journal was damaged in {} place(s); the records there are lost\n", audit.damaged));
+    }
     text.push_str(&format!(
         "\n{:>5}  {:>7}  {:>9}  {:>6}  {:>8}  {:>7}  WORKERS: SAMPLES",
         "EPOCH", "STEPS", "ONCE", "MORE", "NOT YET", "AUDITED"
@@ -248,9 +251,9 @@ mod tests {
             total_steps: 15,
             repeated: 2,
             disbelieved: 0,
-            damaged: 0,
             distrusted: Vec::new(),
             starts: 2,
+            damaged: 1,
             earlier_plans: vec![EarlierPlan { epochs: 1, plan: Digest::default(), steps: 5 }],
             epochs: vec![epoch.clone(), EpochAudit { epoch: 2, steps: 2, once: 64, not_yet: 86, ..epoch }],
             problems: Vec::new(),
@@ -258,6 +261,7 @@ mod tests {
         expect![[r#"
             7 of 15 steps committed in 2 starts; 2 computed again, with the digests they had
             planned for 1 epochs (plan 00000000) until 5 steps were done
+            the journal was damaged in 1 place(s); the records there are lost
 
             EPOCH    STEPS       ONCE    MORE   NOT YET  AUDITED  WORKERS: SAMPLES
                 1        5        150       0         0       12  left: 90, right: 60

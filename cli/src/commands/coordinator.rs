@@ -8,6 +8,7 @@ use std::time::Duration;
 use convoy_common::memory;
 use convoy_coordinator::{ClusterConfig, DiskLimits, JobLimits, RunDir, keep_private};
 use convoy_planning::{Job, LocalPlanner, Looking};
+use convoy_security::Secret;
 use convoy_vision::LookCache;
 
 use super::resume;
@@ -15,6 +16,7 @@ use super::train::{self, create};
 use crate::address::bind;
 use crate::error::CliError;
 use crate::looking::LookArgs;
+use crate::member::{Home, user_secret};
 use crate::progress::counter;
 use crate::{runner, time};
 
@@ -190,6 +192,8 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
             limits,
             disk: args.disk.limits(),
             certificate_life: args.certificate_life,
+            // A cluster knows its members.
+            secret: if encrypted { Secret::random() } else { user_secret(&Home::folder())? },
         };
         return runner::serve_jobs(config, listener);
     }

@@ -74,6 +74,9 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
     check_names(plan)?;
     check_shape(plan)?;
     check_loss(plan)?;
+    if plan.names.len() != 2 && spec.task == Task::Binary {
+        return problem("names", format!("are {}, but \"binary\" needs two classes", plan.names.len()));
+    }
     if plan.names.len() < 2 && spec.task == Task::Multiclass {
         return problem("data.train", format!("has one class only ({:?}); there is nothing to tell apart", plan.names));
     }
@@ -131,6 +134,9 @@ fn check_shape(plan: &Plan) -> Result<(), Problem> {
     }
     if !plan.class_weights.is_empty() && plan.class_weights.len() != plan.names.len() {
         return problem("class_weights", "are not one for each class");
+    }
+    if plan.spec.task == Task::Binary && plan.names.len() != 2 {
+        return problem("outputs", format!("is of two classes, and there are names of {}", plan.names.len()));
     }
     let outputs = if plan.spec.task == Task::Binary { 1 } else { plan.names.len() };
     if plan.outputs as usize != outputs {

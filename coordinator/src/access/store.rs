@@ -36,6 +36,9 @@ pub struct MemberRecord {
     pub expires_at: u64,
     /// Whether its certificates were revoked.
     pub revoked: bool,
+    /// The token that it joined with; none for the cluster's first member, and for those of older versions.
+    #[serde(default)]
+    pub token: Option<String>,
 }
 
 impl MemberRecord {
@@ -58,6 +61,43 @@ const REMEDY: &str = "put a copy of it back that is newer than the last revocati
 #[derive(Debug)]
 pub(crate) struct AccessStore {
     file: StoreFile,
+}
+
+/// The token of a member that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TokenLeft {
+    /// It lets nobody in any more.
+    Closed {
+        /// Which one.
+        id: String,
+    },
+    /// It lets others in still: some who came by it stay.
+    Open {
+        /// Which one.
+        id: String,
+        /// How many members stay that came by it.
+        others: usize,
+    },
+    /// It is not known: the member made the cluster, or joined it under an older version.
+    Unknown,
+}
+
+/// The member that `text` means: a number first of all, else a name that only one has.
+fn meant(members: &[MemberRecord], text: &str) -> Result<MemberRecord, AccessError> {
+    let valid = || members.iter().filter(|member| !member.revoked);
+    let number = text.parse().ok();
+    if let Some(member) = valid().find(|member| Some(member.id) == number) {
+        return Ok(member.clone());
+    }
+    let named: Vec<&MemberRecord> = valid().filter(|member| member.name == text).collect();
+    match named[..] {
+        [] => Err(AccessError::UnknownMember(text.to_owned())),
+        [member] => Ok(member.clone()),
+        _ => {
+            let numbers: Vec<String> = named.iter().map(|member| member.id.to_string()).collect();
+            Err(AccessError::AmbiguousMember { name: text.to_owned(), numbers: numbers.join(", ") })
+        }
+    }
 }
 
 fn read<T: serde::de::DeserializeOwned, E: From<StoreError>>(path: &Path, json: &[u8]) -> Result<T, Halted<E>> {
@@ -111,12 +151,19 @@ impl AccessStore {
         })
     }
 
-    /// Keeps a new member.
-    pub(crate) fn add_member(&self, name: &str, role: Role, certificate: &Certificate) -> Result<u64, StoreError> {
+    /// Keeps a new member, which joined with `token`, if with any.
+    pub(crate) fn add_member(
+        &self,
+        name: &str,
+        role: Role,
+        token: Option<&str>,
+        certificate: &Certificate,
+    ) -> Result<u64, StoreError> {
         self.change(|tables| {
             let id = tables.members.last()?.map_or(0, |(last, _)| last.value()) + 1;
             let (fingerprint, expires_at) = (certificate.fingerprint, certificate.expires_at);
-            let member = MemberRecord { id, name: name.to_owned(), role, fingerprint, expires_at, revoked: false };
+            let (name, token, revoked) = (name.to_owned(), token.map(str::to_owned), false);
+            let member = MemberRecord { id, name, role, fingerprint, expires_at, revoked, token };
             tables.put_member(&member)?;
             Ok(id)
         })
@@ -140,7 +187,8 @@ impl AccessStore {
         self.change(|tables| {
             tables.drop_certificates(|_, expires_at| expires_at < now)?;
             let newest = tables.members.last()?.map_or(0, |(id, _)| id.value());
-            for id in tables.members_where(gone)?.into_iter().filter(|id| *id != newest) {
+            for id in tables.all_members()?.into_iter().filter(gone).map(|member| member.id).filter(|id| *id != newest)
+            {
                 tables.members.remove(id)?;
             }
             Ok(())
@@ -155,17 +203,15 @@ impl AccessStore {
         count.expect("the store can be read")
     }
 
-    /// Revokes a member's certificates, by its number or name.
-    pub(crate) fn revoke(&self, text: &str) -> Result<MemberRecord, AccessError> {
-        let unknown = || AccessError::UnknownMember(text.to_owned());
-        let members = self.members()?;
-        let means = |member: &&MemberRecord| text.parse() == Ok(member.id) || member.name == text;
-        let id = members.iter().filter(|member| !member.revoked).find(means).ok_or_else(unknown)?.id;
+    /// Revokes a member's certificates, by its number or its name. The token that it came by is closed as well, if
+    /// nobody else came by it or `close_token` says so; a member of its name does not come by it again in any case.
+    pub(crate) fn revoke(&self, text: &str, close_token: bool) -> Result<(MemberRecord, TokenLeft), AccessError> {
         self.change(|tables| {
-            let mut member = tables.member(id)?.ok_or_else(unknown)?;
+            let mut member = meant(&tables.all_members()?, text)?;
             member.revoked = true;
             tables.put_member(&member)?;
-            Ok(member)
+            let left = tables.close_token_of(&member, close_token)?;
+            Ok((member, left))
         })
     }
 
@@ -188,9 +234,16 @@ impl AccessStore {
         self.change(|tables| Ok(tables.tokens.remove(id)?.is_some()))
     }
 
-    /// Uses a token once; says what it is for.
-    pub(crate) fn redeem(&self, token: &Token, now: u64) -> Result<Role, AccessError> {
+    /// Uses a token once for somebody of this name; says what it is for.
+    pub(crate) fn redeem(&self, token: &Token, name: &str, now: u64) -> Result<Role, AccessError> {
+        if name.parse::<u64>().is_ok() {
+            return Err(AccessError::NumberAsName(name.to_owned()));
+        }
         self.change(|tables| {
+            let came = |member: &MemberRecord| member.token.as_deref() == Some(token.id.as_str());
+            if tables.all_members()?.iter().any(|member| member.revoked && member.name == name && came(member)) {
+                return Err(AccessError::RevokedName(name.to_owned()).into());
+            }
             let kept = tables.tokens.get(token.id.as_str())?.map(|json| read(self.file.path(), json.value()));
             let mut record: TokenRecord = kept.transpose()?.ok_or(AccessError::Token(TokenError::Unknown))?;
             record.redeem(&token.secret, now).map_err(AccessError::Token)?;
@@ -237,16 +290,25 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn members_where<E: From<StoreError>>(
-        &self,
-        wanted: impl Fn(&MemberRecord) -> bool,
-    ) -> Result<Vec<u64>, Halted<E>> {
-        let mut found = Vec::new();
-        for entry in self.members.iter()? {
-            let member: MemberRecord = read(self.path, entry?.1.value())?;
-            found.extend(wanted(&member).then_some(member.id));
+    fn all_members<E: From<StoreError>>(&self) -> Result<Vec<MemberRecord>, Halted<E>> {
+        self.members.iter()?.map(|entry| read(self.path, entry?.1.value())).collect()
+    }
+
+    /// What becomes of the token of a member that was revoked.
+    fn close_token_of<E: From<StoreError>>(
+        &mut self,
+        member: &MemberRecord,
+        close: bool,
+    ) -> Result<TokenLeft, Halted<E>> {
+        let Some(id) = member.token.clone() else { return Ok(TokenLeft::Unknown) };
+        let stays = |other: &MemberRecord| !other.revoked && other.token.as_ref() == Some(&id);
+        let others = self.all_members()?.into_iter().filter(stays).count();
+        if others > 0 && !close {
+            let open = self.tokens.get(id.as_str())?.is_some();
+            return Ok(if open { TokenLeft::Open { id, others } } else { TokenLeft::Closed { id } });
         }
-        Ok(found)
+        self.tokens.remove(id.as_str())?;
+        Ok(TokenLeft::Closed { id })
     }
 
     /// Drops the certificates of which `unwanted` holds, given whose they are and when they expire.
@@ -269,115 +331,4 @@ impl<'a> Tables<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: u64 = 24 * 3600;
-
-    fn certificate(number: u8, expires_at: u64) -> Certificate {
-        Certificate { chain_pem: String::new(), fingerprint: Fingerprint([number; 32]), expires_at }
-    }
-
-    fn store() -> (tempfile::TempDir, AccessStore) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = AccessStore::create(&folder.path().join("access.redb")).expect("the folder is writable");
-        (folder, store)
-    }
-
-    fn owners<const N: usize>(store: &AccessStore, numbers: [u8; N]) -> [Option<u64>; N] {
-        numbers.map(|number| store.owner(Fingerprint([number; 32])).expect("the store can be read"))
-    }
-
-    #[test]
-    fn renewing_drops_what_has_expired_of_that_member() {
-        let (_folder, store) = store();
-        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
-        let otto = store.add_member("otto", Role::Viewer, &certificate(200, 100)).unwrap();
-        store.renew(anna, &certificate(2, 160), 60).unwrap();
-        assert_eq!(owners(&store, [1, 2, 200]), [Some(anna), Some(anna), Some(otto)], "the first is good until 100");
-        for renewal in 3..100 {
-            let now = 60 * u64::from(renewal) - 60;
-            store.renew(anna, &certificate(renewal, now + 100), now).unwrap();
-            assert!(store.certificates() <= 4, "{} after {renewal} certificates", store.certificates());
-        }
-        assert_eq!(owners(&store, [1, 98, 99, 200]), [None, Some(anna), Some(anna), Some(otto)]);
-    }
-
-    #[test]
-    fn who_can_never_come_back_is_dropped_after_thirty_days() {
-        let (_folder, store) = store();
-        let add = |name: &str, number| store.add_member(name, Role::Worker, &certificate(number, 100)).unwrap();
-        let [gone, revoked_one, back, newest] =
-            [("gone", 1), ("out", 2), ("back", 3), ("newest", 4)].map(|(n, c)| add(n, c));
-        store.revoke("out").unwrap();
-        store.tidy(100).unwrap();
-        assert_eq!(store.certificates(), 4, "nothing has expired");
-        store.tidy(101).unwrap();
-        assert_eq!((store.certificates(), store.members().unwrap().len()), (0, 4), "members are kept");
-        store.renew(back, &certificate(5, 100 + 40 * DAY), 101).unwrap();
-        store.tidy(100 + 30 * DAY).unwrap();
-        assert_eq!(store.members().unwrap().len(), 4, "not a second before");
-        store.tidy(101 + 30 * DAY).unwrap();
-        let left: Vec<u64> = store.members().unwrap().iter().map(|member| member.id).collect();
-        assert_eq!(left, [revoked_one, back, newest]);
-        assert!(store.member(revoked_one).unwrap().is_some_and(|member| member.revoked), "its refusal says revoked");
-        assert_eq!(store.member(gone).unwrap(), None);
-        assert!(
-            store.add_member("next", Role::Worker, &certificate(6, 100)).unwrap() > newest,
-            "no number comes twice"
-        );
-    }
-
-    #[test]
-    fn certificates_of_an_older_version_are_taken_over() {
-        let (folder, store) = store();
-        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
-        let older = store.change(|tables| {
-            tables.old_certificates.insert(&[7; 32][..], anna)?;
-            Ok::<_, Halted<StoreError>>(())
-        });
-        older.unwrap();
-        drop(store);
-        let store = AccessStore::open(&folder.path().join("access.redb")).unwrap();
-        assert_eq!(owners(&store, [1, 7]), [Some(anna), Some(anna)]);
-        store.tidy(101).unwrap();
-        assert_eq!(owners(&store, [1, 7]), [None, None]);
-    }
-
-    #[test]
-    fn no_damage_lets_anybody_in_who_was_revoked() {
-        let (folder, store) = store();
-        for number in 1..40 {
-            store.add_member(&format!("m{number}"), Role::Worker, &certificate(number, 100)).unwrap();
-        }
-        store.revoke("m7").unwrap();
-        drop(store);
-        let path = folder.path().join("access.redb");
-        let good = std::fs::read(&path).unwrap();
-        let written: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
-        let flipped = written.iter().step_by(written.len() / 150).map(|at| {
-            let mut bytes = good.clone();
-            bytes[*at] ^= 0x10;
-            bytes
-        });
-        let cut = [0, 1, good.len() / 2, good.len() - 1].map(|length| good[..length].to_owned());
-        let mut refused = 0;
-        for bytes in flipped.chain(cut) {
-            std::fs::write(&path, bytes).unwrap();
-            match AccessStore::open(&path) {
-                Ok(store) => {
-                    assert!(store.member(7).unwrap().unwrap().revoked);
-                    assert_eq!(owners(&store, [7, 8]), [Some(7), Some(8)]);
-                }
-                Err(error) => {
-                    refused += 1;
-                    let text = error.to_string();
-                    assert!(text.contains("access.redb is damaged") && text.contains("convoy cluster init"), "{text}");
-                }
-            }
-        }
-        assert!(refused > 20, "{refused}");
-        std::fs::remove_file(&path).unwrap();
-        assert!(AccessStore::open(&path).unwrap_err().to_string().contains("it is not there"));
-    }
-}
+mod tests;

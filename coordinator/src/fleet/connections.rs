@@ -30,7 +30,7 @@ pub(crate) struct Connections {
     runs: RwLock<BTreeMap<JobId, Arc<RunHandle>>>,
     workers: Mutex<BTreeMap<WorkerId, ConnectedWorker>>,
     next_worker: AtomicU32,
-    /// Names of machines that were proven to compute wrongly, and what is said to them.
+    /// Machines that were proven to compute wrongly, and what is said to them.
     evicted: Mutex<BTreeMap<String, String>>,
     fleet: QueueSender<FleetEvent>,
     /// The numerics class of all runs, where there is just one run.
@@ -40,6 +40,7 @@ pub(crate) struct Connections {
 /// A connected worker.
 #[derive(Debug)]
 struct ConnectedWorker {
+    machine: String,
     name: String,
     threads: u32,
     /// Whose connection this is; others may not speak for it.
@@ -107,6 +108,7 @@ impl Connections {
     /// Takes a worker in that says hello.
     pub(crate) fn connect(
         &self,
+        machine: String,
         name: String,
         threads: u32,
         numerics: Vec<u32>,
@@ -118,15 +120,16 @@ impl Connections {
         outbox.say(Message::Welcome(welcome));
         tracing::info!(%worker, name, threads, "connected");
         let place = WorkerPlace::Free;
-        let connected = ConnectedWorker { name, threads, caller, outbox, place, called: false, draining: false };
+        let connected =
+            ConnectedWorker { machine, name, threads, caller, outbox, place, called: false, draining: false };
         self.workers().insert(worker, connected);
         self.tell_fleet(FleetEvent::WorkerJoined { worker, numerics });
         worker
     }
 
-    /// Why nobody of this name is taken in; `None` when they are.
-    pub(crate) fn evicted(&self, name: &str) -> Option<String> {
-        self.evicted.lock().get(name).cloned()
+    /// Why nobody on this machine is taken in; `None` when they are.
+    pub(crate) fn evicted(&self, machine: &str) -> Option<String> {
+        self.evicted.lock().get(machine).cloned()
     }
 
     /// Waits until `message` of `worker` has room at the fleet and at the run that it is for. A heartbeat needs none.
@@ -150,7 +153,7 @@ impl Connections {
             }
             // Whoever read it has noted when.
             Message::Heartbeat(_) => {}
-            Message::Joined(joined) => self.joined(worker, JobId(joined.job), joined.generation),
+            Message::Joined(joined) => self.joined(worker, joined),
             Message::Ready(ready) => {
                 let event = Event::WorkerReady { worker, step: StepId(ready.step) };
                 self.tell_run_of_member(worker, JobId(ready.job), RunInput::Event(event));
@@ -186,14 +189,16 @@ impl Connections {
         }
     }
 
-    fn joined(&self, worker: WorkerId, job: JobId, generation: u64) {
+    fn joined(&self, worker: WorkerId, v1::Joined { job, generation, threads }: v1::Joined) {
+        let job = JobId(job);
         let mut workers = self.workers();
         let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
         let Some(member) = workers.get_mut(&worker).filter(assigned) else { return };
         let Some(run) = self.run(job).filter(|run| run.generation.0 == generation) else { return };
         member.place = WorkerPlace::Member(job);
-        let (name, threads, outbox) = (member.name.clone(), member.threads, member.outbox.clone());
-        _ = run.tell(RunInput::Attach { worker, name, threads, outbox });
+        let (machine, name, outbox) = (member.machine.clone(), member.name.clone(), member.outbox.clone());
+        let threads = threads.clamp(1, member.threads);
+        _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
         }
@@ -202,14 +207,26 @@ impl Connections {
     /// A worker that cannot do the job that it was sent to is free for others.
     fn declined(&self, worker: WorkerId, declined: &v1::Declined) {
         let job = JobId(declined.job);
+        let reason = told(&declined.reason);
+        if declined.cause() == v1::DeclineCause::Faulty {
+            return self.faulty(worker, job, reason);
+        }
         let mut workers = self.workers();
         let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
         let Some(state) = workers.get_mut(&worker).filter(assigned) else { return };
         (state.place, state.called) = (WorkerPlace::Free, false);
         drop(workers);
-        let reason = told(&declined.reason);
         self.tell_run(job, RunInput::Declined { worker, cause: declined.cause(), reason: reason.clone() });
         self.tell_fleet(FleetEvent::WorkerDeclined { worker, job, reason });
+    }
+
+    /// A machine whose memory does not hold what is put there counts as one that was proven to compute wrongly.
+    fn faulty(&self, worker: WorkerId, job: JobId, reason: String) {
+        let Some(name) = self.workers().get(&worker).map(|worker| worker.name.clone()) else { return };
+        tracing::error!(%worker, name, reason, "its memory is bad; put out");
+        self.tell_run(job, RunInput::Declined { worker, cause: v1::DeclineCause::Faulty, reason: reason.clone() });
+        self.evict(&name, format!("`{name}` was put out: {reason}"));
+        self.disconnect(worker, &reason);
     }
 
     fn draining(&self, worker: WorkerId) {
@@ -409,8 +426,8 @@ impl WorkerLinks for Connections {
         self.lose(worker);
     }
 
-    fn evict(&self, name: &str, reason: String) {
-        self.evicted.lock().entry(name.to_owned()).or_insert(reason);
+    fn evict(&self, machine: &str, reason: String) {
+        self.evicted.lock().entry(machine.to_owned()).or_insert(reason);
     }
 }
 

@@ -8,8 +8,8 @@ use convoy_common::durable::{WriteError, remove_folder};
 use convoy_model::{Network, model_dir};
 use serde::Serialize;
 
-use super::folder::earlier_plans::earlier_plans;
 use super::folder::checkpoint;
+use super::folder::earlier_plans::earlier_plans;
 use super::folder::run_dir::write_metrics;
 use super::report::RunReport;
 

@@ -61,6 +61,13 @@ impl RunLog {
         self.tell(RunEvent::Disputed { step: step.0, node: node.to_string(), workers: names });
     }
 
+    /// Workers brought the same shards and not the same numbers, before the node was done.
+    pub(crate) fn contradicted(&mut self, step: StepId, node: Node, names: Vec<String>) {
+        let workers = names.join(", ");
+        tracing::warn!(%step, %node, workers, "brought the same shards with other numbers; the step begins anew");
+        self.tell(RunEvent::Contradicted { step: step.0, node: node.to_string(), workers: names });
+    }
+
     /// A checkpoint is on disk.
     pub(crate) fn checkpoint_written(&mut self, step: u64, path: &Path) {
         let file = path.strip_prefix(&self.folder).unwrap_or(path).display().to_string();

@@ -4,8 +4,8 @@ use convoy_scheduler::{Journal, Micros, Record, Run, RunGeneration, RunPlan, Ste
 
 use super::config::Config;
 use super::error::RunError;
-use super::folder::earlier_plans::earlier_plans;
 use super::folder::checkpoint::{self, Checkpoint, KnownSteps};
+use super::folder::earlier_plans::earlier_plans;
 use super::folder::history::History;
 use super::folder::journal::JournalFile;
 use super::reduction::parameter_state::{Flat, ParameterState, moment_names};

@@ -14,6 +14,7 @@ use super::access_layer::caller_of;
 use crate::access::caller::Caller;
 use crate::access::cluster::{Access, Cluster};
 use crate::access::error::AccessError;
+use crate::access::store::TokenLeft;
 use crate::fleet::connections::Connections;
 
 /// Longest life of a token.
@@ -82,9 +83,12 @@ impl From<AccessError> for Status {
     fn from(error: AccessError) -> Self {
         let message = error.to_string();
         match error {
-            AccessError::Token(_) => Status::permission_denied(message),
+            AccessError::Token(_) | AccessError::RevokedName(_) => Status::permission_denied(message),
             AccessError::UnknownMember(_) => Status::not_found(message),
-            AccessError::Authority(_) | AccessError::Key(_) => Status::invalid_argument(message),
+            AccessError::Authority(_)
+            | AccessError::Key(_)
+            | AccessError::AmbiguousMember { .. }
+            | AccessError::NumberAsName(_) => Status::invalid_argument(message),
             AccessError::Store(_) | AccessError::Io { .. } => Status::internal(message),
         }
     }
@@ -166,12 +170,27 @@ impl v1::access_server::Access for AccessService {
 
     async fn revoke(&self, request: Request<v1::RevokeRequest>) -> Result<Response<v1::RevokeReply>, Status> {
         let by = caller_of(&request);
-        let named = request.into_inner().member;
-        let member = self.change(move |cluster| cluster.revoke(&named)).await?;
-        tracing::warn!(%by, member = member.name, id = member.id, "revoked");
+        let v1::RevokeRequest { member: text, token } = request.into_inner();
+        let (member, left) = self.change(move |cluster| cluster.revoke(&text, token)).await?;
+        tracing::warn!(%by, member = member.name, id = member.id, ?left, "revoked");
         let revoked = |caller: &Caller| matches!(caller, Caller::Member { id, .. } if *id == member.id);
         self.connections.disconnect_where(revoked, "its certificate was revoked");
-        Ok(Response::new(v1::RevokeReply { json: serde_json::to_string(&member).expect("a member is plain data") }))
+        let json = serde_json::to_string(&member).expect("a member is plain data");
+        Ok(Response::new(v1::RevokeReply { json, token: words_of(&left, &member.name) }))
+    }
+}
+
+/// What the operator of the cluster has to know about the token of `name`, which was revoked.
+fn words_of(left: &TokenLeft, name: &str) -> String {
+    match left {
+        TokenLeft::Closed { id } => format!("its token {id} is closed: nobody joins with it any more"),
+        TokenLeft::Open { id, others } => format!(
+            "its token {id} stays open, as {others} other members came by it: `{name}` does not come back with it, but \
+             whoever has it can join under another name; `--token` closes it, and who is a member stays one"
+        ),
+        TokenLeft::Unknown => {
+            "which token it came by is not known; `convoy token ls` shows those that are open".to_owned()
+        }
     }
 }
 

@@ -55,7 +55,7 @@ async fn join(address: &str, token: &Path) -> Result<Link, Failure> {
     let token: Token = std::fs::read_to_string(token)?.parse()?;
     let key = NewKey::generate()?;
     let public_key = key.public()?.bytes().to_vec().into();
-    let mut link = Link { address: address.to_owned(), cluster: Some((token.pin, None)) };
+    let mut link = Link::member(address.to_owned(), token.pin, None);
     let request = v1::JoinRequest { token: token.expose(), public_key, name: "herd".to_owned() };
     let reply = link.access().await?.join(request).await?.into_inner();
     link.cluster = Some((token.pin, Some(key.with(reply.chain_pem)?)));
@@ -86,6 +86,7 @@ async fn connect(link: &Link, number: usize) -> Result<Session, Failure> {
         name: format!("herd-{number}"),
         threads: 1,
         numerics: vec!["cpu-f32-v1".to_owned()],
+        process: number.to_string(),
     };
     outbox.send(v1::WorkerMessage { message: Some(Said::Hello(hello)) }).await?;
     let mut inbox = link.coordinator().await?.control(ReceiverStream::new(messages)).await?.into_inner();

@@ -1,5 +1,6 @@
 //! A machine that computes wrongly: a worker of sound mind behind a connection that changes what it sends.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -7,6 +8,7 @@ use convoy_proto::channel::Link;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{Chunk, Values, v1};
+use convoy_security::Secret;
 use convoy_testing::{Answers, Replies, Server};
 use tokio::runtime::Runtime;
 use tokio_stream::StreamExt;
@@ -34,18 +36,28 @@ pub struct Liar {
 }
 
 impl Liar {
-    /// A way to the plain coordinator at `address` that tells the truth about `honest` nodes, and lies about all others.
+    /// A way to the plain coordinator at `address`, whose user's folder is `home`, that tells the truth about `honest`
+    /// nodes, and lies about all others.
     ///
     /// # Panics
     /// When the coordinator does not answer.
-    pub fn start(address: &str, lie: Lie, honest: i64) -> Self {
+    pub fn start(address: &str, home: &Path, lie: Lie, honest: i64) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let server = runtime.block_on(async {
-            let real = Link::plain(address.to_owned()).coordinator().await.expect("the coordinator answers");
+            let real = local_link(address, home).coordinator().await.expect("the coordinator answers");
             convoy_testing::serve(Passing { real, lie, honest: Arc::new(AtomicI64::new(honest)) }).await
         });
         Liar { address: server.address.clone(), _server: server, _runtime: runtime }
     }
+}
+
+/// A plain connection as processes of the user open it whose folder is `home`.
+///
+/// # Panics
+/// When no process of the user has made the secret yet.
+pub fn local_link(address: &str, home: &Path) -> Link {
+    let text = std::fs::read_to_string(home.join("local.secret")).expect("the coordinator has made it");
+    Link::local(address.to_owned(), Secret::new(text.trim().to_owned()))
 }
 
 /// Passes on what a worker and its coordinator say.

@@ -55,7 +55,7 @@ impl Bench {
 
     fn connect_as(&self, name: &str, caller: Caller, room: usize) -> Worker {
         let (outbox, messages) = WorkerOutbox::new(room);
-        let id = self.connections.connect(name.to_owned(), 2, vec![1], caller, outbox);
+        let id = self.connections.connect(caller.machine(name), name.to_owned(), 2, vec![1], caller, outbox);
         Worker { id, messages }
     }
 
@@ -68,7 +68,7 @@ impl Bench {
         let mut worker = self.connect(name);
         self.connections.assign(worker.id, job);
         let generation = self.connections.run(job).expect("the run is open").generation.0;
-        self.says(&worker, Said::Joined(v1::Joined { job: job.0, generation }));
+        self.says(&worker, Said::Joined(v1::Joined { job: job.0, generation, threads: 1 }));
         worker.told();
         worker
     }
@@ -216,7 +216,7 @@ fn only_who_was_assigned_joins_and_only_this_start_of_the_run() {
     let mut ends = bench.open(JOB, 2, folder.path());
     let (assigned, free) = (bench.connect("ox"), bench.connect("yak"));
     bench.connections.assign(assigned.id, JOB);
-    let joined = |generation| Said::Joined(v1::Joined { job: JOB.0, generation });
+    let joined = |generation| Said::Joined(v1::Joined { job: JOB.0, generation, threads: 1 });
     bench.says(&free, joined(2));
     bench.says(&assigned, joined(1));
     assert!(inputs(&mut ends).is_empty());
@@ -292,6 +292,21 @@ fn a_worker_that_declines_is_free_and_its_reason_is_kept_short() {
 }
 
 #[test]
+fn a_worker_with_bad_memory_is_put_out_and_not_taken_in_again() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let mut worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    let (reason, cause) = ("another digest twice".to_owned(), v1::DeclineCause::Faulty.into());
+    bench.says(&worker, Said::Declined(v1::Declined { job: JOB.0, reason, cause }));
+    assert!(matches!(inputs(&mut ends)[..], [RunInput::Declined { .. }, RunInput::Event(Event::WorkerGone { .. })]));
+    assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerGone { worker: worker.id }]);
+    assert!(matches!(&worker.told()[..], [Message::Goodbye(_)]) && worker.is_disconnected());
+    assert!(bench.connections.evicted("ox").is_some_and(|reason| reason.contains("another digest twice")));
+}
+
+#[test]
 fn a_second_hello_and_an_empty_message_are_mistakes() {
     let bench = Bench::new();
     let worker = bench.connect("ox");
@@ -327,7 +342,7 @@ fn a_worker_that_drained_before_it_joined_is_known_to_drain() {
     let worker = bench.connect("ox");
     bench.connections.assign(worker.id, JOB);
     bench.connections.workers().get_mut(&worker.id).unwrap().draining = true;
-    bench.says(&worker, Said::Joined(v1::Joined { job: JOB.0, generation: 1 }));
+    bench.says(&worker, Said::Joined(v1::Joined { job: JOB.0, generation: 1, threads: 1 }));
     let heard = inputs(&mut ends);
     assert!(matches!(heard[..], [RunInput::Attach { .. }, RunInput::Event(Event::WorkerDraining { .. })]), "{heard:?}");
 }

@@ -23,7 +23,9 @@ impl Told {
     fn hear(&mut self, mut events: mpsc::UnboundedReceiver<RunEvent>, case: &str) {
         while let Ok(event) = events.try_recv() {
             match event {
-                RunEvent::Started { step, .. } => assert!(step >= self.saved, "{case}: from {step}, not {}", self.saved),
+                RunEvent::Started { step, .. } => {
+                    assert!(step >= self.saved, "{case}: from {step}, not {}", self.saved)
+                }
                 RunEvent::Checkpoint { step, .. } => self.saved = self.saved.max(step),
                 _ => {}
             }

@@ -6,7 +6,7 @@ use convoy_common::durable::Act;
 use convoy_common::durable::faults::{Fault, FaultPlan, Faults};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{STEPS, carry_ready, place, ready, SPEC};
+use super::{SPEC, STEPS, carry_ready, place, ready};
 use crate::run::error::RunError;
 use crate::run::status::Status;
 

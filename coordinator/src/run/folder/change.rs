@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::ScheduleKind;
-use convoy_common::Plan;
 use convoy_scheduler::{Record, StepId, believed};
 
 use super::earlier_plans::{EARLIER_PLANS, EarlierPlan, earlier_plans};

@@ -7,8 +7,8 @@ use std::path::Path;
 use convoy_common::Digest;
 use convoy_scheduler::Record;
 
-use super::earlier_plans::EARLIER_PLANS;
 use super::checkpoint;
+use super::earlier_plans::EARLIER_PLANS;
 use super::files::{read, write};
 use super::journal;
 use super::planned::{MANIFEST, PLAN, read_plan};

@@ -165,6 +165,32 @@ async fn what_no_worker_of_this_version_sends_is_refused() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_comes_twice_ends_the_node_and_is_a_failure_of_its_worker() {
+    for check in [Check::Count, Check::CountAndDigest, Check::Digest] {
+        let mut bench = Bench::new(Work::Train, check);
+        let mut push = bench.push().await;
+        push.take(bench.chunk(0, -3.0)).await.unwrap();
+        let status = push.take(bench.chunk(0, 1.0)).await.unwrap_err();
+        assert_eq!((status.code(), status.message().contains("came twice")), (Code::InvalidArgument, true), "{status}");
+        let failed = bench.inputs();
+        let [RunInput::LeaseFailed { worker: WORKER, at, failure: Failure::Internal, .. }] = failed[..] else {
+            panic!("{failed:?}")
+        };
+        assert_eq!(at, bench.at);
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_one_lease_come_one_after_the_other() {
+    let bench = Bench::new(Work::Train, Check::Count);
+    let push = bench.push().await;
+    let second = bench.admit(bench.header(WORKER.0)).await.expect("it is a header");
+    assert!(second.err().is_some_and(|reason| reason.contains("on its way already")));
+    drop(push);
+    bench.push().await;
+}
+
+#[tokio::test]
 async fn an_evaluation_has_sums_and_no_chunks() {
     let mut bench = Bench::new(Work::Evaluate, Check::Count);
     assert_eq!(code(&mut bench.push().await, bench.chunk(0, 1.0)).await, Some(Code::InvalidArgument));
@@ -196,16 +222,16 @@ async fn the_run_is_told_that_a_node_is_computed_before_its_bytes_come_and_when_
 #[tokio::test(start_paused = true)]
 async fn a_chunk_waits_for_room_at_the_reducer() {
     let mut bench = Bench::new(Work::Train, Check::Count);
-    let mut push = bench.push().await;
     let wait = std::time::Duration::from_secs(3600);
     let mut queued = 0;
-    while tokio::time::timeout(wait, push.take(bench.chunk(0, 1.0))).await.is_ok() {
+    while tokio::time::timeout(wait, bench.push().await.take(bench.chunk(0, 1.0))).await.is_ok() {
         queued += 1;
         assert!(queued < 1000, "there is no bound");
     }
     let commands = bench.commands();
     assert_eq!(commands.len(), queued);
     drop(commands);
+    let mut push = bench.push().await;
     assert!(tokio::time::timeout(wait, push.take(bench.chunk(0, 1.0))).await.is_ok(), "the reducer has come to them");
 }
 

@@ -25,7 +25,7 @@ pub(super) fn lies(bench: &Bench) -> Outcome {
     for try_ in 0..bench.tries(4) {
         arena.settle();
         let honest = if try_ % 2 == 0 { 0 } else { 40 };
-        let liar = Liar::start(&arena.cluster.address, Lie::Bit, honest);
+        let liar = Liar::start(&arena.cluster.address, &arena.cluster.path("home"), Lie::Bit, honest);
         let (evictions, since) = (arena.journal.records("distrusted").len(), Instant::now());
         let name = format!("mallory-{try_}");
         let mut process = arena.cluster.start_worker(&name, &liar.address, &[], &[]);
@@ -46,7 +46,8 @@ pub(super) fn not_finite(bench: &Bench) -> Outcome {
     let mut arena = Arena::open(bench, Setup { kind: SHORT, ..audited("0") });
     for lie in [Lie::NotANumber, Lie::Huge].into_iter().cycle().take(bench.tries(2) as usize) {
         arena.settle();
-        let (liar, joined) = (Liar::start(&arena.cluster.address, lie, 0), arena.journal.joined());
+        let (liar, joined) =
+            (Liar::start(&arena.cluster.address, &arena.cluster.path("home"), lie, 0), arena.journal.joined());
         let process = arena.cluster.start_worker("mallory", &liar.address, &[], &[]);
         wait_for("it to join", || (arena.journal.joined() > joined).then_some(()));
         let joined = (arena.journal.committed() + 1, Instant::now());
