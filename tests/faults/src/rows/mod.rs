@@ -84,6 +84,6 @@ pub const ROWS: &[Row] = &[
     row("T1b", "the coordinator's clock leaps by an hour, forth and back", clocks::leaping),
     row("C1", "a worker computes wrongly, from the start or after 40 nodes", answers::lies),
     row("C2", "a worker sends NaN, and absurdly large values", answers::not_finite),
-    row("C3", "a worker's copy of the data has another pixel", answers::other_data),
+    row("C3", "a worker sees a copy of the data with another pixel", answers::other_data),
     row("C4", "bits flip in the memory of a worker", answers::flipped_memory),
 ];
