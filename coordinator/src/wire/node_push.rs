@@ -33,8 +33,8 @@ impl From<RunOver> for Status {
 }
 
 impl NodePush {
-    /// The node that `header` announces, of the worker whose bytes are noted in `contact`; or why it is not wanted, which
-    /// is no fault of the worker's.
+    /// The node that `header` announces, of the worker whose bytes are noted in `contact`; or why it is not wanted,
+    /// which is no fault of the worker's.
     ///
     /// # Errors
     /// When the header is no header.
