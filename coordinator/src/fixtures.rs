@@ -135,7 +135,7 @@ impl WorkerLinks for FakeLinks {
         self.note(format!("disconnect {worker}: {reason}"));
     }
 
-    fn evict(&self, name: &str, reason: String) {
-        self.note(format!("evict {name}: {reason}"));
+    fn evict(&self, machine: &str, reason: String) {
+        self.note(format!("evict {machine}: {reason}"));
     }
 }

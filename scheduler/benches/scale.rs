@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use convoy_scheduler::{
-    Effect, Event, Fleet, FleetEvent, FleetPlan, JobId, JobRequest, LeaseRef, NodeResult, Run, RunPlan, RunTime, StepId,
-    WorkerId,
+    Effect, Event, Fleet, FleetEvent, FleetPlan, JobId, JobRequest, LeaseRef, NodeResult, Run, RunPlan, RunTime,
+    StepId, WorkerId,
 };
 
 /// Steps, times workers.
@@ -62,7 +62,8 @@ fn steps_of(workers: u32, steps: u64) -> (u64, Duration) {
     let run = Run::new(RunPlan::new(1, steps + 1, shards, shards));
     let mut play = Play { run, now: RunTime(0), answers: VecDeque::new(), events: 0 };
     for worker in 1..=workers {
-        play.tell(Event::WorkerJoined { worker: WorkerId(worker), name: format!("worker {worker}"), threads: 1 });
+        let (machine, name) = (format!("member {worker}"), format!("worker {worker}"));
+        play.tell(Event::WorkerJoined { worker: WorkerId(worker), machine, name, threads: 1 });
     }
     // The first step is dealt before all workers are there.
     play.step(StepId(0), workers);

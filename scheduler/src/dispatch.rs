@@ -35,7 +35,7 @@ use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
 use crate::lease::{Check, Work};
 use crate::membership::{Member, Membership, Timing};
 use crate::plan::RunPlan;
-use crate::step::{Fault, Grant, LeaseState, Load, Step};
+use crate::step::{Fault, Grant, LeaseState, Load, NodeState, Step};
 use crate::tree::Node;
 use crate::trust::Trust;
 
@@ -107,7 +107,7 @@ impl Dispatch<'_> {
             return;
         }
         let all = candidates;
-        let candidates = self.step.unsuspected(&all);
+        let candidates = self.step.unsuspected(&all, self.trust);
         let owners: BTreeSet<WorkerId> = self.step.planned().map(|(owner, _)| owner).collect();
         owners.into_iter().filter(|owner| !candidates.contains(owner)).for_each(|owner| self.step.unplan(owner));
         self.deal_homeless(&candidates);
@@ -140,11 +140,16 @@ impl Dispatch<'_> {
     }
 
     fn deal_homeless(&mut self, candidates: &[WorkerId]) {
-        let (failed, fresh): (Vec<_>, Vec<_>) = self.step.homeless().partition(|(_, state)| !state.failures.is_empty());
+        // One worker that died of a node may have died of anything.
+        let tried = |state: &NodeState| !state.failures.is_empty() || state.deaths.len() > 1;
+        let (failed, fresh): (Vec<_>, Vec<_>) = self.step.homeless().partition(|(_, state)| tried(state));
         let fresh: Vec<Node> = fresh.into_iter().map(|(node, _)| node).collect();
         let failed: Vec<(Node, Vec<WorkerId>)> = failed
             .into_iter()
-            .map(|(node, state)| (node, state.failures.iter().map(|(worker, _)| *worker).collect()))
+            .map(|(node, state)| {
+                let failures = state.failures.iter().map(|(worker, _)| worker);
+                (node, failures.chain(&state.deaths).copied().collect())
+            })
             .collect();
         if !fresh.is_empty() {
             let assignees = self.weigh(candidates);
@@ -156,7 +161,8 @@ impl Dispatch<'_> {
             self.deal_failed(node, &tried, candidates);
             // Two workers may disagree about a NaN, or about anything: an audit of the next answer asks a third.
             let doubtful = [Fault::NotFinite, Fault::Contradicted];
-            if self.plan.audit_every > 0 && doubtful.iter().any(|fault| self.step.times(node, *fault) > 0) {
+            if self.plan.audit_every > 0 && doubtful.iter().any(|fault| self.step.tried(node, *fault).next().is_some())
+            {
                 self.step.want_audit(node);
             }
         }
@@ -212,13 +218,19 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Plans a node that failed, whole, for a worker that has not tried it, if there is one.
+    /// Plans a node that failed, whole, for a worker whose machine has not tried it, if there is one.
     fn deal_failed(&mut self, node: Node, tried: &[WorkerId], candidates: &[WorkerId]) {
-        let others: Vec<WorkerId> = candidates.iter().copied().filter(|worker| !tried.contains(worker)).collect();
-        let assignees = self.weigh(if others.is_empty() { candidates } else { &others });
-        if let Some(worker) = first_to_finish(&assignees, node) {
+        let others = self.others(candidates, tried);
+        if let Some(worker) = first_to_finish(&self.weigh(&others), node) {
             self.step.plan(node, worker);
         }
+    }
+
+    /// Those of `candidates` that are other machines than `tried`; all of them, if none is.
+    fn others(&self, candidates: &[WorkerId], tried: &[WorkerId]) -> Vec<WorkerId> {
+        let others: Vec<WorkerId> =
+            candidates.iter().copied().filter(|worker| self.trust.is_other(*worker, tried)).collect();
+        if others.is_empty() { candidates.to_vec() } else { others }
     }
 
     fn send_planned(&mut self, candidates: &[WorkerId]) {
@@ -257,7 +269,7 @@ impl Dispatch<'_> {
             let last = self
                 .step
                 .planned()
-                .filter(|(_, node)| !self.step.has_tried(*node, *idle))
+                .filter(|(_, node)| self.trust.is_other(*idle, &self.step.failed(*node)))
                 .max_by_key(|(owner, node)| (finish(*owner, 0), std::cmp::Reverse(node.size()), *node));
             if let Some((owner, node)) = last
                 && finish(*idle, node.size()) < finish(owner, 0)
@@ -285,6 +297,7 @@ impl Dispatch<'_> {
                 room && !holders.contains(worker) && self.trust.is_other(*worker, &voters)
             };
             let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
+            let fitting = self.others(&fitting, &self.step.failed(node));
             if let Some(worker) = first_to_finish(&self.weigh(&fitting), node) {
                 self.send(worker, node);
             }

@@ -15,7 +15,10 @@ pub enum Event {
     WorkerJoined {
         /// Its number, unused so far.
         worker: WorkerId,
-        /// Its name, the same whenever it comes back.
+        /// The machine that it runs on, the same whenever it comes back and under whatever name: failures, votes and
+        /// evictions are counted by machine. Chosen by the coordinator, never by the worker.
+        machine: String,
+        /// Its name, for people.
         name: String,
         /// Shards it computes at a time.
         threads: u32,

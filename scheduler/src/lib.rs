@@ -13,7 +13,7 @@
 //! - [`assign`]: which worker gets which nodes of a step.
 //!
 //! A share of all shards is computed twice, by two workers, and compared (*audits*). So a machine that computes wrongly
-//! is found, and evicted under its name.
+//! is found, and evicted, whatever name it gives itself.
 //!
 //! Three promises hold. Every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the
 //! proof). No answer that is stale, repeated or foreign is counted. A run with a worker that computes gets on.

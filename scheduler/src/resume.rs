@@ -81,9 +81,9 @@ impl JournalReader {
         match record {
             Record::Started { generation, first_step } => self.started(plan, generation, first_step)?,
             Record::StepCommitted { step, digest, ledger } => self.committed(step, digest, &ledger)?,
-            Record::WorkerJoined { worker, name, .. } => self.trust.joined(worker, &name),
-            Record::Evicted { name, since, .. } => {
-                self.trust.evict(&name);
+            Record::WorkerJoined { worker, machine, name, .. } => self.trust.joined(worker, &machine, &name),
+            Record::Evicted { machine, name, since, .. } => {
+                self.trust.evict(&machine, &name);
                 self.disbelieve(since);
             }
             Record::Disbelieved { since } => self.disbelieve(since),

@@ -40,7 +40,8 @@ use crate::trust::Trust;
 /// let mut run = Run::new(RunPlan::new(1, 1, 4, 4));
 /// let mut effects = Vec::new();
 /// let worker = WorkerId(1);
-/// run.handle(RunTime(0), Event::WorkerJoined { worker, name: "ox".to_owned(), threads: 2 }, &mut effects);
+/// let (machine, name) = ("member 7".to_owned(), "ox".to_owned());
+/// run.handle(RunTime(0), Event::WorkerJoined { worker, machine, name, threads: 2 }, &mut effects);
 ///
 /// // The whole step is lent to the worker: record of the start, step opened, record of the worker, lease sent.
 /// let Some(Effect::Send { lease, .. }) = effects.last() else { panic!("{effects:?}") };
@@ -182,7 +183,7 @@ impl Run {
     /// Notes when a worker was last in contact. Nothing follows from that before [`Event::Deadline`].
     pub fn heard(&mut self, worker: WorkerId, contact: Contact) {
         if let Some(member) = self.members.get_mut(worker) {
-            member.contact = member.contact.or_later(contact);
+            member.heard(contact);
             self.now = self.now.max(contact.heard);
         }
     }
@@ -205,10 +206,13 @@ impl Run {
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let joins_or_leaves = matches!(event, Event::WorkerJoined { .. } | Event::WorkerGone { .. });
         if let Some(worker) = event.worker().filter(|_| !joins_or_leaves) {
-            self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.contact.heard = self.now;
+            let contact = Contact { heard: self.now, ..Contact::default() };
+            self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard(contact);
         }
         match event {
-            Event::WorkerJoined { worker, name, threads } => self.worker_joined(worker, name, threads, effects),
+            Event::WorkerJoined { worker, machine, name, threads } => {
+                self.worker_joined(worker, machine, name, threads, effects)
+            }
             Event::WorkerGone { worker, reason } => self.worker_gone(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
@@ -244,8 +248,9 @@ impl Run {
         }
     }
 
-    /// Looks for the silent and the late.
+    /// Looks for the quiet, the silent and the late.
     fn look(&mut self, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
+        self.members.note_quiet(self.now, self.plan.timeouts.quiet);
         self.lose_silent(effects)?;
         if let Some(mut dispatch) = self.dispatch(effects) {
             dispatch.look();

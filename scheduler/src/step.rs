@@ -11,6 +11,7 @@ use crate::ids::{LeaseId, Micros, RunGeneration, RunTime, StepId, WorkerId};
 use crate::lease::{Lease, LeaseRef, Work};
 use crate::record::{LedgerEntry, check_ledger};
 use crate::tree::{Node, root};
+use crate::trust::Trust;
 
 use audit::Audit;
 pub(crate) use audit::Verdict;
@@ -54,6 +55,8 @@ pub(crate) struct NodeState {
     leased: u32,
     /// The workers that failed at it, and how.
     pub failures: Vec<(WorkerId, Fault)>,
+    /// The workers that died while they computed it, since anything of the step was done last.
+    pub deaths: Vec<WorkerId>,
     audit: Audit,
 }
 
@@ -260,6 +263,7 @@ impl Step {
             state.audit = Audit::Open(before.into_iter().chain([(worker, digest)]).collect());
         }
         let losers = self.end_all(node, lease);
+        self.nodes.values_mut().for_each(|state| state.deaths.clear());
         self.cover(now);
         losers
     }
@@ -290,13 +294,34 @@ impl Step {
         node
     }
 
-    /// Ends a lease because its worker failed at it. The answer is the node, and how often it failed in this way.
-    pub fn fail(&mut self, lease: LeaseId, fault: Fault) -> (Node, usize) {
+    /// Ends a lease because its worker failed at it. The answer is the node.
+    pub fn fail(&mut self, lease: LeaseId, fault: Fault) -> Node {
         let worker = self.leases[&lease].worker;
         let node = self.end(lease);
-        let failures = &mut self.nodes.get_mut(&node).expect("a running lease has its node").failures;
-        failures.push((worker, fault));
-        (node, failures.iter().filter(|(_, other)| *other == fault).count())
+        self.nodes.get_mut(&node).expect("a running lease has its node").failures.push((worker, fault));
+        node
+    }
+
+    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it computed at that
+    /// time: of its leases, those that came first, as many as keep its threads busy.
+    pub fn died(&mut self, worker: WorkerId, threads: u32) -> Vec<Node> {
+        let started = self
+            .running()
+            .filter(|lease| lease.worker == worker && lease.started.is_some() && lease.computed.is_none());
+        let computed = started.scan(0, |busy, lease| {
+            *busy += lease.node.size();
+            (*busy - lease.node.size() < threads).then_some(lease)
+        });
+        let nodes: Vec<Node> = computed.map(|lease| lease.node).filter(|node| !self.is_done(*node)).collect();
+        for node in &nodes {
+            self.nodes.get_mut(node).expect("a running lease has its node").deaths.push(worker);
+        }
+        nodes
+    }
+
+    /// The workers that died while they computed `node`, since anything of the step was done last.
+    pub fn deaths(&self, node: Node) -> &[WorkerId] {
+        &self.nodes[&node].deaths
     }
 
     /// Ends all leases of a worker that is gone, and makes homeless the nodes planned for it.
@@ -349,7 +374,7 @@ impl Step {
     /// Ends a lease because the numbers that its worker got are not believed. The answer is the node.
     pub fn doubt(&mut self, lease: LeaseId, fault: Fault) -> Node {
         self.suspects.insert(self.leases[&lease].worker);
-        self.fail(lease, fault).0
+        self.fail(lease, fault)
     }
 
     /// Copies of `node` that `workers` brought differ: they are suspects, and all that is in the node failed.
@@ -366,10 +391,11 @@ impl Step {
         self.nodes.values_mut().for_each(|state| state.failures.retain(|(failed, _)| !is_evicted(*failed)));
     }
 
-    /// Those of `candidates` that are not suspected; all of them, if all are.
-    pub fn unsuspected(&self, candidates: &[WorkerId]) -> Vec<WorkerId> {
+    /// Those of `candidates` whose machines are not suspected; all of them, if all are.
+    pub fn unsuspected(&self, candidates: &[WorkerId], trust: &Trust) -> Vec<WorkerId> {
+        let suspects: Vec<WorkerId> = self.suspects.iter().copied().collect();
         let others: Vec<WorkerId> =
-            candidates.iter().copied().filter(|worker| !self.suspects.contains(worker)).collect();
+            candidates.iter().copied().filter(|worker| trust.is_other(*worker, &suspects)).collect();
         if others.is_empty() { candidates.to_vec() } else { others }
     }
 
@@ -378,14 +404,14 @@ impl Step {
         !self.nodes[&node].failures.is_empty()
     }
 
-    /// Whether `worker` failed at `node`.
-    pub fn has_tried(&self, node: Node, worker: WorkerId) -> bool {
-        self.nodes[&node].failures.iter().any(|(tried, _)| *tried == worker)
+    /// The workers that failed at `node`.
+    pub fn failed(&self, node: Node) -> Vec<WorkerId> {
+        self.nodes[&node].failures.iter().map(|(worker, _)| *worker).collect()
     }
 
-    /// How often workers failed at `node` in this way.
-    pub fn times(&self, node: Node, fault: Fault) -> usize {
-        self.nodes[&node].failures.iter().filter(|(_, other)| *other == fault).count()
+    /// The workers that failed at `node` in this way, each as often as it did.
+    pub fn tried(&self, node: Node, fault: Fault) -> impl Iterator<Item = WorkerId> {
+        self.nodes[&node].failures.iter().filter(move |(_, other)| *other == fault).map(|(worker, _)| *worker)
     }
 
     /// Begins the step anew: no node is done, planned or lent. Failures are kept.
@@ -393,8 +419,8 @@ impl Step {
         self.leases.values_mut().for_each(|lease| lease.over = true);
         (self.covered, self.nothing_to_lend) = (None, false);
         for state in self.nodes.values_mut() {
-            let failures = std::mem::take(&mut state.failures);
-            *state = NodeState { leased: state.leased, failures, ..NodeState::default() };
+            let (failures, deaths) = (std::mem::take(&mut state.failures), std::mem::take(&mut state.deaths));
+            *state = NodeState { leased: state.leased, failures, deaths, ..NodeState::default() };
         }
     }
 

@@ -17,12 +17,19 @@ pub enum Fact<'a> {
         /// The journal as it read it.
         read: &'a [Record],
     },
+    /// The coordinator is stopped for a while.
+    Asleep {
+        /// Until then.
+        until: RunTime,
+    },
     /// The coordinator is dead, and all connections with it.
     Died,
     /// The coordinator was told something.
     Told {
         /// What.
         event: &'a Event,
+        /// When it is said to have happened.
+        at: RunTime,
         /// Whether it answered that this changes nothing.
         ignored: bool,
     },
@@ -79,6 +86,8 @@ pub enum Fact<'a> {
         waiting: &'a Waiting,
         /// When it wants to be told the time.
         deadline: Option<RunTime>,
+        /// The time that it was told last.
+        told: RunTime,
     },
     /// Two runs were told the same events and did not do the same.
     Differed,

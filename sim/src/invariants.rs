@@ -14,6 +14,7 @@ mod liveness;
 mod membership;
 mod order;
 mod parameters;
+mod quiet;
 mod samples;
 mod waiting;
 
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),
         Box::new(links::Links),
+        Box::new(quiet::Quiet),
         Box::new(waiting::WaitingFor),
         Box::new(liveness::Liveness),
     ]

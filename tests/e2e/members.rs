@@ -222,6 +222,7 @@ fn a_worker_that_does_not_renew_is_disconnected() {
             name: "lazy".to_owned(),
             threads: 1,
             numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
+            process: String::new(),
         };
         let message = Some(v1::worker_message::Message::Hello(hello));
         outbox.send(v1::WorkerMessage { message }).await.expect("it is empty");

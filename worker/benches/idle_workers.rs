@@ -49,6 +49,7 @@ async fn connect(link: &Link, number: usize) -> Result<Stream, Failure> {
         name: format!("idle-{number}"),
         threads: 1,
         numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
+        process: number.to_string(),
     };
     outbox.send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) }).await?;
     let mut inbox = link.coordinator().await?.control(ReceiverStream::new(messages)).await?.into_inner();

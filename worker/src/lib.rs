@@ -47,6 +47,7 @@ mod open_error;
 mod outbox;
 mod parameter_checks;
 mod parameters;
+mod process;
 mod push;
 mod run_data;
 mod run_files;

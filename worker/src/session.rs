@@ -26,6 +26,7 @@ use crate::heartbeat::{HeartbeatThread, Heartbeats};
 use crate::membership::{Membership, Progress, SetUp};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
+use crate::process::process;
 
 /// Messages that wait for the control stream.
 const OUTBOX: usize = 256;
@@ -129,6 +130,7 @@ impl Session {
             name: config.name.clone(),
             threads: config.threads as u32,
             numerics: numerics.to_vec(),
+            process: process().to_owned(),
         };
         outbox.say(v1::worker_message::Message::Hello(hello)).await;
         let dialling = dial.clone();

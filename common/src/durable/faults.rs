@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Weak};
 use std::{fs, io};
 
-use super::Act;
+use parking_lot::{Condvar, Mutex};
+
+use super::acts::Act;
 
 /// What happens at a fail point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,7 @@ struct State {
     durable: Durable,
 }
 
-static ALL: Mutex<Vec<std::sync::Weak<Faults>>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<Weak<Faults>>> = Mutex::new(Vec::new());
 
 /// What the environment asks for.
 static OF_PROCESS: LazyLock<Option<Arc<Faults>>> = LazyLock::new(|| {
@@ -82,20 +84,16 @@ fn parse(text: &str) -> Option<FaultPlan> {
     Some(FaultPlan { point: point.trim_end_matches('+').parse().ok()?, fault, lasting })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The faults of the folder in which `path` is.
 pub(super) fn of(path: &Path) -> Option<Arc<Faults>> {
-    let found = lock(&ALL).iter().filter_map(std::sync::Weak::upgrade).find(|faults| path.starts_with(&faults.folder));
+    let found = ALL.lock().iter().filter_map(Weak::upgrade).find(|faults| path.starts_with(&faults.folder));
     found.or_else(|| OF_PROCESS.clone())
 }
 
 /// A file has taken another name.
 pub(super) fn renamed(from: &Path, to: &Path) {
     if let Some(faults) = of(to) {
-        lock(&faults.state).durable.renamed(from, to);
+        faults.state.lock().durable.renamed(from, to);
     }
 }
 
@@ -104,7 +102,7 @@ impl Faults {
     pub fn in_folder(folder: &Path, plan: Option<FaultPlan>) -> Arc<Faults> {
         let state = Mutex::new(State { plan, ..State::default() });
         let faults = Arc::new(Faults { folder: folder.to_owned(), state, changed: Condvar::new(), real: false });
-        let mut all = lock(&ALL);
+        let mut all = ALL.lock();
         all.retain(|faults| faults.strong_count() > 0);
         all.push(Arc::downgrade(&faults));
         faults
@@ -112,33 +110,33 @@ impl Faults {
 
     /// Whether the fault has struck.
     pub fn struck(&self) -> bool {
-        lock(&self.state).struck
+        self.state.lock().struck
     }
 
     /// Points that were passed.
     pub fn passed(&self) -> u64 {
-        lock(&self.state).passed
+        self.state.lock().passed
     }
 
     /// From now on nothing strikes.
     pub fn heal(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         (state.plan, state.crashed) = (None, false);
     }
 
     /// Acts of this kind on files whose names hold `name` wait until [`release`](Self::release).
     pub fn hold(&self, act: Act, name: &'static str) {
-        lock(&self.state).held = Some((act, name));
+        self.state.lock().held = Some((act, name));
     }
 
     /// How many acts wait.
     pub fn waiting(&self) -> usize {
-        lock(&self.state).waiting
+        self.state.lock().waiting
     }
 
     /// Nothing waits any more.
     pub fn release(&self) {
-        lock(&self.state).held = None;
+        self.state.lock().held = None;
         self.changed.notify_all();
     }
 
@@ -148,23 +146,23 @@ impl Faults {
     /// # Panics
     /// When the folder cannot be written.
     pub fn cut_power(&self) {
-        lock(&self.state).durable.restore();
+        self.state.lock().durable.restore();
     }
 
     /// Does an act between its two points.
     pub(super) fn act<T>(&self, act: Act, path: &Path, carry_out: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.wait(act, path);
         self.point(act)?;
-        lock(&self.state).durable.before(act, path);
+        self.state.lock().durable.before(act, path);
         let done = carry_out()?;
-        lock(&self.state).durable.after(act, path);
+        self.state.lock().durable.after(act, path);
         self.point(act)?;
         Ok(done)
     }
 
     /// How many of the `bytes` bytes that are written next come to the disk before it is full; `None` when it is not.
     pub(super) fn torn(&self, bytes: usize) -> Option<usize> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let next = state.passed + 1;
         let plan = state.plan.filter(|plan| plan.fault == Fault::Short)?;
         if plan.point != next && !(plan.lasting && plan.point < next) {
@@ -176,17 +174,17 @@ impl Faults {
 
     fn wait(&self, act: Act, path: &Path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.waiting += 1;
         while state.held.is_some_and(|(held, part)| held == act && name.contains(part)) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
         state.waiting -= 1;
     }
 
     /// Passes a point of `act`.
     fn point(&self, act: Act) -> io::Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.crashed {
             return Err(io::Error::other("the process is dead"));
         }

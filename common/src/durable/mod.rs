@@ -8,8 +8,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+mod acts;
 #[cfg(debug_assertions)]
 pub mod faults;
+
+pub use acts::Act;
 
 /// A file could not be written. What stood at `path` before still stands there, unless only the sync of the folder
 /// failed: then the new file stands there, and may not survive a loss of power.
@@ -58,25 +61,6 @@ fn free_bytes(_: &Path) -> Option<u64> {
 
 /// Bytes that are written at once, at least.
 const BUFFER: usize = 64 << 10;
-
-/// What is done to a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// A file is made or opened for writing.
-    Create,
-    /// Bytes are added to a file.
-    Write,
-    /// A file is cut off.
-    Cut,
-    /// The bytes of a file are made to outlive a loss of power.
-    Sync,
-    /// A file takes the place of another one.
-    Rename,
-    /// The names in a folder are made to outlive a loss of power.
-    SyncFolder,
-    /// A file is removed.
-    Remove,
-}
 
 /// Does `act` to `path`.
 fn act<T>(act: Act, path: &Path, carry_out: impl FnOnce() -> io::Result<T>) -> io::Result<T> {

@@ -80,6 +80,12 @@ impl Files for Sources {
             DataPlace::Local(path) => Err(no_place(&path)),
         }
     }
+
+    fn doubt(&self, path: &Path) -> io::Result<()> {
+        let DataPlace::DataSet(name, inner) = self.place(path)? else { return Ok(()) };
+        let digest = self.kept(&name, &inner)?.0;
+        self.store.check(&digest).map_err(|error| named(error, &name, &inner))
+    }
 }
 
 impl FileTree for Sources {

@@ -172,6 +172,18 @@ impl DataStore {
         }
     }
 
+    /// Reads the contents with this digest and puts them aside if they are damaged.
+    ///
+    /// # Errors
+    /// As [`DataStore::read`].
+    pub(crate) fn check(&self, digest: &Digest) -> io::Result<()> {
+        let at = self.located(digest)?;
+        match self.checked(digest, &at, pack::digest_at(&self.packs, &at))? {
+            now if now == *digest => Ok(()),
+            _ => Err(self.put_aside(digest, &at)),
+        }
+    }
+
     /// `length` bytes from `offset` of a file by its content. They are not compared with anything: whoever reads parts
     /// knows their digests.
     ///
@@ -186,7 +198,7 @@ impl DataStore {
     }
 
     /// Puts contents aside that cannot be read because of what happened to their pack.
-    fn checked(&self, digest: &Digest, at: &Located, read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    fn checked<T>(&self, digest: &Digest, at: &Located, read: io::Result<T>) -> io::Result<T> {
         /// `EIO`: the disk cannot read these bytes.
         const UNREADABLE: i32 = 5;
         read.map_err(|error| match error.kind() {

@@ -30,7 +30,7 @@ pub(crate) struct Connections {
     runs: RwLock<BTreeMap<JobId, Arc<RunHandle>>>,
     workers: Mutex<BTreeMap<WorkerId, ConnectedWorker>>,
     next_worker: AtomicU32,
-    /// Names of machines that were proven to compute wrongly, and what is said to them.
+    /// Machines that were proven to compute wrongly, and what is said to them.
     evicted: Mutex<BTreeMap<String, String>>,
     fleet: QueueSender<FleetEvent>,
     /// The numerics class of all runs, where there is just one run.
@@ -40,6 +40,7 @@ pub(crate) struct Connections {
 /// A connected worker.
 #[derive(Debug)]
 struct ConnectedWorker {
+    machine: String,
     name: String,
     threads: u32,
     /// Whose connection this is; others may not speak for it.
@@ -107,6 +108,7 @@ impl Connections {
     /// Takes a worker in that says hello.
     pub(crate) fn connect(
         &self,
+        machine: String,
         name: String,
         threads: u32,
         numerics: Vec<u32>,
@@ -118,15 +120,16 @@ impl Connections {
         outbox.say(Message::Welcome(welcome));
         tracing::info!(%worker, name, threads, "connected");
         let place = WorkerPlace::Free;
-        let connected = ConnectedWorker { name, threads, caller, outbox, place, called: false, draining: false };
+        let connected =
+            ConnectedWorker { machine, name, threads, caller, outbox, place, called: false, draining: false };
         self.workers().insert(worker, connected);
         self.tell_fleet(FleetEvent::WorkerJoined { worker, numerics });
         worker
     }
 
-    /// Why nobody of this name is taken in; `None` when they are.
-    pub(crate) fn evicted(&self, name: &str) -> Option<String> {
-        self.evicted.lock().get(name).cloned()
+    /// Why nobody on this machine is taken in; `None` when they are.
+    pub(crate) fn evicted(&self, machine: &str) -> Option<String> {
+        self.evicted.lock().get(machine).cloned()
     }
 
     /// Waits until `message` of `worker` has room at the fleet and at the run that it is for. A heartbeat needs none.
@@ -193,9 +196,9 @@ impl Connections {
         let Some(member) = workers.get_mut(&worker).filter(assigned) else { return };
         let Some(run) = self.run(job).filter(|run| run.generation.0 == generation) else { return };
         member.place = WorkerPlace::Member(job);
-        let (name, outbox) = (member.name.clone(), member.outbox.clone());
+        let (machine, name, outbox) = (member.machine.clone(), member.name.clone(), member.outbox.clone());
         let threads = threads.clamp(1, member.threads);
-        _ = run.tell(RunInput::Attach { worker, name, threads, outbox });
+        _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
         }
@@ -423,8 +426,8 @@ impl WorkerLinks for Connections {
         self.lose(worker);
     }
 
-    fn evict(&self, name: &str, reason: String) {
-        self.evicted.lock().entry(name.to_owned()).or_insert(reason);
+    fn evict(&self, machine: &str, reason: String) {
+        self.evicted.lock().entry(machine.to_owned()).or_insert(reason);
     }
 }
 

@@ -163,7 +163,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
 
 /// Whoever an earlier start proved to compute wrongly is not taken in again.
 fn evict_known(run: &Run, job: JobId, links: &dyn WorkerLinks) {
-    for name in run.evicted_names() {
-        links.evict(name, format!("`{name}` was proven to compute wrongly in job {}", job.0));
+    for (machine, name) in run.evicted() {
+        links.evict(machine, format!("`{name}` ({machine}) was proven to compute wrongly in job {}", job.0));
     }
 }

@@ -77,9 +77,9 @@ impl Outbox for EffectHandler {
                 let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
                 self.log.disputed(step, node, names);
             }
-            Effect::Evict { worker, name, step, node, judges, since } => {
+            Effect::Evict { worker, machine, name, step, node, judges, since } => {
                 let judges = judges.map(|judge| self.members.name_of(judge));
-                self.evict(Proof { worker, name, step, node, judges, since });
+                self.evict(Proof { worker, machine, name, step, node, judges, since });
             }
             Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
             Effect::Finish { .. } => self.members.clear(),
@@ -90,6 +90,7 @@ impl Outbox for EffectHandler {
 /// A worker was proven to compute wrongly.
 struct Proof {
     worker: WorkerId,
+    machine: String,
     name: String,
     step: StepId,
     node: Node,
@@ -174,16 +175,16 @@ impl EffectHandler {
         }
     }
 
-    /// Nobody of this name is taken in any more.
+    /// Nobody on this machine is taken in any more.
     fn evict(&mut self, proof: Proof) {
-        let Proof { worker, name, step, node, judges, since } = proof;
-        tracing::error!(%worker, name, %step, %node, judges = judges.join(", "), %since, "computes wrongly; evicted");
+        let Proof { worker, machine, name, step, node, judges, since } = proof;
+        tracing::error!(%worker, name, machine, %step, %node, judges = judges.join(", "), %since, "computes wrongly; evicted");
         let (job, [one, two]) = (self.members.job().0, &judges);
         let reason = format!(
-            "`{name}` computed {node} of {step} of job {job} wrongly ({one} and {two} agree otherwise); look at the \
-             machine's memory and processor before it takes part again, under another --name"
+            "`{name}` ({machine}) computed {node} of {step} of job {job} wrongly ({one} and {two} agree otherwise); \
+             look at the machine's memory and processor before it takes part again, as another member of the cluster"
         );
-        self.members.links().evict(&name, reason);
+        self.members.links().evict(&machine, reason);
         let (worker, step, since) = (worker.0, step.0, since.0);
         let (node, judges) = (node.to_string(), judges.to_vec());
         self.log.tell(RunEvent::Distrusted { worker, name, step, node, judges, since });

@@ -17,6 +17,8 @@ pub(crate) enum RunInput {
     Attach {
         /// Its number.
         worker: WorkerId,
+        /// Its machine.
+        machine: String,
         /// Its name.
         name: String,
         /// Shards it computes at a time.

@@ -201,8 +201,9 @@ impl RunLoop {
         match self.driver.handle(now, event) {
             Err(Halt::Waits(error)) => {
                 tracing::warn!(%error, "the run waits until there is room");
-                self.full =
-                    Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until: None });
+                // Who was asked to stop waits no longer for the next record either.
+                let until = self.stopping.then(|| Instant::now() + LAST_TRIES);
+                self.full = Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until });
                 self.show();
                 Ok(())
             }
@@ -218,7 +219,11 @@ impl RunLoop {
                 self.event(Event::WorkerGone { worker, reason })
             }
             RunInput::Event(event) => self.event(event),
-            RunInput::Attach { worker, name, threads, outbox } => self.attach(worker, name, threads, outbox),
+            RunInput::Attach { worker, machine, name, threads, outbox } => {
+                tracing::info!(%worker, name, machine, threads, "joined");
+                self.attach(worker, &name, threads, outbox);
+                self.event(Event::WorkerJoined { worker, machine, name, threads })
+            }
             RunInput::LeaseFailed { worker, at, failure, reason } => {
                 effects.log.complained(worker, reason);
                 self.event(Event::LeaseFailed { worker, at, failure })
@@ -251,21 +256,13 @@ impl RunLoop {
         }
     }
 
-    fn attach(
-        &mut self,
-        worker: WorkerId,
-        name: String,
-        threads: u32,
-        outbox: WorkerOutbox,
-    ) -> Result<(), Halt<JournalError>> {
-        tracing::info!(%worker, name, threads, "joined");
+    fn attach(&mut self, worker: WorkerId, name: &str, threads: u32, outbox: WorkerOutbox) {
         let step = self.driver.run().progress().committed.0;
         let effects = self.driver.outbox();
-        effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.clone(), threads });
-        effects.members.join(worker, name.clone(), outbox);
+        effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.to_owned(), threads });
+        effects.members.join(worker, name.to_owned(), outbox);
         let digest = effects.digest.0.to_vec().into();
         effects.members.send(worker, Message::Committed(v1::Committed { step, digest }));
-        self.event(Event::WorkerJoined { worker, name, threads })
     }
 
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {

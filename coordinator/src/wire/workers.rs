@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use convoy_common::Digest;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
@@ -58,12 +59,13 @@ impl Coordinator for WorkersService {
         };
         let numerics = check_hello(&hello, self.0.only_numerics())?;
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
-        if let Some(reason) = self.0.evicted(&name) {
+        let machine = caller.machine(&hello.process);
+        if let Some(reason) = self.0.evicted(&machine) {
             return Err(Status::failed_precondition(reason));
         }
         let (outbox, replies) = WorkerOutbox::new(OUTBOX);
         let contact = outbox.contact().clone();
-        let worker = self.0.connect(name, hello.threads, numerics, caller, outbox);
+        let worker = self.0.connect(machine, name, hello.threads, numerics, caller, outbox);
         let connections = self.0.clone();
         tokio::spawn(async move {
             match read(worker, &connections, &contact, &mut messages).await {
@@ -208,6 +210,7 @@ fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status
 struct Wanted {
     path: PathBuf,
     size: u64,
+    blake3: Digest,
 }
 
 /// Sends files, one after the other, until one cannot be read or nobody listens. No more of them is in memory than two
@@ -218,11 +221,12 @@ async fn send_files(
     sender: mpsc::Sender<Result<v1::FilePiece, Status>>,
     contact: Arc<WorkerContact>,
 ) {
-    for Wanted { path, size } in wanted {
-        let mut offset = 0;
+    for file in wanted {
+        let (path, size) = (file.path.clone(), file.size);
+        let (mut offset, mut hasher) = (0, blake3::Hasher::new());
         loop {
             let length = (size - offset).min(PIECE as u64);
-            let piece = match read_piece(&files, path.clone(), offset, length).await {
+            let piece = match read_piece(&files, &file, offset, length, &mut hasher).await {
                 Ok(data) => Ok(v1::FilePiece { data: data.into(), last: offset + length == size }),
                 Err(error) => Err(Status::data_loss(format!("{} cannot be read: {error}", path.display()))),
             };
@@ -239,11 +243,29 @@ async fn send_files(
     }
 }
 
-/// Reads on a thread that may wait for a disk.
-async fn read_piece(files: &Arc<dyn Files>, path: PathBuf, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
-    let files = files.clone();
-    let reading = tokio::task::spawn_blocking(move || files.read_range(&path, offset, length));
-    reading.await.map_err(std::io::Error::other)?
+/// Reads on a thread that may wait for a disk. The last piece is given only if all of them had the file's digest.
+async fn read_piece(
+    files: &Arc<dyn Files>,
+    file: &Wanted,
+    offset: u64,
+    length: u64,
+    hasher: &mut blake3::Hasher,
+) -> std::io::Result<Vec<u8>> {
+    let (files, path, mut hashed) = (files.clone(), file.path.clone(), hasher.clone());
+    let expected = (offset + length == file.size).then_some(file.blake3);
+    let reading = tokio::task::spawn_blocking(move || {
+        let bytes = files.read_range(&path, offset, length)?;
+        hashed.update(&bytes);
+        if expected.is_some_and(|digest| digest.0 != *hashed.finalize().as_bytes()) {
+            files.doubt(&path)?;
+            let text = "it has other bytes than the manifest names: it was changed";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+        }
+        Ok((bytes, hashed))
+    });
+    let (bytes, hashed) = reading.await.map_err(std::io::Error::other)??;
+    *hasher = hashed;
+    Ok(bytes)
 }
 
 fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> {
@@ -265,7 +287,7 @@ fn wanted(manifest: &Manifest, file: u32) -> Result<Wanted, Status> {
         Some(rest) => (validation, rest),
     };
     let entry = split.files.get(file).ok_or_else(|| Status::not_found("the manifest has no such file"))?;
-    Ok(Wanted { path: Path::new(&split.root).join(entry.path), size: entry.size })
+    Ok(Wanted { path: Path::new(&split.root).join(entry.path), size: entry.size, blake3: entry.blake3 })
 }
 
 async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::node_message::Message>, Status> {
@@ -310,7 +332,37 @@ mod tests {
     }
 
     fn wanted(size: usize) -> Vec<Wanted> {
-        vec![Wanted { path: "x".into(), size: size as u64 }]
+        vec![Wanted { path: "x".into(), size: size as u64, blake3: Digest::of(&vec![0; size]) }]
+    }
+
+    /// A file of zeros that is known to be damaged once somebody doubts it.
+    #[derive(Debug)]
+    struct Doubtful;
+
+    impl Files for Doubtful {
+        fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
+            Ok(vec![0; 2 * PIECE])
+        }
+
+        fn doubt(&self, path: &Path) -> std::io::Result<()> {
+            Err(std::io::Error::other(format!("push {} again", path.display())))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_with_other_bytes_is_not_sent_whole_and_its_place_looks_at_it() {
+        let files: [(Arc<dyn Files>, &str); 2] =
+            [(Arc::new(Doubtful), "push x again"), (Arc::new(Zeros(2 * PIECE)), "other bytes than the manifest names")];
+        for (files, expected) in files {
+            let (sender, mut replies) = mpsc::channel(4);
+            let wanted = vec![Wanted { path: "x".into(), size: 2 * PIECE as u64, blake3: Digest::of(b"others") }];
+            send_files(files, wanted, sender, Arc::new(WorkerContact::new())).await;
+            assert!(!replies.recv().await.expect("the first piece").expect("it can be read").last);
+            let status = replies.recv().await.expect("an end").expect_err("it is wrong");
+            assert_eq!(status.code(), tonic::Code::DataLoss);
+            assert!(status.message().contains(expected), "{}", status.message());
+            assert!(replies.recv().await.is_none());
+        }
     }
 
     #[tokio::test]

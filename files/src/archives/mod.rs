@@ -163,6 +163,13 @@ impl Files for Archives {
         let inner = self.inner.read_range(path, offset, length);
         self.or_inside(path, inner, |archive, _, name| archive.read_range(name, offset, length))
     }
+
+    fn doubt(&self, path: &Path) -> io::Result<()> {
+        match self.around(path)? {
+            Some(around) => self.inner.doubt(&around.path),
+            None => self.inner.doubt(path),
+        }
+    }
 }
 
 impl FileTree for Archives {

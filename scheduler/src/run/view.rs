@@ -18,11 +18,8 @@ impl Run {
             RunPhase::Saving(_) => None,
             RunPhase::Working(step) => Some(step),
         };
-        let silence = self
-            .members
-            .iter()
-            .map(|(_, member)| member.contact.heard.after(self.plan.timeouts.heartbeat_silence))
-            .min();
+        let (quiet, silence) = (self.plan.timeouts.quiet, self.plan.timeouts.heartbeat_silence);
+        let silence = self.members.iter().map(|(_, member)| member.look_at(quiet, silence)).min();
         // Leases that were found slow or overdue wait for a worker, not for time.
         let leases = step.into_iter().filter(|step| step.covered.is_none()).flat_map(|step| {
             step.running().flat_map(|lease| {

@@ -27,8 +27,7 @@ fn absurd_numbers_are_believed_when_another_worker_gets_such_numbers_too() {
         record step 0 committed: 0..4 by 2
         commit step 0
         open training step 1: 4 shards
-        send worker 1 #2: shards 0..2
-        send worker 2 #3: shards 2..4",
+        send worker 2 #2: shards 0..4",
     );
 }
 
@@ -78,7 +77,7 @@ fn journal() -> Vec<Record> {
     let ledger = vec![LedgerEntry { node, worker: WorkerId(1), auditor: None }];
     vec![
         Record::Started { generation: RunGeneration(1), first_step: StepId(0) },
-        Record::WorkerJoined { worker: WorkerId(1), name: "bad".to_owned(), threads: 1 },
+        Record::WorkerJoined { worker: WorkerId(1), machine: "bad".to_owned(), name: "b".to_owned(), threads: 1 },
         Record::StepCommitted { step: StepId(0), digest: digest(7), ledger },
     ]
 }
@@ -154,7 +153,8 @@ fn the_journal_keeps_who_was_evicted_and_which_steps_are_not_believed() {
     let mut records = journal();
     assert_eq!(believed(&records).len(), 1);
     let since = StepId(0);
-    records.push(Record::Evicted { worker: WorkerId(1), name: "bad".to_owned(), since });
+    let (machine, name) = ("bad".to_owned(), "b".to_owned());
+    records.push(Record::Evicted { worker: WorkerId(1), machine, name, since });
     assert_eq!(believed(&records).len(), 0);
     check(
         again(records),

@@ -69,7 +69,8 @@ fn driver(fail_at: Option<usize>) -> (Driver<Both, Both>, Both) {
 /// Up to the first commit.
 fn one_step(driver: &mut Driver<Both, Both>, both: &Both) -> Result<(), Halt<&'static str>> {
     let worker = WorkerId(1);
-    driver.handle(RunTime(0), Event::WorkerJoined { worker, name: "one".to_owned(), threads: 1 })?;
+    let [machine, name] = ["one", "one"].map(str::to_owned);
+    driver.handle(RunTime(0), Event::WorkerJoined { worker, machine, name, threads: 1 })?;
     let at = both.leases.borrow()[0];
     driver
         .handle(RunTime(1), Event::NodeDone { worker, at, shard_micros: 1, result: NodeResult::Good, digest: None })?;
@@ -98,7 +99,8 @@ fn a_journal_without_room_holds_up_what_follows_and_loses_nothing() {
     let (mut driver, both) = driver(None);
     let worker = WorkerId(1);
     *both.full.borrow_mut() = 3;
-    let join = Event::WorkerJoined { worker, name: "one".to_owned(), threads: 1 };
+    let [machine, name] = ["one", "one"].map(str::to_owned);
+    let join = Event::WorkerJoined { worker, machine, name, threads: 1 };
     assert_eq!(driver.handle(RunTime(0), join), Err(Halt::Waits(FULL)));
     assert_eq!(driver.handle(RunTime(1), Event::Deadline), Err(Halt::Before), "one event after the other");
     (0..2).for_each(|_| assert_eq!(driver.go_on(), Err(Halt::Waits(FULL))));

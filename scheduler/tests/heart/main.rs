@@ -10,6 +10,7 @@ mod failures;
 mod finishing;
 mod leases;
 mod links;
+mod machines;
 mod plan;
 mod resume;
 mod script;

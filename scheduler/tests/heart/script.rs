@@ -41,19 +41,25 @@ pub fn check(mut run: Run, script: &str) {
     assert!(found == lines, "what followed:\n{found}\n--- what should have:\n{lines}\n");
 }
 
+/// A plan whose deadlines are those of leases and of silence alone: nobody is quiet before it is lost.
+pub fn plan_of(epochs: u32, steps: u64, shards: u32, last: u32) -> RunPlan {
+    let timeouts = Timeouts { quiet: Timeouts::default().heartbeat_silence, ..Timeouts::default() };
+    RunPlan { timeouts, ..RunPlan::new(epochs, steps, shards, last) }
+}
+
 /// A plan of two epochs of three steps of eight shards each, and 5 in the last.
 pub fn plan() -> RunPlan {
-    RunPlan::new(2, 3, 8, 5)
+    plan_of(2, 3, 8, 5)
 }
 
 /// A plan of one epoch of one step of four shards, so that little stands between a test and its end.
 pub fn short_plan() -> RunPlan {
-    RunPlan::new(1, 1, 4, 4)
+    plan_of(1, 1, 4, 4)
 }
 
 /// A plan of two epochs of three steps of four shards each; a shard in eight is audited.
 pub fn audited_plan() -> RunPlan {
-    RunPlan { audit_every: 8, ..RunPlan::new(2, 3, 4, 4) }
+    RunPlan { audit_every: 8, ..plan_of(2, 3, 4, 4) }
 }
 
 /// The digest that a script's `reduced 3` stands for.
@@ -92,7 +98,9 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
     let event = match words[1] {
         "join" => {
             let name = words.get(4).map_or_else(|| format!("machine {}", number(2)), |name| (*name).to_owned());
-            Event::WorkerJoined { worker: worker(), name, threads: number(3) as u32 }
+            // `join 1 x2 name machine`; a machine is called like its worker unless it says so.
+            let machine = words.get(5).map_or_else(|| name.clone(), |machine| (*machine).to_owned());
+            Event::WorkerJoined { worker: worker(), machine, name, threads: number(3) as u32 }
         }
         "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
@@ -166,7 +174,7 @@ fn show(effect: &Effect) -> String {
             let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
             format!("dispute {step}, {node}: {}", workers.join(", "))
         }
-        Effect::Evict { worker, name, step, node, judges: [one, two], since } => {
+        Effect::Evict { worker, name, step, node, judges: [one, two], since, .. } => {
             format!("evict {worker} ({name}) at {step}, {node}, say {one} and {two}: since {since}")
         }
         Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
@@ -190,7 +198,7 @@ fn show_record(record: &Record) -> String {
         Record::Evaluated { step, stop_early } => {
             format!("{step} evaluated{}", if *stop_early { ", enough" } else { "" })
         }
-        Record::Evicted { worker, name, since } => format!("{worker} ({name}) evicted since {since}"),
+        Record::Evicted { worker, name, since, .. } => format!("{worker} ({name}) evicted since {since}"),
         Record::Disbelieved { since } => format!("disbelieved since {since}"),
         Record::Finished { outcome } => format!("finished: {outcome}"),
         Record::Lost { at_most } => format!("lost, at most {at_most}"),

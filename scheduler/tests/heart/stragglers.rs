@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use crate::script::{check, plan};
+use crate::script::{check, plan, plan_of};
 
 #[test]
 fn an_idle_worker_gets_a_copy_of_a_slow_lease_and_the_first_answer_wins() {
@@ -42,8 +42,7 @@ fn an_idle_worker_gets_a_copy_of_a_slow_lease_and_the_first_answer_wins() {
         record step 1 committed: 0..4 by 1, 4..8 by 1
         commit step 1
         open training step 2: 5 shards
-        send worker 1 #4: shards 0..4
-        send worker 2 #5: shard 4",
+        send worker 1 #4: shards 0..5",
     );
 }
 
@@ -101,7 +100,7 @@ fn a_hung_worker_is_named_and_sits_out_until_it_answers() {
 fn an_overdue_lease_goes_to_a_busy_worker_too() {
     let limits = Limits { lease_shards: 1, ..Limits::default() };
     let timeouts = Timeouts { lease_floor: Micros::millis(1), lease_factor: 1, ..Timeouts::default() };
-    let impatient = RunPlan { timeouts, limits, ..RunPlan::new(1, 3, 6, 6) };
+    let impatient = RunPlan { timeouts, limits, ..plan_of(1, 3, 6, 6) };
     check(
         Run::new(impatient),
         "> 0 join 1 x1
@@ -154,7 +153,7 @@ fn an_idle_worker_copies_the_first_lease_of_all_before_it_is_late() {
 #[test]
 fn a_worker_that_lost_a_race_it_began_sits_out_the_next_step() {
     check(
-        Run::new(RunPlan::new(1, 9, 8, 8)),
+        Run::new(plan_of(1, 9, 8, 8)),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 8 shards
@@ -221,7 +220,7 @@ fn all_leases_of_a_late_worker_go_to_others_at_once() {
 #[test]
 fn an_evaluation_goes_by_training_until_it_is_measured() {
     check(
-        Run::new(RunPlan { evaluate_shards: 1, ..RunPlan::new(1, 1, 2, 2) }),
+        Run::new(RunPlan { evaluate_shards: 1, ..plan_of(1, 1, 2, 2) }),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 2 shards
@@ -245,7 +244,7 @@ fn an_evaluation_goes_by_training_until_it_is_measured() {
 #[test]
 fn a_slow_worker_gets_another_chance_after_a_while() {
     check(
-        Run::new(RunPlan::new(1, 9, 2, 2)),
+        Run::new(plan_of(1, 9, 2, 2)),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 2 shards
@@ -282,9 +281,10 @@ fn a_slow_worker_gets_another_chance_after_a_while() {
 #[test]
 fn a_worker_that_hung_before_gets_no_more_time_than_others() {
     let limits = Limits { lease_shards: 1, queue_per_thread: 1, ..Limits::default() };
-    let timeouts = Timeouts { heartbeat_silence: Micros::seconds(10_000), ..Timeouts::default() };
+    let long = Micros::seconds(10_000);
+    let timeouts = Timeouts { heartbeat_silence: long, quiet: long, ..Timeouts::default() };
     check(
-        Run::new(RunPlan { timeouts, limits, ..RunPlan::new(1, 2, 2, 2) }),
+        Run::new(RunPlan { timeouts, limits, ..plan_of(1, 2, 2, 2) }),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 2 shards

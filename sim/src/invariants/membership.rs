@@ -34,6 +34,10 @@ impl Invariant for Membership {
                 check(self.disconnected.contains(worker), || format!("{worker} is gone and was not disconnected"))
             }
             Fact::Rested { .. } if books.finished.is_none() => {
+                // One that slept hears what waited before it looks for the silent.
+                if books.now <= books.asleep_until {
+                    return Ok(());
+                }
                 let longest = books.plan.timeouts.heartbeat_silence;
                 let silent = books.members.iter().find(|(_, member)| books.now.since(member.contact.heard) > longest);
                 match silent {

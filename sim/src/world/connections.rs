@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use super::process::{Link, Message, Stream};
+use super::process::{Link, Message, Process, Stream};
 use super::{Happening, World};
 use crate::scenario::Fault;
 
@@ -18,11 +18,17 @@ impl World<'_> {
         if !self.coordinator.is_up() {
             return self.later(1_000_000, Happening::Connect(i));
         }
+        if self.throw(Fault::Refused) {
+            self.count(Fault::Refused, Some(i));
+            return self.later(1_500_000, Happening::Connect(i));
+        }
         let (worker, link) = (self.coordinator.next_worker(), Link(self.links));
         self.links += 1;
         self.processes[i].connected(worker, link);
-        let threads = self.processes[i].threads;
-        self.tell(Event::WorkerJoined { worker, name: format!("process {i}"), threads }, None);
+        let Process { threads, machine, .. } = self.processes[i];
+        // It calls itself something else each time.
+        let (machine, name) = (format!("machine {machine}"), format!("process {i} on {}", link.0));
+        self.tell(Event::WorkerJoined { worker, machine, name, threads }, None);
         self.later(500_000, Happening::Beat(i, link));
         self.send_parameters(i);
     }
@@ -89,7 +95,7 @@ impl World<'_> {
         if process.connection.streams[stream as usize].is_empty() {
             return;
         }
-        if !process.connection.clogged {
+        if !process.connection.clogged[stream.way() as usize] {
             let never = RunTime(0);
             let (pushed, fetched) = if stream == Stream::UpPush { (self.now, never) } else { (never, self.now) };
             self.coordinator.heard(worker, Contact { heard: self.now, pushed, fetched }, &mut self.watch);

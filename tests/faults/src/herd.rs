@@ -86,6 +86,7 @@ async fn connect(link: &Link, number: usize) -> Result<Session, Failure> {
         name: format!("herd-{number}"),
         threads: 1,
         numerics: vec!["cpu-f32-v1".to_owned()],
+        process: number.to_string(),
     };
     outbox.send(v1::WorkerMessage { message: Some(Said::Hello(hello)) }).await?;
     let mut inbox = link.coordinator().await?.control(ReceiverStream::new(messages)).await?.into_inner();

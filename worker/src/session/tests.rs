@@ -95,6 +95,7 @@ impl Connected {
             name: "ox".to_owned(),
             threads: 1,
             numerics: convoy_nn::Device::Cpu.numerics().unwrap(),
+            process: process().to_owned(),
         };
         assert_eq!(connected.hear().await, Said::Hello(hello));
         let heartbeat_ms = HEARTBEAT.as_millis() as u32;

@@ -55,7 +55,7 @@ impl Bench {
 
     fn connect_as(&self, name: &str, caller: Caller, room: usize) -> Worker {
         let (outbox, messages) = WorkerOutbox::new(room);
-        let id = self.connections.connect(name.to_owned(), 2, vec![1], caller, outbox);
+        let id = self.connections.connect(caller.machine(name), name.to_owned(), 2, vec![1], caller, outbox);
         Worker { id, messages }
     }
 

@@ -51,7 +51,8 @@ impl Bench {
 
     fn connect(&self, name: &str) -> (WorkerId, WorkerInbox) {
         let (outbox, messages) = WorkerOutbox::new(16);
-        (self.connections.connect(name.to_owned(), 1, vec![1], Caller::Local, outbox), messages)
+        let (machine, name) = (Caller::Local.machine(name), name.to_owned());
+        (self.connections.connect(machine, name, 1, vec![1], Caller::Local, outbox), messages)
     }
 
     /// The next run that was started, as soon as it is.

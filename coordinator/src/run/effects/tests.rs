@@ -178,12 +178,13 @@ fn each_way_to_part_is_told_to_the_connections_in_its_own_words() {
 }
 
 #[test]
-fn who_computed_wrongly_is_evicted_by_name_with_the_proof() {
+fn who_computed_wrongly_is_evicted_by_machine_with_the_proof() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(folder.path());
     let _messages = (bench.join(1, "ox", 16), bench.join(2, "yak", 16));
     bench.effects.carry_out(Effect::Evict {
         worker: WorkerId(1),
+        machine: "member 7".to_owned(),
         name: "ox".to_owned(),
         step: StepId(4),
         node: NODE,
@@ -191,7 +192,10 @@ fn who_computed_wrongly_is_evicted_by_name_with_the_proof() {
         since: StepId(2),
     });
     let asked = bench.links.asked();
-    assert!(asked[0].starts_with("evict ox: `ox` computed") && asked[0].contains("yak and worker 3"), "{asked:?}");
+    assert!(
+        asked[0].starts_with("evict member 7: `ox` (member 7) computed") && asked[0].contains("yak and worker 3"),
+        "{asked:?}"
+    );
     let told = bench.told();
     assert!(
         matches!(&told[..], [RunEvent::Distrusted { step: 4, since: 2, judges, .. }] if judges[..] == ["yak", "worker 3"]),

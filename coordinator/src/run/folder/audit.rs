@@ -295,14 +295,16 @@ mod tests {
     }
 
     fn joined(worker: u32, name: &str) -> Record {
-        Record::WorkerJoined { worker: WorkerId(worker), name: name.to_owned(), threads: 1 }
+        let [machine, name] = [name, name].map(str::to_owned);
+        Record::WorkerJoined { worker: WorkerId(worker), machine, name, threads: 1 }
     }
 
     #[test]
     fn what_a_liar_had_a_part_in_may_come_out_otherwise_again() {
         let mut records = vec![started(1, 0), joined(1, "ox"), commit(0, 1, &[(0, 2, 1)]), commit(1, 2, &[(0, 2, 1)])];
         let worker = WorkerId(1);
-        records.push(Record::Evicted { worker, name: "ox".to_owned(), since: StepId(1) });
+        let [machine, name] = ["ox", "ox"].map(str::to_owned);
+        records.push(Record::Evicted { worker, machine, name, since: StepId(1) });
         records.extend([started(2, 1), commit(1, 7, &[(0, 2, 3)])]);
         let (audit, _) = run(&records);
         assert!(audit.exact, "{:?}", audit.problems);

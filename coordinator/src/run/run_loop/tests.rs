@@ -48,7 +48,8 @@ fn bench(folder: &Path) -> Bench {
 }
 
 fn join(worker: u32) -> Event {
-    Event::WorkerJoined { worker: WorkerId(worker), name: worker.to_string(), threads: 1 }
+    let (machine, name) = (worker.to_string(), worker.to_string());
+    Event::WorkerJoined { worker: WorkerId(worker), machine, name, threads: 1 }
 }
 
 /// The news that `worker` computed the step's only node by its lease.
@@ -128,7 +129,8 @@ async fn a_member_that_falls_silent_is_disconnected_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, links, inputs, news: _news, status, ends: _ends } = bench(folder.path());
     let (outbox, mut messages) = WorkerOutbox::new(16);
-    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
+    let [machine, name] = ["ox", "ox"].map(str::to_owned);
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), machine, name, threads: 1, outbox }));
     let begun = Instant::now();
     let run = tokio::spawn(async move {
         _ = run_loop.run(std::future::pending()).await;
@@ -159,7 +161,8 @@ async fn a_member_whose_bytes_flow_is_not_silent() {
     let Bench { mut run_loop, links, inputs, news: _news, status: _status, ends: _ends } = bench(folder.path());
     let (outbox, _messages) = WorkerOutbox::new(16);
     let contact = outbox.contact().clone();
-    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
+    let [machine, name] = ["ox", "ox"].map(str::to_owned);
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), machine, name, threads: 1, outbox }));
     let run = tokio::spawn(async move {
         _ = run_loop.run(std::future::pending()).await;
     });
@@ -196,7 +199,8 @@ async fn a_run_shows_itself_all_the_time() {
     });
     status.wait_for(|status| !status.waiting_for.is_empty()).await.unwrap();
     let (outbox, _messages) = WorkerOutbox::new(16);
-    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
+    let [machine, name] = ["ox", "ox"].map(str::to_owned);
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), machine, name, threads: 1, outbox }));
     let waiting = status.wait_for(|status| status.workers == 1).await.unwrap().waiting_for.clone();
     assert!(waiting.ends_with("(ox)"), "people know workers by name: {waiting}");
     run.abort();
@@ -206,9 +210,9 @@ async fn a_run_shows_itself_all_the_time() {
 fn a_failed_lease_is_told_to_people_and_to_the_scheduler() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, .. } = bench(folder.path());
-    let (worker, name) = (WorkerId(1), "ox".to_owned());
+    let (worker, [machine, name]) = (WorkerId(1), ["ox", "ox"].map(str::to_owned));
     let (outbox, mut messages) = WorkerOutbox::new(16);
-    run_loop.input(RunInput::Attach { worker, name, threads: 1, outbox }).unwrap();
+    run_loop.input(RunInput::Attach { worker, machine, name, threads: 1, outbox }).unwrap();
     let mut leases = || {
         let all = std::iter::from_fn(|| messages.try_recv().ok()?.ok()?.message);
         all.filter(|message| matches!(message, Message::Lease(_))).count()
