@@ -156,7 +156,9 @@ impl Run {
             effects.push(Effect::Ignore { worker, what, why });
         }
         let idle = matches!(&self.phase, RunPhase::Working(step) if step.nothing_to_lend);
-        if !(routine && idle) {
+        if routine && idle {
+            debug_assert!(self.has_nothing_to_lend(), "a routine event leaves something to lend");
+        } else {
             self.settle(effects);
         }
     }
@@ -171,6 +173,10 @@ impl Run {
             && member.is_some_and(|member| !member.draining)
             && matches!(&self.phase, RunPhase::Working(step) if step.nothing_to_lend)
             && self.next_interval().is_none_or(|at| at > self.now)
+    }
+
+    fn has_nothing_to_lend(&self) -> bool {
+        matches!(&self.phase, RunPhase::Working(step) if step.covered.is_some() || step.has_nothing_to_lend())
     }
 
     /// Something happens after which there may be something to lend.

@@ -30,8 +30,8 @@ pub(crate) struct Step {
     pub shards: u32,
     /// Since when all nodes are done and no audit is open.
     pub covered: Option<RunTime>,
-    /// All nodes are done, or lent for the only time and not slow; no audit is open. So it was after the last event that
-    /// could change it.
+    /// All nodes are done, or lent for the only time and not slow; no audit is open. So it was after the last event
+    /// that could change it.
     pub nothing_to_lend: bool,
     /// Whether every node is computed twice.
     pub audit_all: bool,
