@@ -70,7 +70,7 @@ join_bridge() {
     ip netns add "$space"
     spaces+=("$space")
     ip -n "$bridge" link add "v$1" type veth peer name e0 netns "$space"
-    ip -n "$bridge" link set "v$1" master br up
+    ip -n "$bridge" link set "v$1" master bridge0 up
     ip -n "$space" addr add "10.99.0.$2/24" dev e0
     ip -n "$space" link set e0 up
     ip -n "$space" link set lo up
@@ -87,8 +87,8 @@ for workers in "$@"; do
     mkdir "$dir"
     ip netns add "$bridge"
     spaces+=("$bridge")
-    ip -n "$bridge" link add br type bridge
-    ip -n "$bridge" link set br up
+    ip -n "$bridge" link add bridge0 type bridge
+    ip -n "$bridge" link set bridge0 up
     join_bridge c 1
     for i in $(seq "$workers"); do join_bridge "w$i" $((10 + i)); done
     export CONVOY_HOME=$dir/admin

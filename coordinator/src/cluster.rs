@@ -7,10 +7,11 @@ use std::time::Duration;
 use convoy_common::planner::Planner;
 use convoy_files::Archives;
 use convoy_proto::channel;
-use convoy_scheduler::JobId;
+use convoy_scheduler::{FleetEvent, JobId};
 use convoy_security::Secret;
 use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::access::caller::Caller;
@@ -27,7 +28,7 @@ use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::jobs::limits::JobLimits;
 use crate::jobs::queue::{JobError, JobSurroundings, JobTerms, Jobs};
-use crate::queue::queue;
+use crate::queue::{QueueSender, queue};
 use crate::server::Server;
 use crate::state_folder::{hold, private_folder};
 use crate::store_error::StoreError;
@@ -113,7 +114,7 @@ async fn serve_cluster_until(
     let store = Arc::new(DataStore::open(&state.join("data"), disk.clone())?);
     let sources = Arc::new(Sources { store: store.clone(), shared });
     let data = Arc::new(Archives::limited(sources, state.join("unpacked"), disk.clone()));
-    let (links, open_runs) = (connections.clone(), OpenRuns::default());
+    let (links, open_runs, asking) = (connections.clone(), OpenRuns::default(), events.clone());
     let surroundings =
         JobSurroundings { data, fleet: events, waiting: waiting.clone(), links, open_runs: open_runs.clone(), disk };
     let terms = JobTerms { planner, limits, audit_every };
@@ -130,7 +131,8 @@ async fn serve_cluster_until(
     let expired = move |has_expired: &dyn Fn(&Caller) -> bool| {
         links.disconnect_where(has_expired, "its certificate has expired");
     };
-    let upkeep = tokio::spawn(upkeep::keep_up(store.clone()));
+    let (again, kept_up) = (ask_again(store.mended(), asking), upkeep::keep_up(store.clone()));
+    let upkeep = tokio::spawn(async move { tokio::join!(again, kept_up) });
     let fresh = tokio::spawn(async move { fresh_access.keep_fresh(expired).await });
     let mut server = Server::start(listener, access, services);
     tokio::select! {
@@ -144,6 +146,13 @@ async fn serve_cluster_until(
     fresh.abort();
     upkeep.abort();
     Ok(())
+}
+
+/// Has workers that declined jobs asked again whenever damaged data may be `mended`.
+async fn ask_again(mut mended: watch::Receiver<()>, fleet: QueueSender<FleetEvent>) {
+    while mended.changed().await.is_ok() {
+        fleet.send(FleetEvent::AskAgain);
+    }
 }
 
 fn services(access: &Arc<Access>, connections: &Arc<Connections>, jobs: &Arc<Jobs>, store: Arc<DataStore>) -> Routes {

@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 /// A loop that comes to a deadline so much too late slept, or was starved.
 const OVERSLEPT: Duration = Duration::from_millis(250);
+/// What waits to be read is read by then.
+const GLANCE: Duration = Duration::from_millis(20);
 /// What waited to be read while a loop slept is read by then.
 const MOMENT: Duration = Duration::from_millis(500);
 
@@ -17,8 +19,9 @@ pub(crate) async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// When a loop looks for the silent and the late: at its deadline; but if it comes to that far too late, a moment
-/// later. It was asleep then, and what workers have sent waits to be read.
+/// When a loop looks for the silent and the late: not when it wakes up for its deadline, but when it wakes up a second
+/// time soon after, since the whole process may have been asleep and what workers have sent may wait to be read. If it
+/// woke up far too late it has surely been, and gives itself longer.
 #[derive(Debug)]
 pub(crate) struct Lookout {
     not_before: Instant,
@@ -37,12 +40,9 @@ impl Lookout {
 
     /// Whether to look now at what was due at `due`. Otherwise it is due again in a moment, and then for certain.
     pub(crate) fn is_awake(&mut self, due: Option<Instant>) -> bool {
-        let Some(due) = due else { return true };
-        let awake = due.elapsed() < OVERSLEPT || due == self.not_before;
-        if !awake {
-            self.not_before = Instant::now() + MOMENT;
-        }
-        awake
+        let Some(due) = due.filter(|due| *due != self.not_before) else { return true };
+        self.not_before = Instant::now() + if due.elapsed() < OVERSLEPT { GLANCE } else { MOMENT };
+        false
     }
 }
 
@@ -51,16 +51,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_slept_looks_a_moment_later_and_then_for_certain() {
+    async fn who_wakes_up_looks_a_moment_later_and_then_for_certain() {
         let mut lookout = Lookout::new();
         let deadline = Instant::now() + Duration::from_secs(2);
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(lookout.is_awake(lookout.due(Some(deadline))));
+        assert!(!lookout.is_awake(lookout.due(Some(deadline))));
+        let again = lookout.due(Some(deadline));
+        assert_eq!(again, Some(Instant::now() + GLANCE));
+        tokio::time::advance(GLANCE).await;
+        assert!(lookout.is_awake(again));
+
+        let deadline = Instant::now() + Duration::from_secs(2);
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(!lookout.is_awake(lookout.due(Some(deadline))));
-        let due = lookout.due(Some(deadline));
-        assert_eq!(due, Some(Instant::now() + MOMENT));
+        let again = lookout.due(Some(deadline));
+        assert_eq!(again, Some(Instant::now() + MOMENT));
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert!(lookout.is_awake(due), "a loop that is always late looks all the same");
+        assert!(lookout.is_awake(again), "a loop that is always late looks all the same");
     }
 }

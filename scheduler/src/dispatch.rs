@@ -33,7 +33,7 @@ use crate::assign::{self, Assignee, deal};
 use crate::effect::Effect;
 use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
 use crate::lease::{Check, Work};
-use crate::membership::{Membership, Timing};
+use crate::membership::{Member, Membership, Timing};
 use crate::plan::RunPlan;
 use crate::step::{Fault, Grant, LeaseState, Load, NodeState, Step};
 use crate::tree::Node;
@@ -184,10 +184,15 @@ impl Dispatch<'_> {
         }
     }
 
+    /// Whether an audit of `worker` is due.
+    fn is_audited(&self, worker: WorkerId) -> bool {
+        let due = |member: &Member| member.audit_is_due(self.step.work);
+        self.plan.audit_every > 0 && self.members.get(worker).is_some_and(due)
+    }
+
     /// Whether the next shard that `worker` computes is to be audited, and one of `candidates` can do that.
     fn owes_audit(&self, worker: WorkerId, candidates: &[WorkerId]) -> bool {
-        self.plan.audit_every > 0
-            && self.members.get(worker).is_some_and(|member| member.audit_is_due(self.step.work))
+        self.is_audited(worker)
             && !self.step.awaits_audit(worker)
             && candidates.iter().any(|other| self.trust.is_other(*other, &[worker]))
     }
@@ -302,7 +307,8 @@ impl Dispatch<'_> {
     fn send(&mut self, worker: WorkerId, node: Node) {
         let lease = *self.next_lease;
         self.next_lease.0 += 1;
-        if self.step.audit_all || self.owes_audit(worker, &self.members.candidates(self.step.step)) {
+        let owes_audit = || self.owes_audit(worker, &self.members.candidates(self.step.step));
+        if self.step.audit_all || (self.is_audited(worker) && owes_audit()) {
             self.step.want_audit(node);
         }
         let check = self.step.check(node);

@@ -115,6 +115,7 @@ impl Fleet {
             }
             FleetEvent::WorkerReleased { worker } => self.worker(worker)?.assignment = Assignment::Free,
             FleetEvent::WorkerDeclined { worker, job, reason } => self.declined(worker, job, reason)?,
+            FleetEvent::AskAgain => self.workers.values_mut().for_each(|worker| worker.declined.clear()),
             FleetEvent::JobAdded { job, request, started } => {
                 if self.jobs.contains_key(&job) {
                     return Err(FleetIgnore::AlreadyThere);

@@ -213,7 +213,8 @@ impl Step {
     /// Plans `node` for `worker`. If it is a part of a homeless node, that one is split.
     pub fn plan(&mut self, node: Node, worker: WorkerId) {
         while !self.nodes.contains_key(&node) {
-            let whole = *self.nodes.keys().find(|whole| whole.contains(node)).expect("nodes cut all shards");
+            let up_to = Node { first: node.first, last: u32::MAX };
+            let whole = *self.nodes.range(..=up_to).next_back().expect("nodes cut all shards").0;
             let state = self.nodes.remove(&whole).expect("it was found");
             assert!(state.done.is_none() && state.running.is_empty(), "{whole} is split while somebody has it");
             let (left, right) = whole.children().expect("what contains a smaller node has children");

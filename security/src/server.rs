@@ -239,7 +239,10 @@ async fn accept(
             },
         };
         let (door, sender) = (door.clone(), sender.clone());
-        let guest = door.guests.enter(Origin::of(address.ip()));
+        let mut guest = door.guests.enter(Origin::of(address.ip()));
+        if has_spoken(&stream) {
+            guest.spoke();
+        }
         tokio::spawn(async move {
             match door.greet(stream, address, guest).await {
                 Ok(connection) => _ = sender.send(Ok(connection)).await,
@@ -283,6 +286,12 @@ impl Door {
         };
         Ok(Connection { stream, peer, place: Place::Member { _slot: slot } })
     }
+}
+
+/// Whether something has come on a connection that was just accepted. In a flood its task may be late to see that.
+fn has_spoken(stream: &TcpStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    rustix::net::recv(stream, &mut [0; 1], flags).is_ok_and(|(_, bytes)| bytes > 0)
 }
 
 fn sent_away() -> io::Error {

@@ -117,6 +117,31 @@ fn a_journal_that_cannot_grow_ends_the_run_and_loses_nothing() {
     assert_eq!((&audit["exact"], &audit["starts"]), (&true.into(), &2.into()));
 }
 
+#[cfg(all(unix, debug_assertions))]
+#[test]
+fn a_process_that_dies_at_an_act_on_its_disk_goes_on() {
+    use std::os::unix::process::ExitStatusExt;
+    let job = Job::new();
+    let (run, spec) = (job.path("run"), job.spec().display().to_string());
+    let out = run.display().to_string();
+    // Some of the fail points; tests of the coordinator take them all.
+    for point in (1..).step_by(17) {
+        _ = fs::remove_dir_all(&run);
+        let mut command = convoy();
+        command.args(["train", &spec, "--json", "--out", &out]).env("CONVOY_FAULT", format!("crash@{point}"));
+        let died = command.output().expect("convoy starts");
+        if died.status.success() {
+            assert!(point > 100, "only {point} points");
+            break;
+        }
+        assert_eq!(died.status.signal(), Some(6), "{point}: {}", String::from_utf8_lossy(&died.stderr));
+        let again = if run.join("plan.json").is_file() { job.resume("run") } else { job.train("run", &[]) };
+        assert_eq!(again["parameters_digest"], GOLDEN.trim(), "{point}");
+        let audit = report(&convoy().args(["audit", &out, "--json"]).output().expect("convoy starts"));
+        assert_eq!(audit["exact"], true, "{point}");
+    }
+}
+
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_a_foreign_one_refused() {
     let job = Job::new();

@@ -225,6 +225,14 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     })
 }
 
+/// Makes the bytes of `file`, which is at `path` and was written otherwise, outlive a loss of power.
+///
+/// # Errors
+/// When the system refuses. Not to be tried again then.
+pub fn sync_file(path: &Path, file: &File) -> io::Result<()> {
+    act(Act::Sync, path, || file.sync_all())
+}
+
 /// Removes the file at `path`.
 ///
 /// # Errors

@@ -74,6 +74,9 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
     check_names(plan)?;
     check_shape(plan)?;
     check_loss(plan)?;
+    if plan.names.len() != 2 && spec.task == Task::Binary {
+        return problem("names", format!("are {}, but \"binary\" needs two classes", plan.names.len()));
+    }
     if plan.names.len() < 2 && spec.task == Task::Multiclass {
         return problem("data.train", format!("has one class only ({:?}); there is nothing to tell apart", plan.names));
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
+use convoy_common::durable::{rename, sync_file, sync_folder};
 
 /// A pack is closed once it holds this much.
 pub(super) const PACK_BYTES: u64 = 64 << 20;
@@ -29,8 +30,11 @@ pub(super) struct Closed {
 impl Closed {
     /// Gives it its name.
     pub(super) fn persist(self, folder: &Path) -> io::Result<Packed> {
-        self.file.persist(path_of(folder, &self.packed.digest)).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()?;
+        let hidden = self.file.into_temp_path();
+        rename(&hidden, &path_of(folder, &self.packed.digest))?;
+        // Nothing is left to be removed.
+        _ = hidden.keep();
+        sync_folder(folder)?;
         Ok(self.packed)
     }
 }
@@ -119,7 +123,7 @@ impl PackWriter {
         self.write(&[0; 2 * BLOCK as usize])?;
         let digest = Digest(*self.hasher.finalize().as_bytes());
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
+        sync_file(file.path(), file.as_file())?;
         Ok(Some(Closed { packed: Packed { digest, files: self.files }, file }))
     }
 }
@@ -180,4 +184,46 @@ pub(super) fn digest_at(folder: &Path, at: &Located) -> io::Result<Digest> {
     }
     file.seek(SeekFrom::Start(at.offset))?;
     Ok(digest_of(file, at.size)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_common::durable::faults::{Fault, FaultPlan, Faults};
+
+    use super::*;
+
+    /// Writes a pack of one file in `folder`.
+    fn write(folder: &Path) -> io::Result<Packed> {
+        let (bytes, mut pack) = (b"bytes", PackWriter::create(folder)?);
+        let digest = Digest::of(bytes);
+        pack.begin("a/x", &digest, bytes.len() as u64)?;
+        pack.write(bytes)?;
+        pack.end(digest, bytes.len() as u64)?;
+        pack.close()?.expect("something was added").persist(folder)
+    }
+
+    #[test]
+    fn a_pack_is_there_and_whole_or_not_at_all() {
+        for fault in [Fault::Eio, Fault::Full, Fault::Crash, Fault::PowerCut] {
+            for point in 1.. {
+                let folder = tempfile::tempdir().unwrap();
+                let plan = FaultPlan { point, fault, lasting: false };
+                let faults = Faults::in_folder(folder.path(), Some(plan));
+                let written = write(folder.path());
+                if fault == Fault::PowerCut && faults.struck() {
+                    faults.cut_power();
+                }
+                let packs = list(folder.path()).unwrap();
+                for pack in &packs {
+                    let file = File::open(path_of(folder.path(), pack)).unwrap();
+                    assert_eq!(digest_of(file, u64::MAX).unwrap().0, *pack, "{fault:?} {point}");
+                }
+                assert!(written.is_err() || packs.len() == 1, "{fault:?} {point}: it is told, and not there");
+                if !faults.struck() {
+                    assert_eq!(point, 7, "sync, rename and sync of the folder, before and after each");
+                    break;
+                }
+            }
+        }
+    }
 }

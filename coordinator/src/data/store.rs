@@ -8,6 +8,7 @@ use std::sync::Arc;
 use convoy_common::Digest;
 use convoy_common::data_place::{DataName, InnerPath};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::error::DataError;
 use super::index::{DataIndex, Kept, PackFacts, Place};
@@ -26,6 +27,8 @@ pub(crate) struct DataStore {
     pub(super) disk: Arc<DiskUse>,
     /// Held while a data set is named or removed, or packs are: one at a time.
     changing: Mutex<()>,
+    /// Told when what was damaged may be here again.
+    mended: watch::Sender<()>,
 }
 
 impl DataStore {
@@ -43,7 +46,12 @@ impl DataStore {
         for pack in index.packs()? {
             disk.count(&pack.owner, pack.bytes);
         }
-        Ok(DataStore { packs, lists, index, disk, changing: Mutex::default() })
+        Ok(DataStore { packs, lists, index, disk, changing: Mutex::default(), mended: watch::Sender::new(()) })
+    }
+
+    /// Tells whenever something that was damaged may be here again.
+    pub(crate) fn mended(&self) -> watch::Receiver<()> {
+        self.mended.subscribe()
     }
 
     /// Positions of the digests whose contents are not here.
@@ -58,7 +66,12 @@ impl DataStore {
         let packed = pack.persist(&self.packs)?;
         let bytes = fs::metadata(pack::path_of(&self.packs, &packed.digest))?.len();
         let facts = PackFacts { digest: packed.digest, owner: owner.to_owned(), bytes, kept_at: super::unix_seconds() };
-        match self.index.keep(&packed, &facts)? {
+        let damaged = self.index.any_damaged()?;
+        let kept = self.index.keep(&packed, &facts)?;
+        if damaged {
+            self.mended.send_replace(());
+        }
+        match kept {
             Kept::New => room.keep(bytes),
             Kept::Known => {}
             // Somebody else pushed the same at the same time.
@@ -187,10 +200,11 @@ impl DataStore {
     fn put_aside(&self, digest: &Digest, at: &Located) -> io::Error {
         let pack = pack::path_of(&self.packs, &at.pack);
         tracing::error!(pack = %pack.display(), offset = at.offset, size = at.size, %digest, "data is damaged; it counts as missing until it is pushed again");
-        match self.index.put_aside(&[(*digest, *at)]) {
-            Ok(()) => damaged(),
-            Err(error) => io::Error::other(error),
+        if let Err(error) = self.index.put_aside(&[(*digest, *at)]) {
+            // It is found again by whoever reads it next.
+            tracing::warn!(%error, "the index does not know yet");
         }
+        damaged()
     }
 
     /// Where the file with this content lies.

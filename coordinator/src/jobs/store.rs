@@ -241,7 +241,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (_, records) = filled(folder.path());
         fs::remove_file(folder.path().join("2").join(RECORD)).unwrap();
-        fs::write(folder.path().join("2/plan.json"), "{").unwrap();
+        for plan in ["2/plan.json", "2/plan-copy.json"] {
+            fs::write(folder.path().join(plan), "{").unwrap();
+        }
         fs::create_dir(folder.path().join("4")).unwrap();
         let store = JobStore::open(folder.path()).unwrap();
         assert_eq!(store.all().unwrap(), [records[0].clone(), records[2].clone()]);

@@ -48,6 +48,8 @@ pub enum FleetEvent {
         /// Which one.
         worker: WorkerId,
     },
+    /// What kept workers from jobs may be mended: those that have declined are asked again at once.
+    AskAgain,
     /// A worker that was sent to a job cannot do it: it serves no job again, and that one not before a while.
     WorkerDeclined {
         /// Which one.
@@ -100,6 +102,7 @@ impl FleetEvent {
             FleetEvent::WorkerGone { .. } => "worker gone",
             FleetEvent::WorkerReleased { .. } => "worker released",
             FleetEvent::WorkerDeclined { .. } => "worker declined",
+            FleetEvent::AskAgain => "ask again",
             FleetEvent::JobAdded { .. } => "job added",
             FleetEvent::JobPaused { .. } => "job paused",
             FleetEvent::JobContinued { .. } => "job continued",

@@ -145,6 +145,17 @@ fn a_worker_that_declines_a_job_does_others_and_is_asked_again_after_growing_pau
 }
 
 #[test]
+fn a_worker_that_declined_is_asked_at_once_when_what_kept_it_may_be_mended() {
+    let mut fleet = fleet(1);
+    add(&mut fleet, 1, 0, 1, None);
+    (0..3).for_each(|_| {
+        decline(&mut fleet, 1, 1);
+        let assign = FleetEffect::Assign { worker: WorkerId(1), job: JobId(1) };
+        assert_eq!(play(&mut fleet, FleetEvent::AskAgain), [assign]);
+    });
+}
+
+#[test]
 fn a_job_that_was_declined_goes_to_whoever_can_do_it() {
     let mut fleet = fleet(2);
     add(&mut fleet, 1, 0, 1, Some(1));
@@ -173,6 +184,7 @@ fn any_event() -> impl Strategy<Value = FleetEvent> {
             .prop_map(|(worker, numerics)| FleetEvent::WorkerJoined { worker, numerics }),
         1 => worker.clone().prop_map(|worker| FleetEvent::WorkerGone { worker }),
         1 => worker.clone().prop_map(|worker| FleetEvent::WorkerDraining { worker }),
+        1 => Just(FleetEvent::AskAgain),
         1 => (worker.clone(), job.clone()).prop_map(|(worker, job)| {
             FleetEvent::WorkerDeclined { worker, job, reason: String::new() }
         }),
