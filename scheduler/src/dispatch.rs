@@ -148,7 +148,7 @@ impl Dispatch<'_> {
             .into_iter()
             .map(|(node, state)| {
                 let failures = state.failures.iter().map(|(worker, _)| worker);
-                (node, failures.chain(&state.deaths).copied().collect())
+                (node, failures.chain(state.deaths.iter().map(|(worker, _)| worker)).copied().collect())
             })
             .collect();
         if !fresh.is_empty() {

@@ -118,8 +118,9 @@ pub struct Limits {
     pub internal_attempts: u32,
     /// Attempts at a node that must come out with a NaN, an infinity or absurdly large before that is believed.
     pub doubtful_attempts: u32,
-    /// Workers that die while they compute a node and nothing of its step gets done, before the run ends. As with
-    /// attempts, on as many machines or on all that are there.
+    /// Times that workers die while they compute a node and nothing of its step gets done, before the run ends. As with
+    /// attempts, on as many machines or on all that are there. Those that die within
+    /// [`Timeouts::heartbeat_silence`] count once.
     pub deaths: u32,
 }
 

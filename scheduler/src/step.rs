@@ -56,7 +56,7 @@ pub(crate) struct NodeState {
     /// The workers that failed at it, and how.
     pub failures: Vec<(WorkerId, Fault)>,
     /// The workers that died while they computed it, since anything of the step was done last.
-    pub deaths: Vec<WorkerId>,
+    pub deaths: Vec<(WorkerId, RunTime)>,
     audit: Audit,
 }
 
@@ -302,9 +302,10 @@ impl Step {
         node
     }
 
-    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it computed at that
-    /// time: of its leases, those that came first, as many as keep its threads busy.
-    pub fn died(&mut self, worker: WorkerId, threads: u32) -> Vec<Node> {
+    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it alone computed
+    /// at that time: of its leases, those that came first, as many as keep its threads busy. Where another holds the node
+    /// too, it may still get done.
+    pub fn died(&mut self, worker: WorkerId, threads: u32, now: RunTime) -> Vec<Node> {
         let started = self
             .running()
             .filter(|lease| lease.worker == worker && lease.started.is_some() && lease.computed.is_none());
@@ -312,16 +313,28 @@ impl Step {
             *busy += lease.node.size();
             (*busy - lease.node.size() < threads).then_some(lease)
         });
-        let nodes: Vec<Node> = computed.map(|lease| lease.node).filter(|node| !self.is_done(*node)).collect();
+        let nodes: Vec<Node> = computed
+            .map(|lease| lease.node)
+            .filter(|node| !self.is_done(*node) && self.nodes[node].running.len() == 1)
+            .collect();
         for node in &nodes {
-            self.nodes.get_mut(node).expect("a running lease has its node").deaths.push(worker);
+            self.nodes.get_mut(node).expect("a running lease has its node").deaths.push((worker, now));
         }
         nodes
     }
 
-    /// The workers that died while they computed `node`, since anything of the step was done last.
-    pub fn deaths(&self, node: Node) -> &[WorkerId] {
-        &self.nodes[&node].deaths
+    /// The workers that died while they computed `node`, since anything of the step was done last; and how often that
+    /// was, if all that die within `wave` die of one thing.
+    pub fn deaths(&self, node: Node, wave: Micros) -> (Vec<WorkerId>, usize) {
+        let deaths = &self.nodes[&node].deaths;
+        let mut begun: Option<RunTime> = None;
+        let waves = deaths.iter().filter(|(_, at)| {
+            let begins = begun.is_none_or(|begun| at.since(begun) >= wave);
+            begun = if begins { Some(*at) } else { begun };
+            begins
+        });
+        let waves = waves.count();
+        (deaths.iter().map(|(worker, _)| *worker).collect(), waves)
     }
 
     /// Ends all leases of a worker that is gone, and makes homeless the nodes planned for it.

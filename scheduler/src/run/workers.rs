@@ -52,7 +52,7 @@ impl Run {
         let mut died_of = Vec::new();
         if let RunPhase::Working(step) = &mut self.phase {
             if reason == GoneReason::Closed {
-                died_of = step.died(worker, member.threads);
+                died_of = step.died(worker, member.threads, self.now);
             }
             step.drop_worker(worker);
         }
@@ -69,7 +69,9 @@ impl Run {
     /// Whether workers died of `node`, and not by chance.
     fn is_deadly(&self, node: Node) -> bool {
         let RunPhase::Working(step) = &self.phase else { return false };
-        self.is_shared(node, step.deaths(node), self.plan.limits.deaths)
+        // Workers that are lost all at once are lent the node one after the other, until that is known.
+        let (dead, waves) = step.deaths(node, self.plan.timeouts.heartbeat_silence);
+        waves >= self.plan.limits.deaths as usize && self.is_shared(node, &dead, self.plan.limits.deaths)
     }
 
     /// Gives up the step in work, saves, and ends the run.

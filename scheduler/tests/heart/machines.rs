@@ -78,12 +78,13 @@ fn dying(times: u32) -> String {
     let mut script = String::from("> 0 join 1 x1 a ox\nrecord generation 1 started at step 0\n");
     script += "open training step 0: 4 shards\nrecord worker 1 joined x1\nsend worker 1 #0: shards 0..4\n";
     for i in 1..=times {
+        let ms = i * 2000;
         if i > 1 {
             let epoch = i - 1;
-            script += &format!("> {i} join {i} x1 a ox\nrecord worker {i} joined x1\n");
+            script += &format!("> {ms} join {i} x1 a ox\nrecord worker {i} joined x1\n");
             script += &format!("send worker {i} #{epoch} epoch {epoch}: shards 0..4\n");
         }
-        script += &format!("> {i} ready {i} @0\n> {i} left {i}\nrecord worker {i} gone: Closed\n");
+        script += &format!("> {ms} ready {i} @0\n> {ms} left {i}\nrecord worker {i} gone: Closed\n");
     }
     script
 }
@@ -93,7 +94,7 @@ fn a_node_of_which_all_workers_die_ends_the_run_in_words() {
     check(Run::new(short_plan()), &dying(4));
     let words = "workers died again and again at the training of step 0, shards 0..4, last worker 5; see whether the \
                  job needs more memory than they have, and lower train.shard";
-    let end = "abandon training step 0: Failed\ncheckpoint step 0: Stop\n> 6 written 0";
+    let end = "abandon training step 0: Failed\ncheckpoint step 0: Stop\n> 10001 written 0";
     check(Run::new(short_plan()), &format!("{}{end}\nrecord finished: {words}\nfinish: {words}", dying(5)));
 }
 
@@ -122,13 +123,13 @@ fn deaths_count_for_the_node_in_work_and_only_while_nothing_gets_done() {
         send worker 2 #3 epoch 1: shards 4..8
         > 2 ready 2 @0
         > 3 done 2 #2 100
-        > 4 left 2
+        > 3000 left 2
         record worker 2 gone: Closed
-        > 5 join 3 x1 a ox
+        > 3001 join 3 x1 a ox
         record worker 3 joined x1
         send worker 3 #4 epoch 2: shards 4..8
-        > 5 ready 3 @0
-        > 6 left 3
+        > 3002 ready 3 @0
+        > 6000 left 3
         record worker 3 gone: Closed
         abandon training step 0: Failed
         checkpoint step 0: Stop",
@@ -156,7 +157,7 @@ fn a_machine_that_dies_over_and_over_ends_nothing_where_another_computes() {
         > 1 join 3 x1 c good
         record worker 3 joined x1
         > 1 ready 3 @0
-        > 2 left 2
+        > 4000 left 2
         record worker 2 gone: Closed
         send worker 3 #4 epoch 2: shards 0..4
         send worker 3 #5 epoch 2: shards 4..8",
@@ -198,4 +199,17 @@ fn who_was_not_heard_of_for_a_second_gets_no_lease_until_it_is() {
         send worker 1 #3: shard 4
         send worker 2 #4: shards 2..4",
     );
+}
+
+#[test]
+fn workers_that_are_lost_all_at_once_have_died_of_nothing() {
+    let mut script = String::from("> 0 join 1 x1\nrecord generation 1 started at step 0\n");
+    script += "open training step 0: 8 shards\nrecord worker 1 joined x1\n";
+    script += "send worker 1 #0: shards 0..4\nsend worker 1 #1: shards 4..8\n> 0 ready 1 @0\n";
+    script += "> 0 join 2 x1\nrecord worker 2 joined x1\n> 0 ready 2 @0\n";
+    script += "> 10 left 1\nrecord worker 1 gone: Closed\n";
+    script += "send worker 2 #2 epoch 1: shards 0..4\nsend worker 2 #3 epoch 1: shards 4..8\n";
+    script += "> 20 left 2\nrecord worker 2 gone: Closed\n? waiting\n";
+    script += "workers: none is connected for the training of step 0";
+    check(frail(), &script);
 }

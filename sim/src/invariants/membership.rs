@@ -39,7 +39,7 @@ impl Invariant for Membership {
                     return Ok(());
                 }
                 let longest = books.plan.timeouts.heartbeat_silence;
-                let silent = books.members.iter().find(|(_, member)| books.now.since(member.contact.heard) > longest);
+                let silent = books.members.iter().find(|(_, member)| books.clock.since(member.contact.heard) > longest);
                 match silent {
                     Some((worker, _)) => Err(format!("{worker} is silent for more than {longest} and still there")),
                     None => Ok(()),

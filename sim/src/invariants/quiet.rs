@@ -24,7 +24,7 @@ impl Invariant for Quiet {
 }
 
 fn sent(books: &Books, worker: WorkerId) -> Result<(), String> {
-    let (since, quiet) = (|member: &Member| books.now.since(member.contact.heard), books.plan.timeouts.quiet);
+    let (since, quiet) = (|member: &Member| books.clock.since(member.contact.heard), books.plan.timeouts.quiet);
     let other = |member: &Member| member.ready.is_some() && !member.draining && since(member) < quiet;
     let is_quiet = |member: &Member| since(member) > quiet;
     let quiet = books.now > books.asleep_until && books.members.get(&worker).is_some_and(is_quiet);
