@@ -2,8 +2,8 @@
 
 use crate::ids::RunTime;
 
-/// When a worker was last in contact, by what it did. Kept outside of the scheduler, which is told of it before it looks
-/// for the silent and the late: so a sign of life is a timestamp, and costs no event.
+/// When a worker was last in contact, by what it did. Kept outside of the scheduler, which is told of it before it
+/// looks for the silent and the late: so a sign of life is a timestamp, and costs no event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Contact {
     /// Anything came of it, or it took anything.

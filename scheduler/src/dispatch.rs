@@ -19,8 +19,8 @@
 //! *Expected* is the [time that a shard may take the worker](Timing::expected), times the rounds of its threads that
 //! its queue needs. An evaluation goes by training shards until one of its own was measured. Before any measurement a
 //! lease is slow after `spare_unmeasured`, and overdue after `lease_unmeasured` for each round. A worker that has
-//! finished nothing yet may be slow, so it has [`NEWCOMER`] times as long until it is overdue. All of these times are in
-//! [`Timeouts`](crate::Timeouts).
+//! finished nothing yet may be slow, so it has [`NEWCOMER`] times as long until it is overdue. All of these times are
+//! in [`Timeouts`](crate::Timeouts).
 //!
 //! That clock is one of computing alone: it starts when the worker holds the parameters, and stops when it has computed
 //! the lease. Before and after it, bytes that flow are never late. A worker that does not hold the parameters is late

@@ -30,8 +30,8 @@ pub(crate) struct Step {
     pub shards: u32,
     /// Since when all nodes are done and no audit is open.
     pub covered: Option<RunTime>,
-    /// All nodes are done, or lent for the only time and not slow; no audit is open. So it was after the last event that
-    /// could change it.
+    /// All nodes are done, or lent for the only time and not slow; no audit is open. So it was after the last event
+    /// that could change it.
     pub nothing_to_lend: bool,
     /// Whether every node is computed twice.
     pub audit_all: bool,
@@ -302,9 +302,9 @@ impl Step {
         node
     }
 
-    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it alone computed
-    /// at that time: of its leases, those that came first, as many as keep its threads busy. Where another holds the node
-    /// too, it may still get done.
+    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it alone
+    /// computed at that time: of its leases, those that came first, as many as keep its threads busy. Where another
+    /// holds the node too, it may still get done.
     pub fn died(&mut self, worker: WorkerId, threads: u32, now: RunTime) -> Vec<Node> {
         let started = self
             .running()

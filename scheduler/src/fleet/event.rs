@@ -88,8 +88,8 @@ pub enum FleetEvent {
         /// Which one.
         job: JobId,
     },
-    /// The time of [`Fleet::deadline`](crate::Fleet::deadline) has come. Before this, [`Fleet::heard`](crate::Fleet::heard)
-    /// is told of all workers.
+    /// The time of [`Fleet::deadline`](crate::Fleet::deadline) has come. Before this,
+    /// [`Fleet::heard`](crate::Fleet::heard) is told of all workers.
     Deadline,
 }
 

@@ -6,8 +6,8 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// A worker is not late with a node that it has computed while bytes of its nodes come, and not with parameters while it
-/// takes bytes of them.
+/// A worker is not late with a node that it has computed while bytes of its nodes come, and not with parameters while
+/// it takes bytes of them.
 #[derive(Default)]
 pub(super) struct Links;
 
