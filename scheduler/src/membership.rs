@@ -146,8 +146,8 @@ impl Member {
         }
     }
 
-    /// Notes that it was late with a lease of `step`, failed at it, lost to a copy of it, or was not believed. As long as
-    /// there are others, it sits out what is left of the step and one step more; the next time [`PENANCE`] times as
+    /// Notes that it was late with a lease of `step`, failed at it, lost to a copy of it, or was not believed. As long
+    /// as there are others, it sits out what is left of the step and one step more; the next time [`PENANCE`] times as
     /// many, and so on.
     pub fn strike(&mut self, step: StepId) {
         let strikes = &mut self.strikes;

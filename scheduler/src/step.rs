@@ -302,9 +302,9 @@ impl Step {
         node
     }
 
-    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it alone computed
-    /// at that time: of its leases, those that came first, as many as keep its threads busy. Where another holds the node
-    /// too, it may still get done.
+    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it alone
+    /// computed at that time: of its leases, those that came first, as many as keep its threads busy. Where another
+    /// holds the node too, it may still get done.
     pub fn died(&mut self, worker: WorkerId, threads: u32, now: RunTime) -> Vec<Node> {
         let started = self
             .running()

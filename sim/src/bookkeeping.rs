@@ -61,6 +61,7 @@ impl Open {
 }
 
 /// The state of a run as it follows from the facts alone. Invariants compare the acts of the scheduler with it.
+/// Many fields: each is a question that some invariant asks.
 #[derive(Clone, Debug)]
 pub struct Books {
     /// Now.

@@ -353,13 +353,7 @@ impl<'a> World<'a> {
                     self.clog(i, way, clogged);
                 }
             }
-            Happening::Pulse(i) => {
-                let trouble = &mut self.processes[i].trouble;
-                if trouble.pulses_until > self.now {
-                    trouble.paused_until = trouble.paused_until.max(self.now.after(Micros::millis(1800)));
-                    self.at(self.now.after(Micros::millis(1900)), Happening::Pulse(i));
-                }
-            }
+            Happening::Pulse(i) => self.pulse(i),
             // The coordinator that these were for may be dead.
             Happening::Saved(start, step) => {
                 if start == self.coordinator.start {
@@ -382,6 +376,15 @@ impl<'a> World<'a> {
                     self.at(self.now.after(Micros::millis(200)), Happening::Sync(start));
                 }
             }
+        }
+    }
+
+    /// A process that pulses falls asleep.
+    fn pulse(&mut self, i: usize) {
+        let trouble = &mut self.processes[i].trouble;
+        if trouble.pulses_until > self.now {
+            trouble.paused_until = trouble.paused_until.max(self.now.after(Micros::millis(1800)));
+            self.at(self.now.after(Micros::millis(1900)), Happening::Pulse(i));
         }
     }
 

@@ -211,8 +211,8 @@ impl Run {
         }
     }
 
-    /// Whether `tried` are so many attempts that `node` is to blame and not who computed it: attempts of as many machines,
-    /// or of all that are there. One that is overdue with the node had its turn.
+    /// Whether `tried` are so many attempts that `node` is to blame and not who computed it: attempts of as many
+    /// machines, or of all that are there. One that is overdue with the node had its turn.
     fn is_shared(&self, node: Node, tried: &[WorkerId], attempts: u32) -> bool {
         let RunPhase::Working(step) = &self.phase else { return false };
         let mut machines = self.trust.machines(tried.iter().copied());

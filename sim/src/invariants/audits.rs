@@ -8,9 +8,9 @@ use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// Only a machine that computed wrongly is evicted. The run goes back to parameters from before its first lie, and never
-/// lends to that machine again, whatever it calls itself, not even after restarts. What the ledger calls audited is
-/// right, and was audited by another machine.
+/// Only a machine that computed wrongly is evicted. The run goes back to parameters from before its first lie, and
+/// never lends to that machine again, whatever it calls itself, not even after restarts. What the ledger calls audited
+/// is right, and was audited by another machine.
 #[derive(Default)]
 pub(super) struct Audits {
     /// All machines that have ever computed wrongly.

@@ -121,7 +121,8 @@ mod tests {
         Record::StepCommitted { step: StepId(0), digest: [digest; 32], ledger: Vec::new() }
     }
 
-    /// Commits step 0, starts again from a journal of which `kept` records are left, and commits it with another digest.
+    /// Commits step 0, starts again from a journal of which `kept` records are left, and commits it with another
+    /// digest.
     fn committed_again(kept: usize) -> Result<(), String> {
         let plan = RunPlan::new(1, 2, 4, 4);
         let books = Books::new(plan.clone());

@@ -8,8 +8,9 @@ use crate::facts::Fact;
 use crate::oracle;
 
 /// A run with a worker that computes (three, where others compute wrongly) gets to its end within a bounded time after
-/// the last fault. Where every worker dies of a shard, it ends with that in words. Otherwise it ends where one machine alone would have, unless wrong numbers that no audit has found are in its
-/// parameters. It can always be started again, and it never asks for a deadline that is past.
+/// the last fault. Where every worker dies of a shard, it ends with that in words. Otherwise it ends where one machine
+/// alone would have, unless wrong numbers that no audit has found are in its parameters. It can always be started
+/// again, and it never asks for a deadline that is past.
 pub(super) struct Liveness;
 
 impl Invariant for Liveness {

@@ -80,7 +80,7 @@ impl Checkpoint {
     const INITIAL: Checkpoint = Checkpoint { parameters: oracle::FIRST_PARAMETERS, evaluation_pending: false };
 }
 
-/// A coordinator with its disk, which outlives it.
+/// A coordinator with its disk, which outlives it. Many fields: it is all the parts that the real one has.
 pub struct Coordinator {
     /// The parameters that it goes on with.
     pub committed: Committed,
@@ -286,8 +286,8 @@ impl Coordinator {
         }
     }
 
-    /// Hands the driver an event that is said to have happened at `at`, and carries out the coordinator's own part of the effects. The answer is the effects
-    /// that the world must carry out.
+    /// Hands the driver an event that is said to have happened at `at`, and carries out the coordinator's own part of
+    /// the effects. The answer is the effects that the world must carry out.
     ///
     /// # Errors
     /// Where it was killed.

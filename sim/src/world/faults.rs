@@ -28,6 +28,27 @@ impl World<'_> {
         let struck = match fault {
             Fault::Kill => self.kill(i, 1_500_000),
             Fault::Cut => self.cut(i),
+            Fault::Lie => self.begin_to_lie(i),
+            Fault::Drain => self.processes[i].connection.worker.is_some_and(|worker| {
+                self.say(i, Event::WorkerDraining { worker });
+                true
+            }),
+            Fault::Exodus => {
+                let away = self.dice.below(8_000_000);
+                (0..self.processes.len()).filter(|i| self.kill(*i, away)).count() > 0
+            }
+            Fault::Swizzle => self.swizzle(),
+            Fault::Crash | Fault::CrashAtWrite | Fault::Sleep | Fault::Stop => self.strike_coordinator(fault),
+            _ => self.trouble(fault, i),
+        };
+        if struck {
+            self.count(fault, Some(i));
+        }
+    }
+
+    /// Whether a process is in trouble for a while. Other faults strike where leases, messages and checkpoints are.
+    fn trouble(&mut self, fault: Fault, i: usize) -> bool {
+        match fault {
             Fault::Pause => {
                 let span = if self.dice.chance(500) { 1_000_000 } else { 12_000_000 };
                 self.processes[i].trouble.paused_until = self.now.after(Micros(self.dice.below(span)));
@@ -52,12 +73,6 @@ impl World<'_> {
                 self.later(8_000_000, Happening::Clog(i, way, false));
                 true
             }
-            Fault::Sleep => {
-                let span = Micros(self.dice.below(20_000_000));
-                self.coordinator.asleep_until = self.now.after(span);
-                self.watch.see(&Fact::Asleep { until: self.now.after(span) });
-                self.coordinator.is_up()
-            }
             Fault::SlowLink => {
                 let span = Micros(1_000_000 + self.dice.below(10_000_000));
                 self.processes[i].trouble.slow_link_until = self.now.after(span);
@@ -67,16 +82,18 @@ impl World<'_> {
                 self.processes[i].trouble.hung = self.processes[i].connection.worker.is_some();
                 self.processes[i].trouble.hung
             }
-            Fault::Lie => self.begin_to_lie(i),
-            Fault::Drain => self.processes[i].connection.worker.is_some_and(|worker| {
-                self.say(i, Event::WorkerDraining { worker });
-                true
-            }),
-            Fault::Exodus => {
-                let away = self.dice.below(8_000_000);
-                (0..self.processes.len()).filter(|i| self.kill(*i, away)).count() > 0
+            _ => false,
+        }
+    }
+
+    fn strike_coordinator(&mut self, fault: Fault) -> bool {
+        match fault {
+            Fault::Sleep => {
+                let span = Micros(self.dice.below(20_000_000));
+                self.coordinator.asleep_until = self.now.after(span);
+                self.watch.see(&Fact::Asleep { until: self.now.after(span) });
+                self.coordinator.is_up()
             }
-            Fault::Swizzle => self.swizzle(),
             Fault::Crash => {
                 self.coordinator.is_up() && {
                     let tail = if self.dice.chance(500) { Tail::Kept } else { Tail::Random };
@@ -90,16 +107,10 @@ impl World<'_> {
                 // It is counted when it happens.
                 false
             }
-            Fault::Stop => {
+            _ => {
                 self.tell(Event::StopRequested, None);
                 true
             }
-            // These strike where leases, messages and checkpoints are.
-            Fault::Failure | Fault::Repeat | Fault::Delay | Fault::DiskFull | Fault::Damage => false,
-            Fault::Twice | Fault::Half | Fault::Refused | Fault::ClockBack => false,
-        };
-        if struck {
-            self.count(fault, Some(i));
         }
     }
 
