@@ -31,8 +31,6 @@ pub struct Setup {
     pub between: Between,
     /// More arguments of the coordinator. Audits are off unless they say otherwise: they compute shards twice.
     pub coordinator: Vec<String>,
-    /// More arguments of a job's submission.
-    pub submit: Vec<String>,
     /// A program that starts the coordinator, with its arguments.
     pub before: Vec<String>,
     /// Some of what is computed is wrong: the only reason to take steps back.
@@ -58,7 +56,6 @@ impl Default for Setup {
             connections: Connections::Plain,
             between: Between::Nothing,
             coordinator: vec!["--audit".into(), "0".into()],
-            submit: Vec::new(),
             before: Vec::new(),
             has_liars: false,
         }
@@ -130,7 +127,7 @@ impl<'b> Arena<'b> {
         cluster.make_token();
         let within = |number| network.as_ref().map(|network| network.within(number)).unwrap_or_default();
         let seats = (0..setup.workers).map(|number| seat(&cluster, &setup, within(number), number)).collect();
-        let job = submit(&cluster, &setup);
+        let job = cluster.submit(setup.kind, &[]);
         let journal = Journal::follow(&cluster.run(job).join("journal"));
         let outcome = Outcome { equal: Some(true), exact: Some(true), ..Outcome::default() };
         let mut arena = Arena { cluster, coordinator, seats, journal, job, outcome, network, bench, setup };
@@ -143,7 +140,7 @@ impl<'b> Arena<'b> {
     pub fn settle(&mut self) {
         if self.journal.committed() > ENOUGH {
             self.check_job();
-            self.job = submit(&self.cluster, &self.setup);
+            self.job = self.cluster.submit(self.setup.kind, &[]);
             self.journal = Journal::follow(&self.cluster.run(self.job).join("journal"));
         }
         wait_for("all workers to be members", || (self.journal.members() == self.seats.len()).then_some(()));
@@ -320,11 +317,6 @@ fn agrees(commit: &Value, digests: &[String]) -> bool {
 fn shards_of(record: &Value) -> u64 {
     let ledger = record["ledger"].as_array().into_iter().flatten();
     ledger.filter_map(|entry| Some(entry[1].as_u64()? - entry[0].as_u64()?)).sum()
-}
-
-fn submit(cluster: &Cluster, setup: &Setup) -> u64 {
-    let more: Vec<&str> = setup.submit.iter().map(String::as_str).collect();
-    cluster.submit(setup.kind, &more)
 }
 
 fn start_coordinator(cluster: &Cluster, before: &[String], setup: &Setup) -> Process {

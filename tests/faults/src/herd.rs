@@ -85,7 +85,8 @@ async fn connect(link: &Link, number: usize) -> Result<Session, Failure> {
         version: VERSION.to_owned(),
         name: format!("herd-{number}"),
         threads: 1,
-        numerics: vec!["cpu-f32-v1".to_owned()],
+        // Of another class than the jobs: who only lives is lent none.
+        numerics: vec!["cpu-f32-direct-v1".to_owned()],
         process: number.to_string(),
     };
     outbox.send(v1::WorkerMessage { message: Some(Said::Hello(hello)) }).await?;

@@ -115,9 +115,7 @@ const HERD: usize = 1000;
 /// The coordinator of many connections is killed, and all come back at once.
 pub(super) fn herd(bench: &Bench) -> Outcome {
     let connections = Connections::Encrypted;
-    let mut setup = Setup { kind: SHORT, connections, ..Setup::default() };
-    setup.submit = vec!["--max-workers".into(), "2".into()];
-    let mut arena = Arena::open(bench, setup);
+    let mut arena = Arena::open(bench, Setup { kind: SHORT, connections, ..Setup::default() });
     let herd = Herd::start(&arena.cluster.address, &arena.cluster.path("token"), HERD);
     wait_for("the herd", || (herd.connected() == HERD).then_some(()));
     for _ in 0..bench.tries(2) {
