@@ -210,8 +210,8 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The secret by which processes of this user know each other on this machine, where a coordinator has no cluster. It is
-/// kept in `folder`, and made if it is missing.
+/// The secret by which processes of this user know each other on this machine, where a coordinator has no cluster. It
+/// is kept in `folder`, and made if it is missing.
 ///
 /// # Errors
 /// When it cannot be kept, is damaged, or can be read by others.

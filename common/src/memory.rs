@@ -1,6 +1,6 @@
 //! How much memory a process takes for what others ask of it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// For work: pictures that are decoded to look at them, files that are read whole.
 pub static WORK: MemoryBudget = MemoryBudget::new();
@@ -101,9 +101,7 @@ impl MemoryBudget {
         loop {
             match state.take(bytes) {
                 Ok(()) => return Ok(HeldMemory { budget: self, bytes }),
-                Err(OutOfMemory::Busy { .. }) => {
-                    state = self.given_back.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
+                Err(OutOfMemory::Busy { .. }) => self.given_back.wait(&mut state),
                 Err(error) => return Err(error),
             }
         }
@@ -118,7 +116,7 @@ impl MemoryBudget {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

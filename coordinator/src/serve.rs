@@ -39,7 +39,8 @@ const JOB: JobId = JobId(1);
 /// # Examples
 /// A run until its end, for workers on this machine:
 /// ```no_run
-/// # async fn example(config: convoy_coordinator::Config, secret: convoy_security::Secret) -> Result<(), Box<dyn std::error::Error>> {
+/// # use convoy_coordinator::Config;
+/// # async fn example(config: Config, secret: convoy_security::Secret) -> Result<(), Box<dyn std::error::Error>> {
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:7100").await?;
 /// let report = convoy_coordinator::serve(config, secret, listener, Box::pin(std::future::pending())).await?;
 /// println!("{} after {} steps: {}", report.outcome, report.steps, report.parameters_digest);

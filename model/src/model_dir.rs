@@ -109,7 +109,8 @@ pub fn save(dir: &Path, plan: &Plan, network: &Network, flat: &[f32], extra: &Va
 /// Reads a model: the folder that [`save`] wrote, or the tensor file alone.
 ///
 /// # Errors
-/// When a file is missing, damaged, or not a Convoy model, when its plan makes no sense ([`Plan::check`]), and when the folder's two files disagree.
+/// When a file is missing, damaged, or not a Convoy model, when its plan makes no sense ([`Plan::check`]), and when the
+/// folder's two files disagree.
 pub fn load(path: &Path) -> Result<Model, LoadError> {
     let file_path = if path.is_dir() { path.join(TENSORS) } else { path.to_owned() };
     if path.is_dir() && !file_path.exists() {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::decode::{Decoded, decode};
 use crate::decode_error::DecodeError;
-use crate::limits::{Limits, SMALL, bytes_of};
+use crate::limits::{Limits, SMALL_BYTES, bytes_of};
 use crate::look::{Look, Looks};
 use crate::look_cache::LookCache;
 use crate::paths::Paths;
@@ -140,7 +140,7 @@ fn read_and_decode<'a>(
     memory: &'a MemoryBudget,
 ) -> Result<ReadAndDecoded<'a>, NoLook> {
     let size = if memory.is_bounded() { files.size(path).map_err(NoLook::Read)? } else { 0 };
-    let mut held = memory.take(size.saturating_add(SMALL)).map_err(NoLook::Memory)?;
+    let mut held = memory.take(size.saturating_add(SMALL_BYTES)).map_err(NoLook::Memory)?;
     let mut bytes = files.read(path).map_err(NoLook::Read)?;
     let decoded = match decode(&bytes, &limits.of_small()) {
         Err(DecodeError::TooLarge { width, height, .. }) if limits.allow(width, height) => {

@@ -59,8 +59,8 @@ fn most_addresses(limits: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What the control groups in `/proc/self/cgroup` leave: of the second version in one tree, of the first in one for each
-/// controller. All groups above count, too.
+/// What the control groups in `/proc/self/cgroup` leave: of the second version in one tree, of the first in one for
+/// each controller. All groups above count, too.
 fn left_by_groups(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
     let left = groups.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':');

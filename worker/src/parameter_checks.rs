@@ -1,5 +1,5 @@
-//! Parameters are compared with their digest before they are computed with: always before the first lease, then as often
-//! as it costs next to nothing.
+//! Parameters are compared with their digest before they are computed with: always before the first lease, then as
+//! often as it costs next to nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

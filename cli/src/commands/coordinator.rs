@@ -57,9 +57,9 @@ pub struct CoordinatorArgs {
     limits: Limits,
     #[command(flatten)]
     disk: Disk,
-    /// Memory for what others ask for, in MiB: pictures that are decoded to look at them and files that are read for it,
-    /// what is pushed, replies that are not read yet. What does not fit waits, or is refused with the figures. Runs have
-    /// memory of their own (--max-memory-mib).
+    /// Memory for what others ask for, in MiB: pictures that are decoded to look at them and files that are read for
+    /// it, what is pushed, replies that are not read yet. What does not fit waits, or is refused with the figures. Runs
+    /// have memory of their own (--max-memory-mib).
     #[arg(long, conflicts_with = "job", default_value_t = 4096, value_name = "MIB",
         value_parser = clap::value_parser!(u64).range(256..1 << 30))]
     memory_mib: u64,

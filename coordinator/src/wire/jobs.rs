@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::access_layer::caller_of;
-use super::replies::Reply;
+use super::replies::Answers;
 use crate::fleet::connections::Connections;
 use crate::jobs::limits::LimitError;
 use crate::jobs::queue::{JobError, JobView, Jobs, Submission};
@@ -82,9 +82,9 @@ fn reply(view: &JobView) -> Response<v1::JobReply> {
 
 #[tonic::async_trait]
 impl jobs_server::Jobs for JobsService {
-    type WatchStream = Reply<v1::WatchReply>;
-    type LogsStream = Reply<v1::LogsReply>;
-    type FetchStream = Reply<v1::FetchReply>;
+    type WatchStream = Answers<v1::WatchReply>;
+    type LogsStream = Answers<v1::LogsReply>;
+    type FetchStream = Answers<v1::FetchReply>;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::JobReply>, Status> {
         let submitted_by = caller_of(&request).to_string();

@@ -6,4 +6,4 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 /// A stream of answers.
-pub(super) type Reply<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::access_layer::caller_of;
 use super::node_push::NodePush;
-use super::replies::Reply;
+use super::replies::Answers;
 use crate::fleet::allowance::Allowance;
 use crate::fleet::connections::Connections;
 use crate::numerics::numerics_number;
@@ -43,9 +43,9 @@ pub(crate) struct WorkersService(pub(crate) Arc<Connections>);
 #[tonic::async_trait]
 impl Coordinator for WorkersService {
     type ControlStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
-    type PlanStream = Reply<v1::PlanChunk>;
+    type PlanStream = Answers<v1::PlanChunk>;
     type FilesStream = ReceiverStream<Result<v1::FilePiece, Status>>;
-    type ParametersStream = Reply<Chunk>;
+    type ParametersStream = Answers<Chunk>;
 
     async fn control(
         &self,

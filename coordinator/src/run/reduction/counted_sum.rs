@@ -2,11 +2,11 @@
 //!
 //! The first copy of a node counts at once, whoever brings it, and its parameters go out as soon as the root is there.
 //! What became of the one who brought it is not known then: it may die before its node is done, and others bring the
-//! node again, whole or in parts. So a fingerprint of each first copy is kept, and **every further copy is compared with
-//! it**: a copy of the same node directly; copies of its parts by their sum, once that is whole. A node is done when
-//! somebody has brought all of it. Then what is counted for it equals what that worker brought, bit by bit, and it is
-//! right to credit and to audit that worker for it. Honest workers get the same bits, so between them there is never a
-//! contradiction, in whatever order they bring what.
+//! node again, whole or in parts. So a fingerprint of each first copy is kept, and **every further copy is compared
+//! with it**: a copy of the same node directly; copies of its parts by their sum, once that is whole. A node is done
+//! when somebody has brought all of it. Then what is counted for it equals what that worker brought, bit by bit, and it
+//! is right to credit and to audit that worker for it. Honest workers get the same bits, so between them there is never
+//! a contradiction, in whatever order they bring what.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -60,7 +60,8 @@ impl Summand for Vec<f64> {
     }
 }
 
-/// Two copies of a node are not equal: one of these workers has computed, or sent, something else than its lease is for.
+/// Two copies of a node are not equal: one of these workers has computed, or sent, something else than its lease is
+/// for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Contradiction {
     /// The node.
