@@ -198,7 +198,7 @@ fn events_of_a_liar(lie: Lie) -> String {
     let done = cluster.when(1, "its end", |job| job["state"] == "completed");
     assert_eq!(digest(&done), alone["parameters_digest"].as_str().expect("a digest"));
     assert_eq!(cluster.json(&["audit", "last"])["exact"], true);
-    std::fs::read_to_string(cluster.job.path("state/jobs/1/events")).expect("the run has events")
+    std::fs::read_to_string(cluster.job.path("state/jobs/1/events.jsonl")).expect("the run has events")
 }
 
 #[test]

@@ -131,9 +131,9 @@ fn data_that_has_moved_is_taken_where_it_is_the_same() {
     refused(&job, "run", &["data.train=other"], 1, &named);
     refused(&job, "run", &["data.train=dataset:x"], 3, &["dataset:x"]);
     // A crash before the plan was written leaves the old place in force; the same command then goes on.
-    let plan = fs::read(job.path("run/plan.json")).expect("a plan");
+    let plans = ["run/plan.json", "run/plan-copy.json"].map(|name| (name, fs::read(job.path(name)).expect("a plan")));
     report(&resume(&job, "run", &["data.train=moved"]));
-    fs::write(job.path("run/plan.json"), plan).expect("the folder is writable");
+    plans.iter().for_each(|(name, plan)| fs::write(job.path(name), plan).expect("the folder is writable"));
     refused(&job, "run", &[], 3, &["data.train", "does not exist"]);
     fs::create_dir(job.path("data")).expect("the folder is writable");
     refused(&job, "run", &[], 2, &["if it lies elsewhere now", "--set data.train=PATH"]);
