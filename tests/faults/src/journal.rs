@@ -181,18 +181,19 @@ mod tests {
     fn a_journal_is_followed_over_a_cut_and_a_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let journal = Journal::follow(&path);
+        let mut tail = Tail { path: path.clone(), read: 0, rest: Vec::new() };
+        let mut told = Told::default();
+        let mut look = |content: &str, told: &mut Told| {
+            fs::write(&path, content).unwrap();
+            tail.new_records().into_iter().for_each(|record| told.add(record));
+        };
         let commit = |step: u64| format!("x {{\"record\":\"step_committed\",\"step\":{step}}}\n");
-        let joined = "x {\"record\":\"worker_joined\"}\n";
-        fs::write(&path, format!("{joined}{}x {{\"rec", commit(0))).unwrap();
-        journal.wait_for(1);
-        assert_eq!(journal.members(), 1);
-        let started = "x {\"record\":\"started\"}\n";
-        fs::write(&path, format!("{joined}{}", commit(0))).unwrap();
-        wait_for("the cut", || (fs::metadata(&path).unwrap().len() < 100).then_some(()));
-        fs::write(&path, format!("{joined}{}{started}{}{}{joined}", commit(0), commit(0), commit(1))).unwrap();
-        journal.next_commit(1);
-        wait_for("the worker", || (journal.members() == 1).then_some(()));
-        assert_eq!((journal.committed(), journal.records("step_committed").len()), (2, 3));
+        let (joined, started) = ("x {\"record\":\"worker_joined\"}\n", "x {\"record\":\"started\"}\n");
+        let whole = format!("{joined}{}", commit(0));
+        look(&format!("{whole}x {{\"rec"), &mut told);
+        assert_eq!((told.commits.len(), told.members), (1, 1));
+        look(&whole, &mut told);
+        look(&format!("{whole}{started}{}{}{joined}", commit(0), commit(1)), &mut told);
+        assert_eq!((told.commits.len(), told.members, told.records.len()), (2, 1, 6));
     }
 }

@@ -216,13 +216,14 @@ fn only_who_was_assigned_joins_and_only_this_start_of_the_run() {
     let mut ends = bench.open(JOB, 2, folder.path());
     let (assigned, free) = (bench.connect("ox"), bench.connect("yak"));
     bench.connections.assign(assigned.id, JOB);
+    // It has memory for one of its two threads.
     let joined = |generation| Said::Joined(v1::Joined { job: JOB.0, generation, threads: 1 });
     bench.says(&free, joined(2));
     bench.says(&assigned, joined(1));
     assert!(inputs(&mut ends).is_empty());
     bench.says(&assigned, joined(2));
     bench.says(&assigned, joined(2));
-    assert!(matches!(inputs(&mut ends)[..], [RunInput::Attach { worker, threads: 2, .. }] if worker == assigned.id));
+    assert!(matches!(inputs(&mut ends)[..], [RunInput::Attach { worker, threads: 1, .. }] if worker == assigned.id));
 }
 
 #[test]
