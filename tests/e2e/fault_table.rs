@@ -40,11 +40,6 @@ fn workers_can_be_replaced_one_after_the_other() {
 }
 
 #[test]
-fn connections_that_break_cost_no_step() {
-    holds("N6", 5);
-}
-
-#[test]
 fn a_power_cut_takes_no_step_along() {
     holds("S4", 2);
 }
