@@ -6,7 +6,7 @@
 CONVOY names the binary (target/debug/convoy). The seeds go to fuzz/corpus/TARGET/.
 """
 
-import io, os, struct, subprocess, sys, tarfile, tempfile, zipfile
+import io, json, os, struct, subprocess, sys, tarfile, tempfile, zipfile
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -48,11 +48,10 @@ with tempfile.TemporaryDirectory() as work:
     (work / "job.toml").write_text(SPEC)
     subprocess.run([convoy, "train", "job.toml", "--out", "run"], cwd=work, check=True, capture_output=True)
     run = work / "run"
-    plan = (run / "plan.json").read_bytes()
-    keep("plan_file", "tiny", plan)
-    compact = next((line for line in plan.splitlines() if line.startswith(b"{")), plan) if plan.count(b"\n") <= 2 else plan
-    keep("plan", "tiny", compact)
-    keep("model", "tiny", compact)
+    keep("plan_file", "tiny", (run / "plan.json").read_bytes())
+    plan = json.dumps(json.loads((run / "model/config.json").read_text())["convoy"]["plan"]).encode()
+    keep("plan", "tiny", plan)
+    keep("model", "tiny", plan)
     keep("manifest", "tiny", (run / "manifest.bin").read_bytes())
     lines = [line.split(b" ", 1)[1] for line in (run / "journal").read_bytes().splitlines() if b" " in line]
     keep("journal", "tiny", b"\n".join(lines) + b"\n")

@@ -64,7 +64,7 @@ impl Endpoint {
         if self.given.as_ref().is_some_and(|given| *given != home.coordinator) {
             return self.plain();
         }
-        let mut link = Link { address: home.coordinator.clone(), cluster: Some((home.cluster, Some(identity))) };
+        let mut link = Link::member(home.coordinator.clone(), home.cluster, Some(identity));
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         if now.as_secs() >= home.renew_at
             && let Ok(signed) = member::renew(&link).await
@@ -79,7 +79,7 @@ impl Endpoint {
     fn plain(&self) -> Result<Link, CliError> {
         let address = self.given.clone().unwrap_or_else(|| DEFAULT.to_owned());
         match is_loopback(&address)? {
-            true => Ok(Link::plain(address)),
+            true => Ok(Link::local(address, member::user_secret(&Home::folder())?)),
             false => Err(CliError::NotMember { address }),
         }
     }

@@ -3,8 +3,9 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use convoy_common::durable::WriteError;
 use convoy_coordinator::{AccessError, ChangeError, ClusterError, ReadyError, RunDirError, RunError, StoreError};
-use convoy_model::{LoadError, ReadError, WriteError};
+use convoy_model::{LoadError, ReadError};
 use convoy_nn::ComputeError;
 use convoy_planning::PlanningError;
 use convoy_security::{AuthorityError, ConnectError, KeyError};
@@ -331,7 +332,7 @@ mod tests {
                     hint: String::new(),
                 },
                 ClusterError::Socket(String::new()).into(),
-                ClusterError::Store(StoreError::Io(String::new())).into(),
+                ClusterError::Store(StoreError::Io { path: path(), problem: String::new() }).into(),
                 AccessError::UnknownMember(String::new()).into(),
                 AccessError::Token(TokenError::Expired).into(),
                 AccessError::Authority(AuthorityError::Missing(path())).into(),

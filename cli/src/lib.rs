@@ -19,6 +19,7 @@ mod metric_lines;
 mod out;
 mod progress;
 mod push;
+mod push_links;
 mod runner;
 mod runtime;
 mod signals;

@@ -50,8 +50,46 @@ pub fn start(format: LogFormat) {
 /// Writes what happens inside a span named `job` to the file `log` in the span's `folder`.
 struct JobLogs;
 
+/// Bytes of a job's log; lines that come after are left out and counted.
+const KEPT: u64 = 64 << 20;
+
 /// The open log of a job's span.
-struct JobLog(Mutex<File>);
+struct JobLog(Mutex<BoundedLog>);
+
+struct BoundedLog {
+    file: File,
+    written: u64,
+    left_out: u64,
+}
+
+impl BoundedLog {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        let written = file.metadata()?.len();
+        Ok(BoundedLog { file, written, left_out: 0 })
+    }
+
+    /// A log that cannot be written stops nothing.
+    fn line(&mut self, line: &str) {
+        if self.written >= KEPT {
+            self.left_out += 1;
+            return;
+        }
+        self.written += line.len() as u64 + 1;
+        _ = self.file.write_all(format!("{line}\n").as_bytes());
+        if self.written >= KEPT {
+            _ = writeln!(self.file, "this log is full ({} MiB): what comes after is left out", KEPT >> 20);
+        }
+    }
+}
+
+impl Drop for BoundedLog {
+    fn drop(&mut self) {
+        if self.left_out > 0 {
+            _ = writeln!(self.file, "{} lines were left out", self.left_out);
+        }
+    }
+}
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLogs {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -61,19 +99,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JobLogs {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let Some(folder) = fields.folder else { return };
-        let opened = File::options().create(true).append(true).open(folder.join("log"));
-        if let (Ok(file), Some(span)) = (opened, context.span(id)) {
-            span.extensions_mut().insert(JobLog(Mutex::new(file)));
+        if let (Ok(log), Some(span)) = (BoundedLog::open(&folder.join("log")), context.span(id)) {
+            span.extensions_mut().insert(JobLog(Mutex::new(log)));
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let Some(scope) = context.event_scope(event) else { return };
         for span in scope {
-            if let Some(JobLog(file)) = span.extensions().get() {
-                let line = line_of(event) + "\n";
-                // A log that cannot be written stops nothing.
-                _ = file.lock().write_all(line.as_bytes());
+            if let Some(JobLog(log)) = span.extensions().get() {
+                log.lock().line(&line_of(event));
             }
         }
     }
@@ -180,5 +215,21 @@ mod tests {
         assert_eq!(log.lines().count(), 1, "{log}");
         let (_, line) = log.trim_end().split_once(' ').expect("a time comes first");
         assert_eq!(line.trim_start(), r"INFO joined worker=a\nb\u{1b}[0m step=3");
+    }
+
+    #[test]
+    fn a_full_log_says_how_much_was_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        File::create(&path).unwrap().set_len(KEPT - 4).unwrap();
+        let mut log = BoundedLog::open(&path).unwrap();
+        (0..5).for_each(|_| log.line("a line"));
+        drop(log);
+        BoundedLog::open(&path).unwrap().line("later");
+        let bytes = std::fs::read(&path).unwrap();
+        let end = String::from_utf8_lossy(&bytes[KEPT as usize - 4..]);
+        let said = ["a line", "this log is full (64 MiB): what comes after is left out", "4 lines were left out"];
+        assert_eq!(end.lines().take(3).collect::<Vec<_>>(), said, "{end}");
+        assert_eq!(end.lines().nth(3), Some("1 lines were left out"));
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use convoy_proto::channel::Link;
 use convoy_proto::v1;
-use convoy_security::{ConnectError, Identity, NewKey, Pin, Token};
+use convoy_security::{ConnectError, Identity, NewKey, Pin, Secret, Token};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tonic::Status;
@@ -135,7 +136,7 @@ impl From<Status> for JoinError {
 pub async fn join(address: &str, token: &Token, name: &str) -> Result<Signed, JoinError> {
     let key = NewKey::generate().map_err(CliError::from)?;
     let public_key = key.public().map_err(CliError::from)?.bytes().to_vec();
-    let link = Link { address: address.to_owned(), cluster: Some((token.pin, None)) };
+    let link = Link::member(address.to_owned(), token.pin, None);
     let request = v1::JoinRequest { token: token.expose(), public_key: public_key.into(), name: name.to_owned() };
     let reply = link.access().await?.join(request).await?.into_inner();
     Ok(Signed::of(key, reply)?)
@@ -209,6 +210,34 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The secret by which processes of this user know each other on this machine, where a coordinator has no cluster. It is
+/// kept in `folder`, and made if it is missing.
+///
+/// # Errors
+/// When it cannot be kept, is damaged, or can be read by others.
+pub fn user_secret(folder: &Path) -> Result<Secret, CliError> {
+    let path = folder.join("local.secret");
+    let fail = |source| CliError::Io { path: path.clone(), source };
+    if !path.exists() {
+        fs::create_dir_all(folder).map_err(fail)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+        writeln!(file, "{}", Secret::random().expose()).map_err(fail)?;
+        match file.persist_noclobber(&path) {
+            // Another process was first.
+            Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(fail(error.error)),
+            _ => {}
+        }
+    }
+    let text = fs::read_to_string(&path).map_err(fail)?;
+    let private = fs::metadata(&path).map_err(fail)?.permissions().mode() & 0o077 == 0;
+    let text = text.trim();
+    if !private || text.len() < 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let what = if private { "is damaged" } else { "can be read by others" };
+        return Err(CliError::Usage(format!("{} {what}; remove it, and a new one is made", path.display())));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
 /// Reads a token from the file at `path`, or from standard input for `-`.
 ///
 /// # Errors
@@ -224,8 +253,6 @@ pub fn read_token(path: &Path) -> Result<Token, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use tonic::Code;
 
     use super::*;
@@ -264,6 +291,22 @@ mod tests {
         write_secret(&path, "secret").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "secret\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_secret_of_a_user_is_made_once_and_is_the_users_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("home");
+        let first = user_secret(&folder).unwrap();
+        assert!(user_secret(&folder).unwrap().is(&first));
+        let path = folder.join("local.secret");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = user_secret(&folder).unwrap_err();
+        assert!(error.to_string().contains("can be read by others"), "{error}");
+        fs::remove_file(&path).unwrap();
+        write_secret(&path, "nonsense").unwrap();
+        assert!(user_secret(&folder).unwrap_err().to_string().contains("is damaged"));
     }
 
     #[test]

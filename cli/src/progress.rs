@@ -72,7 +72,7 @@ pub async fn show_run(status: watch::Receiver<Status>, mut events: mpsc::Unbound
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
     let say = |text: String| match &bar {
-        Some(bar) => bar.println(text),
+        Some(bar) => bar.println(out::printable(text).to_string()),
         None => out::note(text),
     };
     let mut tick = tokio::time::interval(if terminal { BAR_EVERY } else { LINE_EVERY });
@@ -90,7 +90,7 @@ pub async fn show_run(status: watch::Receiver<Status>, mut events: mpsc::Unbound
                     Some(bar) => {
                         bar.set_length(status.steps);
                         bar.set_position(status.step);
-                        bar.set_message(line(&status));
+                        bar.set_message(out::printable(line(&status)).to_string());
                     }
                     None => out::note(line(&status)),
                 }
@@ -128,7 +128,9 @@ fn line(status: &Status) -> String {
             share(waits.parameters)
         ));
     }
-    if status.evaluating {
+    if let Some(reason) = &status.held_up {
+        text.push_str(&format!(" · {reason}"));
+    } else if status.evaluating {
         text.push_str(" · evaluating");
     } else if status.workers == 0 {
         text.push_str(&format!(" · waiting for {}", status.waiting_for));
@@ -162,11 +164,18 @@ fn describe(event: &RunEvent) -> Option<String> {
         RunEvent::Doubted { worker, node } => {
             format!("warning: {node} came from worker {worker} with a NaN or an infinity; it is computed again")
         }
+        RunEvent::Contradicted { step, node, workers } => {
+            let workers = workers.join(", ");
+            format!("warning: {node} of step {step} came with other numbers from {workers}; the step begins anew")
+        }
         RunEvent::WorkerLeft { worker, reason } if reason != "drained" => {
             format!("worker {worker} left ({reason}); others take over what it held")
         }
         RunEvent::CheckpointFailed { step, reason } => {
-            format!("warning: the checkpoint of step {step} was not written: {reason}; the last good one is kept")
+            format!(
+                "warning: the checkpoint of step {step} was not written: {reason}; it is tried again, and the last good one \
+                 is kept"
+            )
         }
         RunEvent::LeaseFailed { worker, reason } => format!("warning: worker {worker}: {reason}"),
         _ => return None,
@@ -201,6 +210,7 @@ mod tests {
             evaluating: false,
             waiting_for: "nothing".into(),
             waits: Waits { computing: 95.0, data: 3.0, parameters: 2.0 },
+            held_up: None,
         };
         assert_eq!(
             line(&status),
@@ -209,6 +219,8 @@ mod tests {
         );
         let evaluating = Status { loss: f64::NAN, evaluating: true, workers: 4, ..Status::default() };
         assert_eq!(line(&evaluating), "step 0/0 · epoch 0/0 · 4 workers · evaluating");
+        let full = Status { held_up: Some("the disk is full: 3 MiB free at /runs".into()), ..evaluating };
+        assert_eq!(line(&full), "step 0/0 · epoch 0/0 · 4 workers · the disk is full: 3 MiB free at /runs");
     }
 
     #[test]

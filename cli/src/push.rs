@@ -22,6 +22,7 @@ use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
 use crate::out;
 use crate::progress::Counter;
+use crate::push_links::FollowLinks;
 
 /// Digests in one question.
 const ASKED: usize = 8192;
@@ -85,7 +86,7 @@ fn parse_inner(path: &str) -> Result<InnerPath, CliError> {
 ///
 /// # Errors
 /// When that data cannot be used or pushed.
-pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
+pub async fn with_data(at: &Endpoint, spec: Spec, links: FollowLinks) -> Result<Spec, CliError> {
     let mut local = Vec::new();
     for (key, path) in spec.paths() {
         match DataPlace::parse(path).map_err(|error| CliError::Usage(format!("{key}: {error}")))? {
@@ -112,6 +113,7 @@ pub async fn with_data(at: &Endpoint, spec: Spec) -> Result<Spec, CliError> {
     let Some(root) = common_folder(all) else { return Ok(spec) };
     let inside = |path: &Path| parse_inner(utf8(path.strip_prefix(&root).unwrap_or(path))?);
     let files = paths.iter().map(|path| Ok((inside(path)?, path.clone()))).collect::<Result<Files, CliError>>()?;
+    links.check(&root, files.values())?;
     let set = push(at, &files, None, false).await?;
     let pushed = format!("{DATA_SET}{}", set.name);
     let mut spec = spec.with_paths(|_, path| match DataPlace::parse(path) {
@@ -327,9 +329,10 @@ mod tests {
         let spec = |text: &str| convoy_common::spec::parse(text, &[]).unwrap();
         let kept = spec("[data]\ntrain = \"dataset:flowers\"\nvalidation = \"shared:val\"");
         let nobody = crate::typed::typed::<Asked>(&["--coordinator", "127.0.0.1:1"]).unwrap().at;
-        assert_eq!(with_data(&nobody, kept.clone()).await.unwrap(), kept);
+        let links = FollowLinks { follow_links: false };
+        assert_eq!(with_data(&nobody, kept.clone(), links).await.unwrap(), kept);
         let half = spec("[data]\ntrain = \"dataset:flowers\"\nvalidation = \"/here\"");
-        let error = with_data(&nobody, half).await.unwrap_err();
+        let error = with_data(&nobody, half, links).await.unwrap_err();
         assert!(error.to_string().ends_with("push both as one data set"), "{error}");
     }
 

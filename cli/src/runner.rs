@@ -1,16 +1,18 @@
 //! Running a coordinator, alone or with workers in the same process.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::Plan;
+use convoy_common::durable::{WriteError, full_disk, is_full};
 use convoy_common::file_tree::Files;
 use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
 use convoy_planning::disk;
 use convoy_proto::channel::Link;
-use convoy_worker::{Ended, RunData, WorkerError};
+use convoy_security::Secret;
+use convoy_worker::{Ended, RunData, WorkerError, threads_that_fit};
 use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,12 +20,17 @@ use tokio::task::JoinSet;
 use crate::address::{bind, listen_on};
 use crate::device::Device;
 use crate::error::CliError;
+use crate::member::{Home, user_secret};
 use crate::metric_lines::metric_lines;
 use crate::progress::show_run;
 use crate::signals::Stop;
 use crate::time::duration;
 use crate::{logging, out, runtime};
 
+/// What happens at the first signal.
+const HINT: &str = "finishing the step and saving; press Ctrl-C again to leave at once";
+/// How often a full disk is tried again.
+const TRY_EVERY: Duration = Duration::from_millis(500);
 /// How long workers of this process are given to leave after the run.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -65,7 +72,7 @@ pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliErr
 pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> Result<(), CliError> {
     let listener = bind("127.0.0.1:0", false)?;
     let way = Way { files, carry: Some(carry), audit_every: 0, last: Some(last) };
-    let (report, _) = block_on_run(ready, listener, &way)?;
+    let report = runtime::serve(HINT, async |stop| with_workers(ready, listener, &way, &stop).await)?;
     match report.steps > last {
         true => Ok(()),
         false => Err(CliError::Answer { code: 5, message: format!("stopped after {} steps", report.steps) }),
@@ -92,10 +99,36 @@ fn run(
         tracing::warn!(%source, "the run folder gets no log");
     }
     let (plan, network) = (ready.plan.clone(), ready.network.clone());
-    let (report, stop) = block_on_run(ready, listener, &Way { files: disk(), carry, audit_every, last: None })?;
-    let summary = export(&path, &plan, &network, &report)?;
-    out::unless_closed(if json { out::json(&summary) } else { out::line(text_of(&summary, &plan)) })?;
-    Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+    let way = Way { files: disk(), carry, audit_every, last: None };
+    runtime::serve(HINT, async |stop| {
+        let report = with_workers(ready, listener, &way, &stop).await?;
+        let exporting = || export(&path, &plan, &network, &report);
+        let summary = when_there_is_room(exporting, stop.asked()).await?;
+        out::unless_closed(if json { out::json(&summary) } else { out::line(text_of(&summary, &plan)) })?;
+        Ok(ExitCode::from(if report.can_resume { stop.exit_code().max(5) } else { 0 }))
+    })
+}
+
+/// Does `write` again and again as long as the disk is full, and says so, until `stop`.
+async fn when_there_is_room<T>(
+    write: impl Fn() -> Result<T, WriteError>,
+    stop: impl Future<Output = ()>,
+) -> Result<T, WriteError> {
+    tokio::pin!(stop);
+    let mut said = false;
+    loop {
+        let error = match write() {
+            Err(error) if is_full(&error.source) => error,
+            done => return done,
+        };
+        if !std::mem::replace(&mut said, true) {
+            out::note(format_args!("{}; the model is written as soon as there is room", full_disk(&error.path)));
+        }
+        tokio::select! {
+            () = &mut stop => return Err(error),
+            () = tokio::time::sleep(TRY_EVERY) => {}
+        }
+    }
 }
 
 /// How a run is carried here.
@@ -108,13 +141,6 @@ struct Way<'a> {
     audit_every: u32,
     /// A step after which it stops.
     last: Option<u64>,
-}
-
-fn block_on_run(ready: Ready, socket: TcpListener, way: &Way<'_>) -> Result<(RunReport, Stop), CliError> {
-    runtime::serve("finishing the step and saving; press Ctrl-C again to leave at once", async |stop| {
-        let report = with_workers(ready, socket, way, &stop).await?;
-        Ok((report, stop))
-    })
 }
 
 /// Serves jobs for workers and commands that come to `socket`, until it is asked to stop.
@@ -132,8 +158,10 @@ pub fn serve_jobs(config: ClusterConfig, socket: TcpListener) -> Result<ExitCode
 
 async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &Stop) -> Result<RunReport, CliError> {
     let (listener, address) = listen_on(socket)?;
+    // Workers of this process know it from memory; those of other processes of this user read it.
+    let secret = if way.carry.is_some() { Secret::random() } else { user_secret(&Home::folder())? };
     let mut workers = match way.carry {
-        Some(carry) => start_workers(carry, &ready, &way.files, address)?,
+        Some(carry) => start_workers(carry, &ready, &way.files, Link::local(address.to_string(), secret.clone()))?,
         None => {
             out::note(format_args!(
                 "listening on {address}; start workers with `convoy worker --coordinator {address}`"
@@ -147,7 +175,8 @@ async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &S
     let progress = tokio::spawn(show_run(watched, events));
     let config = ready.config(way.files.clone(), way.audit_every, status);
     let report =
-        serve_beside(&mut workers, Config { listener: Some(event_sender), ..config }, listener, stopped).await?;
+        serve_beside(&mut workers, Config { listener: Some(event_sender), ..config }, secret, listener, stopped)
+            .await?;
     // Whoever was between two connections when the run ended would look for the coordinator until its patience ends.
     let leaving = async { while workers.join_next().await.is_some() {} };
     _ = tokio::time::timeout(LEAVE, leaving).await;
@@ -156,28 +185,33 @@ async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &S
     Ok(report)
 }
 
-/// Workers of this process, on their way to the coordinator at `address`.
+/// Workers of this process, on their way to the coordinator.
 type Workers = JoinSet<Result<Ended, WorkerError>>;
 
-fn start_workers(
-    carry: &Carry,
-    ready: &Ready,
-    files: &Arc<dyn Files>,
-    address: SocketAddr,
-) -> Result<Workers, CliError> {
+fn start_workers(carry: &Carry, ready: &Ready, files: &Arc<dyn Files>, link: Link) -> Result<Workers, CliError> {
     let data = Arc::new(RunData::open(&ready.plan, ready.manifest.clone(), files.clone())?);
     let mut workers = JoinSet::new();
+    let device = carry.device.get()?;
+    let threads = match device {
+        convoy_nn::Device::Cpu => threads_that_fit(&ready.plan, &ready.network, carry.threads(), carry.workers, None)?,
+        convoy_nn::Device::Cuda(_) => carry.threads(),
+    };
+    if threads < carry.threads() {
+        out::note(format_args!("each worker takes {threads} of {} threads: memory is short", carry.threads()));
+    }
     for number in 1..=carry.workers {
         let config = convoy_worker::Config {
-            link: watch::channel(Link::plain(address.to_string())).1,
+            link: watch::channel(link.clone()).1,
             name: format!("local-{number}"),
-            threads: carry.threads(),
-            device: carry.device.get()?,
+            threads,
+            device,
             data: Some(data.clone()),
             cache: None,
             sees: None,
             log: None,
             patience: Some(Duration::from_secs(10)),
+            most_memory: None,
+            declines: false,
         };
         workers.spawn(convoy_worker::run(config, Box::pin(std::future::pending())));
     }
@@ -202,10 +236,11 @@ async fn until_asked_or_past(stop: &Stop, last: Option<u64>, mut status: watch::
 async fn serve_beside(
     workers: &mut Workers,
     config: Config,
+    secret: Secret,
     listener: tokio::net::TcpListener,
     stopped: BoxFuture<'_, ()>,
 ) -> Result<RunReport, CliError> {
-    let mut serving = serve(config, listener, stopped);
+    let mut serving = serve(config, secret, listener, stopped);
     loop {
         tokio::select! {
             report = &mut serving => return Ok(report?),
@@ -251,6 +286,27 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    fn full() -> WriteError {
+        WriteError { path: "/m".into(), source: std::io::ErrorKind::StorageFull.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_is_written_when_there_is_room() {
+        let left = std::cell::Cell::new(3);
+        let write = || match left.get() {
+            0 => Ok("written"),
+            tries => {
+                left.set(tries - 1);
+                Err(full())
+            }
+        };
+        assert_eq!(when_there_is_room(write, std::future::pending()).await.unwrap(), "written");
+        let error = when_there_is_room(|| Err::<(), _>(full()), tokio::time::sleep(TRY_EVERY * 5)).await.unwrap_err();
+        assert!(is_full(&error.source));
+        let broken = || Err::<(), _>(WriteError { path: "/m".into(), source: std::io::ErrorKind::NotFound.into() });
+        assert!(when_there_is_room(broken, std::future::pending()).await.is_err());
+    }
 
     fn report() -> RunReport {
         RunReport {

@@ -90,6 +90,15 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn read_range(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         range_of(self.read(path)?, offset, length)
     }
+
+    /// Whoever read other bytes of the file at `path` than they know it to have says so: a place that knows the digest
+    /// of what it keeps looks at it again.
+    ///
+    /// # Errors
+    /// What is amiss with the file and what to do, where the place finds out.
+    fn doubt(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `length` of `bytes` from `offset`.

@@ -6,20 +6,24 @@
 //!   [batches](batch) of samples.
 //! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
 //!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
-//! - [`backoff`]: pauses between attempts; [`leb128`]: numbers in few bytes.
+//! - [`backoff`]: pauses between attempts; [`leb128`]: numbers in few bytes; [`memory`]: how much of it may be taken.
 //!
-//! Nothing here does I/O, knows a thread or computes a gradient.
+//! - What must [outlive a crash](durable): the only I/O here.
+//!
+//! Nothing here makes a thread or computes a gradient.
 
 pub mod backoff;
 pub mod batch;
 mod csv_field;
 pub mod data_place;
 pub mod digest;
+pub mod durable;
 pub mod epoch_order;
 pub mod file_tree;
 mod json;
 pub mod leb128;
 pub mod manifest;
+pub mod memory;
 pub mod metrics;
 mod panic_text;
 pub mod plan;

@@ -33,11 +33,12 @@ pub trait Planner: Send + Sync {
     /// When the data cannot be used, or spec, data and network do not fit.
     fn plan(&self, data: &Arc<dyn FileTree>, spec: Spec, text: &str) -> Result<Planned, Refusal>;
 
-    /// Compares the data of `plan`, as it lies in `data` now, with the `manifest` of a run that was planned before.
+    /// Compares the data of `plan`, as it lies in `data` now, with the `manifest` of a run that was planned before; or,
+    /// where that is lost, with the digest that the plan has of it.
     ///
     /// # Errors
     /// When the data has changed, or cannot be read.
-    fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Manifest) -> Result<Planned, Refusal>;
+    fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Option<Manifest>) -> Result<Planned, Refusal>;
 }
 
 /// Why nothing is planned: each variant with what is wrong and what to do about it, in words for people.

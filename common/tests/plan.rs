@@ -1,7 +1,7 @@
 //! Resolving a spec into a plan.
 
 use convoy_common::Plan;
-use convoy_common::manifest::LabelKind;
+use convoy_common::manifest::{LabelKind, Manifest};
 use convoy_common::plan::{DataFacts, TargetStatistics};
 use convoy_common::spec::{SpecError, parse, to_toml};
 
@@ -44,6 +44,34 @@ fn what_does_not_fit_is_refused() {
     check("[prepare]\nmean = \"imagenet\"", "3 channels");
     check("[checkpoint]\nbest_by = \"mae\"", "`checkpoint.best_by`");
     check("[train]\nbatch = 400\nlast = \"drop\"", "`train.batch`");
+}
+
+#[test]
+fn a_plan_of_a_file_whose_parts_do_not_fit_together_is_refused() {
+    let good = resolve("").unwrap();
+    assert_eq!(good.check(), Ok(()));
+    let check = |spoil: &dyn Fn(&mut Plan), key: &str| {
+        let mut plan = good.clone();
+        spoil(&mut plan);
+        let problem = plan.check().unwrap_err();
+        assert!(problem.starts_with(&format!("`{key}`")), "{problem}");
+    };
+    check(&|plan| plan.normalization.mean.clear(), "normalization");
+    check(&|plan| plan.normalization.std = vec![1.0; 3], "normalization");
+    check(&|plan| plan.normalization.std[0] = 0.0, "normalization");
+    check(&|plan| plan.normalization.mean[0] = f32::NAN, "normalization");
+    check(&|plan| plan.input.channels = 4, "input");
+    check(&|plan| plan.input.width = 0, "input");
+    check(&|plan| plan.input.height = u32::MAX, "input");
+    check(&|plan| plan.outputs = 4, "outputs");
+    check(&|plan| plan.names.push("more".to_owned()), "outputs");
+    check(&|plan| plan.class_weights = vec![1.0], "class_weights");
+    let spec = parse("task = \"binary\"\n[data]\ntrain = \"x\"\n", &[]).unwrap();
+    let two = DataFacts { class_counts: vec![1, 1], ..convoy_testing::facts([28, 28, 1], 2) };
+    let mut binary = Plan::resolve(spec, &two).unwrap();
+    assert_eq!(binary.check(), Ok(()));
+    binary.names.pop();
+    assert!(binary.check().is_err(), "prediction has two names to tell");
 }
 
 /// Facts about a regression on targets of these names, with a mean of 100 and a deviation of 20 each.
@@ -160,4 +188,108 @@ fn what_cannot_separate_or_be_moved_is_refused_with_its_line() {
     check("moved = { \"/x\" = \"\" }", "`data.moved`: has an empty path");
     let many: Vec<String> = (0..65).map(|number| format!("\"/{number}\" = \"x\"")).collect();
     check(&format!("moved = {{ {} }}", many.join(", ")), "`data.moved`: names 65 folders");
+}
+
+/// Each number, text and list of `value` as it could be after a flipped digit or a wrong hand, and what is around it as
+/// it was.
+fn variants(value: &serde_json::Value) -> Vec<serde_json::Value> {
+    use serde_json::{Value, json};
+    match value {
+        Value::Number(number) => {
+            let near = number.as_f64().unwrap_or_default();
+            let whole = number.as_u64().unwrap_or_default();
+            vec![
+                json!(0),
+                json!(1),
+                json!(whole + 1),
+                json!(whole.saturating_sub(1)),
+                json!(near * 10.0),
+                json!(u32::MAX),
+            ]
+        }
+        Value::Array(items) => {
+            let mut all = vec![json!([]), Value::Array(items.iter().chain(items.first()).cloned().collect())];
+            for (at, item) in items.iter().enumerate() {
+                all.extend(variants(item).into_iter().map(|item| {
+                    let mut items = items.clone();
+                    items[at] = item;
+                    Value::Array(items)
+                }));
+            }
+            all
+        }
+        Value::Object(entries) => entries
+            .iter()
+            .flat_map(|(key, item)| {
+                let with = |item: Option<Value>| {
+                    let mut entries = entries.clone();
+                    match item {
+                        Some(item) => _ = entries.insert(key.clone(), item),
+                        None => _ = entries.remove(key),
+                    }
+                    Value::Object(entries)
+                };
+                variants(item).into_iter().map(Some).chain([None, Some(Value::Null)]).map(with).collect::<Vec<_>>()
+            })
+            .collect(),
+        Value::Bool(value) => vec![json!(!value)],
+        Value::String(_) | Value::Null => Vec::new(),
+    }
+}
+
+#[test]
+fn no_plan_that_passes_its_checks_can_crash_whoever_reads_it() {
+    let bases = [
+        resolve("[loss]\nclass_weights = \"balanced\"").unwrap(),
+        resolve("[schedule]\nkind = \"one_cycle\"\n[train]\nlast = \"drop\"").unwrap(),
+        regression("", &values(&["count", "height"])).unwrap(),
+    ];
+    let mut passed = 0;
+    for base in bases {
+        let json: serde_json::Value = serde_json::from_slice(&base.to_json()).unwrap();
+        for variant in variants(&json) {
+            let Ok(plan) = Plan::from_json(variant.to_string().as_bytes()) else { continue };
+            if plan.check().is_err() {
+                continue;
+            }
+            passed += 1;
+            for cut in [plan.train_cut(), plan.evaluate_cut()] {
+                for step in [0, cut.steps().saturating_sub(1)].into_iter().filter(|step| *step < cut.steps()) {
+                    let last = cut.shard(step, cut.shards(step) - 1);
+                    assert!(last.end <= cut.samples);
+                }
+            }
+            let (rates, steps) = (plan.learning_rate(), plan.total_steps());
+            [0, steps / 2, steps.saturating_sub(1)].map(|step| rates.at(step)).iter().for_each(|rate| _ = rate.abs());
+            assert!(
+                plan.normalization.mean.len() == plan.input.channels as usize
+                    && !plan.metric_layout().choices().is_empty()
+            );
+            assert_eq!(Plan::from_sealed_json(plan.to_sealed_json().as_bytes()), Ok(plan));
+        }
+    }
+    assert!(passed > 50, "{passed}");
+}
+
+#[test]
+fn a_changed_digit_of_a_sealed_plan_is_found() {
+    let plan = resolve("[optimizer]\nlr = 0.25").unwrap();
+    let sealed = plan.to_sealed_json();
+    assert_eq!(Plan::from_sealed_json(sealed.as_bytes()).as_ref(), Ok(&plan));
+    for at in (0..sealed.len()).filter(|at| sealed.as_bytes()[*at].is_ascii_digit()) {
+        let mut bytes = sealed.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'9' { b'8' } else { bytes[at] + 1 };
+        let error = Plan::from_sealed_json(&bytes).expect_err("it is found");
+        assert!(error.contains("is not what Convoy wrote"), "byte {at}: {error}");
+    }
+    assert!(Plan::from_sealed_json(&plan.to_json()).is_err(), "a plan without a seal");
+}
+
+#[test]
+fn a_plan_for_other_data_is_refused() {
+    let plan = resolve("").unwrap();
+    let names = plan.names.clone();
+    let (train, validation) = (Default::default(), Default::default());
+    let error = plan.fits(&Manifest { names, labels: LabelKind::Class, train, validation }).unwrap_err();
+    assert!(error.contains("`train_samples` is 300, but the manifest has 0 usable ones"), "{error}");
 }

@@ -1,6 +1,5 @@
 //! A coordinator that people leave running: a queue of jobs, and workers that come and go.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +7,30 @@ use std::time::Duration;
 use convoy_common::planner::Planner;
 use convoy_files::Archives;
 use convoy_proto::channel;
-use convoy_scheduler::JobId;
+use convoy_scheduler::{FleetEvent, JobId};
+use convoy_security::Secret;
 use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::access::caller::Caller;
 use crate::access::cluster::Access;
 use crate::access::error::AccessError;
+use crate::data::error::DataError;
 use crate::data::sources::Sources;
-use crate::data::store::{DataError, DataStore};
+use crate::data::store::DataStore;
+use crate::data::upkeep;
+use crate::disk_use::{DiskLimits, DiskUse};
 use crate::fleet::connections::Connections;
 use crate::fleet::fleet_loop::{EVENTS_WAITING, FleetLoop};
+use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::jobs::limits::JobLimits;
 use crate::jobs::queue::{JobError, JobSurroundings, JobTerms, Jobs};
-use crate::queue::queue;
+use crate::queue::{QueueSender, queue};
 use crate::server::Server;
+use crate::state_folder::{hold, private_folder};
 use crate::store_error::StoreError;
 use crate::wire::access::AccessService;
 use crate::wire::data::DataService;
@@ -43,8 +49,12 @@ pub struct ClusterConfig {
     pub planner: Arc<dyn Planner>,
     /// The most that a submitted job may ask for.
     pub limits: JobLimits,
+    /// The most that data sets and jobs may take of the disk.
+    pub disk: DiskLimits,
     /// Life of the certificates that the cluster's authority signs.
     pub certificate_life: Duration,
+    /// What callers show where there is no cluster: they are processes of one user of this machine.
+    pub secret: Secret,
 }
 
 /// Why a coordinator of jobs cannot work.
@@ -92,16 +102,21 @@ async fn serve_cluster_until(
     listener: TcpListener,
     stop: BoxFuture<'_, ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, audit_every, planner, limits, certificate_life } = config;
-    fs::create_dir_all(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
-    let access = Access::open(&state, certificate_life)?;
+    let ClusterConfig { state, shared, audit_every, planner, limits, disk: disk_limits, certificate_life, secret } =
+        config;
+    private_folder(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
+    let _held = hold(&state)?;
+    let access = Access::open(&state, certificate_life, secret)?;
     let (events, fleet_events) = queue(EVENTS_WAITING);
     let connections = Arc::new(Connections::new(events.clone()));
     let waiting = WaitingReasons::default();
-    let store = Arc::new(DataStore::open(&state.join("data"))?);
+    let disk = DiskUse::new(&state, disk_limits);
+    let store = Arc::new(DataStore::open(&state.join("data"), disk.clone())?);
     let sources = Arc::new(Sources { store: store.clone(), shared });
-    let data = Arc::new(Archives::new(sources, state.join("unpacked")));
-    let surroundings = JobSurroundings { data, fleet: events, waiting: waiting.clone(), links: connections.clone() };
+    let data = Arc::new(Archives::limited(sources, state.join("unpacked"), disk.clone()));
+    let (links, open_runs, asking) = (connections.clone(), OpenRuns::default(), events.clone());
+    let surroundings =
+        JobSurroundings { data, fleet: events, waiting: waiting.clone(), links, open_runs: open_runs.clone(), disk };
     let terms = JobTerms { planner, limits, audit_every };
     let jobs = Arc::new(Jobs::open(&state, terms, surroundings)?);
     let carrier = jobs.clone();
@@ -110,12 +125,14 @@ async fn serve_cluster_until(
         let span = tracing::info_span!("job", %job, folder = %folder.display());
         tracing::Instrument::instrument(carrier.clone().carry(job, stop), span)
     };
-    let fleet = tokio::spawn(FleetLoop::new(connections.clone(), fleet_events, waiting, start).run());
-    let services = services(&access, &connections, &jobs, store);
+    let fleet = tokio::spawn(FleetLoop::new(connections.clone(), fleet_events, (waiting, open_runs), start).run());
+    let services = services(&access, &connections, &jobs, store.clone());
     let (fresh_access, links) = (access.clone(), connections.clone());
     let expired = move |has_expired: &dyn Fn(&Caller) -> bool| {
         links.disconnect_where(has_expired, "its certificate has expired");
     };
+    let (again, kept_up) = (ask_again(store.mended(), asking), upkeep::keep_up(store.clone()));
+    let upkeep = tokio::spawn(async move { tokio::join!(again, kept_up) });
     let fresh = tokio::spawn(async move { fresh_access.keep_fresh(expired).await });
     let mut server = Server::start(listener, access, services);
     tokio::select! {
@@ -127,12 +144,20 @@ async fn serve_cluster_until(
     server.close().await;
     fleet.abort();
     fresh.abort();
+    upkeep.abort();
     Ok(())
+}
+
+/// Has workers that declined jobs asked again whenever damaged data may be `mended`.
+async fn ask_again(mut mended: watch::Receiver<()>, fleet: QueueSender<FleetEvent>) {
+    while mended.changed().await.is_ok() {
+        fleet.send(FleetEvent::AskAgain);
+    }
 }
 
 fn services(access: &Arc<Access>, connections: &Arc<Connections>, jobs: &Arc<Jobs>, store: Arc<DataStore>) -> Routes {
     let (access, connections, jobs) = (access.clone(), connections.clone(), jobs.clone());
-    Routes::new(channel::access_service(AccessService { access, connections: connections.clone() }))
+    Routes::new(channel::access_service(AccessService::new(access, connections.clone())))
         .add_service(channel::service(WorkersService(connections.clone())))
         .add_service(channel::jobs_service(JobsService { jobs: jobs.clone(), connections }))
         .add_service(channel::data_service(DataService { store, jobs }))
@@ -142,7 +167,6 @@ impl From<JobError> for ClusterError {
     fn from(error: JobError) -> Self {
         match error {
             JobError::Store(error) => ClusterError::Store(error),
-            JobError::Io { path, source } => ClusterError::Io { path, source },
             error => ClusterError::Socket(error.to_string()),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use convoy_common::Plan;
 use convoy_common::file_tree::Files;
-use convoy_common::manifest::{FileEntry, Label, LabelKind, Manifest, Sample, Split};
+use convoy_common::manifest::{FileEntry, FileList, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::plan::DataFacts;
 use convoy_model::Network;
 use convoy_scheduler::{JobId, RunGeneration, WorkerId};
@@ -25,11 +25,19 @@ use crate::run::worker_links::WorkerLinks;
 
 /// A manifest of `samples` samples of two classes that nobody reads.
 pub(crate) fn manifest(samples: u32) -> Manifest {
+    manifest_of(samples, 0)
+}
+
+/// As [`manifest`], of so many samples for training and validation.
+pub(crate) fn manifest_of(train: u32, validation: u32) -> Manifest {
     let sample = |index| Sample { file: 0, index, label: Label::Class(index % 2), broken: None };
-    let files = [FileEntry { path: "images", size: 0, blake3: Default::default() }].into_iter().collect();
-    let train = Arc::new(Split { files, samples: (0..samples).map(sample).collect(), ..Split::default() });
+    let files: FileList = [FileEntry { path: "images", size: 0, blake3: Default::default() }].into_iter().collect();
+    let split = |samples| {
+        Arc::new(Split { files: files.clone(), samples: (0..samples).map(sample).collect(), ..Split::default() })
+    };
     let names = vec!["class0".to_owned(), "class1".to_owned()];
-    Manifest { names, labels: LabelKind::Class, train, validation: Arc::default() }
+    let validation = if validation == 0 { Arc::default() } else { split(validation) };
+    Manifest { names, labels: LabelKind::Class, train: split(train), validation }
 }
 
 /// The plan of `spec` (TOML without `[data]`) for that many grey images of two classes; of a small network, unless the
@@ -39,7 +47,7 @@ pub(crate) fn plan(spec: &str, train: u32, validation: u32) -> Arc<Plan> {
         train_samples: train,
         validation_samples: validation,
         class_counts: vec![u64::from(train / 2), u64::from(train - train / 2)],
-        manifest: manifest(train).digest(),
+        manifest: manifest_of(train, validation).digest(),
         ..facts([28, 28, 1], 2)
     };
     let network = if spec.contains("[network]") { "" } else { "\n[network]\nname = \"lenet5\"\n" };
@@ -48,7 +56,7 @@ pub(crate) fn plan(spec: &str, train: u32, validation: u32) -> Arc<Plan> {
 
 /// No file can be read.
 #[derive(Debug)]
-struct NoFiles;
+pub(crate) struct NoFiles;
 
 impl Files for NoFiles {
     fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
@@ -125,7 +133,7 @@ impl WorkerLinks for FakeLinks {
         self.note(format!("disconnect {worker}: {reason}"));
     }
 
-    fn evict(&self, name: &str, reason: String) {
-        self.note(format!("evict {name}: {reason}"));
+    fn evict(&self, machine: &str, reason: String) {
+        self.note(format!("evict {machine}: {reason}"));
     }
 }

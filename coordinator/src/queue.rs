@@ -75,7 +75,6 @@ impl<T> QueueReceiver<T> {
     }
 
     /// The next value, if there is one.
-    #[cfg(test)]
     pub(crate) fn try_recv(&mut self) -> Option<T> {
         let value = self.receiver.try_recv().ok()?;
         self.taken();

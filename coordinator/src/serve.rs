@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use convoy_scheduler::{FleetEvent, JobId, JobRequest};
+use convoy_security::Secret;
 use futures_core::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -11,7 +12,6 @@ use tonic::service::Routes;
 use crate::access::cluster::Access;
 use crate::fleet::connections::Connections;
 use crate::fleet::fleet_loop::{EVENTS_WAITING, Ended, FleetLoop};
-use crate::fleet::waiting::WaitingReasons;
 use crate::numerics::numerics_number;
 use crate::queue::queue;
 use crate::run::carry::carry;
@@ -39,23 +39,25 @@ const JOB: JobId = JobId(1);
 /// # Examples
 /// A run until its end, for workers on this machine:
 /// ```no_run
-/// # async fn example(config: convoy_coordinator::Config) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(config: convoy_coordinator::Config, secret: convoy_security::Secret) -> Result<(), Box<dyn std::error::Error>> {
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:7100").await?;
-/// let report = convoy_coordinator::serve(config, listener, Box::pin(std::future::pending())).await?;
+/// let report = convoy_coordinator::serve(config, secret, listener, Box::pin(std::future::pending())).await?;
 /// println!("{} after {} steps: {}", report.outcome, report.steps, report.parameters_digest);
 /// # Ok(())
 /// # }
 /// ```
 pub fn serve(
     config: Config,
+    secret: Secret,
     listener: TcpListener,
     stop: BoxFuture<'_, ()>,
 ) -> BoxFuture<'_, Result<RunReport, RunError>> {
-    Box::pin(serve_until(config, listener, stop))
+    Box::pin(serve_until(config, secret, listener, stop))
 }
 
 async fn serve_until(
     config: Config,
+    secret: Secret,
     listener: TcpListener,
     mut stop: BoxFuture<'_, ()>,
 ) -> Result<RunReport, RunError> {
@@ -64,7 +66,7 @@ async fn serve_until(
     let numerics = loaded.config.plan.spec.numerics.clone();
     let connections = Arc::new(Connections::of_one_run(events.clone(), &numerics));
     let services = Routes::new(convoy_proto::channel::service(WorkersService(connections.clone())));
-    let server = Server::start(listener, Access::loopback(), services);
+    let server = Server::start(listener, Arc::new(Access::Local(secret)), services);
     let (done, report) = oneshot::channel();
     let (asked, ask) = watch::channel(false);
     let mut only = Some((loaded, done));
@@ -79,7 +81,7 @@ async fn serve_until(
             Ended::Over
         }
     };
-    let fleet = FleetLoop::new(connections.clone(), fleet_events, WaitingReasons::default(), start);
+    let fleet = FleetLoop::new(connections.clone(), fleet_events, Default::default(), start);
     let fleet = tokio::spawn(fleet.run());
     let request = JobRequest { numerics: numerics_number(&numerics), ..JobRequest::default() };
     events.send(FleetEvent::JobAdded { job: JOB, request, started: true });
@@ -94,5 +96,5 @@ async fn serve_until(
     connections.disconnect_all(true, "the run is over");
     server.close().await;
     fleet.abort();
-    report.map_err(|_| RunError::Socket("the run's task crashed".to_owned()))?
+    report.map_err(|_| RunError::Crashed("the run's task crashed".to_owned()))?
 }

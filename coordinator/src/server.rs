@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoy_security::{Limits, incoming};
+use convoy_security::incoming;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::access::cluster::Access;
+use crate::descriptors::connection_limits;
 use crate::wire::access_layer::AccessLayer;
 use crate::wire::calls_layer::CallsLayer;
 
@@ -26,10 +27,10 @@ impl Server {
     /// Serves `services` on `listener` to whom `access` lets in.
     pub(crate) fn start(listener: TcpListener, access: Arc<Access>, services: Routes) -> Self {
         let (closing, closed) = oneshot::channel::<()>();
-        let connections = incoming(listener, access.tls(), Limits::default());
+        let connections = incoming(listener, access.tls(), connection_limits());
         let server = convoy_proto::channel::server()
             .layer(AccessLayer(access))
-            .layer(CallsLayer::default())
+            .layer(CallsLayer::new())
             .add_routes(services)
             .serve_with_incoming_shutdown(connections, async { _ = closed.await });
         Server { closing, task: tokio::spawn(server) }

@@ -16,6 +16,6 @@ mod archives;
 mod disk;
 mod here;
 
-pub use archives::Archives;
+pub use archives::{Archives, UnpackLimit};
 pub use disk::Disk;
 pub use here::{cache_folder, here};

@@ -119,7 +119,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// Bytes in the largest unit of 1024 that leaves at least one, with one decimal.
-pub(crate) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = "B";

@@ -7,9 +7,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
+use convoy_common::durable::{WriteError, replace_file};
 use safetensors::tensor::{Dtype, Metadata};
 
-use crate::atomic::{WriteError, replace_file};
 use crate::convert;
 use crate::digest::{Elements, TensorRef, digest_tensors, little_endian, update_framed};
 

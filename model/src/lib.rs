@@ -22,7 +22,6 @@
 //! # Ok::<(), convoy_model::NetworkError>(())
 //! ```
 
-mod atomic;
 mod build;
 mod builder;
 mod convert;
@@ -40,10 +39,9 @@ mod transfer;
 mod units;
 pub mod zoo;
 
-pub use atomic::{WriteError, replace_file};
 pub use convoy_common::plan::Input;
 pub use convoy_common::spec::Pair;
-pub use describe::{Description, LayerRow, describe};
+pub use describe::{Description, LayerRow, bytes, describe};
 pub use digest::{DigestInOrder, Elements, TensorRef, digest_elements, digest_tensors};
 pub use error::{MAX_ELEMENTS, NetworkError, Problem};
 pub use file::{NamedTensor, ReadError, TensorFile, write_atomic};

@@ -9,6 +9,10 @@ use serde::Serialize;
 use crate::describe::bytes;
 use crate::{Network, Op};
 
+/// Gradients of outputs that are there at a time: of the one that a layer reads, of the one that it makes, and of one
+/// that waits for a residual block's other way.
+const GRADIENTS_UNDER_WAY: u64 = 3;
+
 /// Bytes that a run is expected to take. Images, code and the allocator's own needs come on top.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
@@ -23,7 +27,8 @@ pub struct MemoryEstimate {
     pub worker_parameters: u64,
     /// At each worker: gradients, one for each thread and one to add them to.
     pub worker_gradients: u64,
-    /// At each worker: outputs of all layers for a shard and their gradients, for each thread.
+    /// At each worker, for each thread: outputs of all layers for a shard, and the gradients that are under way. A bit
+    /// more than that is measured, since operations that are carried together keep one output.
     pub worker_activations: u64,
     /// Threads of a worker that this is for.
     pub threads: u32,
@@ -50,7 +55,9 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     };
     let parameters = 4 * network.parameters as u64;
     let all = 4 * network.len() as u64;
-    let outputs: u64 = network.nodes.iter().filter(|node| keeps_output(&node.op)).map(|n| n.output.len() as u64).sum();
+    let outputs = network.nodes.iter().filter(|node| keeps_output(&node.op)).map(|node| node.output.len() as u64);
+    let (all_outputs, largest) = (outputs.clone().sum::<u64>(), outputs.max().unwrap_or(0));
+    let activations = all_outputs.saturating_add(largest.saturating_mul(GRADIENTS_UNDER_WAY));
     let shards = plan.spec.train.batch.div_ceil(plan.spec.train.shard.max(1)).max(1);
     let levels = u64::from(shards.next_power_of_two().ilog2());
     MemoryEstimate {
@@ -60,7 +67,9 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
         worker_parameters: all + parameters,
         worker_gradients: (u64::from(threads) + 1) * parameters,
         // A spec may ask for more than there are bytes; the sums are then the most there is.
-        worker_activations: outputs.saturating_mul(8 * u64::from(plan.spec.train.shard)).saturating_mul(threads.into()),
+        worker_activations: activations
+            .saturating_mul(4 * u64::from(plan.spec.train.shard))
+            .saturating_mul(threads.into()),
         threads,
     }
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use convoy_common::durable::{WriteError, replace_file};
 use convoy_common::plan::Plan;
 use convoy_common::spec::{Filter, Resize};
 use serde_json::{Value, json};
 
-use crate::atomic::{WriteError, replace_file};
 use crate::file::{ReadError, TensorFile, write_atomic};
 use crate::{Network, NetworkError, Op, Shape, zoo};
 
@@ -109,7 +109,7 @@ pub fn save(dir: &Path, plan: &Plan, network: &Network, flat: &[f32], extra: &Va
 /// Reads a model: the folder that [`save`] wrote, or the tensor file alone.
 ///
 /// # Errors
-/// When a file is missing, damaged, or not a Convoy model, and when the folder's two files disagree.
+/// When a file is missing, damaged, or not a Convoy model, when its plan makes no sense ([`Plan::check`]), and when the folder's two files disagree.
 pub fn load(path: &Path) -> Result<Model, LoadError> {
     let file_path = if path.is_dir() { path.join(TENSORS) } else { path.to_owned() };
     if path.is_dir() && !file_path.exists() {
@@ -120,6 +120,7 @@ pub fn load(path: &Path) -> Result<Model, LoadError> {
     let text = file.metadata.get(PLAN).ok_or_else(|| refuse("it is not a model (it has no plan)".to_owned()))?;
     let understood = Plan::from_json(text.as_bytes());
     let plan = understood.map_err(|error| refuse(format!("its plan is not understood ({error})")))?;
+    plan.check().map_err(|problem| refuse(format!("its plan makes no sense: {problem}")))?;
     if path.is_dir() {
         check_config(&path.join(CONFIG), &plan)?;
     }

@@ -40,6 +40,17 @@ fn what_is_saved_is_loaded() {
 }
 
 #[test]
+fn a_model_whose_plan_makes_no_sense_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = plan(LONG_NUMBERS);
+    let network = Network::of(&plan).unwrap();
+    plan.normalization.std.push(1.0);
+    save(folder.path(), &plan, &network, &network.initial(5), &Value::Null).unwrap();
+    let error = load(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("its plan makes no sense: `normalization`"), "{error}");
+}
+
+#[test]
 fn the_description_is_timms() {
     let check = |extra: &str, channels: u32, expected: Value| {
         let folder = tempfile::tempdir().unwrap();

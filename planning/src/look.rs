@@ -1,12 +1,13 @@
 //! Looking at what a spec names: its data, and the model file that it starts from.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
 use convoy_common::Spec;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::FileTree;
+use convoy_common::memory::{OutOfMemory, WORK};
 use convoy_files::here;
 use convoy_vision::{LookCache, Scanned, scan, survey};
 
@@ -75,6 +76,9 @@ pub fn look(tree: &dyn FileTree, spec: &Spec, looking: &Looking) -> Result<Scann
 /// When the file cannot be read.
 pub fn init_file(tree: &dyn FileTree, spec: &Spec) -> Result<Option<Vec<u8>>, PlanningError> {
     let Some(path) = spec.network.init.as_deref().map(Path::new) else { return Ok(None) };
+    let (named, size) = (path.to_owned(), tree.size(path).unwrap_or(0));
+    let no_memory = |error: OutOfMemory| PlanningError::Io { path: named, source: io::Error::other(error) };
+    let _held = WORK.try_take(size).map_err(no_memory)?;
     let bytes = tree.read(path).map_err(|source| match source.kind() {
         ErrorKind::NotFound => {
             PlanningError::Missing { path: path.to_owned(), hint: "network.init names a .safetensors file".to_owned() }

@@ -27,7 +27,7 @@ impl Planner for LocalPlanner {
         Ok(Planned { plan, init, taken: Some(scanned.taken.to_string()), manifest: scanned.manifest })
     }
 
-    fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Manifest) -> Result<Planned, Refusal> {
+    fn unchanged(&self, data: &Arc<dyn FileTree>, plan: Plan, manifest: Option<Manifest>) -> Result<Planned, Refusal> {
         Ok(unchanged(data.as_ref(), plan, manifest, &self.looking)?)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoy_security::{ConnectError, Identity, Pin};
+use convoy_security::{ConnectError, Identity, Pin, Secret};
 use futures_core::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -79,12 +79,33 @@ pub struct Link {
     pub address: String,
     /// Its cluster, and who one is there; `None` for a plain connection on loopback.
     pub cluster: Option<(Pin, Option<Identity>)>,
+    /// On a plain connection: what tells processes of the coordinator's user from those of others on its machine.
+    pub secret: Option<Secret>,
+}
+
+/// What stands before the secret in the agent that a plain connection names.
+const LOCAL: &str = "convoy-local/";
+
+/// The secret that a call on a plain connection shows in its header `user-agent`.
+pub fn shown_secret(agent: &str) -> Option<Secret> {
+    let shown = agent.strip_prefix(LOCAL)?.split(' ').next()?;
+    Some(Secret::new(shown.to_owned()))
 }
 
 impl Link {
-    /// A plain connection, which coordinators take from their own machine alone.
+    /// A plain connection that shows nothing.
     pub fn plain(address: String) -> Self {
-        Link { address, cluster: None }
+        Link { address, cluster: None, secret: None }
+    }
+
+    /// A plain connection, which coordinators take from their own machine and their own user, who knows `secret`.
+    pub fn local(address: String, secret: Secret) -> Self {
+        Link { secret: Some(secret), ..Link::plain(address) }
+    }
+
+    /// A connection to the cluster with this pin, as `identity` or as nobody.
+    pub fn member(address: String, pin: Pin, identity: Option<Identity>) -> Self {
+        Link { address, cluster: Some((pin, identity)), secret: None }
     }
 
     /// Opens a connection for a worker.
@@ -125,14 +146,18 @@ impl Link {
     fn open(&self) -> BoxFuture<'_, Result<Channel, ConnectError>> {
         match &self.cluster {
             Some((pin, identity)) => convoy_security::connect(settings, &self.address, *pin, identity.as_ref()),
-            None => Box::pin(plain(&self.address)),
+            None => Box::pin(plain(&self.address, self.secret.as_ref())),
         }
     }
 }
 
-async fn plain(address: &str) -> Result<Channel, ConnectError> {
-    let endpoint =
-        Endpoint::from_shared(format!("http://{address}")).map_err(|_| ConnectError::Address(address.to_owned()))?;
+async fn plain(address: &str, secret: Option<&Secret>) -> Result<Channel, ConnectError> {
+    let no_address = |_| ConnectError::Address(address.to_owned());
+    let mut endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(no_address)?;
+    if let Some(secret) = secret {
+        // A header of the connection, so that no call can lack it.
+        endpoint = endpoint.user_agent(format!("{LOCAL}{}", secret.expose())).map_err(no_address)?;
+    }
     settings(endpoint).connect().await.map_err(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         ConnectError::Unreachable(cause.unwrap_or_else(|| error.to_string()))
@@ -159,6 +184,14 @@ mod tests {
         let problem = async |address: &str| Link::plain(address.to_owned()).coordinator().await.err();
         assert_eq!(problem("no address").await, Some(ConnectError::Address("no address".to_owned())));
         assert!(matches!(problem("127.0.0.1:1").await, Some(ConnectError::Unreachable(_))));
+    }
+
+    #[test]
+    fn a_secret_is_found_in_the_agent_that_shows_it() {
+        let shown = |agent: &str| shown_secret(agent).map(|secret| secret.expose().to_owned());
+        assert_eq!(shown("convoy-local/00ff tonic/0.14.9").as_deref(), Some("00ff"));
+        assert_eq!(shown("convoy-local/00ff").as_deref(), Some("00ff"));
+        assert_eq!([shown("tonic/0.14.9"), shown("")], [None, None]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Answers for Sleeper {
             }
             sleeper.read.send(read)
         });
-        let committed = v1::coordinator_message::Message::Committed(v1::Committed { step: 1 });
+        let committed = v1::coordinator_message::Message::Committed(v1::Committed { step: 1, ..Default::default() });
         let message = v1::CoordinatorMessage { message: Some(committed) };
         Ok(Box::pin(one_by_one(message, self.said.clone()).map(Ok)))
     }

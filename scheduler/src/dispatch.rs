@@ -1,4 +1,5 @@
-//! Who gets a lease next. Six rules, tried in this order after every event, each as simple as it can be:
+//! Who gets a lease next. Six rules, each as simple as it can be, tried in this order after every event; the first only
+//! when time is told:
 //!
 //! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`): everything that it holds
 //!    is *overdue*, the nodes planned for it go to others, and it sits out some steps.
@@ -18,18 +19,23 @@
 //! *Expected* is the [time that a shard may take the worker](Timing::expected), times the rounds of its threads that
 //! its queue needs. An evaluation goes by training shards until one of its own was measured. Before any measurement a
 //! lease is slow after `spare_unmeasured`, and overdue after `lease_unmeasured` for each round. A worker that has
-//! finished nothing yet may be slow, so it has [`NEWCOMER`] times as long until it is overdue. One that does not hold
-//! the parameters is late after `ready_grace`. All of these times are in [`Timeouts`](crate::Timeouts).
+//! finished nothing yet may be slow, so it has [`NEWCOMER`] times as long until it is overdue. All of these times are
+//! in [`Timeouts`](crate::Timeouts).
+//!
+//! That clock is one of computing alone: it starts when the worker holds the parameters, and stops when it has computed
+//! the lease. Before and after it, bytes that flow are never late. A worker that does not hold the parameters is late
+//! when it has taken none of them for `ready_grace`; a node that was computed is slow and overdue when no byte of any
+//! node of its worker came for `stall`, since nodes may wait for one another in the same connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assign::{self, Assignee, deal};
 use crate::effect::Effect;
 use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
-use crate::lease::Check;
-use crate::membership::{Membership, Timing};
+use crate::lease::{Check, Work};
+use crate::membership::{Member, Membership, Timing};
 use crate::plan::RunPlan;
-use crate::step::{Fault, Grant, LeaseState, Load, Step};
+use crate::step::{Fault, Grant, LeaseState, Load, NodeState, Step};
 use crate::tree::Node;
 use crate::trust::Trust;
 
@@ -40,7 +46,7 @@ const NEWCOMER: u64 = 2;
 pub(crate) struct Dispatch<'a> {
     pub plan: &'a RunPlan,
     pub members: &'a mut Membership,
-    pub trust: &'a Trust,
+    pub trust: &'a mut Trust,
     pub timing: &'a Timing,
     pub step: &'a mut Step,
     pub next_lease: &'a mut LeaseId,
@@ -57,12 +63,15 @@ pub(crate) struct Due {
 
 /// When `lease` becomes slow, and when overdue.
 pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &Step, lease: &LeaseState) -> Due {
-    let Some(started) = lease.started else {
-        let at = lease.sent.after(plan.timeouts.ready_grace);
-        return Due { slow: at, overdue: at };
-    };
     let timeouts = &plan.timeouts;
     let member = members.get(lease.worker).expect("a running lease has its worker");
+    let since = |at: RunTime, patience: Micros| Due { slow: at.after(patience), overdue: at.after(patience) };
+    if let Some(computed) = lease.computed {
+        return since(computed.max(member.contact.pushed), timeouts.stall);
+    }
+    let Some(started) = lease.started else {
+        return since(lease.sent.max(member.contact.fetched), timeouts.ready_grace);
+    };
     let rounds = lease.rounds(member.threads);
     match timing.expected(step.work, member) {
         None => {
@@ -81,15 +90,24 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
 }
 
 impl Dispatch<'_> {
-    /// Applies the six rules of this module, one after the other.
-    pub fn run(mut self) {
+    /// Looks for leases that are slow or overdue by now; rule 1. Done when time is told, and at no other event: only
+    /// then is it known who was in contact.
+    pub fn look(&mut self) {
+        let slow = |lease: &LeaseState| Some(self.due(lease).slow).filter(|slow| *slow <= self.now);
+        let fresh = self.step.running().filter(|lease| lease.slow.is_none());
+        let found: Vec<_> = fresh.filter_map(|lease| Some((lease.at.lease, slow(lease)?))).collect();
         self.mark_overdue();
+        found.into_iter().for_each(|(lease, since)| self.step.mark_slow(lease, since));
+    }
+
+    /// Applies the other rules of this module, one after the other.
+    pub fn run(mut self) {
         let candidates = self.members.candidates(self.step.step);
         if candidates.is_empty() {
             return;
         }
         let all = candidates;
-        let candidates = self.step.unsuspected(&all);
+        let candidates = self.step.unsuspected(&all, self.trust);
         let owners: BTreeSet<WorkerId> = self.step.planned().map(|(owner, _)| owner).collect();
         owners.into_iter().filter(|owner| !candidates.contains(owner)).for_each(|owner| self.step.unplan(owner));
         self.deal_homeless(&candidates);
@@ -98,6 +116,7 @@ impl Dispatch<'_> {
         self.send_audits(&all);
         self.hand_over(&candidates);
         self.copy_slow(&candidates);
+        self.step.nothing_to_lend = self.step.has_nothing_to_lend();
     }
 
     fn due(&self, lease: &LeaseState) -> Due {
@@ -112,7 +131,7 @@ impl Dispatch<'_> {
             first.entry(lease.worker).or_insert_with(|| lease.clone());
         }
         for (worker, LeaseState { node, at, sent, started, .. }) in first {
-            self.step.mark_overdue(worker);
+            self.step.mark_overdue(worker, self.now);
             self.step.unplan(worker);
             self.members.get_mut(worker).expect("a running lease has its worker").strike(self.step.step);
             let held = self.now.since(started.unwrap_or(sent));
@@ -121,11 +140,16 @@ impl Dispatch<'_> {
     }
 
     fn deal_homeless(&mut self, candidates: &[WorkerId]) {
-        let (failed, fresh): (Vec<_>, Vec<_>) = self.step.homeless().partition(|(_, state)| !state.failures.is_empty());
+        // One worker that died of a node may have died of anything.
+        let tried = |state: &NodeState| !state.failures.is_empty() || state.deaths.len() > 1;
+        let (failed, fresh): (Vec<_>, Vec<_>) = self.step.homeless().partition(|(_, state)| tried(state));
         let fresh: Vec<Node> = fresh.into_iter().map(|(node, _)| node).collect();
         let failed: Vec<(Node, Vec<WorkerId>)> = failed
             .into_iter()
-            .map(|(node, state)| (node, state.failures.iter().map(|(worker, _)| *worker).collect()))
+            .map(|(node, state)| {
+                let failures = state.failures.iter().map(|(worker, _)| worker);
+                (node, failures.chain(state.deaths.iter().map(|(worker, _)| worker)).copied().collect())
+            })
             .collect();
         if !fresh.is_empty() {
             let assignees = self.weigh(candidates);
@@ -135,8 +159,10 @@ impl Dispatch<'_> {
         }
         for (node, tried) in failed {
             self.deal_failed(node, &tried, candidates);
-            // Two workers may disagree about a NaN: an audit of the next answer asks a third.
-            if self.plan.audit_every > 0 && self.step.times(node, Fault::NotFinite) > 0 {
+            // Two workers may disagree about a NaN, or about anything: an audit of the next answer asks a third.
+            let doubtful = [Fault::NotFinite, Fault::Contradicted];
+            if self.plan.audit_every > 0 && doubtful.iter().any(|fault| self.step.tried(node, *fault).next().is_some())
+            {
                 self.step.want_audit(node);
             }
         }
@@ -158,10 +184,15 @@ impl Dispatch<'_> {
         }
     }
 
+    /// Whether an audit of `worker` is due.
+    fn is_audited(&self, worker: WorkerId) -> bool {
+        let due = |member: &Member| member.audit_is_due(self.step.work);
+        self.plan.audit_every > 0 && self.members.get(worker).is_some_and(due)
+    }
+
     /// Whether the next shard that `worker` computes is to be audited, and one of `candidates` can do that.
     fn owes_audit(&self, worker: WorkerId, candidates: &[WorkerId]) -> bool {
-        self.plan.audit_every > 0
-            && self.members.get(worker).is_some_and(|member| member.audit_is_due(self.step.work))
+        self.is_audited(worker)
             && !self.step.awaits_audit(worker)
             && candidates.iter().any(|other| self.trust.is_other(*other, &[worker]))
     }
@@ -187,13 +218,19 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Plans a node that failed, whole, for a worker that has not tried it, if there is one.
+    /// Plans a node that failed, whole, for a worker whose machine has not tried it, if there is one.
     fn deal_failed(&mut self, node: Node, tried: &[WorkerId], candidates: &[WorkerId]) {
-        let others: Vec<WorkerId> = candidates.iter().copied().filter(|worker| !tried.contains(worker)).collect();
-        let assignees = self.weigh(if others.is_empty() { candidates } else { &others });
-        if let Some(worker) = first_to_finish(&assignees, node) {
+        let others = self.others(candidates, tried);
+        if let Some(worker) = first_to_finish(&self.weigh(&others), node) {
             self.step.plan(node, worker);
         }
+    }
+
+    /// Those of `candidates` that are other machines than `tried`; all of them, if none is.
+    fn others(&self, candidates: &[WorkerId], tried: &[WorkerId]) -> Vec<WorkerId> {
+        let others: Vec<WorkerId> =
+            candidates.iter().copied().filter(|worker| self.trust.is_other(*worker, tried)).collect();
+        if others.is_empty() { candidates.to_vec() } else { others }
     }
 
     fn send_planned(&mut self, candidates: &[WorkerId]) {
@@ -232,7 +269,7 @@ impl Dispatch<'_> {
             let last = self
                 .step
                 .planned()
-                .filter(|(_, node)| !self.step.has_tried(*node, *idle))
+                .filter(|(_, node)| self.trust.is_other(*idle, &self.step.failed(*node)))
                 .max_by_key(|(owner, node)| (finish(*owner, 0), std::cmp::Reverse(node.size()), *node));
             if let Some((owner, node)) = last
                 && finish(*idle, node.size()) < finish(owner, 0)
@@ -245,10 +282,9 @@ impl Dispatch<'_> {
     fn copy_slow(&mut self, candidates: &[WorkerId]) {
         let mut slow: Vec<(RunTime, Node, bool, Vec<WorkerId>)> = Vec::new();
         for (node, leases) in self.step.lent() {
-            let dues: Vec<Due> = leases.iter().map(|lease| self.due(lease)).collect();
             let overdue = leases.iter().all(|lease| lease.overdue);
-            if overdue || dues.iter().all(|due| due.slow <= self.now) {
-                let since = dues.iter().map(|due| due.slow).min().unwrap_or(self.now);
+            if let Some(since) = leases.iter().map(|lease| lease.slow).collect::<Option<Vec<_>>>() {
+                let since = since.into_iter().min().unwrap_or(self.now);
                 slow.push((since, node, overdue, leases.iter().map(|lease| lease.worker).collect()));
             }
         }
@@ -261,6 +297,7 @@ impl Dispatch<'_> {
                 room && !holders.contains(worker) && self.trust.is_other(*worker, &voters)
             };
             let fitting: Vec<WorkerId> = candidates.iter().copied().filter(fits).collect();
+            let fitting = self.others(&fitting, &self.step.failed(node));
             if let Some(worker) = first_to_finish(&self.weigh(&fitting), node) {
                 self.send(worker, node);
             }
@@ -270,13 +307,18 @@ impl Dispatch<'_> {
     fn send(&mut self, worker: WorkerId, node: Node) {
         let lease = *self.next_lease;
         self.next_lease.0 += 1;
-        if self.step.audit_all || self.owes_audit(worker, &self.members.candidates(self.step.step)) {
+        let owes_audit = || self.owes_audit(worker, &self.members.candidates(self.step.step));
+        if self.step.audit_all || (self.is_audited(worker) && owes_audit()) {
             self.step.want_audit(node);
         }
         let check = self.step.check(node);
         let member = self.members.get_mut(worker).expect("only a member is sent a lease");
         if check != Check::Digest {
             member.sent(self.step.work, node.size());
+            if self.step.work == Work::Train {
+                // Its first bytes are counted before all of them have come.
+                self.trust.counted(worker, self.step.step);
+            }
         }
         let ready = member.ready >= Some(self.step.step);
         let generation = self.plan.generation;

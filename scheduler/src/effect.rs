@@ -98,6 +98,15 @@ pub enum Effect {
         /// Its node.
         node: Node,
     },
+    /// For the log: copies of a node differ before it was done. The step is opened again, and the node is audited.
+    Contradict {
+        /// The step.
+        step: StepId,
+        /// The node.
+        node: Node,
+        /// The workers that brought it.
+        workers: Vec<WorkerId>,
+    },
     /// For the log: workers computed the same node and got different digests. Others compute it, until two agree.
     Dispute {
         /// The step.
@@ -107,13 +116,15 @@ pub enum Effect {
         /// The workers that computed it, in this order.
         workers: Vec<WorkerId>,
     },
-    /// A worker was proven to compute wrongly: two others agree on another digest for one of its nodes. Nobody of its
-    /// name may come back. Its [`Record::Evicted`] comes right before, an [`Effect::Disconnect`] for each connection of
-    /// that name right after.
+    /// A worker was proven to compute wrongly: two others agree on another digest for one of its nodes. Its machine may
+    /// not come back. Its [`Record::Evicted`] comes right before, an [`Effect::Disconnect`] for each connection of that
+    /// machine right after.
     Evict {
         /// Which one.
         worker: WorkerId,
-        /// Its name.
+        /// Its machine.
+        machine: String,
+        /// Its name, for people.
         name: String,
         /// The step in which it was found out.
         step: StepId,
@@ -177,7 +188,7 @@ pub enum DisconnectReason {
     },
     /// It asked to leave and holds nothing more.
     Drained,
-    /// It was proven to compute wrongly, now or before: nobody of its name may take part.
+    /// It was proven to compute wrongly, now or before: its machine may not take part.
     Evicted,
     /// There are as many workers as the plan allows.
     Full {

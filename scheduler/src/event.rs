@@ -1,7 +1,8 @@
 //! Everything that can make a run act.
 
 use crate::ids::{StepId, WorkerId};
-use crate::lease::LeaseRef;
+use crate::lease::{LeaseRef, Work};
+use crate::tree::Node;
 
 /// Something that happened, told to [`Run::handle`](crate::Run::handle).
 ///
@@ -14,7 +15,10 @@ pub enum Event {
     WorkerJoined {
         /// Its number, unused so far.
         worker: WorkerId,
-        /// Its name, the same whenever it comes back.
+        /// The machine that it runs on, the same whenever it comes back and under whatever name: failures, votes and
+        /// evictions are counted by machine. Chosen by the coordinator, never by the worker.
+        machine: String,
+        /// Its name, for people.
         name: String,
         /// Shards it computes at a time.
         threads: u32,
@@ -32,17 +36,20 @@ pub enum Event {
         /// Which one.
         worker: WorkerId,
     },
-    /// A worker's process is alive.
-    Heartbeat {
-        /// Which one.
-        worker: WorkerId,
-    },
     /// A worker holds the parameters `step`. Leases may reach it earlier, but their clocks start now.
     WorkerReady {
         /// Which one.
         worker: WorkerId,
         /// The parameters it holds.
         step: StepId,
+    },
+    /// A worker has computed a lease, and sends its node from now on: whether it is late is a matter of bytes that flow
+    /// ([`Contact::pushed`](crate::Contact::pushed)) and no longer of its speed. May come more than once.
+    NodeComputed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which lease.
+        at: LeaseRef,
     },
     /// A lease is done, and all bytes of its node are at the reducer.
     NodeDone {
@@ -56,6 +63,20 @@ pub enum Event {
         result: NodeResult,
         /// Digest of its numbers, where the lease asked for one and they are finite.
         digest: Option<[u8; 32]>,
+    },
+    /// Two copies of a node differ, or a node and its parts. What is counted for the node, when it is done, is bit by
+    /// bit what the worker brought that it is done by: whoever counts compares **every** further copy of a node (or of
+    /// all parts of it) with the first, also where the worker that brought the first is gone, and where the copy is for
+    /// a lease that is over. At the first difference it forgets the tree and tells this, before it tells of the node.
+    NodeContradicted {
+        /// The step.
+        step: StepId,
+        /// The kind of work.
+        work: Work,
+        /// The node that was brought in two ways.
+        node: Node,
+        /// Who brought it: at least one of them something wrong. Some may be gone.
+        workers: Vec<WorkerId>,
     },
     /// A worker could not do a lease.
     LeaseFailed {
@@ -99,8 +120,9 @@ pub enum Event {
     },
     /// Somebody wants the run to stop: finish the step in flight, save, end.
     StopRequested,
-    /// The time of [`Run::deadline`](crate::Run::deadline) has come and no other event is waiting to be handled. (A
-    /// coordinator that was asleep must hear the heartbeats that queued up before it looks for the silent.)
+    /// The time of [`Run::deadline`](crate::Run::deadline) has come. Before this, [`Run::heard`](crate::Run::heard) is
+    /// told of all workers. (A coordinator that was asleep must look at what queued up before it looks for the silent
+    /// and the late.)
     Deadline,
 }
 
@@ -111,9 +133,10 @@ impl Event {
             Event::WorkerJoined { .. } => "worker joined",
             Event::WorkerGone { .. } => "worker gone",
             Event::WorkerDraining { .. } => "worker draining",
-            Event::Heartbeat { .. } => "heartbeat",
             Event::WorkerReady { .. } => "worker ready",
+            Event::NodeComputed { .. } => "node computed",
             Event::NodeDone { .. } => "node done",
+            Event::NodeContradicted { .. } => "node contradicted",
             Event::LeaseFailed { .. } => "lease failed",
             Event::StepReduced { .. } => "step reduced",
             Event::StepNotFinite { .. } => "step not finite",
@@ -131,11 +154,12 @@ impl Event {
             Event::WorkerJoined { worker, .. }
             | Event::WorkerGone { worker, .. }
             | Event::WorkerDraining { worker }
-            | Event::Heartbeat { worker }
             | Event::WorkerReady { worker, .. }
+            | Event::NodeComputed { worker, .. }
             | Event::NodeDone { worker, .. }
             | Event::LeaseFailed { worker, .. } => Some(worker),
-            Event::StepReduced { .. }
+            Event::NodeContradicted { .. }
+            | Event::StepReduced { .. }
             | Event::EvaluationReduced { .. }
             | Event::StepNotFinite { .. }
             | Event::CheckpointWritten { .. }

@@ -52,18 +52,39 @@ impl Fleet {
     ///
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: FleetEvent, effects: &mut Vec<FleetEffect>) {
+        self.handle_all(now, [event], effects);
+    }
+
+    /// As [`Fleet::handle`], of events that have all happened by `now`: jobs get their shares once, after the last.
+    pub fn handle_all(
+        &mut self,
+        now: RunTime,
+        events: impl IntoIterator<Item = FleetEvent>,
+        effects: &mut Vec<FleetEffect>,
+    ) {
         self.now = self.now.max(now);
-        let what = event.name();
-        if let Err(why) = self.take(event, effects) {
-            effects.push(FleetEffect::Ignore { what, why });
+        for event in events {
+            let what = event.name();
+            if let Err(why) = self.take(event, effects) {
+                effects.push(FleetEffect::Ignore { what, why });
+            }
         }
         self.settle(effects);
+    }
+
+    /// Notes that a worker was heard of at `at`. Nothing follows from that before [`FleetEvent::Deadline`].
+    pub fn heard(&mut self, worker: WorkerId, at: RunTime) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.heard = at.max(worker.heard);
+        }
     }
 
     /// When to send [`FleetEvent::Deadline`] if no other event comes first; `None` if never.
     pub fn deadline(&self) -> Option<RunTime> {
         let silent_at = |worker: &Worker| RunTime(worker.heard.0 + self.plan.heartbeat_silence.0 + 1);
-        self.workers.values().map(silent_at).min()
+        let again_at = |worker: &Worker| worker.declined.values().map(|declined| declined.until).collect::<Vec<_>>();
+        let again = self.workers.values().flat_map(again_at).filter(|until| *until > self.now);
+        self.workers.values().map(silent_at).chain(again).min()
     }
 
     /// All jobs, in the order of their submission.
@@ -85,14 +106,16 @@ impl Fleet {
                 }
                 let numerics = BTreeSet::from_iter(numerics);
                 let (heard, draining, assignment) = (self.now, false, Assignment::Free);
-                self.workers.insert(worker, Worker { numerics, heard, draining, assignment });
+                let declined = BTreeMap::new();
+                self.workers.insert(worker, Worker { numerics, heard, draining, assignment, declined });
             }
-            FleetEvent::Heartbeat { worker } => self.worker(worker)?.heard = self.now,
             FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
             FleetEvent::WorkerGone { worker } => {
                 self.workers.remove(&worker).ok_or(FleetIgnore::UnknownWorker)?;
             }
             FleetEvent::WorkerReleased { worker } => self.worker(worker)?.assignment = Assignment::Free,
+            FleetEvent::WorkerDeclined { worker, job, reason } => self.declined(worker, job, reason)?,
+            FleetEvent::AskAgain => self.workers.values_mut().for_each(|worker| worker.declined.clear()),
             FleetEvent::JobAdded { job, request, started } => {
                 if self.jobs.contains_key(&job) {
                     return Err(FleetIgnore::AlreadyThere);
@@ -122,6 +145,7 @@ impl Fleet {
             }
             FleetEvent::JobEnded { job } => {
                 self.jobs.remove(&job).ok_or(FleetIgnore::UnknownJob)?;
+                self.workers.values_mut().for_each(|worker| _ = worker.declined.remove(&job));
             }
             FleetEvent::Deadline => self.lose_silent(effects),
         }
@@ -130,6 +154,19 @@ impl Fleet {
 
     fn worker(&mut self, worker: WorkerId) -> Result<&mut Worker, FleetIgnore> {
         self.workers.get_mut(&worker).ok_or(FleetIgnore::UnknownWorker)
+    }
+
+    fn declined(&mut self, id: WorkerId, job: JobId, reason: String) -> Result<(), FleetIgnore> {
+        let (now, known) = (self.now, self.jobs.contains_key(&job));
+        let worker = self.worker(id)?;
+        if ![Assignment::At(job), Assignment::Leaving(job)].contains(&worker.assignment) {
+            return Err(FleetIgnore::NotThere);
+        }
+        match known {
+            true => worker.decline(job, reason, now),
+            false => worker.assignment = Assignment::Free,
+        }
+        Ok(())
     }
 
     /// Workers that nothing was heard of for too long are lost.
@@ -170,7 +207,7 @@ impl Fleet {
     }
 
     fn settle_once(&mut self, effects: &mut Vec<FleetEffect>) {
-        let shares = shares::shares(&self.jobs, &self.workers, self.plan.running);
+        let shares = shares::shares(&self.jobs, &self.workers, self.plan.running, self.now);
         for (id, share) in &shares {
             let job = self.jobs.get_mut(id).expect("shares are of known jobs");
             if job.phase == JobPhase::Queued && !share.is_empty() {

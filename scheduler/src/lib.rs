@@ -5,20 +5,22 @@
 //! in. Time is a number that comes with each event. The same events give the same effects, always, so that a simulator
 //! can run a thousand runs a second and replay any of them.
 //!
-//! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told.
+//! - [`Run`]: one run. [`Run::handle`] is the only way in, [`Run::deadline`] says when time itself must be told. Before
+//!   that, [`Run::heard`] notes who was in contact, which by itself has no effect.
 //! - [`Driver`]: a run with its journal and its outbox, and the order in which effects are carried out.
 //! - [`tree`]: the reduce tree, the one order in which shards are added.
 //! - [`Fleet`]: all jobs and workers of a coordinator, and which worker serves which job.
 //! - [`assign`]: which worker gets which nodes of a step.
 //!
 //! A share of all shards is computed twice, by two workers, and compared (*audits*). So a machine that computes wrongly
-//! is found, and evicted under its name.
+//! is found, and evicted, whatever name it gives itself.
 //!
 //! Three promises hold. Every committed step counts every shard exactly once ([`Record::StepCommitted`] carries the
 //! proof). No answer that is stale, repeated or foreign is counted. A run with a worker that computes gets on.
 #![forbid(unsafe_code)]
 
 pub mod assign;
+mod contact;
 mod dispatch;
 mod driver;
 mod effect;
@@ -38,6 +40,7 @@ pub mod tree;
 mod trust;
 mod waiting;
 
+pub use contact::Contact;
 pub use driver::{Driver, Halt, Journal, Outbox};
 pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
 pub use event::{Event, Failure, GoneReason, NodeResult};

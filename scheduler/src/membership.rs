@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::contact::Contact;
 use crate::ids::{Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 
@@ -14,16 +15,21 @@ const AGING: u64 = 32;
 const MEDIANS: u64 = 4;
 /// No worker may take more than so many times the typical time: one long break must not excuse it ever after.
 const SLOWEST: u64 = 16;
-/// A worker sits out at most `2^10` steps.
-const STRIKES: u32 = 10;
+/// A worker sits out so many times as many steps with each strike more, and at most `PENANCE^STRIKES`.
+const PENANCE: u64 = 4;
+const STRIKES: u32 = 4;
+/// A strike is forgotten after so many steps with an answer.
+const FORGET: u32 = 64;
 
 /// A worker that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Member {
     /// Shards it computes at a time.
     pub threads: u32,
-    /// When something was heard of it last.
-    pub heard: RunTime,
+    /// When it was last in contact.
+    pub contact: Contact,
+    /// Nothing was heard of it for a while.
+    quiet: bool,
     /// The newest parameters it holds.
     pub ready: Option<StepId>,
     /// It wants to leave.
@@ -33,8 +39,21 @@ pub(crate) struct Member {
     speeds: BTreeMap<Work, Speed>,
     /// Time that a shard took it, over the leases that it finished.
     shown: BTreeMap<Work, Micros>,
-    strikes: u32,
-    sits_out_until: StepId,
+    strikes: Strikes,
+}
+
+/// How often a member was late, failed, or was not believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Strikes {
+    /// Strikes that are not forgotten.
+    count: u32,
+    /// The step of the last one; there is one in each step at most.
+    last: Option<StepId>,
+    sits_out_until: Option<StepId>,
+    /// Steps with an answer since the last strike, or since one was forgotten.
+    clean: u32,
+    /// The step of the last answer.
+    answered: Option<StepId>,
 }
 
 /// Estimated time that a shard takes a member on one thread.
@@ -83,6 +102,17 @@ impl Member {
         }
     }
 
+    /// Notes contact with it.
+    pub fn heard(&mut self, contact: Contact) {
+        self.quiet &= contact.heard <= self.contact.heard;
+        self.contact = self.contact.or_later(contact);
+    }
+
+    /// When to look for it next: it is quiet after one time, and lost after the other.
+    pub fn look_at(&self, quiet: Micros, silence: Micros) -> RunTime {
+        self.contact.heard.after(if self.quiet { silence } else { quiet.min(silence) })
+    }
+
     /// Notes that it was sent so many shards that will be counted.
     pub fn sent(&mut self, work: Work, shards: u32) {
         self.audits.entry(work).or_default().sent += u64::from(shards);
@@ -116,21 +146,33 @@ impl Member {
         }
     }
 
-    /// Notes that it was late with a lease of `step`, failed at it, or lost to a copy of it. As long as there are
-    /// others, it sits out what is left of the step and one step more; the next time two more, then four, and so on.
+    /// Notes that it was late with a lease of `step`, failed at it, lost to a copy of it, or was not believed. As long
+    /// as there are others, it sits out what is left of the step and one step more; the next time [`PENANCE`] times as
+    /// many, and so on.
     pub fn strike(&mut self, step: StepId) {
-        self.sits_out_until = StepId(step.0 + 1 + (1 << self.strikes));
-        self.strikes = (self.strikes + 1).min(STRIKES);
+        let strikes = &mut self.strikes;
+        if strikes.last.replace(step) != Some(step) {
+            strikes.sits_out_until = Some(StepId(step.0 + 1 + PENANCE.pow(strikes.count)));
+            strikes.count = (strikes.count + 1).min(STRIKES);
+            strikes.clean = 0;
+        }
     }
 
-    /// Ends its sitting out: it computes again.
-    pub fn forgive(&mut self) {
-        self.strikes = 0;
-        self.sits_out_until = StepId(0);
+    /// Notes that it answered a lease of `step`. One answer forgives nothing: a worker that sleeps most of the time
+    /// answers in between.
+    pub fn answered(&mut self, step: StepId) {
+        let strikes = &mut self.strikes;
+        if strikes.answered.replace(step) != Some(step) {
+            strikes.clean += 1;
+        }
+        if strikes.clean >= FORGET {
+            strikes.clean = 0;
+            strikes.count = strikes.count.saturating_sub(1);
+        }
     }
 
     fn sits_out(&self, step: StepId) -> bool {
-        step < self.sits_out_until
+        self.strikes.sits_out_until.is_some_and(|until| step < until)
     }
 }
 
@@ -138,6 +180,8 @@ impl Member {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Membership {
     members: BTreeMap<WorkerId, Member>,
+    /// By machine, the strikes of a worker that is gone: it has them still when it comes back.
+    gone: BTreeMap<String, Strikes>,
 }
 
 impl Membership {
@@ -167,24 +211,28 @@ impl Membership {
     }
 
     /// Adds a member that has computed nothing yet.
-    pub fn join(&mut self, worker: WorkerId, threads: u32, now: RunTime) {
+    pub fn join(&mut self, worker: WorkerId, machine: &str, threads: u32, now: RunTime) {
         let member = Member {
             threads: threads.max(1),
-            heard: now,
+            contact: Contact { heard: now, ..Contact::default() },
+            quiet: false,
             ready: None,
             draining: false,
             audits: BTreeMap::new(),
             speeds: BTreeMap::new(),
             shown: BTreeMap::new(),
-            strikes: 0,
-            sits_out_until: StepId(0),
+            strikes: self.gone.remove(machine).unwrap_or_default(),
         };
         self.members.insert(worker, member);
     }
 
-    /// Whether it was there.
-    pub fn remove(&mut self, worker: WorkerId) -> bool {
-        self.members.remove(&worker).is_some()
+    /// Removes a member, if it is there; its machine keeps its strikes.
+    pub fn remove(&mut self, worker: WorkerId, machine: &str) -> Option<Member> {
+        let member = self.members.remove(&worker)?;
+        if member.strikes.count > 0 {
+            self.gone.insert(machine.to_owned(), member.strikes.clone());
+        }
+        Some(member)
     }
 
     /// Notes that a step of this kind begins.
@@ -192,11 +240,17 @@ impl Membership {
         self.members.values_mut().for_each(|member| member.age(work));
     }
 
-    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before and
-    /// do not sit out; if there is none, members that have held parameters; if there is none, all.
+    /// Notes who is quiet: nothing was heard of it for so long.
+    pub fn note_quiet(&mut self, now: RunTime, quiet: Micros) {
+        self.members.values_mut().for_each(|member| member.quiet = now.since(member.contact.heard) >= quiet);
+    }
+
+    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before, are
+    /// not quiet and do not sit out; if there is none, those that sit out as well, then those that are quiet, then all.
     pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
-        let tiers: [fn(&Member, StepId) -> bool; 3] = [
-            |member, step| member.ready.is_some() && !member.sits_out(step),
+        let tiers: [fn(&Member, StepId) -> bool; 4] = [
+            |member, step| member.ready.is_some() && !member.quiet && !member.sits_out(step),
+            |member, _| member.ready.is_some() && !member.quiet,
             |member, _| member.ready.is_some(),
             |_, _| true,
         ];
@@ -214,7 +268,7 @@ impl Membership {
     /// Members not heard of for at least `silence`, and for how long.
     pub fn silent(&self, now: RunTime, silence: Micros) -> Vec<(WorkerId, Micros)> {
         self.iter()
-            .map(|(worker, member)| (worker, now.since(member.heard)))
+            .map(|(worker, member)| (worker, now.since(member.contact.heard)))
             .filter(|(_, since)| *since >= silence)
             .collect()
     }
@@ -265,7 +319,7 @@ mod tests {
 
     fn member() -> Member {
         let mut members = Membership::default();
-        members.join(WorkerId(1), 0, RunTime(0));
+        members.join(WorkerId(1), "ox", 0, RunTime(0));
         members.get(WorkerId(1)).expect("it joined").clone()
     }
 
@@ -329,7 +383,7 @@ mod tests {
     #[test]
     fn who_sits_out_computes_only_where_there_is_nobody_else() {
         let mut members = Membership::default();
-        (1..=3).for_each(|worker| members.join(WorkerId(worker), 1, RunTime(0)));
+        (1..=3).for_each(|worker| members.join(WorkerId(worker), &worker.to_string(), 1, RunTime(0)));
         let ids = |members: &Membership, step| -> Vec<u32> {
             members.candidates(StepId(step)).into_iter().map(|worker| worker.0).collect()
         };
@@ -340,9 +394,27 @@ mod tests {
         assert_eq!(ids(&members, 0), [1, 2]);
         members.get_mut(WorkerId(1)).expect("it joined").strike(StepId(0));
         assert_eq!((ids(&members, 1), ids(&members, 2)), (vec![2], vec![1, 2]));
-        members.get_mut(WorkerId(1)).expect("it joined").strike(StepId(2));
-        assert_eq!((ids(&members, 4), ids(&members, 5)), (vec![2], vec![1, 2]), "two steps the second time");
+        (0..2).for_each(|_| members.get_mut(WorkerId(1)).expect("it joined").strike(StepId(2)));
+        assert_eq!((ids(&members, 6), ids(&members, 7)), (vec![2], vec![1, 2]), "four steps the second time");
         members.get_mut(WorkerId(2)).expect("it joined").draining = true;
         assert_eq!((ids(&members, 4), members.staying()), (vec![1], vec![WorkerId(1), WorkerId(3)]));
+    }
+
+    #[test]
+    fn strikes_are_forgotten_one_by_one_and_not_by_leaving() {
+        let mut members = Membership::default();
+        members.join(WorkerId(1), "ox", 1, RunTime(0));
+        let sits_out = |members: &mut Membership, worker, step| {
+            let member = members.get_mut(WorkerId(worker)).expect("it joined");
+            member.strike(StepId(step));
+            member.strikes.sits_out_until.map_or(0, |until| until.0 - step - 1)
+        };
+        let steps: Vec<u64> = (0..6).map(|step| sits_out(&mut members, 1, step)).collect();
+        assert_eq!(steps, [1, 4, 16, 64, 256, 256]);
+        members.remove(WorkerId(1), "ox");
+        members.join(WorkerId(2), "ox", 1, RunTime(0));
+        let member = members.get_mut(WorkerId(2)).expect("it joined");
+        (10..10 + u64::from(FORGET)).for_each(|step| (0..3).for_each(|_| member.answered(StepId(step))));
+        assert_eq!(sits_out(&mut members, 2, 500), 64, "of four strikes one is forgotten");
     }
 }

@@ -60,6 +60,17 @@ pub enum Outcome {
         /// The worker that tried last.
         worker: WorkerId,
     },
+    /// Workers died again and again while they computed the same node, and nothing else of its step got done.
+    HoldersDied {
+        /// The step (of an evaluation: the parameters).
+        step: StepId,
+        /// The kind of work.
+        work: Work,
+        /// Which node.
+        node: Node,
+        /// The worker that died last.
+        worker: WorkerId,
+    },
     /// A step was computed again after a restart and got another digest than the one in the journal.
     Diverged {
         /// The step.
@@ -90,6 +101,11 @@ impl fmt::Display for Outcome {
             Outcome::Failed { step, work, node, worker } => {
                 write!(f, "the {work} of {step}, {node}, failed again and again, last in {worker}")
             }
+            Outcome::HoldersDied { step, work, node, worker } => write!(
+                f,
+                "workers died again and again at the {work} of {step}, {node}, last {worker}; see whether the job needs \
+                 more memory than they have, and lower train.shard"
+            ),
             Outcome::Diverged { step, .. } => {
                 write!(f, "{step} was computed again and came out different from what the journal says")
             }

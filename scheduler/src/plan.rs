@@ -64,9 +64,13 @@ pub struct CheckpointIntervals {
 pub struct Timeouts {
     /// A worker that is not heard of for so long is lost.
     pub heartbeat_silence: Micros,
+    /// A worker that is not heard of for so long gets no lease, as long as there are others.
+    pub quiet: Micros,
     /// The clock of a lease starts when its worker holds the parameters. A worker that does not hold them so long after
-    /// the lease was sent is slow and overdue.
+    /// the lease was sent, and took no byte of parameters for as long, is slow and overdue.
     pub ready_grace: Micros,
+    /// A node that was computed is slow and overdue when no byte of its worker's nodes came for so long.
+    pub stall: Micros,
     /// No lease is overdue before this.
     pub lease_floor: Micros,
     /// A lease is overdue after this many times the expected time.
@@ -85,7 +89,9 @@ impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
             heartbeat_silence: Micros::seconds(2),
+            quiet: Micros::seconds(1),
             ready_grace: Micros::seconds(10),
+            stall: Micros::seconds(2),
             lease_floor: Micros::seconds(2),
             lease_factor: 4,
             lease_unmeasured: Micros::seconds(60),
@@ -105,12 +111,17 @@ pub struct Limits {
     pub queue_per_thread: u32,
     /// Shards in one lease. A larger node is leased in parts, so that a lost worker loses little.
     pub lease_shards: u32,
-    /// Attempts at a node whose data cannot be read, before the run ends.
+    /// Attempts at a node whose data cannot be read, before the run ends. This and the next two are attempts of as many
+    /// machines, or of all that are there.
     pub data_attempts: u32,
     /// Attempts at a node that fails inside a worker, before the run ends.
     pub internal_attempts: u32,
-    /// Times that a node must come out with a NaN, an infinity or absurdly large before that is believed.
+    /// Attempts at a node that must come out with a NaN, an infinity or absurdly large before that is believed.
     pub doubtful_attempts: u32,
+    /// Times that workers die while they compute a node and nothing of its step gets done, before the run ends. As with
+    /// attempts, on as many machines or on all that are there. Those that die within
+    /// [`Timeouts::heartbeat_silence`] count once.
+    pub deaths: u32,
 }
 
 impl Default for Limits {
@@ -122,6 +133,7 @@ impl Default for Limits {
             data_attempts: 2,
             internal_attempts: 3,
             doubtful_attempts: 2,
+            deaths: 5,
         }
     }
 }
@@ -157,6 +169,8 @@ impl RunPlan {
             ("shards_full_step", u64::from(self.shards_full_step)),
             ("shards_last_step", u64::from(self.shards_last_step)),
             ("timeouts.heartbeat_silence", self.timeouts.heartbeat_silence.0),
+            ("timeouts.quiet", self.timeouts.quiet.0),
+            ("timeouts.stall", self.timeouts.stall.0),
             ("timeouts.lease_floor", self.timeouts.lease_floor.0),
             ("timeouts.lease_factor", u64::from(self.timeouts.lease_factor)),
             ("timeouts.lease_unmeasured", self.timeouts.lease_unmeasured.0),
@@ -169,6 +183,7 @@ impl RunPlan {
             ("limits.data_attempts", u64::from(self.limits.data_attempts)),
             ("limits.internal_attempts", u64::from(self.limits.internal_attempts)),
             ("limits.doubtful_attempts", u64::from(self.limits.doubtful_attempts)),
+            ("limits.deaths", u64::from(self.limits.deaths)),
         ];
         if let Some((field, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(PlanError::Zero { field });

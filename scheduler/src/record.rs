@@ -22,7 +22,9 @@ pub enum Record {
     WorkerJoined {
         /// Its number in this start.
         worker: WorkerId,
-        /// Its name.
+        /// Its machine.
+        machine: String,
+        /// Its name, for people.
         name: String,
         /// Shards it computes at a time.
         threads: u32,
@@ -43,12 +45,14 @@ pub enum Record {
         /// Who computed which shards: every shard of the step exactly once, from left to right.
         ledger: Vec<LedgerEntry>,
     },
-    /// A worker was proven to compute wrongly, and nobody of its name may come back. Commits of `since` and of later
-    /// steps that stand before this record are not believed.
+    /// A worker was proven to compute wrongly, and its machine may not come back. Commits of `since` and of later steps
+    /// that stand before this record are not believed.
     Evicted {
         /// Its number in this start.
         worker: WorkerId,
-        /// Its name.
+        /// Its machine.
+        machine: String,
+        /// Its name, for people.
         name: String,
         /// The first step that may hold wrong numbers of the worker.
         since: StepId,
@@ -70,6 +74,11 @@ pub enum Record {
     Finished {
         /// How it ended.
         outcome: Outcome,
+    },
+    /// Records that stood here are lost, as the journal was damaged.
+    Lost {
+        /// So many, or fewer.
+        at_most: u64,
     },
 }
 

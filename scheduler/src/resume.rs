@@ -25,7 +25,13 @@ pub fn believed<'a>(journal: impl IntoIterator<Item = &'a Record>) -> BTreeMap<S
     let mut digests = BTreeMap::new();
     for record in journal {
         match record {
-            Record::StepCommitted { step, digest, .. } => _ = digests.insert(*step, *digest),
+            Record::StepCommitted { step, digest, .. } => {
+                // Where a record is lost that says why, the later commit is the one that was believed.
+                if digests.get(step).is_some_and(|before| before != digest) {
+                    digests.split_off(step);
+                }
+                digests.insert(*step, *digest);
+            }
             Record::Evicted { since, .. } | Record::Disbelieved { since } => _ = digests.split_off(since),
             _ => {}
         }
@@ -42,8 +48,8 @@ pub(crate) fn read(plan: &RunPlan, journal: impl IntoIterator<Item = Record>) ->
     for record in journal {
         reader.read(plan, record)?;
     }
-    let JournalReader { mut digests, early, trust, .. } = reader;
-    if plan.first_step > end_of(&digests) {
+    let JournalReader { mut digests, early, trust, lost, .. } = reader;
+    if plan.first_step > end_of(&digests) && !lost {
         return Err(ResumeError::CheckpointAhead { checkpoint: plan.first_step, journal: end_of(&digests) });
     }
     let digests = digests.split_off(&plan.first_step);
@@ -63,8 +69,10 @@ struct JournalReader {
     digests: BTreeMap<StepId, [u8; 32]>,
     /// Steps whose evaluation ended the run early.
     early: BTreeSet<StepId>,
-    /// The start that the records belong to, and the step that it commits next.
-    current: Option<(RunGeneration, StepId)>,
+    /// The start that the records belong to, and the step that it commits next, unless a record before is lost.
+    current: Option<(RunGeneration, Option<StepId>)>,
+    /// Whether records are lost.
+    lost: bool,
     trust: Trust,
 }
 
@@ -73,14 +81,15 @@ impl JournalReader {
         match record {
             Record::Started { generation, first_step } => self.started(plan, generation, first_step)?,
             Record::StepCommitted { step, digest, ledger } => self.committed(step, digest, &ledger)?,
-            Record::WorkerJoined { worker, name, .. } => self.trust.joined(worker, &name),
-            Record::Evicted { name, since, .. } => {
-                self.trust.evict(&name);
+            Record::WorkerJoined { worker, machine, name, .. } => self.trust.joined(worker, &machine, &name),
+            Record::Evicted { machine, name, since, .. } => {
+                self.trust.evict(&machine, &name);
                 self.disbelieve(since);
             }
             Record::Disbelieved { since } => self.disbelieve(since),
             Record::Evaluated { step, stop_early: true } => _ = self.early.insert(step),
             Record::Evaluated { .. } | Record::WorkerGone { .. } | Record::Finished { .. } => {}
+            Record::Lost { .. } => self.lost(),
         }
         Ok(())
     }
@@ -90,23 +99,28 @@ impl JournalReader {
             return Err(ResumeError::GenerationTaken { recorded: generation, starting: plan.generation });
         }
         let expected = end_of(&self.digests);
-        if first_step > expected {
+        if first_step > expected && !self.lost {
             return Err(ResumeError::Gap { expected, found: first_step });
         }
-        self.current = Some((generation, first_step));
+        self.current = Some((generation, Some(first_step)));
         self.trust.started();
         Ok(())
     }
 
     fn committed(&mut self, step: StepId, digest: [u8; 32], ledger: &[LedgerEntry]) -> Result<(), ResumeError> {
         let (generation, expected) = self.current.ok_or(ResumeError::NoStart { step })?;
-        if step != expected {
+        if let Some(expected) = expected.filter(|expected| *expected != step) {
             return Err(ResumeError::Gap { expected, found: step });
         }
-        if self.digests.insert(step, digest).is_some_and(|before| before != digest) {
-            return Err(ResumeError::TwoDigests { step });
+        if self.digests.get(&step).is_some_and(|before| *before != digest) {
+            if !self.lost {
+                return Err(ResumeError::TwoDigests { step });
+            }
+            // The record that said why is one of those that are lost.
+            self.disbelieve(step);
         }
-        self.current = Some((generation, step.next()));
+        self.digests.insert(step, digest);
+        self.current = Some((generation, Some(step.next())));
         for entry in ledger {
             self.trust.counted(entry.worker, step);
             for clean in entry.auditor.into_iter().flat_map(|auditor| [entry.worker, auditor]) {
@@ -114,6 +128,14 @@ impl JournalReader {
             }
         }
         Ok(())
+    }
+
+    /// Any record may be missing from here on; numbers of workers may be those of another start.
+    fn lost(&mut self) {
+        let generation = self.current.map_or(RunGeneration(0), |(generation, _)| generation);
+        self.current = Some((generation, None));
+        self.lost = true;
+        self.trust.started();
     }
 
     /// Forgets the commits and evaluations of `since` and later steps.

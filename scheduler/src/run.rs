@@ -14,10 +14,11 @@ mod workers;
 
 use std::collections::BTreeSet;
 
+use crate::contact::Contact;
 use crate::dispatch::Dispatch;
 use crate::effect::{AbandonReason, CheckpointReason, Effect, IgnoreReason};
 use crate::event::Event;
-use crate::ids::{LeaseId, Micros, RunTime, StepId};
+use crate::ids::{LeaseId, Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::membership::{Membership, Timing};
 use crate::node_answer::NodeAnswer;
@@ -39,7 +40,8 @@ use crate::trust::Trust;
 /// let mut run = Run::new(RunPlan::new(1, 1, 4, 4));
 /// let mut effects = Vec::new();
 /// let worker = WorkerId(1);
-/// run.handle(RunTime(0), Event::WorkerJoined { worker, name: "ox".to_owned(), threads: 2 }, &mut effects);
+/// let (machine, name) = ("member 7".to_owned(), "ox".to_owned());
+/// run.handle(RunTime(0), Event::WorkerJoined { worker, machine, name, threads: 2 }, &mut effects);
 ///
 /// // The whole step is lent to the worker: record of the start, step opened, record of the worker, lease sent.
 /// let Some(Effect::Send { lease, .. }) = effects.last() else { panic!("{effects:?}") };
@@ -141,7 +143,11 @@ impl Run {
     /// All effects must be carried out, in order, before the next event is handled.
     pub fn handle(&mut self, now: RunTime, event: Event, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
-        self.trusted_before = self.trusted();
+        let routine = self.is_routine(&event);
+        if !routine {
+            self.trusted_before = self.trusted();
+            self.expect_lending();
+        }
         if self.phase == RunPhase::Unstarted {
             self.start(effects);
         }
@@ -149,7 +155,43 @@ impl Run {
         if let Err(why) = self.take(event, effects) {
             effects.push(Effect::Ignore { worker, what, why });
         }
-        self.settle(effects);
+        let idle = matches!(&self.phase, RunPhase::Working(step) if step.nothing_to_lend);
+        if routine && idle {
+            debug_assert!(self.has_nothing_to_lend(), "a routine event leaves something to lend");
+        } else {
+            self.settle(effects);
+        }
+    }
+
+    /// Whether nothing can follow from `event` but what it tells: in a step of which nothing is left to lend, most
+    /// events are such. They must not cost more the more workers there are.
+    fn is_routine(&self, event: &Event) -> bool {
+        let often = matches!(event, Event::NodeComputed { .. } | Event::WorkerReady { .. } | Event::NodeDone { .. });
+        let member = event.worker().and_then(|worker| self.members.get(worker));
+        often
+            && !self.stopping
+            && member.is_some_and(|member| !member.draining)
+            && matches!(&self.phase, RunPhase::Working(step) if step.nothing_to_lend)
+            && self.next_interval().is_none_or(|at| at > self.now)
+    }
+
+    fn has_nothing_to_lend(&self) -> bool {
+        matches!(&self.phase, RunPhase::Working(step) if step.covered.is_some() || step.has_nothing_to_lend())
+    }
+
+    /// Something happens after which there may be something to lend.
+    fn expect_lending(&mut self) {
+        if let RunPhase::Working(step) = &mut self.phase {
+            step.nothing_to_lend = false;
+        }
+    }
+
+    /// Notes when a worker was last in contact. Nothing follows from that before [`Event::Deadline`].
+    pub fn heard(&mut self, worker: WorkerId, contact: Contact) {
+        if let Some(member) = self.members.get_mut(worker) {
+            member.heard(contact);
+            self.now = self.now.max(contact.heard);
+        }
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
@@ -170,17 +212,23 @@ impl Run {
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let joins_or_leaves = matches!(event, Event::WorkerJoined { .. } | Event::WorkerGone { .. });
         if let Some(worker) = event.worker().filter(|_| !joins_or_leaves) {
-            self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard = self.now;
+            let contact = Contact { heard: self.now, ..Contact::default() };
+            self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard(contact);
         }
         match event {
-            Event::WorkerJoined { worker, name, threads } => self.worker_joined(worker, name, threads, effects),
+            Event::WorkerJoined { worker, machine, name, threads } => {
+                self.worker_joined(worker, machine, name, threads, effects)
+            }
             Event::WorkerGone { worker, reason } => self.worker_gone(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
-            Event::Heartbeat { .. } => Ok(()),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
+            Event::NodeComputed { worker, at } => self.node_computed(worker, at),
             Event::NodeDone { worker, at, shard_micros, result, digest } => {
                 let per_shard = Micros(shard_micros.max(1));
                 self.node_done(&NodeAnswer { worker, at, per_shard, result, digest }, effects)
+            }
+            Event::NodeContradicted { step, work, node, workers } => {
+                self.contradicted(step, work, node, workers, effects)
             }
             Event::LeaseFailed { worker, at, failure } => self.lease_failed(worker, at, failure, effects),
             Event::StepReduced { step, digest } => self.step_reduced(step, digest, effects),
@@ -189,7 +237,7 @@ impl Run {
             Event::CheckpointWritten { step } => self.checkpoint_done(step, true, effects),
             Event::CheckpointFailed { step } => self.checkpoint_done(step, false, effects),
             Event::StopRequested => self.stop_requested(),
-            Event::Deadline => self.lose_silent(effects),
+            Event::Deadline => self.look(effects),
         }
     }
 
@@ -197,25 +245,38 @@ impl Run {
     fn settle(&mut self, effects: &mut Vec<Effect>) {
         self.disconnect_drained(effects);
         self.stop_if_asked(effects);
-        if let RunPhase::Working(step) = &mut self.phase
-            && step.covered.is_none()
-        {
-            Dispatch {
-                plan: &self.plan,
-                members: &mut self.members,
-                trust: &self.trust,
-                timing: &self.timing,
-                step,
-                next_lease: &mut self.next_lease,
-                now: self.now,
-                effects,
-            }
-            .run();
+        if let Some(dispatch) = self.dispatch(effects) {
+            dispatch.run();
             self.drop_audits(effects);
         }
         if self.next_interval().is_some_and(|at| at <= self.now) {
             self.checkpoint(CheckpointReason::Interval, effects);
         }
+    }
+
+    /// Looks for the quiet, the silent and the late.
+    fn look(&mut self, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
+        self.members.note_quiet(self.now, self.plan.timeouts.quiet);
+        self.lose_silent(effects)?;
+        if let Some(mut dispatch) = self.dispatch(effects) {
+            dispatch.look();
+        }
+        Ok(())
+    }
+
+    /// What lends nodes, while there is something to lend.
+    fn dispatch<'a>(&'a mut self, effects: &'a mut Vec<Effect>) -> Option<Dispatch<'a>> {
+        let RunPhase::Working(step) = &mut self.phase else { return None };
+        step.covered.is_none().then_some(Dispatch {
+            plan: &self.plan,
+            members: &mut self.members,
+            trust: &mut self.trust,
+            timing: &self.timing,
+            step,
+            next_lease: &mut self.next_lease,
+            now: self.now,
+            effects,
+        })
     }
 
     /// The step in work, if it is this one and all its nodes have arrived.

@@ -11,6 +11,7 @@ use crate::ids::{LeaseId, Micros, RunGeneration, RunTime, StepId, WorkerId};
 use crate::lease::{Lease, LeaseRef, Work};
 use crate::record::{LedgerEntry, check_ledger};
 use crate::tree::{Node, root};
+use crate::trust::Trust;
 
 use audit::Audit;
 pub(crate) use audit::Verdict;
@@ -29,6 +30,9 @@ pub(crate) struct Step {
     pub shards: u32,
     /// Since when all nodes are done and no audit is open.
     pub covered: Option<RunTime>,
+    /// All nodes are done, or lent for the only time and not slow; no audit is open. So it was after the last event
+    /// that could change it.
+    pub nothing_to_lend: bool,
     /// Whether every node is computed twice.
     pub audit_all: bool,
     /// Workers whose numbers for a node were not believed. As long as there are others, nothing more that they compute
@@ -51,6 +55,8 @@ pub(crate) struct NodeState {
     leased: u32,
     /// The workers that failed at it, and how.
     pub failures: Vec<(WorkerId, Fault)>,
+    /// The workers that died while they computed it, since anything of the step was done last.
+    pub deaths: Vec<(WorkerId, RunTime)>,
     audit: Audit,
 }
 
@@ -63,6 +69,8 @@ pub(crate) enum Fault {
     NotFinite,
     /// It computed something absurdly large.
     Absurd,
+    /// What it brought is not what another brought.
+    Contradicted,
 }
 
 /// The state of a lease.
@@ -76,6 +84,10 @@ pub(crate) struct LeaseState {
     pub started: Option<RunTime>,
     /// Shards that its worker had to compute when it got this lease, those of the lease included.
     pub queue: u32,
+    /// When its worker had computed it: from then on it is sent.
+    pub computed: Option<RunTime>,
+    /// Since when it is slow, if it was found to be.
+    pub slow: Option<RunTime>,
     pub overdue: bool,
     over: bool,
 }
@@ -101,7 +113,8 @@ impl LeaseState {
 
     /// The least time that a shard takes its worker on one thread, given that the lease still runs at `now`.
     pub fn per_shard_at_least(&self, now: RunTime, threads: u32) -> Micros {
-        Micros(self.started.map_or(0, |started| now.since(started).0 / self.rounds(threads)))
+        let until = self.computed.unwrap_or(now);
+        Micros(self.started.map_or(0, |started| until.since(started).0 / self.rounds(threads)))
     }
 }
 
@@ -125,6 +138,7 @@ impl Step {
             work,
             shards,
             covered: None,
+            nothing_to_lend: false,
             audit_all: false,
             suspects: BTreeSet::new(),
             nodes,
@@ -183,6 +197,14 @@ impl Step {
         loads
     }
 
+    /// Whether there is nothing to lend, whoever is idle.
+    pub fn has_nothing_to_lend(&self) -> bool {
+        self.homeless().next().is_none()
+            && self.planned().next().is_none()
+            && self.audits().next().is_none()
+            && self.running().all(|lease| lease.slow.is_none())
+    }
+
     /// Shards that are done.
     pub fn shards_done(&self) -> u32 {
         self.nodes.iter().filter(|(_, state)| state.done.is_some()).map(|(node, _)| node.size()).sum()
@@ -191,7 +213,8 @@ impl Step {
     /// Plans `node` for `worker`. If it is a part of a homeless node, that one is split.
     pub fn plan(&mut self, node: Node, worker: WorkerId) {
         while !self.nodes.contains_key(&node) {
-            let whole = *self.nodes.keys().find(|whole| whole.contains(node)).expect("nodes cut all shards");
+            let up_to = Node { first: node.first, last: u32::MAX };
+            let whole = *self.nodes.range(..=up_to).next_back().expect("nodes cut all shards").0;
             let state = self.nodes.remove(&whole).expect("it was found");
             assert!(state.done.is_none() && state.running.is_empty(), "{whole} is split while somebody has it");
             let (left, right) = whole.children().expect("what contains a smaller node has children");
@@ -210,7 +233,8 @@ impl Step {
     /// Lends a node to a worker.
     pub fn lend(&mut self, grant: Grant) -> Lease {
         let Grant { node, worker, generation, lease, now, ready } = grant;
-        let queue = node.size() + self.running().filter(|l| l.worker == worker).map(|l| l.node.size()).sum::<u32>();
+        let computing = self.running().filter(|l| l.worker == worker && l.computed.is_none());
+        let queue = node.size() + computing.map(|l| l.node.size()).sum::<u32>();
         let state = self.nodes.get_mut(&node).expect("only a node of the step is lent");
         let open = state.done.is_none() || matches!(state.audit, Audit::Open(_));
         assert!(open, "{node} is lent although it is done");
@@ -219,7 +243,9 @@ impl Step {
         state.leased += 1;
         state.running.push(lease);
         let started = ready.then_some(now);
-        let lent = LeaseState { worker, node, at, sent: now, started, queue, overdue: false, over: false };
+        let (computed, slow) = (None, None);
+        let lent =
+            LeaseState { worker, node, at, sent: now, started, queue, computed, slow, overdue: false, over: false };
         assert!(self.leases.insert(lease, lent).is_none(), "{lease} is given twice");
         Lease { at, work: self.work, node }
     }
@@ -237,6 +263,7 @@ impl Step {
             state.audit = Audit::Open(before.into_iter().chain([(worker, digest)]).collect());
         }
         let losers = self.end_all(node, lease);
+        self.nodes.values_mut().for_each(|state| state.deaths.clear());
         self.cover(now);
         losers
     }
@@ -267,13 +294,47 @@ impl Step {
         node
     }
 
-    /// Ends a lease because its worker failed at it. The answer is the node, and how often it failed in this way.
-    pub fn fail(&mut self, lease: LeaseId, fault: Fault) -> (Node, usize) {
+    /// Ends a lease because its worker failed at it. The answer is the node.
+    pub fn fail(&mut self, lease: LeaseId, fault: Fault) -> Node {
         let worker = self.leases[&lease].worker;
         let node = self.end(lease);
-        let failures = &mut self.nodes.get_mut(&node).expect("a running lease has its node").failures;
-        failures.push((worker, fault));
-        (node, failures.iter().filter(|(_, other)| *other == fault).count())
+        self.nodes.get_mut(&node).expect("a running lease has its node").failures.push((worker, fault));
+        node
+    }
+
+    /// Notes that a worker of so many threads died, before it is dropped. The answer is the nodes that it alone
+    /// computed at that time: of its leases, those that came first, as many as keep its threads busy. Where another
+    /// holds the node too, it may still get done.
+    pub fn died(&mut self, worker: WorkerId, threads: u32, now: RunTime) -> Vec<Node> {
+        let started = self
+            .running()
+            .filter(|lease| lease.worker == worker && lease.started.is_some() && lease.computed.is_none());
+        let computed = started.scan(0, |busy, lease| {
+            *busy += lease.node.size();
+            (*busy - lease.node.size() < threads).then_some(lease)
+        });
+        let nodes: Vec<Node> = computed
+            .map(|lease| lease.node)
+            .filter(|node| !self.is_done(*node) && self.nodes[node].running.len() == 1)
+            .collect();
+        for node in &nodes {
+            self.nodes.get_mut(node).expect("a running lease has its node").deaths.push((worker, now));
+        }
+        nodes
+    }
+
+    /// The workers that died while they computed `node`, since anything of the step was done last; and how often that
+    /// was, if all that die within `wave` die of one thing.
+    pub fn deaths(&self, node: Node, wave: Micros) -> (Vec<WorkerId>, usize) {
+        let deaths = &self.nodes[&node].deaths;
+        let mut begun: Option<RunTime> = None;
+        let waves = deaths.iter().filter(|(_, at)| {
+            let begins = begun.is_none_or(|begun| at.since(begun) >= wave);
+            begun = if begins { Some(*at) } else { begun };
+            begins
+        });
+        let waves = waves.count();
+        (deaths.iter().map(|(worker, _)| *worker).collect(), waves)
     }
 
     /// Ends all leases of a worker that is gone, and makes homeless the nodes planned for it.
@@ -292,10 +353,25 @@ impl Step {
         }
     }
 
-    /// Marks all leases of a worker as overdue: it is late with one of them.
-    pub fn mark_overdue(&mut self, worker: WorkerId) {
-        let held = self.leases.values_mut().filter(|lease| lease.worker == worker && !lease.over);
-        held.for_each(|lease| lease.overdue = true);
+    /// Notes that a lease was computed: its node is sent from now on, and is not slow.
+    pub fn computed(&mut self, lease: LeaseId, now: RunTime) {
+        let state = self.leases.get_mut(&lease).expect("only a known lease is computed");
+        if state.computed.is_none() {
+            (state.computed, state.slow) = (Some(now), None);
+        }
+    }
+
+    /// Marks a lease as slow since `since`.
+    pub fn mark_slow(&mut self, lease: LeaseId, since: RunTime) {
+        self.leases.get_mut(&lease).expect("only a known lease is slow").slow = Some(since);
+    }
+
+    /// Marks all leases of a worker as overdue, which is more than slow: it is late with one of them.
+    pub fn mark_overdue(&mut self, worker: WorkerId, now: RunTime) {
+        for lease in self.leases.values_mut().filter(|lease| lease.worker == worker && !lease.over) {
+            lease.overdue = true;
+            lease.slow.get_or_insert(now);
+        }
     }
 
     /// The node of a lease that was given in this step.
@@ -311,7 +387,16 @@ impl Step {
     /// Ends a lease because the numbers that its worker got are not believed. The answer is the node.
     pub fn doubt(&mut self, lease: LeaseId, fault: Fault) -> Node {
         self.suspects.insert(self.leases[&lease].worker);
-        self.fail(lease, fault).0
+        self.fail(lease, fault)
+    }
+
+    /// Copies of `node` that `workers` brought differ: they are suspects, and all that is in the node failed.
+    pub fn contradict(&mut self, node: Node, workers: &[WorkerId]) {
+        self.suspects.extend(workers);
+        let near = |other: &Node| node.contains(*other) || other.contains(node);
+        for (_, state) in self.nodes.iter_mut().filter(|(other, _)| near(other)) {
+            state.failures.extend(workers.iter().map(|worker| (*worker, Fault::Contradicted)));
+        }
     }
 
     /// Forgets the failures of workers for which `is_evicted` holds: they do not count against the nodes.
@@ -319,10 +404,11 @@ impl Step {
         self.nodes.values_mut().for_each(|state| state.failures.retain(|(failed, _)| !is_evicted(*failed)));
     }
 
-    /// Those of `candidates` that are not suspected; all of them, if all are.
-    pub fn unsuspected(&self, candidates: &[WorkerId]) -> Vec<WorkerId> {
+    /// Those of `candidates` whose machines are not suspected; all of them, if all are.
+    pub fn unsuspected(&self, candidates: &[WorkerId], trust: &Trust) -> Vec<WorkerId> {
+        let suspects: Vec<WorkerId> = self.suspects.iter().copied().collect();
         let others: Vec<WorkerId> =
-            candidates.iter().copied().filter(|worker| !self.suspects.contains(worker)).collect();
+            candidates.iter().copied().filter(|worker| trust.is_other(*worker, &suspects)).collect();
         if others.is_empty() { candidates.to_vec() } else { others }
     }
 
@@ -331,23 +417,23 @@ impl Step {
         !self.nodes[&node].failures.is_empty()
     }
 
-    /// Whether `worker` failed at `node`.
-    pub fn has_tried(&self, node: Node, worker: WorkerId) -> bool {
-        self.nodes[&node].failures.iter().any(|(tried, _)| *tried == worker)
+    /// The workers that failed at `node`.
+    pub fn failed(&self, node: Node) -> Vec<WorkerId> {
+        self.nodes[&node].failures.iter().map(|(worker, _)| *worker).collect()
     }
 
-    /// How often workers failed at `node` in this way.
-    pub fn times(&self, node: Node, fault: Fault) -> usize {
-        self.nodes[&node].failures.iter().filter(|(_, other)| *other == fault).count()
+    /// The workers that failed at `node` in this way, each as often as it did.
+    pub fn tried(&self, node: Node, fault: Fault) -> impl Iterator<Item = WorkerId> {
+        self.nodes[&node].failures.iter().filter(move |(_, other)| *other == fault).map(|(worker, _)| *worker)
     }
 
     /// Begins the step anew: no node is done, planned or lent. Failures are kept.
     pub fn reopen(&mut self) {
         self.leases.values_mut().for_each(|lease| lease.over = true);
-        self.covered = None;
+        (self.covered, self.nothing_to_lend) = (None, false);
         for state in self.nodes.values_mut() {
-            let failures = std::mem::take(&mut state.failures);
-            *state = NodeState { leased: state.leased, failures, ..NodeState::default() };
+            let (failures, deaths) = (std::mem::take(&mut state.failures), std::mem::take(&mut state.deaths));
+            *state = NodeState { leased: state.leased, failures, deaths, ..NodeState::default() };
         }
     }
 

@@ -1,4 +1,5 @@
-//! The findings of audits about workers. A machine is known by its name: its number is new whenever it comes back.
+//! The findings of audits about machines. A machine is what the coordinator says it is: its number is new whenever it
+//! comes back, and it may call itself anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,46 +8,64 @@ use crate::ids::{StepId, WorkerId};
 /// Whose gradients are believed, and up to which step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Trust {
-    /// Names of all workers of this start, those that are gone included.
-    names: BTreeMap<WorkerId, String>,
-    /// By name, the step of the last clean audit of one of its gradients; before the first audit, the step of its first
-    /// gradient that was counted.
+    /// All workers of this start, those that are gone included.
+    workers: BTreeMap<WorkerId, Known>,
+    /// By machine, the step of the last clean audit of one of its gradients; before the first audit, the step of the
+    /// first gradient that it was asked for and that may be counted.
     clean: BTreeMap<String, StepId>,
-    evicted: BTreeSet<String>,
+    /// Machines that may not join, with the names that they had.
+    evicted: BTreeMap<String, String>,
+}
+
+/// A worker's machine, and its name for people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Known {
+    machine: String,
+    name: String,
 }
 
 impl Trust {
     /// Begins a start of the coordinator: numbers are given anew.
     pub fn started(&mut self) {
-        self.names.clear();
+        self.workers.clear();
     }
 
-    /// Notes the name of a worker that joined.
-    pub fn joined(&mut self, worker: WorkerId, name: &str) {
-        self.names.insert(worker, name.to_owned());
+    /// Notes the machine and the name of a worker that joined.
+    pub fn joined(&mut self, worker: WorkerId, machine: &str, name: &str) {
+        self.workers.insert(worker, Known { machine: machine.to_owned(), name: name.to_owned() });
+    }
+
+    /// The machine of a worker of this start; empty for others.
+    pub fn machine(&self, worker: WorkerId) -> &str {
+        self.workers.get(&worker).map_or("", |known| &known.machine)
     }
 
     /// The name of a worker of this start; empty for others.
     pub fn name(&self, worker: WorkerId) -> &str {
-        self.names.get(&worker).map_or("", String::as_str)
+        self.workers.get(&worker).map_or("", |known| &known.name)
+    }
+
+    /// The machines of these workers.
+    pub fn machines(&self, workers: impl IntoIterator<Item = WorkerId>) -> BTreeSet<&str> {
+        workers.into_iter().map(|worker| self.machine(worker)).collect()
     }
 
     /// Whether `worker` is another machine than all of `others`: it may judge them.
     pub fn is_other(&self, worker: WorkerId, others: &[WorkerId]) -> bool {
-        others.iter().all(|other| self.name(*other) != self.name(worker))
+        others.iter().all(|other| self.machine(*other) != self.machine(worker))
     }
 
-    /// Notes that a gradient of a worker is counted in `step`.
+    /// Notes that a gradient of a worker may be counted in `step`.
     pub fn counted(&mut self, worker: WorkerId, step: StepId) {
-        if let Some(name) = self.names.get(&worker) {
-            self.clean.entry(name.clone()).or_insert(step);
+        if let Some(known) = self.workers.get(&worker) {
+            self.clean.entry(known.machine.clone()).or_insert(step);
         }
     }
 
     /// Notes that another worker got the same digest for a gradient that `worker` computed in `step`.
     pub fn found_clean(&mut self, worker: WorkerId, step: StepId) {
-        if let Some(name) = self.names.get(&worker) {
-            let clean = self.clean.entry(name.clone()).or_insert(step);
+        if let Some(known) = self.workers.get(&worker) {
+            let clean = self.clean.entry(known.machine.clone()).or_insert(step);
             *clean = step.max(*clean);
         }
     }
@@ -54,13 +73,13 @@ impl Trust {
     /// The step of the last clean audit of the worker: every gradient of it before this step is believed. `None` when
     /// no step counts a gradient of it.
     pub fn clean(&self, worker: WorkerId) -> Option<StepId> {
-        self.clean.get(self.name(worker)).copied()
+        self.clean.get(self.machine(worker)).copied()
     }
 
-    /// Evicts a name: whoever has it computed wrongly.
-    pub fn evict(&mut self, name: &str) {
-        self.evicted.insert(name.to_owned());
-        self.clean.remove(name);
+    /// Evicts a machine: it computed wrongly. `name` is what it called itself.
+    pub fn evict(&mut self, machine: &str, name: &str) {
+        self.evicted.insert(machine.to_owned(), name.to_owned());
+        self.clean.remove(machine);
     }
 
     /// Forgets audits of `since` and of later steps: these steps are not believed and will be computed again.
@@ -68,14 +87,14 @@ impl Trust {
         self.clean.values_mut().for_each(|clean| *clean = since.min(*clean));
     }
 
-    /// Whether nobody of this name may join.
-    pub fn is_evicted(&self, name: &str) -> bool {
-        self.evicted.contains(name)
+    /// Whether this machine may not join.
+    pub fn is_evicted(&self, machine: &str) -> bool {
+        self.evicted.contains_key(machine)
     }
 
-    /// All names that may not join.
-    pub fn evicted(&self) -> impl Iterator<Item = &str> {
-        self.evicted.iter().map(String::as_str)
+    /// All machines that may not join, with the names that they had.
+    pub fn evicted(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.evicted.iter().map(|(machine, name)| (&**machine, &**name))
     }
 }
 
@@ -83,22 +102,24 @@ impl Trust {
 mod tests {
     use super::*;
 
-    /// Workers 1 and 2 are the machine `ox`, worker 3 is `yak`.
+    /// Workers 1 and 2 are the machine `ox` under two names, worker 3 is `yak` and calls itself like worker 1.
     fn trust() -> Trust {
         let mut trust = Trust::default();
-        [(1, "ox"), (2, "ox"), (3, "yak")].iter().for_each(|(worker, name)| trust.joined(WorkerId(*worker), name));
+        let workers = [(1, "ox", "a"), (2, "ox", "b"), (3, "yak", "a")];
+        workers.iter().for_each(|(worker, machine, name)| trust.joined(WorkerId(*worker), machine, name));
         trust
     }
 
     #[test]
-    fn a_machine_under_two_numbers_cannot_judge_itself() {
+    fn a_machine_under_two_names_cannot_judge_itself() {
         let trust = trust();
         assert!(!trust.is_other(WorkerId(1), &[WorkerId(2)]));
         assert!(trust.is_other(WorkerId(3), &[WorkerId(1), WorkerId(2)]));
+        assert_eq!(trust.machines([1, 2, 3].map(WorkerId)).len(), 2);
     }
 
     #[test]
-    fn a_name_is_clean_up_to_its_last_clean_audit() {
+    fn a_machine_is_clean_up_to_its_last_clean_audit() {
         let mut trust = trust();
         assert_eq!(trust.clean(WorkerId(1)), None);
         trust.counted(WorkerId(1), StepId(4));
@@ -112,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn an_evicted_name_stays_evicted_over_starts() {
+    fn an_evicted_machine_stays_evicted_over_starts() {
         let mut trust = trust();
         trust.counted(WorkerId(1), StepId(4));
-        trust.evict("ox");
+        trust.evict("ox", "a");
         trust.started();
         assert_eq!((trust.is_evicted("ox"), trust.is_evicted("yak")), (true, false));
-        assert_eq!(trust.evicted().collect::<Vec<_>>(), ["ox"]);
-        assert_eq!(trust.name(WorkerId(1)), "");
+        assert_eq!(trust.evicted().collect::<Vec<_>>(), [("ox", "a")]);
+        assert_eq!(trust.machine(WorkerId(1)), "");
     }
 }

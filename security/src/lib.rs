@@ -27,8 +27,10 @@
 mod authority;
 mod client;
 mod error;
+mod guests;
 mod identity;
 mod key;
+mod rarely;
 mod secret;
 mod server;
 mod tls;
@@ -39,6 +41,7 @@ pub use client::{ConnectError, connect};
 pub use error::{AuthorityError, KeyError};
 pub use identity::{Identity, NewKey};
 pub use key::{Fingerprint, Pin, PublicKey};
+pub use rarely::Rarely;
 pub use secret::Secret;
 pub use server::{Connection, Limits, Peer, ServerTls, incoming};
 pub use token::{Role, Token, TokenError, TokenRecord};

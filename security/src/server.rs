@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin as StdPin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -22,36 +22,41 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 use crate::error::KeyError;
+use crate::guests::{Guest, Guests, Origin};
 use crate::identity::Identity;
 use crate::key::Fingerprint;
+use crate::rarely::Rarely;
 use crate::tls::{ALPN, provider};
 
-/// Bounds on what strangers can take.
+/// Bounds on what can be taken of a server.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Time for a handshake.
+    /// Time until something comes on a connection.
+    pub first_byte: Duration,
+    /// Time for a handshake, once something came.
     pub handshake: Duration,
-    /// Handshakes at the same time.
-    pub handshakes: usize,
-    /// Connections at the same time.
-    pub connections: usize,
-    /// Connections from one address at the same time.
-    pub per_address: usize,
-    /// Connections without a certificate at the same time; more of them wait, as long as a handshake may take.
+    /// Connections at the same time whose handshake is not over; a newcomer takes the place of another one.
+    pub guests: usize,
+    /// Connections at the same time that have shown no certificate in their handshake; as with guests.
     pub strangers: usize,
-    /// Life of a connection without a certificate: time enough to join.
+    /// Life of such a connection: time enough to join.
     pub stranger_life: Duration,
+    /// Connections of members at the same time; without encryption, all that have sent something.
+    pub members: usize,
+    /// Of these, from one address.
+    pub per_address: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            first_byte: Duration::from_secs(2),
             handshake: Duration::from_secs(5),
-            handshakes: 256,
-            connections: 8192,
-            per_address: 4096,
+            guests: 4096,
             strangers: 256,
             stranger_life: Duration::from_secs(10),
+            members: 8192,
+            per_address: 4096,
         }
     }
 }
@@ -122,15 +127,14 @@ impl ServerTls {
 pub struct Connection {
     stream: Stream,
     peer: Peer,
-    stranger: Option<Stranger>,
-    _slot: Slot,
+    place: Place,
 }
 
-/// What a connection without a certificate has until it ends.
+/// What a connection has until it ends.
 #[derive(Debug)]
-struct Stranger {
-    end: StdPin<Box<Sleep>>,
-    _turn: OwnedSemaphorePermit,
+enum Place {
+    Member { _slot: Slot },
+    Stranger { guest: Guest, end: StdPin<Box<Sleep>> },
 }
 
 #[derive(Debug)]
@@ -139,40 +143,47 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Counts connections by address, to bound them.
+/// Counts the connections of members by where they come from, to bound them.
 #[derive(Debug, Default)]
 struct Slots {
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_origin: HashMap<Origin, usize>,
 }
 
 /// A connection's place among those that are counted, until it is dropped.
 #[derive(Debug)]
 struct Slot {
     slots: Arc<Slots>,
-    address: IpAddr,
+    origin: Origin,
 }
 
 impl Slots {
-    /// A place for a connection from `address`, if there is one left.
-    fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Slot> {
-        let mut by_address = self.by_address.lock();
-        let all: usize = by_address.values().sum();
-        let here = by_address.get(&address).copied().unwrap_or(0);
-        if all >= limits.connections || here >= limits.per_address {
+    /// A place for a connection from `origin`, if there is one left.
+    fn take(self: &Arc<Self>, origin: Origin, limits: &Limits) -> Option<Slot> {
+        let mut taken = self.taken.lock();
+        let here = taken.by_origin.get(&origin).copied().unwrap_or(0);
+        if taken.all >= limits.members || here >= limits.per_address {
             return None;
         }
-        by_address.insert(address, here + 1);
-        Some(Slot { slots: self.clone(), address })
+        taken.all += 1;
+        taken.by_origin.insert(origin, here + 1);
+        Some(Slot { slots: self.clone(), origin })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut by_address = self.slots.by_address.lock();
-        if let Some(count) = by_address.get_mut(&self.address) {
+        let mut taken = self.slots.taken.lock();
+        taken.all -= 1;
+        if let Some(count) = taken.by_origin.get_mut(&self.origin) {
             *count -= 1;
             if *count == 0 {
-                by_address.remove(&self.address);
+                taken.by_origin.remove(&self.origin);
             }
         }
     }
@@ -193,67 +204,114 @@ pub fn incoming(
 /// How long to wait when the system cannot accept, for want of file descriptors mostly.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+/// Where all connections come in.
+struct Door {
+    tls: Option<ServerTls>,
+    limits: Limits,
+    guests: Arc<Guests>,
+    strangers: Arc<Guests>,
+    slots: Arc<Slots>,
+    /// Members for whom there was no place.
+    full: Rarely,
+}
+
 async fn accept(
     listener: TcpListener,
     tls: Option<ServerTls>,
     limits: Limits,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let slots = Arc::new(Slots::default());
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
-    let strangers = Arc::new(Semaphore::new(limits.strangers));
+    let (guests, strangers) = (Guests::new(limits.guests), Guests::new(limits.strangers));
+    let door = Arc::new(Door { tls, limits, guests, strangers, slots: Arc::default(), full: Rarely::default() });
+    let failures = Rarely::default();
     loop {
         let (stream, address) = tokio::select! {
             () = sender.closed() => return,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; trying again");
+                    if let Some(left_out) = failures.now() {
+                        tracing::warn!(%error, left_out, "cannot accept connections; trying again");
+                    }
                     tokio::time::sleep(BACKOFF).await;
                     continue;
                 }
             },
         };
-        let Some(slot) = slots.take(address.ip(), &limits) else {
-            tracing::debug!(%address, "refused: too many connections");
-            continue;
-        };
-        let (tls, handshakes, sender, limit) = (tls.clone(), handshakes.clone(), sender.clone(), limits.handshake);
-        let (strangers, life) = (strangers.clone(), limits.stranger_life);
+        let (door, sender) = (door.clone(), sender.clone());
+        let mut guest = door.guests.enter(Origin::of(address.ip()));
+        if has_spoken(&stream) {
+            guest.spoke();
+        }
         tokio::spawn(async move {
-            let greeting = async {
-                let turn = handshakes.acquire_owned().await;
-                let mut connection = greet(stream, address, tls, slot).await?;
-                drop(turn);
-                if connection.peer.encrypted && connection.peer.fingerprint.is_none() {
-                    let turn = strangers.acquire_owned().await.map_err(io::Error::other)?;
-                    connection.stranger = Some(Stranger { end: Box::pin(tokio::time::sleep(life)), _turn: turn });
-                }
-                Ok::<_, io::Error>(connection)
-            };
-            match tokio::time::timeout(limit, greeting).await {
-                Ok(Ok(connection)) => _ = sender.send(Ok(connection)).await,
-                Ok(Err(error)) => tracing::debug!(%address, %error, "no connection"),
-                Err(_) => tracing::debug!(%address, "no connection: the handshake took too long"),
+            match door.greet(stream, address, guest).await {
+                Ok(connection) => _ = sender.send(Ok(connection)).await,
+                Err(error) => tracing::debug!(%address, %error, "no connection"),
             }
         });
     }
 }
 
-async fn greet(stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>, slot: Slot) -> io::Result<Connection> {
+impl Door {
+    /// Finds out who `guest` is; it may be sent away meanwhile.
+    async fn greet(&self, stream: TcpStream, address: SocketAddr, mut guest: Guest) -> io::Result<Connection> {
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let mut byte = [0];
+        let first = tokio::select! {
+            () = guest.sent_away() => return Err(sent_away()),
+            first = tokio::time::timeout(self.limits.first_byte, stream.peek(&mut byte)) => first.map_err(late)??,
+        };
+        if first == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        guest.spoke();
+        let (stream, peer) = tokio::select! {
+            () = guest.sent_away() => return Err(sent_away()),
+            greeted = tokio::time::timeout(self.limits.handshake, shake_hands(stream, address, self.tls.clone())) => {
+                greeted.map_err(late)??
+            }
+        };
+        let origin = Origin::of(address.ip());
+        if peer.encrypted && peer.fingerprint.is_none() {
+            let end = Box::pin(tokio::time::sleep(self.limits.stranger_life));
+            let guest = self.strangers.enter(origin);
+            return Ok(Connection { stream, peer, place: Place::Stranger { guest, end } });
+        }
+        let Some(slot) = self.slots.take(origin, &self.limits) else {
+            if let Some(left_out) = self.full.now() {
+                let (most, per_address) = (self.limits.members, self.limits.per_address);
+                tracing::warn!(%address, most, per_address, left_out, "refused: too many connections of members");
+            }
+            return Err(io::Error::other("too many connections"));
+        };
+        Ok(Connection { stream, peer, place: Place::Member { _slot: slot } })
+    }
+}
+
+/// Whether something has come on a connection that was just accepted. In a flood its task may be late to see that.
+fn has_spoken(stream: &TcpStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    rustix::net::recv(stream, &mut [0; 1], flags).is_ok_and(|(_, bytes)| bytes > 0)
+}
+
+fn sent_away() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "a connection without a certificate gave its place to another one")
+}
+
+async fn shake_hands(stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>) -> io::Result<(Stream, Peer)> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         if !address.ip().to_canonical().is_loopback() {
             return Err(io::Error::other("only processes on this machine are let in without encryption"));
         }
         let peer = Peer { address, fingerprint: None, encrypted: false, known: Arc::default() };
-        return Ok(Connection { stream: Stream::Plain(stream), peer, stranger: None, _slot: slot });
+        return Ok((Stream::Plain(stream), peer));
     };
     let stream = TlsAcceptor::from(tls.config).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let fingerprint = certificate.map(Fingerprint::of);
     let peer = Peer { address, fingerprint, encrypted: true, known: Arc::default() };
-    Ok(Connection { stream: Stream::Tls(Box::new(stream)), peer, stranger: None, _slot: slot })
+    Ok((Stream::Tls(Box::new(stream)), peer))
 }
 
 impl Connection {
@@ -264,10 +322,13 @@ impl Connection {
 
     /// An error when the connection's time is over; otherwise its task is woken then.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let over = self.stranger.as_mut().is_some_and(|stranger| stranger.end.as_mut().poll(cx).is_ready());
-        match over {
-            true => Err(io::Error::new(io::ErrorKind::TimedOut, "a connection without a certificate has had its time")),
-            false => Ok(()),
+        let Place::Stranger { guest, end } = &mut self.place else { return Ok(()) };
+        if end.as_mut().poll(cx).is_ready() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a connection without a certificate has had its time"));
+        }
+        match guest.poll_sent_away(cx) {
+            Poll::Ready(()) => Err(sent_away()),
+            Poll::Pending => Ok(()),
         }
     }
 }
@@ -338,8 +399,8 @@ mod tests {
     #[test]
     fn places_are_bounded_for_each_address_and_for_all() {
         let slots = Arc::new(Slots::default());
-        let limits = Limits { connections: 3, per_address: 2, ..Limits::default() };
-        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([10, 0, 0, last]));
+        let limits = Limits { members: 3, per_address: 2, ..Limits::default() };
+        let [a, b, c] = [1, 2, 3].map(|last| Origin::of([10, 0, 0, last].into()));
         let first = slots.take(a, &limits);
         let second = slots.take(a, &limits);
         assert!(first.is_some() && second.is_some());
@@ -350,6 +411,7 @@ mod tests {
         drop(second);
         assert!(slots.take(c, &limits).is_some(), "a place is free again");
         drop((first, third));
-        assert!(slots.by_address.lock().is_empty(), "nobody is left, not even who was refused");
+        let taken = slots.taken.lock();
+        assert!(taken.all == 0 && taken.by_origin.is_empty(), "nobody is left, not even who was refused");
     }
 }

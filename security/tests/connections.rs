@@ -110,45 +110,73 @@ async fn clients_of_another_cluster_or_with_an_old_certificate_are_told_so() {
     assert_eq!(expired, Some(ConnectError::Expired));
 }
 
+/// Waits until the server has hung up.
+async fn hung_up(stream: &mut TcpStream) {
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "the server hangs up");
+}
+
 #[tokio::test]
-async fn who_says_nothing_is_cut_off_and_holds_up_nobody() {
+async fn who_says_nothing_is_cut_off() {
     let (cluster, now) = (Cluster::new(), SystemTime::now());
     let tls = ServerTls::new(&cluster.server(&["127.0.0.1"], now)).unwrap();
-    let limits = Limits { handshake: HOUR, handshakes: 2, ..Limits::default() };
-    let (address, mut accepted) = listen(Some(tls), limits).await;
-    let mut silent = Vec::new();
-    for _ in 0..4 {
-        silent.push(TcpStream::connect(&address).await.unwrap());
-    }
+    let (address, _accepted) = listen(Some(tls), Limits { first_byte: HOUR, ..Limits::default() }).await;
+    let mut silent = TcpStream::connect(&address).await.unwrap();
     // The hour is over as soon as nobody has anything to do.
     tokio::time::pause();
-    for mut stream in silent {
-        assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "the server hangs up");
+    hung_up(&mut silent).await;
+}
+
+#[tokio::test]
+async fn thousands_that_say_nothing_hold_up_nobody() {
+    let (cluster, now) = (Cluster::new(), SystemTime::now());
+    let tls = ServerTls::new(&cluster.server(&["127.0.0.1"], now)).unwrap();
+    let limits = Limits { first_byte: HOUR, handshake: HOUR, guests: 16, ..Limits::default() };
+    let (address, mut accepted) = listen(Some(tls), limits).await;
+    let mut silent = Vec::new();
+    for number in 0..400 {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        // Some begin a handshake and do not end it.
+        if number % 2 == 0 {
+            stream.write_all(&[22]).await.unwrap();
+        }
+        silent.push(stream);
     }
-    tokio::time::resume();
-    let _channel = open(&address, cluster.authority.pin(), None).await.unwrap();
-    assert!(accepted.next().await.unwrap().is_ok());
+    hung_up(&mut silent[0]).await;
+    hung_up(&mut silent[1]).await;
+    for _ in 0..3 {
+        let stranger = open(&address, cluster.authority.pin(), None);
+        let _channel =
+            tokio::time::timeout(Duration::from_secs(20), stranger).await.expect("it waits for nobody").unwrap();
+        assert!(accepted.next().await.unwrap().is_ok());
+    }
+}
+
+/// A connection that has said something.
+async fn speaking(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"PRI").await.unwrap();
+    stream
 }
 
 #[tokio::test]
 async fn one_address_gets_no_more_than_its_share() {
     let limits = Limits { per_address: 2, ..Limits::default() };
     let (address, mut accepted) = listen(None, limits).await;
-    let first = TcpStream::connect(&address).await.unwrap();
-    let _second = TcpStream::connect(&address).await.unwrap();
+    let first = speaking(&address).await;
     let held = accepted.next().await.unwrap().unwrap();
+    let _second = speaking(&address).await;
     let _also = accepted.next().await.unwrap().unwrap();
-    let mut third = TcpStream::connect(&address).await.unwrap();
-    assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0, "one too many");
+    let mut third = speaking(&address).await;
+    hung_up(&mut third).await;
     drop((first, held));
-    let _fourth = TcpStream::connect(&address).await.unwrap();
+    let _fourth = speaking(&address).await;
     assert!(accepted.next().await.unwrap().is_ok());
 }
 
 #[tokio::test]
 async fn plain_connections_say_that_they_are() {
     let (address, mut accepted) = listen(None, Limits::default()).await;
-    let _stream = TcpStream::connect(&address).await.unwrap();
+    let _stream = speaking(&address).await;
     let peer = accepted.next().await.unwrap().unwrap().peer().clone();
     assert_eq!((peer.fingerprint, peer.encrypted), (None, false));
     let cluster = Cluster::new();
@@ -214,16 +242,13 @@ async fn end_of(connection: &mut Connection) -> std::io::ErrorKind {
 }
 
 #[tokio::test]
-async fn who_shows_no_certificate_has_little_time_and_few_places() {
+async fn who_shows_no_certificate_has_little_time_and_gives_way_to_others() {
     let (cluster, now) = (Cluster::new(), SystemTime::now());
     let tls = ServerTls::new(&cluster.server(&["127.0.0.1"], now)).unwrap();
     let life = Duration::from_secs(600);
-    let limits = Limits { stranger_life: life, strangers: 1, handshake: HOUR, ..Limits::default() };
+    let limits = Limits { stranger_life: life, strangers: 2, handshake: HOUR, ..Limits::default() };
     let (address, mut accepted) = listen(Some(tls), limits).await;
     let pin = cluster.authority.pin();
-    let _first = open(&address, pin, None).await.unwrap();
-    let mut stranger = accepted.next().await.unwrap().unwrap();
-    let _second = open(&address, pin, None).await.unwrap();
     let member = cluster.member(now);
     let greeted = async {
         let mut connection = accepted.next().await.unwrap().unwrap();
@@ -234,13 +259,18 @@ async fn who_shows_no_certificate_has_little_time_and_few_places() {
     };
     let (channel, mut known) = tokio::join!(open(&address, pin, Some(&member)), greeted);
     let _channel = channel.unwrap();
-    assert_eq!(known.peer().fingerprint, Some(member.fingerprint()), "the second stranger waits, the member does not");
+    assert_eq!(known.peer().fingerprint, Some(member.fingerprint()));
+    let (mut channels, mut strangers) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        channels.push(open(&address, pin, None).await.unwrap());
+        strangers.push(accepted.next().await.unwrap().unwrap());
+    }
+    let [first, _, third] = &mut strangers[..] else { unreachable!("three") };
+    let gone = end_of(first).await;
+    assert_eq!(gone, std::io::ErrorKind::TimedOut, "the third has its place");
     // From here on time passes whenever nobody has anything to do.
     tokio::time::pause();
-    assert_eq!(end_of(&mut stranger).await, std::io::ErrorKind::TimedOut);
+    assert_eq!(end_of(third).await, std::io::ErrorKind::TimedOut);
     let stays = tokio::time::timeout(3 * life, end_of(&mut known)).await;
     assert!(stays.is_err(), "a member's connection ended: {stays:?}");
-    tokio::time::resume();
-    drop(stranger);
-    assert_eq!(accepted.next().await.unwrap().unwrap().peer().fingerprint, None, "now it is the second one's turn");
 }

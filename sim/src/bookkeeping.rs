@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::{
-    Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, StepId, Work, WorkerId,
+    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, ShardId, StepId, Work,
+    WorkerId,
 };
 
 use crate::facts::Fact;
@@ -14,10 +15,14 @@ use crate::oracle;
 pub struct Member {
     /// Shards it computes at a time.
     pub threads: u32,
-    /// When the last message of it arrived.
-    pub heard: RunTime,
+    /// When it was last in contact.
+    pub contact: Contact,
     /// The newest parameters that it said it holds.
     pub ready: Option<StepId>,
+    /// It wants to leave.
+    pub draining: bool,
+    /// Leases that it said it has computed, and when.
+    pub computed: BTreeMap<LeaseId, RunTime>,
     /// Leases that it was sent and that have not ended.
     pub held: BTreeMap<LeaseId, Lease>,
 }
@@ -56,10 +61,17 @@ impl Open {
 }
 
 /// The state of a run as it follows from the facts alone. Invariants compare the acts of the scheduler with it.
+/// Many fields: each is a question that some invariant asks.
 #[derive(Clone, Debug)]
 pub struct Books {
     /// Now.
     pub now: RunTime,
+    /// The latest time that the coordinator was told.
+    pub clock: RunTime,
+    /// A shard of which every worker dies.
+    pub poison: Option<(StepId, ShardId)>,
+    /// The coordinator sleeps, or slept, until then.
+    pub asleep_until: RunTime,
     /// The plan of this start.
     pub plan: RunPlan,
     /// The workers that are there.
@@ -74,8 +86,8 @@ pub struct Books {
     pub being_written: BTreeSet<StepId>,
     /// Nodes that workers computed since the last commit.
     pub computed: BTreeMap<LeaseRef, Computed>,
-    /// Names of the workers of this start, those that are gone included.
-    pub names: BTreeMap<WorkerId, String>,
+    /// Machines of the workers of this start, those that are gone included.
+    pub machines: BTreeMap<WorkerId, String>,
     /// Nodes of the step in work on which workers do not agree.
     pub disputed: BTreeSet<Node>,
     /// Wrong numbers in committed steps.
@@ -98,6 +110,9 @@ impl Books {
     pub fn new(plan: RunPlan) -> Books {
         Books {
             now: RunTime(0),
+            asleep_until: RunTime(0),
+            clock: RunTime(0),
+            poison: None,
             committed: plan.first_step,
             plan,
             members: BTreeMap::new(),
@@ -105,7 +120,7 @@ impl Books {
             evaluated: true,
             being_written: BTreeSet::new(),
             computed: BTreeMap::new(),
-            names: BTreeMap::new(),
+            machines: BTreeMap::new(),
             disputed: BTreeSet::new(),
             lies: CommittedLies::default(),
             finished: None,
@@ -121,14 +136,25 @@ impl Books {
                 let mut lies = std::mem::take(&mut self.lies);
                 let right = oracle::history(plan).get(plan.first_step.0 as usize) == Some(parameters);
                 lies.tainted = lies.steps.first().copied().filter(|step| !right && *step < plan.first_step);
-                *self = Books { now: self.now, evaluated, computed, lies, ..Books::new((*plan).clone()) };
+                let poison = self.poison;
+                *self = Books { now: self.now, poison, evaluated, computed, lies, ..Books::new((*plan).clone()) };
             }
+            Fact::Asleep { until } => self.asleep_until = *until,
             Fact::Died => {
                 self.members.clear();
                 self.being_written.clear();
                 self.open = None;
             }
-            Fact::Told { event, ignored } => self.told(event, *ignored),
+            Fact::Told { event, at, ignored } => {
+                self.clock = self.clock.max(*at);
+                self.told(event, *ignored);
+            }
+            Fact::Heard { worker, contact } => {
+                self.clock = self.clock.max(contact.heard);
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.contact = member.contact.or_later(*contact);
+                }
+            }
             Fact::Computed { worker, lease, data_of, lied } => {
                 let computed = Computed { worker: *worker, node: lease.node, data_of: *data_of, lied: *lied };
                 self.computed.insert(lease.at, computed);
@@ -159,19 +185,31 @@ impl Books {
 
     fn told(&mut self, event: &Event, ignored: bool) {
         if let Some(member) = event.worker().and_then(|worker| self.members.get_mut(&worker)) {
-            member.heard = self.now;
+            member.contact.heard = self.clock;
         }
         if ignored {
             return;
         }
         match event {
-            Event::WorkerJoined { worker, name, threads } => {
-                self.names.insert(*worker, name.clone());
-                let member = Member { threads: *threads, heard: self.now, ready: None, held: BTreeMap::new() };
+            Event::WorkerJoined { worker, machine, threads, .. } => {
+                self.machines.insert(*worker, machine.clone());
+                let contact = Contact { heard: self.clock, ..Contact::default() };
+                let (computed, held) = (BTreeMap::new(), BTreeMap::new());
+                let member = Member { threads: *threads, contact, ready: None, draining: false, computed, held };
                 self.members.insert(*worker, member);
             }
             Event::WorkerGone { worker, .. } => {
                 self.members.remove(worker);
+            }
+            Event::WorkerDraining { worker } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.draining = true;
+                }
+            }
+            Event::NodeComputed { worker, at } => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.computed.entry(at.lease).or_insert(self.now);
+                }
             }
             Event::NodeDone { worker, at, .. } | Event::LeaseFailed { worker, at, .. } => {
                 if let Some(member) = self.members.get_mut(worker) {
@@ -232,6 +270,7 @@ impl Books {
             | Effect::Evict { .. }
             | Effect::Overdue { .. }
             | Effect::Doubt { .. }
+            | Effect::Contradict { .. }
             | Effect::Ignore { .. } => {}
         }
     }
@@ -250,8 +289,9 @@ mod tests {
         let plan = RunPlan::new(1, 2, 4, 4);
         let mut books = Books::new(plan.clone());
         books.enter(&Fact::Started { plan: &plan, parameters: oracle::FIRST_PARAMETERS, read: &[] });
-        let event = Event::WorkerJoined { worker: WORKER, name: "ox".to_owned(), threads: 2 };
-        books.enter(&Fact::Told { event: &event, ignored: false });
+        let [machine, name] = ["ox", "ox"].map(str::to_owned);
+        let event = Event::WorkerJoined { worker: WORKER, machine, name, threads: 2 };
+        books.enter(&Fact::Told { event: &event, at: books.now, ignored: false });
         books.enter(&Fact::CarriedOut(&Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 4 }));
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };
         let lease = Lease { at, work: Work::Train, node: Node { first: 0, last: 4 } };
@@ -279,9 +319,9 @@ mod tests {
         let (mut books, _) = books();
         books.now = RunTime(5);
         let event = Event::WorkerReady { worker: WORKER, step: StepId(3) };
-        books.enter(&Fact::Told { event: &event, ignored: true });
+        books.enter(&Fact::Told { event: &event, at: books.now, ignored: true });
         let member = &books.members[&WORKER];
-        assert_eq!((member.heard, member.ready), (RunTime(5), None));
+        assert_eq!((member.contact.heard, member.ready), (RunTime(5), None));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What happens in a simulated run, as an onlooker sees it who does not ask the scheduler.
 
 use convoy_scheduler::{
-    Effect, Event, Lease, LeaseRef, Node, Outcome, Record, ResumeError, RunPlan, RunTime, StepId, Waiting, WorkerId,
+    Contact, Effect, Event, Lease, LeaseRef, Node, Outcome, Record, ResumeError, RunPlan, RunTime, StepId, Waiting,
+    WorkerId,
 };
 
 /// Something that happened, in the world's own words.
@@ -16,14 +17,28 @@ pub enum Fact<'a> {
         /// The journal as it read it.
         read: &'a [Record],
     },
+    /// The coordinator is stopped for a while.
+    Asleep {
+        /// Until then.
+        until: RunTime,
+    },
     /// The coordinator is dead, and all connections with it.
     Died,
     /// The coordinator was told something.
     Told {
         /// What.
         event: &'a Event,
+        /// When it is said to have happened.
+        at: RunTime,
         /// Whether it answered that this changes nothing.
         ignored: bool,
+    },
+    /// The coordinator was in contact with a worker, and was told no event.
+    Heard {
+        /// Which worker.
+        worker: WorkerId,
+        /// What moved.
+        contact: Contact,
     },
     /// A worker has computed a lease.
     Computed {
@@ -71,6 +86,8 @@ pub enum Fact<'a> {
         waiting: &'a Waiting,
         /// When it wants to be told the time.
         deadline: Option<RunTime>,
+        /// The time that it was told last.
+        told: RunTime,
     },
     /// Two runs were told the same events and did not do the same.
     Differed,

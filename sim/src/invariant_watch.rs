@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use convoy_scheduler::{RunPlan, RunTime};
+use convoy_scheduler::RunTime;
 
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 use crate::invariants::{self, Invariant};
+use crate::scenario::Scenario;
 use crate::trace;
 
 /// A promise that did not hold.
@@ -40,8 +41,9 @@ pub(crate) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// A watch over a run that has not started; lines are added to `trace`.
-    pub fn new(plan: &RunPlan, trace: Option<&'a mut Vec<String>>) -> Watch<'a> {
-        Watch { books: Books::new(plan.clone()), broken: None, invariants: invariants::all(), trace }
+    pub fn new(scenario: &Scenario, trace: Option<&'a mut Vec<String>>) -> Watch<'a> {
+        let books = Books { poison: scenario.poison, ..Books::new(scenario.plan.clone()) };
+        Watch { books, broken: None, invariants: invariants::all(), trace }
     }
 
     /// Traces a fact, has it judged, and enters it in the books.

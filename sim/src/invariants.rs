@@ -9,10 +9,12 @@ mod durability;
 mod fencing;
 mod invariant;
 mod ledger;
+mod links;
 mod liveness;
 mod membership;
 mod order;
 mod parameters;
+mod quiet;
 mod samples;
 mod waiting;
 
@@ -31,6 +33,8 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(parameters::Parameters::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),
+        Box::new(links::Links),
+        Box::new(quiet::Quiet),
         Box::new(waiting::WaitingFor),
         Box::new(liveness::Liveness),
     ]

@@ -1,7 +1,9 @@
 //! Deliberate faults of Convoy itself, between the scheduler and the world. Each must be caught by an invariant. A
 //! mutant that none catches shows a fault that the invariants are blind to.
 
-use convoy_scheduler::{Check, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, StepId};
+use convoy_scheduler::{
+    Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, RevokeReason, RunPlan, StepId,
+};
 
 use crate::bookkeeping::Books;
 
@@ -46,6 +48,7 @@ mutants! {
     SameGeneration = "same-generation", "a start does not get a generation of its own";
     NoFence = "no-fence", "an answer to an earlier start is taken for one of this start's leases";
     IgnoreSilence = "ignore-silence", "silent workers are taken for alive";
+    ForgetBytes = "forget-bytes", "a worker whose bytes flow is taken for one that sends nothing";
     DropDisconnect = "drop-disconnect", "a worker that is lost or has drained is not disconnected";
     LendTwice = "lend-twice", "a lease goes out to two workers";
     ForgetReduced = "forget-reduced", "the reducer's word that a step is complete is lost";
@@ -54,6 +57,20 @@ mutants! {
     TrustAll = "trust-all", "whatever an auditor computed is taken for equal";
     BlameJudge = "blame-judge", "one of those that agree is evicted, not the one that does not";
     BelieveLiar = "believe-liar", "a run goes on from the step in which a liar was found out, whatever it did before";
+    NameIsMachine = "name-is-machine", "a worker's name, which it chooses, is taken for its machine";
+    FirstCopy = "first-copy", "of a node that is sent twice the first copy is counted and the last one's digest is taken";
+    KeepHalf = "keep-half", "what came of a node before its worker died is kept, and completed by another";
+    IgnoreQuiet = "ignore-quiet", "workers that were not heard of for a second get leases";
+    IgnoreDeaths = "ignore-deaths", "a node of which all workers die is lent again for ever";
+    ForgetEviction = "forget-eviction", "a start does not know who was evicted before";
+    UnsyncedEviction = "unsynced-eviction", "an eviction is acted on before it is on disk";
+    FlipBit = "flip-bit", "a checkpoint has another bit than the parameters";
+    DropRevoke = "drop-revoke", "nobody is told that another was first";
+    RevokeAnother = "revoke-another", "another worker than the one that holds a lease is told to drop it";
+    ShortLease = "short-lease", "a lease goes out without its last shard";
+    OldParameters = "old-parameters", "a worker computes a lease with the parameters that it has";
+    IgnoreLimit = "ignore-limit", "more workers are taken in than the plan allows";
+    LongQueue = "long-queue", "workers are sent more leases than their queues hold";
     SwapEffects = "swap-effects", "the last two effects of an event are carried out in the wrong order";
 }
 
@@ -86,12 +103,39 @@ impl Sabotage {
             (Some(Mutant::TrustAll), Event::NodeDone { worker, at, shard_micros, result, digest: Some(_) }) => {
                 vec![Event::NodeDone { worker, at, shard_micros, result, digest: Some([0; 32]) }]
             }
-            (Some(Mutant::IgnoreSilence), Event::Deadline) => {
-                let alive = books.members.keys().map(|worker| Event::Heartbeat { worker: *worker });
-                alive.chain([Event::Deadline]).collect()
+            (Some(Mutant::NameIsMachine), Event::WorkerJoined { worker, name, threads, .. }) => {
+                vec![Event::WorkerJoined { worker, machine: name.clone(), name, threads }]
             }
             (Some(Mutant::ForgetReduced), Event::StepReduced { step: StepId(5), .. }) => Vec::new(),
             (_, event) => vec![event],
+        }
+    }
+
+    /// The plan that the run is told of instead of `plan`.
+    pub fn plan(self, mut plan: RunPlan) -> RunPlan {
+        match self.0 {
+            Some(Mutant::IgnoreQuiet) => plan.timeouts.quiet = plan.timeouts.heartbeat_silence,
+            Some(Mutant::IgnoreDeaths) => plan.limits.deaths = u32::MAX,
+            Some(Mutant::IgnoreLimit) => plan.limits.workers = u32::MAX,
+            Some(Mutant::LongQueue) => plan.limits.queue_per_thread += 1,
+            _ => {}
+        }
+        plan
+    }
+
+    /// A record of the journal as a start reads it.
+    pub fn read(self, record: &Record) -> Record {
+        match record {
+            Record::Evicted { since, .. } if self.is(Mutant::ForgetEviction) => Record::Disbelieved { since: *since },
+            record => record.clone(),
+        }
+    }
+
+    /// The contact with a worker that the run is told of instead of `contact`.
+    pub fn contact(self, contact: Contact) -> Contact {
+        match self.0 {
+            Some(Mutant::ForgetBytes) => Contact { heard: contact.heard, ..Contact::default() },
+            _ => contact,
         }
     }
 
@@ -112,6 +156,22 @@ impl Sabotage {
             }
             Mutant::BlameJudge => acts.iter_mut().for_each(|act| blame_judge(act, books)),
             Mutant::BelieveLiar => acts.iter_mut().for_each(|act| believe(act, books.committed)),
+            Mutant::DropRevoke => {
+                let first = RevokeReason::AnotherWasFirst;
+                acts.retain(|act| !matches!(act, Act::Out(Effect::Revoke { why, .. }) if *why == first));
+            }
+            Mutant::RevokeAnother => acts.iter_mut().for_each(|act| {
+                if let Act::Out(Effect::Revoke { worker, .. }) = act {
+                    worker.0 += 1;
+                }
+            }),
+            Mutant::ShortLease => acts.iter_mut().for_each(|act| {
+                if let Act::Out(Effect::Send { lease, .. }) = act
+                    && lease.node.size() > 1
+                {
+                    lease.node.last -= 1;
+                }
+            }),
             Mutant::SwapEffects => {
                 if let [.., before, last] = acts.as_mut_slice() {
                     std::mem::swap(before, last);
@@ -163,8 +223,8 @@ fn second_lease(acts: &[Act], books: &Books) -> Option<Act> {
 }
 
 fn blame_judge(act: &mut Act, books: &Books) {
-    if let Act::Out(Effect::Evict { name, judges: [judge, _], .. }) = act {
-        *name = books.names.get(judge).cloned().unwrap_or_default();
+    if let Act::Out(Effect::Evict { machine, judges: [judge, _], .. }) = act {
+        *machine = books.machines.get(judge).cloned().unwrap_or_default();
     }
 }
 

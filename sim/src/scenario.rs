@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use convoy_scheduler::{CheckpointIntervals, Limits, Micros, RunPlan, Timeouts};
+use convoy_scheduler::{CheckpointIntervals, Limits, Micros, RunPlan, ShardId, StepId, Timeouts};
 
 use crate::dice::Dice;
 use crate::mutants::Mutant;
@@ -41,6 +41,14 @@ faults! {
     Pause = "pause", at most 30;
     /// A worker computes ten times slower for some seconds.
     Slow = "slow", at most 30;
+    /// A worker sleeps 1.8 s of every 1.9 s, for some seconds.
+    Pulse = "pulse", at most 20;
+    /// A connection carries nothing in one of its two directions for up to 8 s.
+    OneWay = "one way", at most 20;
+    /// The coordinator is stopped (SIGSTOP) for up to 20 s, and then goes on as if nothing had happened.
+    Sleep = "coordinator asleep", at most 5;
+    /// A worker's link is slow for some seconds: nodes and parameters take up to 20 s, but their bytes flow.
+    SlowLink = "slow link", at most 30;
     /// A worker's heartbeats go on, but it computes no more.
     Hang = "hang", at most 20;
     /// A worker asks to leave, leaves, and comes back.
@@ -64,6 +72,14 @@ faults! {
     Delay = "delay", at most 30;
     /// A worker computes wrongly from now on: other numbers, a NaN, or something absurdly large.
     Lie = "lying", at most 20;
+    /// A worker that lies sends its node twice: first the wrong numbers, then the right ones.
+    Twice = "sent twice", at most 900;
+    /// A worker that lies sends half of a node and dies.
+    Half = "half a node", at most 500;
+    /// A worker is refused when it comes: it is of another version, until somebody replaces it.
+    Refused = "refused", at most 300;
+    /// The clock of what the coordinator is told shows up to 5 s less than it did.
+    ClockBack = "clock back", at most 30;
     /// A checkpoint cannot be written.
     DiskFull = "checkpoint failed", at most 300;
     /// The newest checkpoint cannot be read after a restart; the one before it can.
@@ -157,6 +173,12 @@ pub struct Scenario {
     pub plan: RunPlan,
     /// Worker processes.
     pub workers: usize,
+    /// Whether the last two of them are of one machine.
+    pub twins: bool,
+    /// How many of them, the last ones, sleep 1.8 s of every 1.9 s all the time.
+    pub pulsing: usize,
+    /// A shard of which every process dies that computes it.
+    pub poison: Option<(StepId, ShardId)>,
     /// The faults.
     pub weather: Weather,
     /// A kill of the coordinator at a given write, besides the weather.
@@ -171,7 +193,18 @@ impl Scenario {
     /// A run without faults.
     pub fn calm(seed: u64, plan: RunPlan, workers: usize) -> Scenario {
         let weather = Weather::calm();
-        Scenario { seed, plan, workers, weather, crash_at: None, mutant: None, doubles: false }
+        Scenario {
+            seed,
+            plan,
+            workers,
+            twins: false,
+            pulsing: 0,
+            poison: None,
+            weather,
+            crash_at: None,
+            mutant: None,
+            doubles: false,
+        }
     }
 
     /// The run of this seed: plan and weather are drawn from it.
@@ -179,8 +212,52 @@ impl Scenario {
         let mut dice = Dice::new(seed);
         let plan = plan(&mut dice, shape);
         let weather = Weather::drawn(&mut dice);
-        Scenario { weather, doubles: seed.is_multiple_of(16), ..Scenario::calm(seed, plan, shape.workers) }
+        let (doubles, twins) = (seed.is_multiple_of(16), shape.workers > 5 && dice.chance(500));
+        Scenario { weather, doubles, twins, ..Scenario::calm(seed, plan, shape.workers) }
     }
+
+    /// Steps of `workers` that compute all the time and one more that sleeps most of it.
+    pub fn pulses(seed: u64, workers: usize) -> Scenario {
+        let plan = RunPlan::new(1, 600, 24, 24);
+        Scenario { pulsing: 1, ..Scenario::calm(seed, plan, workers + 1) }
+    }
+
+    /// Three workers and a shard of which each of them dies.
+    pub fn poisoned(seed: u64) -> Scenario {
+        let poison = Some((StepId(2), ShardId(5)));
+        Scenario { poison, ..Scenario::calm(seed, RunPlan::new(1, 6, 12, 12), 3) }
+    }
+
+    /// So many workers, all of which are lost at once and come back at the same moment.
+    pub fn herd(seed: u64, workers: usize) -> Scenario {
+        let storm = Micros::seconds(3);
+        let weather = Weather { storm, ..Weather::calm() }.with(Fault::Exodus, 30);
+        Scenario { weather, ..Scenario::calm(seed, RunPlan::new(1, 3, 2000, 2000), workers) }
+    }
+
+    /// Workers that lie in a way of their own, which is a fault.
+    pub fn liars(seed: u64, how: Fault) -> Scenario {
+        let plan = RunPlan { audit_every: 30, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };
+        let weather = Weather { storm: Micros::seconds(4), ..Weather::calm() }.with(Fault::Lie, 100).with(how, 400);
+        Scenario { weather, ..Scenario::calm(seed, plan, 8) }
+    }
+
+    /// Workers begin to lie between two audits, and the coordinator's machine dies with its last records unsynced: a
+    /// commit that counts a lie may be lost, and the step then gets another digest the next time.
+    pub fn lost_lies(seed: u64) -> Scenario {
+        let plan = RunPlan { audit_every: 100, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };
+        let weather = Weather { storm: Micros::seconds(3), ..Weather::calm() }.with(Fault::Lie, 100);
+        let crash_at = Some(CrashPoint { write: 12 + seed % 16, written: true, tail: Tail::Lost });
+        Scenario { weather, crash_at, ..Scenario::calm(seed, plan, 8) }
+    }
+}
+
+/// Failures must not end a run: they would hide what comes after.
+fn patient() -> Limits {
+    let attempts = 1_000_000;
+    let (data_attempts, internal_attempts, doubtful_attempts) = (attempts, attempts, attempts);
+    // Workers that die at random are no reason to end a run: `deaths` stays as it is.
+    Limits { data_attempts, internal_attempts, doubtful_attempts, ..Limits::default() }
 }
 
 fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
@@ -200,16 +277,7 @@ fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
         ready_grace: Micros::seconds(dice.pick(&[1, 10])),
         ..Timeouts::default()
     };
-    // Failures must not end these runs: they would hide what comes after.
-    let attempts = 1_000_000;
-    let limits = Limits {
-        workers,
-        queue_per_thread,
-        lease_shards,
-        data_attempts: attempts,
-        internal_attempts: attempts,
-        doubtful_attempts: attempts,
-    };
+    let limits = Limits { workers, queue_per_thread, lease_shards, ..patient() };
     let plan = RunPlan::new(epochs as u32, steps / epochs, full, last);
     RunPlan { evaluate_shards, checkpoint, audit_every, timeouts, limits, ..plan }
 }

@@ -5,6 +5,8 @@ use convoy_scheduler::{Micros, Outcome, StepId};
 /// How a simulated run went. Equal scenarios have equal stories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
+    /// When it ended.
+    pub took: Micros,
     /// How it ended.
     pub outcome: Outcome,
     /// Its last parameters.

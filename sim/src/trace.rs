@@ -11,8 +11,9 @@ pub(crate) fn show(fact: &Fact) -> Option<String> {
         Fact::Started { plan, read, .. } => {
             format!("** start: {}, from {}, {} records read", plan.generation, plan.first_step, read.len())
         }
+        Fact::Asleep { until } => format!("** the coordinator sleeps until {:.6} s", until.0 as f64 / 1e6),
         Fact::Died => "** the coordinator is dead".to_owned(),
-        Fact::Told { event: Event::Heartbeat { .. }, ignored: false } => return None,
+        Fact::Heard { .. } => return None,
         Fact::Told { event, .. } => format!("> {}", show_event(event)),
         Fact::Computed { worker, lease, lied, .. } => {
             let how = if *lied { "computed wrongly" } else { "computed" };
@@ -42,8 +43,8 @@ fn show_event(event: &Event) -> String {
         }
         Event::LeaseFailed { worker, at, failure } => format!("lease failed: {worker}, {at}: {failure:?}"),
         Event::WorkerGone { worker, reason } => format!("worker gone: {worker}, {reason:?}"),
-        Event::WorkerJoined { worker, name, threads } => {
-            format!("worker joined: {worker}, {name}, with {threads} threads")
+        Event::WorkerJoined { worker, machine, threads, .. } => {
+            format!("worker joined: {worker}, {machine}, with {threads} threads")
         }
         Event::WorkerReady { worker, step } => format!("worker ready: {worker} holds {step}"),
         Event::WorkerDraining { worker } => format!("worker draining: {worker}"),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use convoy_scheduler::*;
 
 use self::coordinator::Coordinator;
-use self::process::{Answer, Link, Message, Process, Stream};
+use self::process::{Answer, Link, Message, Process, Stream, Way};
 use crate::dice::Dice;
 use crate::facts::Fact;
 use crate::invariant_watch::{Violation, Watch};
@@ -36,6 +36,8 @@ enum Happening {
     Beat(usize, Link),
     /// The first message of a stream arrives.
     Arrive(usize, Link, Stream),
+    /// Bytes of a stream come, or are taken.
+    Flow(usize, Link, Stream),
     /// A process finishes a lease.
     Computed(usize, LeaseRef),
     /// An answer arrives once more, under the number that its process has then.
@@ -51,24 +53,44 @@ enum Happening {
     Sync(u64),
     /// Time for faults.
     Weather,
-    /// A connection carries nothing any more, or again.
-    Clog(usize, bool),
+    /// A connection carries nothing any more in a direction, or again.
+    Clog(usize, Way, bool),
+    /// A process that pulses falls asleep.
+    Pulse(usize),
 }
 
 impl Happening {
     /// The process that must be awake for it.
     fn process(&self) -> Option<usize> {
         match self {
-            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Computed(i, _) => Some(*i),
+            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Flow(i, ..) | Happening::Computed(i, _) => {
+                Some(*i)
+            }
             Happening::Arrive(i, _, Stream::DownControl | Stream::DownBulk) => Some(*i),
             _ => None,
         }
+    }
+
+    /// Whether the coordinator must be awake for it.
+    fn is_coordinators(&self) -> bool {
+        matches!(
+            self,
+            Happening::Connect(_)
+                | Happening::Arrive(_, _, Stream::UpControl | Stream::UpPush)
+                | Happening::Flow(..)
+                | Happening::Again(..)
+                | Happening::Saved(..)
+                | Happening::Reduced(..)
+                | Happening::Told(..)
+                | Happening::Sync(_)
+        )
     }
 }
 
 /// A run and all that is around it.
 pub(crate) struct World<'a> {
     weather: Weather,
+    poison: Option<(StepId, ShardId)>,
     sabotage: Sabotage,
     dice: Dice,
     now: RunTime,
@@ -85,8 +107,12 @@ impl<'a> World<'a> {
     /// A world in which nothing has happened.
     pub fn new(scenario: &Scenario, trace: Option<&'a mut Vec<String>>) -> World<'a> {
         let mut dice = Dice::new(!scenario.seed);
-        let processes: Vec<Process> = (0..scenario.workers).map(|_| Process::new(&mut dice)).collect();
+        // The last two may be of one machine.
+        let machines = scenario.workers - usize::from(scenario.twins);
+        let process = |i: usize| Process::new(i.min(machines - 1), &mut dice);
+        let processes: Vec<Process> = (0..scenario.workers).map(process).collect();
         let story = Story {
+            took: Micros(0),
             outcome: Outcome::Stopped,
             committed: StepId(0),
             commits: 0,
@@ -100,6 +126,7 @@ impl<'a> World<'a> {
         };
         let mut world = World {
             weather: scenario.weather.clone(),
+            poison: scenario.poison,
             sabotage: Sabotage(scenario.mutant),
             dice,
             now: RunTime(0),
@@ -108,10 +135,14 @@ impl<'a> World<'a> {
             processes,
             links: 0,
             coordinator: Coordinator::new(scenario),
-            watch: Watch::new(&scenario.plan, trace),
+            watch: Watch::new(scenario, trace),
             story,
         };
         world.at(RunTime(0), Happening::Start);
+        for i in scenario.workers - scenario.pulsing..scenario.workers {
+            world.processes[i].trouble.pulses_until = RunTime(u64::MAX);
+            world.at(RunTime(1_000_000), Happening::Pulse(i));
+        }
         for i in 0..scenario.workers {
             let late = world.storm() && world.dice.chance(200);
             world.later(if late { 20_000_000 } else { 1_000_000 }, Happening::Connect(i));
@@ -156,7 +187,8 @@ impl<'a> World<'a> {
     /// nothing.
     fn advance(&mut self) -> bool {
         let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
-        if let Some(deadline) = self.coordinator.deadline().filter(|deadline| *deadline < next) {
+        let awake = self.coordinator.asleep_until;
+        if let Some(deadline) = self.coordinator.deadline().map(|at| at.max(awake)).filter(|at| *at < next) {
             self.pass(deadline);
             self.tell(Event::Deadline, None);
             if self.coordinator.deadline().is_some_and(|at| at <= self.now) {
@@ -172,7 +204,14 @@ impl<'a> World<'a> {
 
     fn end(self, outcome: Outcome) -> Story {
         let (committed, starts) = (self.coordinator.committed.step, self.coordinator.start);
-        Story { outcome, committed, starts, after_storm: self.now.since(self.calm_from()), ..self.story }
+        Story {
+            took: Micros(self.now.0),
+            outcome,
+            committed,
+            starts,
+            after_storm: self.now.since(self.calm_from()),
+            ..self.story
+        }
     }
 
     /// The time that the slowest worker alone needs, on one thread.
@@ -224,7 +263,13 @@ impl<'a> World<'a> {
 
     /// Tells the coordinator of an event, and carries out its effects.
     fn tell(&mut self, event: Event, answer: Option<&Answer>) {
-        match self.coordinator.handle(event, answer, &mut self.watch) {
+        let mut at = self.now;
+        // Two parts of the coordinator read the clock one after the other, and are heard in another order.
+        if event != Event::Deadline && self.throw(Fault::ClockBack) {
+            self.count(Fault::ClockBack, None);
+            at.0 = at.0.saturating_sub(self.dice.below(5_000_000));
+        }
+        match self.coordinator.handle(at, event, answer, &mut self.watch) {
             Ok(effects) => {
                 for effect in effects {
                     self.carry_out(&effect);
@@ -277,7 +322,8 @@ impl<'a> World<'a> {
         let asleep = happening
             .process()
             .map(|i| self.processes[i].trouble.paused_until.max(self.processes[i].trouble.away_until));
-        if let Some(until) = asleep.filter(|until| *until > self.now) {
+        let coordinator = happening.is_coordinators().then_some(self.coordinator.asleep_until);
+        if let Some(until) = asleep.max(coordinator).filter(|until| *until > self.now) {
             return self.at(until, happening);
         }
         match happening {
@@ -285,15 +331,16 @@ impl<'a> World<'a> {
             Happening::Connect(i) => self.connect(i),
             Happening::Beat(i, link) => {
                 if let Some(worker) = self.processes[i].worker_on(link) {
-                    self.say(i, Event::Heartbeat { worker });
+                    self.send(worker, Stream::UpControl, Message::Beat);
                     self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, link));
                 }
             }
             Happening::Arrive(i, link, stream) => {
-                if !self.processes[i].connection.clogged {
+                if !self.processes[i].connection.clogged[stream.way() as usize] {
                     self.deliver(i, link, stream);
                 }
             }
+            Happening::Flow(i, link, stream) => self.flow(i, link, stream),
             Happening::Computed(i, at) => self.computed(i, at),
             Happening::Again(i, answer) => {
                 if let Some(worker) = self.processes[i].connection.worker {
@@ -301,11 +348,12 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Weather => self.faults(),
-            Happening::Clog(i, clogged) => {
+            Happening::Clog(i, way, clogged) => {
                 if self.storm() || !clogged {
-                    self.clog(i, clogged);
+                    self.clog(i, way, clogged);
                 }
             }
+            Happening::Pulse(i) => self.pulse(i),
             // The coordinator that these were for may be dead.
             Happening::Saved(start, step) => {
                 if start == self.coordinator.start {
@@ -331,6 +379,15 @@ impl<'a> World<'a> {
         }
     }
 
+    /// A process that pulses falls asleep.
+    fn pulse(&mut self, i: usize) {
+        let trouble = &mut self.processes[i].trouble;
+        if trouble.pulses_until > self.now {
+            trouble.paused_until = trouble.paused_until.max(self.now.after(Micros::millis(1800)));
+            self.at(self.now.after(Micros::millis(1900)), Happening::Pulse(i));
+        }
+    }
+
     fn start(&mut self) {
         let damaged = self.throw(Fault::Damage);
         if damaged {
@@ -343,6 +400,7 @@ impl<'a> World<'a> {
     /// Kills the coordinator, which starts again later from its disk.
     fn crash(&mut self, tail: Tail) {
         self.coordinator.die(&mut self.watch, tail, &mut self.dice);
+        self.coordinator.asleep_until = RunTime(0);
         for i in 0..self.processes.len() {
             if self.processes[i].connection.worker.is_some() {
                 self.disconnect(i);
@@ -353,7 +411,7 @@ impl<'a> World<'a> {
 
     /// Starts the next lease of a process, if it can.
     fn compute(&mut self, i: usize) {
-        if let Some((at, micros)) = self.processes[i].start(self.now) {
+        if let Some((at, micros)) = self.processes[i].start(self.now, self.sabotage.is(Mutant::OldParameters)) {
             let wobble = self.dice.below(micros / 4);
             self.at(self.now.after(Micros(micros + wobble)), Happening::Computed(i, at));
         }
@@ -369,7 +427,13 @@ impl<'a> World<'a> {
         let (Some(worker), Some(lease)) = (process.connection.worker, process.drop_lease(at)) else {
             return self.compute(i);
         };
-        let shard_micros = process.shard_micros(self.now);
+        let dies =
+            |(step, ShardId(shard))| at.step == step && lease.node.contains(Node { first: shard, last: shard + 1 });
+        if self.poison.is_some_and(dies) {
+            self.kill(i, 1_500_000);
+            return;
+        }
+        let shard_micros = process.measured(&lease, self.now);
         let failure = self.throw(Fault::Failure).then(|| {
             self.count(Fault::Failure, Some(i));
             self.dice.pick(&[Failure::Internal, Failure::DataUnreadable])
@@ -379,16 +443,28 @@ impl<'a> World<'a> {
         let mut value = oracle::node_value(parameters, lease.work, lease.node);
         let mut result = NodeResult::Good;
         if lied {
-            value = oracle::mix(value, i as u64);
+            value = oracle::mix(value, self.processes[i].machine as u64);
             let good = NodeResult::Good;
             result = self.dice.pick(&[good, good, good, good, NodeResult::NotFinite, NodeResult::Absurd]);
         }
-        let answer = Answer { lease, value, shard_micros, failure, result };
+        let mut first = None;
+        if lied && result == NodeResult::Good && self.throw(Fault::Twice) {
+            self.count(Fault::Twice, Some(i));
+            first = Some(std::mem::replace(&mut value, oracle::node_value(parameters, lease.work, lease.node)));
+        }
+        let answer = Answer { lease, value, first, shard_micros, failure, result };
+        if lied && self.throw(Fault::Half) {
+            self.count(Fault::Half, Some(i));
+            self.coordinator.half(&answer);
+            self.kill(i, 1_500_000);
+            return;
+        }
         if self.throw(Fault::Repeat) {
             self.count(Fault::Repeat, Some(i));
             let within = if self.dice.chance(500) { 50_000 } else { 3_000_000 };
             self.later(within, Happening::Again(i, answer.clone()));
         }
+        self.say(i, Event::NodeComputed { worker, at });
         self.send(worker, Stream::UpPush, Message::Answer(answer));
         self.compute(i);
     }

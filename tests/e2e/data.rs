@@ -1,6 +1,7 @@
 //! Data sets that a coordinator keeps, and workers that see no file of them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -80,6 +81,10 @@ fn a_data_set_is_pushed_once_and_named_by_jobs() {
     fs::write(cluster.job.path("photos/left/00.png"), "other").expect("the folder is writable");
     cluster.check(&["data", "push", &photos, "photos"], 1, &["photos", "--replace"]);
     cluster.check(&["data", "push", &photos, "../x"], 2, &["../x"]);
+    std::os::unix::fs::symlink(cluster.job.spec(), cluster.job.path("photos/left/spec.toml")).expect("it is writable");
+    let out = "1 file is a link out of";
+    cluster.check(&["data", "push", &photos, "linked"], 2, &[out, "left/spec.toml", "--follow-links"]);
+    assert_eq!(cluster.json(&["data", "push", &photos, "linked", "--follow-links"])["files"], 61);
 
     let spec = cluster.job.spec().display().to_string();
     let submit = ["submit", &spec, "--set", "data.train=dataset:photos", "--detach", "--json"];
@@ -108,6 +113,60 @@ fn a_data_set_is_pushed_once_and_named_by_jobs() {
     let here = convoy().args(["train", &spec, "--set", "data.train=dataset:photos"]).output().expect("convoy starts");
     assert_eq!(here.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&here.stderr).contains("convoy submit"));
+}
+
+#[test]
+fn damaged_data_costs_no_worker_and_comes_back_with_the_next_push() {
+    let cluster = Cluster::new();
+    let _coordinator = cluster.start();
+    let number = |job: &serde_json::Value| job["id"].as_u64().expect("a number");
+    let first = number(&cluster.submit(&[]));
+    let pack = files_in(&cluster.job.path("state/data/packs")).pop().expect("a pack");
+    let mut bytes = fs::read(&pack).expect("the pack is readable");
+    bytes[600] ^= 1;
+    fs::write(&pack, bytes).expect("the pack is writable");
+    let mut worker = worker_with_cache(&cluster.address, &cluster.job.path("cache"), &[]);
+    let told = |job: &serde_json::Value| job["waiting_for"].as_str().is_some_and(|text| text.contains("is damaged"));
+    cluster.when(first, "the reason why it waits", told);
+    let listed = cluster.convoy(&["data", "ls"]).output().expect("convoy starts").stdout;
+    assert!(String::from_utf8_lossy(&listed).contains("1 files are damaged"), "{}", String::from_utf8_lossy(&listed));
+    // The same spec again: what is damaged is pushed once more, and both jobs have it.
+    let second = number(&cluster.submit(&[]));
+    for id in [first, second] {
+        let done = cluster.when(id, "its end", |job| job["state"] == "completed");
+        assert_eq!(digest(&done), GOLDEN.trim());
+    }
+    assert!(worker.0.try_wait().expect("it was started").is_none(), "the worker is the one it was");
+}
+
+#[test]
+fn a_coordinator_starts_whatever_is_damaged_in_its_state() {
+    let cluster = Cluster::new();
+    let coordinator = cluster.start();
+    let number = |job: &serde_json::Value| job["id"].as_u64().expect("a number");
+    let [first, second] = [0, 1].map(|_| number(&cluster.submit(&[])));
+    for file in files_in(&cluster.job.path("state")) {
+        let mode = fs::metadata(&file).expect("the file is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} can be read by others", file.display());
+    }
+    drop(coordinator);
+    fs::write(cluster.job.path("state/data/data.redb"), "").expect("the folder is writable");
+    let record = cluster.job.path("state/jobs").join(first.to_string()).join("job");
+    let text = fs::read_to_string(&record).expect("the record is readable");
+    fs::write(&record, text.replacen("queued", "failed", 1)).expect("the record is writable");
+    let _coordinator = cluster.start();
+    let _worker = worker_with_cache(&cluster.address, &cluster.job.path("cache"), &[]);
+    let done = cluster.when(second, "its end", |job| job["state"] == "completed");
+    assert_eq!(digest(&done), GOLDEN.trim());
+    let lost =
+        |job: &serde_json::Value| job["error"].as_str().is_some_and(|text| text.contains("made anew from its run"));
+    cluster.when(first, "its pause", |job| job["state"] == "paused" && lost(job));
+    cluster.check(&["resume", &first.to_string()], 0, &[]);
+    let done = cluster.when(first, "its end", |job| job["state"] == "completed");
+    assert_eq!(digest(&done), GOLDEN.trim());
+    let names = fs::read_dir(cluster.job.path("state/data")).expect("the folder is readable").flatten();
+    let names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert!(names.iter().any(|name| name.starts_with("data.damaged-")), "{names:?}");
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
-use convoy_testing::Stripes;
+use convoy_faults::job::{TINY, write_data};
+pub use convoy_faults::process::Process;
+use convoy_proto::channel::Link;
 pub use convoy_testing::wait_for;
 use convoy_vision::Pixels;
 
@@ -19,9 +21,9 @@ pub struct Job {
 impl Job {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        Stripes { train: 150, validation: 40 }.write(&dir.path().join("data"));
+        write_data(dir.path());
         let job = Job { dir };
-        fs::write(job.spec(), SPEC).expect("the folder is writable");
+        fs::write(job.spec(), TINY).expect("the folder is writable");
         job
     }
 
@@ -46,33 +48,6 @@ impl Job {
     }
 }
 
-const SPEC: &str = r#"
-seed = 7
-[data]
-train = "data"
-[augment]
-horizontal_flip = 0.5
-crop_padding = 1
-[network]
-layers = [
-    { type = "conv", out = 6, kernel = 3, padding = 1, bias = false },
-    { type = "batch_norm" },
-    { type = "relu" },
-    { type = "max_pool", kernel = 2 },
-    { type = "dropout", p = 0.1 },
-    { type = "flatten" },
-    { type = "linear", out = 3 },
-]
-[optimizer]
-lr = 0.05
-[train]
-epochs = 3
-batch = 32
-shard = 4
-[checkpoint]
-every_steps = 2
-"#;
-
 /// Writes a grey picture of 8x8.
 pub fn write_grey(path: impl AsRef<Path>, value: impl Fn(u32, u32) -> u8) {
     let values = (0..64).map(|at| value(at % 8, at / 8)).collect();
@@ -87,8 +62,18 @@ fn cache() -> &'static Path {
 
 pub fn convoy() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
-    command.env_remove("RUST_LOG").env("CONVOY_CACHE", cache()).stdin(Stdio::null());
+    command.env_remove("RUST_LOG").env("CONVOY_CACHE", cache()).env("CONVOY_HOME", home()).stdin(Stdio::null());
     command
+}
+
+/// Where the tests' processes keep the secret that they know each other by.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")
+}
+
+/// A way to a coordinator without a cluster, as processes of its user have it.
+pub fn local_link(address: &str) -> Link {
+    convoy_faults::liar::local_link(address, &home())
 }
 
 /// The JSON object that a command ended with.
@@ -97,14 +82,4 @@ pub fn report(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
     let last = stdout.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"))
-}
-
-/// A process that does not outlive the test.
-pub struct Process(pub Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }

@@ -4,13 +4,13 @@
 use std::fs;
 use std::time::{Instant, UNIX_EPOCH};
 
+use convoy_faults::proxy::Proxy;
 use serde_json::Value;
 
 use crate::churn::signal;
 use crate::cluster::{Cluster, digest};
 use crate::faults::worker;
 use crate::job::{Process, wait_for};
-use crate::proxy::Proxy;
 
 /// A network of 1.2 million parameters that are cheap to compute: a node takes 18 chunks and more to send.
 const LARGE: [&str; 6] = [

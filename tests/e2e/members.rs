@@ -67,9 +67,15 @@ impl SecureCluster {
         self.check(who, &["login", &self.address, "--token-file", &token, "--name", who], 0, &[]);
     }
 
-    /// A worker whose log is in the file `NAME.log`.
+    /// A worker whose log is in the file `NAME.log`, and which joins with a token of its own.
     fn worker(&self, name: &str) -> Process {
-        let token = self.token("worker", &["--uses", "0"]).display().to_string();
+        self.token("worker", &["--uses", "0"]);
+        self.worker_again(name)
+    }
+
+    /// A worker that joins with the token that was made for a worker last.
+    fn worker_again(&self, name: &str) -> Process {
+        let token = self.job.path("worker.token").display().to_string();
         let args = ["worker", "--coordinator", &self.address, "--token-file", &token, "--threads", "1", "--name", name];
         let log = fs::File::create(self.job.path(&format!("{name}.log"))).expect("the folder is writable");
         let mut command = self.convoy("nobody", &args);
@@ -142,11 +148,51 @@ fn a_member_that_is_revoked_is_put_out_at_once() {
     let (cluster, _coordinator) = SecureCluster::start();
     let mut worker = cluster.worker("mallory");
     wait_for("the worker", || cluster.check("admin", &["workers"], 0, &[]).contains("mallory").then_some(()));
-    cluster.check("admin", &["cluster", "revoke", "mallory"], 0, &[]);
+    let said = cluster.check("admin", &["cluster", "revoke", "mallory"], 0, &[]);
+    assert!(said.contains("is closed"), "nobody else came by its token: {said}");
     assert_eq!(worker.0.wait().expect("it ends").code(), Some(4), "it may not come back");
+    for name in ["mallory", "another"] {
+        assert_eq!(cluster.worker_again(name).0.wait().expect("it ends").code(), Some(4), "with the same token");
+    }
     assert!(!cluster.check("admin", &["workers"], 0, &[]).contains("mallory"));
     assert!(cluster.check("admin", &["cluster", "members"], 0, &[]).contains("revoked"));
     cluster.check("admin", &["cluster", "revoke", "mallory"], 3, &["no member `mallory`"]);
+}
+
+#[test]
+fn a_token_of_many_workers_stays_open_for_the_others_and_their_names() {
+    let (cluster, _coordinator) = SecureCluster::start();
+    let (mut mallory, _honest) = (cluster.worker("mallory"), cluster.worker_again("honest"));
+    let both = || {
+        let rows = cluster.check("admin", &["workers"], 0, &[]);
+        (rows.contains("mallory") && rows.contains("honest")).then_some(())
+    };
+    wait_for("two workers", both);
+    let said = cluster.check("admin", &["cluster", "revoke", "mallory"], 0, &[]);
+    assert!(said.contains("stays open, as 1 other members came by it") && said.contains("--token"), "{said}");
+    assert_eq!(mallory.0.wait().expect("it ends").code(), Some(4));
+    assert_eq!(cluster.worker_again("mallory").0.wait().expect("it ends").code(), Some(4), "not under its name");
+    let said = cluster.check("admin", &["cluster", "revoke", "honest", "--token"], 0, &[]);
+    assert!(said.contains("is closed"), "{said}");
+}
+
+#[test]
+fn streams_of_a_member_that_is_revoked_end() {
+    let (cluster, _coordinator) = SecureCluster::start();
+    cluster.login("anna", "submitter");
+    cluster.login("victor", "viewer");
+    let spec = cluster.job.spec().display().to_string();
+    // Nobody computes it: it is watched for as long as one may.
+    cluster.check("anna", &["submit", &spec, "--detach"], 0, &[]);
+    let watching = |who: &str| {
+        let mut command = cluster.convoy(who, &["watch", "1"]);
+        Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("convoy starts"))
+    };
+    let (mut victor, mut anna) = (watching("victor"), watching("anna"));
+    cluster.check("admin", &["cluster", "revoke", "victor"], 0, &[]);
+    let ended = wait_for("the end of his watch", || victor.0.try_wait().expect("it was started"));
+    assert_eq!(ended.code(), Some(4));
+    assert!(anna.0.try_wait().expect("it was started").is_none(), "she watches on");
 }
 
 #[test]
@@ -208,7 +254,7 @@ fn a_worker_that_does_not_renew_is_disconnected() {
     let (cluster, _coordinator) = SecureCluster::start_with(&["--certificate-life", "2s"]);
     let token = fs::read_to_string(cluster.token("worker", &[])).expect("a token");
     let token: convoy_security::Token = token.parse().expect("a token");
-    let mut link = convoy_proto::channel::Link { address: cluster.address.clone(), cluster: Some((token.pin, None)) };
+    let mut link = convoy_proto::channel::Link::member(cluster.address.clone(), token.pin, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let said = runtime.block_on(async {
         let key = convoy_security::NewKey::generate().expect("randomness");
@@ -222,6 +268,7 @@ fn a_worker_that_does_not_renew_is_disconnected() {
             name: "lazy".to_owned(),
             threads: 1,
             numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
+            process: String::new(),
         };
         let message = Some(v1::worker_message::Message::Hello(hello));
         outbox.send(v1::WorkerMessage { message }).await.expect("it is empty");

@@ -74,6 +74,11 @@ impl Images {
         }
     }
 
+    /// Whether samples are read from memory.
+    pub(crate) fn are_in_memory(&self) -> bool {
+        self.idx.is_some()
+    }
+
     /// A sample: decoded if its pixels are kept or will be, otherwise as a file whose windows can be decoded.
     fn picture(&self, sample: u32) -> Result<Picture, LoadError> {
         if let Some(Some(pixels)) = self.kept.get(sample as usize).map(OnceLock::get) {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use convoy_common::memory::OutOfMemory;
+
 /// Why data cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
@@ -277,6 +279,9 @@ pub enum LoadError {
         /// Why.
         reason: String,
     },
+    /// There is not enough memory for it.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// A sample that does not exist.
     #[error("there is no sample {sample}; the split has {count}")]
     NoSuchSample {

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::Digest;
-use convoy_common::file_tree::{FileTree, Files, Stamp};
+use convoy_common::file_tree::{FileTree, Stamp};
+use convoy_common::memory::{HeldMemory, MemoryBudget, OutOfMemory, WORK};
 use parking_lot::Mutex;
 
-use crate::decode::decode;
-use crate::limits::Limits;
+use crate::decode::{Decoded, decode};
+use crate::decode_error::DecodeError;
+use crate::limits::{Limits, SMALL, bytes_of};
 use crate::look::{Look, Looks};
 use crate::look_cache::LookCache;
 use crate::paths::Paths;
@@ -50,7 +52,9 @@ pub(crate) fn look_at_all(
     }
     looks = look_anew(tree, root, paths, &new, limits, looks, progress);
     let records = paths.iter().zip(&stamps).enumerate();
-    file.write(records.filter_map(|(number, (path, stamp))| Some((path, (*stamp)?, looks.at(number)))));
+    let records = records.filter_map(|(number, (path, stamp))| Some((path, (*stamp)?, looks.at(number))));
+    // What could not be read now may be another time.
+    file.write(records.filter(|(_, _, look)| look.found));
     looks
 }
 
@@ -91,18 +95,17 @@ fn look_anew(
     looks.into_inner()
 }
 
-fn look_at<F: Files + ?Sized>(files: &F, root: &Path, path: &str, limits: &Limits) -> Look {
-    let bytes = match files.read(&root.join(path)) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let why = match error.kind() {
-                ErrorKind::NotFound => "does not exist".to_owned(),
-                _ => format!("cannot be read: {error}"),
-            };
-            return Look { size: 0, digest: Digest::of(&[]), image: Err(why), found: false };
+fn look_at(files: &dyn FileTree, root: &Path, path: &str, limits: &Limits) -> Look {
+    let no_look = |why: String| Look { size: 0, digest: Digest::of(&[]), image: Err(why), found: false };
+    let ReadAndDecoded { bytes, decoded, _held } = match read_and_decode(files, &root.join(path), limits, &WORK) {
+        Ok(decoded) => decoded,
+        Err(NoLook::Read(error)) if error.kind() == ErrorKind::NotFound => {
+            return no_look("does not exist".to_owned());
         }
+        Err(NoLook::Read(error)) => return no_look(format!("cannot be read: {error}")),
+        Err(NoLook::Memory(error)) => return no_look(format!("cannot be looked at: {error}")),
     };
-    let image = match decode(&bytes, limits) {
+    let image = match decoded {
         Ok(decoded) => Ok(ImageFacts {
             width: decoded.pixels.width,
             height: decoded.pixels.height,
@@ -113,4 +116,130 @@ fn look_at<F: Files + ?Sized>(files: &F, root: &Path, path: &str, limits: &Limit
         Err(error) => Err(error.to_string()),
     };
     Look { size: bytes.len() as u64, digest: Digest::of(&bytes), image, found: true }
+}
+
+/// Why nothing can be said about a file.
+enum NoLook {
+    Read(std::io::Error),
+    Memory(OutOfMemory),
+}
+
+/// A file, what it shows, and the memory that both take.
+struct ReadAndDecoded<'a> {
+    bytes: Vec<u8>,
+    decoded: Result<Decoded, DecodeError>,
+    _held: HeldMemory<'a>,
+}
+
+/// Reads the file at `path` and decodes it. Most pictures are small; of a larger one, the first attempt finds out how
+/// large it is, and where others have the memory for it, everything is given back before it is waited for.
+fn read_and_decode<'a>(
+    files: &dyn FileTree,
+    path: &Path,
+    limits: &Limits,
+    memory: &'a MemoryBudget,
+) -> Result<ReadAndDecoded<'a>, NoLook> {
+    let size = if memory.is_bounded() { files.size(path).map_err(NoLook::Read)? } else { 0 };
+    let mut held = memory.take(size.saturating_add(SMALL)).map_err(NoLook::Memory)?;
+    let mut bytes = files.read(path).map_err(NoLook::Read)?;
+    let decoded = match decode(&bytes, &limits.of_small()) {
+        Err(DecodeError::TooLarge { width, height, .. }) if limits.allow(width, height) => {
+            let needed = bytes_of(width * height);
+            if held.try_grow(needed).is_err() {
+                drop((held, bytes));
+                held = memory.take(size.saturating_add(needed)).map_err(NoLook::Memory)?;
+                bytes = files.read(path).map_err(NoLook::Read)?;
+            }
+            decode(&bytes, limits)
+        }
+        // What is not allowed at all says so with the limits that are in force.
+        Err(DecodeError::TooLarge { .. }) => decode(&bytes, limits),
+        decoded => decoded,
+    };
+    Ok(ReadAndDecoded { bytes, decoded, _held: held })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicU64;
+
+    use convoy_common::file_tree::{FileKind, Files};
+
+    use super::*;
+    use crate::pixels::Pixels;
+
+    /// A file of a size that is not what it seems, and how often it was read.
+    #[derive(Debug)]
+    struct OneFile(Vec<u8>, AtomicU64);
+
+    impl Files for OneFile {
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(self.0.clone())
+        }
+    }
+
+    impl FileTree for OneFile {
+        fn kind(&self, _: &Path) -> io::Result<Option<FileKind>> {
+            Ok(Some(FileKind::File))
+        }
+
+        fn entries(&self, _: &Path) -> io::Result<Vec<(PathBuf, FileKind)>> {
+            Ok(Vec::new())
+        }
+
+        fn size(&self, _: &Path) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+
+    const LIMITS: Limits = Limits { max_side: 4096, max_pixels: 1 << 22 };
+
+    fn picture(side: u32) -> OneFile {
+        let png = Pixels::new(side, side, 1, vec![7; (side * side) as usize]).to_png();
+        OneFile(png, AtomicU64::new(0))
+    }
+
+    #[test]
+    fn a_picture_takes_the_memory_that_it_needs() {
+        let memory = MemoryBudget::new();
+        for (side, megabytes, fits) in [(64, 30, true), (1500, 30, false), (1500, 60, true), (64, 10, false)] {
+            memory.bound(megabytes << 20);
+            let looked = read_and_decode(&picture(side), Path::new("x.png"), &LIMITS, &memory);
+            match looked {
+                Ok(read) => assert!(fits && read.decoded.is_ok(), "{side} in {megabytes} MiB"),
+                Err(NoLook::Memory(OutOfMemory::TooMuch { .. })) => assert!(!fits, "{side} in {megabytes} MiB"),
+                Err(_) => panic!("{side} in {megabytes} MiB"),
+            }
+        }
+    }
+
+    #[test]
+    fn large_pictures_are_decoded_one_after_the_other_where_there_is_room_for_one() {
+        let (memory, file) = (MemoryBudget::new(), picture(1500));
+        // 2.25 million pixels: 45 MB.
+        memory.bound(50 << 20);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let Ok(read) = read_and_decode(&file, Path::new("x.png"), &LIMITS, &memory) else {
+                        panic!("there is room for one");
+                    };
+                    assert!(read.decoded.is_ok());
+                    assert!(memory.try_take(20 << 20).is_err(), "it holds what it takes");
+                });
+            }
+        });
+        assert!(memory.try_take(50 << 20).is_ok());
+    }
+
+    #[test]
+    fn what_is_never_allowed_says_why() {
+        let memory = MemoryBudget::new();
+        let looked = read_and_decode(&picture(2500), Path::new("x.png"), &LIMITS, &memory);
+        let Ok(ReadAndDecoded { decoded: Err(error), .. }) = looked else { panic!("it is too large") };
+        assert!(error.to_string().contains("4194304 in all"), "{error}");
+    }
 }

@@ -52,14 +52,16 @@ fn eight_bits(raw: Vec<u8>, kind: (ColorType, BitDepth), range: Option<[u16; 2]>
     match kind.1 {
         BitDepth::Eight if of == kept => Ok((kept as u32, raw, None)),
         BitDepth::Eight => {
-            let data = raw.chunks_exact(of).flat_map(|pixel| &pixel[..kept]).copied().collect();
+            // A vector that grows would take twice as much.
+            let mut data = Vec::with_capacity(raw.len() / of * kept);
+            data.extend(raw.chunks_exact(of).flat_map(|pixel| &pixel[..kept]));
             Ok((kept as u32, data, None))
         }
         BitDepth::Sixteen => {
-            let values: Vec<u16> = raw
-                .chunks_exact(of * 2)
-                .flat_map(|pixel| pixel.as_chunks::<2>().0[..kept].iter().map(|value| u16::from_be_bytes(*value)))
-                .collect();
+            let mut values: Vec<u16> = Vec::with_capacity(raw.len() / (of * 2) * kept);
+            let pixels = raw.chunks_exact(of * 2).map(|pixel| &pixel.as_chunks::<2>().0[..kept]);
+            values.extend(pixels.flatten().map(|value| u16::from_be_bytes(*value)));
+            drop(raw);
             Ok((kept as u32, depth16::narrow(&values, range), depth16::range_of(&values)))
         }
         depth => Err(DecodeError::Png { reason: format!("{depth:?} bits a channel are not known") }),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::Split;
+use convoy_common::memory::WORK;
 use convoy_common::plan::{DataFacts, Input, Normalization, TargetStatistics};
 use convoy_common::random::{Purpose, permutation};
 use convoy_common::spec::{Channels, Normalize, Prepare, Size, Spec, Statistic, StatisticWord};
@@ -13,13 +14,14 @@ use crate::channel_sums::{ChannelSums, add_image};
 use crate::dataset::Images;
 use crate::error::{LoadError, ScanError};
 use crate::geometry::Geometry;
-use crate::limits::Limits;
+use crate::limits::{Limits, bytes_of};
 use crate::look_cache::LookCache;
 use crate::progress::Progress;
 use crate::scanned::{ImageFacts, Scanned};
 
 /// Sums over the given samples at the size and channels of `geometry`, without augmentation; one entry for each
-/// channel. Uses as many threads as the machine has; the result does not depend on their number.
+/// channel. Uses as many threads as the machine has, and as there is memory for samples that take `bytes` each; the
+/// result does not depend on their number.
 ///
 /// # Errors
 /// The first sample, in the order given, of those that were found not to load.
@@ -27,6 +29,7 @@ pub fn measure(
     images: &Images,
     geometry: &Geometry,
     samples: &[u32],
+    bytes: u64,
     progress: &Progress,
 ) -> Result<Vec<ChannelSums>, LoadError> {
     let channels = geometry.input.channels as usize;
@@ -37,6 +40,8 @@ pub fn measure(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(sample) = samples.get(index) else { return Ok(sums) };
+            // The largest picture and the largest file need not be one; each was read before.
+            let _held = WORK.take(bytes.min(WORK.limit())).map_err(|error| (index, error.into()))?;
             let image = images.pixels(*sample).map_err(|error| (index, error))?;
             add_image(&mut sums, &geometry.apply(&image));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
@@ -106,7 +111,9 @@ pub fn facts(
             .stretched(spec.prepare.depth16.range());
         let samples = chosen(&usable, spec.data.statistics_samples, spec.seed);
         let geometry = Geometry::new(&spec.prepare, input);
-        let measured = || measure(&images, &geometry, &samples, progress);
+        // Samples of one file are in memory already.
+        let room = if images.are_in_memory() { 0 } else { bytes_of_largest(scanned) };
+        let measured = || measure(&images, &geometry, &samples, room, progress);
         let sums = match cache {
             Some(cache) => cache.sums(&sums_key(&manifest.train, &spec.prepare, input, &samples), measured)?,
             None => measured()?,
@@ -145,6 +152,13 @@ fn sums_key(split: &Split, prepare: &Prepare, input: Input, samples: &[u32]) -> 
 
 fn all_images(scanned: &Scanned) -> impl Iterator<Item = &ImageFacts> {
     scanned.train.usable().chain(scanned.validation.usable())
+}
+
+/// Bytes of the largest training image, with its file.
+fn bytes_of_largest(scanned: &Scanned) -> u64 {
+    let pixels = scanned.train.usable().map(|image| u64::from(image.width) * u64::from(image.height)).max();
+    let file = scanned.manifest.train.files.iter().map(|file| file.size).max();
+    bytes_of(pixels.unwrap_or(0)).saturating_add(file.unwrap_or(0))
 }
 
 /// Largest side that an input may have.

@@ -33,7 +33,7 @@ async fn main() -> Result<(), Failure> {
 async fn join(address: &str, token: &Token) -> Result<Link, Failure> {
     let key = NewKey::generate()?;
     let public_key = key.public()?.bytes().to_vec();
-    let mut link = Link { address: address.to_owned(), cluster: Some((token.pin, None)) };
+    let mut link = Link::member(address.to_owned(), token.pin, None);
     let request = v1::JoinRequest { token: token.expose(), public_key: public_key.into(), name: "idle".to_owned() };
     let reply = link.access().await?.join(request).await?.into_inner();
     link.cluster = Some((token.pin, Some(key.with(reply.chain_pem)?)));
@@ -49,6 +49,7 @@ async fn connect(link: &Link, number: usize) -> Result<Stream, Failure> {
         name: format!("idle-{number}"),
         threads: 1,
         numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
+        process: number.to_string(),
     };
     outbox.send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) }).await?;
     let mut inbox = link.coordinator().await?.control(ReceiverStream::new(messages)).await?.into_inner();

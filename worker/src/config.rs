@@ -32,6 +32,10 @@ pub struct Config {
     pub log: Option<mpsc::Receiver<String>>,
     /// For how long an unreachable coordinator is tried again; `None` for as long as it takes.
     pub patience: Option<Duration>,
+    /// Bytes of memory that it may take, if fewer than the machine has.
+    pub most_memory: Option<u64>,
+    /// Whether a job that it cannot do is declined, so that it stays for others; else it ends with the reason.
+    pub declines: bool,
 }
 
 /// How a worker's life ended well.

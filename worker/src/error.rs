@@ -1,5 +1,7 @@
 //! Why a worker gives up.
 
+use convoy_model::bytes;
+use convoy_proto::v1::DeclineCause;
 use convoy_security::ConnectError;
 
 /// Why a worker gave up.
@@ -35,6 +37,26 @@ pub enum WorkerError {
     /// The data is not there.
     #[error("the run's data cannot be used: {0}")]
     Data(#[from] convoy_vision::LoadError),
+    /// The job needs more memory than there is.
+    #[error(
+        "it needs {} of memory on one thread, and {} are there; give the worker more, or lower the job's train.shard or prepare.size",
+        bytes(*need),
+        bytes(*there)
+    )]
+    Memory {
+        /// Bytes that it needs on one thread.
+        need: u64,
+        /// Bytes that there are.
+        there: u64,
+    },
+    /// Parameters were fetched twice, and were others in this machine's memory than the coordinator's both times.
+    #[error(
+        "the parameters of step {step} came twice and had another digest in this machine's memory each time; look at the machine's memory before it takes part again"
+    )]
+    BadMemory {
+        /// The step that is computed with them.
+        step: u64,
+    },
     /// The network cannot be computed.
     #[error("the run's network cannot be computed: {0}")]
     Compute(#[from] convoy_nn::ComputeError),
@@ -44,5 +66,19 @@ impl WorkerError {
     /// The coordinator sent something that cannot be meant.
     pub(crate) fn nonsense(what: &'static str, reason: impl ToString) -> Self {
         WorkerError::Nonsense { what, reason: reason.to_string() }
+    }
+
+    /// What a coordinator is told to be amiss when this keeps the worker from a job.
+    pub(crate) fn cause(&self) -> DeclineCause {
+        match self {
+            WorkerError::Data(_) => DeclineCause::Data,
+            WorkerError::Memory { .. } => DeclineCause::Memory,
+            WorkerError::BadMemory { .. } => DeclineCause::Faulty,
+            WorkerError::Unreachable { .. }
+            | WorkerError::Connect(_)
+            | WorkerError::Refused { .. }
+            | WorkerError::Nonsense { .. }
+            | WorkerError::Compute(_) => DeclineCause::Unspecified,
+        }
     }
 }

@@ -22,6 +22,8 @@
 //!     sees: None,
 //!     log: None,
 //!     patience: Some(Duration::ZERO),
+//!     most_memory: None,
+//!     declines: true,
 //! };
 //! // Works until there is nothing more to do or it is stopped. Nobody listens on that port.
 //! let ended = run(config, Box::pin(std::future::pending())).await;
@@ -39,10 +41,13 @@ mod file_requests;
 mod heartbeat;
 mod lease_queue;
 mod lease_work;
+mod machine_memory;
 mod membership;
 mod open_error;
 mod outbox;
+mod parameter_checks;
 mod parameters;
+mod process;
 mod push;
 mod run_data;
 mod run_files;
@@ -57,5 +62,6 @@ mod fixtures;
 pub use config::{Config, Ended};
 pub use disk_cache::DiskCache;
 pub use error::WorkerError;
+pub use machine_memory::threads_that_fit;
 pub use run_data::RunData;
 pub use session::run;

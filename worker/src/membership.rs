@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
+use convoy_common::{Digest, Plan};
 use convoy_model::Network;
 use convoy_nn::{ComputeError, Device};
 use convoy_proto::v1;
@@ -19,6 +19,7 @@ use crate::compute::ComputePool;
 use crate::disk_cache::DiskCache;
 use crate::error::WorkerError;
 use crate::lease_work::LeaseResult;
+use crate::machine_memory::threads_that_fit;
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
 use crate::parameters::{Fetched, ParameterFetches};
@@ -33,6 +34,8 @@ pub(crate) struct SetUp {
     pub(crate) assignment: Assignment,
     pub(crate) threads: usize,
     pub(crate) device: Device,
+    /// Bytes of memory that it may take.
+    pub(crate) most_memory: Option<u64>,
     /// Data of an earlier membership; used again where the plan is the same.
     pub(crate) data: Option<Arc<RunData>>,
     pub(crate) cache: Option<Arc<DiskCache>>,
@@ -55,6 +58,8 @@ pub(crate) struct Membership {
     client: CoordinatorClient<Channel>,
     outbox: Outbox,
     data: Arc<RunData>,
+    /// Shards that it computes at a time.
+    threads: u32,
     /// Keeps files coming.
     _fetching: Option<Fetching>,
     pool: ComputePool,
@@ -69,7 +74,7 @@ impl Membership {
     /// # Errors
     /// When the coordinator has no such run, the plan does not fit this worker, or the data cannot be opened.
     pub(crate) async fn open(set_up: SetUp, mut client: CoordinatorClient<Channel>) -> Result<Membership, OpenError> {
-        let SetUp { assignment, threads, device, data, cache, sees, outbox } = set_up;
+        let SetUp { assignment, threads, device, most_memory, data, cache, sees, outbox } = set_up;
         let (plan, manifest) = fetch_plan(&mut client, assignment).await?;
         let data = data.filter(|data| data.plan() == plan.digest());
         // Opening the data may want files already.
@@ -82,6 +87,10 @@ impl Membership {
         let opened = tokio::task::spawn_blocking(move || {
             device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
             let network = Network::of(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
+            let threads = match device {
+                Device::Cpu => threads_that_fit(&plan, &network, threads, 1, most_memory)?,
+                Device::Cuda(_) => threads,
+            };
             let data = match (data, files) {
                 (Some(data), _) => data,
                 (None, Some(files)) => Arc::new(RunData::fetched(&plan, manifest, files)?),
@@ -91,26 +100,43 @@ impl Membership {
             let shards = Shards::new(plan.clone(), &data, threads)
                 .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
             let pool = ComputePool::start(&plan, &network, shards, (device, threads), sender)?;
-            Ok::<_, WorkerError>((data, pool))
+            Ok::<_, WorkerError>((data, pool, threads, network))
         });
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
-        let (data, pool) = opened?;
+        let (data, pool, fitting, network) = opened?;
+        if fitting < threads {
+            tracing::warn!(fitting, wanted = threads, "there is not the memory for all threads");
+        }
         let buffers = pool.buffers();
-        let parameters = ParameterFetches::new(client.clone(), assignment, buffers.clone());
+        let digest = Arc::new(move |flat: &[f32]| network.digest(flat));
+        let parameters = ParameterFetches::new(client.clone(), assignment, buffers.clone(), digest);
         let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), buffers.clone());
-        Ok(Membership { assignment, client, outbox, data, _fetching, pool, results, parameters, pushes })
+        let threads = fitting as u32;
+        Ok(Membership { assignment, client, outbox, data, threads, _fetching, pool, results, parameters, pushes })
     }
 
     /// Tells the coordinator that this worker is ready to be a member.
     pub(crate) async fn join(&self) {
         let Assignment { job, generation, .. } = self.assignment;
-        self.outbox.say(v1::worker_message::Message::Joined(v1::Joined { job, generation })).await;
-        tracing::info!(job, elements = self.pool.buffers().elements(), "data and network are ready; joined the run");
+        self.outbox
+            .say(v1::worker_message::Message::Joined(v1::Joined { job, generation, threads: self.threads }))
+            .await;
+        tracing::info!(
+            job,
+            threads = self.threads,
+            elements = self.pool.buffers().elements(),
+            "data and network are ready; joined the run"
+        );
     }
 
     /// Hands a line of this worker's log on.
     pub(crate) async fn log(&self, line: String) {
         self.outbox.say(v1::worker_message::Message::Log(v1::Log { job: self.assignment.job, line })).await;
+    }
+
+    /// The job whose run it is.
+    pub(crate) fn job(&self) -> u64 {
+        self.assignment.job
     }
 
     /// The run's data, for a later membership.
@@ -134,10 +160,13 @@ impl Membership {
     }
 
     /// Carries on with what [`Membership::next`] gave.
-    pub(crate) async fn take(&mut self, progress: Progress) {
+    ///
+    /// # Errors
+    /// When this machine's memory does not hold parameters as they come.
+    pub(crate) async fn take(&mut self, progress: Progress) -> Result<(), WorkerError> {
         match progress {
             Progress::Parameters(fetched) => {
-                if let Some((step, flat)) = self.parameters.take(fetched) {
+                if let Some((step, flat)) = self.parameters.take(fetched)? {
                     self.pool.set_parameters(step, flat);
                     let ready = v1::Ready { job: self.assignment.job, step: step.0 };
                     self.outbox.say(v1::worker_message::Message::Ready(ready)).await;
@@ -149,6 +178,7 @@ impl Membership {
                 self.outbox.say(failure_message(self.assignment, failed)).await;
             }
         }
+        Ok(())
     }
 
     /// Carries on with a message of the coordinator about this run.
@@ -157,7 +187,13 @@ impl Membership {
     /// When the message breaks the protocol.
     pub(crate) fn heard(&mut self, message: Message) -> Result<(), WorkerError> {
         match message {
-            Message::Committed(committed) => self.parameters.commit(committed.step),
+            Message::Committed(committed) => {
+                let digest = match &committed.digest[..] {
+                    [] => None,
+                    bytes => Some(Digest(bytes.try_into().map_err(|error| WorkerError::nonsense("a digest", error))?)),
+                };
+                self.parameters.commit(committed.step, digest);
+            }
             Message::Lease(lease) => {
                 let lease = Lease::try_from(lease).map_err(|error| WorkerError::nonsense("a lease", error))?;
                 self.pool.add(lease);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use convoy_common::Digest;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::{chunk_count, v1};
 use convoy_scheduler::StepId;
@@ -13,6 +14,8 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::assignment::Assignment;
+use crate::error::WorkerError;
+use crate::parameter_checks::{Checked, MakeDigest, Measured, ParameterChecks};
 use crate::spare_buffers::SpareBuffers;
 use crate::stages;
 
@@ -26,6 +29,8 @@ pub(crate) struct Fetched {
     /// How many abandoned steps had been heard of when they were asked for: an answer from before the last one is void.
     abandonments: u64,
     flat: Result<Vec<f32>, Status>,
+    /// Their digest, where they were checked.
+    measured: Option<Measured>,
 }
 
 /// Parameters on their way. Those of a step are asked for while the step before is computed, since the coordinator
@@ -34,8 +39,9 @@ pub(crate) struct ParameterFetches {
     client: CoordinatorClient<Channel>,
     assignment: Assignment,
     buffers: Arc<SpareBuffers>,
-    /// The newest step that was said to be committed.
-    committed: Option<u64>,
+    /// The newest step that was said to be committed, and the digest of its parameters.
+    committed: Option<(u64, Option<Digest>)>,
+    checks: ParameterChecks,
     /// Parameters that came before their commit.
     early: BTreeMap<u64, Vec<f32>>,
     /// Steps whose parameters are on their way.
@@ -48,14 +54,20 @@ pub(crate) struct ParameterFetches {
 }
 
 impl ParameterFetches {
-    /// Nothing is asked for yet. `buffers` has the length of the parameters.
-    pub(crate) fn new(client: CoordinatorClient<Channel>, assignment: Assignment, buffers: Arc<SpareBuffers>) -> Self {
+    /// Nothing is asked for yet. `buffers` has the length of the parameters; `digest` makes their digest.
+    pub(crate) fn new(
+        client: CoordinatorClient<Channel>,
+        assignment: Assignment,
+        buffers: Arc<SpareBuffers>,
+        digest: MakeDigest,
+    ) -> Self {
         let (sender, arrivals) = mpsc::unbounded_channel();
         ParameterFetches {
             client,
             assignment,
             buffers,
             committed: None,
+            checks: ParameterChecks::new(digest),
             early: BTreeMap::new(),
             on_the_way: BTreeMap::new(),
             newest: None,
@@ -71,42 +83,85 @@ impl ParameterFetches {
         self.arrivals.recv().await.expect("the queue of answers is open")
     }
 
-    /// Takes an answer over. Gives the parameters of the committed step when they are these.
-    pub(crate) fn take(&mut self, fetched: Fetched) -> Option<(StepId, Vec<f32>)> {
-        let Fetched { step, abandonments, flat } = fetched;
+    /// Takes an answer over. Gives the parameters of the committed step when they are these, and as they should be.
+    ///
+    /// # Errors
+    /// [`WorkerError::BadMemory`] when they came twice and were not what the coordinator has either time.
+    pub(crate) fn take(&mut self, fetched: Fetched) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
+        let Fetched { step, abandonments, flat, measured } = fetched;
         if abandonments != self.abandonments {
-            return None;
+            return Ok(None);
         }
-        let committed = self.committed.unwrap_or(0);
+        let (committed, digest) = self.committed.unwrap_or((0, None));
         self.on_the_way.remove(&step);
         match flat {
+            Ok(flat) if step > committed => {
+                self.newest = self.newest.max(Some(step));
+                self.early.insert(step, flat);
+                Ok(None)
+            }
             Ok(flat) => {
                 self.newest = self.newest.max(Some(step));
-                if step > committed {
-                    self.early.insert(step, flat);
-                    return None;
+                if step < committed {
+                    return Ok(None);
                 }
-                (step == committed).then_some((StepId(step), flat))
+                self.checked(step, flat, measured, digest)
             }
             Err(status) => {
                 tracing::debug!(step, %status, "parameters did not come");
                 if step == committed {
                     self.fetch(step, PAUSE);
                 }
-                None
+                Ok(None)
             }
         }
     }
 
-    /// `step` is committed: nobody computes with earlier parameters any more.
-    pub(crate) fn commit(&mut self, step: u64) {
-        self.committed = Some(step);
+    /// Gives the parameters of the committed step, unless they are to be checked before, or are wrong.
+    fn checked(
+        &mut self,
+        step: u64,
+        flat: Vec<f32>,
+        measured: Option<Measured>,
+        told: Option<Digest>,
+    ) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
+        let Some(told) = told else { return Ok(Some((StepId(step), flat))) };
+        let Some(measured) = measured else {
+            if !self.checks.due() {
+                return Ok(Some((StepId(step), flat)));
+            }
+            let (sender, abandonments) = (self.sender.clone(), self.abandonments);
+            self.checks.measure(flat, move |flat, measured| {
+                _ = sender.send(Fetched { step, abandonments, flat: Ok(flat), measured: Some(measured) });
+            });
+            return Ok(None);
+        };
+        match self.checks.compare(measured, told) {
+            Checked::Good => Ok(Some((StepId(step), flat))),
+            Checked::Wrong => {
+                tracing::error!(
+                    step,
+                    "the parameters in this worker's memory are not the coordinator's; fetched again"
+                );
+                self.buffers.give(flat);
+                self.fetch(step, Duration::ZERO);
+                Ok(None)
+            }
+            Checked::WrongAgain => Err(WorkerError::BadMemory { step }),
+        }
+    }
+
+    /// `step` is committed, and its parameters have this digest, if it was told: nobody computes with earlier ones any
+    /// more.
+    pub(crate) fn commit(&mut self, step: u64, digest: Option<Digest>) {
+        self.committed = Some((step, digest));
         let wanted = self.on_the_way.split_off(&step);
         std::mem::replace(&mut self.on_the_way, wanted).into_values().for_each(|fetch| fetch.abort());
         self.ask_for(step);
         if let Some(flat) = self.early.remove(&step) {
             // Through the queue, so that there is one way to take parameters over.
-            _ = self.sender.send(Fetched { step, abandonments: self.abandonments, flat: Ok(flat) });
+            let abandonments = self.abandonments;
+            _ = self.sender.send(Fetched { step, abandonments, flat: Ok(flat), measured: None });
         }
         self.early.retain(|early, _| *early > step);
     }
@@ -136,7 +191,7 @@ impl ParameterFetches {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
-            _ = sender.send(Fetched { step, abandonments, flat: fetch.await });
+            _ = sender.send(Fetched { step, abandonments, flat: fetch.await, measured: None });
         });
         self.on_the_way.insert(step, task.abort_handle());
     }

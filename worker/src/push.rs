@@ -49,6 +49,9 @@ impl NodePushes {
     pub(crate) fn send(&self, node: ComputedNode) {
         let (pushes, at) = (self.clone(), node.lease.at);
         tokio::spawn(async move {
+            let computed = v1::Computed { job: pushes.assignment.job, at: Some(at.into()) };
+            // The node does not wait for that: its header says it, too.
+            pushes.outbox.say_if_there_is_room(v1::worker_message::Message::Computed(computed));
             // Never closed.
             let _turn = pushes.turns.clone().acquire_owned().await;
             let begun = Instant::now();

@@ -22,7 +22,8 @@ use crate::assignment::Assignment;
 use crate::disk_cache::DiskCache;
 use crate::file_requests::FileRequests;
 
-/// How long a shard waits for a file before its lease fails.
+/// How long nothing may come of any file before a shard stops waiting for one and its lease fails. A slow link is no
+/// reason to give up: bytes that come are on their way to the file that is waited for, which goes before all others.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Before a call that failed is made again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -42,6 +43,8 @@ pub(crate) struct RunFiles {
     cache: Option<Arc<DiskCache>>,
     patience: Duration,
     requests: Mutex<FileRequests>,
+    /// When bytes came last.
+    flowed: Mutex<Instant>,
     /// A file came.
     arrived: Condvar,
     /// A file is wanted.
@@ -70,6 +73,7 @@ impl RunFiles {
             cache,
             patience: PATIENCE,
             requests: Mutex::default(),
+            flowed: Mutex::new(Instant::now()),
             arrived: Condvar::new(),
             wanted: Notify::new(),
         }
@@ -128,16 +132,22 @@ impl RunFiles {
 
     /// Waits for a file from the coordinator.
     fn fetched(&self, file: u32) -> io::Result<Vec<u8>> {
-        let deadline = Instant::now() + self.patience;
+        let begun = Instant::now();
+        let deadline = || begun.max(*self.flowed.lock()) + self.patience;
         let mut requests = self.requests.lock();
         if requests.begin_to_wait(file) {
             self.wanted.notify_one();
         }
-        while !requests.is_here(file) && !self.arrived.wait_until(&mut requests, deadline).timed_out() {}
+        while !requests.is_here(file) && Instant::now() < deadline() {
+            self.arrived.wait_until(&mut requests, deadline());
+        }
         match requests.end_to_wait(file) {
             Some(Ok(bytes)) => Ok(bytes.into()),
             Some(Err(reason)) => Err(io::Error::other(reason)),
-            None => Err(io::Error::new(io::ErrorKind::TimedOut, "the coordinator did not send it")),
+            None => {
+                let text = format!("nothing came from the coordinator for {} s", self.patience.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
         }
     }
 
@@ -240,6 +250,7 @@ async fn fetch_batch(
         if bytes.len() as u64 + piece.data.len() as u64 > files.entry(file).1.size {
             return Err(Status::data_loss("more bytes came than the manifest names"));
         }
+        *files.flowed.lock() = Instant::now();
         bytes.extend_from_slice(&piece.data);
         if piece.last {
             let (files, whole) = (files.clone(), Bytes::from(std::mem::take(&mut bytes)));

@@ -26,6 +26,7 @@ use crate::heartbeat::{HeartbeatThread, Heartbeats};
 use crate::membership::{Membership, Progress, SetUp};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
+use crate::process::process;
 
 /// Messages that wait for the control stream.
 const OUTBOX: usize = 256;
@@ -129,6 +130,7 @@ impl Session {
             name: config.name.clone(),
             threads: config.threads as u32,
             numerics: numerics.to_vec(),
+            process: process().to_owned(),
         };
         outbox.say(v1::worker_message::Message::Hello(hello)).await;
         let dialling = dial.clone();
@@ -168,8 +170,12 @@ impl Session {
                     Ok(None) | Err(_) => return Ok(None),
                 },
                 progress = next_progress(&mut self.member) => {
-                    if let Some(member) = &mut self.member {
-                        member.take(progress).await;
+                    if let Some(member) = &mut self.member
+                        && let Err(error) = member.take(progress).await
+                    {
+                        let job = member.job();
+                        self.decline(job, &error).await;
+                        return Err(error);
                     }
                 }
                 Some(line) = logged(&mut config.log) => {
@@ -188,10 +194,13 @@ impl Session {
                         return Ok(None);
                     }
                     Err(OpenError::Fatal(error)) => {
-                        // Best effort: the connection may be what failed.
-                        let declined = v1::Declined { job, reason: error.to_string() };
-                        self.outbox.say(v1::worker_message::Message::Declined(declined)).await;
-                        return Err(error);
+                        if matches!(error, WorkerError::Connect(_)) {
+                            return Err(error);
+                        }
+                        self.decline(job, &error).await;
+                        if !config.declines {
+                            return Err(error);
+                        }
                     }
                 },
                 () = &mut *stop, if leaving.is_none() => {
@@ -229,6 +238,7 @@ impl Session {
             assignment: Assignment { worker: self.worker, job: assigned.job, generation: assigned.generation },
             threads: config.threads,
             device: config.device,
+            most_memory: config.most_memory,
             data: config.data.clone(),
             cache: config.cache.clone(),
             sees: config.sees.clone(),
@@ -243,6 +253,13 @@ impl Session {
             Membership::open(set_up, bulk).await
         });
         self.coming = Some((assigned.job, coming));
+    }
+
+    /// Says why this worker cannot do `job`; others may, and it may do others.
+    async fn decline(&self, job: u64, error: &WorkerError) {
+        tracing::warn!(job, reason = %error, "declined");
+        let declined = v1::Declined { job, reason: error.to_string(), cause: error.cause().into() };
+        self.outbox.say(v1::worker_message::Message::Declined(declined)).await;
     }
 
     /// Ends the membership, or stops it from coming.

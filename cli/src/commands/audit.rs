@@ -10,7 +10,7 @@ use convoy_common::Digest;
 use convoy_common::data_place::DataPlace;
 use convoy_common::file_tree::{Contents, FileKind, FileTree, Files};
 use convoy_common::planner::Planned;
-use convoy_coordinator::{Audit, Ready, RunDir, audit, earlier_plans, prepare_replay, read_ledger};
+use convoy_coordinator::{Audit, Ready, RunDir, audit, earlier_plans, prepare_replay, read_ledger, read_manifest};
 use convoy_files::here;
 use convoy_planning::{disk, init_file};
 use convoy_proto::v1;
@@ -24,7 +24,7 @@ use crate::runner::{self, Carry};
 use crate::runtime::block_on;
 
 /// What an audit reads of a job.
-const FILES: [&str; 4] = ["plan.json", "earlier-plans.json", "manifest.bin", "journal"];
+const FILES: [&str; 5] = ["plan.json", "plan-copy.json", "earlier-plans.json", "manifest.bin", "journal"];
 
 /// Prove from the journal of a run that every sample of every epoch was counted exactly once, and by whom.
 ///
@@ -135,7 +135,8 @@ fn replay(args: &AuditArgs, folder: &Path, step: u64) -> Result<ExitCode, CliErr
     };
     let steps = step + 1 - replay.from;
     out::note(format_args!("{steps} steps are computed again, from the checkpoint at step {}", replay.from));
-    let (dir, plan, manifest) = RunDir::open(work.path())?;
+    let (dir, plan, _) = RunDir::open(work.path())?;
+    let manifest = read_manifest(work.path())?;
     args.carry.device.fits(&plan)?;
     let files: Arc<dyn FileTree> = match &args.data {
         Some(folder) => Arc::new(Elsewhere { folder: folder.clone() }),
@@ -198,6 +199,9 @@ fn text_of(audit: &Audit) -> String {
         let (epochs, plan) = (earlier.epochs, earlier.plan.short());
         text.push_str(&format!("planned for {epochs} epochs (plan {plan}) until {} steps were done\n", earlier.steps));
     }
+    if audit.damaged > 0 {
+        text.push_str(&format!("the journal was damaged in {} place(s); the records there are lost\n", audit.damaged));
+    }
     text.push_str(&format!(
         "\n{:>5}  {:>7}  {:>9}  {:>6}  {:>8}  {:>7}  WORKERS: SAMPLES",
         "EPOCH", "STEPS", "ONCE", "MORE", "NOT YET", "AUDITED"
@@ -249,6 +253,7 @@ mod tests {
             disbelieved: 0,
             distrusted: Vec::new(),
             starts: 2,
+            damaged: 1,
             earlier_plans: vec![EarlierPlan { epochs: 1, plan: Digest::default(), steps: 5 }],
             epochs: vec![epoch.clone(), EpochAudit { epoch: 2, steps: 2, once: 64, not_yet: 86, ..epoch }],
             problems: Vec::new(),
@@ -256,6 +261,7 @@ mod tests {
         expect![[r#"
             7 of 15 steps committed in 2 starts; 2 computed again, with the digests they had
             planned for 1 epochs (plan 00000000) until 5 steps were done
+            the journal was damaged in 1 place(s); the records there are lost
 
             EPOCH    STEPS       ONCE    MORE   NOT YET  AUDITED  WORKERS: SAMPLES
                 1        5        150       0         0       12  left: 90, right: 60

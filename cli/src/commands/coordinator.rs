@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoy_coordinator::{ClusterConfig, JobLimits, RunDir};
+use convoy_common::memory;
+use convoy_coordinator::{ClusterConfig, DiskLimits, JobLimits, RunDir, keep_private};
 use convoy_planning::{Job, LocalPlanner, Looking};
+use convoy_security::Secret;
 use convoy_vision::LookCache;
 
 use super::resume;
@@ -14,6 +16,7 @@ use super::train::{self, create};
 use crate::address::bind;
 use crate::error::CliError;
 use crate::looking::LookArgs;
+use crate::member::{Home, user_secret};
 use crate::progress::counter;
 use crate::{runner, time};
 
@@ -52,6 +55,14 @@ pub struct CoordinatorArgs {
     json: bool,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    disk: Disk,
+    /// Memory for what others ask for, in MiB: pictures that are decoded to look at them and files that are read for it,
+    /// what is pushed, replies that are not read yet. What does not fit waits, or is refused with the figures. Runs have
+    /// memory of their own (--max-memory-mib).
+    #[arg(long, conflicts_with = "job", default_value_t = 4096, value_name = "MIB",
+        value_parser = clap::value_parser!(u64).range(256..1 << 30))]
+    memory_mib: u64,
     /// Life of the cluster's certificates: a number with s, m, h or d, at least 2s. Members and the coordinator renew
     /// theirs after two thirds of it, by themselves.
     #[arg(long, conflicts_with = "job", default_value = "1d", value_parser = certificate_life, value_name = "TIME")]
@@ -107,6 +118,37 @@ impl Limits {
     }
 }
 
+/// The most that data sets and jobs may take of the disk that the state folder is on.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits on the disk (with --state)")]
+struct Disk {
+    /// Data sets and jobs of everybody together; nine tenths of the disk when absent.
+    #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
+    max_disk_gib: Option<u64>,
+    /// Data sets and jobs of one member of the cluster; half of all when absent.
+    #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
+    max_member_disk_gib: Option<u64>,
+    /// What is left free, for jobs that run: nothing is taken in that would need it. A twentieth of the disk when
+    /// absent, at most 1.
+    #[arg(long, conflicts_with = "job", value_name = "GIB", value_parser = gib)]
+    disk_reserve_gib: Option<u64>,
+}
+
+impl Disk {
+    fn limits(&self) -> DiskLimits {
+        DiskLimits { all: self.max_disk_gib, member: self.max_member_disk_gib, reserve: self.disk_reserve_gib }
+    }
+}
+
+/// Bytes of so many GiB, a number that may have a fraction.
+fn gib(text: &str) -> Result<u64, String> {
+    let gib: f64 = text.parse().map_err(|_| "is no number".to_owned())?;
+    match (0.0..=1e9).contains(&gib) {
+        true => Ok((gib * f64::from(1 << 30)) as u64),
+        false => Err("must be from 0 to 1e9".to_owned()),
+    }
+}
+
 /// Life of certificates.
 fn certificate_life(text: &str) -> Result<Duration, String> {
     let life = time::life(text)?;
@@ -138,6 +180,8 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     let audit_every = one_in(args.audit);
     let listener = bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
+        keep_private();
+        memory::bound(args.memory_mib << 20);
         let limits = args.limits.of_jobs();
         let looking = Looking { counters: counter, cache: Some(LookCache::in_folder(state.join("looks"))) };
         let config = ClusterConfig {
@@ -146,7 +190,10 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
             audit_every,
             planner: Arc::new(LocalPlanner { looking }),
             limits,
+            disk: args.disk.limits(),
             certificate_life: args.certificate_life,
+            // A cluster knows its members.
+            secret: if encrypted { Secret::random() } else { user_secret(&Home::folder())? },
         };
         return runner::serve_jobs(config, listener);
     }
@@ -207,6 +254,25 @@ mod tests {
             ("--max-jobs", JobLimits { jobs: 7, ..usual }),
         ];
         table.into_iter().for_each(|(option, expected)| assert_eq!(limits(&[option, "7"]), expected, "{option}"));
+    }
+
+    #[test]
+    fn the_disk_is_bounded_by_three_numbers() {
+        let limits =
+            |words: &[&str]| typed::<CoordinatorArgs>(&[&["--state", "s"], words].concat()).unwrap().disk.limits();
+        assert_eq!(limits(&[]), DiskLimits::default());
+        let given = limits(&["--max-disk-gib", "4", "--max-member-disk-gib", "0.5", "--disk-reserve-gib", "0"]);
+        assert_eq!(given, DiskLimits { all: Some(4 << 30), member: Some(1 << 29), reserve: Some(0) });
+        assert!(["", "-1", "1e10", "NaN", "much"].iter().all(|text| gib(text).is_err()));
+    }
+
+    #[test]
+    fn memory_has_a_bound() {
+        let memory =
+            |words: &[&str]| typed::<CoordinatorArgs>(&[&["--state", "s"], words].concat()).unwrap().memory_mib;
+        assert_eq!([memory(&[]), memory(&["--memory-mib", "256"])], [4096, 256]);
+        assert_eq!(mistyped::<CoordinatorArgs>(&["--state", "s", "--memory-mib", "1"]), ErrorKind::ValueValidation);
+        assert_eq!(mistyped::<CoordinatorArgs>(&["j", "--memory-mib", "256"]), ErrorKind::ArgumentConflict);
     }
 
     #[test]

@@ -77,12 +77,16 @@ pub fn run(args: ResumeArgs) -> Result<ExitCode, CliError> {
 /// When it is no run, its data has changed, or it cannot go on so. Then it is left as it was.
 pub fn ready(folder: &Path, overrides: &[String], device: Option<Device>, look: LookArgs) -> Result<Ready, CliError> {
     let (dir, before, manifest) = RunDir::open(folder)?;
+    let lost = manifest.is_none();
     let after = changed(&before, overrides)?;
     dir.may_change(&before, &after)?;
     device.map_or(Ok(()), |device| device.fits(&after))?;
     let moved = before.spec.paths() != after.spec.paths();
     let planned = unchanged(&*here(), after, manifest, &look.looking())
         .map_err(|error| with_hint(error, folder, &before, moved))?;
+    if lost {
+        dir.write_manifest(&planned.manifest)?;
+    }
     if planned.plan != before {
         dir.change(&before, &planned.plan, &planned.manifest)?;
         out::note(what_changed(&before, &planned.plan));

@@ -49,6 +49,10 @@ pub struct WorkerArgs {
     /// How large the cache may become, in MiB.
     #[arg(long, default_value_t = 10_240, value_name = "MIB")]
     cache_mib: u64,
+    /// How much memory this worker may take, in MiB; when absent, what the machine, its control groups and its limits
+    /// leave. With less than a job needs on all threads it computes on fewer; a job that does not fit is declined.
+    #[arg(long, value_name = "MIB", env = "CONVOY_MAX_MEMORY_MIB")]
+    max_memory_mib: Option<u64>,
     #[command(flatten)]
     device: Device,
 }
@@ -78,7 +82,10 @@ pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
             () = stop.asked() => return Ok(ExitCode::from(stop.exit_code())),
         };
         let (cache, sees, log) = (Some(cache), args.data, Some(logging::collect()));
-        let config = Config { link, name, threads, device, data: None, cache, sees, log, patience };
+        let most_memory = args.max_memory_mib.map(|mib| mib.saturating_mul(1 << 20));
+        let data = None;
+        let config =
+            Config { link, name, threads, device, data, cache, sees, log, patience, most_memory, declines: true };
         let asked = stop.clone();
         let ended = convoy_worker::run(config, Box::pin(async move { asked.asked().await })).await?;
         Ok(ExitCode::from(if ended == Ended::Drained { stop.exit_code() } else { 0 }))
@@ -93,7 +100,8 @@ async fn link(
     patience: Option<Duration>,
 ) -> Result<watch::Receiver<Link>, CliError> {
     let Some(token) = token else {
-        return Ok(watch::channel(Link::plain(coordinator.to_owned())).1);
+        let secret = member::user_secret(&member::Home::folder())?;
+        return Ok(watch::channel(Link::local(coordinator.to_owned(), secret)).1);
     };
     let mut patience = Patience::new(patience);
     let Signed { identity, life, .. } = loop {
@@ -109,8 +117,7 @@ async fn link(
             }
         }
     };
-    let cluster = Some((token.pin, Some(identity)));
-    let (sender, link) = watch::channel(Link { address: coordinator.to_owned(), cluster });
+    let (sender, link) = watch::channel(Link::member(coordinator.to_owned(), token.pin, Some(identity)));
     tokio::spawn(member::keep_fresh(sender, life));
     Ok(link)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{DataFacts, Plan};
-use crate::manifest::LabelKind;
+use super::{DataFacts, Input, Normalization, Plan};
+use crate::manifest::{LabelKind, Manifest};
 use crate::spec::check::{Problem, check_spec, positive, problem, refuse_foreign, within};
-use crate::spec::{ClassWeights, LastStep, LossKind, MAX_NAMES, Spec, Task};
+use crate::spec::{Channels, ClassWeights, LastStep, LossKind, MAX_NAMES, Size, Spec, Task};
 
 /// The task in force.
 ///
@@ -38,6 +38,27 @@ impl Plan {
         let checked = check_spec(&self.spec).and_then(|()| check_plan(self));
         checked.map_err(|(key, problem)| format!("`{key}` {problem}"))
     }
+
+    /// Checks that the plan is one for the data of `manifest`.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn fits(&self, manifest: &Manifest) -> Result<(), String> {
+        let splits = [
+            ("train_samples", self.train_samples, &manifest.train),
+            ("validation_samples", self.validation_samples, &manifest.validation),
+        ];
+        for (key, planned, split) in splits {
+            let usable = split.usable().len();
+            if usable != planned as usize {
+                return Err(format!("`{key}` is {planned}, but the manifest has {usable} usable ones"));
+            }
+        }
+        if self.names != manifest.names {
+            return Err("`names` are not those of the manifest".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Checks everything that only the whole plan shows.
@@ -51,7 +72,11 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), Problem> {
         return problem("data.train", "has no usable samples");
     }
     check_names(plan)?;
+    check_shape(plan)?;
     check_loss(plan)?;
+    if plan.names.len() != 2 && spec.task == Task::Binary {
+        return problem("names", format!("are {}, but \"binary\" needs two classes", plan.names.len()));
+    }
     if plan.names.len() < 2 && spec.task == Task::Multiclass {
         return problem("data.train", format!("has one class only ({:?}); there is nothing to tell apart", plan.names));
     }
@@ -90,6 +115,34 @@ fn check_names(plan: &Plan) -> Result<(), Problem> {
         Some(name) => problem("data.train", format!("has two classes or labels of the name `{name}`")),
         None => Ok(()),
     }
+}
+
+/// What the network gets and puts out, which [`Plan::resolve`] makes of the rest.
+fn check_shape(plan: &Plan) -> Result<(), Problem> {
+    let Input { height, width, channels } = plan.input;
+    let prepare = &plan.spec.prepare;
+    if plan.input.is_empty() || prepare.size != Size::Fixed([height, width]) {
+        return problem("input", "is not of the height and width of prepare.size");
+    }
+    if prepare.channels != Channels::Fixed(channels) {
+        return problem("input", "is not of as many channels as prepare.channels");
+    }
+    let Normalization { mean, std } = &plan.normalization;
+    let usable = mean.iter().all(|mean| mean.is_finite()) && std.iter().all(|std| std.is_finite() && *std > 0.0);
+    if [mean.len(), std.len()] != [channels as usize; 2] || !usable {
+        return problem("normalization", "is not a mean and a positive deviation of each channel");
+    }
+    if !plan.class_weights.is_empty() && plan.class_weights.len() != plan.names.len() {
+        return problem("class_weights", "are not one for each class");
+    }
+    if plan.spec.task == Task::Binary && plan.names.len() != 2 {
+        return problem("outputs", format!("is of two classes, and there are names of {}", plan.names.len()));
+    }
+    let outputs = if plan.spec.task == Task::Binary { 1 } else { plan.names.len() };
+    if plan.outputs as usize != outputs {
+        return problem("outputs", format!("is {}, where the task needs {outputs}", plan.outputs));
+    }
+    Ok(())
 }
 
 fn check_targets(plan: &Plan) -> Result<(), Problem> {

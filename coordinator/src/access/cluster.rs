@@ -7,14 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use convoy_proto::VERSION;
 use convoy_security::{
-    Authority, Certificate, Fingerprint, Identity, NewKey, Peer, PublicKey, Role, ServerTls, Token, TokenError,
+    Authority, Certificate, Fingerprint, Identity, NewKey, Peer, PublicKey, Role, Secret, ServerTls, Token, TokenError,
     TokenRecord,
 };
 use tonic::Status;
 
 use super::caller::Caller;
+use super::calls::{CallEnd, MemberCalls};
 use super::error::AccessError;
-use super::store::{AccessStore, MemberRecord, unix_seconds};
+use super::store::{AccessStore, MemberRecord, TokenLeft, unix_seconds};
+use crate::state_folder::private_folder;
 use crate::store_error::StoreError;
 
 /// Life of a certificate unless a coordinator is told otherwise. Members and the coordinator itself renew theirs after
@@ -33,17 +35,18 @@ const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// When there is one already, or the folder cannot be written.
 pub fn init_cluster(state: &Path, hosts: &[String]) -> Result<Identity, AccessError> {
     let now = SystemTime::now();
+    private_folder(state).map_err(|source| AccessError::Io { path: state.to_owned(), source })?;
     let hosts_path = state.join("hosts");
     let authority = Authority::create(&state.join("ca"), now)?;
     // Wrong names are found now and not at the first start.
     authority.server(hosts, CERTIFICATE_LIFE, now)?;
     fs::write(&hosts_path, hosts.join("\n") + "\n").map_err(|source| AccessError::Io { path: hosts_path, source })?;
-    let store = AccessStore::open(&state.join("access.redb"))?;
+    let store = AccessStore::create(&state.join("access.redb"))?;
     let key = NewKey::generate()?;
     // Whoever can read the state folder can do all of this again.
     let life = Duration::from_secs(10 * 365 * 24 * 3600);
     let certificate = authority.sign(&key.public()?, "admin", life, now)?;
-    store.add_member("admin", Role::Admin, &certificate)?;
+    store.add_member("admin", Role::Admin, None, &certificate)?;
     Ok(key.with(certificate.chain_pem)?)
 }
 
@@ -70,10 +73,13 @@ fn new_token(
     Ok(token)
 }
 
-/// Authority, members and tokens of a coordinator; none where it serves loopback alone.
+/// Who may call a coordinator.
 #[derive(Debug)]
-pub(crate) struct Access {
-    cluster: Option<Cluster>,
+pub(crate) enum Access {
+    /// Processes of this machine that know the secret of the coordinator's user.
+    Local(Secret),
+    /// Members of a cluster.
+    Cluster(Box<Cluster>),
 }
 
 /// A cluster: who signs for it, who belongs to it.
@@ -83,20 +89,16 @@ pub(crate) struct Cluster {
     hosts: Vec<String>,
     store: AccessStore,
     tls: ServerTls,
+    calls: MemberCalls,
     /// Life of the certificates that it signs.
     pub(crate) life: Duration,
 }
 
 impl Access {
-    /// Everybody on this machine may do everything, and nobody else is let in.
-    pub(crate) fn loopback() -> Arc<Access> {
-        Arc::new(Access { cluster: None })
-    }
-
-    /// The cluster in `state`, if there is one, whose certificates live for `life`.
-    pub(crate) fn open(state: &Path, life: Duration) -> Result<Arc<Access>, AccessError> {
+    /// The cluster in `state`, if there is one, whose certificates live for `life`; else whoever knows `secret`.
+    pub(crate) fn open(state: &Path, life: Duration, secret: Secret) -> Result<Arc<Access>, AccessError> {
         if !is_cluster(state) {
-            return Ok(Access::loopback());
+            return Ok(Arc::new(Access::Local(secret)));
         }
         let authority = Authority::open(&state.join("ca"))?;
         let path = state.join("hosts");
@@ -107,18 +109,19 @@ impl Access {
         let tls = ServerTls::new(&authority.server(&hosts, life, now)?)?;
         let store = AccessStore::open(&state.join("access.redb"))?;
         store.tidy(unix_seconds(now))?;
-        Ok(Arc::new(Access { cluster: Some(Cluster { authority, hosts, store, tls, life }) }))
+        let calls = MemberCalls::default();
+        Ok(Arc::new(Access::Cluster(Box::new(Cluster { authority, hosts, store, tls, calls, life }))))
     }
 
     /// What the server shows, if it encrypts.
     pub(crate) fn tls(&self) -> Option<ServerTls> {
-        self.cluster.as_ref().map(|cluster| cluster.tls.clone())
+        self.member_cluster().map(|cluster| cluster.tls.clone())
     }
 
     /// Renews the coordinator's own certificate for as long as it runs, and tidies the store. `disconnect` is called
     /// again and again: it shall close the connections of all callers whose certificate has expired.
     pub(crate) async fn keep_fresh(&self, disconnect: impl Fn(&dyn Fn(&Caller) -> bool)) {
-        let Some(cluster) = &self.cluster else { return };
+        let Some(cluster) = self.member_cluster() else { return };
         let (mut renewed, mut tidied) = (SystemTime::now(), SystemTime::now());
         let passed = |since: SystemTime| since.elapsed().unwrap_or_default();
         loop {
@@ -133,13 +136,9 @@ impl Access {
                     Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
                 }
             }
-            let expired = |caller: &Caller| match caller {
-                Caller::Member { id, .. } => {
-                    matches!(cluster.store.member(*id), Ok(Some(member)) if member.expired(now))
-                }
-                _ => false,
-            };
-            disconnect(&expired);
+            let expired = |id: u64| matches!(cluster.store.member(id), Ok(Some(member)) if member.expired(now));
+            disconnect(&|caller| matches!(caller, Caller::Member { id, .. } if expired(*id)));
+            cluster.calls.end_where(expired);
             if passed(tidied) >= TIDY {
                 tidied = now;
                 if let Err(error) = cluster.store.tidy(unix_seconds(now)) {
@@ -149,12 +148,27 @@ impl Access {
         }
     }
 
-    /// Who is behind a connection, or why nobody should be.
-    pub(crate) fn caller(&self, peer: &Peer) -> Result<Caller, Status> {
-        match (&self.cluster, peer.fingerprint) {
-            (None, _) => Ok(Caller::Local),
-            (Some(_), None) => Ok(Caller::Stranger),
-            (Some(cluster), Some(fingerprint)) => cluster.member(peer, fingerprint, SystemTime::now()),
+    /// Who is behind a connection, and what ends a call of theirs before its time; or why nobody should be.
+    ///
+    /// `shown` is the secret that comes with the call.
+    pub(crate) fn caller(&self, peer: &Peer, shown: Option<Secret>) -> Result<(Caller, CallEnd), Status> {
+        match (self, peer.fingerprint) {
+            (Access::Local(secret), _) if shown.is_some_and(|shown| secret.is(&shown)) => {
+                Ok((Caller::Local, CallEnd::Never))
+            }
+            (Access::Local(_), _) => Err(Status::unauthenticated(
+                "this coordinator takes calls of its own user alone: whoever calls needs the same $CONVOY_HOME \
+                 (~/.config/convoy), which holds that user's secret; `convoy cluster init` lets others in",
+            )),
+            (Access::Cluster(_), None) => Ok((Caller::Stranger, CallEnd::Never)),
+            (Access::Cluster(cluster), Some(fingerprint)) => cluster.member(peer, fingerprint, SystemTime::now()),
+        }
+    }
+
+    fn member_cluster(&self) -> Option<&Cluster> {
+        match self {
+            Access::Local(_) => None,
+            Access::Cluster(cluster) => Some(cluster),
         }
     }
 
@@ -163,7 +177,7 @@ impl Access {
     /// # Errors
     /// When there is none, as the coordinator serves loopback alone.
     pub(crate) fn cluster(&self) -> Result<&Cluster, Status> {
-        self.cluster.as_ref().ok_or_else(|| {
+        self.member_cluster().ok_or_else(|| {
             Status::failed_precondition(format!(
                 "this coordinator (Convoy {VERSION}) serves loopback alone and knows no members; `convoy cluster init` changes that"
             ))
@@ -179,12 +193,14 @@ pub fn is_cluster(state: &Path) -> bool {
 impl Cluster {
     /// Whose connection it is. It stays that member's after the certificate that it was opened with has expired, as
     /// long as the member has a newer one.
-    fn member(&self, peer: &Peer, fingerprint: Fingerprint, now: SystemTime) -> Result<Caller, Status> {
+    fn member(&self, peer: &Peer, fingerprint: Fingerprint, now: SystemTime) -> Result<(Caller, CallEnd), Status> {
         let internal = |error: StoreError| Status::internal(error.to_string());
         let owner = match peer.known.get() {
             Some(id) => Some(*id),
             None => self.store.owner(fingerprint).map_err(internal)?,
         };
+        // Before the record is read: whoever revokes ends calls after the record says so.
+        let end = owner.map_or(CallEnd::Never, |id| self.calls.begin(id));
         let member = owner.map(|id| self.store.member(id)).transpose().map_err(internal)?.flatten();
         match member {
             None => {
@@ -198,7 +214,7 @@ impl Cluster {
             }
             Some(MemberRecord { id, name, role, .. }) => {
                 _ = peer.known.set(id);
-                Ok(Caller::Member { id, name, role })
+                Ok((Caller::Member { id, name, role }, end))
             }
         }
     }
@@ -209,9 +225,9 @@ impl Cluster {
         if token.pin != self.authority.pin() {
             return Err(TokenError::Unknown.into());
         }
-        let role = self.store.redeem(token, unix_seconds(now))?;
+        let role = self.store.redeem(token, name, unix_seconds(now))?;
         let certificate = self.authority.sign(key, name, self.life, now)?;
-        self.store.add_member(name, role, &certificate)?;
+        self.store.add_member(name, role, Some(&token.id), &certificate)?;
         tracing::info!(name, %role, fingerprint = %certificate.fingerprint, "joined the cluster");
         Ok((role, certificate))
     }
@@ -244,8 +260,10 @@ impl Cluster {
         Ok(self.store.members()?)
     }
 
-    /// Revokes a member's certificates, by its number or name.
-    pub(crate) fn revoke(&self, text: &str) -> Result<MemberRecord, AccessError> {
-        self.store.revoke(text)
+    /// Revokes a member's certificates, by its number or its name, and ends its calls; see [`AccessStore::revoke`].
+    pub(crate) fn revoke(&self, text: &str, close_token: bool) -> Result<(MemberRecord, TokenLeft), AccessError> {
+        let (member, left) = self.store.revoke(text, close_token)?;
+        self.calls.end(member.id);
+        Ok((member, left))
     }
 }

@@ -3,6 +3,7 @@
 use convoy_security::{AuthorityError, KeyError, TokenError};
 
 use crate::store_error::StoreError;
+use crate::store_file::Halted;
 
 /// Why access cannot be managed.
 #[derive(Debug, thiserror::Error)]
@@ -30,4 +31,24 @@ pub enum AccessError {
     /// There is no such member.
     #[error("there is no member `{0}`; `convoy cluster members` shows them")]
     UnknownMember(String),
+    /// More than one member has the name.
+    #[error("there are several members `{name}`: {numbers}; give the number of one of them")]
+    AmbiguousMember {
+        /// The name.
+        name: String,
+        /// Their numbers.
+        numbers: String,
+    },
+    /// A name that would be taken for a number.
+    #[error("`{0}` is a number, and members are told apart by numbers; choose another --name")]
+    NumberAsName(String),
+    /// A member of this name came by the same token and was revoked.
+    #[error("`{0}` was revoked, and does not come back by the same token; ask the cluster's admin for another one")]
+    RevokedName(String),
+}
+
+impl From<AccessError> for Halted<AccessError> {
+    fn from(error: AccessError) -> Self {
+        Halted::Refused(error)
+    }
 }

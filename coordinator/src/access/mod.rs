@@ -3,6 +3,7 @@
 //! What it must not know: runs, jobs, workers, gRPC messages.
 
 pub(crate) mod caller;
+pub(crate) mod calls;
 pub(crate) mod cluster;
 pub(crate) mod error;
 pub(crate) mod roles;

@@ -31,6 +31,13 @@ pub(crate) struct Method {
     pub(crate) message: usize,
 }
 
+impl Method {
+    /// Whether people call it, about jobs and data; workers have calls and memory of their own.
+    pub(crate) fn is_of_people(&self) -> bool {
+        self.path.starts_with("/convoy.v1.Jobs/") || self.path.starts_with("/convoy.v1.Data/")
+    }
+}
+
 const fn method(path: &'static str, who: Who, calls: usize, message: usize) -> Method {
     Method { path, who, calls, message }
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use convoy_security::{Certificate, Fingerprint, Role, Token, TokenError, TokenRecord};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::error::AccessError;
 use crate::store_error::StoreError;
+use crate::store_file::{Halted, StoreFile};
 
 /// Members by number.
 const MEMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("members");
@@ -35,6 +36,9 @@ pub struct MemberRecord {
     pub expires_at: u64,
     /// Whether its certificates were revoked.
     pub revoked: bool,
+    /// The token that it joined with; none for the cluster's first member, and for those of older versions.
+    #[serde(default)]
+    pub token: Option<String>,
 }
 
 impl MemberRecord {
@@ -49,18 +53,58 @@ pub(super) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// What to do about a damaged file. It cannot be made anew by itself: who was revoked stands in it alone.
+const REMEDY: &str = "put a copy of it back that is newer than the last revocation; or move it away, with `ca` beside \
+    it, and make the cluster anew with `convoy cluster init`: jobs and data stay, and all members join again";
+
 /// Members and tokens.
 #[derive(Debug)]
 pub(crate) struct AccessStore {
-    database: Database,
+    file: StoreFile,
 }
 
-fn io(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Io(error.to_string())
+/// The token of a member that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TokenLeft {
+    /// It lets nobody in any more.
+    Closed {
+        /// Which one.
+        id: String,
+    },
+    /// It lets others in still: some who came by it stay.
+    Open {
+        /// Which one.
+        id: String,
+        /// How many members stay that came by it.
+        others: usize,
+    },
+    /// It is not known: the member made the cluster, or joined it under an older version.
+    Unknown,
 }
 
-fn read<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(json).map_err(|error| io(format!("a record of access.redb is damaged: {error}")))
+/// The member that `text` means: a number first of all, else a name that only one has.
+fn meant(members: &[MemberRecord], text: &str) -> Result<MemberRecord, AccessError> {
+    let valid = || members.iter().filter(|member| !member.revoked);
+    let number = text.parse().ok();
+    if let Some(member) = valid().find(|member| Some(member.id) == number) {
+        return Ok(member.clone());
+    }
+    let named: Vec<&MemberRecord> = valid().filter(|member| member.name == text).collect();
+    match named[..] {
+        [] => Err(AccessError::UnknownMember(text.to_owned())),
+        [member] => Ok(member.clone()),
+        _ => {
+            let numbers: Vec<String> = named.iter().map(|member| member.id.to_string()).collect();
+            Err(AccessError::AmbiguousMember { name: text.to_owned(), numbers: numbers.join(", ") })
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned, E: From<StoreError>>(path: &Path, json: &[u8]) -> Result<T, Halted<E>> {
+    serde_json::from_slice(json).map_err(|error| {
+        let problem = format!("a record in it makes no sense: {error}");
+        Halted::Refused(StoreError::Damaged { path: path.to_owned(), problem, remedy: REMEDY }.into())
+    })
 }
 
 fn write(value: &impl Serialize) -> Vec<u8> {
@@ -68,43 +112,58 @@ fn write(value: &impl Serialize) -> Vec<u8> {
 }
 
 impl AccessStore {
+    /// Makes the file at `path`.
+    pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
+        let file = StoreFile::open(path, REMEDY, |write| Tables::open(path, write)?.take_over_old())?;
+        Ok(AccessStore { file })
+    }
+
+    /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
-            error => io(error),
-        })?;
-        let store = AccessStore { database };
-        store.change(|tables| tables.take_over_old())?;
-        Ok(store)
+        if path.exists() {
+            return AccessStore::create(path);
+        }
+        // A new one would know nobody, those least of all who were put out.
+        Err(StoreError::Damaged { path: path.to_owned(), problem: "it is not there".to_owned(), remedy: REMEDY })
     }
 
     /// The member that a certificate is of.
     pub(crate) fn owner(&self, fingerprint: Fingerprint) -> Result<Option<u64>, StoreError> {
-        let read_only = self.database.begin_read().map_err(io)?;
-        let certificates = read_only.open_table(CERTIFICATES).map_err(io)?;
-        Ok(certificates.get(&fingerprint.0[..]).map_err(io)?.map(|kept| kept.value().0))
+        self.file.read(|kept| {
+            let owner = kept.open_table(CERTIFICATES)?.get(&fingerprint.0[..])?;
+            Ok(owner.map(|owner| owner.value().0))
+        })
     }
 
     /// The member with this number.
     pub(crate) fn member(&self, id: u64) -> Result<Option<MemberRecord>, StoreError> {
-        let read_only = self.database.begin_read().map_err(io)?;
-        let members = read_only.open_table(MEMBERS).map_err(io)?;
-        members.get(id).map_err(io)?.map(|json| read(json.value())).transpose()
+        self.file.read(|kept| {
+            let json = kept.open_table(MEMBERS)?.get(id)?;
+            json.map(|json| read(self.file.path(), json.value())).transpose()
+        })
     }
 
     /// All members, the oldest first.
     pub(crate) fn members(&self) -> Result<Vec<MemberRecord>, StoreError> {
-        let read_only = self.database.begin_read().map_err(io)?;
-        let members = read_only.open_table(MEMBERS).map_err(io)?;
-        members.iter().map_err(io)?.map(|entry| read(entry.map_err(io)?.1.value())).collect()
+        self.file.read(|kept| {
+            let members = kept.open_table(MEMBERS)?;
+            members.iter()?.map(|entry| read(self.file.path(), entry?.1.value())).collect()
+        })
     }
 
-    /// Keeps a new member.
-    pub(crate) fn add_member(&self, name: &str, role: Role, certificate: &Certificate) -> Result<u64, StoreError> {
+    /// Keeps a new member, which joined with `token`, if with any.
+    pub(crate) fn add_member(
+        &self,
+        name: &str,
+        role: Role,
+        token: Option<&str>,
+        certificate: &Certificate,
+    ) -> Result<u64, StoreError> {
         self.change(|tables| {
-            let id = tables.members.last().map_err(io)?.map_or(0, |(last, _)| last.value()) + 1;
+            let id = tables.members.last()?.map_or(0, |(last, _)| last.value()) + 1;
             let (fingerprint, expires_at) = (certificate.fingerprint, certificate.expires_at);
-            let member = MemberRecord { id, name: name.to_owned(), role, fingerprint, expires_at, revoked: false };
+            let (name, token, revoked) = (name.to_owned(), token.map(str::to_owned), false);
+            let member = MemberRecord { id, name, role, fingerprint, expires_at, revoked, token };
             tables.put_member(&member)?;
             Ok(id)
         })
@@ -116,7 +175,7 @@ impl AccessStore {
             tables.drop_certificates(|owner, expires_at| owner == id && expires_at < now)?;
             let mut member = tables.member(id)?.ok_or_else(|| AccessError::UnknownMember(id.to_string()))?;
             (member.fingerprint, member.expires_at) = (certificate.fingerprint, certificate.expires_at);
-            Ok(tables.put_member(&member)?)
+            tables.put_member(&member)
         })
     }
 
@@ -127,9 +186,10 @@ impl AccessStore {
         let gone = |member: &MemberRecord| !member.revoked && member.expires_at.saturating_add(KEPT) < now;
         self.change(|tables| {
             tables.drop_certificates(|_, expires_at| expires_at < now)?;
-            let newest = tables.members.last().map_err(io)?.map_or(0, |(id, _)| id.value());
-            for id in tables.members_where(gone)?.into_iter().filter(|id| *id != newest) {
-                tables.members.remove(id).map_err(io)?;
+            let newest = tables.members.last()?.map_or(0, |(id, _)| id.value());
+            for id in tables.all_members()?.into_iter().filter(gone).map(|member| member.id).filter(|id| *id != newest)
+            {
+                tables.members.remove(id)?;
             }
             Ok(())
         })
@@ -139,182 +199,136 @@ impl AccessStore {
     #[cfg(test)]
     fn certificates(&self) -> u64 {
         use redb::ReadableTableMetadata;
-        let read_only = self.database.begin_read().expect("the store can be read");
-        read_only.open_table(CERTIFICATES).and_then(|table| Ok(table.len()?)).expect("the store can be read")
+        let count = self.file.read(|kept| Ok::<_, Halted<StoreError>>(kept.open_table(CERTIFICATES)?.len()?));
+        count.expect("the store can be read")
     }
 
-    /// Revokes a member's certificates, by its number or name.
-    pub(crate) fn revoke(&self, text: &str) -> Result<MemberRecord, AccessError> {
-        let unknown = || AccessError::UnknownMember(text.to_owned());
-        let members = self.members()?;
-        let means = |member: &&MemberRecord| text.parse() == Ok(member.id) || member.name == text;
-        let id = members.iter().filter(|member| !member.revoked).find(means).ok_or_else(unknown)?.id;
+    /// Revokes a member's certificates, by its number or its name. The token that it came by is closed as well, if
+    /// nobody else came by it or `close_token` says so; a member of its name does not come by it again in any case.
+    pub(crate) fn revoke(&self, text: &str, close_token: bool) -> Result<(MemberRecord, TokenLeft), AccessError> {
         self.change(|tables| {
-            let mut member = tables.member(id)?.ok_or_else(unknown)?;
+            let mut member = meant(&tables.all_members()?, text)?;
             member.revoked = true;
             tables.put_member(&member)?;
-            Ok(member)
+            let left = tables.close_token_of(&member, close_token)?;
+            Ok((member, left))
         })
     }
 
     pub(crate) fn put_token(&self, token: &TokenRecord) -> Result<(), StoreError> {
-        self.change(|tables| tables.tokens.insert(token.id.as_str(), write(token).as_slice()).map(|_| ()).map_err(io))
+        self.change(|tables| {
+            tables.tokens.insert(token.id.as_str(), write(token).as_slice())?;
+            Ok(())
+        })
     }
 
     pub(crate) fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
-        let read_only = self.database.begin_read().map_err(io)?;
-        let tokens = read_only.open_table(TOKENS).map_err(io)?;
-        tokens.iter().map_err(io)?.map(|entry| read(entry.map_err(io)?.1.value())).collect()
+        self.file.read(|kept| {
+            let tokens = kept.open_table(TOKENS)?;
+            tokens.iter()?.map(|entry| read(self.file.path(), entry?.1.value())).collect()
+        })
     }
 
     /// Whether there was such a token.
     pub(crate) fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
-        self.change(|tables| Ok(tables.tokens.remove(id).map_err(io)?.is_some()))
+        self.change(|tables| Ok(tables.tokens.remove(id)?.is_some()))
     }
 
-    /// Uses a token once; says what it is for.
-    pub(crate) fn redeem(&self, token: &Token, now: u64) -> Result<Role, AccessError> {
+    /// Uses a token once for somebody of this name; says what it is for.
+    pub(crate) fn redeem(&self, token: &Token, name: &str, now: u64) -> Result<Role, AccessError> {
+        if name.parse::<u64>().is_ok() {
+            return Err(AccessError::NumberAsName(name.to_owned()));
+        }
         self.change(|tables| {
-            let kept = tables.tokens.get(token.id.as_str()).map_err(io)?.map(|json| read::<TokenRecord>(json.value()));
-            let mut record = kept.transpose()?.ok_or(TokenError::Unknown)?;
-            record.redeem(&token.secret, now)?;
-            tables.tokens.insert(record.id.as_str(), write(&record).as_slice()).map_err(io)?;
+            let came = |member: &MemberRecord| member.token.as_deref() == Some(token.id.as_str());
+            if tables.all_members()?.iter().any(|member| member.revoked && member.name == name && came(member)) {
+                return Err(AccessError::RevokedName(name.to_owned()).into());
+            }
+            let kept = tables.tokens.get(token.id.as_str())?.map(|json| read(self.file.path(), json.value()));
+            let mut record: TokenRecord = kept.transpose()?.ok_or(AccessError::Token(TokenError::Unknown))?;
+            record.redeem(&token.secret, now).map_err(AccessError::Token)?;
+            tables.tokens.insert(record.id.as_str(), write(&record).as_slice())?;
             Ok(record.role)
         })
     }
 
-    fn change<T, E: From<StoreError>>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, E>) -> Result<T, E> {
-        let mut transaction = self.database.begin_write().map_err(io)?;
-        transaction.set_two_phase_commit(true);
-        let result = {
-            let mut tables = Tables {
-                members: transaction.open_table(MEMBERS).map_err(io)?,
-                certificates: transaction.open_table(CERTIFICATES).map_err(io)?,
-                old_certificates: transaction.open_table(OLD_CERTIFICATES).map_err(io)?,
-                tokens: transaction.open_table(TOKENS).map_err(io)?,
-            };
-            change(&mut tables)?
-        };
-        transaction.commit().map_err(io)?;
-        Ok(result)
+    fn change<T, E: From<StoreError>>(
+        &self,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, Halted<E>>,
+    ) -> Result<T, E> {
+        self.file.write(|kept| change(&mut Tables::open(self.file.path(), kept)?))
     }
 }
 
 struct Tables<'a> {
+    /// The file that they are of.
+    path: &'a Path,
     members: redb::Table<'a, u64, &'static [u8]>,
     certificates: redb::Table<'a, &'static [u8], (u64, u64)>,
     old_certificates: redb::Table<'a, &'static [u8], u64>,
     tokens: redb::Table<'a, &'static str, &'static [u8]>,
 }
 
-impl Tables<'_> {
-    fn member(&self, id: u64) -> Result<Option<MemberRecord>, StoreError> {
-        self.members.get(id).map_err(io)?.map(|json| read(json.value())).transpose()
+impl<'a> Tables<'a> {
+    fn open(path: &'a Path, kept: &'a WriteTransaction) -> Result<Self, TableError> {
+        Ok(Tables {
+            path,
+            members: kept.open_table(MEMBERS)?,
+            certificates: kept.open_table(CERTIFICATES)?,
+            old_certificates: kept.open_table(OLD_CERTIFICATES)?,
+            tokens: kept.open_table(TOKENS)?,
+        })
     }
 
-    fn put_member(&mut self, member: &MemberRecord) -> Result<(), StoreError> {
-        self.members.insert(member.id, write(member).as_slice()).map_err(io)?;
-        self.certificates.insert(&member.fingerprint.0[..], (member.id, member.expires_at)).map_err(io)?;
+    fn member<E: From<StoreError>>(&self, id: u64) -> Result<Option<MemberRecord>, Halted<E>> {
+        self.members.get(id)?.map(|json| read(self.path, json.value())).transpose()
+    }
+
+    fn put_member<E>(&mut self, member: &MemberRecord) -> Result<(), Halted<E>> {
+        self.members.insert(member.id, write(member).as_slice())?;
+        self.certificates.insert(&member.fingerprint.0[..], (member.id, member.expires_at))?;
         Ok(())
     }
 
-    fn members_where(&self, wanted: impl Fn(&MemberRecord) -> bool) -> Result<Vec<u64>, StoreError> {
-        let mut found = Vec::new();
-        for entry in self.members.iter().map_err(io)? {
-            let member: MemberRecord = read(entry.map_err(io)?.1.value())?;
-            found.extend(wanted(&member).then_some(member.id));
+    fn all_members<E: From<StoreError>>(&self) -> Result<Vec<MemberRecord>, Halted<E>> {
+        self.members.iter()?.map(|entry| read(self.path, entry?.1.value())).collect()
+    }
+
+    /// What becomes of the token of a member that was revoked.
+    fn close_token_of<E: From<StoreError>>(
+        &mut self,
+        member: &MemberRecord,
+        close: bool,
+    ) -> Result<TokenLeft, Halted<E>> {
+        let Some(id) = member.token.clone() else { return Ok(TokenLeft::Unknown) };
+        let stays = |other: &MemberRecord| !other.revoked && other.token.as_ref() == Some(&id);
+        let others = self.all_members()?.into_iter().filter(stays).count();
+        if others > 0 && !close {
+            let open = self.tokens.get(id.as_str())?.is_some();
+            return Ok(if open { TokenLeft::Open { id, others } } else { TokenLeft::Closed { id } });
         }
-        Ok(found)
+        self.tokens.remove(id.as_str())?;
+        Ok(TokenLeft::Closed { id })
     }
 
     /// Drops the certificates of which `unwanted` holds, given whose they are and when they expire.
-    fn drop_certificates(&mut self, unwanted: impl Fn(u64, u64) -> bool) -> Result<(), StoreError> {
-        self.certificates.retain(|_, (owner, expires_at)| !unwanted(owner, expires_at)).map_err(io)
+    fn drop_certificates<E>(&mut self, unwanted: impl Fn(u64, u64) -> bool) -> Result<(), Halted<E>> {
+        Ok(self.certificates.retain(|_, (owner, expires_at)| !unwanted(owner, expires_at))?)
     }
 
     /// Certificates that an older version kept expire when their member's newest does, at the latest.
-    fn take_over_old(&mut self) -> Result<(), StoreError> {
+    fn take_over_old<E: From<StoreError>>(&mut self) -> Result<(), Halted<E>> {
         loop {
-            let old = self.old_certificates.pop_first().map_err(io)?;
+            let old = self.old_certificates.pop_first()?;
             let Some((fingerprint, owner)) = old.map(|(key, owner)| (key.value().to_owned(), owner.value())) else {
                 return Ok(());
             };
             if let Some(member) = self.member(owner)? {
-                self.certificates.insert(fingerprint.as_slice(), (member.id, member.expires_at)).map_err(io)?;
+                self.certificates.insert(fingerprint.as_slice(), (member.id, member.expires_at))?;
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: u64 = 24 * 3600;
-
-    fn certificate(number: u8, expires_at: u64) -> Certificate {
-        Certificate { chain_pem: String::new(), fingerprint: Fingerprint([number; 32]), expires_at }
-    }
-
-    fn store() -> (tempfile::TempDir, AccessStore) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = AccessStore::open(&folder.path().join("access.redb")).expect("the folder is writable");
-        (folder, store)
-    }
-
-    fn owners<const N: usize>(store: &AccessStore, numbers: [u8; N]) -> [Option<u64>; N] {
-        numbers.map(|number| store.owner(Fingerprint([number; 32])).expect("the store can be read"))
-    }
-
-    #[test]
-    fn renewing_drops_what_has_expired_of_that_member() {
-        let (_folder, store) = store();
-        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
-        let otto = store.add_member("otto", Role::Viewer, &certificate(200, 100)).unwrap();
-        store.renew(anna, &certificate(2, 160), 60).unwrap();
-        assert_eq!(owners(&store, [1, 2, 200]), [Some(anna), Some(anna), Some(otto)], "the first is good until 100");
-        for renewal in 3..100 {
-            let now = 60 * u64::from(renewal) - 60;
-            store.renew(anna, &certificate(renewal, now + 100), now).unwrap();
-            assert!(store.certificates() <= 4, "{} after {renewal} certificates", store.certificates());
-        }
-        assert_eq!(owners(&store, [1, 98, 99, 200]), [None, Some(anna), Some(anna), Some(otto)]);
-    }
-
-    #[test]
-    fn who_can_never_come_back_is_dropped_after_thirty_days() {
-        let (_folder, store) = store();
-        let add = |name: &str, number| store.add_member(name, Role::Worker, &certificate(number, 100)).unwrap();
-        let [gone, revoked_one, back, newest] =
-            [("gone", 1), ("out", 2), ("back", 3), ("newest", 4)].map(|(n, c)| add(n, c));
-        store.revoke("out").unwrap();
-        store.tidy(100).unwrap();
-        assert_eq!(store.certificates(), 4, "nothing has expired");
-        store.tidy(101).unwrap();
-        assert_eq!((store.certificates(), store.members().unwrap().len()), (0, 4), "members are kept");
-        store.renew(back, &certificate(5, 100 + 40 * DAY), 101).unwrap();
-        store.tidy(100 + 30 * DAY).unwrap();
-        assert_eq!(store.members().unwrap().len(), 4, "not a second before");
-        store.tidy(101 + 30 * DAY).unwrap();
-        let left: Vec<u64> = store.members().unwrap().iter().map(|member| member.id).collect();
-        assert_eq!(left, [revoked_one, back, newest]);
-        assert!(store.member(revoked_one).unwrap().is_some_and(|member| member.revoked), "its refusal says revoked");
-        assert_eq!(store.member(gone).unwrap(), None);
-        assert!(
-            store.add_member("next", Role::Worker, &certificate(6, 100)).unwrap() > newest,
-            "no number comes twice"
-        );
-    }
-
-    #[test]
-    fn certificates_of_an_older_version_are_taken_over() {
-        let (folder, store) = store();
-        let anna = store.add_member("anna", Role::Viewer, &certificate(1, 100)).unwrap();
-        store.change(|tables| tables.old_certificates.insert(&[7; 32][..], anna).map(|_| ()).map_err(io)).unwrap();
-        drop(store);
-        let store = AccessStore::open(&folder.path().join("access.redb")).unwrap();
-        assert_eq!(owners(&store, [1, 7]), [Some(anna), Some(anna)]);
-        store.tidy(101).unwrap();
-        assert_eq!(owners(&store, [1, 7]), [None, None]);
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! Packs: tar files of many images, which any tar opens; where each file lies in them is kept beside.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
+use convoy_common::durable::{rename, sync_file, sync_folder};
 
 /// A pack is closed once it holds this much.
 pub(super) const PACK_BYTES: u64 = 64 << 20;
@@ -19,7 +20,26 @@ pub(super) struct Located {
     pub(super) size: u64,
 }
 
-/// A pack that is closed: its digest is its name.
+/// A pack whose bytes are on the disk, under a name that nobody looks for.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) packed: Packed,
+    file: tempfile::NamedTempFile,
+}
+
+impl Closed {
+    /// Gives it its name.
+    pub(super) fn persist(self, folder: &Path) -> io::Result<Packed> {
+        let hidden = self.file.into_temp_path();
+        rename(&hidden, &path_of(folder, &self.packed.digest))?;
+        // Nothing is left to be removed.
+        _ = hidden.keep();
+        sync_folder(folder)?;
+        Ok(self.packed)
+    }
+}
+
+/// What is in a pack: its digest is its name.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub(super) digest: Digest,
@@ -33,7 +53,6 @@ pub(super) fn path_of(folder: &Path, pack: &Digest) -> PathBuf {
 
 /// A pack that is being written. Dropped without [`PackWriter::close`], it leaves nothing behind.
 pub(super) struct PackWriter {
-    folder: PathBuf,
     file: BufWriter<tempfile::NamedTempFile>,
     hasher: blake3::Hasher,
     length: u64,
@@ -46,8 +65,12 @@ impl PackWriter {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix(".pack-").suffix(".tmp").tempfile_in(folder)?;
         let hasher = blake3::Hasher::new();
-        let (folder, file) = (folder.to_owned(), BufWriter::new(file));
-        Ok(PackWriter { folder, file, hasher, length: 0, files: Vec::new(), begun: None })
+        Ok(PackWriter { file: BufWriter::new(file), hasher, length: 0, files: Vec::new(), begun: None })
+    }
+
+    /// Bytes of the disk that a file of `size` bytes takes in a pack, at most.
+    pub(super) fn room_for(size: u64) -> u64 {
+        size.saturating_add(4 * BLOCK)
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -91,8 +114,8 @@ impl PackWriter {
         self.file.write_all(bytes)
     }
 
-    /// Writes it through to the disk, under its name. `None` when nothing was added.
-    pub(super) fn close(mut self) -> io::Result<Option<Packed>> {
+    /// Writes it through to the disk. `None` when nothing was added.
+    pub(super) fn close(mut self) -> io::Result<Option<Closed>> {
         self.take_back()?;
         if self.files.is_empty() {
             return Ok(None);
@@ -100,10 +123,8 @@ impl PackWriter {
         self.write(&[0; 2 * BLOCK as usize])?;
         let digest = Digest(*self.hasher.finalize().as_bytes());
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
-        file.persist(path_of(&self.folder, &digest)).map_err(|error| error.error)?;
-        File::open(&self.folder)?.sync_all()?;
-        Ok(Some(Packed { digest, files: self.files }))
+        sync_file(file.path(), file.as_file())?;
+        Ok(Some(Closed { packed: Packed { digest, files: self.files }, file }))
     }
 }
 
@@ -137,11 +158,72 @@ pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the pack's bytes have its digest.
-#[cfg(test)]
-pub(super) fn is_whole(folder: &Path, pack: &Digest) -> io::Result<bool> {
-    let mut file = File::open(path_of(folder, pack))?;
+/// The packs in a folder.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<Digest>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(|name| name.strip_suffix(".tar")?.parse::<Digest>().ok()));
+    }
+    Ok(found)
+}
+
+/// The digest of what `from` gives, at most `length` bytes, and how many there were.
+pub(super) fn digest_of(from: impl Read, length: u64) -> io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
-    io::copy(&mut file, &mut hasher)?;
-    Ok(Digest(*hasher.finalize().as_bytes()) == *pack)
+    let came = io::copy(&mut from.take(length), &mut hasher)?;
+    Ok((Digest(*hasher.finalize().as_bytes()), came))
+}
+
+/// The digest of a file in a pack as it is now.
+pub(super) fn digest_at(folder: &Path, at: &Located) -> io::Result<Digest> {
+    let mut file = File::open(path_of(folder, &at.pack))?;
+    let end = file.metadata()?.len();
+    if at.offset.checked_add(at.size).is_none_or(|file_end| file_end > end) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.seek(SeekFrom::Start(at.offset))?;
+    Ok(digest_of(file, at.size)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use convoy_common::durable::faults::{Fault, FaultPlan, Faults};
+
+    use super::*;
+
+    /// Writes a pack of one file in `folder`.
+    fn write(folder: &Path) -> io::Result<Packed> {
+        let (bytes, mut pack) = (b"bytes", PackWriter::create(folder)?);
+        let digest = Digest::of(bytes);
+        pack.begin("a/x", &digest, bytes.len() as u64)?;
+        pack.write(bytes)?;
+        pack.end(digest, bytes.len() as u64)?;
+        pack.close()?.expect("something was added").persist(folder)
+    }
+
+    #[test]
+    fn a_pack_is_there_and_whole_or_not_at_all() {
+        for fault in [Fault::Eio, Fault::Full, Fault::Crash, Fault::PowerCut] {
+            for point in 1.. {
+                let folder = tempfile::tempdir().unwrap();
+                let plan = FaultPlan { point, fault, lasting: false };
+                let faults = Faults::in_folder(folder.path(), Some(plan));
+                let written = write(folder.path());
+                if fault == Fault::PowerCut && faults.struck() {
+                    faults.cut_power();
+                }
+                let packs = list(folder.path()).unwrap();
+                for pack in &packs {
+                    let file = File::open(path_of(folder.path(), pack)).unwrap();
+                    assert_eq!(digest_of(file, u64::MAX).unwrap().0, *pack, "{fault:?} {point}");
+                }
+                assert!(written.is_err() || packs.len() == 1, "{fault:?} {point}: it is told, and not there");
+                if !faults.struck() {
+                    assert_eq!(point, 7, "sync, rename and sync of the folder, before and after each");
+                    break;
+                }
+            }
+        }
+    }
 }

@@ -25,6 +25,18 @@ fn no_place(path: &Path) -> io::Error {
     )
 }
 
+/// Names the file that is damaged, and what helps.
+fn named(error: io::Error, name: &DataName, inner: &InnerPath) -> io::Error {
+    if error.kind() != io::ErrorKind::InvalidData {
+        return error;
+    }
+    let text = format!(
+        "data set {name}: file {} is damaged at the coordinator; push the data again, which sends it anew",
+        inner.as_str()
+    );
+    io::Error::new(error.kind(), text)
+}
+
 impl Sources {
     fn place(&self, path: &Path) -> io::Result<DataPlace> {
         let text = path.to_str().ok_or_else(|| no_place(path))?;
@@ -49,7 +61,10 @@ impl Sources {
 impl Files for Sources {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.place(path)? {
-            DataPlace::DataSet(name, inner) => self.store.read(&self.kept(&name, &inner)?.0),
+            DataPlace::DataSet(name, inner) => {
+                let digest = self.kept(&name, &inner)?.0;
+                self.store.read(&digest).map_err(|error| named(error, &name, &inner))
+            }
             DataPlace::Shared(inner) => Disk.read(&self.shared(&inner)?),
             DataPlace::Local(path) => Err(no_place(&path)),
         }
@@ -57,10 +72,19 @@ impl Files for Sources {
 
     fn read_range(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         match self.place(path)? {
-            DataPlace::DataSet(name, inner) => self.store.read_range(&self.kept(&name, &inner)?.0, offset, length),
+            DataPlace::DataSet(name, inner) => {
+                let digest = self.kept(&name, &inner)?.0;
+                self.store.read_range(&digest, offset, length).map_err(|error| named(error, &name, &inner))
+            }
             DataPlace::Shared(inner) => Disk.read_range(&self.shared(&inner)?, offset, length),
             DataPlace::Local(path) => Err(no_place(&path)),
         }
+    }
+
+    fn doubt(&self, path: &Path) -> io::Result<()> {
+        let DataPlace::DataSet(name, inner) = self.place(path)? else { return Ok(()) };
+        let digest = self.kept(&name, &inner)?.0;
+        self.store.check(&digest).map_err(|error| named(error, &name, &inner))
     }
 }
 
@@ -135,16 +159,18 @@ impl FileTree for Sources {
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::SetFile;
+    use super::super::set::SetFile;
     use super::*;
+    use crate::disk_use::{DiskLimits, DiskUse};
 
     #[test]
     fn both_places_are_trees_and_nothing_else_is_seen() {
         let (state, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir(shared.path().join("a")).unwrap();
         std::fs::write(shared.path().join("a/x"), "disk").unwrap();
-        let store = Arc::new(DataStore::open(state.path()).unwrap());
-        let mut receiver = store.receive();
+        let disk = DiskUse::new(state.path(), DiskLimits::default());
+        let store = Arc::new(DataStore::open(state.path(), disk).unwrap());
+        let mut receiver = store.receive("local");
         let (digest, path) = (Digest::of(b"kept"), "a/x".parse::<InnerPath>().unwrap());
         receiver.begin(SetFile { path: path.clone(), digest, size: 4 }).unwrap();
         receiver.piece(b"kept").unwrap();

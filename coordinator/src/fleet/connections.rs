@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{WireError, v1};
-use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, StepId, WorkerId};
+use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, RunTime, StepId, WorkerId};
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::access::caller::Caller;
 use crate::queue::QueueSender;
 use crate::run::handle::RunHandle;
-use crate::run::outbox::{WorkerOutbox, say};
+use crate::run::outbox::WorkerOutbox;
 use crate::run::run_inputs::RunInput;
+use crate::run::worker_contact::WorkerContact;
 use crate::run::worker_links::WorkerLinks;
 
 /// How often workers say that they live.
@@ -28,7 +30,7 @@ pub(crate) struct Connections {
     runs: RwLock<BTreeMap<JobId, Arc<RunHandle>>>,
     workers: Mutex<BTreeMap<WorkerId, ConnectedWorker>>,
     next_worker: AtomicU32,
-    /// Names of machines that were proven to compute wrongly, and what is said to them.
+    /// Machines that were proven to compute wrongly, and what is said to them.
     evicted: Mutex<BTreeMap<String, String>>,
     fleet: QueueSender<FleetEvent>,
     /// The numerics class of all runs, where there is just one run.
@@ -38,6 +40,7 @@ pub(crate) struct Connections {
 /// A connected worker.
 #[derive(Debug)]
 struct ConnectedWorker {
+    machine: String,
     name: String,
     threads: u32,
     /// Whose connection this is; others may not speak for it.
@@ -57,6 +60,16 @@ enum WorkerPlace {
     Assigned(JobId),
     /// It is a member of the job's run.
     Member(JobId),
+}
+
+impl WorkerPlace {
+    /// The job that the worker is at, or on its way to.
+    fn job(self) -> Option<JobId> {
+        match self {
+            WorkerPlace::Free => None,
+            WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job),
+        }
+    }
 }
 
 /// A connected worker, for people.
@@ -95,6 +108,7 @@ impl Connections {
     /// Takes a worker in that says hello.
     pub(crate) fn connect(
         &self,
+        machine: String,
         name: String,
         threads: u32,
         numerics: Vec<u32>,
@@ -103,27 +117,28 @@ impl Connections {
     ) -> WorkerId {
         let worker = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let welcome = v1::Welcome { worker: worker.0, heartbeat_ms: HEARTBEAT.as_millis() as u32 };
-        say(&outbox, Message::Welcome(welcome));
+        outbox.say(Message::Welcome(welcome));
         tracing::info!(%worker, name, threads, "connected");
         let place = WorkerPlace::Free;
-        let connected = ConnectedWorker { name, threads, caller, outbox, place, called: false, draining: false };
+        let connected =
+            ConnectedWorker { machine, name, threads, caller, outbox, place, called: false, draining: false };
         self.workers().insert(worker, connected);
         self.tell_fleet(FleetEvent::WorkerJoined { worker, numerics });
         worker
     }
 
-    /// Why nobody of this name is taken in; `None` when they are.
-    pub(crate) fn evicted(&self, name: &str) -> Option<String> {
-        self.evicted.lock().get(name).cloned()
+    /// Why nobody on this machine is taken in; `None` when they are.
+    pub(crate) fn evicted(&self, machine: &str) -> Option<String> {
+        self.evicted.lock().get(machine).cloned()
     }
 
-    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for.
+    /// Waits until `message` of `worker` has room at the fleet and at the run that it is for. A heartbeat needs none.
     pub(crate) async fn room(&self, worker: WorkerId, message: &v1::WorkerMessage) {
+        if let Some(v1::worker_message::Message::Heartbeat(_)) = message.message {
+            return;
+        }
         self.fleet.room().await;
-        let job = match &message.message {
-            Some(v1::worker_message::Message::Declined(declined)) => Some(JobId(declined.job)),
-            _ => self.run_of(worker),
-        };
+        let job = self.place_of(worker).and_then(WorkerPlace::job);
         if let Some(run) = job.and_then(|job| self.run(job)) {
             run.inputs.room().await;
         }
@@ -136,27 +151,25 @@ impl Connections {
             Message::Hello(_) => {
                 return Err(WireError::Invalid { field: "message", value: "a second hello".to_owned() });
             }
-            Message::Heartbeat(_) => {
-                self.tell_fleet(FleetEvent::Heartbeat { worker });
-                if let Some(job) = self.run_of(worker) {
-                    self.tell_run(job, RunInput::Event(Event::Heartbeat { worker }));
-                }
-            }
-            Message::Joined(joined) => self.joined(worker, JobId(joined.job), joined.generation),
+            // Whoever read it has noted when.
+            Message::Heartbeat(_) => {}
+            Message::Joined(joined) => self.joined(worker, joined),
             Message::Ready(ready) => {
                 let event = Event::WorkerReady { worker, step: StepId(ready.step) };
                 self.tell_run_of_member(worker, JobId(ready.job), RunInput::Event(event));
             }
+            Message::Computed(computed) => {
+                let at = computed.at.ok_or(WireError::Missing { field: "at" })?.into();
+                let event = Event::NodeComputed { worker, at };
+                self.tell_run_of_member(worker, JobId(computed.job), RunInput::Event(event));
+            }
             Message::LeaseFailed(failed) => {
                 let (job, failure) = (JobId(failed.job), Failure::try_from(failed.failure())?);
                 let at = failed.at.ok_or(WireError::Missing { field: "at" })?.into();
-                let input = RunInput::LeaseFailed { worker, at, failure, reason: failed.reason };
+                let input = RunInput::LeaseFailed { worker, at, failure, reason: told(&failed.reason) };
                 self.tell_run_of_member(worker, job, input);
             }
-            Message::Declined(declined) => {
-                let input = RunInput::Declined { worker, reason: declined.reason };
-                self.tell_run(JobId(declined.job), input);
-            }
+            Message::Declined(declined) => self.declined(worker, &declined),
             Message::Draining(_) => self.draining(worker),
             Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
         }
@@ -176,17 +189,44 @@ impl Connections {
         }
     }
 
-    fn joined(&self, worker: WorkerId, job: JobId, generation: u64) {
+    fn joined(&self, worker: WorkerId, v1::Joined { job, generation, threads }: v1::Joined) {
+        let job = JobId(job);
         let mut workers = self.workers();
         let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
         let Some(member) = workers.get_mut(&worker).filter(assigned) else { return };
         let Some(run) = self.run(job).filter(|run| run.generation.0 == generation) else { return };
         member.place = WorkerPlace::Member(job);
-        let (name, threads, outbox) = (member.name.clone(), member.threads, member.outbox.clone());
-        _ = run.tell(RunInput::Attach { worker, name, threads, outbox });
+        let (machine, name, outbox) = (member.machine.clone(), member.name.clone(), member.outbox.clone());
+        let threads = threads.clamp(1, member.threads);
+        _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
         }
+    }
+
+    /// A worker that cannot do the job that it was sent to is free for others.
+    fn declined(&self, worker: WorkerId, declined: &v1::Declined) {
+        let job = JobId(declined.job);
+        let reason = told(&declined.reason);
+        if declined.cause() == v1::DeclineCause::Faulty {
+            return self.faulty(worker, job, reason);
+        }
+        let mut workers = self.workers();
+        let assigned = |worker: &&mut ConnectedWorker| worker.place == WorkerPlace::Assigned(job);
+        let Some(state) = workers.get_mut(&worker).filter(assigned) else { return };
+        (state.place, state.called) = (WorkerPlace::Free, false);
+        drop(workers);
+        self.tell_run(job, RunInput::Declined { worker, cause: declined.cause(), reason: reason.clone() });
+        self.tell_fleet(FleetEvent::WorkerDeclined { worker, job, reason });
+    }
+
+    /// A machine whose memory does not hold what is put there counts as one that was proven to compute wrongly.
+    fn faulty(&self, worker: WorkerId, job: JobId, reason: String) {
+        let Some(name) = self.workers().get(&worker).map(|worker| worker.name.clone()) else { return };
+        tracing::error!(%worker, name, reason, "its memory is bad; put out");
+        self.tell_run(job, RunInput::Declined { worker, cause: v1::DeclineCause::Faulty, reason: reason.clone() });
+        self.evict(&name, format!("`{name}` was put out: {reason}"));
+        self.disconnect(worker, &reason);
     }
 
     fn draining(&self, worker: WorkerId) {
@@ -213,7 +253,7 @@ impl Connections {
     pub(crate) fn disconnect_all(&self, over: bool, reason: &str) {
         let workers = std::mem::take(&mut *self.workers());
         for worker in workers.into_values() {
-            say(&worker.outbox, Message::Goodbye(v1::Goodbye { over, reason: reason.to_owned() }));
+            worker.outbox.say(Message::Goodbye(v1::Goodbye { over, reason: reason.to_owned() }));
         }
     }
 
@@ -232,7 +272,7 @@ impl Connections {
         let mut deaf = Vec::new();
         for (id, worker) in self.workers().iter_mut() {
             if worker.place == WorkerPlace::Assigned(job) && !std::mem::replace(&mut worker.called, true) {
-                deaf.extend((!say(&worker.outbox, Message::Assigned(assigned))).then_some(*id));
+                deaf.extend((!worker.outbox.say(Message::Assigned(assigned))).then_some(*id));
             }
         }
         deaf.into_iter().for_each(|worker| self.lose(worker));
@@ -240,8 +280,7 @@ impl Connections {
 
     /// Asks for a worker back; its run releases it at a step boundary.
     pub(crate) fn ask_back(&self, worker: WorkerId, job: JobId) {
-        let place = self.workers().get(&worker).map(|worker| worker.place);
-        match place {
+        match self.place_of(worker) {
             Some(WorkerPlace::Member(at)) if at == job => {
                 self.tell_run(job, RunInput::Event(Event::WorkerDraining { worker }));
             }
@@ -255,7 +294,7 @@ impl Connections {
         self.runs.read().get(&job).cloned()
     }
 
-    /// The run that `worker` may ask about in a call of its own.
+    /// The run that `worker` may ask about in a call of its own: the one of the job that it is at, no other.
     pub(crate) fn run_for(&self, caller: &Caller, worker: u32, job: u64) -> Result<Arc<RunHandle>, Status> {
         let workers = self.workers();
         let connected =
@@ -263,8 +302,23 @@ impl Connections {
         if !connected.caller.is(caller) {
             return Err(Status::permission_denied(format!("worker {worker} belongs to another certificate")));
         }
+        let at = connected.place.job() == Some(JobId(job));
         drop(workers);
+        if !at {
+            return Err(Status::aborted(format!("worker {worker} is not at job {job}")));
+        }
         self.run(JobId(job)).ok_or_else(|| Status::aborted(format!("job {job} does not run")))
+    }
+
+    /// When `worker` was last in contact, to be noted there; `None` when it is not connected.
+    pub(crate) fn contact(&self, worker: u32) -> Option<Arc<WorkerContact>> {
+        self.workers().get(&WorkerId(worker)).map(|worker| worker.outbox.contact().clone())
+    }
+
+    /// When each worker was last heard of, in time since `begun`.
+    pub(crate) fn heard_at(&self, begun: Instant) -> Vec<(WorkerId, RunTime)> {
+        let heard = |(id, worker): (&WorkerId, &ConnectedWorker)| (*id, worker.outbox.contact().read(begun).heard);
+        self.workers().iter().map(heard).collect()
     }
 
     /// All connected workers.
@@ -273,10 +327,7 @@ impl Connections {
             worker: id.0,
             name: worker.name.clone(),
             threads: worker.threads,
-            job: match worker.place {
-                WorkerPlace::Free => None,
-                WorkerPlace::Assigned(job) | WorkerPlace::Member(job) => Some(job.0),
-            },
+            job: worker.place.job().map(|job| job.0),
             draining: worker.draining,
         };
         self.workers().iter().map(row).collect()
@@ -284,10 +335,14 @@ impl Connections {
 
     /// The job whose run `worker` is a member of.
     fn run_of(&self, worker: WorkerId) -> Option<JobId> {
-        match self.workers().get(&worker)?.place {
+        match self.place_of(worker)? {
             WorkerPlace::Member(job) => Some(job),
             WorkerPlace::Free | WorkerPlace::Assigned(_) => None,
         }
+    }
+
+    fn place_of(&self, worker: WorkerId) -> Option<WorkerPlace> {
+        self.workers().get(&worker).map(|worker| worker.place)
     }
 
     /// Tells the run that `worker` is a member of; what it says of another one is stale.
@@ -312,6 +367,14 @@ impl Connections {
     fn workers(&self) -> MutexGuard<'_, BTreeMap<WorkerId, ConnectedWorker>> {
         self.workers.lock()
     }
+}
+
+/// Characters of a worker's reason that are kept.
+const REASON: usize = 4 << 10;
+
+/// What a worker gives as its reason, without control characters and not longer than any reason is.
+fn told(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(REASON).collect()
 }
 
 impl WorkerLinks for Connections {
@@ -339,7 +402,7 @@ impl WorkerLinks for Connections {
             drop(workers);
             return self.disconnect(worker, reason);
         }
-        let said = say(&member.outbox, Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
+        let said = member.outbox.say(Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
         drop(workers);
         match said {
             true => self.tell_fleet(FleetEvent::WorkerReleased { worker }),
@@ -358,13 +421,13 @@ impl WorkerLinks for Connections {
 
     fn disconnect(&self, worker: WorkerId, reason: &str) {
         if let Some(connected) = self.workers().get(&worker) {
-            say(&connected.outbox, Message::Goodbye(v1::Goodbye { over: false, reason: reason.to_owned() }));
+            connected.outbox.say(Message::Goodbye(v1::Goodbye { over: false, reason: reason.to_owned() }));
         }
         self.lose(worker);
     }
 
-    fn evict(&self, name: &str, reason: String) {
-        self.evicted.lock().entry(name.to_owned()).or_insert(reason);
+    fn evict(&self, machine: &str, reason: String) {
+        self.evicted.lock().entry(machine.to_owned()).or_insert(reason);
     }
 }
 

@@ -5,6 +5,8 @@
 //!
 //! [`Fleet`]: convoy_scheduler::Fleet
 
+pub(crate) mod allowance;
 pub(crate) mod connections;
 pub(crate) mod fleet_loop;
+pub(crate) mod open_runs;
 pub(crate) mod waiting;

@@ -1,8 +1,11 @@
 //! What a job may ask of the coordinator that keeps it: the most that its memory, its disk and its time are good for.
 
 use convoy_common::Plan;
+use convoy_common::manifest::Manifest;
 use convoy_common::spec::{Size, Spec};
-use convoy_model::{Network, memory_estimate};
+use convoy_model::{Network, NetworkError, memory_estimate};
+
+use crate::run::reduction::parameter_state::moment_names;
 
 /// Why a job is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -144,6 +147,19 @@ fn memory(plan: &Plan, network: &Network, shards: u32) -> u64 {
     let levels = u64::from(shards.max(1).ilog2()) + 2;
     let sums = (plan.metric_layout().len() as u64).saturating_mul(8 * levels);
     memory_estimate(plan, network, 1).coordinator().saturating_add(sums)
+}
+
+/// Bytes that a job's files take on the coordinator's disk, at most, roughly: the checkpoints that are kept, the best
+/// one, and one that is being written; both models; the manifest. What a run writes of each step is not counted: it
+/// comes as slowly as the steps do.
+pub(super) fn disk_bytes(plan: &Plan, manifest: &Manifest) -> Result<u64, NetworkError> {
+    /// Bytes of small files.
+    const OTHERS: u64 = 1 << 20;
+    let elements = Network::of(plan)?.len() as u64;
+    let checkpoint = (4 * elements).saturating_mul(1 + moment_names(&plan.spec.optimizer).len() as u64);
+    let checkpoints = checkpoint.saturating_mul(u64::from(plan.spec.checkpoint.keep) + 2);
+    let samples = manifest.to_bytes().len() as u64;
+    Ok([checkpoints, 8 * elements, samples, OTHERS].into_iter().fold(0, u64::saturating_add))
 }
 
 fn within(

@@ -1,23 +1,28 @@
 //! The queue of jobs: what was submitted, where it stands, and what people want of it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use convoy_common::data_place::{DataName, DataPlace};
+use convoy_common::Plan;
+use convoy_common::data_place::DataName;
 use convoy_common::file_tree::FileTree;
+use convoy_common::manifest::Manifest;
 use convoy_common::planner::{Planned, Planner, Refusal};
-use convoy_common::spec::{self, SpecError};
+use convoy_common::spec::{self, Spec, SpecError};
 use convoy_model::{InitError, Network, NetworkError, initial_values};
 use convoy_scheduler::{FleetEvent, JobId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::limits::{JobLimits, LimitError};
-use super::record::{self, JobRecord, JobState};
+use super::data_claims::{Claim, DataClaims};
+use super::limits::{JobLimits, LimitError, disk_bytes};
+use super::news::JobNews;
+use super::record::{JobRecord, JobState, data_sets_of, now};
 use super::store::JobStore;
+use crate::disk_use::{DiskUse, NoRoom};
+use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::queue::QueueSender;
 use crate::run::folder::run_dir::RunDir;
@@ -47,8 +52,10 @@ pub(crate) enum JobError {
     RunDir(#[from] RunDirError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error("data set `{0}` is being removed")]
+    DataGoes(DataName),
 }
 
 /// A job with what happens to it right now.
@@ -91,15 +98,21 @@ pub(crate) struct JobSurroundings {
     pub(crate) waiting: WaitingReasons,
     /// The connections of workers.
     pub(crate) links: Arc<dyn WorkerLinks>,
+    /// Whose runs are open.
+    pub(crate) open_runs: OpenRuns,
+    /// What is used of the disk.
+    pub(crate) disk: Arc<DiskUse>,
 }
 
 /// All jobs of a coordinator.
 pub(crate) struct Jobs {
-    folder: PathBuf,
     store: JobStore,
+    claims: DataClaims,
     pub(super) terms: JobTerms,
-    pub(super) around: JobSurroundings,
+    pub(crate) around: JobSurroundings,
     live: Mutex<BTreeMap<JobId, LiveJob>>,
+    /// Told whenever the record of a job changes.
+    records: watch::Sender<()>,
     /// Runs that are open.
     pub(super) carried: watch::Sender<usize>,
     pub(super) closing: watch::Sender<bool>,
@@ -114,16 +127,15 @@ pub(super) struct LiveJob {
 impl Jobs {
     /// Opens the jobs in `folder` and tells the fleet of those that are not over.
     pub(crate) fn open(folder: &Path, terms: JobTerms, around: JobSurroundings) -> Result<Jobs, JobError> {
-        let path = folder.join("jobs");
-        fs::create_dir_all(&path).map_err(|source| JobError::Io { path, source })?;
-        let store = JobStore::open(&folder.join("jobs.redb"))?;
+        let store = JobStore::open(&folder.join("jobs"))?;
         let jobs = Jobs {
-            folder: folder.to_owned(),
             terms,
             around,
             live: Mutex::default(),
+            records: watch::Sender::new(()),
             carried: watch::Sender::new(0),
             closing: watch::Sender::new(false),
+            claims: DataClaims::default(),
             store,
         };
         for mut record in jobs.store.all()? {
@@ -137,10 +149,17 @@ impl Jobs {
                 record.state = state;
                 jobs.store.put(&record)?;
             }
-            jobs.tell_of(&record);
-            jobs.live().insert(record.id(), LiveJob { record, status: None });
+            jobs.around.disk.count(&record.submitted_by, record.disk_bytes);
+            jobs.add(record);
         }
         Ok(jobs)
+    }
+
+    /// Takes a job in and tells the fleet of it, as one: whoever finds the job may change it at once.
+    fn add(&self, record: JobRecord) {
+        let mut live = self.live();
+        self.tell_of(&record);
+        live.insert(record.id(), LiveJob { record, status: None });
     }
 
     fn tell_of(&self, record: &JobRecord) {
@@ -157,37 +176,49 @@ impl Jobs {
     /// Plans a spec, keeps the job and queues it. Takes as long as looking at the data does.
     pub(crate) fn submit(&self, spec: &str, wishes: Submission) -> Result<JobView, JobError> {
         self.terms.limits.check_jobs(self.live().len())?;
-        let Planned { plan, manifest, taken, .. } = self.plan(spec)?;
+        let spec_text = spec;
+        let spec = spec::parse(spec_text, &[])?;
+        // Until the job is there and says itself what it needs.
+        let _claim = self.claims.look_at(data_sets_of(&spec)).map_err(JobError::DataGoes)?;
+        let Planned { plan, manifest, taken, .. } = self.plan(spec, spec_text)?;
+        let disk_bytes = disk_bytes(&plan, &manifest)?;
+        let mut room = self.around.disk.room(&wishes.submitted_by);
+        room.more(disk_bytes)?;
         let id = self.store.next_id()?;
         let record = JobRecord {
-            id,
-            job: format!("{}-{id}", record::name_of(&plan.spec.name)),
-            state: JobState::Queued,
             priority: wishes.priority,
             min_workers: wishes.min_workers.max(1),
             max_workers: wishes.max_workers,
-            numerics: plan.spec.numerics.clone(),
-            submitted_by: wishes.submitted_by,
-            submitted: now(),
-            started: None,
-            ended: None,
-            data: plan.spec.paths().into_iter().filter_map(|(_, path)| data_set_of(path)).collect(),
             taken,
-            error: None,
-            result: None,
+            disk_bytes,
+            ..JobRecord::new(id, &plan, wishes.submitted_by)
         };
-        RunDir::create(&self.folder_of(id), &plan, &manifest)?;
-        self.store.put(&record)?;
+        self.make(&record, &plan, &manifest).inspect_err(|_| self.forget(id))?;
+        room.keep(disk_bytes);
         tracing::info!(job = record.job, "submitted");
-        self.live().insert(record.id(), LiveJob { record: record.clone(), status: None });
-        self.tell_of(&record);
-        self.view(record.id()).ok_or(JobError::Unknown(record.job))
+        self.add(record);
+        self.existing(JobId(id))
     }
 
-    /// What the spec in `text` means. The limits are asked before time or memory is taken for what they bound.
-    fn plan(&self, text: &str) -> Result<Planned, JobError> {
+    /// Makes the files of a job.
+    fn make(&self, record: &JobRecord, plan: &Plan, manifest: &Manifest) -> Result<(), JobError> {
+        self.store.put(record)?;
+        RunDir::create(&self.folder_of(record.id), plan, manifest)?;
+        Ok(())
+    }
+
+    /// Removes what there is of a job that came to nothing.
+    fn forget(&self, id: u64) {
+        match self.store.remove(id) {
+            Ok(removed) => self.store.clear(&removed),
+            Err(error) => tracing::warn!(%error, id, "a job that could not be made leaves files behind"),
+        }
+    }
+
+    /// What `spec`, which was read from `text`, means. The limits are asked before time or memory is taken for what
+    /// they bound.
+    fn plan(&self, spec: Spec, text: &str) -> Result<Planned, JobError> {
         let JobTerms { planner, limits, .. } = &self.terms;
-        let spec = spec::parse(text, &[])?;
         limits.check_spec(&spec)?;
         let planned = planner.plan(&self.around.data, spec, text)?;
         let network = Network::of(&planned.plan)?;
@@ -201,7 +232,7 @@ impl Jobs {
 
     /// The run folder of a job.
     pub(crate) fn folder_of(&self, id: u64) -> PathBuf {
-        self.folder.join("jobs").join(id.to_string())
+        self.store.folder_of(id)
     }
 
     /// The job that somebody means by a number, a name or `last`.
@@ -220,8 +251,15 @@ impl Jobs {
         let job = live.get(&id)?;
         let (record, status) = (job.record.clone(), job.status.as_ref().map(|status| status.borrow().clone()));
         drop(live);
-        let waiting_for = self.around.waiting.get(id);
+        let held_up = status.as_ref().and_then(|status: &Status| status.held_up.clone());
+        let waiting_for = held_up.or_else(|| self.around.waiting.get(id));
         Some(JobView { waiting_for: waiting_for.filter(|_| !record.state.is_over()), record, status })
+    }
+
+    /// Tells when something of a job may be new from now on.
+    pub(crate) fn news(&self, id: JobId) -> JobNews {
+        let status = self.live().get(&id).and_then(|job| job.status.clone());
+        JobNews { records: self.records.subscribe(), waiting: self.around.waiting.changes(), status }
     }
 
     /// All jobs, the oldest first.
@@ -230,82 +268,92 @@ impl Jobs {
         ids.into_iter().filter_map(|id| self.view(id)).collect()
     }
 
-    /// A job that is not over and needs this data set.
-    pub(crate) fn user_of(&self, data: &DataName) -> Option<String> {
+    /// Claims a data set for whoever removes it: no job comes that needs it until the claim is dropped.
+    ///
+    /// # Errors
+    /// Who needs it: a job that is not over, or one that is being looked at.
+    pub(crate) fn claim_removal(&self, data: &DataName) -> Result<Claim<'_>, String> {
+        let claim = self.claims.remove(data).ok_or("a job that is being submitted, or a removal")?;
         let live = self.live();
         let mut records = live.values().map(|live| &live.record);
-        records.find(|record| !record.state.is_over() && record.data.contains(data)).map(|record| record.job.clone())
+        match records.find(|record| !record.state.is_over() && record.data.contains(data)) {
+            Some(record) => Err(record.job.clone()),
+            None => Ok(claim),
+        }
     }
 
     /// Ends a job; its run saves first.
     pub(crate) fn stop(&self, id: JobId) -> Result<JobView, JobError> {
-        let state = self.change(id, "stopped", |state| match state {
-            JobState::Queued | JobState::Paused => Some(JobState::Stopped),
-            JobState::Running | JobState::Pausing | JobState::Stopping => Some(JobState::Stopping),
+        self.change(id, "stopped", |state| match state {
+            JobState::Queued | JobState::Paused => Some((JobState::Stopped, FleetEvent::JobEnded { job: id })),
+            JobState::Running | JobState::Pausing | JobState::Stopping => {
+                Some((JobState::Stopping, FleetEvent::JobPaused { job: id }))
+            }
             JobState::Completed | JobState::Stopped | JobState::Failed => None,
-        })?;
-        self.tell(match state {
-            JobState::Stopped => FleetEvent::JobEnded { job: id },
-            _ => FleetEvent::JobPaused { job: id },
-        });
-        self.existing(id)
+        })
     }
 
     /// Lets a job wait.
     pub(crate) fn pause(&self, id: JobId) -> Result<JobView, JobError> {
         self.change(id, "paused", |state| match state {
-            JobState::Queued | JobState::Paused => Some(JobState::Paused),
-            JobState::Running | JobState::Pausing => Some(JobState::Pausing),
+            JobState::Queued | JobState::Paused => Some((JobState::Paused, FleetEvent::JobPaused { job: id })),
+            JobState::Running | JobState::Pausing => Some((JobState::Pausing, FleetEvent::JobPaused { job: id })),
             _ => None,
-        })?;
-        self.tell(FleetEvent::JobPaused { job: id });
-        self.existing(id)
+        })
     }
 
     /// Lets a paused job go on; one that was stopped or failed tries again.
     pub(crate) fn resume(&self, id: JobId) -> Result<JobView, JobError> {
-        let before = self.existing(id)?.record.state;
+        self.wait_if_over(id);
+        let request = self.existing(id)?.record.request();
         self.change(id, "resumed", |state| match state {
-            JobState::Paused | JobState::Stopped | JobState::Failed => Some(JobState::Queued),
-            JobState::Pausing => Some(JobState::Running),
+            JobState::Paused => Some((JobState::Queued, FleetEvent::JobContinued { job: id })),
+            JobState::Pausing => Some((JobState::Running, FleetEvent::JobContinued { job: id })),
+            JobState::Stopped | JobState::Failed => {
+                Some((JobState::Queued, FleetEvent::JobAdded { job: id, request, started: false }))
+            }
             _ => None,
-        })?;
-        if before.is_over() {
-            let record = self.existing(id)?.record;
-            self.tell_of(&record);
-        } else {
-            self.tell(FleetEvent::JobContinued { job: id });
-        }
-        self.existing(id)
+        })
     }
 
     /// Removes a job that is over, with its files.
     pub(crate) fn remove(&self, id: JobId) -> Result<JobView, JobError> {
-        let view = self.existing(id)?;
-        let JobRecord { job, state, .. } = view.record.clone();
-        if !state.is_over() {
-            return Err(JobError::State { job, state, wanted: "removed; stop it first" });
+        self.wait_if_over(id);
+        let mut live = self.live();
+        let LiveJob { record, .. } = live.get(&id).ok_or_else(|| JobError::Unknown(id.0.to_string()))?;
+        let record = record.clone();
+        if !record.state.is_over() {
+            let wanted = "removed; stop it first";
+            return Err(JobError::State { job: record.job, state: record.state, wanted });
         }
-        self.store.remove(id.0)?;
-        self.live().remove(&id);
-        let path = self.folder_of(id.0);
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(JobError::Io { path, source }),
-            _ => Ok(view),
+        let removed = self.store.remove(id.0)?;
+        live.remove(&id);
+        drop(live);
+        self.records.send_replace(());
+        self.around.disk.give_back(&record.submitted_by, record.disk_bytes);
+        self.store.clear(&removed);
+        Ok(JobView { record, waiting_for: None, status: None })
+    }
+
+    /// Waits until the fleet knows that a job is over, if it is.
+    fn wait_if_over(&self, id: JobId) {
+        if self.live().get(&id).is_some_and(|live| live.record.state.is_over()) {
+            self.around.open_runs.wait_until_closed(id);
         }
     }
 
-    /// Moves a job to another state, on disk first.
+    /// Moves a job to another state, on disk first, and tells the fleet: one change at a time, so that the fleet hears
+    /// of them in their order.
     fn change(
         &self,
         id: JobId,
         wanted: &'static str,
-        to: impl FnOnce(JobState) -> Option<JobState>,
-    ) -> Result<JobState, JobError> {
+        to: impl FnOnce(JobState) -> Option<(JobState, FleetEvent)>,
+    ) -> Result<JobView, JobError> {
         let mut live = self.live();
         let job = live.get_mut(&id).ok_or_else(|| JobError::Unknown(id.0.to_string()))?;
         let state = job.record.state;
-        let Some(next) = to(state) else {
+        let Some((next, event)) = to(state) else {
             return Err(JobError::State { job: job.record.job.clone(), state, wanted });
         };
         let mut record = JobRecord { state: next, ..job.record.clone() };
@@ -315,7 +363,10 @@ impl Jobs {
         }
         self.store.put(&record)?;
         job.record = record;
-        Ok(next)
+        self.tell(event);
+        drop(live);
+        self.records.send_replace(());
+        self.existing(id)
     }
 
     fn existing(&self, id: JobId) -> Result<JobView, JobError> {
@@ -327,6 +378,7 @@ impl Jobs {
         let mut live = self.live();
         let Some(job) = live.get_mut(&id) else { return };
         change(job);
+        self.records.send_replace(());
         if let Err(error) = self.store.put(&job.record) {
             tracing::error!(job = job.record.job, %error, "the job's record is not up to date");
         }
@@ -350,14 +402,5 @@ impl Jobs {
     }
 }
 
-fn data_set_of(path: &str) -> Option<DataName> {
-    match DataPlace::parse(path) {
-        Ok(DataPlace::DataSet(name, _)) => Some(name),
-        _ => None,
-    }
-}
-
-/// The time it is, in UTC.
-pub(super) fn now() -> String {
-    jiff::Timestamp::now().to_string()
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! What is known of a job.
 
-use convoy_common::data_place::DataName;
+use convoy_common::Plan;
+use convoy_common::data_place::{DataName, DataPlace};
+use convoy_common::spec::Spec;
 use convoy_scheduler::{JobId, JobRequest, Limits};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +82,9 @@ pub struct JobRecord {
     /// The data sets that its spec names.
     #[serde(default)]
     pub data: Vec<DataName>,
+    /// Bytes that its files may take on the coordinator's disk.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// What was taken of its data when it was planned, and why.
     #[serde(default)]
     pub taken: Option<String>,
@@ -90,6 +95,28 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// The record of job `id`, submitted now, that nothing more is wished of than what `plan` says.
+    pub(crate) fn new(id: u64, plan: &Plan, submitted_by: String) -> JobRecord {
+        JobRecord {
+            id,
+            job: format!("{}-{id}", name_of(&plan.spec.name)),
+            state: JobState::Queued,
+            priority: 0,
+            min_workers: 1,
+            max_workers: None,
+            numerics: plan.spec.numerics.clone(),
+            submitted_by,
+            submitted: now(),
+            started: None,
+            ended: None,
+            data: data_sets_of(&plan.spec),
+            disk_bytes: 0,
+            taken: None,
+            error: None,
+            result: None,
+        }
+    }
+
     /// The job's number, as the scheduler takes it.
     pub fn id(&self) -> JobId {
         JobId(self.id)
@@ -112,8 +139,22 @@ impl JobRecord {
     }
 }
 
+/// The data sets that a spec names.
+pub(super) fn data_sets_of(spec: &Spec) -> Vec<DataName> {
+    let name = |path: &str| match DataPlace::parse(path) {
+        Ok(DataPlace::DataSet(name, _)) => Some(name),
+        _ => None,
+    };
+    spec.paths().into_iter().filter_map(|(_, path)| name(path)).collect()
+}
+
+/// The time it is, in UTC.
+pub(super) fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
 /// The first part of a job's name: lower case letters, digits, dots, hyphens and underscores, at most 40 of them.
-pub(crate) fn name_of(spec_name: &str) -> String {
+fn name_of(spec_name: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     let name: String = spec_name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).take(40).collect();
     let name = name.trim_start_matches(['.', '-', '_']);

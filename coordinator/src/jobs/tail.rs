@@ -7,7 +7,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
 /// At most this is read at a time.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 256 << 10;
 
 /// The whole lines of the file at `path` from `offset` on, and where the next one begins. A file that is not there has
 /// none.

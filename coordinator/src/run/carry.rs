@@ -10,6 +10,7 @@ use super::checkpoint_writer::CheckpointWriter;
 use super::config::Config;
 use super::effects::EffectHandler;
 use super::error::RunError;
+use super::folder::checkpoint::forget_after;
 use super::folder::events::{Events, RunEvent};
 use super::folder::worker_logs::WorkerLogs;
 use super::handle::RunHandle;
@@ -28,7 +29,7 @@ use super::worker_links::WorkerLinks;
 use crate::queue::queue;
 
 /// Inputs that may wait for the loop of a run before its workers are read no further.
-const INPUTS_WAITING: usize = 65_536;
+const INPUTS_WAITING: usize = 4096;
 
 /// Carries a run with the workers that come to it over `links`, until it is over; `stop` asks it to finish the step in
 /// flight, save and end.
@@ -57,7 +58,7 @@ pub(crate) async fn carry(
             Carried::RolledBack(config) => *config,
         };
         let loading = tokio::task::spawn_blocking(move || load(config));
-        loaded = loading.await.map_err(|error| RunError::Socket(format!("opening the run crashed: {error}")))??;
+        loaded = loading.await.map_err(|error| RunError::Crashed(format!("opening the run crashed: {error}")))??;
     }
 }
 
@@ -79,20 +80,35 @@ async fn carry_once(
         Ok(open) => open,
         Err(error) => return Carried::Ended(Box::new(Err(error))),
     };
+    let closing = Closing { links: links.clone(), job };
     let outcome = run_loop.run(stop).await;
-    links.close(job, "the run is over");
+    drop(closing);
     let carried = match outcome {
         Ok(Outcome::RolledBack { to, worker }) => {
             tracing::warn!(%to, %worker, "goes on from the newest checkpoint up to there");
+            forget_after(&config.dir.checkpoints(), to.0);
             Carried::RolledBack(Box::new(config))
         }
         outcome => Carried::Ended(Box::new(report(&mut run_loop, &config, outcome))),
     };
-    run_loop.effects().end();
     drop(run_loop);
-    _ = reducer.join();
+    if reducer.join().is_err() {
+        tracing::error!("the reducer's thread crashed");
+    }
     chunk_buffer::forget_spare();
     carried
+}
+
+/// Lets the workers of a run go, also where the run panics.
+struct Closing {
+    links: Arc<dyn WorkerLinks>,
+    job: JobId,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.links.close(self.job, "the run is over");
+    }
 }
 
 /// A run on its way.
@@ -147,7 +163,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
 
 /// Whoever an earlier start proved to compute wrongly is not taken in again.
 fn evict_known(run: &Run, job: JobId, links: &dyn WorkerLinks) {
-    for name in run.evicted_names() {
-        links.evict(name, format!("`{name}` was proven to compute wrongly in job {}", job.0));
+    for (machine, name) in run.evicted() {
+        links.evict(machine, format!("`{name}` ({machine}) was proven to compute wrongly in job {}", job.0));
     }
 }

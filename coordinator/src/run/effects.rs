@@ -69,13 +69,17 @@ impl Outbox for EffectHandler {
                 tracing::warn!(%worker, %at, %node, "came with a NaN, an infinity or absurdly large; computed again before that is believed");
                 self.log.tell(RunEvent::Doubted { worker: worker.0, node: node.to_string() });
             }
+            Effect::Contradict { step, node, workers } => {
+                let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
+                self.log.contradicted(step, node, names);
+            }
             Effect::Dispute { step, node, workers } => {
                 let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
                 self.log.disputed(step, node, names);
             }
-            Effect::Evict { worker, name, step, node, judges, since } => {
+            Effect::Evict { worker, machine, name, step, node, judges, since } => {
                 let judges = judges.map(|judge| self.members.name_of(judge));
-                self.evict(Proof { worker, name, step, node, judges, since });
+                self.evict(Proof { worker, machine, name, step, node, judges, since });
             }
             Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
             Effect::Finish { .. } => self.members.clear(),
@@ -86,6 +90,7 @@ impl Outbox for EffectHandler {
 /// A worker was proven to compute wrongly.
 struct Proof {
     worker: WorkerId,
+    machine: String,
     name: String,
     step: StepId,
     node: Node,
@@ -120,11 +125,6 @@ impl EffectHandler {
     fn command(&self, command: Command) {
         // The reducer lives as long as the loop.
         _ = self.reducer.send(command);
-    }
-
-    /// Ends the reducer, whoever else could still tell it something.
-    pub(crate) fn end(&self) {
-        self.command(Command::End);
     }
 
     /// A worker is no longer a member.
@@ -175,16 +175,16 @@ impl EffectHandler {
         }
     }
 
-    /// Nobody of this name is taken in any more.
+    /// Nobody on this machine is taken in any more.
     fn evict(&mut self, proof: Proof) {
-        let Proof { worker, name, step, node, judges, since } = proof;
-        tracing::error!(%worker, name, %step, %node, judges = judges.join(", "), %since, "computes wrongly; evicted");
+        let Proof { worker, machine, name, step, node, judges, since } = proof;
+        tracing::error!(%worker, name, machine, %step, %node, judges = judges.join(", "), %since, "computes wrongly; evicted");
         let (job, [one, two]) = (self.members.job().0, &judges);
         let reason = format!(
-            "`{name}` computed {node} of {step} of job {job} wrongly ({one} and {two} agree otherwise); look at the \
-             machine's memory and processor before it takes part again, under another --name"
+            "`{name}` ({machine}) computed {node} of {step} of job {job} wrongly ({one} and {two} agree otherwise); \
+             look at the machine's memory and processor before it takes part again, as another member of the cluster"
         );
-        self.members.links().evict(&name, reason);
+        self.members.links().evict(&machine, reason);
         let (worker, step, since) = (worker.0, step.0, since.0);
         let (node, judges) = (node.to_string(), judges.to_vec());
         self.log.tell(RunEvent::Distrusted { worker, name, step, node, judges, since });
@@ -199,7 +199,8 @@ impl EffectHandler {
             self.log.epoch_ended(step.next(), None);
         }
         tracing::debug!(step = step.0, digest = %digest.short(), loss = self.log.tracker.last_loss(), "committed");
-        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0 }));
+        let digest = digest.0.to_vec().into();
+        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0, digest }));
     }
 
     fn checkpoint(&self, step: StepId, trusted: StepId) {
@@ -207,11 +208,23 @@ impl EffectHandler {
         self.writer.write(CheckpointToWrite { step: step.0, trusted: trusted.0, state, history });
     }
 
+    /// Somebody waits for the end of the run.
+    pub(crate) fn hurry(&self) {
+        self.writer.hurry();
+    }
+
     /// The committed parameters, once the reducer has come to them.
     pub(crate) fn snapshot(&self) -> Receiver<Arc<ParameterState>> {
         let (reply, state) = sync_channel(1);
         self.command(Command::Snapshot { reply });
         state
+    }
+}
+
+impl Drop for EffectHandler {
+    /// Ends the reducer, whoever else could still tell it something.
+    fn drop(&mut self) {
+        self.command(Command::End);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use convoy_scheduler::{Outcome, PlanError, ResumeError};
+use convoy_scheduler::{Halt, Outcome, PlanError, ResumeError};
 
 use super::folder::checkpoint::CheckpointError;
 use super::folder::journal::JournalError;
@@ -17,6 +17,9 @@ pub enum RunError {
     /// Its journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// It was asked to stop while its disk was full.
+    #[error("{0}; it stopped without saving, and `convoy resume` goes on from its last checkpoint")]
+    Unsaved(JournalError),
     /// No checkpoint can be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -65,4 +68,24 @@ pub enum RunError {
     /// The socket failed.
     #[error("the coordinator's socket failed: {0}")]
     Socket(String),
+    /// A part of it panicked.
+    #[error("{0}; this is a defect of Convoy. What was saved is kept, and `convoy resume` goes on from it")]
+    Crashed(String),
+}
+
+impl RunError {
+    /// Whether the run came to its end, but could not save itself.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        matches!(self, RunError::Unsaved(_) | RunError::LastCheckpoint { .. })
+    }
+}
+
+impl From<Halt<JournalError>> for RunError {
+    fn from(halt: Halt<JournalError>) -> Self {
+        match halt {
+            Halt::Journal(error) => RunError::Journal(error),
+            Halt::Waits(error) => RunError::Unsaved(error),
+            Halt::Before => RunError::Crashed("the run went on after its journal had failed".to_owned()),
+        }
+    }
 }

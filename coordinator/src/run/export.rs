@@ -1,15 +1,16 @@
 //! What a run leaves for use: the model of its last parameters, and that of its best epoch.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use convoy_common::Plan;
-use convoy_model::{Network, WriteError, model_dir};
+use convoy_common::durable::{WriteError, remove_folder};
+use convoy_model::{Network, model_dir};
 use serde::Serialize;
 
-use super::folder::change::earlier_plans;
 use super::folder::checkpoint;
+use super::folder::earlier_plans::earlier_plans;
+use super::folder::run_dir::write_metrics;
 use super::report::RunReport;
 
 /// The object that a run ends with.
@@ -27,7 +28,8 @@ pub struct Summary<'a> {
     pub best_model: Option<PathBuf>,
 }
 
-/// Writes `model/`, and `model-best/` where the best epoch was not the last, into the run folder `dir`.
+/// Writes `model/`, and `model-best/` where the best epoch was not the last, into the run folder `dir`; and
+/// `metrics.csv`, which the disk may have had no room for at the end of some epoch.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -37,13 +39,14 @@ pub fn export<'a>(
     network: &Network,
     report: &'a RunReport,
 ) -> Result<Summary<'a>, WriteError> {
+    write_metrics(dir, &report.history.rows)?;
     let extra = serde_json::json!({ "step": report.steps, "validation": report.validation });
     let model = dir.join("model");
     model_dir::save(&model, plan, network, &report.flat.to_vec(), &extra)?;
     let mut best_model = None;
     let path = dir.join("model-best");
     // What an earlier stop of this run left there may have been bettered since.
-    match fs::remove_dir_all(&path) {
+    match remove_folder(&path) {
         Err(source) if source.kind() != ErrorKind::NotFound => return Err(WriteError { path, source }),
         _ => {}
     }

@@ -1,6 +1,7 @@
 //! Which leases are out, so that the service can turn away what nobody asked for before its bytes are queued.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use convoy_scheduler::{Check, Lease, LeaseRef, Node, Work, WorkerId};
 use parking_lot::Mutex;
@@ -16,13 +17,41 @@ pub struct Leases {
 #[derive(Debug, Default)]
 struct Lent {
     opening: Opening,
-    out: BTreeMap<LeaseRef, (WorkerId, Lease, Check)>,
+    out: BTreeMap<LeaseRef, LeaseOut>,
+}
+
+#[derive(Debug)]
+struct LeaseOut {
+    worker: WorkerId,
+    lease: Lease,
+    check: Check,
+    /// Whether its node is on its way in.
+    answered: bool,
+}
+
+/// A lease whose node is on its way in: nobody else may send one for it until this is dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What the node is for.
+    pub opening: Opening,
+    /// What is done with it.
+    pub check: Check,
+    at: LeaseRef,
+    leases: Arc<Leases>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some(out) = self.leases.lent.lock().out.get_mut(&self.at) {
+            out.answered = false;
+        }
+    }
 }
 
 impl Leases {
     /// `lease` is lent to `worker` from now on; its answer will be treated as `check` says.
     pub fn add(&self, worker: WorkerId, lease: Lease, check: Check) {
-        self.lent.lock().out.insert(lease.at, (worker, lease, check));
+        self.lent.lock().out.insert(lease.at, LeaseOut { worker, lease, check, answered: false });
     }
 
     /// A step opened or was given up: what was out before is stale. The answer is the number of what comes.
@@ -33,20 +62,24 @@ impl Leases {
         lent.opening
     }
 
-    /// What is done with the answer of `worker`, and for which opening it is.
+    /// Lets `worker` send a node, which is one at a time for each lease: two would be counted in parts of either.
     ///
     /// # Errors
     /// Why it may not send `node` for the lease `at`.
-    pub fn admit(&self, worker: WorkerId, at: LeaseRef, work: Work, node: Node) -> Result<(Opening, Check), String> {
-        let leases = self.lent.lock();
-        match leases.out.get(&at) {
-            None => Err(format!("{at} is not out")),
-            Some((holder, ..)) if *holder != worker => Err(format!("{at} was given to {holder}, not {worker}")),
-            Some((_, lent, _)) if (lent.work, lent.node) != (work, node) => {
-                Err(format!("{at} is for the {} of {}, not the {work} of {node}", lent.work, lent.node))
-            }
-            Some((_, _, check)) => Ok((leases.opening, *check)),
+    pub fn admit(self: &Arc<Self>, worker: WorkerId, at: LeaseRef, work: Work, node: Node) -> Result<Admitted, String> {
+        let mut lent = self.lent.lock();
+        let opening = lent.opening;
+        let out = lent.out.get_mut(&at).ok_or_else(|| format!("{at} is not out"))?;
+        if out.worker != worker {
+            return Err(format!("{at} was given to {}, not {worker}", out.worker));
         }
+        if (out.lease.work, out.lease.node) != (work, node) {
+            return Err(format!("{at} is for the {} of {}, not the {work} of {node}", out.lease.work, out.lease.node));
+        }
+        if std::mem::replace(&mut out.answered, true) {
+            return Err(format!("a node for {at} is on its way already"));
+        }
+        Ok(Admitted { opening, check: out.check, at, leases: self.clone() })
     }
 }
 
@@ -60,10 +93,14 @@ mod tests {
     fn only_what_was_lent_may_come() {
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(2), lease: LeaseId(3), epoch: 0 };
         let node = Node { first: 0, last: 2 };
-        let leases = Leases::default();
+        let leases = Arc::new(Leases::default());
         let opening = leases.clear();
         leases.add(WorkerId(1), Lease { at, work: Work::Train, node }, Check::CountAndDigest);
-        assert_eq!(leases.admit(WorkerId(1), at, Work::Train, node), Ok((opening, Check::CountAndDigest)));
+        let admitted = leases.admit(WorkerId(1), at, Work::Train, node).unwrap();
+        assert_eq!((admitted.opening, admitted.check), (opening, Check::CountAndDigest));
+        assert!(leases.admit(WorkerId(1), at, Work::Train, node).unwrap_err().contains("already"), "one at a time");
+        drop(admitted);
+        assert!(leases.admit(WorkerId(1), at, Work::Train, node).is_ok());
         assert!(leases.admit(WorkerId(2), at, Work::Train, node).is_err());
         assert!(leases.admit(WorkerId(1), at, Work::Evaluate, node).is_err());
         assert!(leases.admit(WorkerId(1), at, Work::Train, Node { first: 0, last: 1 }).is_err());

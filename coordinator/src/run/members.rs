@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use convoy_proto::v1::coordinator_message::Message;
-use convoy_scheduler::{JobId, WorkerId};
+use convoy_scheduler::{Contact, JobId, WorkerId};
+use tokio::time::Instant;
 
-use super::outbox::{WorkerOutbox, say};
+use super::outbox::WorkerOutbox;
 use super::worker_links::WorkerLinks;
 
 /// The members of a run.
@@ -60,11 +61,16 @@ impl RunMembers {
     /// Queues a message; a worker that does not read for so long that its queue is full is lost.
     pub(crate) fn send(&mut self, worker: WorkerId, message: Message) {
         let Some(member) = self.members.get(&worker) else { return };
-        if !say(&member.outbox, message) {
+        if !member.outbox.say(message) {
             tracing::warn!(%worker, "does not read its messages; cut off");
             self.members.remove(&worker);
             self.links.lose(worker);
         }
+    }
+
+    /// When each member was last in contact, in time since `begun`.
+    pub(crate) fn contacts(&self, begun: Instant) -> Vec<(WorkerId, Contact)> {
+        self.members.iter().map(|(worker, member)| (*worker, member.outbox.contact().read(begun))).collect()
     }
 
     /// Queues the same message for all members, in the order of their numbers.

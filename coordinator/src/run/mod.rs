@@ -9,15 +9,21 @@
 
 pub(crate) mod carry;
 pub(crate) mod checkpoint_writer;
+pub(crate) mod complaints;
 pub(crate) mod config;
+#[cfg(test)]
+mod disk_tests;
 pub(crate) mod effects;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod folder;
 pub(crate) mod handle;
+#[cfg(test)]
+pub(crate) mod honest;
 pub(crate) mod leases;
 pub(crate) mod members;
 pub(crate) mod outbox;
+pub(crate) mod patience;
 pub(crate) mod ready;
 pub(crate) mod reduction;
 pub(crate) mod report;
@@ -27,4 +33,5 @@ pub(crate) mod run_loop;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tracker;
+pub(crate) mod worker_contact;
 pub(crate) mod worker_links;

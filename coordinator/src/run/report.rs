@@ -4,14 +4,13 @@ use convoy_common::epoch_order::EpochOrder;
 use convoy_common::manifest::Manifest;
 use convoy_common::metrics::Metrics;
 use convoy_common::{Digest, Plan};
-use convoy_scheduler::{Halt, Node, Outcome, Work};
+use convoy_scheduler::{Node, Outcome, Work};
 use serde::Serialize;
 
 use super::config::Config;
 use super::error::RunError;
 use super::folder::events::RunEvent;
 use super::folder::history::{Best, History};
-use super::folder::journal::JournalError;
 use super::reduction::parameter_state::Flat;
 use super::run_loop::RunLoop;
 use super::tracker::Waits;
@@ -57,19 +56,17 @@ pub struct RunReport {
 pub(crate) fn report(
     run_loop: &mut RunLoop,
     config: &Config,
-    outcome: Result<Outcome, Halt<JournalError>>,
+    outcome: Result<Outcome, RunError>,
 ) -> Result<RunReport, RunError> {
-    let outcome = outcome.map_err(|halt| match halt {
-        Halt::Journal(error) => RunError::Journal(error),
-        Halt::Before => unreachable!("the loop ends at the first halt"),
-    })?;
+    let outcome = outcome?;
     let step = run_loop.scheduled().progress().committed.0;
     let parameters_digest = run_loop.effects().digest;
     run_loop.effects().log.tell(RunEvent::Finished { outcome: outcome.to_string(), step, parameters_digest });
     if let Some(error) = failure(run_loop, config, &outcome) {
         return Err(error);
     }
-    let last = run_loop.effects().snapshot().recv().expect("the reducer lives as long as the loop");
+    let gone = |_| RunError::Crashed("the reducer's thread ended".to_owned());
+    let last = run_loop.effects().snapshot().recv().map_err(gone)?;
     let tracker = &run_loop.effects().log.tracker;
     let history = tracker.history();
     let row = history.rows.last();

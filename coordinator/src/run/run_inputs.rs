@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use convoy_proto::v1::DeclineCause;
 use convoy_scheduler::{Event, Failure, LeaseRef, WorkerId};
 
 use super::outbox::WorkerOutbox;
@@ -16,6 +17,8 @@ pub(crate) enum RunInput {
     Attach {
         /// Its number.
         worker: WorkerId,
+        /// Its machine.
+        machine: String,
         /// Its name.
         name: String,
         /// Shards it computes at a time.
@@ -34,10 +37,12 @@ pub(crate) enum RunInput {
         /// For people.
         reason: String,
     },
-    /// A worker that was sent to the run could not join it.
+    /// A worker that was sent to the run cannot do it.
     Declined {
         /// Which worker.
         worker: WorkerId,
+        /// What is amiss.
+        cause: DeclineCause,
         /// For people.
         reason: String,
     },
@@ -49,6 +54,13 @@ pub(crate) enum RunInput {
         step: u64,
         /// Its file.
         path: PathBuf,
+    },
+    /// A checkpoint cannot be written now, and is tried again.
+    CheckpointWaits {
+        /// Its parameters.
+        step: u64,
+        /// Why.
+        reason: String,
     },
     /// A checkpoint could not be written.
     CheckpointFailed {

@@ -1,9 +1,11 @@
 //! What a run tells people: events, the rows of `metrics.csv`, the log.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use convoy_scheduler::{Node, StepId, WorkerId};
 
+use super::complaints::Complaints;
 use super::folder::events::{Events, RunEvent};
 use super::folder::run_dir::write_metrics;
 use super::tracker::Tracker;
@@ -14,17 +16,36 @@ pub(crate) struct RunLog {
     pub(crate) tracker: Tracker,
     events: Events,
     folder: PathBuf,
+    complaints: Complaints,
+    /// Whether there was an event since somebody asked.
+    told: bool,
 }
 
 impl RunLog {
     /// Tells of the run in `folder` to `events`.
     pub(crate) fn new(tracker: Tracker, events: Events, folder: &Path) -> Self {
-        RunLog { tracker, events, folder: folder.to_owned() }
+        RunLog { tracker, events, folder: folder.to_owned(), complaints: Complaints::default(), told: false }
     }
 
     /// Tells that `event` happened now.
     pub(crate) fn tell(&mut self, event: RunEvent) {
         self.events.tell(event);
+        self.told = true;
+    }
+
+    /// Whether there was an event since the last call.
+    pub(crate) fn has_told(&mut self) -> bool {
+        std::mem::take(&mut self.told)
+    }
+
+    /// A worker could not do what it was asked to, as it says.
+    pub(crate) fn complained(&mut self, worker: WorkerId, mut reason: String) {
+        let Some(left_out) = self.complaints.admit(Instant::now()) else { return };
+        if left_out > 0 {
+            reason.push_str(&format!(" ({left_out} other complaints of workers are left out before this)"));
+        }
+        tracing::warn!(%worker, reason, "could not do a lease");
+        self.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
     }
 
     /// A worker is no longer a member.
@@ -38,6 +59,13 @@ impl RunLog {
         let workers = names.join(", ");
         tracing::warn!(%step, %node, workers, "computed the same shards and did not come out the same; another judges");
         self.tell(RunEvent::Disputed { step: step.0, node: node.to_string(), workers: names });
+    }
+
+    /// Workers brought the same shards and not the same numbers, before the node was done.
+    pub(crate) fn contradicted(&mut self, step: StepId, node: Node, names: Vec<String>) {
+        let workers = names.join(", ");
+        tracing::warn!(%step, %node, workers, "brought the same shards with other numbers; the step begins anew");
+        self.tell(RunEvent::Contradicted { step: step.0, node: node.to_string(), workers: names });
     }
 
     /// A checkpoint is on disk.

@@ -9,16 +9,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::effects::EffectHandler;
+use super::error::RunError;
 use super::folder::events::RunEvent;
 use super::folder::journal::{JournalError, JournalFile};
 use super::outbox::WorkerOutbox;
+use super::patience::{LAST_TRIES, TRY_EVERY};
 use super::reduction::reducer_queue::News;
 use super::run_inputs::RunInput;
 use super::status::Status;
-use crate::deadline::sleep_until;
+use crate::deadline::{Lookout, sleep_until};
 use crate::queue::QueueReceiver;
 
 const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// Inputs that are handled at a stretch before anything else has its turn.
+const AT_A_STRETCH: u32 = 256;
 
 /// The loop of one start of a run.
 pub(crate) struct RunLoop {
@@ -29,12 +33,24 @@ pub(crate) struct RunLoop {
     news: mpsc::UnboundedReceiver<News>,
     status: watch::Sender<Status>,
     begun: Instant,
+    lookout: Lookout,
     /// What the reducer has made, until the run has accepted all nodes of it.
     made: Option<News>,
     /// The last shard in which a NaN or an infinity was found, and its step.
     not_finite: Option<(StepId, u32)>,
     /// Why the newest checkpoint could not be written.
     checkpoint_failed: Option<String>,
+    full: Option<FullDisk>,
+    stopping: bool,
+}
+
+/// The journal has no room. Nothing goes on before there is some.
+struct FullDisk {
+    reason: String,
+    /// When it is tried again.
+    again: Instant,
+    /// When it is no longer, as the run shall stop.
+    until: Option<Instant>,
 }
 
 impl RunLoop {
@@ -54,19 +70,23 @@ impl RunLoop {
             news,
             status,
             begun: Instant::now(),
+            lookout: Lookout::new(),
             made: None,
             not_finite: None,
             checkpoint_failed: None,
+            full: None,
+            stopping: false,
         }
     }
 
-    /// Runs until the run is over. `stop` asks it to finish the step in flight and save.
+    /// Runs until the run is over. `stop` asks it to finish the step in flight and save. While the disk is full it
+    /// waits.
     ///
     /// # Errors
-    /// When the journal cannot be written.
-    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Outcome, Halt<JournalError>> {
+    /// When the journal cannot be written, or the reducer has crashed.
+    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Outcome, RunError> {
         tokio::pin!(stop);
-        let mut stopping = false;
+        let mut stretch = 0;
         let mut tick = tokio::time::interval(STATUS_EVERY);
         // Nothing that a restart could have changed is asked for before the first event.
         self.event(Event::Deadline)?;
@@ -76,18 +96,84 @@ impl RunLoop {
                 return Ok(outcome);
             }
             self.pass_on()?;
-            let deadline = self.driver.run().deadline().map(|at| self.begun + Duration::from_micros(at.0));
+            let full = self.full.is_some();
+            if !full && stretch < AT_A_STRETCH && self.take_waiting()? {
+                stretch += 1;
+                continue;
+            }
+            stretch = 0;
+            let due = self.lookout.due(self.deadline());
+            let again = self.full.as_ref().map(|full| full.again);
             tokio::select! {
                 biased;
-                Some(news) = self.news.recv() => self.news(news)?,
-                Some(input) = self.inputs.recv() => self.input(input)?,
-                () = &mut stop, if !stopping => {
-                    stopping = true;
-                    self.event(Event::StopRequested)?;
-                }
+                () = &mut stop, if !self.stopping => self.ask_to_stop()?,
                 _ = tick.tick() => self.show(),
-                () = sleep_until(deadline) => self.event(Event::Deadline)?,
+                () = sleep_until(again), if full => self.try_again()?,
+                () = sleep_until(due), if !full => self.look(due)?,
+                news = self.news.recv(), if !full => match news {
+                    Some(news) => self.news(news)?,
+                    None => return Err(RunError::Crashed("the reducer's thread ended".to_owned())),
+                },
+                Some(input) = self.inputs.recv(), if !full => self.input(input)?,
             }
+        }
+    }
+
+    fn ask_to_stop(&mut self) -> Result<(), Halt<JournalError>> {
+        self.stopping = true;
+        self.driver.outbox().hurry();
+        match &mut self.full {
+            Some(full) => full.until = Some(Instant::now() + LAST_TRIES),
+            None => self.event(Event::StopRequested)?,
+        }
+        Ok(())
+    }
+
+    /// Goes on if there is room on the disk again.
+    fn try_again(&mut self) -> Result<(), Halt<JournalError>> {
+        let Some(FullDisk { until, .. }) = self.full.take() else { return Ok(()) };
+        match self.driver.go_on() {
+            Err(Halt::Waits(error)) if until.is_none_or(|until| Instant::now() < until) => {
+                self.full = Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until });
+                Ok(())
+            }
+            Ok(()) => {
+                tracing::info!("there is room on the disk again; the run goes on");
+                if until.is_some() { self.event(Event::StopRequested) } else { Ok(()) }
+            }
+            failed => failed,
+        }
+    }
+
+    /// Takes what waits to be handled; `false` when nothing does.
+    fn take_waiting(&mut self) -> Result<bool, Halt<JournalError>> {
+        if let Ok(news) = self.news.try_recv() {
+            self.news(news)?;
+        } else if let Some(input) = self.inputs.try_recv() {
+            self.input(input)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.driver.run().deadline().map(|at| self.begun + Duration::from_micros(at.0))
+    }
+
+    /// Tells the run who was in contact when.
+    fn hear(&mut self) {
+        for (worker, contact) in self.driver.outbox().members.contacts(self.begun) {
+            self.driver.heard(worker, contact);
+        }
+    }
+
+    /// Tells the run the time, with what is known of everybody now.
+    fn look(&mut self, due: Option<Instant>) -> Result<(), Halt<JournalError>> {
+        self.hear();
+        match self.deadline().is_some_and(|at| at <= Instant::now()) && self.lookout.is_awake(due) {
+            true => self.event(Event::Deadline),
+            false => Ok(()),
         }
     }
 
@@ -113,7 +199,17 @@ impl RunLoop {
 
     fn event(&mut self, event: Event) -> Result<(), Halt<JournalError>> {
         let now = RunTime(self.begun.elapsed().as_micros() as u64);
-        self.driver.handle(now, event)
+        match self.driver.handle(now, event) {
+            Err(Halt::Waits(error)) => {
+                tracing::warn!(%error, "the run waits until there is room");
+                // Who was asked to stop waits no longer for the next record either.
+                let until = self.stopping.then(|| Instant::now() + LAST_TRIES);
+                self.full = Some(FullDisk { reason: error.to_string(), again: Instant::now() + TRY_EVERY, until });
+                self.show();
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     fn input(&mut self, input: RunInput) -> Result<(), Halt<JournalError>> {
@@ -124,15 +220,18 @@ impl RunLoop {
                 self.event(Event::WorkerGone { worker, reason })
             }
             RunInput::Event(event) => self.event(event),
-            RunInput::Attach { worker, name, threads, outbox } => self.attach(worker, name, threads, outbox),
+            RunInput::Attach { worker, machine, name, threads, outbox } => {
+                tracing::info!(%worker, name, machine, threads, "joined");
+                self.attach(worker, &name, threads, outbox);
+                self.event(Event::WorkerJoined { worker, machine, name, threads })
+            }
             RunInput::LeaseFailed { worker, at, failure, reason } => {
-                tracing::warn!(%worker, reason, "could not do a lease");
-                effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
+                effects.log.complained(worker, reason);
                 self.event(Event::LeaseFailed { worker, at, failure })
             }
-            RunInput::Declined { worker, reason } => {
-                tracing::warn!(%worker, reason, "could not do a lease");
-                effects.log.tell(RunEvent::LeaseFailed { worker: worker.0, reason });
+            RunInput::Declined { worker, cause, reason } => {
+                tracing::debug!(%worker, ?cause, "cannot do the job");
+                effects.log.complained(worker, reason);
                 Ok(())
             }
             RunInput::Worked(waits) => {
@@ -144,29 +243,27 @@ impl RunLoop {
                 self.checkpoint_failed = None;
                 self.event(Event::CheckpointWritten { step: StepId(step) })
             }
-            RunInput::CheckpointFailed { step, reason } => {
-                tracing::error!(step, reason, "checkpoint not written; training goes on, the last good one is kept");
+            RunInput::CheckpointWaits { step, reason } => {
+                tracing::error!(step, reason, "checkpoint not written; it is tried again, the last good one is kept");
                 effects.log.tell(RunEvent::CheckpointFailed { step, reason: reason.clone() });
+                self.checkpoint_failed = Some(reason);
+                Ok(())
+            }
+            RunInput::CheckpointFailed { step, reason } => {
+                tracing::error!(step, reason, "checkpoint given up; the last good one is kept");
                 self.checkpoint_failed = Some(reason);
                 self.event(Event::CheckpointFailed { step: StepId(step) })
             }
         }
     }
 
-    fn attach(
-        &mut self,
-        worker: WorkerId,
-        name: String,
-        threads: u32,
-        outbox: WorkerOutbox,
-    ) -> Result<(), Halt<JournalError>> {
-        tracing::info!(%worker, name, threads, "joined");
+    fn attach(&mut self, worker: WorkerId, name: &str, threads: u32, outbox: WorkerOutbox) {
         let step = self.driver.run().progress().committed.0;
         let effects = self.driver.outbox();
-        effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.clone(), threads });
-        effects.members.join(worker, name.clone(), outbox);
-        effects.members.send(worker, Message::Committed(v1::Committed { step }));
-        self.event(Event::WorkerJoined { worker, name, threads })
+        effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.to_owned(), threads });
+        effects.members.join(worker, name.to_owned(), outbox);
+        let digest = effects.digest.0.to_vec().into();
+        effects.members.send(worker, Message::Committed(v1::Committed { step, digest }));
     }
 
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {
@@ -177,6 +274,11 @@ impl RunLoop {
                 }
                 self.event(event_after)?;
             }
+            News::Contradicted { opening, event } => {
+                if opening == self.driver.outbox().opening {
+                    self.event(event)?;
+                }
+            }
             made => self.made = Some(made),
         }
         self.pass_on()
@@ -186,6 +288,9 @@ impl RunLoop {
     /// bytes are there, the run when its worker is still a member. A node between the two is computed again first; and
     /// an audit may still be open.
     fn pass_on(&mut self) -> Result<(), Halt<JournalError>> {
+        if self.full.is_some() {
+            return Ok(());
+        }
         let Some((work, awaited)) = self.driver.run().expects() else { return Ok(()) };
         let current = self.driver.outbox().opening;
         match self.made.take() {
@@ -215,10 +320,19 @@ impl RunLoop {
     }
 
     fn show(&mut self) {
+        self.hear();
         let run = self.driver.run().clone();
         let EffectHandler { log, members, .. } = self.driver.outbox();
-        let status = Status::of(&run, &log.tracker, self.batch, |worker| members.name_of(worker));
-        self.status.send_replace(status);
+        let status = Status {
+            held_up: self.full.as_ref().map(|full| full.reason.clone()).or(self.checkpoint_failed.clone()),
+            ..Status::of(&run, &log.tracker, self.batch, |worker| members.name_of(worker))
+        };
+        let told = log.has_told();
+        self.status.send_if_modified(|shown| {
+            let news = told || !shown.says(&status);
+            *shown = status;
+            news
+        });
     }
 }
 

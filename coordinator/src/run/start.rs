@@ -1,11 +1,11 @@
 //! The start of a run: its folder is read, and it is ready to be carried.
 
-use convoy_scheduler::{Micros, Record, Run, RunGeneration, RunPlan, StepId, believed};
+use convoy_scheduler::{Journal, Micros, Record, Run, RunGeneration, RunPlan, StepId};
 
 use super::config::Config;
 use super::error::RunError;
-use super::folder::change::earlier_plans;
-use super::folder::checkpoint::{self, Checkpoint};
+use super::folder::checkpoint::{self, Checkpoint, KnownSteps};
+use super::folder::earlier_plans::earlier_plans;
 use super::folder::history::History;
 use super::folder::journal::JournalFile;
 use super::reduction::parameter_state::{Flat, ParameterState, moment_names};
@@ -31,10 +31,11 @@ pub(crate) struct LoadedRun {
 /// # Errors
 /// When the run cannot begin.
 pub(crate) fn load(mut config: Config) -> Result<LoadedRun, RunError> {
-    let (journal, records) = JournalFile::open(&config.dir.journal())?;
+    let (mut journal, mut records) = JournalFile::open(&config.dir.journal())?;
     let earlier = earlier_plans(config.dir.path(), &config.plan)?;
     let (folder, plan) = (config.dir.checkpoints(), &config.plan);
-    let start = checkpoint::newest(&folder, &believed(&records), plan, &earlier, &config.network)?;
+    let known = KnownSteps::of(&records);
+    let start = checkpoint::newest(&folder, &known, plan, &earlier, &config.network)?;
     let Checkpoint { state, history } = match start {
         Some(checkpoint) => checkpoint,
         None => {
@@ -44,6 +45,11 @@ pub(crate) fn load(mut config: Config) -> Result<LoadedRun, RunError> {
     };
     if !may_begin_again(&config) {
         config.initial = Vec::new();
+    }
+    if state.step > known.reach() {
+        let lost = Record::Lost { at_most: state.step - known.reach() };
+        journal.append(&lost)?;
+        records.push(lost);
     }
     let run_plan = run_plan(&config, state.step, &history, &records);
     run_plan.check().map_err(RunError::Plan)?;
@@ -76,15 +82,24 @@ fn beginning(config: &Config, initial: Vec<f32>) -> Checkpoint {
     Checkpoint { state: ParameterState { step: 0, flat, moments }, history: History::default() }
 }
 
+/// The start that this is, unlike all before it. Each record that is lost may have been one.
+fn next_generation(records: &[Record]) -> RunGeneration {
+    let last = records.iter().fold(0, |last, record| match record {
+        Record::Started { generation, .. } => generation.0.max(last),
+        Record::Lost { at_most } => last.saturating_add(*at_most),
+        _ => last,
+    });
+    RunGeneration(last.saturating_add(1))
+}
+
 /// What the scheduler is told of the run, which goes on from the parameters of `step`.
 fn run_plan(config: &Config, step: u64, history: &History, records: &[Record]) -> RunPlan {
     let plan = &config.plan;
     let (train, evaluate) = (plan.train_cut(), plan.evaluate_cut());
     let steps = train.steps();
-    let started = records.iter().filter(|record| matches!(record, Record::Started { .. })).count() as u64;
     let evaluate_shards = if plan.validation_samples == 0 { 0 } else { evaluate.shards(0) };
     let mut run_plan = RunPlan::new(plan.spec.train.epochs, steps, train.shards(0), train.shards(steps - 1));
-    run_plan.generation = RunGeneration(started + 1);
+    run_plan.generation = next_generation(records);
     run_plan.evaluate_shards = evaluate_shards;
     run_plan.first_step = StepId(step);
     run_plan.evaluation_pending =

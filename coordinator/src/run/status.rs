@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::tracker::{Tracker, Waits};
 
 /// A run at a glance.
+///
+/// Many fields: each is a key of the JSON object that people are shown.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Steps done.
@@ -33,6 +35,9 @@ pub struct Status {
     pub waiting_for: String,
     /// Thread time of workers by what they did.
     pub waits: Waits,
+    /// What of its disk holds it up, or keeps it from saving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_up: Option<String>,
 }
 
 impl Status {
@@ -54,7 +59,17 @@ impl Status {
             evaluating: progress.work == Some(convoy_scheduler::Work::Evaluate),
             waiting_for: waiting_for(&run.waiting_for(), name),
             waits: tracker.waits(),
+            held_up: None,
         }
+    }
+}
+
+impl Status {
+    /// Whether `other` says the same; a loss that is no number says that there is none.
+    pub(crate) fn says(&self, other: &Status) -> bool {
+        let loss = |status: &Status| status.loss.to_bits();
+        let rest = |status: &Status| Status { loss: 0.0, ..status.clone() };
+        loss(self) == loss(other) && rest(self) == rest(other)
     }
 }
 
@@ -67,5 +82,18 @@ fn waiting_for(waiting: &Waiting, name: impl Fn(WorkerId) -> String) -> String {
             format!("{waiting} ({})", names.join(", "))
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_loss_is_no_news() {
+        let none = Status { loss: f64::NAN, ..Status::default() };
+        assert!(none.says(&none.clone()));
+        assert!(!none.says(&Status { loss: 1.0, ..none.clone() }));
+        assert!(!none.says(&Status { step: 1, ..none.clone() }));
     }
 }

@@ -23,6 +23,6 @@ pub(crate) trait WorkerLinks: Send + Sync {
     /// Closes a worker's connection with a goodbye; it may come back.
     fn disconnect(&self, worker: WorkerId, reason: &str);
 
-    /// Nobody of this name is taken in any more; the first reason that was given is what they are told.
-    fn evict(&self, name: &str, reason: String);
+    /// Nobody on this machine is taken in any more; the first reason that was given is what they are told.
+    fn evict(&self, machine: &str, reason: String);
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use convoy_security::Peer;
+use convoy_common::memory::{CALLS, HeldMemory, MemoryBudget};
+use convoy_security::{Peer, Rarely};
 use http_body::Frame;
 use parking_lot::Mutex;
 use tonic::Status;
@@ -16,25 +17,35 @@ use tonic::codegen::Bytes;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
+use super::outgoing::{HANDED, Replies};
 use crate::access::caller::Caller;
 use crate::access::roles::{self, Method};
 
-/// How long a call may be waited for while it sends nothing.
+/// How long a call may be waited for while it sends nothing, or does not read what it is sent.
 const STALLED: Duration = Duration::from_secs(60);
 /// Calls of all methods together that a connection without a certificate may have in flight.
 const CALLS_OF_A_STRANGER: usize = 4;
+
+static REFUSED: Rarely = Rarely::new();
 
 /// Refuses calls beyond the bounds of their method. Stands behind [`AccessLayer`](super::access_layer::AccessLayer),
 /// which says whose a call is.
 #[derive(Clone)]
 pub(crate) struct CallsLayer {
     in_flight: Arc<InFlight>,
+    replies: Arc<Replies>,
+    memory: &'static MemoryBudget,
     stalled: Duration,
 }
 
-impl Default for CallsLayer {
-    fn default() -> Self {
-        CallsLayer { in_flight: Arc::default(), stalled: STALLED }
+impl CallsLayer {
+    /// The bounds of a server. Must be called within a runtime.
+    pub(crate) fn new() -> Self {
+        CallsLayer::with_patience(STALLED)
+    }
+
+    fn with_patience(stalled: Duration) -> Self {
+        CallsLayer { in_flight: Arc::default(), replies: Replies::watched(stalled), memory: &CALLS, stalled }
     }
 }
 
@@ -54,16 +65,18 @@ struct InFlight(Mutex<HashMap<Key, usize>>);
 struct Turn {
     in_flight: Arc<InFlight>,
     key: Key,
+    /// For what it may have on its way in and out.
+    _held: Option<HeldMemory<'static>>,
 }
 
 impl InFlight {
-    fn take(self: &Arc<Self>, key: Key, most: usize) -> Option<Turn> {
+    fn take(self: &Arc<Self>, key: Key, most: usize, held: Option<HeldMemory<'static>>) -> Option<Turn> {
         let mut counts = self.0.lock();
         let count = counts.entry(key).or_default();
         // An entry that was just made has room.
         (*count < most).then(|| {
             *count += 1;
-            Turn { in_flight: self.clone(), key }
+            Turn { in_flight: self.clone(), key, _held: held }
         })
     }
 }
@@ -115,7 +128,8 @@ where
         };
         let stalled = self.bounds.stalled;
         let answer = self.inner.call(request.map(|body| Body::new(Incoming::new(body, method, stalled))));
-        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Outgoing { body, _turn: turn }))) })
+        let replies = self.bounds.replies.clone();
+        Box::pin(async move { Ok(answer.await?.map(|body| replies.send(body, turn))) })
     }
 }
 
@@ -131,8 +145,12 @@ impl CallsLayer {
             Caller::Local => ((Party::Connection(peer.address), method.path), method.calls),
             Caller::Stranger => ((Party::Connection(peer.address), ""), CALLS_OF_A_STRANGER),
         };
-        let turn = self.in_flight.take(key, most).ok_or_else(|| {
-            tracing::warn!(%caller, address = %peer.address, method = path, most, "too many calls");
+        let held = method.is_of_people().then(|| self.memory.try_take(method.message.saturating_add(HANDED) as u64));
+        let held = held.transpose().map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let turn = self.in_flight.take(key, most, held).ok_or_else(|| {
+            if let Some(left_out) = REFUSED.now() {
+                tracing::warn!(%caller, address = %peer.address, method = path, most, left_out, "too many calls");
+            }
             let text =
                 format!("{caller} has {most} calls of {path} in flight and may have no more; wait until one ends");
             Status::resource_exhausted(text)
@@ -209,25 +227,6 @@ impl http_body::Body for Incoming {
             let text = format!("nothing came for {} s; call again", stalled.as_secs_f32());
             Some(Err(Status::deadline_exceeded(text)))
         })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-}
-
-/// What goes out. The call is in flight until it is gone.
-struct Outgoing {
-    body: Body,
-    _turn: Turn,
-}
-
-impl http_body::Body for Outgoing {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

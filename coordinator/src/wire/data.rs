@@ -5,19 +5,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::data_place::{DataName, DataPlaceError};
+use convoy_common::memory::{OutOfMemory, WORK};
 use convoy_proto::{v1, v1::data_server};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::data::store::{DataError, DataSet, DataStore, SetFile};
+use super::access_layer::caller_of;
+use crate::data::error::DataError;
+use crate::data::set::{DataSet, SetFile};
+use crate::data::store::DataStore;
 use crate::jobs::queue::Jobs;
 
 /// Digests in one question.
 const ASKED: usize = 16_384;
-/// Files of a data set.
-const MOST_FILES: usize = 1 << 25;
 /// Pieces that wait for the disk.
-const WAITING: usize = 8;
+const WAITING: usize = 2;
 
 /// The service.
 #[derive(Clone)]
@@ -35,7 +37,8 @@ impl From<DataError> for Status {
             DataError::Taken(_) | DataError::Used { .. } => Status::failed_precondition(message),
             DataError::Missing { .. } => Status::aborted(message),
             DataError::Wrong { .. } => Status::invalid_argument(message),
-            DataError::Io(_) => Status::internal(message),
+            DataError::NoRoom(_) => Status::resource_exhausted(message),
+            DataError::Store(_) | DataError::Io(_) => Status::internal(message),
         }
     }
 }
@@ -53,6 +56,11 @@ fn set_file(file: &v1::DataFile) -> Result<SetFile, Status> {
     let path: convoy_common::data_place::InnerPath = file.path.parse().map_err(invalid)?;
     if path.as_str().is_empty() || path.as_str() != file.path {
         return Err(Status::invalid_argument(format!("`{}` is no plain path of a file", file.path)));
+    }
+    if path.as_str().contains(char::is_control) {
+        let name = path.as_str().escape_debug();
+        let text = format!("the name of the file `{name}` holds a control character; rename it and push again");
+        return Err(Status::invalid_argument(text));
     }
     Ok(SetFile { path, digest: digest(&file.digest)?, size: file.size })
 }
@@ -93,12 +101,13 @@ impl data_server::Data for DataService {
     }
 
     async fn push(&self, request: Request<Streaming<v1::PushRequest>>) -> Result<Response<v1::PushReply>, Status> {
+        let owner = caller_of(&request).to_string();
         let mut messages = request.into_inner();
         // Pieces are written while others come in; a file is never held whole.
         let (sender, mut pieces) = mpsc::channel::<Piece>(WAITING);
         let store = self.store.clone();
         let writing = tokio::task::spawn_blocking(move || {
-            let mut receiver = store.receive();
+            let mut receiver = store.receive(&owner);
             let mut failed = None;
             while let Some(Piece { file, bytes }) = pieces.blocking_recv() {
                 let begun = file.map_or(Ok(()), |file| receiver.begin(file));
@@ -125,22 +134,26 @@ impl data_server::Data for DataService {
     ) -> Result<Response<v1::DataSetReply>, Status> {
         let mut messages = request.into_inner();
         let (mut head, mut files) = (None, Vec::new());
+        let out_of_memory = |error: OutOfMemory| Status::resource_exhausted(error.to_string());
+        let mut held = WORK.try_take(0).map_err(out_of_memory)?;
         while let Some(message) = messages.message().await? {
             if head.is_none() {
                 head = Some((message.name.parse::<DataName>().map_err(invalid)?, message.replace));
             }
             for file in &message.files {
+                held.try_grow((file.path.len() + size_of::<SetFile>()) as u64).map_err(out_of_memory)?;
                 files.push(set_file(file)?);
-            }
-            if files.len() > MOST_FILES {
-                return Err(Status::invalid_argument(format!("a data set has at most {MOST_FILES} files")));
             }
         }
         let Some((name, replace)) = head.filter(|_| !files.is_empty()) else {
             return Err(Status::invalid_argument("a data set has a name and files"));
         };
         let (store, now) = (self.store.clone(), jiff::Timestamp::now().to_string());
-        let set = blocking(move || store.commit(&name, files, replace, now)).await?;
+        let naming = move || {
+            let _held = held;
+            store.commit(&name, files, replace, now)
+        };
+        let set = blocking(naming).await?;
         tracing::info!(name = %set.name, files = set.files, bytes = set.bytes, "data set");
         Ok(reply(&set))
     }
@@ -153,11 +166,13 @@ impl data_server::Data for DataService {
 
     async fn remove_data(&self, request: Request<v1::RemoveDataRequest>) -> Result<Response<v1::DataSetReply>, Status> {
         let name: DataName = request.into_inner().name.parse().map_err(invalid)?;
-        if let Some(job) = self.jobs.user_of(&name) {
-            return Err(DataError::Used { name: name.to_string(), job }.into());
-        }
-        let store = self.store.clone();
-        let set = blocking(move || store.remove(&name)).await?;
+        let (store, jobs) = (self.store.clone(), self.jobs.clone());
+        let removing = move || {
+            let used = |job| DataError::Used { name: name.to_string(), job };
+            let _claim = jobs.claim_removal(&name).map_err(used)?;
+            store.remove(&name)
+        };
+        let set = blocking(removing).await?;
         tracing::info!(name = %set.name, "data set removed");
         Ok(reply(&set))
     }
@@ -193,5 +208,24 @@ async fn take_in(messages: &mut Streaming<v1::PushRequest>, pieces: mpsc::Sender
     match coming {
         Some((path, _)) => Err(Status::invalid_argument(format!("{path} ended early"))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_plain_and_can_be_printed() {
+        let taken = |path: &str| {
+            let file = v1::DataFile { path: path.to_owned(), digest: vec![0; 32].into(), size: 1 };
+            set_file(&file).map(|_| ()).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(taken("cats/\u{fc}ml\u{e4}ut 1.png"), Ok(()));
+        assert!(taken("../x").is_err() && taken("/x").is_err() && taken("").is_err());
+        for path in ["a\nb", "\u{1b}]0;OWNED\u{7}/x.png", "a\u{9b}b"] {
+            let refused = taken(path).unwrap_err();
+            assert!(refused.contains("control character") && !refused.contains(char::is_control), "{refused}");
+        }
     }
 }

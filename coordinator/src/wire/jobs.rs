@@ -19,11 +19,16 @@ use super::replies::Reply;
 use crate::fleet::connections::Connections;
 use crate::jobs::limits::LimitError;
 use crate::jobs::queue::{JobError, JobView, Jobs, Submission};
+use crate::jobs::store::RECORD;
 use crate::jobs::tail::lines_from;
 use crate::run::folder::worker_logs;
 
-/// How often a watched job is looked at.
+/// How often a watched job, or a log that grows, is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often a log to which nothing comes is looked at.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+/// Replies that wait to be sent.
+const WAITING: usize = 1;
 
 /// The service.
 #[derive(Clone)]
@@ -48,8 +53,9 @@ impl From<JobError> for Status {
                 Refusal::NotAllowed(_) => Status::permission_denied(message),
                 Refusal::Unreadable(_) | Refusal::DataChanged(_) => Status::failed_precondition(message),
             },
-            JobError::RunDir(_) => Status::failed_precondition(message),
-            JobError::Store(_) | JobError::Io { .. } => Status::internal(message),
+            JobError::NoRoom(_) => Status::resource_exhausted(message),
+            JobError::RunDir(_) | JobError::DataGoes(_) => Status::failed_precondition(message),
+            JobError::Store(_) => Status::internal(message),
         }
     }
 }
@@ -113,7 +119,7 @@ impl jobs_server::Jobs for JobsService {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
         let id = self.jobs.find(&request.job)?;
-        let (sender, replies) = mpsc::channel(4);
+        let (sender, replies) = mpsc::channel(WAITING);
         tokio::spawn(watch(self.jobs.clone(), id, request.offset, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
     }
@@ -126,7 +132,7 @@ impl jobs_server::Jobs for JobsService {
             "" => folder.join("log"),
             worker => worker_log(&folder, worker)?,
         };
-        let (sender, replies) = mpsc::channel(4);
+        let (sender, replies) = mpsc::channel(WAITING);
         tokio::spawn(logs(self.jobs.clone(), id, path, request.follow, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
     }
@@ -150,10 +156,10 @@ impl jobs_server::Jobs for JobsService {
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let request = request.into_inner();
         let folder = self.jobs.folder_of(self.jobs.find(&request.job)?.0);
-        let (sender, replies) = mpsc::channel(4);
+        let (sender, replies) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             if let Err(error) = fetch(&folder, &request, &sender).await {
-                _ = sender.send(Err(Status::internal(format!("{}: {error}", folder.display())))).await;
+                _ = sender.send(Err(unreadable(&folder, &error))).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
@@ -179,13 +185,22 @@ impl JobsService {
     }
 }
 
-/// Tells of a job whenever something is new, until it is over.
-async fn watch(jobs: Arc<Jobs>, id: JobId, mut offset: u64, replies: mpsc::Sender<Result<v1::WatchReply, Status>>) {
+/// Tells of a job whenever something is new, until it is over or nobody listens.
+async fn watch(jobs: Arc<Jobs>, id: JobId, offset: u64, replies: mpsc::Sender<Result<v1::WatchReply, Status>>) {
+    tokio::select! {
+        () = replies.closed() => {}
+        () = tell(&jobs, id, offset, &replies) => {}
+    }
+}
+
+async fn tell(jobs: &Jobs, id: JobId, mut offset: u64, replies: &mpsc::Sender<Result<v1::WatchReply, Status>>) {
     let path = jobs.folder_of(id.0).join("events.jsonl");
     let mut tick = tokio::time::interval(LOOK_EVERY);
     let mut told = String::new();
     loop {
         tick.tick().await;
+        // What comes after this is seen in the next turn.
+        let mut news = jobs.news(id);
         // The state first: events that are read after it are at least as new.
         let Some(view) = jobs.view(id) else {
             _ = replies.send(Err(Status::not_found("the job was removed"))).await;
@@ -194,7 +209,7 @@ async fn watch(jobs: Arc<Jobs>, id: JobId, mut offset: u64, replies: mpsc::Sende
         let (text, next) = match lines_from(&path, offset).await {
             Ok(read) => read,
             Err(error) => {
-                _ = replies.send(Err(Status::internal(format!("{}: {error}", path.display())))).await;
+                _ = replies.send(Err(unreadable(&path, &error))).await;
                 return;
             }
         };
@@ -209,12 +224,15 @@ async fn watch(jobs: Arc<Jobs>, id: JobId, mut offset: u64, replies: mpsc::Sende
                 return;
             }
         }
-        if over && complete {
-            return;
+        match complete {
+            true if over => return,
+            true => news.wait().await,
+            false => {}
         }
     }
 }
 
+/// Sends a log, and what comes to it if somebody follows it, until the job is over or nobody listens.
 async fn logs(
     jobs: Arc<Jobs>,
     id: JobId,
@@ -222,29 +240,51 @@ async fn logs(
     follow: bool,
     replies: mpsc::Sender<Result<v1::LogsReply, Status>>,
 ) {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    let mut offset = 0;
+    tokio::select! {
+        () = replies.closed() => {}
+        () = copy_log(&jobs, id, &path, follow, &replies) => {}
+    }
+}
+
+async fn copy_log(
+    jobs: &Jobs,
+    id: JobId,
+    path: &Path,
+    follow: bool,
+    replies: &mpsc::Sender<Result<v1::LogsReply, Status>>,
+) {
+    let (mut offset, mut pause) = (0, LOOK_EVERY);
     loop {
+        let mut news = jobs.news(id);
         let over = jobs.view(id).is_none_or(|view| view.record.state.is_over());
-        let (text, next) = match lines_from(&path, offset).await {
+        let (text, next) = match lines_from(path, offset).await {
             Ok(read) => read,
             Err(error) => {
-                _ = replies.send(Err(Status::internal(format!("{}: {error}", path.display())))).await;
+                _ = replies.send(Err(unreadable(path, &error))).await;
                 return;
             }
         };
-        if next == offset {
-            if over || !follow {
+        if next > offset {
+            (offset, pause) = (next, LOOK_EVERY);
+            if replies.send(Ok(v1::LogsReply { text: text.into() })).await.is_err() {
                 return;
             }
-            tick.tick().await;
             continue;
         }
-        offset = next;
-        if replies.send(Ok(v1::LogsReply { text: text.into() })).await.is_err() {
+        if over || !follow {
             return;
         }
+        // Only an open run writes, and nobody tells when it does.
+        match news.is_open() {
+            true => tokio::time::sleep(pause).await,
+            false => news.wait().await,
+        }
+        pause = (2 * pause).min(LOOK_AT_LEAST_EVERY);
     }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Status {
+    Status::internal(format!("{}: {error}", path.display()))
 }
 
 /// The log of a worker, which was kept under its name.
@@ -259,7 +299,8 @@ fn worker_log(folder: &Path, worker: &str) -> Result<PathBuf, Status> {
 }
 
 /// What only a restart needs.
-const ONLY_WITH_ALL: [&str; 6] = ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "lock"];
+const ONLY_WITH_ALL: [&str; 8] =
+    ["checkpoints", "journal", "journal.damaged", "manifest.bin", "plan.json", "plan-copy.json", "lock", RECORD];
 
 async fn fetch(
     folder: &Path,
@@ -313,46 +354,4 @@ async fn send_file(
 }
 
 #[cfg(test)]
-mod tests {
-    use tonic::Code;
-
-    use super::*;
-    use crate::jobs::record::JobState;
-    use crate::run::folder::run_dir_error::RunDirError;
-
-    #[test]
-    fn each_reason_has_its_status() {
-        let text = || "why".to_owned();
-        let too_much = LimitError::TooMuch { what: "train.batch", value: 2, limit: 1, remedy: "lower it", flag: "-b" };
-        let table: Vec<(Code, JobError)> = vec![
-            (Code::NotFound, JobError::Unknown(text())),
-            (Code::FailedPrecondition, JobError::State { job: text(), state: JobState::Stopped, wanted: "paused" }),
-            (Code::InvalidArgument, convoy_common::spec::parse("nonsense", &[]).expect_err("it is no spec").into()),
-            (Code::InvalidArgument, too_much.into()),
-            (Code::ResourceExhausted, LimitError::Full { kept: 1, most: 1 }.into()),
-            (Code::InvalidArgument, Refusal::BadSpec(text()).into()),
-            (Code::InvalidArgument, Refusal::BadData(text()).into()),
-            (Code::NotFound, Refusal::Missing(text()).into()),
-            (Code::PermissionDenied, Refusal::NotAllowed(text()).into()),
-            (Code::FailedPrecondition, Refusal::Unreadable(text()).into()),
-            (Code::FailedPrecondition, Refusal::DataChanged(text()).into()),
-            (Code::FailedPrecondition, RunDirError::not_a_run(Path::new("x")).into()),
-            (Code::Internal, JobError::Io { path: "x".into(), source: std::io::ErrorKind::NotFound.into() }),
-        ];
-        for (code, error) in table {
-            let said = error.to_string();
-            let status = Status::from(error);
-            assert_eq!((status.code(), status.message()), (code, said.as_str()));
-        }
-    }
-
-    #[test]
-    fn a_reason_fits_into_the_header_that_it_travels_in() {
-        let status = Status::from(JobError::Refused(Refusal::BadSpec("\u{fc}".repeat(1 << 20))));
-        let response = status.clone().into_http::<tonic::body::Body>();
-        let bytes: usize = response.headers().values().map(|value| value.len()).sum();
-        assert!(bytes < 15 << 10, "{bytes}");
-        assert!(status.message().ends_with("(cut)"));
-        assert_eq!(short("as it is".to_owned()), "as it is");
-    }
-}
+mod tests;

@@ -9,5 +9,6 @@ pub(crate) mod calls_layer;
 pub(crate) mod data;
 pub(crate) mod jobs;
 pub(crate) mod node_push;
+mod outgoing;
 pub(crate) mod replies;
 pub(crate) mod workers;

@@ -4,24 +4,25 @@ use std::sync::Arc;
 
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, WireError, chunk_count, chunk_range, v1};
-use convoy_scheduler::{Check, Event, Lease, Node, NodeResult, Work, WorkerId};
-use tonic::Status;
+use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeResult, Work, WorkerId};
+use tonic::{Code, Status};
 
 use crate::run::handle::{RunHandle, RunOver};
+use crate::run::leases::Admitted;
 use crate::run::reduction::chunk_buffer::ChunkBuffer;
-use crate::run::reduction::opening::Opening;
 use crate::run::reduction::received_chunks::{Magnitude, ReceivedChunks};
 use crate::run::reduction::reducer_queue::Command;
 use crate::run::run_inputs::RunInput;
 use crate::run::tracker::Waits;
+use crate::run::worker_contact::{WorkerContact, excused};
 
 /// A node that a worker sends for a lease that is out.
 pub(super) struct NodePush {
     run: Arc<RunHandle>,
+    contact: Arc<WorkerContact>,
     worker: WorkerId,
     lease: Lease,
-    opening: Opening,
-    check: Check,
+    admitted: Admitted,
     received: ReceivedChunks,
 }
 
@@ -32,28 +33,48 @@ impl From<RunOver> for Status {
 }
 
 impl NodePush {
-    /// The node that `header` announces; or why it is not wanted, which is no fault of the worker's.
+    /// The node that `header` announces, of the worker whose bytes are noted in `contact`; or why it is not wanted,
+    /// which is no fault of the worker's.
     ///
     /// # Errors
     /// When the header is no header.
-    pub(super) fn admit(run: &Arc<RunHandle>, header: v1::NodeHeader) -> Result<Result<Self, String>, Status> {
+    pub(super) async fn admit(
+        run: &Arc<RunHandle>,
+        contact: Arc<WorkerContact>,
+        header: v1::NodeHeader,
+    ) -> Result<Result<Self, String>, Status> {
         let lease = Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node })?;
         let worker = WorkerId(header.worker);
-        let (opening, check) = match run.leases.admit(worker, lease.at, lease.work, lease.node) {
+        let admitted = match run.leases.admit(worker, lease.at, lease.work, lease.node) {
             Ok(admitted) => admitted,
             Err(reason) => return Ok(Err(reason)),
         };
         let chunks = if lease.work == Work::Train { chunk_count(run.elements) } else { 0 };
-        let received = ReceivedChunks::new(chunks, check != Check::Count);
-        Ok(Ok(NodePush { run: run.clone(), worker, lease, opening, check, received }))
+        let received = ReceivedChunks::new(chunks, admitted.check != Check::Count);
+        excused(run.inputs.room(), || contact.pushed()).await;
+        run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
+        Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, received }))
     }
 
     /// Takes the next message; `None` where the stream ended. The answer is what the worker is told at the node's end:
     /// why the node does not count, or nothing.
     ///
     /// # Errors
-    /// When no worker of this version sends that, or the run is over.
+    /// When no worker of this version sends that, which is a failure of the worker at its lease; or the run is over.
     pub(super) async fn take(&mut self, message: Option<Message>) -> Result<Option<String>, Status> {
+        self.contact.pushed();
+        let taken = self.understood(message).await;
+        if let Err(status) = &taken
+            && status.code() == Code::InvalidArgument
+        {
+            let (worker, at, failure) = (self.worker, self.lease.at, Failure::Internal);
+            self.excused(self.run.inputs.room()).await;
+            self.run.tell(RunInput::LeaseFailed { worker, at, failure, reason: status.message().to_owned() })?;
+        }
+        taken
+    }
+
+    async fn understood(&mut self, message: Option<Message>) -> Result<Option<String>, Status> {
         match message {
             Some(Message::Chunk(chunk)) => self.chunk(chunk).await,
             Some(Message::Summary(summary)) => {
@@ -70,18 +91,24 @@ impl NodePush {
 
     async fn chunk(&mut self, chunk: Chunk) -> Result<Option<String>, Status> {
         let (index, values) = self.unpack(chunk)?;
-        if self.received.add(index, &values) == Magnitude::NotFinite {
+        let worst = self.received.add(index, &values).map_err(|twice| Status::invalid_argument(twice.to_string()))?;
+        if worst == Magnitude::NotFinite {
             // A worker of sound mind says so itself, and sends no chunks.
             let (sums, not_finite) = (vec![0.0; TRAIN_SUMS], Some(self.lease.node.first));
             self.summary(v1::NodeSummary { sums, not_finite, ..Default::default() }).await?;
             return Ok(Some("it holds a NaN or an infinity".to_owned()));
         }
-        if self.check != Check::Digest {
-            let permit = self.run.reducer.chunk_room().await;
-            let (opening, node) = (self.opening, self.lease.node);
-            self.command(Command::Chunk { opening, node, index, values, permit })?;
+        if self.admitted.check != Check::Digest {
+            let permit = self.excused(self.run.reducer.chunk_room()).await;
+            let (opening, node, from) = (self.admitted.opening, self.lease.node, self.worker);
+            self.command(Command::Chunk { opening, node, from, index, values, permit })?;
         }
         Ok(None)
+    }
+
+    /// Waits for `room`, for which the worker is not to blame.
+    async fn excused<T>(&self, room: impl Future<Output = T>) -> T {
+        excused(room, || self.contact.pushed()).await
     }
 
     /// Which of the node's chunks this is, and its elements.
@@ -107,7 +134,7 @@ impl NodePush {
         };
         check_summary(&summary, node, samples, self.run.plan.metric_layout().len())?;
         let computing = summary.shard_micros.saturating_mul(u64::from(node.size()));
-        self.run.inputs.room().await;
+        self.excused(self.run.inputs.room()).await;
         self.run.tell(RunInput::Worked(Waits {
             computing: seconds(computing),
             data: seconds(summary.data_wait_micros),
@@ -121,12 +148,12 @@ impl NodePush {
         };
         let digest = self.received.digest(&summary.sums).filter(|_| not_finite.is_none());
         let event_after = Event::NodeDone { worker, at, shard_micros: summary.shard_micros, result, digest };
-        match self.check {
+        match self.admitted.check {
             Check::Digest => Ok(self.run.tell(RunInput::Event(event_after))?),
             Check::Count | Check::CountAndDigest => {
-                let permit = self.run.reducer.node_room().await;
-                let (opening, sums) = (self.opening, summary.sums);
-                self.command(Command::Summary { opening, node, sums, not_finite, event_after, permit })
+                let permit = self.excused(self.run.reducer.node_room()).await;
+                let (opening, from, sums) = (self.admitted.opening, worker, summary.sums);
+                self.command(Command::Summary { opening, node, from, sums, not_finite, event_after, permit })
             }
         }
     }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use convoy_common::Digest;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
 use convoy_proto::channel::PIECE;
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{Chunk, VERSION, v1};
+use convoy_scheduler::WorkerId;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -18,10 +20,13 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access_layer::caller_of;
 use super::node_push::NodePush;
 use super::replies::Reply;
+use crate::fleet::allowance::Allowance;
 use crate::fleet::connections::Connections;
 use crate::numerics::numerics_number;
 use crate::run::handle::RunHandle;
+use crate::run::outbox::WorkerOutbox;
 use crate::run::reduction::parameter_board::PublishedParameters;
+use crate::run::worker_contact::{WorkerContact, excused};
 use crate::run::worker_links::WorkerLinks;
 
 /// Messages that may wait for one worker; one for which more wait is lost.
@@ -54,21 +59,22 @@ impl Coordinator for WorkersService {
         };
         let numerics = check_hello(&hello, self.0.only_numerics())?;
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
-        if let Some(reason) = self.0.evicted(&name) {
+        let machine = caller.machine(&hello.process);
+        if let Some(reason) = self.0.evicted(&machine) {
             return Err(Status::failed_precondition(reason));
         }
-        let (outbox, replies) = mpsc::channel(OUTBOX);
-        let worker = self.0.connect(name, hello.threads, numerics, caller, outbox);
+        let (outbox, replies) = WorkerOutbox::new(OUTBOX);
+        let contact = outbox.contact().clone();
+        let worker = self.0.connect(machine, name, hello.threads, numerics, caller, outbox);
         let connections = self.0.clone();
         tokio::spawn(async move {
-            while let Some(Ok(message)) = messages.next().await {
-                connections.room(worker, &message).await;
-                if let Err(error) = connections.heard(worker, message) {
-                    tracing::warn!(%worker, %error, "cut off");
-                    break;
+            match read(worker, &connections, &contact, &mut messages).await {
+                Ok(()) => connections.lose(worker),
+                Err(reason) => {
+                    tracing::warn!(%worker, reason, "cut off");
+                    connections.disconnect(worker, &reason);
                 }
             }
-            connections.lose(worker);
         });
         Ok(Response::new(ReceiverStream::new(replies)))
     }
@@ -78,10 +84,14 @@ impl Coordinator for WorkersService {
         let request = request.into_inner();
         let run = self.0.run_for(&caller, request.worker, request.job)?;
         check_generation(&run, request.generation)?;
+        let contact = self.contact(request.worker)?;
         let plan = pieces(run.plan_json.clone()).map(|plan| v1::PlanChunk { plan, manifest: Bytes::new() });
         let manifest =
             pieces(run.manifest_bytes.clone()).map(|manifest| v1::PlanChunk { plan: Bytes::new(), manifest });
-        Ok(Response::new(Box::pin(tokio_stream::iter(plan.chain(manifest).map(Ok)))))
+        Ok(Response::new(Box::pin(tokio_stream::iter(plan.chain(manifest)).map(move |piece| {
+            contact.heard();
+            Ok(piece)
+        }))))
     }
 
     async fn parameters(
@@ -97,7 +107,7 @@ impl Coordinator for WorkersService {
             .get(request.step)
             .await
             .ok_or_else(|| Status::not_found(format!("the parameters of step {} are gone", request.step)))?;
-        Ok(Response::new(Box::pin(chunks_of(published))))
+        Ok(Response::new(Box::pin(chunks_of(published, self.contact(request.worker)?))))
     }
 
     async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
@@ -108,11 +118,10 @@ impl Coordinator for WorkersService {
         if request.files.len() > MOST_FILES {
             return Err(Status::invalid_argument(format!("ask for at most {MOST_FILES} files at a time")));
         }
-        let paths = request.files.iter().map(|file| path_of(&run.manifest, *file)).collect::<Result<Vec<_>, _>>()?;
-        let (sender, replies) = mpsc::channel(4);
-        let files = run.files.clone();
-        // Disks are waited for on a thread that may.
-        tokio::task::spawn_blocking(move || send_files(&*files, &paths, &sender));
+        let wanted = request.files.iter().map(|file| wanted(&run.manifest, *file)).collect::<Result<Vec<_>, _>>()?;
+        let (sender, replies) = mpsc::channel(1);
+        let contact = self.contact(request.worker)?;
+        tokio::spawn(send_files(run.files.clone(), wanted, sender, contact));
         Ok(Response::new(ReceiverStream::new(replies)))
     }
 
@@ -126,7 +135,8 @@ impl Coordinator for WorkersService {
             return Err(Status::invalid_argument("a node begins with its header"));
         };
         let run = self.0.run_for(&caller, header.worker, header.job)?;
-        let mut push = match NodePush::admit(&run, header)? {
+        let contact = self.contact(header.worker)?;
+        let mut push = match NodePush::admit(&run, contact, header).await? {
             Ok(push) => push,
             Err(ignored) => return Ok(Response::new(v1::PushNodeReply { ignored })),
         };
@@ -137,6 +147,33 @@ impl Coordinator for WorkersService {
             }
         }
     }
+}
+
+impl WorkersService {
+    /// Where it is noted when `worker` was in contact.
+    fn contact(&self, worker: u32) -> Result<Arc<WorkerContact>, Status> {
+        self.0.contact(worker).ok_or_else(|| Status::aborted("this worker is not connected"))
+    }
+}
+
+/// Passes on what a worker says on its control stream, until the stream ends.
+///
+/// # Errors
+/// Why nothing more is read of it.
+async fn read(
+    worker: WorkerId,
+    connections: &Connections,
+    contact: &WorkerContact,
+    messages: &mut Streaming<v1::WorkerMessage>,
+) -> Result<(), String> {
+    let mut allowance = Allowance::new();
+    while let Some(Ok(message)) = messages.next().await {
+        contact.heard();
+        allowance.take(contact.times_told()).map_err(|error| error.to_string())?;
+        excused(connections.room(worker, &message), || contact.heard()).await;
+        connections.heard(worker, message).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join. `only` is
@@ -169,29 +206,66 @@ fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status
     }
 }
 
-/// Sends the files at `paths`, one after the other, until one cannot be read or nobody listens.
-fn send_files(files: &dyn Files, paths: &[PathBuf], sender: &mpsc::Sender<Result<v1::FilePiece, Status>>) {
-    for path in paths {
-        let sent = match files.read(path) {
-            Ok(bytes) => send_file(sender, bytes.into()),
-            Err(error) => {
-                let status = Status::data_loss(format!("{} cannot be read: {error}", path.display()));
-                _ = sender.blocking_send(Err(status));
-                false
+/// A file on its way to a worker.
+struct Wanted {
+    path: PathBuf,
+    size: u64,
+    blake3: Digest,
+}
+
+/// Sends files, one after the other, until one cannot be read or nobody listens. No more of them is in memory than two
+/// pieces, and no thread is held while the worker does not read.
+async fn send_files(
+    files: Arc<dyn Files>,
+    wanted: Vec<Wanted>,
+    sender: mpsc::Sender<Result<v1::FilePiece, Status>>,
+    contact: Arc<WorkerContact>,
+) {
+    for file in wanted {
+        let (path, size) = (file.path.clone(), file.size);
+        let (mut offset, mut hasher) = (0, blake3::Hasher::new());
+        loop {
+            let length = (size - offset).min(PIECE as u64);
+            let piece = match read_piece(&files, &file, offset, length, &mut hasher).await {
+                Ok(data) => Ok(v1::FilePiece { data: data.into(), last: offset + length == size }),
+                Err(error) => Err(Status::data_loss(format!("{} cannot be read: {error}", path.display()))),
+            };
+            let over = piece.is_err();
+            if sender.send(piece).await.is_err() || over {
+                return;
             }
-        };
-        if !sent {
-            return;
+            contact.heard();
+            offset += length;
+            if offset == size {
+                break;
+            }
         }
     }
 }
 
-/// Sends a file in pieces, at least one; `false` when nobody listens.
-fn send_file(sender: &mpsc::Sender<Result<v1::FilePiece, Status>>, bytes: Bytes) -> bool {
-    let mut pieces: Vec<Bytes> = pieces(bytes).collect();
-    let end = pieces.pop().unwrap_or_default();
-    let pieces = pieces.into_iter().map(|data| v1::FilePiece { data, last: false });
-    pieces.chain([v1::FilePiece { data: end, last: true }]).all(|piece| sender.blocking_send(Ok(piece)).is_ok())
+/// Reads on a thread that may wait for a disk. The last piece is given only if all of them had the file's digest.
+async fn read_piece(
+    files: &Arc<dyn Files>,
+    file: &Wanted,
+    offset: u64,
+    length: u64,
+    hasher: &mut blake3::Hasher,
+) -> std::io::Result<Vec<u8>> {
+    let (files, path, mut hashed) = (files.clone(), file.path.clone(), hasher.clone());
+    let expected = (offset + length == file.size).then_some(file.blake3);
+    let reading = tokio::task::spawn_blocking(move || {
+        let bytes = files.read_range(&path, offset, length)?;
+        hashed.update(&bytes);
+        if expected.is_some_and(|digest| digest.0 != *hashed.finalize().as_bytes()) {
+            files.doubt(&path)?;
+            let text = "it has other bytes than the manifest names: it was changed";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+        }
+        Ok((bytes, hashed))
+    });
+    let (bytes, hashed) = reading.await.map_err(std::io::Error::other)??;
+    *hasher = hashed;
+    Ok(bytes)
 }
 
 fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> {
@@ -205,15 +279,15 @@ fn check_generation(run: &RunHandle, generation: u64) -> Result<(), Status> {
     }
 }
 
-/// Where file number `file` of the manifest is read: training files first, then those of the validation split.
-fn path_of(manifest: &Manifest, file: u32) -> Result<PathBuf, Status> {
+/// File number `file` of the manifest: training files first, then those of the validation split.
+fn wanted(manifest: &Manifest, file: u32) -> Result<Wanted, Status> {
     let (train, validation) = (&manifest.train, &manifest.validation);
     let (split, file) = match (file as usize).checked_sub(train.files.len()) {
         None => (train, file as usize),
         Some(rest) => (validation, rest),
     };
     let entry = split.files.get(file).ok_or_else(|| Status::not_found("the manifest has no such file"))?;
-    Ok(Path::new(&split.root).join(entry.path))
+    Ok(Wanted { path: Path::new(&split.root).join(entry.path), size: entry.size, blake3: entry.blake3 })
 }
 
 async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::node_message::Message>, Status> {
@@ -221,7 +295,10 @@ async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::no
 }
 
 /// Chunks in the order in which they are finished.
-fn chunks_of(published: Arc<PublishedParameters>) -> impl Stream<Item = Result<Chunk, Status>> {
+fn chunks_of(
+    published: Arc<PublishedParameters>,
+    contact: Arc<WorkerContact>,
+) -> impl Stream<Item = Result<Chunk, Status>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
         for position in 0.. {
@@ -234,7 +311,97 @@ fn chunks_of(published: Arc<PublishedParameters>) -> impl Stream<Item = Result<C
             if sender.send(item).await.is_err() || last {
                 return;
             }
+            contact.fetched();
         }
     });
     ReceiverStream::new(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of so many bytes at every path.
+    #[derive(Debug)]
+    struct Zeros(usize);
+
+    impl Files for Zeros {
+        fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
+            Ok(vec![0; self.0])
+        }
+    }
+
+    fn wanted(size: usize) -> Vec<Wanted> {
+        vec![Wanted { path: "x".into(), size: size as u64, blake3: Digest::of(&vec![0; size]) }]
+    }
+
+    /// A file of zeros that is known to be damaged once somebody doubts it.
+    #[derive(Debug)]
+    struct Doubtful;
+
+    impl Files for Doubtful {
+        fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
+            Ok(vec![0; 2 * PIECE])
+        }
+
+        fn doubt(&self, path: &Path) -> std::io::Result<()> {
+            Err(std::io::Error::other(format!("push {} again", path.display())))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_with_other_bytes_is_not_sent_whole_and_its_place_looks_at_it() {
+        let files: [(Arc<dyn Files>, &str); 2] =
+            [(Arc::new(Doubtful), "push x again"), (Arc::new(Zeros(2 * PIECE)), "other bytes than the manifest names")];
+        for (files, expected) in files {
+            let (sender, mut replies) = mpsc::channel(4);
+            let wanted = vec![Wanted { path: "x".into(), size: 2 * PIECE as u64, blake3: Digest::of(b"others") }];
+            send_files(files, wanted, sender, Arc::new(WorkerContact::new())).await;
+            assert!(!replies.recv().await.expect("the first piece").expect("it can be read").last);
+            let status = replies.recv().await.expect("an end").expect_err("it is wrong");
+            assert_eq!(status.code(), tonic::Code::DataLoss);
+            assert!(status.message().contains(expected), "{}", status.message());
+            assert!(replies.recv().await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn files_come_in_pieces_of_which_the_last_one_says_so() {
+        for (size, pieces) in [(0, 1), (1, 1), (PIECE, 1), (PIECE + 1, 2), (3 * PIECE, 3)] {
+            let (sender, mut replies) = mpsc::channel(1);
+            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, Arc::new(WorkerContact::new())));
+            let mut came = Vec::new();
+            while let Some(piece) = replies.recv().await {
+                came.push(piece.expect("it can be read"));
+            }
+            assert_eq!(came.iter().map(|piece| piece.data.len()).sum::<usize>(), size);
+            let last: Vec<bool> = came.iter().map(|piece| piece.last).collect();
+            assert_eq!(last, [vec![false; pieces - 1], vec![true]].concat(), "{size} bytes");
+        }
+        let (sender, mut replies) = mpsc::channel(1);
+        tokio::spawn(send_files(Arc::new(Zeros(5)), wanted(6), sender, Arc::new(WorkerContact::new())));
+        let status = replies.recv().await.expect("an answer").expect_err("the file is shorter than it was");
+        assert_eq!(status.code(), tonic::Code::DataLoss);
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_not_read_hold_no_threads() {
+        let size = 8 * PIECE;
+        // More than there are threads for waiting.
+        let calls = (0..600).map(|_| {
+            let (sender, replies) = mpsc::channel(1);
+            tokio::spawn(send_files(Arc::new(Zeros(size)), wanted(size), sender, Arc::new(WorkerContact::new())));
+            replies
+        });
+        let calls: Vec<_> = calls.collect();
+        let limit = std::time::Duration::from_secs(60);
+        let begun = async {
+            while calls.iter().any(mpsc::Receiver::is_empty) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(limit, begun).await.expect("each has a piece");
+        let others = tokio::time::timeout(limit, tokio::task::spawn_blocking(|| 7)).await;
+        assert_eq!(others.expect("a thread is free").expect("no panic"), 7);
+    }
 }

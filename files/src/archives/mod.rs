@@ -25,7 +25,9 @@ use convoy_common::samples::Samples;
 use parking_lot::Mutex;
 
 use archive::Archive;
-use unpacked::Unpacked;
+use unpacked::{NoLimit, Unpacked};
+
+pub use unpacked::UnpackLimit;
 
 /// Archives that are kept open; each holds some memory for every file in it.
 const OPEN: usize = 4096;
@@ -66,7 +68,12 @@ impl Archives {
     /// The files of `inner`, with those in archives. Compressed archives are unpacked into the folder `unpacked` of
     /// this machine, which is made when it is needed.
     pub fn new(inner: Arc<dyn FileTree>, unpacked: PathBuf) -> Self {
-        Archives { inner, unpacked: Unpacked::new(unpacked), open: Mutex::default() }
+        Archives::limited(inner, unpacked, Arc::new(NoLimit))
+    }
+
+    /// As [`Archives::new`]; no more is unpacked than `limit` allows.
+    pub fn limited(inner: Arc<dyn FileTree>, unpacked: PathBuf, limit: Arc<dyn UnpackLimit>) -> Self {
+        Archives { inner, unpacked: Unpacked::new(unpacked, limit), open: Mutex::default() }
     }
 
     /// The archive at `path`, which must be a file; `None` where it is none.
@@ -155,6 +162,13 @@ impl Files for Archives {
     fn read_range(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         let inner = self.inner.read_range(path, offset, length);
         self.or_inside(path, inner, |archive, _, name| archive.read_range(name, offset, length))
+    }
+
+    fn doubt(&self, path: &Path) -> io::Result<()> {
+        match self.around(path)? {
+            Some(around) => self.inner.doubt(&around.path),
+            None => self.inner.doubt(path),
+        }
     }
 }
 

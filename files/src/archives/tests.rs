@@ -307,6 +307,32 @@ fn a_folder_without_room_is_named() {
     assert!(error.contains("unpacked into") && error.contains("CONVOY_CACHE"), "{error}");
 }
 
+/// A folder may hold so much.
+#[derive(Debug)]
+struct Limit(u64);
+
+impl UnpackLimit for Limit {
+    fn left(&self, folder: &Path) -> u64 {
+        let used: u64 =
+            fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        self.0.saturating_sub(used)
+    }
+}
+
+#[test]
+fn no_more_is_unpacked_than_may_be() {
+    let place = Place::new();
+    place.write("small.tgz", &packed(&files(&[("a", &[1; 1000])])));
+    place.write("bomb.tgz", &packed(&files(&[("a", &[0; 50 << 20])])));
+    let tree = Archives::limited(Arc::new(Disk), place.at("unpacked"), Arc::new(Limit(8 << 20)));
+    assert_eq!(tree.read(&place.at("small.tgz/a")).unwrap(), [1; 1000]);
+    let error = tree.read(&place.at("bomb.tgz/a")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert!(error.to_string().contains("no more may be unpacked there"), "{error}");
+    assert_eq!(place.unpacked(), 1, "nothing of it is left");
+    assert_eq!(tree.read(&place.at("small.tgz/a")).unwrap(), [1; 1000]);
+}
+
 #[test]
 fn what_is_known_of_a_member_is_small() {
     assert!(size_of::<super::tar_archive::Place>() <= 40);

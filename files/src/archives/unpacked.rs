@@ -1,5 +1,6 @@
 //! Compressed tar archives: unpacked once into plain ones, which can be read anywhere.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,21 +17,43 @@ use super::tar_archive::is_tar;
 
 /// What compressed files begin with.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// How many times as large an archive usually is when it is unpacked, at most.
+const USUAL: u64 = 4;
 /// Bytes that are read and unpacked at once.
 const PART: usize = 1 << 20;
 /// Unpacked archives that nobody opened for this long make room when another one is unpacked.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// Where room is short, those make room that nobody opened for this long.
+const KEPT_IF_SHORT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How much may be unpacked: a compressed archive of a megabyte may hold gigabytes.
+pub trait UnpackLimit: fmt::Debug + Send + Sync {
+    /// Bytes that may still be written into `folder`, which need not exist.
+    fn left(&self, folder: &Path) -> u64;
+}
+
+/// As much as the disk takes.
+#[derive(Debug)]
+pub(super) struct NoLimit;
+
+impl UnpackLimit for NoLimit {
+    fn left(&self, _: &Path) -> u64 {
+        u64::MAX
+    }
+}
+
 /// The folder of unpacked archives. Several processes may share it.
 #[derive(Debug, Clone)]
 pub(super) struct Unpacked {
     folder: PathBuf,
+    limit: Arc<dyn UnpackLimit>,
 }
 
 impl Unpacked {
     /// Nothing is made before it is needed.
-    pub(super) fn new(folder: PathBuf) -> Self {
-        Unpacked { folder }
+    pub(super) fn new(folder: PathBuf, limit: Arc<dyn UnpackLimit>) -> Self {
+        Unpacked { folder, limit }
     }
 
     /// Whether the file at `path`, which begins with `first`, is a compressed tar archive.
@@ -77,7 +100,11 @@ impl Unpacked {
             return Ok(plain);
         }
         fs::create_dir_all(&self.folder).map_err(|error| self.no_room(&error, 0))?;
-        self.make_room();
+        self.make_room(KEPT);
+        let size = files.size(path)?;
+        if self.limit.left(&self.folder) < size.saturating_mul(USUAL) {
+            self.make_room(KEPT_IF_SHORT);
+        }
         let mut file = NamedTempFile::new_in(&self.folder).map_err(|error| self.no_room(&error, 0))?;
         write(file.as_file_mut())?;
         file.persist(&plain).map_err(|error| self.no_room(&error.error, 0))?;
@@ -95,7 +122,7 @@ impl Unpacked {
             if count == 0 {
                 return into.sync_all().map_err(|error| self.no_room(&error, written));
             }
-            into.write_all(&buffer[..count]).map_err(|error| self.no_room(&error, written))?;
+            self.write(into, &buffer[..count], written)?;
             written += count as u64;
         }
     }
@@ -118,18 +145,28 @@ impl Unpacked {
                 if count == 0 {
                     break;
                 }
-                into.write_all(&buffer[..count]).map_err(|error| self.no_room(&error, written))?;
+                self.write(into, &buffer[..count], written)?;
                 written += count as u64;
             }
         }
         into.sync_all().map_err(|error| self.no_room(&error, written))
     }
 
-    /// Removes what nobody opened for long.
-    fn make_room(&self) {
+    /// Writes a part, after `written` bytes.
+    fn write(&self, into: &mut File, part: &[u8], written: u64) -> io::Result<()> {
+        let left = self.limit.left(&self.folder);
+        if left < part.len() as u64 {
+            let full = io::Error::new(io::ErrorKind::StorageFull, "no more may be unpacked there");
+            return Err(self.no_room(&full, written));
+        }
+        into.write_all(part).map_err(|error| self.no_room(&error, written))
+    }
+
+    /// Removes what nobody opened for so long.
+    fn make_room(&self, kept: Duration) {
         let old = |entry: &fs::DirEntry| {
             let used = entry.metadata().and_then(|facts| facts.modified());
-            used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > KEPT))
+            used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > kept))
         };
         // What cannot be listed or removed stays, and is in nobody's way but that of the disk.
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();

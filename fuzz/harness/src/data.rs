@@ -24,7 +24,7 @@ impl Folder {
 
     /// What a job would find that trains on the folder, or on the file `name` in it.
     pub(crate) fn look(self, name: &str, more: &str) -> Option<Scanned> {
-        static UNPACKED: LazyLock<tempfile::TempDir> = LazyLock::new(|| memory_folder());
+        static UNPACKED: LazyLock<tempfile::TempDir> = LazyLock::new(memory_folder);
         let tree = Archives::new(Arc::new(self), UNPACKED.path().to_owned());
         let spec = format!("[data]\ntrain = \"{ROOT}/{name}\"\n{more}\n[network]\nname = \"simple-cnn\"\n");
         let spec = spec::parse(&spec, &[]).expect("a spec");
@@ -64,10 +64,7 @@ pub(crate) fn idx(bytes: &[u8]) {
     let Some((cut, rest)) = bytes.split_first() else { return };
     let at = rest.len() * usize::from(*cut) / 255;
     let (images, labels) = rest.split_at(at);
-    let files = vec![
-        ("train-images-idx3-ubyte", images.to_vec()),
-        ("train-labels-idx1-ubyte", labels.to_vec()),
-    ];
+    let files = vec![("train-images-idx3-ubyte", images.to_vec()), ("train-labels-idx1-ubyte", labels.to_vec())];
     Folder(files).look("", "validation_fraction = 0.1");
 }
 

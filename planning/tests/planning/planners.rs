@@ -50,9 +50,9 @@ fn changed_data_is_refused_as_such() {
     let planner = LocalPlanner { looking: silent() };
     let Planned { plan, manifest, .. } = plan(MemoryTree::two_classes(), SPEC).unwrap();
     let mut tree = MemoryTree::two_classes();
-    planner.unchanged(&MemoryTree::two_classes().shared(), plan.clone(), manifest.clone()).unwrap();
+    planner.unchanged(&MemoryTree::two_classes().shared(), plan.clone(), Some(manifest.clone())).unwrap();
     tree.put("data/a/0.png", b"broken".to_vec());
-    let refused = planner.unchanged(&tree.shared(), plan, manifest).unwrap_err();
+    let refused = planner.unchanged(&tree.shared(), plan, Some(manifest)).unwrap_err();
     assert!(matches!(&refused, Refusal::DataChanged(text) if text.contains("a/0.png")), "{refused:?}");
 }
 

@@ -33,6 +33,17 @@ fn the_same_data_gives_the_same_plan() {
 }
 
 #[test]
+fn a_manifest_that_is_lost_is_made_anew_of_the_same_data_only() {
+    let Planned { plan, manifest, .. } = planned(MemoryTree::two_classes(), SPEC);
+    let again = unchanged(&MemoryTree::two_classes(), plan.clone(), None, &silent()).unwrap();
+    assert_eq!(again.manifest, manifest);
+    let mut tree = MemoryTree::two_classes();
+    tree.put("data/a/2.png", grey_png(4, 4, 50));
+    let error = unchanged(&tree, plan, None, &silent()).unwrap_err();
+    assert!(matches!(&error, PlanningError::DataChanged { difference } if difference.contains("is lost")), "{error}");
+}
+
+#[test]
 fn what_is_known_is_not_read_again() {
     let Planned { plan, manifest, .. } = planned(MemoryTree::two_classes(), SPEC);
     let tree = MemoryTree::two_classes().knowing();

@@ -33,11 +33,6 @@ pub enum FleetEvent {
         /// Classes of arithmetic that it can compute, by number.
         numerics: Vec<u32>,
     },
-    /// A worker's process is alive.
-    Heartbeat {
-        /// Which one.
-        worker: WorkerId,
-    },
     /// A worker wants to leave: it gets no new job.
     WorkerDraining {
         /// Which one.
@@ -52,6 +47,17 @@ pub enum FleetEvent {
     WorkerReleased {
         /// Which one.
         worker: WorkerId,
+    },
+    /// What kept workers from jobs may be mended: those that have declined are asked again at once.
+    AskAgain,
+    /// A worker that was sent to a job cannot do it: it serves no job again, and that one not before a while.
+    WorkerDeclined {
+        /// Which one.
+        worker: WorkerId,
+        /// The job it cannot do.
+        job: JobId,
+        /// For people: why not, and what can be done.
+        reason: String,
     },
     /// Somebody submitted a job, or it is known from an earlier start of the coordinator.
     JobAdded {
@@ -82,7 +88,8 @@ pub enum FleetEvent {
         /// Which one.
         job: JobId,
     },
-    /// The time of [`Fleet::deadline`](crate::Fleet::deadline) has come.
+    /// The time of [`Fleet::deadline`](crate::Fleet::deadline) has come. Before this,
+    /// [`Fleet::heard`](crate::Fleet::heard) is told of all workers.
     Deadline,
 }
 
@@ -91,10 +98,11 @@ impl FleetEvent {
     pub fn name(&self) -> &'static str {
         match self {
             FleetEvent::WorkerJoined { .. } => "worker joined",
-            FleetEvent::Heartbeat { .. } => "heartbeat",
             FleetEvent::WorkerDraining { .. } => "worker draining",
             FleetEvent::WorkerGone { .. } => "worker gone",
             FleetEvent::WorkerReleased { .. } => "worker released",
+            FleetEvent::WorkerDeclined { .. } => "worker declined",
+            FleetEvent::AskAgain => "ask again",
             FleetEvent::JobAdded { .. } => "job added",
             FleetEvent::JobPaused { .. } => "job paused",
             FleetEvent::JobContinued { .. } => "job continued",
@@ -159,6 +167,8 @@ pub enum FleetIgnore {
     AlreadyPaused,
     /// The job is not paused.
     NotPaused,
+    /// The worker is not at the job.
+    NotThere,
 }
 
 impl fmt::Display for FleetIgnore {
@@ -169,6 +179,7 @@ impl fmt::Display for FleetIgnore {
             FleetIgnore::AlreadyThere => "it is there already",
             FleetIgnore::AlreadyPaused => "the job is paused already",
             FleetIgnore::NotPaused => "the job is not paused",
+            FleetIgnore::NotThere => "the worker is not at the job",
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::roster::{Assignment, Job, JobPhase, Worker};
-use crate::ids::{JobId, WorkerId};
+use crate::ids::{JobId, RunTime, WorkerId};
 
 /// The workers of each job.
 pub(super) type Shares = BTreeMap<JobId, BTreeSet<WorkerId>>;
@@ -22,10 +22,16 @@ pub(super) fn in_order(jobs: &BTreeMap<JobId, Job>) -> Vec<JobId> {
 /// First each job, in order, gets its least number of workers; a queued job gets all of them or none. The workers that
 /// are left go one by one to the jobs of the highest priority that have room, to the job with the fewest first, and
 /// then to jobs of the next priority. Workers that are on their way from one job to another count, those that want to
-/// leave do not. A job keeps the workers that it has, as far as its share goes. At most `running` jobs run at once.
-pub(super) fn shares(jobs: &BTreeMap<JobId, Job>, workers: &BTreeMap<WorkerId, Worker>, running: usize) -> Shares {
+/// leave do not, nor those that have declined the job and are not asked again yet. A job keeps the workers that it has,
+/// as far as its share goes. At most `running` jobs run at once.
+pub(super) fn shares(
+    jobs: &BTreeMap<JobId, Job>,
+    workers: &BTreeMap<WorkerId, Worker>,
+    running: usize,
+    now: RunTime,
+) -> Shares {
     let order = in_order(jobs);
-    let mut pool = Pool { workers, left: workers.keys().copied().collect() };
+    let mut pool = Pool { workers, left: workers.keys().copied().collect(), fitting: BTreeMap::new(), now };
     pool.left.retain(|worker| !workers[worker].draining);
     let mut shares = BTreeMap::new();
     let mut places = running.saturating_sub(order.iter().filter(|job| jobs[job].phase == JobPhase::Running).count());
@@ -34,7 +40,7 @@ pub(super) fn shares(jobs: &BTreeMap<JobId, Job>, workers: &BTreeMap<WorkerId, W
         let most = job.request.most.unwrap_or(u32::MAX);
         let least = job.request.least.clamp(1, most.max(1));
         if job.phase == JobPhase::Queued {
-            if places == 0 || pool.room_for(job) < least as usize {
+            if places == 0 || !pool.has_room(*id, job, least as usize) {
                 continue;
             }
             places -= 1;
@@ -68,31 +74,41 @@ fn share_out(group: &[JobId], jobs: &BTreeMap<JobId, Job>, pool: &mut Pool<'_>, 
 struct Pool<'a> {
     workers: &'a BTreeMap<WorkerId, Worker>,
     left: BTreeSet<WorkerId>,
+    /// For each job that has taken any, those that fit, the best first. Some may be taken by now.
+    fitting: BTreeMap<JobId, std::vec::IntoIter<WorkerId>>,
+    now: RunTime,
 }
 
 impl Pool<'_> {
-    fn fits(&self, worker: WorkerId, job: &Job) -> bool {
-        self.workers[&worker].numerics.contains(&job.request.numerics)
+    fn fitting(&self, id: JobId, job: &Job) -> impl Iterator<Item = WorkerId> {
+        self.left.iter().copied().filter(move |worker| self.workers[worker].fits(id, job, self.now))
     }
 
-    fn room_for(&self, job: &Job) -> usize {
-        self.left.iter().filter(|worker| self.fits(**worker, job)).count()
+    /// Whether there are `least` workers for the job.
+    fn has_room(&self, id: JobId, job: &Job, least: usize) -> bool {
+        self.fitting(id, job).take(least).count() == least
     }
 
     /// Takes a worker for the job: one that can compute the fewest classes; of those first one that the job holds
     /// already, then one that no job holds, then the one that joined last.
     fn take(&mut self, id: JobId, job: &Job) -> Option<WorkerId> {
-        let fitting = self.left.iter().copied().filter(|worker| self.fits(*worker, job));
-        let order = |worker: &WorkerId| {
-            let state = &self.workers[worker];
-            let (place, age) = match state.assignment {
-                Assignment::At(at) if at == id => (0, worker.0),
-                Assignment::Free | Assignment::Leaving(_) => (1, worker.0),
-                Assignment::At(_) => (2, u32::MAX - worker.0),
-            };
-            (state.numerics.len(), place, age)
-        };
-        let best = fitting.min_by_key(order)?;
-        self.left.take(&best)
+        let mut fitting = self.fitting.remove(&id).unwrap_or_else(|| {
+            let mut fitting: Vec<WorkerId> = self.fitting(id, job).collect();
+            fitting.sort_by_cached_key(|worker| preference(*worker, &self.workers[worker], id));
+            fitting.into_iter()
+        });
+        let best = fitting.find(|worker| self.left.remove(worker));
+        self.fitting.insert(id, fitting);
+        best
     }
+}
+
+/// The lower, the better a worker is for the job.
+fn preference(worker: WorkerId, state: &Worker, job: JobId) -> (usize, u8, u32) {
+    let (place, age) = match state.assignment {
+        Assignment::At(at) if at == job => (0, worker.0),
+        Assignment::Free | Assignment::Leaving(_) => (1, worker.0),
+        Assignment::At(_) => (2, u32::MAX - worker.0),
+    };
+    (state.numerics.len(), place, age)
 }

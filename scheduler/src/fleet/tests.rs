@@ -106,12 +106,72 @@ fn a_paused_job_gives_its_workers_back_and_goes_on() {
     assert_eq!(play(&mut fleet, FleetEvent::JobContinued { job: JobId(1) }).len(), 3);
 }
 
+fn decline(fleet: &mut Fleet, worker: u32, job: u64) -> Vec<FleetEffect> {
+    let reason = "needs 3 GiB".to_owned();
+    play(fleet, FleetEvent::WorkerDeclined { worker: WorkerId(worker), job: JobId(job), reason })
+}
+
+#[test]
+fn a_worker_that_declines_a_job_does_others_and_is_asked_again_after_growing_pauses() {
+    let mut fleet = fleet(1);
+    add(&mut fleet, 1, 0, 1, None);
+    let assign = |job| FleetEffect::Assign { worker: WorkerId(1), job: JobId(job) };
+    assert_eq!(decline(&mut fleet, 1, 1), []);
+    assert_eq!(
+        fleet.waiting_for(JobId(1)).unwrap().to_string(),
+        "waiting for a worker that can do it: one that is connected cannot: needs 3 GiB"
+    );
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let begun = fleet.now;
+        let mut effects = Vec::new();
+        while effects.is_empty() {
+            fleet.heard(WorkerId(1), fleet.now);
+            let second = RunTime(fleet.now.0 + 1_000_000);
+            let woken = fleet.deadline().expect("it is awaited").min(second);
+            fleet.handle(woken, FleetEvent::Deadline, &mut effects);
+        }
+        assert_eq!(effects, [assign(1)]);
+        pauses.push((fleet.now.0 - begun.0) / 1_000_000);
+        decline(&mut fleet, 1, 1);
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 320]);
+    let start = FleetEffect::Start { job: JobId(2) };
+    assert_eq!(add(&mut fleet, 2, 0, 1, None), [start, assign(2)], "it is free for others");
+    let why = FleetIgnore::NotThere;
+    assert_eq!(decline(&mut fleet, 1, 1), [FleetEffect::Ignore { what: "worker declined", why }]);
+    play(&mut fleet, FleetEvent::JobEnded { job: JobId(1) });
+    assert!(fleet.workers[&WorkerId(1)].declined.is_empty(), "a job that is over is forgotten");
+}
+
+#[test]
+fn a_worker_that_declined_is_asked_at_once_when_what_kept_it_may_be_mended() {
+    let mut fleet = fleet(1);
+    add(&mut fleet, 1, 0, 1, None);
+    (0..3).for_each(|_| {
+        decline(&mut fleet, 1, 1);
+        let assign = FleetEffect::Assign { worker: WorkerId(1), job: JobId(1) };
+        assert_eq!(play(&mut fleet, FleetEvent::AskAgain), [assign]);
+    });
+}
+
+#[test]
+fn a_job_that_was_declined_goes_to_whoever_can_do_it() {
+    let mut fleet = fleet(2);
+    add(&mut fleet, 1, 0, 1, Some(1));
+    assert_eq!(decline(&mut fleet, 1, 1), [FleetEffect::Assign { worker: WorkerId(2), job: JobId(1) }]);
+    decline(&mut fleet, 2, 1);
+    let waiting = fleet.waiting_for(JobId(1)).unwrap().to_string();
+    assert_eq!(waiting, "waiting for a worker that can do it: 2 that are connected cannot; one says: needs 3 GiB");
+    assert_eq!(join(&mut fleet, 3), [FleetEffect::Assign { worker: WorkerId(3), job: JobId(1) }]);
+}
+
 #[test]
 fn silent_workers_are_lost() {
     let mut fleet = fleet(2);
     assert_eq!(fleet.deadline(), Some(RunTime(2_000_001)));
     let mut effects = Vec::new();
-    fleet.handle(RunTime(1_500_000), FleetEvent::Heartbeat { worker: WorkerId(2) }, &mut effects);
+    fleet.heard(WorkerId(2), RunTime(1_500_000));
     fleet.handle(RunTime(2_000_001), FleetEvent::Deadline, &mut effects);
     assert_eq!(effects, [FleetEffect::Disconnect { worker: WorkerId(1) }]);
 }
@@ -124,6 +184,10 @@ fn any_event() -> impl Strategy<Value = FleetEvent> {
             .prop_map(|(worker, numerics)| FleetEvent::WorkerJoined { worker, numerics }),
         1 => worker.clone().prop_map(|worker| FleetEvent::WorkerGone { worker }),
         1 => worker.clone().prop_map(|worker| FleetEvent::WorkerDraining { worker }),
+        1 => Just(FleetEvent::AskAgain),
+        1 => (worker.clone(), job.clone()).prop_map(|(worker, job)| {
+            FleetEvent::WorkerDeclined { worker, job, reason: String::new() }
+        }),
         3 => (job.clone(), -1i32..3, 1u32..4, prop::option::of(1u32..5), 0u32..2, any::<bool>()).prop_map(
             |(job, priority, least, most, numerics, started)| {
                 FleetEvent::JobAdded { job, request: JobRequest { priority, least, most, numerics }, started }
@@ -176,7 +240,7 @@ proptest! {
                 let held = fleet.workers_of(*id).count();
                 prop_assert!(held <= job.request.most.map_or(usize::MAX, |most| most as usize), "beyond its most");
                 prop_assert!(job.phase == JobPhase::Running || held == 0, "workers at a job that does not run");
-                let fits = |worker: &&Worker| !worker.draining && worker.numerics.contains(&job.request.numerics);
+                let fits = |worker: &&Worker| !worker.draining && worker.fits(*id, job, fleet.now);
                 let room = job.request.most.is_none_or(|most| held < most as usize);
                 let idle = fleet.workers.values().filter(fits).any(|worker| worker.assignment == Assignment::Free);
                 prop_assert!(!(job.phase == JobPhase::Running && room && idle), "{id} could use an idle worker");

@@ -35,6 +35,13 @@ pub enum JobWaiting {
         /// From which job.
         from: JobId,
     },
+    /// Workers are connected, but too few of them can do it.
+    Declined {
+        /// How many have declined it.
+        workers: usize,
+        /// What one of them said.
+        reason: String,
+    },
     /// It runs and no worker is there for it.
     AnyWorker,
     /// Nothing: it runs.
@@ -57,6 +64,15 @@ impl fmt::Display for JobWaiting {
             JobWaiting::Pause => write!(f, "paused"),
             JobWaiting::Suspending => write!(f, "finishing its step before the pause"),
             JobWaiting::Move { worker, from } => write!(f, "waiting for {worker} to leave {from}"),
+            JobWaiting::Declined { workers: 1, reason } => {
+                write!(f, "waiting for a worker that can do it: one that is connected cannot: {reason}")
+            }
+            JobWaiting::Declined { workers, reason } => {
+                write!(
+                    f,
+                    "waiting for a worker that can do it: {workers} that are connected cannot; one says: {reason}"
+                )
+            }
             JobWaiting::AnyWorker => write!(f, "waiting for a worker"),
             JobWaiting::Nothing { workers } => write!(f, "running with {workers} workers"),
         }
@@ -72,19 +88,28 @@ impl Fleet {
             JobPhase::Paused => JobWaiting::Pause,
             JobPhase::Suspending { .. } => JobWaiting::Suspending,
             JobPhase::Queued => {
-                let fits = |worker: &&Worker| worker.numerics.contains(&job.request.numerics);
+                let fits = |worker: &&Worker| worker.fits(id, job, self.now);
                 let there = self.workers.values().filter(fits).count();
                 let running = self.jobs.values().filter(|job| job.phase == JobPhase::Running).count();
                 let ahead = in_order(&self.jobs).iter().take_while(|other| **other != id).count();
-                if running >= self.plan.running {
-                    JobWaiting::Places { running }
-                } else {
-                    JobWaiting::Workers { least: job.request.least, there, ahead }
+                match self.declined_by_workers(id) {
+                    _ if running >= self.plan.running => JobWaiting::Places { running },
+                    Some(declined) if there < job.request.least as usize => declined,
+                    _ => JobWaiting::Workers { least: job.request.least, there, ahead },
                 }
             }
             JobPhase::Running if held > 0 => JobWaiting::Nothing { workers: held },
-            JobPhase::Running => self.on_the_way().unwrap_or(JobWaiting::AnyWorker),
+            JobPhase::Running => {
+                self.on_the_way().or_else(|| self.declined_by_workers(id)).unwrap_or(JobWaiting::AnyWorker)
+            }
         })
+    }
+
+    /// Who among the workers has declined a job; `None` when nobody has.
+    fn declined_by_workers(&self, job: JobId) -> Option<JobWaiting> {
+        let mut reasons = self.workers.values().filter_map(|worker| worker.declined.get(&job));
+        let reason = reasons.next()?.reason.clone();
+        Some(JobWaiting::Declined { workers: 1 + reasons.count(), reason })
     }
 
     fn on_the_way(&self) -> Option<JobWaiting> {

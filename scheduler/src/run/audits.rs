@@ -22,8 +22,30 @@ impl Run {
         fault: Fault,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
-        let node = self.fence(worker, at)?.doubt(at.lease, fault);
+        let step = self.fence(worker, at)?;
+        let (id, node) = (step.step, step.doubt(at.lease, fault));
+        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.strike(id);
         effects.push(Effect::Doubt { worker, at, node });
+        self.reopen(effects);
+        Ok(())
+    }
+
+    /// Copies of a node differ, and the reducer has forgotten the tree: the step begins anew. All who brought the node
+    /// are suspects; it goes to others, if there are any, and is audited.
+    pub(super) fn contradicted(
+        &mut self,
+        id: StepId,
+        work: Work,
+        node: Node,
+        workers: Vec<WorkerId>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IgnoreReason> {
+        match &mut self.phase {
+            RunPhase::Finished(_) => return Err(IgnoreReason::RunOver),
+            RunPhase::Working(step) if (step.step, step.work) == (id, work) => step.contradict(node, &workers),
+            _ => return Err(IgnoreReason::OtherStep { answered: id, committed: self.committed }),
+        }
+        effects.push(Effect::Contradict { step: id, node, workers });
         self.reopen(effects);
         Ok(())
     }
@@ -69,7 +91,7 @@ impl Run {
         let mut back: Vec<(StepId, WorkerId)> = Vec::new();
         for &worker in wrong {
             // A machine under two numbers is evicted once.
-            if !self.trust.is_evicted(self.trust.name(worker)) {
+            if !self.trust.is_evicted(self.trust.machine(worker)) {
                 back.push((self.evict(worker, node, judges, effects), worker));
             }
         }
@@ -84,17 +106,18 @@ impl Run {
 
     /// Evicts a machine under all its numbers. The answer is the first step that may hold wrong numbers of it.
     fn evict(&mut self, worker: WorkerId, node: Node, judges: [WorkerId; 2], effects: &mut Vec<Effect>) -> StepId {
-        let (step, name) = (self.committed, self.trust.name(worker).to_owned());
+        let (machine, name) = (self.trust.machine(worker).to_owned(), self.trust.name(worker).to_owned());
+        let step = self.committed;
         let since = self.trust.clean(worker).map_or(step, |clean| clean.min(step));
-        effects.push(Effect::Record(Record::Evicted { worker, name: name.clone(), since }));
-        effects.push(Effect::Evict { worker, name: name.clone(), step, node, judges, since });
-        self.trust.evict(&name);
+        effects.push(Effect::Record(Record::Evicted { worker, machine: machine.clone(), name: name.clone(), since }));
+        self.trust.evict(&machine, &name);
         self.trust.disbelieve(since);
         if let RunPhase::Working(step) = &mut self.phase {
-            step.forget_failures(|other| self.trust.name(other) == name);
+            step.forget_failures(|other| self.trust.machine(other) == machine);
         }
         let here = self.members.iter().map(|(other, _)| other);
-        let same: Vec<WorkerId> = here.filter(|other| self.trust.name(*other) == name).collect();
+        let same: Vec<WorkerId> = here.filter(|other| self.trust.machine(*other) == machine).collect();
+        effects.push(Effect::Evict { worker, machine, name, step, node, judges, since });
         for worker in same {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
             self.worker_gone(worker, GoneReason::Evicted, effects).expect("it is a member");
@@ -159,8 +182,8 @@ impl Run {
         oldest.map_or(self.committed, |oldest| oldest.min(self.committed))
     }
 
-    /// Names of evicted workers: nobody of such a name may join.
-    pub fn evicted_names(&self) -> impl Iterator<Item = &str> {
+    /// Evicted machines, which may not join, with the names that they had.
+    pub fn evicted(&self) -> impl Iterator<Item = (&str, &str)> {
         self.trust.evicted()
     }
 }

@@ -68,9 +68,12 @@ impl Run {
     /// workers that can. An evaluation is given up: it is pending in the checkpoint, and a resumed run begins with it.
     pub(super) fn stop_if_asked(&mut self, effects: &mut Vec<Effect>) {
         let RunPhase::Working(step) = &self.phase else { return };
+        if !self.stopping {
+            return;
+        }
         let stuck = self.members.is_empty() || step.awaits_judge().is_some();
         let can_finish = step.covered.is_some() || !stuck;
-        if self.stopping && !(step.work == Work::Train && can_finish) {
+        if !(step.work == Work::Train && can_finish) {
             self.abandon(AbandonReason::Stopped, effects);
             self.save(CheckpointReason::Stop, Outcome::Stopped, effects);
         }

@@ -18,18 +18,20 @@ impl Run {
             RunPhase::Saving(_) => None,
             RunPhase::Working(step) => Some(step),
         };
-        let silence =
-            self.members.iter().map(|(_, member)| member.heard.after(self.plan.timeouts.heartbeat_silence)).min();
-        // Leases that are slow or overdue already were looked at with the last event; they wait for a worker, not for
-        // time.
-        let leases = step.into_iter().flat_map(|step| {
+        let (quiet, silence) = (self.plan.timeouts.quiet, self.plan.timeouts.heartbeat_silence);
+        let silence = self.members.iter().map(|(_, member)| member.look_at(quiet, silence)).min();
+        // Leases that were found slow or overdue wait for a worker, not for time.
+        let leases = step.into_iter().filter(|step| step.covered.is_none()).flat_map(|step| {
             step.running().flat_map(|lease| {
                 let due = due(&self.plan, &self.members, &self.timing, step, lease);
-                [due.slow, due.overdue].into_iter().filter(|at| *at > self.now)
+                [(due.slow, lease.slow.is_some()), (due.overdue, lease.overdue)]
+                    .into_iter()
+                    .filter_map(|(at, found)| (!found).then_some(at))
             })
         });
         let interval = self.next_interval().filter(|at| *at > self.now);
-        leases.chain(silence).chain(interval).min()
+        // A lease may be late at once by what was measured of another.
+        leases.chain(silence).chain(interval).min().map(|at| at.max(self.now))
     }
 
     /// What the run waits for, as an operator would say it.

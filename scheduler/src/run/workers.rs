@@ -9,12 +9,14 @@ use crate::node_answer::NodeAnswer;
 use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::step::{Fault, LeaseState, Step};
+use crate::tree::Node;
 
 impl Run {
     /// Takes a worker in, or refuses it by disconnecting it.
     pub(super) fn worker_joined(
         &mut self,
         worker: WorkerId,
+        machine: String,
         name: String,
         threads: u32,
         effects: &mut Vec<Effect>,
@@ -25,14 +27,14 @@ impl Run {
         let limit = self.plan.limits.workers;
         if matches!(self.phase, RunPhase::Finished(_)) {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::RunOver });
-        } else if self.trust.is_evicted(&name) {
+        } else if self.trust.is_evicted(&machine) {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
         } else if self.members.len() >= limit as usize {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Full { limit } });
         } else {
-            self.members.join(worker, threads, self.now);
-            self.trust.joined(worker, &name);
-            effects.push(Effect::Record(Record::WorkerJoined { worker, name, threads }));
+            self.members.join(worker, &machine, threads, self.now);
+            self.trust.joined(worker, &machine, &name);
+            effects.push(Effect::Record(Record::WorkerJoined { worker, machine, name, threads }));
         }
         Ok(())
     }
@@ -44,17 +46,40 @@ impl Run {
         reason: GoneReason,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
-        if !self.members.remove(worker) {
+        let Some(member) = self.members.remove(worker, self.trust.machine(worker)) else {
             return Err(IgnoreReason::UnknownWorker);
-        }
+        };
+        let mut died_of = Vec::new();
         if let RunPhase::Working(step) = &mut self.phase {
+            if reason == GoneReason::Closed {
+                died_of = step.died(worker, member.threads, self.now);
+            }
             step.drop_worker(worker);
         }
         // Nothing is recorded after the end.
         if self.outcome().is_none() {
             effects.push(Effect::Record(Record::WorkerGone { worker, reason }));
         }
+        if let Some(node) = died_of.into_iter().find(|node| self.is_deadly(*node)) {
+            self.give_up(|step, work| Outcome::HoldersDied { step, work, node, worker }, effects);
+        }
         Ok(())
+    }
+
+    /// Whether workers died of `node`, and not by chance.
+    fn is_deadly(&self, node: Node) -> bool {
+        let RunPhase::Working(step) = &self.phase else { return false };
+        // Workers that are lost all at once are lent the node one after the other, until that is known.
+        let (dead, waves) = step.deaths(node, self.plan.timeouts.heartbeat_silence);
+        waves >= self.plan.limits.deaths as usize && self.is_shared(node, &dead, self.plan.limits.deaths)
+    }
+
+    /// Gives up the step in work, saves, and ends the run.
+    fn give_up(&mut self, outcome: impl FnOnce(StepId, Work) -> Outcome, effects: &mut Vec<Effect>) {
+        let RunPhase::Working(step) = &self.phase else { return };
+        let outcome = outcome(step.step, step.work);
+        self.abandon(AbandonReason::Failed, effects);
+        self.save(CheckpointReason::Stop, outcome, effects);
     }
 
     /// Notes that a worker wants to leave; nodes planned for it become homeless.
@@ -80,6 +105,9 @@ impl Run {
     /// Workers that nothing was heard of for too long are lost.
     pub(super) fn lose_silent(&mut self, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         for (worker, silence) in self.members.silent(self.now, self.plan.timeouts.heartbeat_silence) {
+            if let (Some(member), RunPhase::Working(step)) = (self.members.get_mut(worker), &self.phase) {
+                member.strike(step.step);
+            }
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Silent { silence } });
             self.worker_gone(worker, GoneReason::Silent, effects)?;
         }
@@ -120,34 +148,37 @@ impl Run {
         Ok(step)
     }
 
+    /// Notes that a worker has computed a lease and sends it from now on.
+    pub(super) fn node_computed(&mut self, worker: WorkerId, at: LeaseRef) -> Result<(), IgnoreReason> {
+        let now = self.now;
+        self.fence(worker, at)?.computed(at.lease, now);
+        Ok(())
+    }
+
     /// Counts a node, compares it with the one that is counted already, or doubts it.
     pub(super) fn node_done(&mut self, answer: &NodeAnswer, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let NodeAnswer { worker, at, per_shard, result, digest } = *answer;
-        // Even an answer that comes too late shows that the worker computes.
-        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.forgive();
-        let (now, attempts) = (self.now, self.plan.limits.doubtful_attempts as usize);
+        let now = self.now;
         let step = self.fence(worker, at)?;
         let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
+        step.nothing_to_lend &= !step.is_done(node) && result == NodeResult::Good && digest.is_none();
         if step.is_done(node) {
             self.measured(worker, work, per_shard);
             return self.audited(answer, node, effects);
         }
         match result {
             NodeResult::Good => {}
-            NodeResult::Absurd if step.times(node, Fault::Absurd) + 1 >= attempts => {}
+            NodeResult::Absurd if self.is_believed_of(node, Fault::Absurd, worker) => {}
             NodeResult::Absurd => return self.doubt(worker, at, Fault::Absurd, effects),
-            NodeResult::NotFinite if step.times(node, Fault::NotFinite) + 1 >= attempts => {
-                step.end(at.lease);
+            NodeResult::NotFinite if self.is_believed_of(node, Fault::NotFinite, worker) => {
+                self.fence(worker, at)?.end(at.lease);
                 self.abandon(AbandonReason::NotFinite, effects);
                 self.finish(Outcome::NotFinite { step: id, work, node }, effects);
                 return Ok(());
             }
             NodeResult::NotFinite => return self.doubt(worker, at, Fault::NotFinite, effects),
         }
-        let losers = step.done(at.lease, digest, now);
-        if work == Work::Train {
-            self.trust.counted(worker, id);
-        }
+        let losers = self.fence(worker, at)?.done(at.lease, digest, now);
         if let Some(member) = self.members.get_mut(worker).filter(|_| digest.is_some()) {
             member.audit_opened(work, self.plan.audit_every);
         }
@@ -158,8 +189,9 @@ impl Run {
 
     /// Notes the time that a shard took, for the worker and for all.
     fn measured(&mut self, worker: WorkerId, work: Work, per_shard: Micros) {
-        if let Some(member) = self.members.get_mut(worker) {
+        if let (Some(member), RunPhase::Working(step)) = (self.members.get_mut(worker), &self.phase) {
             member.measured(work, per_shard);
+            member.answered(step.step);
         }
         self.timing.measured(work, per_shard);
     }
@@ -173,10 +205,30 @@ impl Run {
             let member = self.members.get_mut(worker).expect("a running lease has its worker");
             member.at_least(work, loser.per_shard_at_least(self.now, member.threads));
             // A worker that began earlier and lost may hang: without this, every step would wait to find out.
-            if loser.at.epoch < first.epoch && !loser.overdue {
+            if loser.at.epoch < first.epoch && !loser.overdue && loser.computed.is_none() {
                 member.strike(first.step);
             }
         }
+    }
+
+    /// Whether `tried` are so many attempts that `node` is to blame and not who computed it: attempts of as many
+    /// machines, or of all that are there. One that is overdue with the node had its turn.
+    fn is_shared(&self, node: Node, tried: &[WorkerId], attempts: u32) -> bool {
+        let RunPhase::Working(step) = &self.phase else { return false };
+        let mut machines = self.trust.machines(tried.iter().copied());
+        if tried.len() < attempts as usize || machines.len() >= attempts as usize {
+            return tried.len() >= attempts as usize;
+        }
+        let overdue = step.running().filter(|lease| lease.node == node && lease.overdue);
+        machines.extend(self.trust.machines(overdue.map(|lease| lease.worker)));
+        self.trust.machines(self.members.staying()).is_subset(&machines)
+    }
+
+    /// Whether an impossible number in `node` is believed, now that `last` has found it as well.
+    fn is_believed_of(&self, node: Node, fault: Fault, last: WorkerId) -> bool {
+        let RunPhase::Working(step) = &self.phase else { return false };
+        let tried: Vec<WorkerId> = step.tried(node, fault).chain([last]).collect();
+        self.is_shared(node, &tried, self.plan.limits.doubtful_attempts)
     }
 
     /// Notes that a worker could not compute a node; the run ends if that happened too often.
@@ -187,19 +239,21 @@ impl Run {
         failure: Failure,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
+        let fault = Fault::Failed(failure);
         let step = self.fence(worker, at)?;
-        let (node, times) = step.fail(at.lease, Fault::Failed(failure));
-        let (step, work) = (step.step, step.work);
-        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.strike(step);
-        let (limit, outcome) = match failure {
-            Failure::DataUnreadable => {
-                (self.plan.limits.data_attempts, Outcome::DataUnreadable { step, work, node, worker })
-            }
-            Failure::Internal => (self.plan.limits.internal_attempts, Outcome::Failed { step, work, node, worker }),
+        let (id, node) = (step.step, step.fail(at.lease, fault));
+        let tried: Vec<WorkerId> = step.tried(node, fault).collect();
+        self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.strike(id);
+        let limit = match failure {
+            Failure::DataUnreadable => self.plan.limits.data_attempts,
+            Failure::Internal => self.plan.limits.internal_attempts,
         };
-        if times >= limit as usize {
-            self.abandon(AbandonReason::Failed, effects);
-            self.save(CheckpointReason::Stop, outcome, effects);
+        if self.is_shared(node, &tried, limit) {
+            let outcome = |step, work| match failure {
+                Failure::DataUnreadable => Outcome::DataUnreadable { step, work, node, worker },
+                Failure::Internal => Outcome::Failed { step, work, node, worker },
+            };
+            self.give_up(outcome, effects);
         }
         Ok(())
     }

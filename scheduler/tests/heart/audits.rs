@@ -224,6 +224,7 @@ fn an_audit_that_hangs_is_given_up() {
         > 4 done 1 #6 100 =4
         > 1900 beat 1
         > 1900 beat 2
+        > 1900 deadline
         > 3200 beat 1
         > 3200 beat 2
         ? deadline

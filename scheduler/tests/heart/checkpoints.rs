@@ -90,6 +90,7 @@ fn checkpoints_come_by_time_when_there_is_something_new() {
         send worker 1 #0: shard 0
         > 100 ready 1 @9
         > 60200 beat 1
+        > 60200 deadline
         overdue worker 1 #0: shard 0 for 60.1 s
         > 60300 done 1 #0
         > 60300 reduced 0
@@ -107,6 +108,7 @@ fn checkpoints_come_by_time_when_there_is_something_new() {
         send worker 1 #2: shard 0
         > 60600 written 1
         > 120000 beat 1
+        > 120000 deadline
         overdue worker 1 #2: shard 0 for 59.5 s
         ? deadline
         at 120300 ms

@@ -27,8 +27,47 @@ fn absurd_numbers_are_believed_when_another_worker_gets_such_numbers_too() {
         record step 0 committed: 0..4 by 2
         commit step 0
         open training step 1: 4 shards
-        send worker 1 #2: shards 0..2
-        send worker 2 #3: shards 2..4",
+        send worker 2 #2: shards 0..4",
+    );
+}
+
+#[test]
+fn a_node_that_was_brought_in_two_ways_goes_to_others_and_is_audited() {
+    check(
+        Run::new(audited_plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 0 join 3 x1
+        record worker 3 joined x1
+        > 0 ready 3 @0
+        > 0 join 4 x1
+        record worker 4 joined x1
+        > 0 ready 4 @0
+        > 1 left 1
+        record worker 1 gone: Closed
+        send worker 2 #1 epoch 1: shard 1, with its digest
+        send worker 2 #2 epoch 1: shard 0
+        send worker 3 #3 epoch 1: shard 2, with its digest
+        send worker 4 #4 epoch 1: shard 3, with its digest
+        > 2 contradicted 0 0 4 1 2
+        contradict step 0, shards 0..4: 1, 2
+        revoke worker 2 #1: StepAbandoned
+        revoke worker 2 #2: StepAbandoned
+        revoke worker 3 #3: StepAbandoned
+        revoke worker 4 #4: StepAbandoned
+        abandon training step 0: Doubted
+        open training step 0: 4 shards
+        send worker 3 #5 epoch 2: shard 0, with its digest
+        send worker 3 #6 epoch 2: shard 2, with its digest
+        send worker 4 #7 epoch 2: shard 1, with its digest
+        send worker 4 #8 epoch 2: shard 3, with its digest",
     );
 }
 
@@ -38,7 +77,7 @@ fn journal() -> Vec<Record> {
     let ledger = vec![LedgerEntry { node, worker: WorkerId(1), auditor: None }];
     vec![
         Record::Started { generation: RunGeneration(1), first_step: StepId(0) },
-        Record::WorkerJoined { worker: WorkerId(1), name: "bad".to_owned(), threads: 1 },
+        Record::WorkerJoined { worker: WorkerId(1), machine: "bad".to_owned(), name: "b".to_owned(), threads: 1 },
         Record::StepCommitted { step: StepId(0), digest: digest(7), ledger },
     ]
 }
@@ -114,7 +153,8 @@ fn the_journal_keeps_who_was_evicted_and_which_steps_are_not_believed() {
     let mut records = journal();
     assert_eq!(believed(&records).len(), 1);
     let since = StepId(0);
-    records.push(Record::Evicted { worker: WorkerId(1), name: "bad".to_owned(), since });
+    let (machine, name) = ("bad".to_owned(), "b".to_owned());
+    records.push(Record::Evicted { worker: WorkerId(1), machine, name, since });
     assert_eq!(believed(&records).len(), 0);
     check(
         again(records),

@@ -114,8 +114,7 @@ fn a_number_that_is_finite_elsewhere_is_taken_from_there() {
         record step 0 committed: 0..8 by 2
         commit step 0
         open training step 1: 8 shards
-        send worker 1 #2: shards 0..4
-        send worker 2 #3: shards 4..8",
+        send worker 2 #2: shards 0..8",
     );
 }
 

@@ -9,6 +9,8 @@ mod evictions;
 mod failures;
 mod finishing;
 mod leases;
+mod links;
+mod machines;
 mod plan;
 mod resume;
 mod script;

@@ -195,3 +195,33 @@ fn a_journal_that_cannot_be_is_refused_with_the_reason() {
          cut: resume from an older checkpoint"
     );
 }
+
+const LOST: Record = Record::Lost { at_most: 1 };
+
+#[test]
+fn what_is_lost_takes_nothing_else_along() {
+    let whole = [started(1, 0), committed(0), committed(1), committed(2), started(2, 2), committed(2), committed(3)];
+    for at in 0..whole.len() {
+        let mut journal = whole.to_vec();
+        journal[at] = LOST;
+        let run = Run::resume(again(5, 4), journal).unwrap_or_else(|error| panic!("record {at}: {error}"));
+        assert_eq!(run.progress().committed, StepId(4));
+    }
+    let run = Run::resume(again(2, 4), [LOST]).expect("a checkpoint may be all that is left");
+    assert_eq!(run.progress().committed, StepId(4));
+    assert!(Run::resume(again(3, 4), [started(2, 0)]).is_err(), "unless nothing is said to be lost");
+}
+
+#[test]
+fn a_step_that_came_out_otherwise_after_a_loss_is_believed_as_it_came_last() {
+    let wrong = |step| {
+        let Record::StepCommitted { step, ledger, .. } = committed(step) else { unreachable!() };
+        Record::StepCommitted { step, digest: [9; 32], ledger }
+    };
+    let journal = [started(1, 0), committed(0), wrong(1), wrong(2), LOST, started(2, 1), committed(1)];
+    let known: Vec<_> = believed(&journal).into_iter().collect();
+    assert_eq!(known, [(StepId(0), digest(0)), (StepId(1), digest(1))], "what followed from the wrong step is not");
+    Run::resume(again(3, 1), journal.clone()).expect("the record that says why is lost");
+    let told = journal.into_iter().filter(|record| *record != LOST);
+    assert!(Run::resume(again(3, 1), told).is_err(), "nothing says why");
+}

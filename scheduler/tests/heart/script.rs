@@ -20,6 +20,10 @@ pub fn check(mut run: Run, script: &str) {
                 Some(at) => format!("at {} ms", at.0 / 1000),
                 None => "never".to_owned(),
             }),
+            _ if line.contains(" beat ") || line.contains(" pushed ") || line.contains(" fetched ") => {
+                let (worker, contact) = contact(line);
+                run.heard(worker, contact);
+            }
             _ => {
                 let (now, event) = parse(line, &leases);
                 let mut effects = Vec::new();
@@ -37,24 +41,43 @@ pub fn check(mut run: Run, script: &str) {
     assert!(found == lines, "what followed:\n{found}\n--- what should have:\n{lines}\n");
 }
 
+/// A plan whose deadlines are those of leases and of silence alone: nobody is quiet before it is lost.
+pub fn plan_of(epochs: u32, steps: u64, shards: u32, last: u32) -> RunPlan {
+    let timeouts = Timeouts { quiet: Timeouts::default().heartbeat_silence, ..Timeouts::default() };
+    RunPlan { timeouts, ..RunPlan::new(epochs, steps, shards, last) }
+}
+
 /// A plan of two epochs of three steps of eight shards each, and 5 in the last.
 pub fn plan() -> RunPlan {
-    RunPlan::new(2, 3, 8, 5)
+    plan_of(2, 3, 8, 5)
 }
 
 /// A plan of one epoch of one step of four shards, so that little stands between a test and its end.
 pub fn short_plan() -> RunPlan {
-    RunPlan::new(1, 1, 4, 4)
+    plan_of(1, 1, 4, 4)
 }
 
 /// A plan of two epochs of three steps of four shards each; a shard in eight is audited.
 pub fn audited_plan() -> RunPlan {
-    RunPlan { audit_every: 8, ..RunPlan::new(2, 3, 4, 4) }
+    RunPlan { audit_every: 8, ..plan_of(2, 3, 4, 4) }
 }
 
 /// The digest that a script's `reduced 3` stands for.
 pub fn digest(step: u64) -> [u8; 32] {
     [step as u8; 32]
+}
+
+/// The contact that a line `> 1500 pushed 1` tells of; `beat` is a heartbeat.
+fn contact(line: &str) -> (WorkerId, Contact) {
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let number = |i: usize| -> u64 { words[i].parse().unwrap_or_else(|_| panic!("{line}: {}", words[i])) };
+    let (heard, never) = (RunTime(number(0) * 1000), RunTime(0));
+    let contact = match words[1] {
+        "pushed" => Contact { heard, pushed: heard, fetched: never },
+        "fetched" => Contact { heard, pushed: never, fetched: heard },
+        _ => Contact { heard, ..Contact::default() },
+    };
+    (WorkerId(number(2) as u32), contact)
 }
 
 fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
@@ -75,12 +98,14 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
     let event = match words[1] {
         "join" => {
             let name = words.get(4).map_or_else(|| format!("machine {}", number(2)), |name| (*name).to_owned());
-            Event::WorkerJoined { worker: worker(), name, threads: number(3) as u32 }
+            // `join 1 x2 name machine`; a machine is called like its worker unless it says so.
+            let machine = words.get(5).map_or_else(|| name.clone(), |machine| (*machine).to_owned());
+            Event::WorkerJoined { worker: worker(), machine, name, threads: number(3) as u32 }
         }
         "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
-        "beat" => Event::Heartbeat { worker: worker() },
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
+        "computed" => Event::NodeComputed { worker: worker(), at: lease() },
         "done" => {
             let result = match words.get(5) {
                 Some(&"nan") => NodeResult::NotFinite,
@@ -96,6 +121,11 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         }
         "unreadable" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::DataUnreadable },
         "broken" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::Internal },
+        "contradicted" => {
+            let node = Node { first: number(3) as u32, last: number(4) as u32 };
+            let workers = (5..words.len()).map(|i| WorkerId(number(i) as u32)).collect();
+            Event::NodeContradicted { step: StepId(number(2)), work: Work::Train, node, workers }
+        }
         "reduced" => Event::StepReduced { step: StepId(number(2)), digest: digest(number(2)) },
         "overflowed" => Event::StepNotFinite { step: StepId(number(2)) },
         "evaluated" => {
@@ -133,6 +163,10 @@ fn show(effect: &Effect) -> String {
         Effect::Commit { step, .. } => format!("commit {step}"),
         Effect::Checkpoint { step, reason, .. } => format!("checkpoint {step}: {reason:?}"),
         Effect::Doubt { worker, at, node } => format!("doubt {worker} #{}: {node}", at.lease.0),
+        Effect::Contradict { step, node, workers } => {
+            let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
+            format!("contradict {step}, {node}: {}", workers.join(", "))
+        }
         Effect::Overdue { worker, at, node, held } => {
             format!("overdue {worker} #{}: {node} for {held}", at.lease.0)
         }
@@ -140,7 +174,7 @@ fn show(effect: &Effect) -> String {
             let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
             format!("dispute {step}, {node}: {}", workers.join(", "))
         }
-        Effect::Evict { worker, name, step, node, judges: [one, two], since } => {
+        Effect::Evict { worker, name, step, node, judges: [one, two], since, .. } => {
             format!("evict {worker} ({name}) at {step}, {node}, say {one} and {two}: since {since}")
         }
         Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
@@ -164,8 +198,9 @@ fn show_record(record: &Record) -> String {
         Record::Evaluated { step, stop_early } => {
             format!("{step} evaluated{}", if *stop_early { ", enough" } else { "" })
         }
-        Record::Evicted { worker, name, since } => format!("{worker} ({name}) evicted since {since}"),
+        Record::Evicted { worker, name, since, .. } => format!("{worker} ({name}) evicted since {since}"),
         Record::Disbelieved { since } => format!("disbelieved since {since}"),
         Record::Finished { outcome } => format!("finished: {outcome}"),
+        Record::Lost { at_most } => format!("lost, at most {at_most}"),
     }
 }

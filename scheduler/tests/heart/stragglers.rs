@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use crate::script::{check, plan};
+use crate::script::{check, plan, plan_of};
 
 #[test]
 fn an_idle_worker_gets_a_copy_of_a_slow_lease_and_the_first_answer_wins() {
@@ -42,8 +42,7 @@ fn an_idle_worker_gets_a_copy_of_a_slow_lease_and_the_first_answer_wins() {
         record step 1 committed: 0..4 by 1, 4..8 by 1
         commit step 1
         open training step 2: 5 shards
-        send worker 1 #4: shards 0..4
-        send worker 2 #5: shard 4",
+        send worker 1 #4: shards 0..5",
     );
 }
 
@@ -71,10 +70,11 @@ fn a_hung_worker_is_named_and_sits_out_until_it_answers() {
         > 800 ready 2 @1
         > 1200 done 1 #1 100
         > 1600 beat 2
+        > 1600 deadline
         send worker 1 #3 epoch 1: shards 4..8
         > 2800 beat 2
-        overdue worker 2 #2: shards 4..8 for 2.0 s
         > 2800 deadline
+        overdue worker 2 #2: shards 4..8 for 2.0 s
         > 2900 done 1 #3 100
         revoke worker 2 #2: AnotherWasFirst
         > 2900 reduced 1
@@ -100,7 +100,7 @@ fn a_hung_worker_is_named_and_sits_out_until_it_answers() {
 fn an_overdue_lease_goes_to_a_busy_worker_too() {
     let limits = Limits { lease_shards: 1, ..Limits::default() };
     let timeouts = Timeouts { lease_floor: Micros::millis(1), lease_factor: 1, ..Timeouts::default() };
-    let impatient = RunPlan { timeouts, limits, ..RunPlan::new(1, 3, 6, 6) };
+    let impatient = RunPlan { timeouts, limits, ..plan_of(1, 3, 6, 6) };
     check(
         Run::new(impatient),
         "> 0 join 1 x1
@@ -119,9 +119,9 @@ fn an_overdue_lease_goes_to_a_busy_worker_too() {
         > 180 done 1 #1 100
         send worker 1 #4: shard 3
         > 200 done 1 #4 100
-        overdue worker 2 #2: shard 5 for 0.2 s
         send worker 1 #5: shard 4
         > 201 deadline
+        overdue worker 2 #2: shard 5 for 0.2 s
         > 210 done 1 #3 100
         send worker 1 #6 epoch 1: shard 5",
     );
@@ -153,7 +153,7 @@ fn an_idle_worker_copies_the_first_lease_of_all_before_it_is_late() {
 #[test]
 fn a_worker_that_lost_a_race_it_began_sits_out_the_next_step() {
     check(
-        Run::new(RunPlan::new(1, 9, 8, 8)),
+        Run::new(plan_of(1, 9, 8, 8)),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 8 shards
@@ -172,6 +172,7 @@ fn a_worker_that_lost_a_race_it_began_sits_out_the_next_step() {
         send worker 2 #2: shards 4..8
         > 1200 done 1 #1 100
         > 1600 beat 1
+        > 1600 deadline
         send worker 1 #3 epoch 1: shards 4..8
         > 2000 done 1 #3 100
         revoke worker 2 #2: AnotherWasFirst
@@ -208,6 +209,8 @@ fn all_leases_of_a_late_worker_go_to_others_at_once() {
         ? deadline
         at 2000 ms
         > 240000 beat 1
+        > 240000 beat 2
+        > 240000 deadline
         overdue worker 1 #0: shards 0..4 for 240.0 s
         send worker 2 #2 epoch 1: shards 0..4
         send worker 2 #3 epoch 1: shards 4..8",
@@ -217,7 +220,7 @@ fn all_leases_of_a_late_worker_go_to_others_at_once() {
 #[test]
 fn an_evaluation_goes_by_training_until_it_is_measured() {
     check(
-        Run::new(RunPlan { evaluate_shards: 1, ..RunPlan::new(1, 1, 2, 2) }),
+        Run::new(RunPlan { evaluate_shards: 1, ..plan_of(1, 1, 2, 2) }),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 2 shards
@@ -241,7 +244,7 @@ fn an_evaluation_goes_by_training_until_it_is_measured() {
 #[test]
 fn a_slow_worker_gets_another_chance_after_a_while() {
     check(
-        Run::new(RunPlan::new(1, 9, 2, 2)),
+        Run::new(plan_of(1, 9, 2, 2)),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 2 shards
@@ -278,9 +281,10 @@ fn a_slow_worker_gets_another_chance_after_a_while() {
 #[test]
 fn a_worker_that_hung_before_gets_no_more_time_than_others() {
     let limits = Limits { lease_shards: 1, queue_per_thread: 1, ..Limits::default() };
-    let timeouts = Timeouts { heartbeat_silence: Micros::seconds(10_000), ..Timeouts::default() };
+    let long = Micros::seconds(10_000);
+    let timeouts = Timeouts { heartbeat_silence: long, quiet: long, ..Timeouts::default() };
     check(
-        Run::new(RunPlan { timeouts, limits, ..RunPlan::new(1, 2, 2, 2) }),
+        Run::new(RunPlan { timeouts, limits, ..plan_of(1, 2, 2, 2) }),
         "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 2 shards

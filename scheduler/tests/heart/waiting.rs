@@ -60,8 +60,10 @@ fn progress_counts_steps_shards_and_workers() {
     let mut run = Run::new(plan());
     let mut effects = Vec::new();
     let (one, two) = (WorkerId(1), WorkerId(2));
-    run.handle(RunTime(0), Event::WorkerJoined { worker: one, name: "one".to_owned(), threads: 2 }, &mut effects);
-    run.handle(RunTime(0), Event::WorkerJoined { worker: two, name: "two".to_owned(), threads: 1 }, &mut effects);
+    for (worker, name, threads) in [(one, "one", 2), (two, "two", 1)] {
+        let [machine, name] = [name, name].map(str::to_owned);
+        run.handle(RunTime(0), Event::WorkerJoined { worker, machine, name, threads }, &mut effects);
+    }
     run.handle(RunTime(0), Event::WorkerReady { worker: one, step: StepId(0) }, &mut effects);
     let worker = WorkerProgress {
         worker: one,

@@ -28,7 +28,6 @@ fn a_silent_worker_is_evicted_and_its_leases_go_to_the_others() {
         ? deadline
         at 4000 ms
         > 2600 beat 1
-        ignore heartbeat: the worker is no member
         > 2600 left 1
         ignore worker gone: the worker is no member",
     );

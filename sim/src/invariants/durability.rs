@@ -110,3 +110,32 @@ impl Durability {
         Some(&self.journal[start..])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use convoy_scheduler::{RunGeneration, RunPlan};
+
+    use super::*;
+
+    fn committed(digest: u8) -> Record {
+        Record::StepCommitted { step: StepId(0), digest: [digest; 32], ledger: Vec::new() }
+    }
+
+    /// Commits step 0, starts again from a journal of which `kept` records are left, and commits it with another
+    /// digest.
+    fn committed_again(kept: usize) -> Result<(), String> {
+        let plan = RunPlan::new(1, 2, 4, 4);
+        let books = Books::new(plan.clone());
+        let mut durability = Durability::default();
+        let journal = [Record::Started { generation: RunGeneration(1), first_step: StepId(0) }, committed(1)];
+        journal.iter().try_for_each(|record| durability.look(&books, &Fact::Appended(record)))?;
+        durability.look(&books, &Fact::Started { plan: &plan, parameters: 0, read: &journal[..kept] })?;
+        durability.look(&books, &Fact::Appended(&committed(2)))
+    }
+
+    #[test]
+    fn a_commit_binds_as_long_as_its_record_is_there() {
+        assert_eq!(committed_again(1), Ok(()), "the crash took the record along");
+        assert_eq!(committed_again(2), Err("step 0 is committed again with another digest".to_owned()));
+    }
+}

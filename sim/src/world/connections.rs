@@ -2,9 +2,12 @@
 
 use convoy_scheduler::*;
 
-use super::process::{Link, Message, Stream};
+use super::process::{Link, Message, Process, Stream};
 use super::{Happening, World};
 use crate::scenario::Fault;
+
+/// While a message is on its way on a stream that carries many bytes, some of them come this often.
+const FLOW: Micros = Micros::millis(700);
 
 impl World<'_> {
     /// Connects a process to the coordinator; tries again later if that is dead.
@@ -15,11 +18,17 @@ impl World<'_> {
         if !self.coordinator.is_up() {
             return self.later(1_000_000, Happening::Connect(i));
         }
+        if self.throw(Fault::Refused) {
+            self.count(Fault::Refused, Some(i));
+            return self.later(1_500_000, Happening::Connect(i));
+        }
         let (worker, link) = (self.coordinator.next_worker(), Link(self.links));
         self.links += 1;
         self.processes[i].connected(worker, link);
-        let threads = self.processes[i].threads;
-        self.tell(Event::WorkerJoined { worker, name: format!("process {i}"), threads }, None);
+        let Process { threads, machine, .. } = self.processes[i];
+        // It calls itself something else each time.
+        let (machine, name) = (format!("machine {machine}"), format!("process {i} on {}", link.0));
+        self.tell(Event::WorkerJoined { worker, machine, name, threads }, None);
         self.later(500_000, Happening::Beat(i, link));
         self.send_parameters(i);
     }
@@ -64,12 +73,34 @@ impl World<'_> {
             self.count(Fault::Delay, Some(i));
             wait = wait.times(100);
         }
+        let bulk = matches!(stream, Stream::UpPush | Stream::DownBulk);
+        if bulk && self.processes[i].trouble.slow_link_until > self.now {
+            wait = Micros(1_000_000 + self.dice.below(20_000_000));
+        }
         let connection = &mut self.processes[i].connection;
         let link = connection.link;
         connection.streams[stream as usize].push_back(message);
         let at = self.now.after(wait).max(connection.arrivals[stream as usize].after(Micros(1)));
         connection.arrivals[stream as usize] = at;
+        if bulk && connection.streams[stream as usize].len() == 1 {
+            self.at(self.now.after(FLOW), Happening::Flow(i, link, stream));
+        }
         self.at(at, Happening::Arrive(i, link, stream));
+    }
+
+    /// Some bytes of a stream that carries many have come, and more are on their way as long as a message is.
+    pub(super) fn flow(&mut self, i: usize, link: Link, stream: Stream) {
+        let process = &self.processes[i];
+        let Some(worker) = process.worker_on(link) else { return };
+        if process.connection.streams[stream as usize].is_empty() {
+            return;
+        }
+        if !process.connection.clogged[stream.way() as usize] {
+            let never = RunTime(0);
+            let (pushed, fetched) = if stream == Stream::UpPush { (self.now, never) } else { (never, self.now) };
+            self.coordinator.heard(worker, Contact { heard: self.now, pushed, fetched }, &mut self.watch);
+        }
+        self.at(self.now.after(FLOW), Happening::Flow(i, link, stream));
     }
 
     /// Hands over the first message of a stream.
@@ -79,6 +110,10 @@ impl World<'_> {
         let Some(message) = process.connection.streams[stream as usize].pop_front() else { return };
         match message {
             Message::Say(event) => self.tell(event, None),
+            Message::Beat => {
+                let contact = Contact { heard: self.now, ..Contact::default() };
+                self.coordinator.heard(worker, contact, &mut self.watch);
+            }
             Message::Answer(answer) => self.tell(answer.event(worker), Some(&answer)),
             Message::Send(lease) => {
                 process.queue.push(lease);

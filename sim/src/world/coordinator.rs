@@ -60,6 +60,8 @@ struct Reducer {
     work: Work,
     fold: Fold,
     values: BTreeMap<Node, u64>,
+    /// What came of nodes before their workers died.
+    halves: BTreeMap<Node, u64>,
     /// All values in the order in which they came.
     arrived: u64,
     /// The parameters that follow, once the sum is there.
@@ -78,7 +80,7 @@ impl Checkpoint {
     const INITIAL: Checkpoint = Checkpoint { parameters: oracle::FIRST_PARAMETERS, evaluation_pending: false };
 }
 
-/// A coordinator with its disk, which outlives it.
+/// A coordinator with its disk, which outlives it. Many fields: it is all the parts that the real one has.
 pub struct Coordinator {
     /// The parameters that it goes on with.
     pub committed: Committed,
@@ -86,6 +88,8 @@ pub struct Coordinator {
     pub reduction: Reduction,
     /// Counts the starts, whatever generation they say they are.
     pub start: u64,
+    /// It is stopped until then.
+    pub asleep_until: RunTime,
     /// Counts the workers of this start.
     workers: u32,
     plan: RunPlan,
@@ -174,6 +178,7 @@ impl Coordinator {
             committed: Committed { step: StepId(0), parameters: oracle::FIRST_PARAMETERS, evaluated: true },
             reduction: Reduction::default(),
             start: 0,
+            asleep_until: RunTime(0),
             workers: 0,
             plan: RunPlan { generation: RunGeneration(0), ..scenario.plan.clone() },
             driver: None,
@@ -209,7 +214,8 @@ impl Coordinator {
         if watch.broken.is_some() {
             return;
         }
-        match Run::resume(self.plan.clone(), self.disk.journal.iter().cloned()) {
+        let journal = self.disk.journal.iter().map(|record| self.sabotage.read(record));
+        match Run::resume(self.sabotage.plan(self.plan.clone()), journal) {
             Ok(run) => self.driver = Some(Driver::new(run, self.wire.clone(), self.wire.clone())),
             Err(error) => watch.see(&Fact::Refused(&error)),
         }
@@ -272,13 +278,22 @@ impl Coordinator {
         watch.see(&Fact::Saved { step, parameters: checkpoint.parameters });
     }
 
-    /// Hands the driver an event and carries out the coordinator's own part of the effects. The answer is the effects
-    /// that the world must carry out.
+    /// Notes when a worker was last in contact.
+    pub fn heard(&mut self, worker: WorkerId, contact: Contact, watch: &mut Watch) {
+        if let Some(driver) = &mut self.driver {
+            driver.heard(worker, self.sabotage.contact(contact));
+            watch.see(&Fact::Heard { worker, contact });
+        }
+    }
+
+    /// Hands the driver an event that is said to have happened at `at`, and carries out the coordinator's own part of
+    /// the effects. The answer is the effects that the world must carry out.
     ///
     /// # Errors
     /// Where it was killed.
     pub fn handle(
         &mut self,
+        at: RunTime,
         event: Event,
         answer: Option<&Answer>,
         watch: &mut Watch,
@@ -287,16 +302,26 @@ impl Coordinator {
             return Ok(Vec::new());
         }
         let mut killed = false;
+        let event = match (event.worker(), answer) {
+            (Some(worker), Some(answer)) if answer.first.is_some() && self.sabotage.is(Mutant::FirstCopy) => {
+                Answer { first: None, ..answer.clone() }.event(worker)
+            }
+            _ => event,
+        };
         let event = self.with_digest(event, answer);
         let heard = self.sabotage.hear(event, &watch.books);
         let Some(event) = heard.last().cloned() else { return Ok(Vec::new()) };
         let Some(driver) = &mut self.driver else { return Ok(Vec::new()) };
+        if self.sabotage.is(Mutant::IgnoreSilence) && event == Event::Deadline {
+            let alive = Contact { heard: watch.books.now, ..Contact::default() };
+            watch.books.members.keys().for_each(|worker| driver.heard(*worker, alive));
+        }
         let mut double = self.doubles.then(|| (driver.run().clone(), Vec::new()));
         for event in heard {
             if let Some((run, effects)) = &mut double {
-                run.handle(watch.books.now, event.clone(), effects);
+                run.handle(at, event.clone(), effects);
             }
-            killed |= driver.handle(watch.books.now, event).is_err();
+            killed |= driver.handle(at, event).is_err();
         }
         let acts = std::mem::take(&mut self.wire.0.borrow_mut().acts);
         let acts = self.sabotage.act(acts, &watch.books);
@@ -317,13 +342,13 @@ impl Coordinator {
         {
             self.count(*worker, answer, watch);
         }
-        watch.see(&Fact::Told { event: &event, ignored: killed || why.is_some() });
+        watch.see(&Fact::Told { event: &event, at, ignored: killed || why.is_some() });
         let effects = acts.into_iter().filter_map(|act| self.carry_out(act, watch)).collect();
         if killed {
             let crash = self.wire.0.borrow_mut().crash.take();
             return Err(crash.expect("the journal fails where it was told to"));
         }
-        self.rest(watch);
+        self.rest(at, watch);
         Ok(effects)
     }
 
@@ -340,31 +365,42 @@ impl Coordinator {
     }
 
     /// All effects are carried out: asks the run what it waits for.
-    fn rest(&mut self, watch: &mut Watch) {
+    fn rest(&mut self, told: RunTime, watch: &mut Watch) {
         let Some(driver) = &self.driver else { return };
         let waiting = driver.run().waiting_for();
         let said = match self.waited_for.replace(waiting.clone()) {
             Some(before) if self.sabotage.is(Mutant::StaleAnswer) => before,
             _ => waiting,
         };
-        watch.see(&Fact::Rested { waiting: &said, deadline: driver.run().deadline() });
+        watch.see(&Fact::Rested { waiting: &said, deadline: driver.run().deadline(), told });
+    }
+
+    /// A part of an answer has come, and its worker is dead: nothing of it is kept.
+    pub fn half(&mut self, answer: &Answer) {
+        if self.sabotage.is(Mutant::KeepHalf)
+            && let Some(reducer) = &mut self.reduction.reducer
+        {
+            reducer.halves.entry(answer.lease.node).or_insert(answer.value);
+        }
     }
 
     fn count(&mut self, worker: WorkerId, answer: &Answer, watch: &mut Watch) {
         let node = answer.lease.node;
+        let half = self.reduction.reducer.as_ref().and_then(|reducer| reducer.halves.get(&node).copied());
+        let value = half.or(answer.first).unwrap_or(answer.value);
         watch.see(&Fact::Counted { worker, answered: answer.lease.at, node });
         let Some(reducer) = &mut self.reduction.reducer else { return };
-        reducer.arrived = oracle::mix(reducer.arrived, answer.value);
+        reducer.arrived = oracle::mix(reducer.arrived, value);
         match reducer.fold.arrive(node) {
             Ok(merges) => {
-                reducer.values.insert(node, answer.value);
+                reducer.values.insert(node, value);
                 for Merge { left, right, into } in merges {
                     let sum = oracle::mix(reducer.values[&left], reducer.values[&right]);
                     reducer.values.insert(into, sum);
                 }
             }
             Err(_) => {
-                let twice = reducer.values.get(&node).map(|value| oracle::mix(*value, answer.value));
+                let twice = reducer.values.get(&node).map(|before| oracle::mix(*before, value));
                 reducer.values.extend(twice.map(|value| (node, value)));
             }
         }
@@ -396,7 +432,7 @@ impl Coordinator {
             Act::Append(record) => {
                 watch.see(&Fact::Appended(&record));
                 self.committed.evaluated |= matches!(record, Record::Evaluated { .. });
-                let at_once = record.is_urgent();
+                let at_once = record.is_urgent() && !self.sabotage.is(Mutant::UnsyncedEviction);
                 self.disk.journal.push(record);
                 if at_once {
                     self.sync(watch);
@@ -411,7 +447,8 @@ impl Coordinator {
                 self.reduction.openings += 1;
                 let (fold, values) = (Fold::new(*shards), BTreeMap::new());
                 let (step, work) = (*step, *work);
-                self.reduction.reducer = Some(Reducer { step, work, fold, values, arrived: 0, next: None });
+                let halves = BTreeMap::new();
+                self.reduction.reducer = Some(Reducer { step, work, fold, values, halves, arrived: 0, next: None });
             }
             Effect::AbandonStep { .. } => self.reduction.reducer = None,
             Effect::Send { lease, check, .. } => _ = self.reduction.checks.insert(lease.at, *check),
@@ -423,7 +460,8 @@ impl Coordinator {
                 watch.see(&Fact::Made { step, parameters });
             }
             Effect::Checkpoint { step, .. } => {
-                let Committed { parameters, evaluated, .. } = self.committed;
+                let Committed { mut parameters, evaluated, .. } = self.committed;
+                parameters ^= u64::from(self.sabotage.is(Mutant::FlipBit));
                 self.being_written.insert(*step, Checkpoint { parameters, evaluation_pending: !evaluated });
             }
             _ => {}

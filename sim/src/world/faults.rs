@@ -1,9 +1,12 @@
 //! The faults that strike every 50 ms, with the chances of the weather.
 
-use convoy_scheduler::{Event, GoneReason, Micros, WorkerId};
+use std::collections::BTreeSet;
 
-use super::process::Stream;
+use convoy_scheduler::{Event, GoneReason, Micros, RunTime, WorkerId};
+
+use super::process::{Stream, Way};
 use super::{Happening, World};
+use crate::facts::Fact;
 use crate::scenario::{Fault, Tail};
 
 impl World<'_> {
@@ -25,19 +28,6 @@ impl World<'_> {
         let struck = match fault {
             Fault::Kill => self.kill(i, 1_500_000),
             Fault::Cut => self.cut(i),
-            Fault::Pause => {
-                let span = if self.dice.chance(500) { 1_000_000 } else { 12_000_000 };
-                self.processes[i].trouble.paused_until = self.now.after(Micros(self.dice.below(span)));
-                true
-            }
-            Fault::Slow => {
-                self.processes[i].trouble.slow_until = self.now.after(Micros(1_000_000 + self.dice.below(10_000_000)));
-                true
-            }
-            Fault::Hang => {
-                self.processes[i].trouble.hung = self.processes[i].connection.worker.is_some();
-                self.processes[i].trouble.hung
-            }
             Fault::Lie => self.begin_to_lie(i),
             Fault::Drain => self.processes[i].connection.worker.is_some_and(|worker| {
                 self.say(i, Event::WorkerDraining { worker });
@@ -48,6 +38,62 @@ impl World<'_> {
                 (0..self.processes.len()).filter(|i| self.kill(*i, away)).count() > 0
             }
             Fault::Swizzle => self.swizzle(),
+            Fault::Crash | Fault::CrashAtWrite | Fault::Sleep | Fault::Stop => self.strike_coordinator(fault),
+            _ => self.trouble(fault, i),
+        };
+        if struck {
+            self.count(fault, Some(i));
+        }
+    }
+
+    /// Whether a process is in trouble for a while. Other faults strike where leases, messages and checkpoints are.
+    fn trouble(&mut self, fault: Fault, i: usize) -> bool {
+        match fault {
+            Fault::Pause => {
+                let span = if self.dice.chance(500) { 1_000_000 } else { 12_000_000 };
+                self.processes[i].trouble.paused_until = self.now.after(Micros(self.dice.below(span)));
+                true
+            }
+            Fault::Slow => {
+                self.processes[i].trouble.slow_until = self.now.after(Micros(1_000_000 + self.dice.below(10_000_000)));
+                true
+            }
+            Fault::Pulse => {
+                let span = Micros(2_000_000 + self.dice.below(15_000_000));
+                let already = self.processes[i].trouble.pulses_until > self.now;
+                if !already {
+                    self.processes[i].trouble.pulses_until = self.now.after(span);
+                    self.later(1_900_000, Happening::Pulse(i));
+                }
+                !already
+            }
+            Fault::OneWay => {
+                let way = self.dice.pick(&[Way::Up, Way::Down]);
+                self.clog(i, way, true);
+                self.later(8_000_000, Happening::Clog(i, way, false));
+                true
+            }
+            Fault::SlowLink => {
+                let span = Micros(1_000_000 + self.dice.below(10_000_000));
+                self.processes[i].trouble.slow_link_until = self.now.after(span);
+                true
+            }
+            Fault::Hang => {
+                self.processes[i].trouble.hung = self.processes[i].connection.worker.is_some();
+                self.processes[i].trouble.hung
+            }
+            _ => false,
+        }
+    }
+
+    fn strike_coordinator(&mut self, fault: Fault) -> bool {
+        match fault {
+            Fault::Sleep => {
+                let span = Micros(self.dice.below(20_000_000));
+                self.coordinator.asleep_until = self.now.after(span);
+                self.watch.see(&Fact::Asleep { until: self.now.after(span) });
+                self.coordinator.is_up()
+            }
             Fault::Crash => {
                 self.coordinator.is_up() && {
                     let tail = if self.dice.chance(500) { Tail::Kept } else { Tail::Random };
@@ -61,30 +107,30 @@ impl World<'_> {
                 // It is counted when it happens.
                 false
             }
-            Fault::Stop => {
+            _ => {
                 self.tell(Event::StopRequested, None);
                 true
             }
-            // These strike where leases, messages and checkpoints are.
-            Fault::Failure | Fault::Repeat | Fault::Delay | Fault::DiskFull | Fault::Damage => false,
-        };
-        if struck {
-            self.count(fault, Some(i));
         }
     }
 
-    /// A process computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of
+    /// A machine computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of
     /// them may hang.
     fn begin_to_lie(&mut self, i: usize) -> bool {
-        let liars = self.processes.iter().filter(|process| process.honesty.lies).count();
-        let enough = self.processes.len() >= liars + 4 && self.weather.all_heal;
-        let audits = self.watch.books.plan.audit_every > 0;
-        self.processes[i].honesty.lies |= i > 0 && enough && audits;
-        self.processes[i].honesty.lies
+        let machine = self.processes[i].machine;
+        let (liars, honest): (Vec<_>, Vec<_>) =
+            self.processes.iter().map(|process| (process.honesty.lies, process.machine)).partition(|(lies, _)| *lies);
+        let honest: BTreeSet<usize> = honest.into_iter().map(|(_, machine)| machine).collect();
+        let enough = (honest.len() >= 4 || liars.contains(&(true, machine))) && self.weather.all_heal;
+        if i == 0 || !enough || self.watch.books.plan.audit_every == 0 {
+            return false;
+        }
+        self.processes.iter_mut().filter(|process| process.machine == machine).for_each(|p| p.honesty.lies = true);
+        true
     }
 
     /// A process dies, comes back, and its connection closes.
-    fn kill(&mut self, i: usize, away: u64) -> bool {
+    pub(super) fn kill(&mut self, i: usize, away: u64) -> bool {
         let Some(worker) = self.break_connection(i) else { return false };
         self.processes[i].trouble.paused_until = self.now;
         self.processes[i].trouble.away_until = self.now.after(Micros(away));
@@ -133,21 +179,22 @@ impl World<'_> {
         for clogged in [true, false] {
             for i in &some {
                 at = at.after(Micros(1 + self.dice.below(800_000)));
-                self.at(at, Happening::Clog(*i, clogged));
+                [Way::Up, Way::Down].into_iter().for_each(|way| self.at(at, Happening::Clog(*i, way, clogged)));
             }
             self.dice.shuffle(&mut some);
         }
         !some.is_empty()
     }
 
-    /// Stops a connection, or has it carry the messages that have waited.
-    pub(super) fn clog(&mut self, i: usize, clogged: bool) {
-        self.processes[i].connection.clogged = clogged;
+    /// Stops a direction of a connection, or has it carry the messages that have waited.
+    pub(super) fn clog(&mut self, i: usize, way: Way, clogged: bool) {
+        self.processes[i].connection.clogged[way as usize] = clogged;
         if clogged || self.processes[i].connection.worker.is_none() {
             return;
         }
         let link = self.processes[i].connection.link;
-        for stream in [Stream::UpControl, Stream::UpPush, Stream::DownControl, Stream::DownBulk] {
+        let all = [Stream::UpControl, Stream::UpPush, Stream::DownControl, Stream::DownBulk];
+        for stream in all.into_iter().filter(|stream| stream.way() == way) {
             let waiting = self.processes[i].connection.streams[stream as usize].len() as u64;
             let at = self.now.after(Micros(1 + self.dice.below(10_000)));
             (0..waiting).for_each(|n| self.at(at.after(Micros(n)), Happening::Arrive(i, link, stream)));
@@ -157,12 +204,17 @@ impl World<'_> {
     /// The storm is over: nothing is clogged, stopped or slow any more, and the first worker, or all, compute.
     fn calm(&mut self) {
         self.watch.note(|| "** the storm is over".to_owned());
+        self.coordinator.asleep_until = self.now.min(self.coordinator.asleep_until);
         for i in 0..self.processes.len() {
-            self.clog(i, false);
+            [Way::Up, Way::Down].into_iter().for_each(|way| self.clog(i, way, false));
             let now = self.now;
             let process = &mut self.processes[i];
             process.trouble.paused_until = now.min(process.trouble.paused_until);
             process.trouble.slow_until = now;
+            if process.trouble.pulses_until < RunTime(u64::MAX) {
+                process.trouble.pulses_until = now;
+            }
+            process.trouble.slow_link_until = now;
             process.trouble.away_until = now.min(process.trouble.away_until);
             if process.trouble.hung
                 && (i == 0 || self.weather.all_heal)

@@ -14,6 +14,8 @@ pub struct Answer {
     pub lease: Lease,
     /// The node's value.
     pub value: u64,
+    /// Another value that was sent for it before, in the same push.
+    pub first: Option<u64>,
     /// Microseconds that one of its shards took on one thread.
     pub shard_micros: u64,
     /// Why the node could not be computed, if it could not.
@@ -28,6 +30,8 @@ impl Answer {
         let (at, shard_micros) = (self.lease.at, self.shard_micros);
         match self.failure {
             Some(failure) => Event::LeaseFailed { worker, at, failure },
+            // Numbers that come twice are refused.
+            None if self.first.is_some() => Event::LeaseFailed { worker, at, failure: Failure::Internal },
             None => Event::NodeDone { worker, at, shard_micros, result: self.result, digest: None },
         }
     }
@@ -38,6 +42,8 @@ impl Answer {
 pub enum Message {
     /// Up: an event of the worker's own.
     Say(Event),
+    /// Up: its process is alive.
+    Beat,
     /// Up: an answer to a lease.
     Answer(Answer),
     /// Down: a lease.
@@ -63,7 +69,24 @@ pub enum Stream {
     DownBulk,
 }
 
+/// The directions of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the coordinator.
+    Up,
+    /// To the worker.
+    Down,
+}
+
 impl Stream {
+    /// Its direction.
+    pub fn way(self) -> Way {
+        match self {
+            Stream::UpControl | Stream::UpPush => Way::Up,
+            Stream::DownControl | Stream::DownBulk => Way::Down,
+        }
+    }
+
     /// The streams from a worker to the coordinator.
     pub const UP: [Stream; 2] = [Stream::UpControl, Stream::UpPush];
     const COUNT: usize = 4;
@@ -76,6 +99,8 @@ pub struct Link(pub u64);
 /// A worker process.
 #[derive(Clone, Debug)]
 pub struct Process {
+    /// The machine that it runs on.
+    pub machine: usize,
     /// Shards that it computes at a time.
     pub threads: u32,
     /// Microseconds that a shard takes it on one thread, while it is not slow.
@@ -92,6 +117,8 @@ pub struct Process {
     pub queue: Vec<Lease>,
     /// The lease in work, and the parameters it began with.
     pub computing: Option<(LeaseRef, u64)>,
+    /// When it began with that.
+    pub begun: RunTime,
 }
 
 /// The connection of a process, or the last that it had.
@@ -105,8 +132,8 @@ pub struct Connection {
     pub streams: [VecDeque<Message>; Stream::COUNT],
     /// When the last message of each stream arrives.
     pub arrivals: [RunTime; Stream::COUNT],
-    /// It carries nothing at the moment.
-    pub clogged: bool,
+    /// By direction, whether it carries nothing at the moment.
+    pub clogged: [bool; 2],
 }
 
 /// Faults that have struck a process and are not over.
@@ -116,8 +143,12 @@ pub struct Trouble {
     pub hung: bool,
     /// It is stopped until then.
     pub paused_until: RunTime,
+    /// It sleeps most of the time until then.
+    pub pulses_until: RunTime,
     /// It is ten times slower until then.
     pub slow_until: RunTime,
+    /// Its link carries little until then.
+    pub slow_link_until: RunTime,
     /// It stays away until then.
     pub away_until: RunTime,
 }
@@ -134,8 +165,8 @@ pub struct Honesty {
 }
 
 impl Process {
-    /// A process of random size and speed that is not connected.
-    pub fn new(dice: &mut Dice) -> Process {
+    /// A process on `machine`, of random size and speed, that is not connected.
+    pub fn new(machine: usize, dice: &mut Dice) -> Process {
         let threads = 1 + dice.below(4) as u32;
         let shard_micros = 10_000 << dice.below(5);
         let connection = Connection {
@@ -143,9 +174,10 @@ impl Process {
             link: Link(u64::MAX),
             streams: Default::default(),
             arrivals: Default::default(),
-            clogged: false,
+            clogged: [false; 2],
         };
         Process {
+            machine,
             threads,
             shard_micros,
             connection,
@@ -154,13 +186,14 @@ impl Process {
             parameters: None,
             queue: Vec::new(),
             computing: None,
+            begun: RunTime(0),
         }
     }
 
     /// Begins a new connection: nothing of the old one is left.
     pub fn connected(&mut self, worker: WorkerId, link: Link) {
         let (streams, arrivals) = Default::default();
-        self.connection = Connection { worker: Some(worker), link, streams, arrivals, clogged: false };
+        self.connection = Connection { worker: Some(worker), link, streams, arrivals, clogged: [false; 2] };
         self.trouble.hung = false;
         self.queue.clear();
         self.computing = None;
@@ -183,15 +216,23 @@ impl Process {
         if self.trouble.slow_until > now { self.shard_micros * 10 } else { self.shard_micros }
     }
 
-    /// The lease to compute next and the time it takes, if nothing is being computed and the parameters are there.
-    pub fn start(&mut self, now: RunTime) -> Option<(LeaseRef, u64)> {
+    /// Microseconds that a shard of `lease` took it on one thread, as it finds at `now` when it is done.
+    pub fn measured(&self, lease: &Lease, now: RunTime) -> u64 {
+        let took = now.since(self.begun).0 * u64::from(self.threads) / u64::from(lease.node.size().max(1));
+        took.max(self.shard_micros(now))
+    }
+
+    /// The lease to compute next and the time it takes, if nothing is being computed and the parameters are there; or
+    /// `any` parameters.
+    pub fn start(&mut self, now: RunTime, any: bool) -> Option<(LeaseRef, u64)> {
         let (step, parameters) = self.parameters?;
         self.queue.retain(|lease| lease.at.step >= step);
         if self.computing.is_some_and(|(at, _)| self.queue.iter().any(|lease| lease.at == at)) {
             return None;
         }
-        let lease = self.queue.iter().find(|lease| lease.at.step == step)?;
+        let lease = self.queue.iter().find(|lease| any || lease.at.step == step)?;
         self.computing = Some((lease.at, parameters));
+        self.begun = now;
         let work = u64::from(lease.node.size()) * self.shard_micros(now);
         Some((lease.at, work.div_ceil(u64::from(self.threads))))
     }

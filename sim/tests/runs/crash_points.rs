@@ -34,8 +34,8 @@ fn a_kill_at_any_write_changes_nothing() {
         for written in [false, true] {
             for tail in [Tail::Kept, Tail::Lost] {
                 let points = enumerate(seed, written, tail);
-                // A start, two workers, six steps, two evaluations, the end.
-                assert!(points >= 12, "only {points} writes");
+                // A start, a worker (the other may come when all is done), six steps, two evaluations, the end.
+                assert!(points >= 11, "only {points} writes");
             }
         }
     }

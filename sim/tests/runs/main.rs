@@ -2,6 +2,7 @@
 
 mod crash_points;
 mod mutants;
+mod named;
 mod seeds;
 mod weathers;
 

@@ -1,26 +1,52 @@
-//! The first seeds, as `cargo run --release -p convoy-sim -- --seeds 400` plays them.
+//! The first seeds, as `cargo run --release -p convoy-sim -- --seeds 3000` plays them.
 
-use convoy_sim::{Fault, Scenario, Shape, play_traced};
+use std::collections::BTreeMap;
+
+use convoy_sim::{Fault, Scenario, Shape, Story, play_traced};
+use parking_lot::Mutex;
 
 use crate::holds;
+
+/// How many seeds are played, and by how many threads.
+const SEEDS: u64 = 3000;
+const THREADS: u64 = 2;
+
+/// Sums over the stories of many runs.
+#[derive(Default)]
+struct Sums {
+    faults: BTreeMap<Fault, u64>,
+    restarts: u64,
+    overdue: u64,
+    copies: u64,
+    ignored: u64,
+}
+
+impl Sums {
+    fn add(&mut self, story: &Story) {
+        Fault::ALL.iter().for_each(|fault| *self.faults.entry(*fault).or_default() += story.faults[*fault as usize]);
+        self.restarts += story.starts - 1;
+        self.overdue += story.overdue;
+        self.copies += story.copies;
+        self.ignored += story.ignored;
+    }
+}
 
 /// A world without faults would pass everything, so they are counted.
 #[test]
 fn every_promise_holds_and_every_fault_strikes() {
-    let mut faults = vec![0; Fault::ALL.len()];
-    let (mut restarts, mut overdue, mut copies, mut ignored) = (0, 0, 0, 0);
-    for seed in 0..400 {
-        let story = holds(&Scenario::drawn(seed, Shape::default()));
-        faults.iter_mut().zip(&story.faults).for_each(|(all, of_this)| *all += of_this);
-        restarts += story.starts - 1;
-        overdue += story.overdue;
-        copies += story.copies;
-        ignored += story.ignored;
-    }
-    let rare: Vec<(Fault, u64)> = Fault::ALL.iter().copied().zip(faults).filter(|(_, times)| *times < 20).collect();
+    let sums = Mutex::new(Sums::default());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let seeds = (thread..SEEDS).step_by(THREADS as usize);
+            let play = |seed| sums.lock().add(&holds(&Scenario::drawn(seed, Shape::default())));
+            scope.spawn(move || seeds.for_each(play));
+        }
+    });
+    let Sums { faults, restarts, overdue, copies, ignored } = sums.into_inner();
+    let rare: Vec<(Fault, u64)> = faults.into_iter().filter(|(_, times)| *times < 50).collect();
     assert_eq!(rare, [], "faults that hardly strike");
     assert!(
-        restarts > 200 && overdue > 50 && copies > 500 && ignored > 1000,
+        restarts > 1500 && overdue > 375 && copies > 3750 && ignored > 7500,
         "{restarts} {overdue} {copies} {ignored}"
     );
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
 use convoy_common::file_tree::{FileTree, Files};
+use convoy_common::memory::{HeldMemory, WORK};
 use flate2::read::GzDecoder;
 
 use crate::error::ScanError;
@@ -106,13 +107,15 @@ pub(crate) struct IdxData {
     pub channels: u32,
     images: Vec<u8>,
     pub labels: Vec<u8>,
+    /// For both.
+    _held: [HeldMemory<'static>; 2],
 }
 
 impl IdxData {
     /// Reads both files whole and checks that headers, sizes and counts agree.
     pub(crate) fn read(files: &dyn Files, paths: &IdxPaths) -> Result<Self, ScanError> {
-        let (image_entry, dimensions, images) = read_file(files, &paths.folder, &paths.images)?;
-        let (label_entry, label_dimensions, labels) = read_file(files, &paths.folder, &paths.labels)?;
+        let (image_entry, dimensions, images, held) = read_file(files, &paths.folder, &paths.images)?;
+        let (label_entry, label_dimensions, labels, held_for_labels) = read_file(files, &paths.folder, &paths.labels)?;
         let fail = |name: &str, problem: String| ScanError::Idx { path: paths.folder.join(name), problem };
         let (count, height, width, channels) = match dimensions[..] {
             [count, height, width] => (count, height, width, 1),
@@ -126,7 +129,8 @@ impl IdxData {
             let text = format!("has dimensions {label_dimensions:?}, but {} holds {count} images", paths.images);
             return Err(fail(&paths.labels, text));
         }
-        Ok(IdxData { files: [image_entry, label_entry], width, height, channels, images, labels })
+        let held = [held, held_for_labels];
+        Ok(IdxData { files: [image_entry, label_entry], width, height, channels, images, labels, _held: held })
     }
 
     /// Image `index` as it is stored.
@@ -145,9 +149,12 @@ impl IdxData {
 /// More bytes than deflate can make of one.
 const DEFLATE_LIMIT: u64 = 1100;
 
-/// The file's size and digest, dimensions and contents after the header. Nothing is allocated on the header's word
-/// alone.
-fn read_file(files: &dyn Files, folder: &Path, name: &str) -> Result<(SizeAndDigest, Vec<u32>, Vec<u8>), ScanError> {
+/// What a file of IDX holds: its size and digest, dimensions and contents after the header, and the memory that they
+/// take.
+type IdxFile = (SizeAndDigest, Vec<u32>, Vec<u8>, HeldMemory<'static>);
+
+/// Reads a file. Nothing is allocated on the header's word alone.
+fn read_file(files: &dyn Files, folder: &Path, name: &str) -> Result<IdxFile, ScanError> {
     let path = folder.join(name);
     let fail = |problem: String| ScanError::Idx { path: path.clone(), problem };
     let stored = files.read(&path).map_err(|source| ScanError::Io { path: path.clone(), source })?;
@@ -179,11 +186,16 @@ fn read_file(files: &dyn Files, folder: &Path, name: &str) -> Result<(SizeAndDig
     let Some(claimed) = claimed.filter(|claimed| *claimed <= most) else {
         return Err(wrong(format!("the file has only {}", stored.len())));
     };
+    // Others may be waiting for this while they hold memory themselves, so nobody is waited for.
+    let taken = claimed.saturating_add(stored.len() as u64);
+    let held = WORK.try_take(taken).map_err(|error| fail(format!("cannot be looked at: {error}")))?;
     let mut data = Vec::new();
+    let no_memory = |_| fail(format!("holds {claimed} bytes, for which there is no memory"));
+    data.try_reserve_exact(claimed as usize + 1).map_err(no_memory)?;
     reader.take(claimed + 1).read_to_end(&mut data).map_err(damaged)?;
     if data.len() as u64 != claimed {
         let more = data.len() as u64 > claimed;
         return Err(wrong(if more { "there is more".to_owned() } else { format!("there are only {}", data.len()) }));
     }
-    Ok((entry, dimensions, data))
+    Ok((entry, dimensions, data, held))
 }

@@ -9,7 +9,16 @@ use crate::fixtures::{ASSIGNMENT, Job, ROOT, SPEC, STRIPES, lease};
 type Said = v1::worker_message::Message;
 
 fn set_up(outbox: Outbox, data: Option<Arc<RunData>>) -> SetUp {
-    SetUp { assignment: ASSIGNMENT, threads: 1, device: Device::Cpu, data, cache: None, sees: None, outbox }
+    SetUp {
+        assignment: ASSIGNMENT,
+        threads: 1,
+        device: Device::Cpu,
+        most_memory: None,
+        data,
+        cache: None,
+        sees: None,
+        outbox,
+    }
 }
 
 /// A member of a run whose coordinator the test plays.
@@ -30,7 +39,7 @@ async fn carry(mut membership: Membership, mut messages: mpsc::UnboundedReceiver
                 Some(message) => membership.heard(message)?,
                 None => return Ok(()),
             },
-            progress = membership.next() => membership.take(progress).await,
+            progress = membership.next() => membership.take(progress).await?,
         }
     }
 }
@@ -59,7 +68,7 @@ impl Member {
 
     /// Says that `step` is committed, and sends its parameters when they are asked for.
     async fn commit(&mut self, step: u64) {
-        self.hear(Message::Committed(v1::Committed { step }));
+        self.hear(Message::Committed(v1::Committed { step, ..Default::default() }));
         self.send_parameters(step).await;
         assert_eq!(self.said().await, Said::Ready(v1::Ready { job: 7, step }));
     }
@@ -70,8 +79,14 @@ impl Member {
         call.send(&self.job.parameters(step)).await;
     }
 
+    /// The next message, but for those that say that a lease is computed.
     async fn said(&mut self) -> Said {
-        self.inbox.recv().await.and_then(|message| message.message).expect("a message")
+        loop {
+            match self.inbox.recv().await.and_then(|message| message.message).expect("a message") {
+                Said::Computed(_) => {}
+                said => return said,
+            }
+        }
     }
 
     /// Lease and gradient of the next node.
@@ -135,7 +150,7 @@ async fn a_member_says_that_it_has_joined() {
     membership.join().await;
     membership.log("a line".to_owned()).await;
     let mut said = || inbox.try_recv().ok().and_then(|message| message.message);
-    assert_eq!(said(), Some(Said::Joined(v1::Joined { job: 7, generation: 2 })));
+    assert_eq!(said(), Some(Said::Joined(v1::Joined { job: 7, generation: 2, threads: 1 })));
     assert_eq!(said(), Some(Said::Log(v1::Log { job: 7, line: "a line".to_owned() })));
 }
 
@@ -202,7 +217,7 @@ async fn parameters_are_asked_for_while_the_step_before_is_computed() {
     member.lend(lease(Work::Train, 0, 1, 0..1));
     member.send_parameters(1).await;
     member.pushed().await;
-    member.hear(Message::Committed(v1::Committed { step: 1 }));
+    member.hear(Message::Committed(v1::Committed { step: 1, ..Default::default() }));
     assert_eq!(member.said().await, Said::Ready(v1::Ready { job: 7, step: 1 }));
     member.lend(lease(Work::Train, 1, 2, 2..3));
     assert_eq!(member.pushed().await, (2, member.job.gradient(1, 2)));
@@ -221,7 +236,7 @@ async fn an_evaluation_asks_for_no_parameters() {
 #[tokio::test(start_paused = true)]
 async fn late_parameters_hold_up_no_message() {
     let mut member = Member::new().await;
-    member.hear(Message::Committed(v1::Committed { step: 0 }));
+    member.hear(Message::Committed(v1::Committed { step: 0, ..Default::default() }));
     let late = member.calls.parameters.recv().await.expect("they are asked for");
     member.lend(lease(Work::Train, 0, 1, 0..1));
     member.hear(Message::Revoke(v1::Revoke { at: Some(lease(Work::Train, 0, 1, 0..1).at.into()) }));
@@ -306,7 +321,7 @@ async fn a_node_that_does_not_get_through_fails_its_lease_and_may_be_lent_again(
 #[tokio::test(start_paused = true)]
 async fn requests_carry_the_start_of_the_run_that_they_belong_to() {
     let mut member = Member::new().await;
-    member.hear(Message::Committed(v1::Committed { step: 0 }));
+    member.hear(Message::Committed(v1::Committed { step: 0, ..Default::default() }));
     let request = member.calls.parameters.recv().await.expect("a call").request;
     assert_eq!((request.worker, request.job, request.generation), (3, 7, 2));
 }

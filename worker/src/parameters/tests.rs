@@ -11,6 +11,10 @@ fn flat(step: u64) -> Vec<f32> {
     (0..ELEMENTS).map(|index| (index as u64 * step) as f32).collect()
 }
 
+fn digest(flat: &[f32]) -> Digest {
+    Digest::of(&flat.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+}
+
 /// Fails when nothing happens any more: a stopped clock passes a day at once.
 async fn in_time<T>(waited_for: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(24 * 3600), waited_for).await.expect("something happens")
@@ -26,7 +30,8 @@ impl Fetching {
     async fn new() -> Self {
         let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
         let buffers = Arc::new(SpareBuffers::new(ELEMENTS));
-        Fetching { fetches: ParameterFetches::new(connect(scripted).await, ASSIGNMENT, buffers), calls }
+        let fetches = ParameterFetches::new(connect(scripted).await, ASSIGNMENT, buffers, Arc::new(digest));
+        Fetching { fetches, calls }
     }
 
     async fn call(&mut self) -> ParametersCall {
@@ -43,7 +48,7 @@ impl Fetching {
     /// Takes the next answer over.
     async fn take(&mut self) -> Option<u64> {
         let fetched = in_time(self.fetches.next()).await;
-        self.fetches.take(fetched).map(|(step, values)| {
+        self.fetches.take(fetched).expect("memory is good").map(|(step, values)| {
             assert_eq!(values, flat(step.0));
             step.0
         })
@@ -59,10 +64,10 @@ impl Fetching {
 #[tokio::test(start_paused = true)]
 async fn committed_parameters_are_fetched() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4));
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     assert!(fetching.is_quiet().await, "they are here");
 }
 
@@ -77,13 +82,13 @@ async fn the_first_parameters_need_no_commit() {
 #[tokio::test(start_paused = true)]
 async fn parameters_that_come_early_wait_for_their_commit() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4));
     fetching.fetches.ask_for(5);
     fetching.answer(5).await;
     assert_eq!(fetching.take().await, None, "step 5 may yet be abandoned");
-    fetching.fetches.commit(5);
+    fetching.fetches.commit(5, None);
     assert_eq!(fetching.take().await, Some(5));
     assert!(fetching.is_quiet().await);
 }
@@ -102,7 +107,7 @@ async fn parameters_are_asked_for_once() {
 #[tokio::test(start_paused = true)]
 async fn parameters_that_did_not_come_are_asked_for_again_after_a_pause() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     let call = fetching.call().await;
     _ = call.chunks.send(Err(Status::unavailable("later"))).await;
     drop(call);
@@ -116,14 +121,14 @@ async fn parameters_that_did_not_come_are_asked_for_again_after_a_pause() {
 #[tokio::test(start_paused = true)]
 async fn parameters_of_a_step_to_come_are_not_asked_for_again_until_it_is_committed() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4));
     fetching.fetches.ask_for(5);
     drop(fetching.call().await);
     assert_eq!(fetching.take().await, None);
     assert!(fetching.is_quiet().await);
-    fetching.fetches.commit(5);
+    fetching.fetches.commit(5, None);
     fetching.answer(5).await;
     assert_eq!(fetching.take().await, Some(5));
 }
@@ -131,7 +136,7 @@ async fn parameters_of_a_step_to_come_are_not_asked_for_again_until_it_is_commit
 #[tokio::test(start_paused = true)]
 async fn chunks_that_do_not_fit_or_do_not_suffice_are_no_parameters() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(1);
+    fetching.fetches.commit(1, None);
     let short: Vec<f32> = flat(1)[..65_536].to_vec();
     let long: Vec<f32> = [flat(1), vec![0.0]].concat();
     for (values, problem) in [(short, "1 of 2 chunks came"), (long, "does not fit 70000 elements")] {
@@ -139,7 +144,7 @@ async fn chunks_that_do_not_fit_or_do_not_suffice_are_no_parameters() {
         let fetched = fetching.fetches.next().await;
         let status = fetched.flat.as_ref().expect_err("they are no parameters");
         assert!(status.message().contains(problem), "{status}");
-        assert!(fetching.fetches.take(fetched).is_none());
+        assert!(fetching.fetches.take(fetched).unwrap().is_none());
     }
     fetching.answer(1).await;
     assert_eq!(fetching.take().await, Some(1));
@@ -148,9 +153,9 @@ async fn chunks_that_do_not_fit_or_do_not_suffice_are_no_parameters() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_gives_up_what_is_on_its_way_for_earlier_steps() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     let old = fetching.call().await;
-    fetching.fetches.commit(6);
+    fetching.fetches.commit(6, None);
     in_time(old.chunks.closed()).await;
     fetching.answer(6).await;
     assert_eq!(fetching.take().await, Some(6));
@@ -159,11 +164,11 @@ async fn a_commit_gives_up_what_is_on_its_way_for_earlier_steps() {
 #[tokio::test(start_paused = true)]
 async fn parameters_of_a_step_that_was_overtaken_are_dropped() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     fetching.answer(4).await;
     let fetched = fetching.fetches.next().await;
-    fetching.fetches.commit(5);
-    assert!(fetching.fetches.take(fetched).is_none());
+    fetching.fetches.commit(5, None);
+    assert!(fetching.fetches.take(fetched).unwrap().is_none());
     fetching.answer(5).await;
     assert_eq!(fetching.take().await, Some(5));
 }
@@ -171,7 +176,7 @@ async fn parameters_of_a_step_that_was_overtaken_are_dropped() {
 #[tokio::test(start_paused = true)]
 async fn parameters_of_an_abandoned_step_are_received_anew() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4));
     fetching.fetches.ask_for(5);
@@ -180,7 +185,7 @@ async fn parameters_of_an_abandoned_step_are_received_anew() {
     fetching.fetches.abandon(5);
     fetching.fetches.ask_for(5);
     let second = fetching.call().await;
-    fetching.fetches.commit(5);
+    fetching.fetches.commit(5, None);
     second.send(&flat(5)).await;
     assert_eq!(fetching.take().await, Some(5), "the second ones, not those that came early");
 }
@@ -188,17 +193,17 @@ async fn parameters_of_an_abandoned_step_are_received_anew() {
 #[tokio::test(start_paused = true)]
 async fn answers_from_before_an_abandoned_step_are_void() {
     let mut fetching = Fetching::new().await;
-    fetching.fetches.commit(4);
+    fetching.fetches.commit(4, None);
     fetching.fetches.ask_for(5);
     let (four, five) = (fetching.call().await, fetching.call().await);
     five.send(&flat(5)).await;
     let before = fetching.fetches.next().await;
     fetching.fetches.abandon(5);
     in_time(four.chunks.closed()).await;
-    assert!(fetching.fetches.take(before).is_none());
+    assert!(fetching.fetches.take(before).unwrap().is_none());
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4), "the committed step was on its way, too, and is asked for again");
-    fetching.fetches.commit(5);
+    fetching.fetches.commit(5, None);
     fetching.answer(5).await;
     assert_eq!(fetching.take().await, Some(5));
 }
@@ -206,8 +211,49 @@ async fn answers_from_before_an_abandoned_step_are_void() {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_membership_ends_its_fetches() {
     let Fetching { mut fetches, mut calls } = Fetching::new().await;
-    fetches.commit(4);
+    fetches.commit(4, None);
     let call = calls.parameters.recv().await.expect("a call");
     drop(fetches);
     in_time(call.chunks.closed()).await;
+}
+
+/// Flips a bit of parameters in the worker's memory, where they wait to be computed with.
+fn flip(fetched: &mut Fetched) {
+    let flat = fetched.flat.as_mut().expect("they came");
+    flat[40_000] = f32::from_bits(flat[40_000].to_bits() ^ 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bit_that_flips_in_memory_before_the_first_lease_is_seen_and_they_are_fetched_again() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4, Some(digest(&flat(4))));
+    fetching.answer(4).await;
+    let mut fetched = fetching.fetches.next().await;
+    flip(&mut fetched);
+    assert!(fetching.fetches.take(fetched).unwrap().is_none(), "they are checked");
+    assert_eq!(fetching.take().await, None, "they are wrong");
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, None, "these are checked, too");
+    assert_eq!(fetching.take().await, Some(4));
+    fetching.fetches.commit(5, Some(digest(&flat(5))));
+    fetching.answer(5).await;
+    assert_eq!(fetching.take().await, Some(5), "no time has passed, so no more is spent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_that_is_wrong_twice_ends_the_worker() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4, Some(digest(&flat(4))));
+    for time in 0..2 {
+        fetching.answer(4).await;
+        let mut fetched = fetching.fetches.next().await;
+        flip(&mut fetched);
+        assert!(fetching.fetches.take(fetched).unwrap().is_none());
+        let checked = fetching.fetches.next().await;
+        let taken = fetching.fetches.take(checked);
+        match time {
+            0 => assert!(taken.unwrap().is_none()),
+            _ => assert!(matches!(taken, Err(WorkerError::BadMemory { step: 4 }))),
+        }
+    }
 }

@@ -95,6 +95,20 @@ async fn files_are_fetched_ahead_of_time() {
     assert!(remote.calls.files.try_recv().is_err(), "all were here");
 }
 
+#[test]
+fn a_file_is_waited_for_as_long_as_bytes_come() {
+    let files = Arc::new(RunFiles { patience: Duration::ZERO, ..RunFiles::new(&manifest(REMOTE), None, None) });
+    *files.flowed.lock() = Instant::now() + Duration::from_secs(3600);
+    let reader = files.clone();
+    let reading = std::thread::spawn(move || reader.read(&path(7)));
+    while files.take_batch() != [7] {
+        assert!(!reading.is_finished(), "it gave up");
+        std::thread::yield_now();
+    }
+    files.take(7, Ok(contents(7).into()));
+    assert_eq!(reading.join().unwrap().unwrap(), contents(7));
+}
+
 #[tokio::test(start_paused = true)]
 async fn wrong_bytes_are_an_error_that_says_so() {
     let mut remote = Remote::new(None).await;

@@ -23,6 +23,8 @@ fn config(patience: Option<Duration>) -> Config {
         sees: None,
         log: None,
         patience,
+        most_memory: None,
+        declines: true,
     }
 }
 
@@ -93,6 +95,7 @@ impl Connected {
             name: "ox".to_owned(),
             threads: 1,
             numerics: convoy_nn::Device::Cpu.numerics().unwrap(),
+            process: process().to_owned(),
         };
         assert_eq!(connected.hear().await, Said::Hello(hello));
         let heartbeat_ms = HEARTBEAT.as_millis() as u32;
@@ -110,11 +113,11 @@ impl Connected {
         self.0.messages.message().await.expect("the stream is whole").and_then(|said| said.message).expect("a message")
     }
 
-    /// The next message that is no heartbeat.
+    /// The next message that is no heartbeat and does not say that a lease is computed.
     async fn hear_news(&mut self) -> Said {
         loop {
             match self.hear().await {
-                Said::Heartbeat(_) => {}
+                Said::Heartbeat(_) | Said::Computed(_) => {}
                 said => return said,
             }
         }
@@ -262,10 +265,10 @@ async fn an_assigned_worker_joins_computes_and_hands_its_log_on_until_it_is_rele
     let mut coordinator = working.connected().await;
     log.send("nobody's line".to_owned()).await.unwrap();
     coordinator.assign().await;
-    assert_eq!(coordinator.hear_news().await, Said::Joined(v1::Joined { job: 7, generation: 2 }));
+    assert_eq!(coordinator.hear_news().await, Said::Joined(v1::Joined { job: 7, generation: 2, threads: 1 }));
     log.send("a line of the job".to_owned()).await.unwrap();
     assert_eq!(coordinator.hear_news().await, Said::Log(v1::Log { job: 7, line: "a line of the job".to_owned() }));
-    coordinator.say(Message::Committed(v1::Committed { step: 0 })).await;
+    coordinator.say(Message::Committed(v1::Committed { step: 0, ..Default::default() })).await;
     let call = working.calls.parameters.recv().await.expect("a call");
     call.send(&job.parameters(0)).await;
     assert_eq!(coordinator.hear_news().await, Said::Ready(v1::Ready { job: 7, step: 0 }));
@@ -276,7 +279,11 @@ async fn an_assigned_worker_joins_computes_and_hands_its_log_on_until_it_is_rele
     ahead.chunks.closed().await;
     owed.reply.send(Ok(v1::PushNodeReply::default())).expect("the node is still being sent");
     coordinator.assign().await;
-    assert_eq!(coordinator.hear_news().await, Said::Joined(v1::Joined { job: 7, generation: 2 }), "it comes again");
+    assert_eq!(
+        coordinator.hear_news().await,
+        Said::Joined(v1::Joined { job: 7, generation: 2, threads: 1 }),
+        "it comes again"
+    );
     coordinator.goodbye(true).await;
     assert_eq!(working.ended.await.unwrap().unwrap(), Ended::RunOver);
 }
@@ -298,15 +305,43 @@ async fn a_goodbye_ends_a_worker_that_owes_nodes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_cannot_do_the_job_says_why_and_goes() {
+async fn a_worker_that_cannot_do_a_job_says_why_and_stays_for_others() {
     let mut working = Working::idle();
     let mut coordinator = working.connected().await;
+    for _ in 0..2 {
+        coordinator.assign().await;
+        let Said::Declined(declined) = coordinator.hear_news().await else { panic!("its plan is empty") };
+        assert_eq!(declined.job, 7);
+        assert!(declined.reason.contains("a plan that makes no sense"), "{}", declined.reason);
+    }
+    coordinator.goodbye(true).await;
+    assert_eq!(working.ended.await.unwrap().unwrap(), Ended::RunOver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_of_one_run_ends_with_the_reason_when_it_cannot_do_it() {
+    let (coordinator, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
+    let mut working = Working::start(Config { declines: false, ..config(None) }, coordinator, calls);
+    let mut coordinator = working.connected().await;
     coordinator.assign().await;
-    let Said::Declined(declined) = coordinator.hear_news().await else { panic!("its plan is empty") };
-    assert_eq!(declined.job, 7);
-    assert!(declined.reason.contains("a plan that makes no sense"), "{}", declined.reason);
+    assert!(matches!(coordinator.hear_news().await, Said::Declined(_)), "people are told as well");
     let ended = working.ended.await.unwrap();
     assert!(matches!(ended, Err(WorkerError::Nonsense { what: "a plan", .. })), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_needs_more_memory_than_there_is_is_declined_with_the_figures() {
+    let job = Job::at(ROOT);
+    let (coordinator, calls) = Scripted::new(&job.plan, &job.manifest);
+    let config = Config { data: Some(job.data()), most_memory: Some(1 << 20), ..config(None) };
+    let mut working = Working::start(config, coordinator, calls);
+    let mut coordinator = working.connected().await;
+    coordinator.assign().await;
+    let Said::Declined(declined) = coordinator.hear_news().await else { panic!("it has 1 MiB") };
+    assert_eq!(declined.cause(), v1::DeclineCause::Memory);
+    assert!(declined.reason.contains("it needs 48.") && declined.reason.contains("1.0 MiB are there"), "{declined:?}");
+    coordinator.goodbye(true).await;
+    assert_eq!(working.ended.await.unwrap().unwrap(), Ended::RunOver);
 }
 
 #[tokio::test(start_paused = true)]

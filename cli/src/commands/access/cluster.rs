@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use convoy_coordinator::{MemberRecord, init_cluster};
+use convoy_coordinator::{MemberRecord, init_cluster, keep_private};
 use convoy_proto::v1;
 use convoy_security::Role;
 
@@ -62,10 +62,18 @@ pub struct MembersArgs {
 
 /// Put a member out, now and for good.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  convoy cluster revoke 7")]
+#[command(
+    after_help = "All calls of the member end at once, and it does not come back: its certificates are refused, the \
+    token that it came by is closed if nobody else came by it, and lets nobody of its name in otherwise.\n\n\
+    Example:\n  convoy cluster revoke 7\n  convoy cluster revoke 7 --token"
+)]
 pub struct RevokeArgs {
-    /// The member's number or name.
+    /// The member's number, or a name that only one has.
     member: String,
+    /// Close the token that it came by, also where others came by the same: who is a member stays one, and nobody joins
+    /// with it any more.
+    #[arg(long)]
+    token: bool,
     #[command(flatten)]
     at: Endpoint,
 }
@@ -83,6 +91,7 @@ pub fn run(command: ClusterCommand) -> Result<ExitCode, CliError> {
 }
 
 fn init(args: InitArgs) -> Result<ExitCode, CliError> {
+    keep_private();
     if args.if_needed && convoy_coordinator::is_cluster(&args.state) {
         if let Some(path) = args.worker_token.filter(|path| !path.exists()) {
             write_worker_token(&args.state, &path)?;
@@ -131,12 +140,12 @@ fn members(args: MembersArgs) -> Result<ExitCode, CliError> {
 }
 
 fn revoke(args: RevokeArgs) -> Result<ExitCode, CliError> {
-    let json = block_on(async {
-        let reply = args.at.access().await?.revoke(v1::RevokeRequest { member: args.member }).await;
-        Ok(reply.map_err(|status| args.at.refused(&status))?.into_inner().json)
+    let v1::RevokeReply { json, token } = block_on(async {
+        let request = v1::RevokeRequest { member: args.member, token: args.token };
+        Ok(args.at.access().await?.revoke(request).await.map_err(|status| args.at.refused(&status))?.into_inner())
     })?;
     let member: MemberRecord = read(&json)?;
-    out::line(format_args!("{} ({}, {}) is revoked", member.name, member.id, member.role))?;
+    out::line(format_args!("{} ({}, {}) is revoked; {token}", member.name, member.id, member.role))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use convoy_proto::v1;
 
 use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
+use crate::push_links::FollowLinks;
 use crate::runtime::block_on;
 use crate::{out, push};
 
@@ -30,6 +31,8 @@ pub struct PushArgs {
     /// End with one JSON object on standard output: the data set's record.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    links: FollowLinks,
     #[command(flatten)]
     at: Endpoint,
 }
@@ -64,6 +67,7 @@ pub struct RmSetArgs {
 /// When a file cannot be read, or the coordinator refuses.
 pub fn push_set(args: &PushArgs) -> Result<ExitCode, CliError> {
     let files = push::below(&args.folder)?;
+    args.links.check(&args.folder, files.values())?;
     let set = block_on(push::push(&args.at, &files, Some(&args.name), args.replace))?;
     print_set(&set, args.json, "pushed")
 }
@@ -87,7 +91,11 @@ pub fn list_sets(args: &LsSetsArgs) -> Result<ExitCode, CliError> {
     out::line(format_args!("{:<28} {:>9} {:>12}  PUSHED", "NAME", "FILES", "BYTES"))?;
     for set in sets {
         let set: DataSet = read(&set)?;
-        out::line(format_args!("{:<28} {:>9} {:>12}  {}", set.name, set.files, set.bytes, set.pushed))?;
+        let damaged = match set.damaged {
+            0 => String::new(),
+            damaged => format!("  ({damaged} files are damaged at the coordinator; push it again)"),
+        };
+        out::line(format_args!("{:<28} {:>9} {:>12}  {}{damaged}", set.name, set.files, set.bytes, set.pushed))?;
     }
     Ok(ExitCode::SUCCESS)
 }

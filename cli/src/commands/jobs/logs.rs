@@ -37,7 +37,7 @@ pub fn run(args: LogsArgs) -> Result<ExitCode, CliError> {
         let refused = |status| args.at.refused(&status);
         let mut replies = client.logs(request).await.map_err(refused)?.into_inner();
         while let Some(reply) = replies.message().await.map_err(refused)? {
-            out::bytes(&reply.text)?;
+            out::lines(&reply.text)?;
         }
         Ok(ExitCode::SUCCESS)
     })

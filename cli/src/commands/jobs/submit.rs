@@ -13,6 +13,7 @@ use super::watch;
 use crate::endpoint::{Endpoint, read};
 use crate::error::CliError;
 use crate::looking::LookArgs;
+use crate::push_links::FollowLinks;
 use crate::runtime::block_on;
 use crate::{out, push};
 
@@ -44,6 +45,8 @@ pub struct SubmitArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    links: FollowLinks,
+    #[command(flatten)]
     at: Endpoint,
 }
 
@@ -56,7 +59,7 @@ pub fn run(args: SubmitArgs) -> Result<ExitCode, CliError> {
     choices.iter().for_each(out::note);
     let is_here = DataPlace::parse(&spec.data.train).is_ok_and(|place| place.is_local());
     block_on(async {
-        let spec = push::with_data(&args.at, spec).await?;
+        let spec = push::with_data(&args.at, spec, args.links).await?;
         let request = v1::SubmitRequest {
             version: VERSION.to_owned(),
             spec: to_toml(&spec),

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::fixtures::{RunEnds, plan, run_handle};
 use crate::queue::{QueueReceiver, queue};
+use crate::run::outbox::WorkerInbox;
 
 const JOB: JobId = JobId(7);
 const OTHER: JobId = JobId(8);
@@ -20,7 +21,7 @@ struct Bench {
 /// A worker's end of its connection.
 struct Worker {
     id: WorkerId,
-    messages: mpsc::Receiver<Result<v1::CoordinatorMessage, Status>>,
+    messages: WorkerInbox,
 }
 
 impl Worker {
@@ -53,8 +54,8 @@ impl Bench {
     }
 
     fn connect_as(&self, name: &str, caller: Caller, room: usize) -> Worker {
-        let (outbox, messages) = mpsc::channel(room);
-        let id = self.connections.connect(name.to_owned(), 2, vec![1], caller, outbox);
+        let (outbox, messages) = WorkerOutbox::new(room);
+        let id = self.connections.connect(caller.machine(name), name.to_owned(), 2, vec![1], caller, outbox);
         Worker { id, messages }
     }
 
@@ -67,7 +68,7 @@ impl Bench {
         let mut worker = self.connect(name);
         self.connections.assign(worker.id, job);
         let generation = self.connections.run(job).expect("the run is open").generation.0;
-        self.says(&worker, Said::Joined(v1::Joined { job: job.0, generation }));
+        self.says(&worker, Said::Joined(v1::Joined { job: job.0, generation, threads: 1 }));
         worker.told();
         worker
     }
@@ -126,15 +127,42 @@ fn two_connections_of_one_name_are_two_workers() {
     bench.connections.lose(first.id);
     assert!(first.is_disconnected() && !second.is_disconnected());
     assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerGone { worker: first.id }]);
-    bench.says(&second, Said::Heartbeat(v1::Heartbeat {}));
+    bench.says(&second, Said::Ready(v1::Ready { job: JOB.0, step: 0 }));
     let heard = inputs(&mut ends);
     assert!(
         matches!(heard[..], [
             RunInput::Event(Event::WorkerGone { worker: lost, .. }),
-            RunInput::Event(Event::Heartbeat { worker: alive })
+            RunInput::Event(Event::WorkerReady { worker: alive, .. })
         ] if (lost, alive) == (first.id, second.id)),
         "{heard:?}"
     );
+}
+
+#[test]
+fn a_heartbeat_is_no_event() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    bench.fleet_heard();
+    (0..1000).for_each(|_| bench.says(&worker, Said::Heartbeat(v1::Heartbeat {})));
+    assert!(inputs(&mut ends).is_empty() && bench.fleet_heard().is_empty());
+}
+
+#[test]
+fn a_lease_that_is_computed_is_told_to_the_run_of_its_worker() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    let at = v1::LeaseRef { generation: 1, step: 4, lease: 7, epoch: 0 };
+    for job in [OTHER, JOB] {
+        bench.says(&worker, Said::Computed(v1::Computed { job: job.0, at: Some(at) }));
+    }
+    let heard = inputs(&mut ends);
+    assert!(matches!(heard[..], [RunInput::Event(Event::NodeComputed { at, .. })] if at.lease.0 == 7), "{heard:?}");
 }
 
 #[test]
@@ -188,7 +216,7 @@ fn only_who_was_assigned_joins_and_only_this_start_of_the_run() {
     let mut ends = bench.open(JOB, 2, folder.path());
     let (assigned, free) = (bench.connect("ox"), bench.connect("yak"));
     bench.connections.assign(assigned.id, JOB);
-    let joined = |generation| Said::Joined(v1::Joined { job: JOB.0, generation });
+    let joined = |generation| Said::Joined(v1::Joined { job: JOB.0, generation, threads: 1 });
     bench.says(&free, joined(2));
     bench.says(&assigned, joined(1));
     assert!(inputs(&mut ends).is_empty());
@@ -235,6 +263,50 @@ fn a_failed_lease_is_one_input_with_its_reason() {
 }
 
 #[test]
+fn a_worker_that_declines_is_free_and_its_reason_is_kept_short() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let mut worker = bench.connect("ox");
+    let cause = v1::DeclineCause::Memory;
+    let declined =
+        |reason: &str| Said::Declined(v1::Declined { job: JOB.0, reason: reason.to_owned(), cause: cause.into() });
+    bench.says(&worker, declined("too early"));
+    assert!(inputs(&mut ends).is_empty() && bench.fleet_heard().is_empty(), "it was not sent there");
+    bench.connections.assign(worker.id, JOB);
+    worker.told();
+    bench.says(&worker, declined(&format!("no\x1b memory{}", "!".repeat(10_000))));
+    let reason = format!("no memory{}", "!".repeat(REASON - 9));
+    assert_eq!(
+        bench.fleet_heard(),
+        [FleetEvent::WorkerDeclined { worker: worker.id, job: JOB, reason: reason.clone() }]
+    );
+    let heard = inputs(&mut ends);
+    assert!(
+        matches!(&heard[..], [RunInput::Declined { cause: v1::DeclineCause::Memory, reason: said, .. }] if *said == reason),
+        "{heard:?}"
+    );
+    assert_eq!(bench.connections.rows()[0].job, None);
+    bench.connections.assign(worker.id, JOB);
+    assert!(matches!(&worker.told()[..], [Message::Assigned(_)]), "it may be sent there again");
+}
+
+#[test]
+fn a_worker_with_bad_memory_is_put_out_and_not_taken_in_again() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let mut worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    let (reason, cause) = ("another digest twice".to_owned(), v1::DeclineCause::Faulty.into());
+    bench.says(&worker, Said::Declined(v1::Declined { job: JOB.0, reason, cause }));
+    assert!(matches!(inputs(&mut ends)[..], [RunInput::Declined { .. }, RunInput::Event(Event::WorkerGone { .. })]));
+    assert_eq!(bench.fleet_heard(), [FleetEvent::WorkerGone { worker: worker.id }]);
+    assert!(matches!(&worker.told()[..], [Message::Goodbye(_)]) && worker.is_disconnected());
+    assert!(bench.connections.evicted("ox").is_some_and(|reason| reason.contains("another digest twice")));
+}
+
+#[test]
 fn a_second_hello_and_an_empty_message_are_mistakes() {
     let bench = Bench::new();
     let worker = bench.connect("ox");
@@ -270,7 +342,7 @@ fn a_worker_that_drained_before_it_joined_is_known_to_drain() {
     let worker = bench.connect("ox");
     bench.connections.assign(worker.id, JOB);
     bench.connections.workers().get_mut(&worker.id).unwrap().draining = true;
-    bench.says(&worker, Said::Joined(v1::Joined { job: JOB.0, generation: 1 }));
+    bench.says(&worker, Said::Joined(v1::Joined { job: JOB.0, generation: 1, threads: 1 }));
     let heard = inputs(&mut ends);
     assert!(matches!(heard[..], [RunInput::Attach { .. }, RunInput::Event(Event::WorkerDraining { .. })]), "{heard:?}");
 }
@@ -325,11 +397,39 @@ fn nobody_speaks_for_the_worker_of_another_certificate() {
     let code = |caller, worker: u32, job: JobId| {
         bench.connections.run_for(&caller, worker, job.0).err().map(|status| status.code())
     };
+    let at = |job| bench.connections.assign(worker.id, job);
+    assert_eq!(code(member(1), worker.id.0, JOB), Some(tonic::Code::Aborted), "it is at no job");
+    at(OTHER);
+    assert_eq!(code(member(1), worker.id.0, JOB), Some(tonic::Code::Aborted), "it is at another job");
+    at(JOB);
     assert_eq!(code(member(1), worker.id.0, JOB), None);
     assert_eq!(code(member(2), worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
     assert_eq!(code(Caller::Local, worker.id.0, JOB), Some(tonic::Code::PermissionDenied));
     assert_eq!(code(member(1), worker.id.0 + 1, JOB), Some(tonic::Code::Aborted));
     assert_eq!(code(member(1), worker.id.0, OTHER), Some(tonic::Code::Aborted));
+}
+
+#[test]
+fn only_who_is_at_a_job_says_why_it_does_not_do_it() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let (stranger, worker) = (bench.connect("ox"), bench.connect("yak"));
+    bench.connections.assign(worker.id, JOB);
+    inputs(&mut ends);
+    let declines = |worker: &Worker, reason: String| {
+        bench.says(worker, Said::Declined(v1::Declined { job: JOB.0, reason, cause: v1::DeclineCause::Memory.into() }));
+    };
+    declines(&stranger, "\u{1b}]0;OWNED\u{7}".to_owned());
+    assert_eq!(inputs(&mut ends).len(), 0, "it is at no job");
+    declines(&worker, "\u{fc}".repeat(60_000));
+    match &inputs(&mut ends)[..] {
+        [RunInput::Declined { worker: said_by, reason, .. }] => {
+            assert_eq!(*said_by, worker.id);
+            assert_eq!(reason.chars().count(), REASON);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -373,10 +473,10 @@ async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
     let mut ends = bench.open(JOB, 1, folder.path());
     let mut other_ends = bench.open(OTHER, 1, other.path());
     let (worker, elsewhere) = (bench.join("ox", JOB), bench.join("yak", OTHER));
-    let heartbeat = v1::WorkerMessage { message: Some(Said::Heartbeat(v1::Heartbeat {})) };
+    let ready = v1::WorkerMessage { message: Some(Said::Ready(v1::Ready { job: JOB.0, step: 0 })) };
     let limit = std::time::Duration::from_secs(3600);
     let is_behind = async |bench: &Bench, worker: &Worker| {
-        tokio::time::timeout(limit, bench.connections.room(worker.id, &heartbeat)).await.is_err()
+        tokio::time::timeout(limit, bench.connections.room(worker.id, &ready)).await.is_err()
     };
     inputs(&mut ends);
     inputs(&mut other_ends);
@@ -389,7 +489,7 @@ async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
     inputs(&mut ends);
     assert!(!is_behind(&bench, &worker).await);
     for _ in 0..16 {
-        bench.says(&worker, Said::Heartbeat(v1::Heartbeat {}));
+        bench.says(&worker, Said::Draining(v1::Draining {}));
     }
     inputs(&mut ends);
     assert!(is_behind(&bench, &elsewhere).await, "all workers share the fleet");

@@ -3,11 +3,12 @@ use std::collections::VecDeque;
 use convoy_proto::v1;
 use convoy_scheduler::{JobRequest, WorkerId};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::access::caller::Caller;
 use crate::queue::{QueueSender, queue};
+use crate::run::outbox::{WorkerInbox, WorkerOutbox};
 
 const JOB: JobId = JobId(1);
 
@@ -37,7 +38,9 @@ impl Bench {
             starts.lock().push_back(Run { job, stop, end });
             async move { ended.await.expect("the test ends it, or lets it crash") }
         };
-        tokio::spawn(FleetLoop::new(connections.clone(), receiver, waiting.clone(), start).run());
+        tokio::spawn(
+            FleetLoop::new(connections.clone(), receiver, (waiting.clone(), OpenRuns::default()), start).run(),
+        );
         Bench { connections, events, waiting, started }
     }
 
@@ -46,9 +49,10 @@ impl Bench {
         assert!(self.events.send(FleetEvent::JobAdded { job, request, started: false }), "the loop listens");
     }
 
-    fn connect(&self, name: &str) -> (WorkerId, mpsc::Receiver<Result<v1::CoordinatorMessage, tonic::Status>>) {
-        let (outbox, messages) = mpsc::channel(16);
-        (self.connections.connect(name.to_owned(), 1, vec![1], Caller::Local, outbox), messages)
+    fn connect(&self, name: &str) -> (WorkerId, WorkerInbox) {
+        let (outbox, messages) = WorkerOutbox::new(16);
+        let (machine, name) = (Caller::Local.machine(name), name.to_owned());
+        (self.connections.connect(machine, name, 1, vec![1], Caller::Local, outbox), messages)
     }
 
     /// The next run that was started, as soon as it is.
@@ -93,7 +97,7 @@ async fn a_worker_that_falls_silent_is_disconnected_in_time() {
     let begun = Instant::now();
     while bench.connections.rows().len() == 2 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(bench.events.send(FleetEvent::Heartbeat { worker: alive }), "the loop listens");
+        bench.connections.contact(alive.0).expect("it is connected").heard();
         assert!(begun.elapsed() < Duration::from_secs(60), "nobody was disconnected");
     }
     assert!(begun.elapsed() >= Duration::from_secs(1), "silence takes its time");
@@ -154,7 +158,31 @@ async fn the_loop_ends_when_nobody_can_tell_it_anything() {
     let (unused, _) = queue(16);
     let connections = Arc::new(Connections::new(unused));
     let start = |_, _| async { Ended::Over };
-    let fleet = tokio::spawn(FleetLoop::new(connections, receiver, WaitingReasons::default(), start).run());
+    let fleet = tokio::spawn(FleetLoop::new(connections, receiver, Default::default(), start).run());
     drop(events);
     fleet.await.expect("it does not crash");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_declined_a_job_is_sent_there_again_after_a_pause() {
+    let bench = Bench::new();
+    let (worker, _messages) = bench.connect("ox");
+    bench.add(JOB);
+    let _run = bench.started().await;
+    bench.settle().await;
+    let reason = "needs 3.1 GiB".to_owned();
+    let declined = v1::Declined { job: JOB.0, reason, cause: v1::DeclineCause::Memory.into() };
+    let said = v1::WorkerMessage { message: Some(v1::worker_message::Message::Declined(declined)) };
+    bench.connections.heard(worker, said).expect("it is a message");
+    bench.settle().await;
+    assert_eq!(bench.jobs(), [None]);
+    let waiting = bench.waiting.get(JOB).expect("it waits");
+    assert!(waiting.contains("needs 3.1 GiB"), "{waiting}");
+    let begun = Instant::now();
+    while bench.jobs() == [None] {
+        bench.connections.contact(worker.0).expect("it is connected").heard();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is never asked again");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(4), "a pause takes its time");
 }

@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use convoy_model::Network;
-use convoy_proto::v1::CoordinatorMessage;
 use convoy_scheduler::{
     AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Outcome, RunGeneration,
 };
 use tokio::sync::mpsc;
 
+use super::super::outbox::{WorkerInbox, WorkerOutbox};
 use super::*;
 use crate::fixtures::{FakeLinks, RunEnds, plan, run_handle};
 use crate::queue::{QueueReceiver, queue};
@@ -16,7 +16,7 @@ use crate::run::folder::journal::JournalFile;
 use crate::run::run_inputs::RunInput;
 use crate::run::tracker::Tracker;
 
-type Messages = mpsc::Receiver<Result<CoordinatorMessage, tonic::Status>>;
+type Messages = WorkerInbox;
 
 /// Effects, and what they reach.
 struct Bench {
@@ -47,7 +47,7 @@ impl Bench {
     }
 
     fn join(&mut self, worker: u32, name: &str, room: usize) -> Messages {
-        let (outbox, messages) = mpsc::channel(room);
+        let (outbox, messages) = WorkerOutbox::new(room);
         self.effects.members.join(WorkerId(worker), name.to_owned(), outbox);
         messages
     }
@@ -146,7 +146,7 @@ fn a_commit_is_told_to_the_reducer_and_to_all_members() {
     bench.effects.reduced = vec![8.0, 1.0, 8.0, 4.0];
     bench.effects.carry_out(Effect::Commit { step: StepId(0), digest: [9; 32] });
     assert!(matches!(bench.commands()[..], [Command::Commit]));
-    assert!(matches!(read(&mut messages)[..], [Message::Committed(v1::Committed { step: 1 })]));
+    assert!(matches!(read(&mut messages)[..], [Message::Committed(v1::Committed { step: 1, .. })]));
     assert_eq!(bench.effects.digest, Digest([9; 32]));
     assert!(bench.effects.reduced.is_empty(), "sums count once");
     let told = bench.told();
@@ -178,12 +178,13 @@ fn each_way_to_part_is_told_to_the_connections_in_its_own_words() {
 }
 
 #[test]
-fn who_computed_wrongly_is_evicted_by_name_with_the_proof() {
+fn who_computed_wrongly_is_evicted_by_machine_with_the_proof() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(folder.path());
     let _messages = (bench.join(1, "ox", 16), bench.join(2, "yak", 16));
     bench.effects.carry_out(Effect::Evict {
         worker: WorkerId(1),
+        machine: "member 7".to_owned(),
         name: "ox".to_owned(),
         step: StepId(4),
         node: NODE,
@@ -191,7 +192,10 @@ fn who_computed_wrongly_is_evicted_by_name_with_the_proof() {
         since: StepId(2),
     });
     let asked = bench.links.asked();
-    assert!(asked[0].starts_with("evict ox: `ox` computed") && asked[0].contains("yak and worker 3"), "{asked:?}");
+    assert!(
+        asked[0].starts_with("evict member 7: `ox` (member 7) computed") && asked[0].contains("yak and worker 3"),
+        "{asked:?}"
+    );
     let told = bench.told();
     assert!(
         matches!(&told[..], [RunEvent::Distrusted { step: 4, since: 2, judges, .. }] if judges[..] == ["yak", "worker 3"]),

@@ -11,9 +11,9 @@ use convoy_common::manifest::Manifest;
 use convoy_scheduler::{LedgerEntry, Record, WorkerId, check_ledger};
 use serde::Serialize;
 
-use super::change::EarlierPlan;
-use super::files::{read_json, read_manifest};
-use super::journal;
+use super::earlier_plans::EarlierPlan;
+use super::journal::{self, Parsed};
+use super::planned::{manifest_of, read_plan};
 use super::run_dir_error::RunDirError;
 
 /// What an audit needs, read from the run folder `path`, which another process may be writing at the same time: plan,
@@ -23,13 +23,8 @@ use super::run_dir_error::RunDirError;
 /// # Errors
 /// When a file cannot be read or is damaged.
 pub fn read_ledger(path: &Path) -> Result<(Plan, Manifest, Vec<Record>, Option<usize>), RunDirError> {
-    if !path.join("plan.json").is_file() {
-        return Err(RunDirError::not_a_run(path));
-    }
-    let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
-    let damaged = |problem| RunDirError::Damaged { path: path.join("plan.json"), problem };
-    plan.check().map_err(damaged)?;
-    let manifest = read_manifest(path)?;
+    let (plan, _) = read_plan(path)?;
+    let manifest = manifest_of(path, &plan)?;
     let journal = path.join("journal");
     let bytes = match fs::read(&journal) {
         Ok(bytes) => bytes,
@@ -37,9 +32,8 @@ pub fn read_ledger(path: &Path) -> Result<(Plan, Manifest, Vec<Record>, Option<u
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(source) => return Err(RunDirError::Io { path: journal, source }),
     };
-    let (records, good) = journal::parse(&bytes);
-    let bad = (good < bytes.len()).then_some(records.len() + 1);
-    Ok((plan, manifest, records, bad))
+    let Parsed { records, first_bad, .. } = journal::parse(&bytes);
+    Ok((plan, manifest, records, first_bad))
 }
 
 /// What a journal proves of its run: which steps are committed, and how often each sample was counted.
@@ -61,6 +55,9 @@ pub struct Audit {
     pub distrusted: Vec<String>,
     /// Starts of the coordinator.
     pub starts: u64,
+    /// Places of the journal where records are lost, as it was damaged.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged: u64,
     /// Plans that the run had before, oldest first; their steps are those of its plan, too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier_plans: Vec<EarlierPlan>,
@@ -135,6 +132,7 @@ pub fn audit(
         disbelieved: 0,
         distrusted: Vec::new(),
         starts: 0,
+        damaged: 0,
         earlier_plans: earlier,
         epochs: Vec::new(),
         problems: Vec::new(),
@@ -142,10 +140,11 @@ pub fn audit(
     if manifest.digest() != plan.manifest {
         audit.problems.push("the manifest does not have the digest that the plan names".to_owned());
     }
-    let commits = last_commits(records, &mut audit);
+    let (commits, end) = last_commits(records, &mut audit);
     audit.steps = commits.len() as u64;
-    if let Some((at, step)) = commits.keys().enumerate().find(|(at, step)| *at as u64 != **step) {
-        audit.problems.push(format!("step {at} is missing: step {step} follows the one before it"));
+    if let Some(missing) = (0..end).find(|step| !commits.contains_key(step)) {
+        let why = if audit.damaged > 0 { "; the journal was damaged, and its record is lost" } else { "" };
+        audit.problems.push(format!("step {missing} is missing: the run went on with later ones{why}"));
     }
     let usable = manifest.train.usable();
     let steps = plan.train_cut().steps();
@@ -159,22 +158,39 @@ pub fn audit(
     audit
 }
 
-fn last_commits(records: &[Record], audit: &mut Audit) -> BTreeMap<u64, Commit> {
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The last commit of each step, and the step that the run came to.
+fn last_commits(records: &[Record], audit: &mut Audit) -> (BTreeMap<u64, Commit>, u64) {
+    let mut end = 0;
     let mut commits: BTreeMap<u64, Commit> = BTreeMap::new();
     let mut names: BTreeMap<WorkerId, &str> = BTreeMap::new();
     for record in records {
         match record {
-            Record::Started { generation, .. } => {
+            Record::Started { generation, first_step } => {
                 audit.starts = generation.0;
+                end = end.max(first_step.0);
                 names.clear();
             }
             Record::WorkerJoined { worker, name, .. } if !name.is_empty() => _ = names.insert(*worker, name),
             Record::Evicted { name, since, .. } => {
                 audit.distrusted.push(name.clone());
                 audit.disbelieved += commits.split_off(&since.0).len() as u64;
+                end = end.min(since.0);
             }
-            Record::Disbelieved { since } => audit.disbelieved += commits.split_off(&since.0).len() as u64,
+            Record::Disbelieved { since } => {
+                audit.disbelieved += commits.split_off(&since.0).len() as u64;
+                end = end.min(since.0);
+            }
+            Record::Lost { .. } => {
+                audit.damaged += 1;
+                // Numbers may be those of another start from here on.
+                names.clear();
+            }
             Record::StepCommitted { step, digest, ledger } => {
+                end = end.max(step.next().0);
                 let start = audit.starts;
                 let name =
                     |worker| names.get(&worker).map_or_else(|| format!("{start}.{}", worker.0), |n| (*n).to_owned());
@@ -190,7 +206,7 @@ fn last_commits(records: &[Record], audit: &mut Audit) -> BTreeMap<u64, Commit> 
             _ => {}
         }
     }
-    commits
+    (commits, end)
 }
 
 fn audit_epoch<'a>(
@@ -279,14 +295,16 @@ mod tests {
     }
 
     fn joined(worker: u32, name: &str) -> Record {
-        Record::WorkerJoined { worker: WorkerId(worker), name: name.to_owned(), threads: 1 }
+        let [machine, name] = [name, name].map(str::to_owned);
+        Record::WorkerJoined { worker: WorkerId(worker), machine, name, threads: 1 }
     }
 
     #[test]
     fn what_a_liar_had_a_part_in_may_come_out_otherwise_again() {
         let mut records = vec![started(1, 0), joined(1, "ox"), commit(0, 1, &[(0, 2, 1)]), commit(1, 2, &[(0, 2, 1)])];
         let worker = WorkerId(1);
-        records.push(Record::Evicted { worker, name: "ox".to_owned(), since: StepId(1) });
+        let [machine, name] = ["ox", "ox"].map(str::to_owned);
+        records.push(Record::Evicted { worker, machine, name, since: StepId(1) });
         records.extend([started(2, 1), commit(1, 7, &[(0, 2, 3)])]);
         let (audit, _) = run(&records);
         assert!(audit.exact, "{:?}", audit.problems);

@@ -4,34 +4,18 @@
 //! the start. So it is then the very run that was planned so, and nothing depends on when it was changed.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::ScheduleKind;
-use convoy_common::{Digest, Plan};
 use convoy_scheduler::{Record, StepId, believed};
-use serde::{Deserialize, Serialize};
 
+use super::earlier_plans::{EARLIER_PLANS, EarlierPlan, earlier_plans};
 use super::files::read;
 use super::journal;
 use super::run_dir::RunDir;
 use super::run_dir_error::RunDirError;
-
-/// Where plans are kept that are no longer in force.
-pub(super) const EARLIER_PLANS: &str = "earlier-plans.json";
-
-/// A plan that a run had before its number of epochs was changed. All else of it is in the plan in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EarlierPlan {
-    /// Its epochs.
-    pub epochs: u32,
-    /// Its digest, which checkpoints of its time name.
-    pub plan: Digest,
-    /// Steps that were done when the next plan took its place.
-    pub steps: u64,
-}
 
 /// Why a run cannot go on with another plan.
 #[derive(Debug, thiserror::Error)]
@@ -94,35 +78,6 @@ pub enum ChangeError {
     Folder(#[from] RunDirError),
 }
 
-/// The plans that the run in `folder` had before `plan`, oldest first.
-///
-/// # Errors
-/// When they cannot be read, or are of another run.
-pub fn earlier_plans(folder: &Path, plan: &Plan) -> Result<Vec<EarlierPlan>, RunDirError> {
-    let path = folder.join(EARLIER_PLANS);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(RunDirError::Io { path, source }),
-    };
-    let damaged = |problem| RunDirError::Damaged { path: path.clone(), problem };
-    let mut earlier: Vec<EarlierPlan> =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("is not what Convoy wrote: {error}")))?;
-    if let Some(foreign) = earlier.iter().find(|earlier| of_epochs(plan, earlier.epochs).digest() != earlier.plan) {
-        return Err(damaged(format!("its plan of {} epochs does not belong to plan.json", foreign.epochs)));
-    }
-    // After a crash between the two files, the plan that was to be left is still in force.
-    earlier.retain(|earlier| earlier.epochs != plan.spec.train.epochs);
-    Ok(earlier)
-}
-
-/// `plan` with so many epochs.
-fn of_epochs(plan: &Plan, epochs: u32) -> Plan {
-    let mut plan = plan.clone();
-    plan.spec.train.epochs = epochs;
-    plan
-}
-
 /// What the journal of a run tells of how far it came.
 struct Progress {
     /// Steps that are done.
@@ -165,7 +120,7 @@ impl RunDir {
     fn progress(&self) -> Result<Progress, RunDirError> {
         let path = self.journal();
         let bytes = if path.exists() { read(&path)? } else { Vec::new() };
-        let (records, _) = journal::parse(&bytes);
+        let records = journal::parse(&bytes).records;
         let done = believed(&records).last_key_value().map_or(0, |(last, _)| last.next().0);
         Ok(Progress { done, enough: enough(&records).contains(&StepId(done)) })
     }

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use convoy_common::durable::{WriteError, remove_file};
 use convoy_common::{Digest, Plan};
-use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, WriteError, write_atomic};
-use convoy_scheduler::StepId;
+use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, write_atomic};
+use convoy_scheduler::{Record, StepId, believed};
 
-use super::change::EarlierPlan;
+use super::earlier_plans::EarlierPlan;
 use super::history::History;
 use crate::run::reduction::parameter_state::{Flat, ParameterState, moment_names};
 
 const STEP: &str = "convoy.step";
 const PLAN: &str = "convoy.plan_digest";
+const PLAN_JSON: &str = "convoy.plan";
 const PARAMETERS: &str = "convoy.parameters_digest";
 const HISTORY: &str = "convoy.history";
 /// Prefix of the tensors that hold optimizer state; what is left are the model's.
@@ -76,12 +78,20 @@ pub fn write(
     let metadata = BTreeMap::from([
         (STEP.to_owned(), at.step.to_string()),
         (PLAN.to_owned(), plan.digest().to_string()),
+        (PLAN_JSON.to_owned(), String::from_utf8_lossy(&plan.to_json()).into_owned()),
         (PARAMETERS.to_owned(), at.flat.digest(network).to_string()),
         (HISTORY.to_owned(), serde_json::to_string(history).expect("a history is plain data")),
     ]);
     let path = folder.join(file_name(at.step));
     write_atomic(&path, &tensors, &metadata)?;
     Ok(path)
+}
+
+/// The plan that the checkpoint at `path` was written with, if it is whole.
+pub(super) fn plan_of(path: &Path) -> Option<Plan> {
+    let file = TensorFile::read(path).ok()?;
+    let plan = Plan::from_json(file.metadata.get(PLAN_JSON)?.as_bytes()).ok()?;
+    plan.check().is_ok().then_some(plan)
 }
 
 fn parameters(network: &Network) -> impl Iterator<Item = &convoy_model::Tensor> {
@@ -163,54 +173,127 @@ pub fn list(folder: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
-/// The newest checkpoint whose parameter digest equals the journal's: `believed` has it under the step before. A newer
-/// one that cannot be used is logged. `None` when there is no checkpoint at all.
+/// The checkpoint to go on from: the newest whose parameter digest equals the journal's, which it has under the
+/// step before. One that cannot be used is logged; `None` when there is no checkpoint at all.
+///
+/// Where the journal lacks a step, one of the newest `checkpoint.keep` that is not beyond it is taken rather than a
+/// newer one, as the step is computed again then. Where it knows none of them, the newest is taken by its own checks.
 ///
 /// # Errors
 /// The newest one's, when there are some but none can be used.
 pub fn newest(
     folder: &Path,
-    believed: &BTreeMap<StepId, [u8; 32]>,
+    known: &KnownSteps,
     plan: &Plan,
     earlier: &[EarlierPlan],
     network: &Network,
 ) -> Result<Option<Checkpoint>, CheckpointError> {
-    let mut first_error = None;
-    let reach = believed.last_key_value().map_or(0, |(last, _)| last.0 + 1);
-    for (step, path) in list(folder).into_iter().rev() {
-        if step > reach {
-            tracing::warn!(checkpoint = %path.display(), reach, "ahead of the journal; computed again from an older one");
+    let lacks = (0..).find(|step| !known.believed.contains_key(&StepId(*step))).unwrap_or(0);
+    let (mut proven, mut unproven, mut first_error) = (None, None, None);
+    for (at, (step, path)) in list(folder).into_iter().rev().enumerate() {
+        if proven.is_some() && (at >= plan.spec.checkpoint.keep as usize || step > lacks) {
             continue;
         }
         match read(&path, plan, earlier, network).and_then(|checkpoint| {
-            check_digest(&path, &checkpoint, believed, network)?;
-            Ok(checkpoint)
+            let proof = known.check(&path, &checkpoint, network)?;
+            Ok((checkpoint, proof))
         }) {
-            Ok(checkpoint) => {
-                if let Some(error) = first_error {
-                    tracing::warn!(%error, used = %path.display(), "a newer checkpoint cannot be used");
+            Ok((checkpoint, Evidence::Known)) => {
+                proven = Some(checkpoint);
+                if step <= lacks {
+                    break;
                 }
-                return Ok(Some(checkpoint));
+            }
+            Ok((checkpoint, Evidence::Unknown)) => _ = unproven.get_or_insert((path, checkpoint)),
+            Ok((_, Evidence::Disbelieved)) => {
+                tracing::warn!(checkpoint = %path.display(), "holds steps that are not believed; computed again");
             }
             Err(error) => _ = first_error.get_or_insert(error),
         }
     }
-    first_error.map_or(Ok(None), Err)
+    if let (Some(error), true) = (&first_error, proven.is_some() || unproven.is_some()) {
+        tracing::warn!(%error, "a checkpoint cannot be used");
+    }
+    match (proven, unproven) {
+        (Some(proven), unproven) => {
+            if let Some((path, _)) = unproven.filter(|(_, checkpoint)| checkpoint.state.step > proven.state.step) {
+                let used = proven.state.step;
+                tracing::warn!(checkpoint = %path.display(), used, "not in the journal; computed again from an older one");
+            }
+            Ok(Some(proven))
+        }
+        (None, Some((path, checkpoint))) => {
+            tracing::error!(
+                checkpoint = %path.display(),
+                "the journal is damaged and does not know this checkpoint, which is whole; the run goes on from it, and \
+                 `convoy audit` will lack the steps before it"
+            );
+            Ok(Some(checkpoint))
+        }
+        (None, None) => first_error.map_or(Ok(None), Err),
+    }
 }
 
-/// Whether the journal knows these parameters. Those of a step in which somebody computed wrongly it does not.
-fn check_digest(
-    path: &Path,
-    checkpoint: &Checkpoint,
-    believed: &BTreeMap<StepId, [u8; 32]>,
-    network: &Network,
-) -> Result<(), CheckpointError> {
-    let Some(before) = checkpoint.state.step.checked_sub(1) else { return Ok(()) };
-    if believed.get(&StepId(before)) == Some(&checkpoint.state.flat.digest(network).0) {
-        return Ok(());
+/// What a journal tells of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evidence {
+    /// Its parameters are those of the journal.
+    Known,
+    /// The journal does not know its step.
+    Unknown,
+    /// Likewise, as somebody may have computed it wrongly.
+    Disbelieved,
+}
+
+/// What a journal tells of checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownSteps {
+    /// By step, the digest of the parameters after it.
+    believed: BTreeMap<StepId, [u8; 32]>,
+    /// The first step that somebody may have computed wrongly.
+    doubted: Option<StepId>,
+}
+
+impl KnownSteps {
+    /// What `records` tell.
+    pub fn of(records: &[Record]) -> Self {
+        let doubted = |record: &Record| match record {
+            Record::Evicted { since, .. } | Record::Disbelieved { since } => Some(*since),
+            _ => None,
+        };
+        KnownSteps { believed: believed(records), doubted: records.iter().filter_map(doubted).min() }
     }
-    let problem = "has parameters whose digest is not the one in the journal".to_owned();
-    Err(CheckpointError::Foreign { path: path.to_owned(), problem })
+
+    /// The parameters after the last step.
+    pub(crate) fn reach(&self) -> u64 {
+        self.believed.last_key_value().map_or(0, |(last, _)| last.next().0)
+    }
+
+    /// What the journal tells of the checkpoint at `path`.
+    ///
+    /// # Errors
+    /// When it knows other parameters.
+    fn check(&self, path: &Path, checkpoint: &Checkpoint, network: &Network) -> Result<Evidence, CheckpointError> {
+        let Some(before) = checkpoint.state.step.checked_sub(1) else { return Ok(Evidence::Known) };
+        match self.believed.get(&StepId(before)) {
+            None if self.doubted.is_some_and(|since| before >= since.0) => Ok(Evidence::Disbelieved),
+            None => Ok(Evidence::Unknown),
+            Some(digest) if *digest == checkpoint.state.flat.digest(network).0 => Ok(Evidence::Known),
+            Some(_) => {
+                let problem = "has parameters whose digest is not the one in the journal".to_owned();
+                Err(CheckpointError::Foreign { path: path.to_owned(), problem })
+            }
+        }
+    }
+}
+
+/// Removes the checkpoints in `folder` after more than `step` steps: they hold what a worker computed wrongly.
+pub(crate) fn forget_after(folder: &Path, step: u64) {
+    for (_, path) in list(folder).into_iter().filter(|(at, _)| *at > step) {
+        if let Err(error) = remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "a checkpoint that is not believed cannot be removed");
+        }
+    }
 }
 
 /// Removes all but the newest `keep` checkpoints up to `written`, the one just written, the `best` one, and the newest
@@ -222,7 +305,7 @@ pub fn prune(folder: &Path, written: u64, keep: u32, best: Option<u64>, trusted:
     let known_good = found.iter().map(|(step, _)| *step).filter(|step| *step <= trusted).max();
     for (step, path) in &found[..old] {
         if ![best, known_good].contains(&Some(*step))
-            && let Err(error) = fs::remove_file(path)
+            && let Err(error) = remove_file(path)
         {
             tracing::warn!(path = %path.display(), %error, "an old checkpoint cannot be removed");
         }

@@ -6,10 +6,12 @@
 pub(crate) mod audit;
 pub(crate) mod change;
 pub mod checkpoint;
+pub(crate) mod earlier_plans;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod journal;
+pub(crate) mod planned;
 pub(crate) mod replay;
 pub(crate) mod run_dir;
 pub(crate) mod run_dir_error;

@@ -7,10 +7,11 @@ use std::path::Path;
 use convoy_common::Digest;
 use convoy_scheduler::Record;
 
-use super::change::EARLIER_PLANS;
 use super::checkpoint;
+use super::earlier_plans::EARLIER_PLANS;
 use super::files::{read, write};
 use super::journal;
+use super::planned::{MANIFEST, PLAN, read_plan};
 use super::run_dir_error::RunDirError;
 
 /// What a replay will do.
@@ -31,13 +32,13 @@ pub struct Replay {
 /// When a file cannot be read or written.
 pub fn prepare_replay(folder: &Path, step: u64, into: &Path) -> Result<Option<Replay>, RunDirError> {
     let bytes = read(&folder.join("journal"))?;
-    let (records, _) = journal::parse(&bytes);
+    let records = journal::parse(&bytes).records;
     let is_step = |record: &&Record| matches!(record, Record::StepCommitted { step: at, .. } if at.0 == step);
     let Some(last) = records.iter().rposition(|record| is_step(&record)) else { return Ok(None) };
     let Record::StepCommitted { digest, .. } = &records[last] else { return Ok(None) };
-    let lines: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(last + 1).map(<[u8]>::len).sum();
-    write(&into.join("journal"), &bytes[..lines])?;
-    for name in ["plan.json", "manifest.bin", EARLIER_PLANS] {
+    write(&into.join("journal"), journal::text_of(&records[..=last]).as_bytes())?;
+    write(&into.join(PLAN), read_plan(folder)?.0.to_sealed_json().as_bytes())?;
+    for name in [MANIFEST, EARLIER_PLANS] {
         if name != EARLIER_PLANS || folder.join(name).exists() {
             write(&into.join(name), &read(&folder.join(name))?)?;
         }

@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use convoy_common::durable::{WriteError, remove_folder, replace_file, replace_unsynced};
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::to_toml;
 use convoy_common::{Plan, csv_field};
-use convoy_model::{WriteError, replace_file};
 
-use super::files::{read_json, read_manifest};
 use super::history::EpochRow;
+use super::planned::{MANIFEST, PLAN, PLAN_COPY, manifest_of, read_plan};
 use super::run_dir_error::RunDirError;
 
 /// A run folder, held by this process alone.
@@ -63,7 +63,7 @@ impl RunDir {
     /// # Errors
     /// [`RunDirError::Taken`] when one does.
     pub fn check_free(path: &Path) -> Result<(), RunDirError> {
-        if path.join("plan.json").exists() { Err(RunDirError::Taken(path.to_owned())) } else { Ok(()) }
+        if path.join(PLAN).exists() { Err(RunDirError::Taken(path.to_owned())) } else { Ok(()) }
     }
 
     /// As [`RunDir::fill`], in a folder that this call's caller has made; if that fails, nothing of it is left.
@@ -74,7 +74,7 @@ impl RunDir {
             Ok(()) => Ok(dir),
             Err(error) => {
                 if !matches!(error, RunDirError::Taken(_)) {
-                    _ = fs::remove_dir_all(path);
+                    _ = remove_folder(path);
                 }
                 Err(error)
             }
@@ -92,25 +92,53 @@ impl RunDir {
     /// Puts `plan` in force, with its `manifest`.
     pub(super) fn write_plan(&self, plan: &Plan, manifest: &Manifest) -> Result<(), RunDirError> {
         self.write("spec.toml", to_toml(&plan.spec).as_bytes())?;
-        self.write("manifest.bin", &manifest.to_bytes())?;
+        self.write_manifest(manifest)?;
+        let json = plan.to_sealed_json();
+        self.write(PLAN_COPY, json.as_bytes())?;
         // Last, because it makes the folder a run, and another plan the run's.
-        self.write("plan.json", &plan.to_json_pretty())
+        self.write(PLAN, json.as_bytes())
     }
 
-    /// Opens the folder of an earlier run and reads its plan and manifest.
+    /// Opens the folder of an earlier run and reads its plan and manifest. A damaged plan is taken from where else it
+    /// is kept, and written anew; of a damaged manifest there is `None`, and it may be made of the data again.
     ///
     /// # Errors
     /// When it is no run folder, in use, or damaged.
-    pub fn open(path: &Path) -> Result<(Self, Plan, Manifest), RunDirError> {
-        if !path.join("plan.json").is_file() {
+    pub fn open(path: &Path) -> Result<(Self, Plan, Option<Manifest>), RunDirError> {
+        if !path.join(PLAN).is_file() {
             return Err(RunDirError::not_a_run(path));
         }
         let dir = RunDir::lock(path)?;
-        let plan = read_json(&path.join("plan.json"), Plan::from_json)?;
-        plan.check().map_err(|problem| RunDirError::Damaged { path: path.join("plan.json"), problem })?;
+        let plan = dir.mend_plan()?;
         dir.make_checkpoints()?;
-        let manifest = read_manifest(path)?;
+        let damaged = |error| tracing::error!(%error, "the data is looked at again");
+        let manifest = manifest_of(path, &plan).map_err(damaged).ok();
         Ok((dir, plan, manifest))
+    }
+
+    /// Reads the plan, and writes it where it is damaged.
+    fn mend_plan(&self) -> Result<Plan, RunDirError> {
+        let (plan, problem) = read_plan(&self.path)?;
+        if let Some(problem) = &problem {
+            let path = self.path.join(PLAN);
+            tracing::error!(path = %path.display(), problem, "damaged; the plan is taken from a copy of it");
+        }
+        let json = plan.to_sealed_json();
+        for name in [PLAN_COPY, PLAN] {
+            let same = fs::read(self.path.join(name)).is_ok_and(|bytes| bytes == json.as_bytes());
+            if !same && let Err(error) = self.write(name, json.as_bytes()) {
+                tracing::warn!(%error, "not written anew");
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Writes the manifest anew, which was damaged.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), RunDirError> {
+        self.write(MANIFEST, &manifest.to_bytes())
     }
 
     /// Makes the folder of checkpoints, and clears away what a killed process left half written there.
@@ -176,8 +204,8 @@ impl RunDir {
     }
 }
 
-/// Writes `metrics.csv` in the run folder anew: one row per finished epoch. Names of metrics, which may be those of a
-/// table's columns, are quoted where they need to be.
+/// Writes `metrics.csv` in the run folder anew, without waiting for the disk: one row per finished epoch. Names of
+/// metrics, which may be those of a table's columns, are quoted where they need to be.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -193,7 +221,7 @@ pub fn write_metrics(folder: &Path, rows: &[EpochRow]) -> Result<(), WriteError>
         }
         text.push('\n');
     }
-    replace_file(&folder.join("metrics.csv"), |file| file.write_all(text.as_bytes()))
+    replace_unsynced(&folder.join("metrics.csv"), |file| file.write_all(text.as_bytes()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use convoy_model::WriteError;
+use convoy_common::durable::WriteError;
 
 /// Why a run folder cannot be used.
 #[derive(Debug, thiserror::Error)]

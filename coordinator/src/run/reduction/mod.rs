@@ -1,9 +1,10 @@
 //! The arithmetic of a run: chunks of nodes come in, are added over the reduce tree, and become the next parameters,
 //! which go out from where they were made.
 //!
-//! What it must not know: workers, leases, files, the clock (but for the log).
+//! What it must not know: leases, files, the clock (but for the log); of workers it passes on the numbers.
 
 pub(crate) mod chunk_buffer;
+pub(crate) mod counted_sum;
 pub(crate) mod opening;
 pub(crate) mod parameter_board;
 pub(crate) mod parameter_state;

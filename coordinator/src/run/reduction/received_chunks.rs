@@ -15,40 +15,52 @@ pub(crate) enum Magnitude {
     NotFinite,
 }
 
-/// The chunks of a node, as they come.
+/// The chunks of a node, as they come, each of them once.
 #[derive(Debug)]
 pub(crate) struct ReceivedChunks {
-    arrived: Vec<bool>,
-    /// Digest of each chunk, where they are wanted.
-    digests: Option<Vec<[u8; 32]>>,
+    chunks: Vec<Option<Seen>>,
+    with_digest: bool,
     worst: Magnitude,
 }
+
+/// A chunk that has come; its digest, where it is wanted.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    digest: Option<[u8; 32]>,
+}
+
+/// A chunk has come before in the same node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("chunk {0} of the node came twice; a node has each of its chunks once")]
+pub(crate) struct CameTwice(usize);
 
 impl ReceivedChunks {
     /// Nothing of `chunks` chunks.
     pub(crate) fn new(chunks: usize, with_digest: bool) -> Self {
-        let digests = with_digest.then(|| vec![[0; 32]; chunks]);
-        ReceivedChunks { arrived: vec![false; chunks], digests, worst: Magnitude::Good }
+        ReceivedChunks { chunks: vec![None; chunks], with_digest, worst: Magnitude::Good }
     }
 
     /// How many chunks there are in all.
     pub(crate) fn chunks(&self) -> usize {
-        self.arrived.len()
+        self.chunks.len()
     }
 
     /// Chunk `index` has come. The answer is the worst that is known of the node now.
-    pub(crate) fn add(&mut self, index: usize, values: &[f32]) -> Magnitude {
-        self.arrived[index] = true;
-        if let Some(digests) = &mut self.digests {
-            digests[index] = digest_elements(values).0;
+    ///
+    /// # Errors
+    /// When it came before, whatever was in it.
+    pub(crate) fn add(&mut self, index: usize, values: &[f32]) -> Result<Magnitude, CameTwice> {
+        if self.chunks[index].is_some() {
+            return Err(CameTwice(index));
         }
+        self.chunks[index] = Some(Seen { digest: self.with_digest.then(|| digest_elements(values).0) });
         self.worst = self.worst.max(magnitude(values));
-        self.worst
+        Ok(self.worst)
     }
 
     /// Whether all chunks have come.
     pub(crate) fn is_whole(&self) -> bool {
-        !self.arrived.contains(&false)
+        self.chunks.iter().all(Option::is_some)
     }
 
     /// The worst that was seen.
@@ -57,10 +69,15 @@ impl ReceivedChunks {
     }
 
     /// blake3 over the digests of the chunks, in order, and the node's sums, little-endian. `None` where it was not
-    /// wanted.
+    /// wanted, or not all chunks have come.
     pub(crate) fn digest(&self, sums: &[f64]) -> Option<[u8; 32]> {
         let mut hasher = Hasher::new();
-        self.digests.as_ref()?.iter().for_each(|digest| _ = hasher.update(digest));
+        if !self.with_digest {
+            return None;
+        }
+        for seen in &self.chunks {
+            hasher.update(&(*seen)?.digest?);
+        }
         sums.iter().for_each(|sum| _ = hasher.update(&sum.to_le_bytes()));
         Some(*hasher.finalize().as_bytes())
     }
@@ -100,7 +117,7 @@ mod tests {
             let mut received = ReceivedChunks::new(2, true);
             for (index, value) in chunks {
                 assert!(!received.is_whole());
-                received.add(*index, &[*value]);
+                received.add(*index, &[*value]).unwrap();
             }
             assert!(received.is_whole());
             received.digest(sums).unwrap()
@@ -116,21 +133,32 @@ mod tests {
     #[test]
     fn a_node_is_whole_once_each_chunk_has_come() {
         let mut received = ReceivedChunks::new(3, false);
-        for index in [2, 0, 0, 2] {
-            received.add(index, &[1.0]);
+        for index in [2, 0] {
+            received.add(index, &[1.0]).unwrap();
             assert!(!received.is_whole());
         }
-        received.add(1, &[1.0]);
+        received.add(1, &[1.0]).unwrap();
         assert!(received.is_whole());
         assert!(ReceivedChunks::new(0, true).is_whole(), "an evaluation has no chunks");
     }
 
     #[test]
+    fn a_chunk_comes_once_and_the_first_one_stays() {
+        let mut received = ReceivedChunks::new(1, true);
+        received.add(0, &[1.0]).unwrap();
+        let digest = received.digest(&[]);
+        for again in [2.0, 1.0] {
+            assert_eq!(received.add(0, &[again]), Err(CameTwice(0)));
+        }
+        assert_eq!(received.digest(&[]), digest, "what was counted is what the digest is of");
+    }
+
+    #[test]
     fn a_node_is_as_bad_as_its_worst_chunk() {
         let mut received = ReceivedChunks::new(3, false);
-        assert_eq!(received.add(0, &[f32::MAX]), Magnitude::Absurd);
-        assert_eq!(received.add(1, &[1.0]), Magnitude::Absurd, "nothing makes up for it");
-        assert_eq!(received.add(2, &[f32::INFINITY]), Magnitude::NotFinite);
+        assert_eq!(received.add(0, &[f32::MAX]), Ok(Magnitude::Absurd));
+        assert_eq!(received.add(1, &[1.0]), Ok(Magnitude::Absurd), "nothing makes up for it");
+        assert_eq!(received.add(2, &[f32::INFINITY]), Ok(Magnitude::NotFinite));
         assert_eq!(received.worst(), Magnitude::NotFinite);
     }
 

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use convoy_common::Plan;
-use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
-use convoy_kernels::tree::add_into;
 use convoy_model::{DigestInOrder, Network};
 use convoy_proto::{TRAIN_SUMS, chunk_count, chunk_range};
-use convoy_scheduler::{Node, StepId, Work};
+use convoy_scheduler::{Event, Node, StepId, Work, WorkerId};
 use tokio::sync::mpsc;
 
 use super::chunk_buffer::ChunkBuffer;
+use super::counted_sum::{Contradiction, CountedSum};
 use super::opening::Opening;
 use super::parameter_board::{ParameterBoard, PublishedParameters};
 use super::parameter_state::ParameterState;
@@ -46,16 +45,16 @@ pub(crate) struct Reducer {
 
 enum OpenTree {
     Train(Box<TrainTree>),
-    Evaluate { step: StepId, sums: TreeSum<Vec<f64>> },
+    Evaluate { step: StepId, sums: CountedSum<Vec<f64>> },
 }
 
 struct TrainTree {
     step: StepId,
-    chunks: Vec<TreeSum<ChunkBuffer>>,
+    chunks: Vec<CountedSum<ChunkBuffer>>,
     roots: Vec<Root>,
     finished: usize,
     digest: DigestSoFar,
-    sums: TreeSum<Vec<f64>>,
+    sums: CountedSum<Vec<f64>>,
     /// What scales roots, as soon as it is known.
     scales: Option<Scales>,
     norm: Option<f64>,
@@ -142,16 +141,16 @@ impl Reducer {
                 self.open(step, work, shards);
                 self.opening = opening;
             }
-            Command::Chunk { opening, node, index, values, permit } => {
+            Command::Chunk { opening, node, from, index, values, permit } => {
                 if opening == self.opening {
-                    self.chunk(node, index, values);
+                    self.chunk(node, from, index, values);
                 }
                 drop(permit);
             }
-            Command::Summary { opening, node, sums, not_finite, event_after, permit } => {
+            Command::Summary { opening, node, from, sums, not_finite, event_after, permit } => {
                 // A node that is not finite may be computed again.
                 if opening == self.opening && not_finite.is_none() {
-                    self.summary(node, sums);
+                    self.summary(node, from, sums);
                 }
                 self.tell(News::Node { event_after, not_finite, permit });
                 self.finish_step();
@@ -165,17 +164,17 @@ impl Reducer {
     fn open(&mut self, step: StepId, work: Work, shards: u32) {
         self.abandon();
         self.open = Some(match work {
-            Work::Evaluate => OpenTree::Evaluate { step, sums: TreeSum::over(shards) },
+            Work::Evaluate => OpenTree::Evaluate { step, sums: CountedSum::over(shards) },
             Work::Train => {
                 let len = self.network.len();
                 let chunks = chunk_count(len);
                 OpenTree::Train(Box::new(TrainTree {
                     step,
-                    chunks: (0..chunks).map(|_| TreeSum::over(shards)).collect(),
+                    chunks: (0..chunks).map(|_| CountedSum::over(shards)).collect(),
                     roots: (0..chunks).map(|_| Root::Missing).collect(),
                     finished: 0,
                     digest: DigestSoFar { digest: DigestInOrder::new(&self.network), chunks: 0 },
-                    sums: TreeSum::over(shards),
+                    sums: CountedSum::over(shards),
                     scales: self.early_scales(step),
                     norm: None,
                     moments: None,
@@ -197,15 +196,16 @@ impl Reducer {
         Some(Scales { gradient: 1.0 / count, statistics: 1.0 / count })
     }
 
-    fn chunk(&mut self, node: Node, index: usize, values: ChunkBuffer) {
+    fn chunk(&mut self, node: Node, from: WorkerId, index: usize, values: ChunkBuffer) {
         self.reclaim();
         let Some(OpenTree::Train(open)) = &mut self.open else { return };
-        if !matches!(open.roots[index], Root::Missing) {
-            return;
-        }
         let begun = Instant::now();
-        open.chunks[index].insert(node, values, |left, right| add_into(left, right));
+        let counted = open.chunks[index].insert(node, from, values);
         lap(&mut self.stages.tree, begun);
+        if let Err(contradiction) = counted {
+            let step = open.step;
+            return self.contradicted(step, Work::Train, contradiction);
+        }
         if let Some(root) = open.chunks[index].take() {
             open.roots[index] = Root::There(root);
             if open.scales.is_some() {
@@ -249,16 +249,27 @@ impl Reducer {
         lap(&mut self.stages.digest, begun);
     }
 
-    fn summary(&mut self, node: Node, sums: Vec<f64>) {
-        match &mut self.open {
+    fn summary(&mut self, node: Node, from: WorkerId, sums: Vec<f64>) {
+        let (step, work, counted) = match &mut self.open {
             Some(OpenTree::Train(open)) if sums.len() == TRAIN_SUMS => {
-                open.sums.insert(node, sums, add_f64);
+                (open.step, Work::Train, open.sums.insert(node, from, sums))
             }
-            Some(OpenTree::Evaluate { sums: tree, .. }) if sums.len() == self.plan.metric_layout().len() => {
-                tree.insert(node, sums, add_f64);
+            Some(OpenTree::Evaluate { step, sums: tree }) if sums.len() == self.plan.metric_layout().len() => {
+                (*step, Work::Evaluate, tree.insert(node, from, sums))
             }
-            _ => {}
+            _ => return,
+        };
+        if let Err(contradiction) = counted {
+            self.contradicted(step, work, contradiction);
         }
+    }
+
+    /// Forgets the tree, which holds something wrong, and tells.
+    fn contradicted(&mut self, step: StepId, work: Work, contradiction: Contradiction) {
+        let Contradiction { node, workers } = contradiction;
+        self.abandon();
+        let event = Event::NodeContradicted { step, work, node, workers };
+        self.tell(News::Contradicted { opening: self.opening, event });
     }
 
     /// Does what has become possible, and tells when all of the tree is there.

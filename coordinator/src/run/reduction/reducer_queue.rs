@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_scheduler::{Event, Node, StepId, Work};
+use convoy_scheduler::{Event, Node, StepId, Work, WorkerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::chunk_buffer::ChunkBuffer;
@@ -70,6 +70,8 @@ pub(crate) enum Command {
         opening: Opening,
         /// The node.
         node: Node,
+        /// Who brings it.
+        from: WorkerId,
         /// Index of the chunk.
         index: usize,
         /// Its elements.
@@ -84,6 +86,8 @@ pub(crate) enum Command {
         opening: Opening,
         /// The node.
         node: Node,
+        /// Who brings it.
+        from: WorkerId,
         /// Its sums; see [`convoy_proto::TRAIN_SUMS`].
         sums: Vec<f64>,
         /// The first shard in which the worker found a NaN or an infinity.
@@ -117,6 +121,13 @@ pub(crate) enum News {
         not_finite: Option<u32>,
         /// Room for the node, given back when the run's loop has come to it.
         permit: OwnedSemaphorePermit,
+    },
+    /// Copies of a node differ. The tree is forgotten: something in it is wrong.
+    Contradicted {
+        /// What was open.
+        opening: Opening,
+        /// The event that tells the run.
+        event: Event,
     },
     /// The next parameters have a NaN or an infinity in them although no shard had.
     NotFinite {

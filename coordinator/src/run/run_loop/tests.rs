@@ -48,7 +48,8 @@ fn bench(folder: &Path) -> Bench {
 }
 
 fn join(worker: u32) -> Event {
-    Event::WorkerJoined { worker: WorkerId(worker), name: worker.to_string(), threads: 1 }
+    let (machine, name) = (worker.to_string(), worker.to_string());
+    Event::WorkerJoined { worker: WorkerId(worker), machine, name, threads: 1 }
 }
 
 /// The news that `worker` computed the step's only node by its lease.
@@ -127,14 +128,18 @@ async fn a_checkpoint_that_cannot_be_written_is_remembered_with_its_reason() {
 async fn a_member_that_falls_silent_is_disconnected_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, links, inputs, news: _news, status, ends: _ends } = bench(folder.path());
-    let (outbox, mut messages) = mpsc::channel(16);
-    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
+    let (outbox, mut messages) = WorkerOutbox::new(16);
+    let [machine, name] = ["ox", "ox"].map(str::to_owned);
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), machine, name, threads: 1, outbox }));
     let begun = Instant::now();
     let run = tokio::spawn(async move {
         _ = run_loop.run(std::future::pending()).await;
     });
     let first = messages.recv().await.unwrap().unwrap().message;
-    assert_eq!(first, Some(Message::Committed(v1::Committed { step: 0 })), "it hears where the run is");
+    assert!(
+        matches!(&first, Some(Message::Committed(v1::Committed { step: 0, digest })) if digest.len() == 32),
+        "it hears where the run is: {first:?}"
+    );
     let lease = messages.recv().await.unwrap().unwrap().message;
     assert!(matches!(lease, Some(Message::Lease(_))), "{lease:?}");
     let mut asked = Vec::new();
@@ -151,6 +156,41 @@ async fn a_member_that_falls_silent_is_disconnected_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_whose_bytes_flow_is_not_silent() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links, inputs, news: _news, status: _status, ends: _ends } = bench(folder.path());
+    let (outbox, _messages) = WorkerOutbox::new(16);
+    let contact = outbox.contact().clone();
+    let [machine, name] = ["ox", "ox"].map(str::to_owned);
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), machine, name, threads: 1, outbox }));
+    let run = tokio::spawn(async move {
+        _ = run_loop.run(std::future::pending()).await;
+    });
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(1900)).await;
+        contact.pushed();
+    }
+    assert!(links.asked().is_empty(), "it is a member");
+    run.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heard_however_much_waits_to_be_handled() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, inputs, news: _news, status: _status, ends } = bench(folder.path());
+    drop(ends);
+    for _ in 0..10_000 {
+        assert!(inputs.send(RunInput::Event(Event::WorkerDraining { worker: WorkerId(1) })));
+    }
+    let mut still_waiting = false;
+    let stop = async {
+        still_waiting = tokio::time::timeout(Duration::ZERO, inputs.room()).await.is_err();
+    };
+    run_loop.run(stop).await.unwrap();
+    assert!(still_waiting, "it was not asked before all of them were handled");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_shows_itself_all_the_time() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, links: _links, inputs, news: _news, mut status, ends: _ends } = bench(folder.path());
@@ -158,8 +198,9 @@ async fn a_run_shows_itself_all_the_time() {
         _ = run_loop.run(std::future::pending()).await;
     });
     status.wait_for(|status| !status.waiting_for.is_empty()).await.unwrap();
-    let (outbox, _messages) = mpsc::channel(16);
-    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), name: "ox".to_owned(), threads: 1, outbox }));
+    let (outbox, _messages) = WorkerOutbox::new(16);
+    let [machine, name] = ["ox", "ox"].map(str::to_owned);
+    assert!(inputs.send(RunInput::Attach { worker: WorkerId(1), machine, name, threads: 1, outbox }));
     let waiting = status.wait_for(|status| status.workers == 1).await.unwrap().waiting_for.clone();
     assert!(waiting.ends_with("(ox)"), "people know workers by name: {waiting}");
     run.abort();
@@ -169,9 +210,9 @@ async fn a_run_shows_itself_all_the_time() {
 fn a_failed_lease_is_told_to_people_and_to_the_scheduler() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, .. } = bench(folder.path());
-    let (worker, name) = (WorkerId(1), "ox".to_owned());
-    let (outbox, mut messages) = mpsc::channel(16);
-    run_loop.input(RunInput::Attach { worker, name, threads: 1, outbox }).unwrap();
+    let (worker, [machine, name]) = (WorkerId(1), ["ox", "ox"].map(str::to_owned));
+    let (outbox, mut messages) = WorkerOutbox::new(16);
+    run_loop.input(RunInput::Attach { worker, machine, name, threads: 1, outbox }).unwrap();
     let mut leases = || {
         let all = std::iter::from_fn(|| messages.try_recv().ok()?.ok()?.message);
         all.filter(|message| matches!(message, Message::Lease(_))).count()
@@ -182,7 +223,8 @@ fn a_failed_lease_is_told_to_people_and_to_the_scheduler() {
     run_loop.input(RunInput::LeaseFailed { worker, at, failure, reason }).unwrap();
     let held = run_loop.scheduled().progress().workers[0].leases;
     assert!(held == 0 || leases() == 1, "the lease that failed is over");
-    run_loop.input(RunInput::Declined { worker: WorkerId(2), reason: "no disk".to_owned() }).unwrap();
+    let (cause, reason) = (convoy_proto::v1::DeclineCause::Data, "no disk".to_owned());
+    run_loop.input(RunInput::Declined { worker: WorkerId(2), cause, reason }).unwrap();
     let events = std::fs::read_to_string(folder.path().join("events")).unwrap();
     assert!(events.contains("out of memory") && events.contains("no disk"), "{events}");
 }

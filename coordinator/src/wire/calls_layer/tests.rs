@@ -2,7 +2,7 @@ use std::path::Path;
 
 use convoy_proto::channel::{self, Link};
 use convoy_proto::v1;
-use convoy_security::{Identity, Limits, NewKey, Role, Token, incoming};
+use convoy_security::{Identity, Limits, NewKey, Role, Secret, Token, incoming};
 use convoy_testing::{Answers, FakeCoordinator, Replies};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -44,24 +44,30 @@ impl Answers for Sink {
 
 /// A server of a new cluster in `state`, its address, and a token for workers.
 async fn serve(state: &Path) -> (String, Token) {
+    let (address, token, _) = serve_cluster(state).await;
+    (address, token)
+}
+
+/// As [`serve`], and who belongs to the cluster.
+async fn serve_cluster(state: &Path) -> (String, Token, Arc<Access>) {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let address = socket.local_addr().expect("it is bound").to_string();
     init_cluster(state, &["127.0.0.1".to_owned()]).expect("a cluster");
     let token = create_token(state, Role::Worker, LONG, None).expect("a token");
-    let access = Access::open(state, LONG).expect("the cluster");
+    let access = Access::open(state, LONG, Secret::random()).expect("the cluster");
     let connections = Arc::new(Connections::new(queue(1).0));
     let incoming = incoming(socket, access.tls(), Limits::default());
     let server = channel::server()
         .layer(AccessLayer(access.clone()))
-        .layer(CallsLayer { stalled: LONG, ..CallsLayer::default() })
-        .add_service(channel::access_service(AccessService { access, connections }))
+        .layer(CallsLayer::with_patience(LONG))
+        .add_service(channel::access_service(AccessService::new(access.clone(), connections)))
         .add_service(channel::service(FakeCoordinator(Sink)));
     tokio::spawn(server.serve_with_incoming(incoming));
-    (address, token)
+    (address, token, access)
 }
 
 fn link(address: &str, token: &Token, identity: Option<Identity>) -> Link {
-    Link { address: address.to_owned(), cluster: Some((token.pin, identity)) }
+    Link::member(address.to_owned(), token.pin, identity)
 }
 
 async fn join(address: &str, token: &Token) -> Link {
@@ -192,6 +198,54 @@ async fn replies_that_go_on_count() {
 }
 
 #[tokio::test]
+async fn calls_of_a_member_that_is_revoked_end_at_once_in_both_directions() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (address, token, access) = serve_cluster(state.path()).await;
+    let (mallory, other) = (join(&address, &token).await, join(&address, &token).await);
+    let mut calls = Vec::new();
+    for link in [&mallory, &other] {
+        let mut client = link.coordinator().await.expect("a connection");
+        let reading = client.parameters(v1::ParametersRequest::default()).await.expect("it begins").into_inner();
+        let push = push(link).await;
+        push.0.send(chunk(4)).await.expect("it is taken");
+        push.0.send(chunk(4)).await.expect("it is taken");
+        calls.push((reading, push));
+    }
+    // The admin is the first member.
+    access.cluster().expect("a cluster").revoke("2", false).expect("it is the first that joined");
+    let (mut reading, (_sender, pushing)) = calls.remove(0);
+    let read = tokio::time::timeout(Duration::from_secs(60), reading.message()).await.expect("an answer in time");
+    assert_eq!(read.expect_err("nothing more comes").code(), Code::Unauthenticated);
+    assert_eq!(code(pushing).await, Some(Code::Unauthenticated));
+    let (_reading, (sender, pushing)) = calls.remove(0);
+    drop(sender);
+    assert_eq!(code(pushing).await, None, "another member is not touched");
+}
+
+#[tokio::test]
+async fn without_a_cluster_only_who_knows_the_secret_may_call() {
+    let state = tempfile::tempdir().expect("a folder");
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let address = socket.local_addr().expect("it is bound").to_string();
+    let secret = Secret::random();
+    let access = Access::open(state.path(), LONG, secret.clone()).expect("there is no cluster");
+    let server = channel::server()
+        .layer(AccessLayer(access))
+        .layer(CallsLayer::with_patience(LONG))
+        .add_service(channel::service(FakeCoordinator(Sink)));
+    tokio::spawn(server.serve_with_incoming(incoming(socket, None, Limits::default())));
+    for (link, refused) in [
+        (Link::local(address.clone(), secret), None),
+        (Link::local(address.clone(), Secret::random()), Some(Code::Unauthenticated)),
+        (Link::plain(address.clone()), Some(Code::Unauthenticated)),
+    ] {
+        let (sender, call) = push(&link).await;
+        drop(sender);
+        assert_eq!(code(call).await, refused);
+    }
+}
+
+#[tokio::test]
 async fn messages_have_the_size_of_their_method() {
     let state = tempfile::tempdir().expect("a folder");
     let (address, token) = serve(state.path()).await;
@@ -247,4 +301,29 @@ async fn a_stranger_has_four_calls_and_only_small_messages() {
     let status = large(join).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(status.message().contains("1048579 bytes") || status.message().contains("10485"), "{status}");
+}
+
+#[tokio::test]
+async fn calls_of_people_share_memory_and_those_of_workers_have_their_own() {
+    let memory: &'static MemoryBudget = Box::leak(Box::default());
+    let (list, submit, control) = ("/convoy.v1.Jobs/List", "/convoy.v1.Jobs/Submit", "/convoy.v1.Coordinator/Control");
+    memory.bound(2 * (channel::SMALL + HANDED) as u64);
+    let bounds = CallsLayer { memory, ..CallsLayer::with_patience(LONG) };
+    let admit = |path: &str| {
+        let mut request = Request::builder().uri(path).body(Body::empty()).expect("a request");
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        request.extensions_mut().insert(Caller::Local);
+        request.extensions_mut().insert(Peer { address, fingerprint: None, encrypted: false, known: Arc::default() });
+        bounds.admit(&request).map(|(turn, _)| turn)
+    };
+    let first = admit(list).expect("there is room for two");
+    let _second = admit(list).expect("there is room for two");
+    for (path, words) in [(list, "try again later"), (submit, "--memory-mib")] {
+        let refused = admit(path).err().expect("all is taken");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains(words), "{}", refused.message());
+    }
+    assert!(admit(control).is_ok());
+    drop(first);
+    assert!(admit(list).is_ok());
 }

@@ -13,6 +13,7 @@ const WORKER: WorkerId = WorkerId(1);
 struct Bench {
     run: Arc<RunHandle>,
     ends: RunEnds,
+    contact: Arc<WorkerContact>,
     at: LeaseRef,
     work: Work,
     _folder: tempfile::TempDir,
@@ -26,7 +27,7 @@ impl Bench {
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(3), epoch: 0 };
         run.leases.clear();
         run.leases.add(WORKER, Lease { at, work, node: NODE }, check);
-        Bench { run, ends, at, work, _folder: folder }
+        Bench { run, ends, contact: Arc::new(WorkerContact::new()), at, work, _folder: folder }
     }
 
     fn header(&self, worker: u32) -> v1::NodeHeader {
@@ -34,8 +35,12 @@ impl Bench {
         v1::NodeHeader { worker, job: 1, at: lease.at, work: lease.work, node: lease.node }
     }
 
-    fn push(&self) -> NodePush {
-        NodePush::admit(&self.run, self.header(WORKER.0)).expect("it is a header").expect("the lease is out")
+    async fn admit(&self, header: v1::NodeHeader) -> Result<Result<NodePush, String>, Status> {
+        NodePush::admit(&self.run, self.contact.clone(), header).await
+    }
+
+    async fn push(&self) -> NodePush {
+        self.admit(self.header(WORKER.0)).await.expect("it is a header").expect("the lease is out")
     }
 
     fn chunks(&self) -> usize {
@@ -54,7 +59,8 @@ impl Bench {
 
     fn inputs(&mut self) -> Vec<RunInput> {
         let all = std::iter::from_fn(|| self.ends.inputs.try_recv());
-        all.filter(|input| !matches!(input, RunInput::Worked(_))).collect()
+        let computed = |input: &RunInput| matches!(input, RunInput::Event(Event::NodeComputed { .. }));
+        all.filter(|input| !matches!(input, RunInput::Worked(_)) && !computed(input)).collect()
     }
 }
 
@@ -69,7 +75,7 @@ async fn code(push: &mut NodePush, message: Option<Message>) -> Option<Code> {
 #[tokio::test]
 async fn a_node_goes_to_the_reducer_chunk_by_chunk_and_its_event_after_it() {
     let mut bench = Bench::new(Work::Train, Check::Count);
-    let mut push = bench.push();
+    let mut push = bench.push().await;
     for index in (0..bench.chunks()).rev() {
         assert_eq!(push.take(bench.chunk(index, 0.5)).await.unwrap(), None);
     }
@@ -95,7 +101,7 @@ async fn a_node_goes_to_the_reducer_chunk_by_chunk_and_its_event_after_it() {
 #[tokio::test]
 async fn a_node_for_an_audit_alone_is_not_counted_but_its_digest_is_told() {
     let mut bench = Bench::new(Work::Train, Check::Digest);
-    let mut push = bench.push();
+    let mut push = bench.push().await;
     for index in 0..bench.chunks() {
         push.take(bench.chunk(index, 0.5)).await.unwrap();
     }
@@ -107,18 +113,18 @@ async fn a_node_for_an_audit_alone_is_not_counted_but_its_digest_is_told() {
 #[tokio::test]
 async fn what_was_not_lent_is_not_taken() {
     let bench = Bench::new(Work::Train, Check::Count);
-    let refusal = NodePush::admit(&bench.run, bench.header(2)).expect("it is a header");
+    let refusal = bench.admit(bench.header(2)).await.expect("it is a header");
     assert!(refusal.err().is_some_and(|reason| reason.contains("was given to worker 1")));
     let nameless = v1::NodeHeader { at: None, ..bench.header(1) };
-    assert!(NodePush::admit(&bench.run, nameless).is_err(), "it is no header");
+    assert!(bench.admit(nameless).await.is_err(), "it is no header");
     bench.run.leases.clear();
-    assert!(NodePush::admit(&bench.run, bench.header(1)).expect("it is a header").is_err());
+    assert!(bench.admit(bench.header(1)).await.expect("it is a header").is_err());
 }
 
 #[tokio::test]
 async fn a_nan_ends_the_node_at_once() {
     let mut bench = Bench::new(Work::Train, Check::CountAndDigest);
-    let mut push = bench.push();
+    let mut push = bench.push().await;
     push.take(bench.chunk(0, 1.0)).await.unwrap();
     let told = push.take(bench.chunk(1, f32::NAN)).await.unwrap();
     assert!(told.is_some_and(|told| told.contains("NaN")));
@@ -132,7 +138,7 @@ async fn a_nan_ends_the_node_at_once() {
 #[tokio::test]
 async fn an_absurdly_large_number_is_told_with_the_node() {
     let mut bench = Bench::new(Work::Train, Check::Count);
-    let mut push = bench.push();
+    let mut push = bench.push().await;
     push.take(bench.chunk(0, f32::MAX)).await.unwrap();
     for index in 1..bench.chunks() {
         push.take(bench.chunk(index, 1.0)).await.unwrap();
@@ -148,21 +154,47 @@ async fn what_no_worker_of_this_version_sends_is_refused() {
     let bench = Bench::new(Work::Train, Check::Count);
     let invalid = Some(Code::InvalidArgument);
     let header = || Some(Message::Header(bench.header(1)));
-    assert_eq!(code(&mut bench.push(), header()).await, invalid, "a second header");
-    assert_eq!(code(&mut bench.push(), Some(Message::Summary(summary()))).await, invalid, "chunks are missing");
-    assert_eq!(code(&mut bench.push(), None).await, Some(Code::Cancelled));
+    assert_eq!(code(&mut bench.push().await, header()).await, invalid, "a second header");
+    assert_eq!(code(&mut bench.push().await, Some(Message::Summary(summary()))).await, invalid, "chunks are missing");
+    assert_eq!(code(&mut bench.push().await, None).await, Some(Code::Cancelled));
     let chunk =
         |offset: u64, bytes: usize| Some(Message::Chunk(Chunk { offset, data: Bytes::from(vec![0; bytes]).into() }));
     for (offset, bytes) in [(1, 4 * CHUNK_ELEMENTS), (0, 4), (u64::MAX, 4), (bench.run.elements as u64, 0)] {
-        assert_eq!(code(&mut bench.push(), chunk(offset, bytes)).await, invalid, "{bytes} bytes at {offset}");
+        assert_eq!(code(&mut bench.push().await, chunk(offset, bytes)).await, invalid, "{bytes} bytes at {offset}");
     }
+}
+
+#[tokio::test]
+async fn a_chunk_that_comes_twice_ends_the_node_and_is_a_failure_of_its_worker() {
+    for check in [Check::Count, Check::CountAndDigest, Check::Digest] {
+        let mut bench = Bench::new(Work::Train, check);
+        let mut push = bench.push().await;
+        push.take(bench.chunk(0, -3.0)).await.unwrap();
+        let status = push.take(bench.chunk(0, 1.0)).await.unwrap_err();
+        assert_eq!((status.code(), status.message().contains("came twice")), (Code::InvalidArgument, true), "{status}");
+        let failed = bench.inputs();
+        let [RunInput::LeaseFailed { worker: WORKER, at, failure: Failure::Internal, .. }] = failed[..] else {
+            panic!("{failed:?}")
+        };
+        assert_eq!(at, bench.at);
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_one_lease_come_one_after_the_other() {
+    let bench = Bench::new(Work::Train, Check::Count);
+    let push = bench.push().await;
+    let second = bench.admit(bench.header(WORKER.0)).await.expect("it is a header");
+    assert!(second.err().is_some_and(|reason| reason.contains("on its way already")));
+    drop(push);
+    bench.push().await;
 }
 
 #[tokio::test]
 async fn an_evaluation_has_sums_and_no_chunks() {
     let mut bench = Bench::new(Work::Evaluate, Check::Count);
-    assert_eq!(code(&mut bench.push(), bench.chunk(0, 1.0)).await, Some(Code::InvalidArgument));
-    let mut push = bench.push();
+    assert_eq!(code(&mut bench.push().await, bench.chunk(0, 1.0)).await, Some(Code::InvalidArgument));
+    let mut push = bench.push().await;
     let sums = vec![1.0; bench.run.plan.metric_layout().len()];
     let whole = v1::NodeSummary { sums, ..Default::default() };
     assert_eq!(push.take(Some(Message::Summary(whole))).await.unwrap().as_deref(), Some(""));
@@ -170,28 +202,47 @@ async fn an_evaluation_has_sums_and_no_chunks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_run_is_told_that_a_node_is_computed_before_its_bytes_come_and_when_they_do() {
+    let mut bench = Bench::new(Work::Train, Check::Count);
+    let begun = tokio::time::Instant::now();
+    let mut push = bench.push().await;
+    let told = bench.ends.inputs.try_recv();
+    assert!(
+        matches!(told, Some(RunInput::Event(Event::NodeComputed { worker: WORKER, at })) if at == bench.at),
+        "{told:?}"
+    );
+    for (index, second) in (0..bench.chunks()).zip(1..) {
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert_eq!(code(&mut push, bench.chunk(index, 1.0)).await, None);
+        let contact = bench.contact.read(begun);
+        assert_eq!((contact.pushed.0, contact.heard.0), (second * 1_000_000, second * 1_000_000));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_chunk_waits_for_room_at_the_reducer() {
     let mut bench = Bench::new(Work::Train, Check::Count);
-    let mut push = bench.push();
     let wait = std::time::Duration::from_secs(3600);
     let mut queued = 0;
-    while tokio::time::timeout(wait, push.take(bench.chunk(0, 1.0))).await.is_ok() {
+    while tokio::time::timeout(wait, bench.push().await.take(bench.chunk(0, 1.0))).await.is_ok() {
         queued += 1;
         assert!(queued < 1000, "there is no bound");
     }
     let commands = bench.commands();
     assert_eq!(commands.len(), queued);
     drop(commands);
+    let mut push = bench.push().await;
     assert!(tokio::time::timeout(wait, push.take(bench.chunk(0, 1.0))).await.is_ok(), "the reducer has come to them");
 }
 
 #[tokio::test]
 async fn a_run_that_is_over_takes_nothing() {
-    let Bench { run, ends, at, work, _folder } = Bench::new(Work::Train, Check::Count);
+    let Bench { run, ends, at, work, contact, _folder } = Bench::new(Work::Train, Check::Count);
     drop(ends);
     let (_, ends) = run_handle(&run.plan, 1, _folder.path());
-    let bench = Bench { run, ends, at, work, _folder };
-    assert_eq!(code(&mut bench.push(), bench.chunk(0, 1.0)).await, Some(Code::Unavailable));
+    let bench = Bench { run, ends, at, work, contact, _folder };
+    let refused = bench.admit(bench.header(WORKER.0)).await.err();
+    assert_eq!(refused.map(|status| status.code()), Some(Code::Unavailable));
 }
 
 #[test]

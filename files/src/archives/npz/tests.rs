@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::super::unpacked::NoLimit;
 use super::*;
 use crate::Disk;
 
@@ -15,7 +16,7 @@ fn folder() -> PathBuf {
 
 fn open_in(path: &Path, unpacked: &TempDir) -> io::Result<Arc<NpzFile>> {
     let files: Arc<dyn FileTree> = Arc::new(Disk);
-    NpzFile::open(&files, path, &Unpacked::new(unpacked.path().to_owned())).map(Arc::new)
+    NpzFile::open(&files, path, &Unpacked::new(unpacked.path().to_owned(), Arc::new(NoLimit))).map(Arc::new)
 }
 
 fn with<T>(path: &Path, use_it: impl FnOnce(Arc<NpzFile>) -> T) -> io::Result<T> {

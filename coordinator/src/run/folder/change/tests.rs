@@ -1,3 +1,4 @@
+use std::fs;
 use std::sync::Arc;
 
 use convoy_scheduler::{Journal, Node, RunGeneration, WorkerId};
@@ -35,7 +36,7 @@ fn refused(before: &Plan, after: &Plan, steps: u64, more: &[Record]) -> String {
     let again = dir.change(before, after, &manifest(40)).expect_err("it should be refused");
     assert_eq!(error.to_string(), again.to_string());
     assert!(!dir.path().join(EARLIER_PLANS).exists());
-    assert_eq!(fs::read(dir.path().join("plan.json")).unwrap(), before.to_json_pretty());
+    assert_eq!(fs::read_to_string(dir.path().join("plan.json")).unwrap(), before.to_sealed_json());
     error.to_string().replace(&dir.path().display().to_string(), "RUN")
 }
 

@@ -13,7 +13,7 @@ enum Line {
     },
     WorkerJoined {
         worker: u32,
-        #[serde(default)]
+        machine: String,
         name: String,
         threads: u32,
     },
@@ -29,6 +29,7 @@ enum Line {
     },
     Distrusted {
         worker: u32,
+        machine: String,
         name: String,
         since: u64,
     },
@@ -41,6 +42,10 @@ enum Line {
     },
     Finished {
         outcome: End,
+    },
+    /// Records that stood here were damaged.
+    Lost {
+        at_most: u64,
     },
 }
 
@@ -79,6 +84,7 @@ enum End {
     NotFinite { step: u64, work: WorkWord, first: u32, last: u32 },
     DataUnreadable { step: u64, work: WorkWord, first: u32, last: u32, worker: u32 },
     Failed { step: u64, work: WorkWord, first: u32, last: u32, worker: u32 },
+    HoldersDied { step: u64, work: WorkWord, first: u32, last: u32, worker: u32 },
     Diverged { step: u64, recorded: Digest, computed: Digest },
 }
 
@@ -98,8 +104,9 @@ impl From<&Record> for Line {
             Record::Started { generation, first_step } => {
                 Line::Started { generation: generation.0, first_step: first_step.0 }
             }
-            Record::WorkerJoined { worker, name, threads } => {
-                Line::WorkerJoined { worker: worker.0, name: name.clone(), threads: *threads }
+            Record::WorkerJoined { worker, machine, name, threads } => {
+                let (machine, name) = (machine.clone(), name.clone());
+                Line::WorkerJoined { worker: worker.0, machine, name, threads: *threads }
             }
             Record::WorkerGone { worker, reason } => Line::WorkerLeft {
                 worker: worker.0,
@@ -115,12 +122,14 @@ impl From<&Record> for Line {
                 digest: Digest(*digest),
                 ledger: ledger.iter().map(LedgerItem::from).collect(),
             },
-            Record::Evicted { worker, name, since } => {
-                Line::Distrusted { worker: worker.0, name: name.clone(), since: since.0 }
+            Record::Evicted { worker, machine, name, since } => {
+                let (machine, name) = (machine.clone(), name.clone());
+                Line::Distrusted { worker: worker.0, machine, name, since: since.0 }
             }
             Record::Disbelieved { since } => Line::Disbelieved { since: since.0 },
             Record::Evaluated { step, stop_early } => Line::Evaluated { step: step.0, stop_early: *stop_early },
             Record::Finished { outcome } => Line::Finished { outcome: outcome.into() },
+            Record::Lost { at_most } => Line::Lost { at_most: *at_most },
         }
     }
 }
@@ -131,8 +140,8 @@ impl From<Line> for Record {
             Line::Started { generation, first_step } => {
                 Record::Started { generation: RunGeneration(generation), first_step: StepId(first_step) }
             }
-            Line::WorkerJoined { worker, name, threads } => {
-                Record::WorkerJoined { worker: WorkerId(worker), name, threads }
+            Line::WorkerJoined { worker, machine, name, threads } => {
+                Record::WorkerJoined { worker: WorkerId(worker), machine, name, threads }
             }
             Line::WorkerLeft { worker, reason } => Record::WorkerGone {
                 worker: WorkerId(worker),
@@ -148,12 +157,13 @@ impl From<Line> for Record {
                 digest: digest.0,
                 ledger: ledger.into_iter().map(LedgerEntry::from).collect(),
             },
-            Line::Distrusted { worker, name, since } => {
-                Record::Evicted { worker: WorkerId(worker), name, since: StepId(since) }
+            Line::Distrusted { worker, machine, name, since } => {
+                Record::Evicted { worker: WorkerId(worker), machine, name, since: StepId(since) }
             }
             Line::Disbelieved { since } => Record::Disbelieved { since: StepId(since) },
             Line::Evaluated { step, stop_early } => Record::Evaluated { step: StepId(step), stop_early },
             Line::Finished { outcome } => Record::Finished { outcome: outcome.into() },
+            Line::Lost { at_most } => Record::Lost { at_most },
         }
     }
 }
@@ -217,6 +227,13 @@ impl From<&Outcome> for End {
             Outcome::Failed { step, work, node, worker } => {
                 End::Failed { step: step.0, work: work.into(), first: node.first, last: node.last, worker: worker.0 }
             }
+            Outcome::HoldersDied { step, work, node, worker } => End::HoldersDied {
+                step: step.0,
+                work: work.into(),
+                first: node.first,
+                last: node.last,
+                worker: worker.0,
+            },
             Outcome::Diverged { step, recorded, computed } => {
                 End::Diverged { step: step.0, recorded: Digest(recorded), computed: Digest(computed) }
             }
@@ -243,6 +260,12 @@ impl From<End> for Outcome {
                 worker: WorkerId(worker),
             },
             End::Failed { step, work, first, last, worker } => Outcome::Failed {
+                step: StepId(step),
+                work: work.into(),
+                node: node(first, last),
+                worker: WorkerId(worker),
+            },
+            End::HoldersDied { step, work, first, last, worker } => Outcome::HoldersDied {
                 step: StepId(step),
                 work: work.into(),
                 node: node(first, last),

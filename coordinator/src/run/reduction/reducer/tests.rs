@@ -67,7 +67,8 @@ impl Bench {
 
     fn chunk_of(&mut self, opening: Opening, node: Node, index: usize, gradient: &[f32]) {
         let values = ChunkBuffer::of(&gradient[chunk_range(gradient.len(), index)]);
-        self.reducer.handle(Command::Chunk { opening, node, index, values, permit: permit() });
+        let from = WorkerId(1);
+        self.reducer.handle(Command::Chunk { opening, node, from, index, values, permit: permit() });
     }
 
     fn chunk(&mut self, node: Node, index: usize, gradient: &[f32]) {
@@ -77,9 +78,10 @@ impl Bench {
     fn summary(&mut self, node: Node, sums: Vec<f64>, not_finite: Option<u32>) {
         let at = LeaseRef { generation: RunGeneration(1), step: STEP, lease: LeaseId(node.first.into()), epoch: 0 };
         let result = NodeResult::Good;
-        let event_after = Event::NodeDone { worker: WorkerId(1), at, shard_micros: 1, result, digest: None };
-        let opening = self.opening;
-        self.reducer.handle(Command::Summary { opening, node, sums, not_finite, event_after, permit: permit() });
+        let from = WorkerId(1);
+        let event_after = Event::NodeDone { worker: from, at, shard_micros: 1, result, digest: None };
+        let (opening, permit) = (self.opening, permit());
+        self.reducer.handle(Command::Summary { opening, node, from, sums, not_finite, event_after, permit });
     }
 
     fn push(&mut self, node: Node, gradient: &[f32]) {
@@ -176,19 +178,58 @@ fn a_worker_may_add_shards_of_one_node_itself() {
 }
 
 #[test]
-fn a_repeated_node_counts_once_and_the_first_one_does() {
+fn a_repeated_node_counts_once() {
     let mut bench = Bench::new(SGD);
     let expected = bench.expected();
     bench.open(STEP, Work::Train, SHARDS);
-    let other = vec![7.0; bench.network.len()];
+    let first = bench.gradient(0);
     for shard in 0..SHARDS {
         let gradient = bench.gradient(shard);
         bench.push(leaf(shard), &gradient);
-        bench.push(leaf(shard), &other);
-        bench.push(leaf(0), &other);
+        bench.push(leaf(shard), &gradient);
+        bench.push(leaf(0), &first);
     }
     bench.check(&expected, "repeated nodes");
     assert!(bench.made().is_empty(), "a step is told once");
+}
+
+#[test]
+fn half_of_a_node_that_nobody_completes_is_not_counted_unseen() {
+    let mut bench = Bench::new(SGD);
+    let expected = bench.expected();
+    bench.open(STEP, Work::Train, SHARDS);
+    let wrong = vec![7.0; bench.network.len()];
+    bench.chunk(leaf(1), 0, &wrong);
+    for shard in 0..SHARDS {
+        let gradient = bench.gradient(shard);
+        bench.push(leaf(shard), &gradient);
+    }
+    let made = bench.made();
+    let [News::Contradicted { opening, event: Event::NodeContradicted { step: STEP, work: Work::Train, node, .. } }] =
+        &made[..]
+    else {
+        panic!("{made:?}")
+    };
+    assert_eq!((*opening, *node), (bench.opening, leaf(1)));
+    bench.reducer.handle(Command::Abandon);
+    bench.step(STEP);
+    bench.check(&expected, "begun anew");
+}
+
+#[test]
+fn sums_that_differ_from_those_that_were_counted_are_seen() {
+    for work in [Work::Train, Work::Evaluate] {
+        let mut bench = Bench::new(SGD);
+        bench.open(STEP, work, SHARDS);
+        let len = if work == Work::Train { TRAIN_SUMS } else { bench.plan.metric_layout().len() };
+        bench.summary(leaf(0), vec![8.0; len], None);
+        bench.summary(leaf(0), vec![8.5; len], None);
+        let made = bench.made();
+        assert!(
+            matches!(&made[..], [News::Contradicted { event: Event::NodeContradicted { work: told, .. }, .. }] if *told == work),
+            "{made:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! Slow links: a worker computes, and then sends. Bytes that flow are neither late nor silent.
+
+use convoy_scheduler::*;
+
+use crate::script::{check, plan};
+
+#[test]
+fn a_node_whose_bytes_flow_is_neither_copied_nor_late_however_long_it_takes() {
+    check(
+        Run::new(plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 1 @9
+        > 0 ready 2 @9
+        > 800 done 1 #0 100
+        > 800 reduced 0
+        record step 0 committed: 0..8 by 1
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #1: shards 0..4
+        send worker 2 #2: shards 4..8
+        > 1200 computed 1 #1
+        > 1200 computed 2 #2
+        > 1300 done 1 #1 100
+        > 3100 pushed 2
+        > 3100 beat 1
+        ? deadline
+        at 5100 ms
+        > 5000 pushed 2
+        > 5000 beat 1
+        > 5100 deadline
+        > 6900 pushed 2
+        > 6900 beat 1
+        > 7000 deadline
+        > 8000 done 2 #2 100
+        > 8000 reduced 1
+        record step 1 committed: 0..4 by 1, 4..8 by 2
+        commit step 1
+        open training step 2: 5 shards
+        send worker 1 #3: shards 0..2
+        send worker 1 #4: shard 4
+        send worker 2 #5: shards 2..4",
+    );
+}
+
+#[test]
+fn a_node_of_which_no_byte_comes_for_two_seconds_goes_to_another() {
+    check(
+        Run::new(plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 ready 1 @9
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @9
+        > 800 computed 1 #0
+        > 1500 pushed 1
+        > 3400 beat 1
+        > 3400 beat 2
+        ? deadline
+        at 3500 ms
+        > 3500 deadline
+        overdue worker 1 #0: shards 0..8 for 3.5 s
+        send worker 2 #1 epoch 1: shards 0..8",
+    );
+}
+
+#[test]
+fn a_node_that_waits_for_another_of_its_worker_is_not_late() {
+    check(
+        Run::new(RunPlan { limits: Limits { lease_shards: 4, ..Limits::default() }, ..plan() }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        send worker 1 #1: shards 4..8
+        > 0 ready 1 @9
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @9
+        > 400 computed 1 #0
+        > 800 computed 1 #1
+        > 3000 beat 2
+        > 3000 pushed 1
+        > 3100 done 1 #0 100
+        > 3100 deadline
+        > 4900 beat 2
+        > 4900 pushed 1
+        ? deadline
+        at 6900 ms",
+    );
+}
+
+#[test]
+fn what_sending_takes_is_not_speed() {
+    check(
+        Run::new(plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 ready 1 @9
+        > 800 computed 1 #0
+        > 2000 pushed 1
+        > 3900 pushed 1
+        > 5000 done 1 #0 100
+        > 5000 reduced 0
+        record step 0 committed: 0..8 by 1
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #1: shards 0..8
+        ? deadline
+        at 6600 ms",
+    );
+}
+
+#[test]
+fn a_worker_that_takes_parameters_is_alive_and_not_late() {
+    check(
+        Run::new(plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 9000 fetched 1
+        > 9000 beat 2
+        > 10000 deadline
+        > 18900 fetched 1
+        > 18900 beat 2
+        > 19000 deadline
+        > 28800 beat 1
+        > 28800 beat 2
+        > 28900 deadline
+        overdue worker 1 #0: shards 0..8 for 28.9 s
+        send worker 2 #1 epoch 1: shards 0..8",
+    );
+}

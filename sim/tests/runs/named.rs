@@ -1,0 +1,59 @@
+//! Named scenarios: what was found once, and what a reviewer asked for.
+
+use std::collections::BTreeMap;
+
+use convoy_scheduler::Outcome;
+use convoy_sim::{Fault, Scenario, play_traced};
+
+use crate::holds;
+
+/// The journal believes the later commit, and so does the world: the earlier one is known to nobody any more.
+#[test]
+fn a_commit_that_a_crash_took_along_may_come_back_without_the_lie_in_it() {
+    let changed = (0..100).filter(|seed| {
+        let mut trace = Vec::new();
+        let scenario = Scenario::lost_lies(*seed);
+        play_traced(&scenario, &mut trace).unwrap_or_else(|violation| panic!("{scenario}\n{violation}"));
+        let commits = trace.iter().filter_map(|line| line.split_once("    commit step ")?.1.split_once(": "));
+        let mut digests = BTreeMap::new();
+        commits.into_iter().any(|(step, digest)| digests.insert(step, digest).is_some_and(|before| before != digest))
+    });
+    let changed = changed.count();
+    assert!(changed >= 3, "{changed} commits came back with another digest");
+}
+
+/// One that works a twentieth of the time is no help; it must not be a hindrance either.
+#[test]
+fn a_worker_that_sleeps_most_of_the_time_costs_the_others_a_tenth_at_most() {
+    let times: Vec<(u64, u64)> = (0..12)
+        .map(|seed| {
+            let with = Scenario::pulses(seed, 2);
+            let without = Scenario { pulsing: 0, workers: 2, ..with.clone() };
+            (holds(&without).took.0, holds(&with).took.0)
+        })
+        .collect();
+    let (alone, beside) = times.iter().fold((0, 0), |sums, times| (sums.0 + times.0, sums.1 + times.1));
+    assert!(beside * 10 <= alone * 11, "{beside} us beside it, {alone} us without it: {times:?}");
+}
+
+#[test]
+fn a_node_of_which_all_workers_die_ends_the_run() {
+    for seed in 0..40 {
+        let story = holds(&Scenario::poisoned(seed));
+        assert!(matches!(story.outcome, Outcome::HoldersDied { .. }), "seed {seed}: {}", story.outcome);
+    }
+}
+
+#[test]
+fn workers_that_are_all_lost_at_once_come_back_and_go_on() {
+    let story = holds(&Scenario::herd(0, 200));
+    assert!(story.faults[Fault::Exodus as usize] > 0, "they were never lost");
+}
+
+#[test]
+fn liars_that_send_twice_or_half_are_no_worse_than_others() {
+    for how in [Fault::Twice, Fault::Half] {
+        let times: u64 = (0..20).map(|seed| holds(&Scenario::liars(seed, how)).faults[how as usize]).sum();
+        assert!(times > 20, "{} {times} times", how.name());
+    }
+}

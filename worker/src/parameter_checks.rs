@@ -1,0 +1,114 @@
+//! Parameters are compared with their digest before they are computed with: always before the first lease, then as often
+//! as it costs next to nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoy_common::Digest;
+use tokio::time::Instant;
+
+/// Of the time since a worker joined a run, this part goes into checks: 0.4 %.
+const SHARE: u32 = 250;
+
+/// Makes the digest of parameters.
+pub(crate) type MakeDigest = Arc<dyn Fn(&[f32]) -> Digest + Send + Sync>;
+
+/// Which parameters are checked, and what came of it.
+pub(crate) struct ParameterChecks {
+    make: MakeDigest,
+    joined: Instant,
+    spent: Duration,
+    passed: bool,
+    /// Checks that failed without one that passed between them.
+    failed: u32,
+}
+
+/// What a check has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Good,
+    /// They are other numbers than the coordinator's, once so far.
+    Wrong,
+    /// They are so again, although they were fetched again.
+    WrongAgain,
+}
+
+/// A digest, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    digest: Digest,
+    took: Duration,
+}
+
+impl ParameterChecks {
+    /// Nothing was checked yet.
+    pub(crate) fn new(make: MakeDigest) -> Self {
+        ParameterChecks { make, joined: Instant::now(), spent: Duration::ZERO, passed: false, failed: 0 }
+    }
+
+    /// Whether the next parameters are checked.
+    pub(crate) fn due(&self) -> bool {
+        !self.passed || self.failed > 0 || self.spent * SHARE <= self.joined.elapsed()
+    }
+
+    /// Makes the digest on a thread that may take its time, and hands it to `then` with the parameters.
+    pub(crate) fn measure(&self, flat: Vec<f32>, then: impl FnOnce(Vec<f32>, Measured) + Send + 'static) {
+        let make = self.make.clone();
+        tokio::task::spawn_blocking(move || {
+            let begun = std::time::Instant::now();
+            let digest = make(&flat);
+            then(flat, Measured { digest, took: begun.elapsed() });
+        });
+    }
+
+    /// Compares what was measured with the digest that the coordinator told.
+    pub(crate) fn compare(&mut self, measured: Measured, told: Digest) -> Checked {
+        self.spent += measured.took;
+        if measured.digest == told {
+            (self.passed, self.failed) = (true, 0);
+            return Checked::Good;
+        }
+        self.failed += 1;
+        if self.failed > 1 { Checked::WrongAgain } else { Checked::Wrong }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(byte: u8, took: Duration) -> Measured {
+        Measured { digest: Digest::of(&[byte]), took }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_is_checked_and_then_so_few_that_it_takes_little_time() {
+        let mut checks = ParameterChecks::new(Arc::new(|_| Digest::default()));
+        let (mut checked, took) = (0, Duration::from_millis(10));
+        assert!(checks.due());
+        for _ in 0..1000 {
+            if checks.due() {
+                checked += 1;
+                assert_eq!(checks.compare(measured(1, took), Digest::of(&[1])), Checked::Good);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let part = took.as_secs_f64() * f64::from(checked) / 100.0;
+        assert!(checked > 20 && part < 0.005, "{checked} checks took {part} of the time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_fails_is_followed_by_another_and_the_second_in_a_row_is_told_apart() {
+        let mut checks = ParameterChecks::new(Arc::new(|_| Digest::default()));
+        let told = Digest::of(&[1]);
+        assert_eq!(checks.compare(measured(1, Duration::from_secs(1)), told), Checked::Good);
+        assert!(!checks.due());
+        for _ in 0..2 {
+            assert_eq!(checks.compare(measured(2, Duration::ZERO), told), Checked::Wrong);
+            assert!(checks.due());
+            assert_eq!(checks.compare(measured(1, Duration::ZERO), told), Checked::Good);
+        }
+        assert_eq!(checks.compare(measured(2, Duration::ZERO), told), Checked::Wrong);
+        assert_eq!(checks.compare(measured(2, Duration::ZERO), told), Checked::WrongAgain);
+    }
+}
