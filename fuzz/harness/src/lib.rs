@@ -43,6 +43,11 @@ pub const TARGETS: &[Target] = &[
 
 /// Feeds the target of this name.
 ///
+/// # Examples
+/// ```
+/// convoy_fuzz_harness::feed("spec", b"\n[train]\nepochs = 3\n");
+/// ```
+///
 /// # Panics
 /// When there is none, and when the target finds a fault.
 pub fn feed(name: &str, bytes: &[u8]) {
