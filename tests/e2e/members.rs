@@ -281,10 +281,14 @@ fn a_worker_that_does_not_renew_is_disconnected() {
                 let message = Some(v1::worker_message::Message::Heartbeat(v1::Heartbeat {}));
                 tokio::select! {
                     _ = beat.tick() => drop(outbox.send(v1::WorkerMessage { message }).await),
-                    message = inbox.message() => match message.expect("it ends well").and_then(|said| said.message) {
-                        Some(Message::Goodbye(goodbye)) => return goodbye.reason,
-                        Some(_) => {}
-                        None => return "nothing".to_owned(),
+                    // The word of goodbye comes first, or the end of its calls does.
+                    message = inbox.message() => match message {
+                        Ok(Some(v1::CoordinatorMessage { message: Some(Message::Goodbye(goodbye)) })) => {
+                            return goodbye.reason;
+                        }
+                        Ok(Some(_)) => {}
+                        Ok(None) => return "nothing".to_owned(),
+                        Err(status) => return status.message().to_owned(),
                     }
                 }
             }
@@ -293,5 +297,5 @@ fn a_worker_that_does_not_renew_is_disconnected() {
         assert_eq!(link.coordinator().await.err(), Some(convoy_security::ConnectError::Expired));
         said
     });
-    assert_eq!(said, "its certificate has expired");
+    assert!(said.contains("certificate") && said.contains("has expired"), "{said}");
 }
