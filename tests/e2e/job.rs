@@ -67,7 +67,7 @@ pub fn convoy() -> Command {
 }
 
 /// Where the tests' processes keep the secret that they know each other by.
-fn home() -> PathBuf {
+pub fn home() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")
 }
 

@@ -1,128 +1,13 @@
 //! A machine that computes wrongly: a worker of sound mind behind a connection that changes bits of what it sends.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
-use convoy_proto::v1;
-use convoy_proto::v1::coordinator_client::CoordinatorClient;
-use convoy_proto::v1::node_message::Message;
-use convoy_testing::{Answers, Replies, Server};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Response, Status, Streaming};
+use convoy_faults::liar::{Liar, Lie, UNSEEN};
 
 use crate::cluster::{Cluster, digest};
 use crate::faults::worker;
-use crate::job::{Process, convoy, local_link, wait_for};
-
-/// How it is lied about a node.
-#[derive(Clone, Copy, PartialEq)]
-enum Lie {
-    /// A bit of each chunk is another.
-    Bit,
-    /// Each chunk comes twice, and is wrong the first time.
-    Twice,
-    /// The first chunk is wrong, and nothing more comes: as of a worker that dies.
-    Half,
-}
-
-/// Passes on what a worker and its coordinator say, and lies about gradients.
-#[derive(Clone)]
-struct Liar {
-    lie: Lie,
-    real: CoordinatorClient<Channel>,
-    /// So many nodes are passed on as they are, then so many that have several shards are changed, then all.
-    honest: Arc<AtomicI64>,
-}
+use crate::job::{Process, convoy, home, wait_for};
 
 /// Several times the steps in which a newcomer has its first audit.
 const LONG: [&str; 4] = ["--set", "train.epochs=120", "--set", "checkpoint.every_steps=10"];
-/// Lies about nodes of several shards, which no audit looks at, before all others.
-const UNSEEN: i64 = 3;
-
-impl Liar {
-    fn lies_about(&self, header: &v1::NodeHeader) -> bool {
-        let several = header.node.is_some_and(|node| node.last - node.first > 1);
-        let left = self.honest.load(Ordering::SeqCst);
-        if left > 0 || (left > -UNSEEN && several) {
-            self.honest.fetch_sub(1, Ordering::SeqCst);
-        }
-        // Who dies too often is not lent anything.
-        (left <= -UNSEEN && self.lie != Lie::Half) || (left <= 0 && several && left > -UNSEEN)
-    }
-}
-
-#[tonic::async_trait]
-impl Answers for Liar {
-    async fn control(&self, messages: Streaming<v1::WorkerMessage>) -> Result<Replies<v1::CoordinatorMessage>, Status> {
-        passed_on(self.real.clone().control(messages.map_while(Result::ok)).await)
-    }
-
-    async fn plan(&self, request: v1::PlanRequest) -> Result<Replies<v1::PlanChunk>, Status> {
-        passed_on(self.real.clone().plan(request).await)
-    }
-
-    async fn files(&self, request: v1::FilesRequest) -> Result<Replies<v1::FilePiece>, Status> {
-        passed_on(self.real.clone().files(request).await)
-    }
-
-    async fn parameters(&self, request: v1::ParametersRequest) -> Result<Replies<convoy_proto::Chunk>, Status> {
-        passed_on(self.real.clone().parameters(request).await)
-    }
-
-    async fn push_node(&self, mut messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
-        let (liar, mut lies) = (self.clone(), false);
-        let (sender, told) = tokio::sync::mpsc::channel(4);
-        tokio::spawn(async move {
-            while let Some(Ok(v1::NodeMessage { message: Some(message) })) = messages.next().await {
-                let (mut all, mut dies) = (vec![message], false);
-                match &all[0] {
-                    Message::Header(header) => lies = liar.lies_about(header),
-                    Message::Chunk(chunk) if lies => {
-                        let wrong = Message::Chunk(wrong(chunk));
-                        match liar.lie {
-                            Lie::Twice => all.insert(0, wrong),
-                            Lie::Bit | Lie::Half => all = vec![wrong],
-                        }
-                        dies = liar.lie == Lie::Half;
-                    }
-                    _ => {}
-                }
-                for message in all {
-                    _ = sender.send(v1::NodeMessage { message: Some(message) }).await;
-                }
-                if dies {
-                    return;
-                }
-            }
-        });
-        self.real.clone().push_node(ReceiverStream::new(told)).await.map(Response::into_inner)
-    }
-}
-
-/// The chunk with another bit.
-fn wrong(chunk: &convoy_proto::Chunk) -> convoy_proto::Chunk {
-    let mut values = vec![0.0; chunk.data.wire_len() / 4];
-    assert!(chunk.data.copy_to(&mut values));
-    values[0] = f32::from_bits(values[0].to_bits() ^ 1);
-    let range = 0..values.len();
-    convoy_proto::Chunk { offset: chunk.offset, data: convoy_proto::Values::shared(Arc::new(values), range) }
-}
-
-fn passed_on<T: Send + 'static>(answer: Result<Response<Streaming<T>>, Status>) -> Result<Replies<T>, Status> {
-    answer.map(|answer| Box::pin(answer.into_inner()) as Replies<T>)
-}
-
-/// A way to the coordinator at `address` that lies after `honest` nodes; and what keeps it open.
-fn liar(address: &str, lie: Lie, honest: i64) -> (String, (tokio::runtime::Runtime, Server)) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let server = runtime.block_on(async {
-        let real = local_link(address).coordinator().await.expect("the coordinator answers");
-        convoy_testing::serve(Liar { lie, real, honest: Arc::new(AtomicI64::new(honest)) }).await
-    });
-    (server.address.clone(), (runtime, server))
-}
 
 /// The worker `mallory` behind a liar.
 fn mallory(address: &str) -> Process {
@@ -155,12 +40,12 @@ fn audit_with_a_liar(honest: i64) -> serde_json::Value {
     let cluster = Cluster::new();
     let alone = cluster.job.train("alone", &LONG);
     let _coordinator = cluster.start();
-    let (address, _way) = liar(&cluster.address, Lie::Bit, honest);
+    let liar = Liar::start(&cluster.address, &home(), Lie::Bit, honest);
     let _workers = [worker(&cluster.address), worker(&cluster.address)];
     wait_for("two workers", || (cluster.workers() == 2).then_some(()));
     cluster.submit(&LONG);
     cluster.when(1, "its first steps", |job| job["status"]["step"].as_u64() > Some(1));
-    let mallory = mallory(&address);
+    let mallory = mallory(&liar.address);
     let done = cluster.when(1, "its end", |job| job["state"] == "completed");
     assert_eq!(digest(&done), alone["parameters_digest"].as_str().expect("a digest"));
     let audit = evicted(&cluster);
@@ -189,12 +74,12 @@ fn events_of_a_liar(lie: Lie) -> String {
     let cluster = Cluster::new();
     let alone = cluster.job.train("alone", &LONG);
     let _coordinator = cluster.start();
-    let (address, _way) = liar(&cluster.address, lie, 0);
+    let liar = Liar::start(&cluster.address, &home(), lie, 0);
     let _workers = [worker(&cluster.address), worker(&cluster.address)];
     wait_for("two workers", || (cluster.workers() == 2).then_some(()));
     cluster.submit(&LONG);
     cluster.when(1, "its first steps", |job| job["status"]["step"].as_u64() > Some(1));
-    let _mallory = mallory(&address);
+    let _mallory = mallory(&liar.address);
     let done = cluster.when(1, "its end", |job| job["state"] == "completed");
     assert_eq!(digest(&done), alone["parameters_digest"].as_str().expect("a digest"));
     assert_eq!(cluster.json(&["audit", "last"])["exact"], true);

@@ -11,11 +11,13 @@ use convoy_proto::{Chunk, Values, v1};
 use convoy_security::Secret;
 use convoy_testing::{Answers, Replies, Server};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
-/// What the first value of each chunk becomes.
+/// How it is lied about a node: mostly, what the first value of each chunk becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
     /// Its lowest bit is another.
@@ -24,7 +26,14 @@ pub enum Lie {
     NotANumber,
     /// It is as large as a value can be.
     Huge,
+    /// Each chunk comes twice, and the first time a bit of it is another.
+    Twice,
+    /// A bit of the first chunk is another, and nothing more comes: as of a worker that dies.
+    Half,
 }
+
+/// So many of the first lies are about nodes of several shards, which no audit looks at.
+pub const UNSEEN: i64 = 3;
 
 /// A way to a coordinator on which lies are told, while it is held.
 pub struct Liar {
@@ -37,7 +46,8 @@ pub struct Liar {
 
 impl Liar {
     /// A way to the plain coordinator at `address`, whose user's folder is `home`, that tells the truth about `honest`
-    /// nodes, and lies about all others.
+    /// nodes, then lies about [`UNSEEN`] that have several shards, then about all. With minus [`UNSEEN`] it lies about
+    /// all from the first. A worker that dies too often is not lent anything, so [`Lie::Half`] is told [`UNSEEN`] times.
     ///
     /// # Panics
     /// When the coordinator does not answer.
@@ -65,8 +75,36 @@ pub fn local_link(address: &str, home: &Path) -> Link {
 struct Passing {
     real: CoordinatorClient<Channel>,
     lie: Lie,
-    /// Nodes that are still passed on as they are.
+    /// Nodes that are still passed on as they are; below zero, how many unseen lies were told.
     honest: Arc<AtomicI64>,
+}
+
+impl Passing {
+    fn lies_about(&self, header: &v1::NodeHeader) -> bool {
+        let several = header.node.is_some_and(|node| node.last - node.first > 1);
+        let left = self.honest.load(Ordering::SeqCst);
+        if left > 0 || (left > -UNSEEN && several) {
+            self.honest.fetch_sub(1, Ordering::SeqCst);
+        }
+        (left <= -UNSEEN && self.lie != Lie::Half) || (left <= 0 && several && left > -UNSEEN)
+    }
+
+    /// What is passed on in the place of `message`, and whether nothing is after it.
+    fn told(&self, message: Message, lies: &mut bool) -> (Vec<Message>, bool) {
+        match message {
+            Message::Header(header) => {
+                *lies = self.lies_about(&header);
+                (vec![Message::Header(header)], false)
+            }
+            Message::Chunk(chunk) if *lies => {
+                let wrong = Chunk { offset: chunk.offset, data: changed(&chunk.data, self.lie) };
+                let mut all = vec![Message::Chunk(wrong)];
+                all.extend((self.lie == Lie::Twice).then_some(Message::Chunk(chunk)));
+                (all, self.lie == Lie::Half)
+            }
+            other => (vec![other], false),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -87,15 +125,22 @@ impl Answers for Passing {
         passed_on(self.real.clone().parameters(request).await)
     }
 
-    async fn push_node(&self, messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
-        let (lies, lie) = (self.honest.fetch_sub(1, Ordering::SeqCst) <= 0, self.lie);
-        let messages = messages.map_while(Result::ok).map(move |mut message| {
-            if let (Some(Message::Chunk(chunk)), true) = (&mut message.message, lies) {
-                chunk.data = changed(&chunk.data, lie);
+    async fn push_node(&self, mut messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
+        let (liar, mut lies) = (self.clone(), false);
+        let (sender, told) = mpsc::channel(4);
+        tokio::spawn(async move {
+            while let Some(Ok(v1::NodeMessage { message: Some(message) })) = messages.next().await {
+                let (all, dies) = liar.told(message, &mut lies);
+                for message in all {
+                    // Closed when the coordinator has answered.
+                    _ = sender.send(v1::NodeMessage { message: Some(message) }).await;
+                }
+                if dies {
+                    return;
+                }
             }
-            message
         });
-        self.real.clone().push_node(messages).await.map(Response::into_inner)
+        self.real.clone().push_node(ReceiverStream::new(told)).await.map(Response::into_inner)
     }
 }
 
@@ -103,7 +148,7 @@ fn changed(data: &Values, lie: Lie) -> Values {
     let mut values = vec![0.0; data.wire_len() / 4];
     assert!(data.copy_to(&mut values), "a worker sends whole values");
     values[0] = match lie {
-        Lie::Bit => f32::from_bits(values[0].to_bits() ^ 1),
+        Lie::Bit | Lie::Twice | Lie::Half => f32::from_bits(values[0].to_bits() ^ 1),
         Lie::NotANumber => f32::NAN,
         Lie::Huge => f32::MAX,
     };

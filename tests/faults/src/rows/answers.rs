@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Connections, free_address};
 use crate::dice::Dice;
 use crate::job::{Bench, LARGE, SHORT, write_data};
 use crate::journal::Journal;
-use crate::liar::{Liar, Lie};
+use crate::liar::{Liar, Lie, UNSEEN};
 use crate::outcome::Outcome;
 
 /// A part of all shards is computed twice, in percent.
@@ -24,7 +24,7 @@ pub(super) fn lies(bench: &Bench) -> Outcome {
     let mut arena = Arena::open(bench, Setup { kind: SHORT, ..audited("1") });
     for try_ in 0..bench.tries(4) {
         arena.settle();
-        let honest = if try_ % 2 == 0 { 0 } else { 40 };
+        let honest = if try_ % 2 == 0 { -UNSEEN } else { 40 };
         let liar = Liar::start(&arena.cluster.address, &arena.cluster.path("home"), Lie::Bit, honest);
         let (evictions, since) = (arena.journal.records("distrusted").len(), Instant::now());
         let name = format!("mallory-{try_}");
@@ -46,8 +46,8 @@ pub(super) fn not_finite(bench: &Bench) -> Outcome {
     let mut arena = Arena::open(bench, Setup { kind: SHORT, ..audited("0") });
     for lie in [Lie::NotANumber, Lie::Huge].into_iter().cycle().take(bench.tries(2) as usize) {
         arena.settle();
-        let (liar, joined) =
-            (Liar::start(&arena.cluster.address, &arena.cluster.path("home"), lie, 0), arena.journal.joined());
+        let liar = Liar::start(&arena.cluster.address, &arena.cluster.path("home"), lie, -UNSEEN);
+        let joined = arena.journal.joined();
         let process = arena.cluster.start_worker("mallory", &liar.address, &[], &[]);
         wait_for("it to join", || (arena.journal.joined() > joined).then_some(()));
         let joined = (arena.journal.committed() + 1, Instant::now());
