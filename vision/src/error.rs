@@ -16,6 +16,14 @@ pub enum ScanError {
         /// The spec's key.
         key: &'static str,
     },
+    /// A file takes more memory than there is for looking at it.
+    #[error("{} cannot be looked at: {source}", .path.display())]
+    NoMemory {
+        /// Which.
+        path: PathBuf,
+        /// How much it takes, and how much there is.
+        source: OutOfMemory,
+    },
     /// A file or folder cannot be read.
     #[error("{} cannot be read: {source}", .path.display())]
     Io {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::decode::{Decoded, decode};
 use crate::decode_error::DecodeError;
+use crate::error::ScanError;
 use crate::limits::{Limits, SMALL_BYTES, bytes_of};
 use crate::look::{Look, Looks};
 use crate::look_cache::LookCache;
@@ -22,6 +23,9 @@ use crate::threads::in_chunks;
 
 /// Looks at the files at `paths`, which are in byte order, below `root`. `progress` is told how many of those that are
 /// read are done. A cache comes with the number of this list of files among those below `root`.
+///
+/// # Errors
+/// When a file takes more memory than there is: what is usable must not depend on who looks.
 pub(crate) fn look_at_all(
     tree: &dyn FileTree,
     root: &Path,
@@ -29,7 +33,7 @@ pub(crate) fn look_at_all(
     limits: &Limits,
     cache: Option<(&LookCache, u8)>,
     progress: &Progress,
-) -> Looks {
+) -> Result<Looks, ScanError> {
     let mut looks = Looks::of(paths.len());
     let Some((cache, list)) = cache else {
         let all: Vec<usize> = (0..paths.len()).collect();
@@ -48,14 +52,14 @@ pub(crate) fn look_at_all(
     }
     if new.is_empty() {
         file.used();
-        return looks;
+        return Ok(looks);
     }
-    looks = look_anew(tree, root, paths, &new, limits, looks, progress);
+    looks = look_anew(tree, root, paths, &new, limits, looks, progress)?;
     let records = paths.iter().zip(&stamps).enumerate();
     let records = records.filter_map(|(number, (path, stamp))| Some((path, (*stamp)?, looks.at(number))));
     // What could not be read now may be another time.
     file.write(records.filter(|(_, _, look)| look.found));
-    looks
+    Ok(looks)
 }
 
 /// The stamps of files before they are read: a file that changes meanwhile is another one than its stamp says.
@@ -78,32 +82,36 @@ fn look_anew(
     limits: &Limits,
     looks: Looks,
     progress: &Progress,
-) -> Looks {
-    let (done, looks) = (AtomicUsize::new(0), Mutex::new(looks));
+) -> Result<Looks, ScanError> {
+    let (done, looks) = (AtomicUsize::new(0), Mutex::new(Ok(looks)));
     in_chunks(new.len(), |range| {
-        let some: Vec<(usize, Look)> = new[range]
+        let some: Result<Vec<(usize, Look)>, ScanError> = new[range]
             .iter()
             .map(|number| {
-                let look = look_at(files, root, paths.at(*number), limits);
+                let look = look_at(files, &root.join(paths.at(*number)), limits, &WORK)?;
                 progress(done.fetch_add(1, Ordering::Relaxed) + 1, new.len());
-                (*number, look)
+                Ok((*number, look))
             })
             .collect();
         let mut looks = looks.lock();
-        some.into_iter().for_each(|(number, look)| looks.set(number, look));
+        match (&mut *looks, some) {
+            (Ok(looks), Ok(some)) => some.into_iter().for_each(|(number, look)| looks.set(number, look)),
+            (Ok(_), Err(error)) => *looks = Err(error),
+            (Err(_), _) => {}
+        }
     });
     looks.into_inner()
 }
 
-fn look_at(files: &dyn FileTree, root: &Path, path: &str, limits: &Limits) -> Look {
+fn look_at(files: &dyn FileTree, path: &Path, limits: &Limits, memory: &MemoryBudget) -> Result<Look, ScanError> {
     let no_look = |why: String| Look { size: 0, digest: Digest::of(&[]), image: Err(why), found: false };
-    let ReadAndDecoded { bytes, decoded, _held } = match read_and_decode(files, &root.join(path), limits, &WORK) {
+    let ReadAndDecoded { bytes, decoded, _held } = match read_and_decode(files, path, limits, memory) {
         Ok(decoded) => decoded,
         Err(NoLook::Read(error)) if error.kind() == ErrorKind::NotFound => {
-            return no_look("does not exist".to_owned());
+            return Ok(no_look("does not exist".to_owned()));
         }
-        Err(NoLook::Read(error)) => return no_look(format!("cannot be read: {error}")),
-        Err(NoLook::Memory(error)) => return no_look(format!("cannot be looked at: {error}")),
+        Err(NoLook::Read(error)) => return Ok(no_look(format!("cannot be read: {error}"))),
+        Err(NoLook::Memory(source)) => return Err(ScanError::NoMemory { path: path.to_owned(), source }),
     };
     let image = match decoded {
         Ok(decoded) => Ok(ImageFacts {
@@ -115,7 +123,7 @@ fn look_at(files: &dyn FileTree, root: &Path, path: &str, limits: &Limits) -> Lo
         }),
         Err(error) => Err(error.to_string()),
     };
-    Look { size: bytes.len() as u64, digest: Digest::of(&bytes), image, found: true }
+    Ok(Look { size: bytes.len() as u64, digest: Digest::of(&bytes), image, found: true })
 }
 
 /// Why nothing can be said about a file.
@@ -214,6 +222,18 @@ mod tests {
                 Err(_) => panic!("{side} in {megabytes} MiB"),
             }
         }
+    }
+
+    #[test]
+    fn what_memory_there_is_decides_nothing_about_a_picture() {
+        let memory = MemoryBudget::new();
+        let look = |megabytes: u64| {
+            memory.bound(megabytes << 20);
+            look_at(&picture(1500), Path::new("x.png"), &LIMITS, &memory)
+        };
+        assert!(look(60).is_ok_and(|look| look.image.is_ok()));
+        let refused = look(30).err().expect("it is refused, not broken").to_string();
+        assert!(refused.contains("x.png cannot be looked at") && refused.contains("--memory-mib"), "{refused}");
     }
 
     #[test]

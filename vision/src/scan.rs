@@ -291,7 +291,7 @@ impl Looker<'_> {
     fn look(&self, images: &ImageList, list: u8) -> Result<Looks, ScanError> {
         let cache = self.cache.map(|cache| (cache, list));
         let root = &images.listed.root;
-        let looks = look_at_all(self.tree, root, &images.paths, &self.limits, cache, self.progress);
+        let looks = look_at_all(self.tree, root, &images.paths, &self.limits, cache, self.progress)?;
         images.refuse_absent(&looks)?;
         Ok(looks)
     }
