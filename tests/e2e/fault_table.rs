@@ -40,6 +40,11 @@ fn workers_can_be_replaced_one_after_the_other() {
 }
 
 #[test]
+fn a_bit_that_is_flipped_on_the_way_never_counts() {
+    holds("N7", 2);
+}
+
+#[test]
 fn a_power_cut_takes_no_step_along() {
     holds("S4", 2);
 }
