@@ -232,7 +232,7 @@ mod tests {
             look_at(&picture(1500), Path::new("x.png"), &LIMITS, &memory)
         };
         assert!(look(60).is_ok_and(|look| look.image.is_ok()));
-        let refused = look(30).err().expect("it is refused, not broken").to_string();
+        let refused = look(30).expect_err("it is refused, not broken").to_string();
         assert!(refused.contains("x.png cannot be looked at") && refused.contains("--memory-mib"), "{refused}");
     }
 
