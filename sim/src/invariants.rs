@@ -35,7 +35,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(membership::Membership::default()),
         Box::new(links::Links),
         Box::new(quiet::Quiet),
-        Box::new(waiting::WaitingFor),
+        Box::new(waiting::WaitingFor::default()),
         Box::new(liveness::Liveness),
     ]
 }

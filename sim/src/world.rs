@@ -188,10 +188,10 @@ impl<'a> World<'a> {
     fn advance(&mut self) -> bool {
         let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
         let awake = self.coordinator.asleep_until;
-        if let Some(deadline) = self.coordinator.deadline().map(|at| at.max(awake)).filter(|at| *at < next) {
+        if let Some(deadline) = self.coordinator.deadline.map(|at| at.max(awake)).filter(|at| *at < next) {
             self.pass(deadline);
             self.tell(Event::Deadline, None);
-            if self.coordinator.deadline().is_some_and(|at| at <= self.now) {
+            if self.coordinator.deadline.is_some_and(|at| at <= self.now) {
                 self.watch.see(&Fact::Overtime { waiting: "a deadline that is past" });
             }
             return true;

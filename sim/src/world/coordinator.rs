@@ -100,6 +100,8 @@ pub struct Coordinator {
     /// Checkpoints on their way to the disk.
     being_written: BTreeMap<StepId, Checkpoint>,
     waited_for: Option<Waiting>,
+    /// When its run wants to be told the time, if it lives.
+    pub deadline: Option<RunTime>,
     disk: Disk,
 }
 
@@ -188,6 +190,7 @@ impl Coordinator {
             doubles: scenario.doubles && matches!(scenario.mutant, None | Some(Mutant::SwapEffects)),
             being_written: BTreeMap::new(),
             waited_for: None,
+            deadline: None,
             disk: Disk { journal: Vec::new(), synced: 0, checkpoints },
         }
     }
@@ -219,12 +222,14 @@ impl Coordinator {
             Ok(run) => self.driver = Some(Driver::new(run, self.wire.clone(), self.wire.clone())),
             Err(error) => watch.see(&Fact::Refused(&error)),
         }
+        self.note_deadline();
     }
 
     /// Dies. Of the records that were not synced, the last may be lost.
     pub fn die(&mut self, watch: &mut Watch, tail: Tail, dice: &mut Dice) {
         self.disk.lose(tail, dice);
         self.driver = None;
+        self.deadline = None;
         self.reduction.reducer = None;
         self.being_written.clear();
         self.waited_for = None;
@@ -253,9 +258,8 @@ impl Coordinator {
         self.driver.as_ref()?.run().outcome()
     }
 
-    /// When its run wants to be told the time, if it lives.
-    pub fn deadline(&self) -> Option<RunTime> {
-        self.driver.as_ref()?.run().deadline()
+    fn note_deadline(&mut self) {
+        self.deadline = self.driver.as_ref().and_then(|driver| driver.run().deadline());
     }
 
     /// What its run waits for, in words.
@@ -282,6 +286,7 @@ impl Coordinator {
     pub fn heard(&mut self, worker: WorkerId, contact: Contact, watch: &mut Watch) {
         if let Some(driver) = &mut self.driver {
             driver.heard(worker, self.sabotage.contact(contact));
+            self.note_deadline();
             watch.see(&Fact::Heard { worker, contact });
         }
     }
@@ -346,6 +351,7 @@ impl Coordinator {
         let effects = acts.into_iter().filter_map(|act| self.carry_out(act, watch)).collect();
         if killed {
             let crash = self.wire.0.borrow_mut().crash.take();
+            self.note_deadline();
             return Err(crash.expect("the journal fails where it was told to"));
         }
         self.rest(at, watch);
@@ -366,13 +372,14 @@ impl Coordinator {
 
     /// All effects are carried out: asks the run what it waits for.
     fn rest(&mut self, told: RunTime, watch: &mut Watch) {
+        self.note_deadline();
         let Some(driver) = &self.driver else { return };
         let waiting = driver.run().waiting_for();
         let said = match self.waited_for.replace(waiting.clone()) {
             Some(before) if self.sabotage.is(Mutant::StaleAnswer) => before,
             _ => waiting,
         };
-        watch.see(&Fact::Rested { waiting: &said, deadline: driver.run().deadline(), told });
+        watch.see(&Fact::Rested { waiting: &said, deadline: self.deadline, told });
     }
 
     /// A part of an answer has come, and its worker is dead: nothing of it is kept.
