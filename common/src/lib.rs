@@ -5,7 +5,7 @@
 //! - Its data: the [places](data_place) where data lies, [trees of files](file_tree), [tables of pictures](samples),
 //!   [batches](batch) of samples.
 //! - Its bits: addressed [`random`] numbers, the [order of an epoch](epoch_order), the learning-rate [`schedule`], sums
-//!   [over the reduce tree](tree_sum), [`metrics`] and [`digest`]s.
+//!   [over the reduce tree](tree_sum) that [compare all copies](counted_sum), [`metrics`] and [`digest`]s.
 //! - [`backoff`]: pauses between attempts; [`leb128`]: numbers in few bytes; [`memory`]: how much of it may be taken.
 //!
 //! - What must [outlive a crash](durable): the only I/O here.
@@ -14,6 +14,7 @@
 
 pub mod backoff;
 pub mod batch;
+pub mod counted_sum;
 mod csv_field;
 pub mod data_place;
 pub mod digest;

@@ -52,5 +52,5 @@ pub use plan::{CheckpointIntervals, Limits, PlanError, RunPlan, Timeouts};
 pub use record::{LedgerEntry, LedgerError, Record, check_ledger};
 pub use resume::{ResumeError, believed};
 pub use run::Run;
-pub use tree::{Fold, FoldError, Merge, Node};
+pub use tree::Node;
 pub use waiting::{Progress, Waiting, WorkerProgress};

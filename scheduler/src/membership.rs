@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::contact::Contact;
 use crate::ids::{Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
+use crate::trust::Trust;
 
 /// The percentile is taken over so many of the newest measurements of a kind of shard.
 const RECENT: usize = 64;
@@ -54,6 +55,16 @@ struct Strikes {
     clean: u32,
     /// The step of the last answer.
     answered: Option<StepId>,
+}
+
+impl Strikes {
+    fn add(&mut self, step: StepId) {
+        if self.last.replace(step) != Some(step) {
+            self.sits_out_until = Some(StepId(step.0 + 1 + PENANCE.pow(self.count)));
+            self.count = (self.count + 1).min(STRIKES);
+            self.clean = 0;
+        }
+    }
 }
 
 /// Estimated time that a shard takes a member on one thread.
@@ -150,12 +161,7 @@ impl Member {
     /// as there are others, it sits out what is left of the step and one step more; the next time [`PENANCE`] times as
     /// many, and so on.
     pub fn strike(&mut self, step: StepId) {
-        let strikes = &mut self.strikes;
-        if strikes.last.replace(step) != Some(step) {
-            strikes.sits_out_until = Some(StepId(step.0 + 1 + PENANCE.pow(strikes.count)));
-            strikes.count = (strikes.count + 1).min(STRIKES);
-            strikes.clean = 0;
-        }
+        self.strikes.add(step);
     }
 
     /// Notes that it answered a lease of `step`. One answer forgives nothing: a worker that sleeps most of the time
@@ -224,6 +230,16 @@ impl Membership {
             strikes: self.gone.remove(machine).unwrap_or_default(),
         };
         self.members.insert(worker, member);
+    }
+
+    /// Strikes a machine under all numbers that it has here, or in its absence.
+    pub fn strike(&mut self, trust: &Trust, machine: &str, step: StepId) {
+        let here = self.members.iter_mut().filter(|(worker, _)| trust.machine(**worker) == machine);
+        let mut strikes: Vec<&mut Strikes> = here.map(|(_, member)| &mut member.strikes).collect();
+        if strikes.is_empty() {
+            strikes.push(self.gone.entry(machine.to_owned()).or_default());
+        }
+        strikes.into_iter().for_each(|strikes| strikes.add(step));
     }
 
     /// Removes a member, if it is there; its machine keeps its strikes.

@@ -4,7 +4,6 @@
 //! power of two below its size. The tree depends on `n` alone, and values meet as `left + right`, whoever computed them
 //! and whenever they arrive; so the sum has the same bits for any number of workers.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::ids::ShardId;
@@ -112,94 +111,4 @@ pub fn cover(root: Node, first: u32, last: u32) -> Vec<Node> {
         }
     }
     cover
-}
-
-/// An addition that has become possible: `into = left + right`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Merge {
-    /// The left summand.
-    pub left: Node,
-    /// The right summand.
-    pub right: Node,
-    /// Their parent, the sum.
-    pub into: Node,
-}
-
-/// Why a node cannot be folded in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FoldError {
-    /// It is no node of this tree.
-    NotOfTheTree(Node),
-    /// Shards of it have arrived already.
-    Repeated(Node),
-}
-
-impl fmt::Display for FoldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FoldError::NotOfTheTree(node) => {
-                write!(f, "{node} is no node of this step's reduce tree")
-            }
-            FoldError::Repeated(node) => {
-                write!(f, "{node} or a part of it has been counted already")
-            }
-        }
-    }
-}
-
-impl std::error::Error for FoldError {}
-
-/// Nodes that arrive in any order, and the additions that each makes possible.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Fold {
-    root: Node,
-    present: BTreeSet<Node>,
-}
-
-impl Fold {
-    /// A fold over the tree of `shards` shards, of which none has arrived.
-    ///
-    /// # Panics
-    /// When there is no shard.
-    pub fn new(shards: u32) -> Fold {
-        Fold { root: root(shards), present: BTreeSet::new() }
-    }
-
-    /// Takes a node in. The answer holds the additions that are possible now, in the order in which to do them: each
-    /// may use the sum of the one before it.
-    ///
-    /// # Errors
-    /// When it is no node of the tree, or some of its shards have arrived already.
-    pub fn arrive(&mut self, node: Node) -> Result<Vec<Merge>, FoldError> {
-        if !node.is_node_of(self.root) {
-            return Err(FoldError::NotOfTheTree(node));
-        }
-        // Present nodes are disjoint, so only the one that starts last before the node's end can overlap it.
-        let before_end = Node { first: node.last, last: 0 };
-        if self.present.range(..before_end).next_back().is_some_and(|near| near.last > node.first) {
-            return Err(FoldError::Repeated(node));
-        }
-        let (mut merges, mut node) = (Vec::new(), node);
-        while let Some(parent) = node.parent(self.root) {
-            let (left, right) = parent.children().expect("a parent has children");
-            let sibling = if node == left { right } else { left };
-            if !self.present.remove(&sibling) {
-                break;
-            }
-            merges.push(Merge { left, right, into: parent });
-            node = parent;
-        }
-        self.present.insert(node);
-        Ok(merges)
-    }
-
-    /// Whether the root's sum is there.
-    pub fn is_complete(&self) -> bool {
-        self.present.contains(&self.root)
-    }
-
-    /// The nodes whose sums wait for their siblings (once complete, the root), from left to right.
-    pub fn present(&self) -> impl Iterator<Item = Node> {
-        self.present.iter().copied()
-    }
 }

@@ -16,6 +16,7 @@ mod order;
 mod parameters;
 mod quiet;
 mod samples;
+mod suspicion;
 mod waiting;
 
 pub use invariant::Invariant;
@@ -30,12 +31,13 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(durability::Durability::default()),
         Box::new(order::Order),
         Box::new(audits::Audits::default()),
+        Box::new(suspicion::Suspicion::default()),
         Box::new(parameters::Parameters::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),
         Box::new(links::Links),
         Box::new(quiet::Quiet),
-        Box::new(waiting::WaitingFor),
+        Box::new(waiting::WaitingFor::default()),
         Box::new(liveness::Liveness),
     ]
 }

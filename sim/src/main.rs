@@ -1,6 +1,7 @@
 //! Plays simulated runs by the thousand, or one of them line by line.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,9 +41,9 @@ struct Args {
     /// Steps of a run.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
     steps: u16,
-    /// Threads that play runs.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: u16,
+    /// Threads that play runs; as many as there are cores, if it is not said.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -141,11 +142,13 @@ impl Totals {
 
 /// Plays many runs. Says how far it is every few seconds, and stops at the first violation.
 fn sweep(args: &Args, seeds: u64) -> ExitCode {
-    let began = Instant::now();
-    let sweep = Sweep::new(args, seeds);
-    std::thread::scope(|scope| (0..args.threads).for_each(|_| drop(scope.spawn(|| sweep.work()))));
+    let begun = Instant::now();
+    let sweep = Sweep::new(args, seeds, begun);
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = args.threads.map_or_else(cores, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| sweep.work()))));
     let Sweep { totals, found, .. } = sweep;
-    totals.into_inner().print(began.elapsed());
+    totals.into_inner().print(begun.elapsed());
     match found.into_inner() {
         None => {
             println!("every promise held");
@@ -167,14 +170,15 @@ struct Sweep<'a> {
     totals: Mutex<Totals>,
     /// The lowest seed so far whose run broke a promise.
     found: Mutex<Option<(u64, Violation)>>,
+    begun: Instant,
     /// When it was said last how far the sweep is.
     told: Mutex<Instant>,
 }
 
 impl Sweep<'_> {
-    fn new(args: &Args, seeds: u64) -> Sweep<'_> {
+    fn new(args: &Args, seeds: u64, begun: Instant) -> Sweep<'_> {
         let (next, stop, totals, found) = Default::default();
-        Sweep { args, seeds, next, stop, totals, found, told: Mutex::new(Instant::now()) }
+        Sweep { args, seeds, next, stop, totals, found, begun, told: Mutex::new(begun) }
     }
 
     /// Plays seeds until there are no more, or until some promise is broken; each thread runs this.
@@ -197,7 +201,8 @@ impl Sweep<'_> {
         let mut told = self.told.lock();
         if told.elapsed() > Duration::from_secs(5) {
             *told = Instant::now();
-            eprintln!("{} of {} runs, {} steps", totals.runs, self.seeds, totals.commits);
+            let left = self.begun.elapsed().as_secs_f64() * (self.seeds - totals.runs) as f64 / totals.runs as f64;
+            eprintln!("{} of {} runs, {} steps; {left:.0} s left", totals.runs, self.seeds, totals.commits);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use convoy_scheduler::{
     Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, RevokeReason, RunPlan, StepId,
+    WorkerId,
 };
 
 use crate::bookkeeping::Books;
@@ -59,7 +60,9 @@ mutants! {
     BelieveLiar = "believe-liar", "a run goes on from the step in which a liar was found out, whatever it did before";
     NameIsMachine = "name-is-machine", "a worker's name, which it chooses, is taken for its machine";
     FirstCopy = "first-copy", "of a node that is sent twice the first copy is counted and the last one's digest is taken";
-    KeepHalf = "keep-half", "what came of a node before its worker died is kept, and completed by another";
+    IgnoreContradiction = "ignore-contradiction", "of copies that differ the first is counted, and nobody hears of it";
+    BlameNewest = "blame-newest", "where copies differ only who brought the last one is suspected";
+    LendSuspects = "lend-suspects", "where copies differ the step is lent to one who brought them";
     IgnoreQuiet = "ignore-quiet", "workers that were not heard of for a second get leases";
     IgnoreDeaths = "ignore-deaths", "a node of which all workers die is lent again for ever";
     ForgetEviction = "forget-eviction", "a start does not know who was evicted before";
@@ -105,6 +108,11 @@ impl Sabotage {
             }
             (Some(Mutant::NameIsMachine), Event::WorkerJoined { worker, name, threads, .. }) => {
                 vec![Event::WorkerJoined { worker, machine: name.clone(), name, threads }]
+            }
+            (Some(Mutant::IgnoreContradiction), Event::NodeContradicted { .. }) => Vec::new(),
+            (Some(Mutant::BlameNewest), Event::NodeContradicted { step, work, node, workers }) => {
+                let workers = workers.last().copied().into_iter().collect();
+                vec![Event::NodeContradicted { step, work, node, workers }]
             }
             (Some(Mutant::ForgetReduced), Event::StepReduced { step: StepId(5), .. }) => Vec::new(),
             (_, event) => vec![event],
@@ -156,6 +164,7 @@ impl Sabotage {
             }
             Mutant::BlameJudge => acts.iter_mut().for_each(|act| blame_judge(act, books)),
             Mutant::BelieveLiar => acts.iter_mut().for_each(|act| believe(act, books.committed)),
+            Mutant::LendSuspects => lend_suspects(&mut acts, books),
             Mutant::DropRevoke => {
                 let first = RevokeReason::AnotherWasFirst;
                 acts.retain(|act| !matches!(act, Act::Out(Effect::Revoke { why, .. }) if *why == first));
@@ -220,6 +229,20 @@ fn second_lease(acts: &[Act], books: &Books) -> Option<Act> {
     })?;
     let worker = books.members.keys().copied().find(|worker| *worker != first)?;
     Some(Act::Out(Effect::Send { worker, lease, check: Check::Count }))
+}
+
+/// Lends what follows from a contradiction to one of those who brought the node, if any of them is there.
+fn lend_suspects(acts: &mut [Act], books: &Books) {
+    let there = |worker: &WorkerId| books.members.contains_key(worker);
+    let suspect = acts.iter().find_map(|act| match act {
+        Act::Out(Effect::Contradict { workers, .. }) => workers.iter().copied().find(there),
+        _ => None,
+    });
+    for act in acts {
+        if let (Some(suspect), Act::Out(Effect::Send { worker, .. })) = (suspect, act) {
+            *worker = suspect;
+        }
+    }
 }
 
 fn blame_judge(act: &mut Act, books: &Books) {

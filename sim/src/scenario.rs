@@ -76,6 +76,8 @@ faults! {
     Twice = "sent twice", at most 900;
     /// A worker that lies sends half of a node and dies.
     Half = "half a node", at most 500;
+    /// A worker that lies sends its node once more, in a push of its own, with the right numbers.
+    Otherwise = "sent otherwise", at most 500;
     /// A worker is refused when it comes: it is of another version, until somebody replaces it.
     Refused = "refused", at most 300;
     /// The clock of what the coordinator is told shows up to 5 s less than it did.

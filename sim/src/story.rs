@@ -21,6 +21,8 @@ pub struct Story {
     pub copies: u64,
     /// Events that changed nothing.
     pub ignored: u64,
+    /// Nodes of which two copies differed.
+    pub contradictions: u64,
     /// Faults, by [`Fault`](crate::Fault).
     pub faults: Vec<u64>,
     /// Virtual time from the end of the storm to the end of the run.

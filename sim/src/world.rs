@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use convoy_scheduler::*;
 
 use self::coordinator::Coordinator;
-use self::process::{Answer, Link, Message, Process, Stream, Way};
+use self::process::{Answer, CHUNKS, Link, Message, Process, Sent, Stream, Way};
 use crate::dice::Dice;
 use crate::facts::Fact;
 use crate::invariant_watch::{Violation, Watch};
@@ -120,6 +120,7 @@ impl<'a> World<'a> {
             overdue: 0,
             copies: 0,
             ignored: 0,
+            contradictions: 0,
             faults: vec![0; Fault::ALL.len()],
             after_storm: Micros(0),
             effects: 0,
@@ -188,10 +189,10 @@ impl<'a> World<'a> {
     fn advance(&mut self) -> bool {
         let next = self.agenda.first_key_value().map_or(RunTime(u64::MAX), |((at, _), _)| *at);
         let awake = self.coordinator.asleep_until;
-        if let Some(deadline) = self.coordinator.deadline().map(|at| at.max(awake)).filter(|at| *at < next) {
+        if let Some(deadline) = self.coordinator.deadline.map(|at| at.max(awake)).filter(|at| *at < next) {
             self.pass(deadline);
             self.tell(Event::Deadline, None);
-            if self.coordinator.deadline().is_some_and(|at| at <= self.now) {
+            if self.coordinator.deadline.is_some_and(|at| at <= self.now) {
                 self.watch.see(&Fact::Overtime { waiting: "a deadline that is past" });
             }
             return true;
@@ -300,6 +301,7 @@ impl<'a> World<'a> {
             }
             Effect::Checkpoint { step, .. } => self.checkpoint(*step),
             Effect::Overdue { .. } => self.story.overdue += 1,
+            Effect::Contradict { .. } => self.story.contradictions += 1,
             Effect::Ignore { .. } => self.story.ignored += 1,
             _ => {}
         }
@@ -344,7 +346,7 @@ impl<'a> World<'a> {
             Happening::Computed(i, at) => self.computed(i, at),
             Happening::Again(i, answer) => {
                 if let Some(worker) = self.processes[i].connection.worker {
-                    self.tell(answer.event(worker), Some(&answer));
+                    self.answered(worker, &answer);
                 }
             }
             Happening::Weather => self.faults(),
@@ -440,22 +442,14 @@ impl<'a> World<'a> {
         });
         let lied = self.processes[i].honesty.lies && failure.is_none();
         self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step), lied });
-        let mut value = oracle::node_value(parameters, lease.work, lease.node);
-        let mut result = NodeResult::Good;
+        let honest = [oracle::node_value(parameters, lease.work, lease.node); CHUNKS];
+        let (sent, result) = (Sent::Whole, NodeResult::Good);
+        let mut answer = Answer { lease, chunks: honest, sent, shard_micros, failure, result };
         if lied {
-            value = oracle::mix(value, self.processes[i].machine as u64);
-            let good = NodeResult::Good;
-            result = self.dice.pick(&[good, good, good, good, NodeResult::NotFinite, NodeResult::Absurd]);
+            self.lie(i, &mut answer);
         }
-        let mut first = None;
-        if lied && result == NodeResult::Good && self.throw(Fault::Twice) {
-            self.count(Fault::Twice, Some(i));
-            first = Some(std::mem::replace(&mut value, oracle::node_value(parameters, lease.work, lease.node)));
-        }
-        let answer = Answer { lease, value, first, shard_micros, failure, result };
-        if lied && self.throw(Fault::Half) {
-            self.count(Fault::Half, Some(i));
-            self.coordinator.half(&answer);
+        if let Sent::Half(_) = answer.sent {
+            self.receive(worker, &answer);
             self.kill(i, 1_500_000);
             return;
         }
@@ -465,8 +459,46 @@ impl<'a> World<'a> {
             self.later(within, Happening::Again(i, answer.clone()));
         }
         self.say(i, Event::NodeComputed { worker, at });
+        let otherwise = Answer { chunks: honest, ..answer.clone() };
+        let again = lied && (answer.sent, answer.result) == (Sent::Whole, NodeResult::Good);
         self.send(worker, Stream::UpPush, Message::Answer(answer));
+        if again && self.throw(Fault::Otherwise) {
+            self.count(Fault::Otherwise, Some(i));
+            self.send(worker, Stream::UpPush, Message::Answer(otherwise));
+        }
         self.compute(i);
+    }
+
+    /// Puts something wrong into some chunks of an answer, and may have it sent twice or by half.
+    fn lie(&mut self, i: usize, answer: &mut Answer) {
+        let wrong = answer.chunks.map(|right| oracle::mix(right, self.processes[i].machine as u64));
+        let good = NodeResult::Good;
+        answer.result = self.dice.pick(&[good, good, good, good, NodeResult::NotFinite, NodeResult::Absurd]);
+        if answer.result == good && self.throw(Fault::Twice) {
+            self.count(Fault::Twice, Some(i));
+            answer.sent = Sent::Twice(wrong[0]);
+            return;
+        }
+        for index in self.dice.pick(&[&[0, 1][..], &[0], &[1]]) {
+            answer.chunks[*index] = wrong[*index];
+        }
+        if self.throw(Fault::Half) {
+            self.count(Fault::Half, Some(i));
+            answer.sent = Sent::Half(self.dice.below(CHUNKS as u64) as usize);
+        }
+    }
+
+    /// All of an answer has come.
+    fn answered(&mut self, worker: WorkerId, answer: &Answer) {
+        self.receive(worker, answer);
+        self.tell(answer.event(worker), Some(answer));
+    }
+
+    /// Bytes of an answer have come: the run hears at once where they are not what came before.
+    fn receive(&mut self, worker: WorkerId, answer: &Answer) {
+        if let Some(contradiction) = self.coordinator.receive(worker, answer) {
+            self.tell(contradiction, None);
+        }
     }
 }
 

@@ -31,7 +31,8 @@ impl Run {
     }
 
     /// Copies of a node differ, and the reducer has forgotten the tree: the step begins anew. All who brought the node
-    /// are suspects; it goes to others, if there are any, and is audited.
+    /// are suspects; it goes to others, if there are any, and is audited. A machine that is gone with a node half sent,
+    /// or that contradicts itself, has a strike: it could do that in every step.
     pub(super) fn contradicted(
         &mut self,
         id: StepId,
@@ -44,6 +45,11 @@ impl Run {
             RunPhase::Finished(_) => return Err(IgnoreReason::RunOver),
             RunPhase::Working(step) if (step.step, step.work) == (id, work) => step.contradict(node, &workers),
             _ => return Err(IgnoreReason::OtherStep { answered: id, committed: self.committed }),
+        }
+        let alone = self.trust.machines(workers.iter().copied()).len() == 1;
+        let struck = workers.iter().copied().filter(|worker| alone || self.members.get(*worker).is_none());
+        for machine in self.trust.machines(struck).into_iter().filter(|machine| !machine.is_empty()) {
+            self.members.strike(&self.trust, machine, id);
         }
         effects.push(Effect::Contradict { step: id, node, workers });
         self.reopen(effects);

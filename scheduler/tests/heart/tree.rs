@@ -4,20 +4,6 @@ use convoy_scheduler::*;
 use proptest::prelude::*;
 
 /// Mixes two numbers so that neither order nor grouping can be changed unnoticed.
-fn mix(left: u64, right: u64) -> u64 {
-    let z = left.rotate_left(17).wrapping_add(right).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z ^ (z >> 27)
-}
-
-/// The sum of a node, straight from the definition: a shard's value is its number.
-fn node_value(node: Node) -> u64 {
-    match node.children() {
-        Some((left, right)) => mix(node_value(left), node_value(right)),
-        None => u64::from(node.first),
-    }
-}
-
 fn node(first: u32, last: u32) -> Node {
     Node { first, last }
 }
@@ -60,26 +46,6 @@ fn nodes_read_as_a_person_would_say() {
     assert_eq!((node(4, 8).to_string(), node(4, 5).to_string()), ("shards 4..8".into(), "shard 4".into()));
 }
 
-#[test]
-fn a_fold_refuses_strangers_and_repetitions() {
-    let mut fold = Fold::new(11);
-    assert_eq!(fold.arrive(node(1, 3)), Err(FoldError::NotOfTheTree(node(1, 3))));
-    assert_eq!(fold.arrive(node(3, 3)), Err(FoldError::NotOfTheTree(node(3, 3))));
-    assert_eq!(fold.arrive(node(8, 12)), Err(FoldError::NotOfTheTree(node(8, 12))));
-    assert_eq!(fold.arrive(node(0, 4)), Ok(vec![]));
-    assert_eq!(fold.arrive(node(0, 4)), Err(FoldError::Repeated(node(0, 4))));
-    assert_eq!(fold.arrive(node(3, 4)), Err(FoldError::Repeated(node(3, 4))));
-    assert_eq!(fold.arrive(node(0, 8)), Err(FoldError::Repeated(node(0, 8))));
-    assert_eq!(fold.arrive(node(8, 11)), Ok(vec![]));
-    let merges = [
-        Merge { left: node(0, 4), right: node(4, 8), into: node(0, 8) },
-        Merge { left: node(0, 8), right: node(8, 11), into: node(0, 11) },
-    ];
-    assert_eq!(fold.arrive(node(4, 8)), Ok(merges.to_vec()));
-    assert!(fold.is_complete());
-    assert_eq!(fold.arrive(node(4, 8)), Err(FoldError::Repeated(node(4, 8))));
-}
-
 proptest! {
     #[test]
     fn relations_are_those_of_the_tree(shards in 1u32..70, first in 0u32..80, size in 0u32..80) {
@@ -107,34 +73,5 @@ proptest! {
                 prop_assert!(parent.first < first || last < parent.last, "{} would do", parent);
             }
         }
-    }
-
-    #[test]
-    fn any_split_in_any_order_folds_to_the_same_sum(
-        shards in 1u32..70,
-        cuts in prop::collection::vec(any::<bool>(), 140),
-        order in prop::collection::vec(any::<u32>(), 70),
-    ) {
-        let root = tree::root(shards);
-        let mut cuts = cuts.into_iter();
-        let (mut whole, mut parts) = (vec![root], Vec::new());
-        while let Some(node) = whole.pop() {
-            match node.children() {
-                Some((left, right)) if cuts.next().unwrap_or(true) => whole.extend([left, right]),
-                _ => parts.push(node),
-            }
-        }
-        parts.sort_by_key(|node| order[node.first as usize]);
-        let mut fold = Fold::new(shards);
-        let mut values = std::collections::BTreeMap::new();
-        for part in parts {
-            prop_assert!(!fold.is_complete());
-            values.insert(part, node_value(part));
-            for Merge { left, right, into } in fold.arrive(part).expect("parts do not overlap") {
-                values.insert(into, mix(values[&left], values[&right]));
-            }
-        }
-        prop_assert!(fold.is_complete());
-        prop_assert_eq!(values[&root], node_value(root));
     }
 }

@@ -114,7 +114,7 @@ impl World<'_> {
                 let contact = Contact { heard: self.now, ..Contact::default() };
                 self.coordinator.heard(worker, contact, &mut self.watch);
             }
-            Message::Answer(answer) => self.tell(answer.event(worker), Some(&answer)),
+            Message::Answer(answer) => self.answered(worker, &answer),
             Message::Send(lease) => {
                 process.queue.push(lease);
                 self.compute(i);

@@ -5,9 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use convoy_common::counted_sum::{Contradiction, CountedSum, Fingerprint, Summand};
 use convoy_scheduler::*;
 
-use super::process::Answer;
+use super::process::{Answer, CHUNKS, Sent, number_of};
 use crate::dice::Dice;
 use crate::facts::Fact;
 use crate::invariant_watch::Watch;
@@ -54,18 +55,36 @@ impl Outbox for Wire {
     }
 }
 
-/// The sums of the step in work.
+/// A chunk of a node.
+struct Number(u64);
+
+impl Summand for Number {
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_bytes(&self.0.to_le_bytes())
+    }
+
+    fn add(&mut self, right: &Self) {
+        self.0 = oracle::mix(self.0, right.0);
+    }
+}
+
+/// The sums of the step in work, which are the coordinator's own.
 struct Reducer {
     step: StepId,
     work: Work,
-    fold: Fold,
-    values: BTreeMap<Node, u64>,
-    /// What came of nodes before their workers died.
-    halves: BTreeMap<Node, u64>,
-    /// All values in the order in which they came.
+    chunks: [CountedSum<Number>; CHUNKS],
+    /// All nodes in the order in which they came.
     arrived: u64,
     /// The parameters that follow, once the sum is there.
     next: Option<u64>,
+}
+
+impl Reducer {
+    /// The sum of all shards, once all of it is there.
+    fn total(&self) -> Option<u64> {
+        let totals = self.chunks.each_ref().map(|chunk| chunk.total().map(|total| total.0));
+        totals.iter().all(Option::is_some).then(|| number_of(totals.map(Option::unwrap_or_default)))
+    }
 }
 
 /// The contents of a checkpoint.
@@ -100,6 +119,8 @@ pub struct Coordinator {
     /// Checkpoints on their way to the disk.
     being_written: BTreeMap<StepId, Checkpoint>,
     waited_for: Option<Waiting>,
+    /// When its run wants to be told the time, if it lives.
+    pub deadline: Option<RunTime>,
     disk: Disk,
 }
 
@@ -119,8 +140,8 @@ pub struct Reduction {
     reducer: Option<Reducer>,
     /// Counts how often the reducer was opened.
     pub openings: u64,
-    /// For each lease, whether its answer is counted, compared, or both.
-    checks: BTreeMap<LeaseRef, Check>,
+    /// The leases of the step in work, each with its worker, and whether its answer is counted, compared, or both.
+    out: BTreeMap<LeaseRef, (WorkerId, Check)>,
 }
 
 /// The disk, which outlives the coordinator's process.
@@ -188,6 +209,7 @@ impl Coordinator {
             doubles: scenario.doubles && matches!(scenario.mutant, None | Some(Mutant::SwapEffects)),
             being_written: BTreeMap::new(),
             waited_for: None,
+            deadline: None,
             disk: Disk { journal: Vec::new(), synced: 0, checkpoints },
         }
     }
@@ -207,7 +229,7 @@ impl Coordinator {
         self.plan.evaluation_pending = checkpoint.evaluation_pending;
         self.start += 1;
         self.workers = 0;
-        self.reduction.checks.clear();
+        self.reduction.out.clear();
         let Checkpoint { parameters, evaluation_pending } = checkpoint;
         self.committed = Committed { step: first_step, parameters, evaluated: !evaluation_pending };
         watch.see(&Fact::Started { plan: &self.plan, parameters, read: &self.disk.journal });
@@ -219,12 +241,14 @@ impl Coordinator {
             Ok(run) => self.driver = Some(Driver::new(run, self.wire.clone(), self.wire.clone())),
             Err(error) => watch.see(&Fact::Refused(&error)),
         }
+        self.note_deadline();
     }
 
     /// Dies. Of the records that were not synced, the last may be lost.
     pub fn die(&mut self, watch: &mut Watch, tail: Tail, dice: &mut Dice) {
         self.disk.lose(tail, dice);
         self.driver = None;
+        self.deadline = None;
         self.reduction.reducer = None;
         self.being_written.clear();
         self.waited_for = None;
@@ -253,9 +277,8 @@ impl Coordinator {
         self.driver.as_ref()?.run().outcome()
     }
 
-    /// When its run wants to be told the time, if it lives.
-    pub fn deadline(&self) -> Option<RunTime> {
-        self.driver.as_ref()?.run().deadline()
+    fn note_deadline(&mut self) {
+        self.deadline = self.driver.as_ref().and_then(|driver| driver.run().deadline());
     }
 
     /// What its run waits for, in words.
@@ -282,6 +305,7 @@ impl Coordinator {
     pub fn heard(&mut self, worker: WorkerId, contact: Contact, watch: &mut Watch) {
         if let Some(driver) = &mut self.driver {
             driver.heard(worker, self.sabotage.contact(contact));
+            self.note_deadline();
             watch.see(&Fact::Heard { worker, contact });
         }
     }
@@ -303,8 +327,8 @@ impl Coordinator {
         }
         let mut killed = false;
         let event = match (event.worker(), answer) {
-            (Some(worker), Some(answer)) if answer.first.is_some() && self.sabotage.is(Mutant::FirstCopy) => {
-                Answer { first: None, ..answer.clone() }.event(worker)
+            (Some(worker), Some(answer)) if answer.sent != Sent::Whole && self.sabotage.is(Mutant::FirstCopy) => {
+                Answer { sent: Sent::Whole, ..answer.clone() }.event(worker)
             }
             _ => event,
         };
@@ -337,15 +361,17 @@ impl Coordinator {
         });
         if let (Event::NodeDone { worker, .. }, Some(answer), false) = (&event, answer, killed)
             && self.sabotage.counts(why)
-            && self.reduction.checks.get(&answer.lease.at) != Some(&Check::Digest)
+            && self.reduction.out.get(&answer.lease.at).is_none_or(|(_, check)| *check != Check::Digest)
             && answer.result != NodeResult::NotFinite
         {
-            self.count(*worker, answer, watch);
+            let (answered, node) = (answer.lease.at, answer.lease.node);
+            watch.see(&Fact::Counted { worker: *worker, answered, node });
         }
         watch.see(&Fact::Told { event: &event, at, ignored: killed || why.is_some() });
         let effects = acts.into_iter().filter_map(|act| self.carry_out(act, watch)).collect();
         if killed {
             let crash = self.wire.0.borrow_mut().crash.take();
+            self.note_deadline();
             return Err(crash.expect("the journal fails where it was told to"));
         }
         self.rest(at, watch);
@@ -356,8 +382,8 @@ impl Coordinator {
     fn with_digest(&self, event: Event, answer: Option<&Answer>) -> Event {
         match (event, answer) {
             (Event::NodeDone { worker, at, shard_micros, result, .. }, Some(answer)) => {
-                let asked = self.reduction.checks.get(&at).is_some_and(|check| *check != Check::Count);
-                let digest = (asked && result != NodeResult::NotFinite).then(|| oracle::digest(answer.value));
+                let asked = self.reduction.out.get(&at).is_some_and(|(_, check)| *check != Check::Count);
+                let digest = (asked && result != NodeResult::NotFinite).then(|| answer.digest());
                 Event::NodeDone { worker, at, shard_micros, result, digest }
             }
             (event, _) => event,
@@ -366,44 +392,32 @@ impl Coordinator {
 
     /// All effects are carried out: asks the run what it waits for.
     fn rest(&mut self, told: RunTime, watch: &mut Watch) {
+        self.note_deadline();
         let Some(driver) = &self.driver else { return };
         let waiting = driver.run().waiting_for();
         let said = match self.waited_for.replace(waiting.clone()) {
             Some(before) if self.sabotage.is(Mutant::StaleAnswer) => before,
             _ => waiting,
         };
-        watch.see(&Fact::Rested { waiting: &said, deadline: driver.run().deadline(), told });
+        watch.see(&Fact::Rested { waiting: &said, deadline: self.deadline, told });
     }
 
-    /// A part of an answer has come, and its worker is dead: nothing of it is kept.
-    pub fn half(&mut self, answer: &Answer) {
-        if self.sabotage.is(Mutant::KeepHalf)
-            && let Some(reducer) = &mut self.reduction.reducer
-        {
-            reducer.halves.entry(answer.lease.node).or_insert(answer.value);
+    /// Takes in the bytes of an answer, if its lease is out: they are counted, or compared with what is counted. Where
+    /// they are not equal, that is what the run must be told before anything else.
+    pub fn receive(&mut self, worker: WorkerId, answer: &Answer) -> Option<Event> {
+        let (holder, check) = *self.reduction.out.get(&answer.lease.at)?;
+        if holder != worker || check == Check::Digest {
+            return None;
         }
-    }
-
-    fn count(&mut self, worker: WorkerId, answer: &Answer, watch: &mut Watch) {
-        let node = answer.lease.node;
-        let half = self.reduction.reducer.as_ref().and_then(|reducer| reducer.halves.get(&node).copied());
-        let value = half.or(answer.first).unwrap_or(answer.value);
-        watch.see(&Fact::Counted { worker, answered: answer.lease.at, node });
-        let Some(reducer) = &mut self.reduction.reducer else { return };
-        reducer.arrived = oracle::mix(reducer.arrived, value);
-        match reducer.fold.arrive(node) {
-            Ok(merges) => {
-                reducer.values.insert(node, value);
-                for Merge { left, right, into } in merges {
-                    let sum = oracle::mix(reducer.values[&left], reducer.values[&right]);
-                    reducer.values.insert(into, sum);
-                }
-            }
-            Err(_) => {
-                let twice = reducer.values.get(&node).map(|before| oracle::mix(*before, value));
-                reducer.values.extend(twice.map(|value| (node, value)));
-            }
+        let reducer = self.reduction.reducer.as_mut()?;
+        let Lease { at: LeaseRef { step, .. }, work, node } = answer.lease;
+        let came = answer.came(self.sabotage.is(Mutant::FirstCopy));
+        if came.len() == CHUNKS {
+            reducer.arrived = oracle::mix(reducer.arrived, answer.number());
         }
+        let counted = came.into_iter().map(|(index, value)| reducer.chunks[index].insert(node, worker, Number(value)));
+        let differs = counted.filter_map(Result::err).reduce(|first, _| first);
+        differs.map(|Contradiction { node, workers }| Event::NodeContradicted { step, work, node, workers })
     }
 
     /// The reducer's event that its sum is complete, once for each opening, whose number comes with it.
@@ -411,11 +425,9 @@ impl Coordinator {
         let parameters = self.committed.parameters;
         // The run may still wait for an audit.
         let Waiting::Reducer { .. } = self.driver.as_ref()?.run().waiting_for() else { return None };
-        let complete = |reducer: &&mut Reducer| reducer.fold.is_complete() && reducer.next.is_none();
-        let reducer = self.reduction.reducer.as_mut().filter(complete)?;
-        let step = reducer.step;
-        let root = reducer.fold.present().next().expect("it is complete");
-        let sum = if self.sabotage.is(Mutant::ArrivalOrder) { reducer.arrived } else { reducer.values[&root] };
+        let reducer = self.reduction.reducer.as_mut().filter(|reducer| reducer.next.is_none())?;
+        let (step, total) = (reducer.step, reducer.total()?);
+        let sum = if self.sabotage.is(Mutant::ArrivalOrder) { reducer.arrived } else { total };
         let next = oracle::next_parameters(parameters, sum);
         reducer.next = Some(next);
         let event = match reducer.work {
@@ -445,13 +457,16 @@ impl Coordinator {
         match &effect {
             Effect::OpenStep { step, work, shards } => {
                 self.reduction.openings += 1;
-                let (fold, values) = (Fold::new(*shards), BTreeMap::new());
+                self.reduction.out.clear();
+                let chunks = std::array::from_fn(|_| CountedSum::over(*shards));
                 let (step, work) = (*step, *work);
-                let halves = BTreeMap::new();
-                self.reduction.reducer = Some(Reducer { step, work, fold, values, halves, arrived: 0, next: None });
+                self.reduction.reducer = Some(Reducer { step, work, chunks, arrived: 0, next: None });
             }
-            Effect::AbandonStep { .. } => self.reduction.reducer = None,
-            Effect::Send { lease, check, .. } => _ = self.reduction.checks.insert(lease.at, *check),
+            Effect::AbandonStep { .. } => {
+                self.reduction.out.clear();
+                self.reduction.reducer = None;
+            }
+            Effect::Send { worker, lease, check } => _ = self.reduction.out.insert(lease.at, (*worker, *check)),
             Effect::Commit { step, .. } => {
                 let (step, made) = (step.next(), self.reduction.reducer.take().and_then(|reducer| reducer.next));
                 let parameters = made.unwrap_or(self.committed.parameters);

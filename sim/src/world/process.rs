@@ -6,16 +6,26 @@ use std::collections::VecDeque;
 use convoy_scheduler::*;
 
 use crate::dice::Dice;
+use crate::oracle;
+
+/// Chunks of a node.
+pub const CHUNKS: usize = 2;
+
+/// One number for the chunks of a node or of a step's sum. Honest workers get the same in each.
+pub fn number_of(chunks: [u64; CHUNKS]) -> u64 {
+    let [first, second] = chunks;
+    if first == second { first } else { oracle::mix(first, second) }
+}
 
 /// A worker's answer to a lease.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The lease that it answers.
     pub lease: Lease,
-    /// The node's value.
-    pub value: u64,
-    /// Another value that was sent for it before, in the same push.
-    pub first: Option<u64>,
+    /// The node's chunks.
+    pub chunks: [u64; CHUNKS],
+    /// How much of them comes, and how.
+    pub sent: Sent,
     /// Microseconds that one of its shards took on one thread.
     pub shard_micros: u64,
     /// Why the node could not be computed, if it could not.
@@ -24,14 +34,53 @@ pub struct Answer {
     pub result: NodeResult,
 }
 
+/// How the chunks of an answer are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of them.
+    Whole,
+    /// The first chunk comes twice: this number before the other.
+    Twice(u64),
+    /// Only this chunk comes before the worker dies.
+    Half(usize),
+}
+
 impl Answer {
+    /// The chunks that are taken in, by index. A push ends with a chunk that comes twice; unless that is `overlooked`.
+    pub fn came(&self, overlooked: bool) -> Vec<(usize, u64)> {
+        let [first, second] = self.chunks;
+        // The numbers of an evaluation come in one piece, at the end.
+        let trains = self.lease.work == Work::Train;
+        let sent = match self.sent {
+            Sent::Whole => vec![(0, first), (1, second)],
+            Sent::Twice(before) if overlooked => vec![(0, before), (1, second)],
+            Sent::Twice(before) if trains => vec![(0, before)],
+            Sent::Half(index) if trains => vec![(index, self.chunks[index])],
+            Sent::Twice(_) | Sent::Half(_) => vec![],
+        };
+        let finite = self.failure.is_none() && self.result != NodeResult::NotFinite;
+        if finite { sent } else { vec![] }
+    }
+
+    /// All of its numbers in one.
+    pub fn number(&self) -> u64 {
+        number_of(self.chunks)
+    }
+
+    /// The digest of its numbers.
+    pub fn digest(&self) -> [u8; 32] {
+        oracle::digest(self.number())
+    }
+
     /// As the coordinator hears it from `worker`.
     pub fn event(&self, worker: WorkerId) -> Event {
         let (at, shard_micros) = (self.lease.at, self.shard_micros);
         match self.failure {
             Some(failure) => Event::LeaseFailed { worker, at, failure },
             // Numbers that come twice are refused.
-            None if self.first.is_some() => Event::LeaseFailed { worker, at, failure: Failure::Internal },
+            None if matches!(self.sent, Sent::Twice(_)) => {
+                Event::LeaseFailed { worker, at, failure: Failure::Internal }
+            }
             None => Event::NodeDone { worker, at, shard_micros, result: self.result, digest: None },
         }
     }

@@ -13,7 +13,7 @@ fn scenario(mutant: Mutant, seed: u64) -> Scenario {
         Mutant::IgnoreDeaths => Scenario::poisoned(seed),
         Mutant::UnsyncedEviction => Scenario::lost_lies(seed),
         Mutant::FirstCopy => Scenario::liars(seed, Fault::Twice),
-        Mutant::KeepHalf => Scenario::liars(seed, Fault::Half),
+        Mutant::IgnoreContradiction | Mutant::BlameNewest | Mutant::LendSuspects => Scenario::liars(seed, Fault::Half),
         _ => Scenario::drawn(seed, Shape::default()),
     }
 }
@@ -47,7 +47,8 @@ fn caught_by(mutant: Mutant) -> &'static str {
         Mutant::StaleAnswer => "waiting",
         Mutant::TrustAll | Mutant::BlameJudge | Mutant::BelieveLiar => "audits",
         Mutant::NameIsMachine | Mutant::FirstCopy | Mutant::ForgetEviction | Mutant::UnsyncedEviction => "audits",
-        Mutant::KeepHalf | Mutant::FlipBit | Mutant::OldParameters => "parameters",
+        Mutant::BlameNewest | Mutant::LendSuspects => "suspicion",
+        Mutant::IgnoreContradiction | Mutant::FlipBit | Mutant::OldParameters => "parameters",
         Mutant::IgnoreQuiet => "quiet",
         Mutant::IgnoreDeaths => "liveness",
         Mutant::DropRevoke => "order",

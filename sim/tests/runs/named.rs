@@ -52,7 +52,7 @@ fn workers_that_are_all_lost_at_once_come_back_and_go_on() {
 
 #[test]
 fn liars_that_send_twice_or_half_are_no_worse_than_others() {
-    for how in [Fault::Twice, Fault::Half] {
+    for how in [Fault::Twice, Fault::Half, Fault::Otherwise] {
         let times: u64 = (0..20).map(|seed| holds(&Scenario::liars(seed, how)).faults[how as usize]).sum();
         assert!(times > 20, "{} {times} times", how.name());
     }

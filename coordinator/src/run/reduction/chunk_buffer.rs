@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use convoy_common::counted_sum::{Fingerprint, Summand};
+use convoy_kernels::tree::add_into;
 use parking_lot::Mutex;
 
 /// Buffers that are kept for later beyond as many as are in use, 16 MiB of them.
@@ -49,6 +51,16 @@ impl ChunkBuffer {
     }
 }
 
+impl Summand for ChunkBuffer {
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_bytes(bytemuck::cast_slice(self))
+    }
+
+    fn add(&mut self, right: &Self) {
+        add_into(self, right);
+    }
+}
+
 impl Drop for ChunkBuffer {
     fn drop(&mut self) {
         POOL.lock().give(std::mem::take(&mut self.0));
@@ -83,6 +95,14 @@ pub fn forget_spare() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_bits_have_one_fingerprint_and_others_another() {
+        let print = |values: &[f32]| ChunkBuffer::of(values).fingerprint();
+        assert_eq!(print(&[1.0; 1000]), print(&[1.0; 1000]));
+        assert_ne!(print(&[1.0, 2.0]), print(&[2.0, 1.0]));
+        assert_ne!(print(&[0.0]), print(&[-0.0]), "bits, not numbers");
+    }
 
     #[test]
     fn memory_is_kept_for_as_many_as_are_in_use_and_some() {

@@ -4,7 +4,6 @@
 //! What it must not know: leases, files, the clock (but for the log); of workers it passes on the numbers.
 
 pub(crate) mod chunk_buffer;
-pub(crate) mod counted_sum;
 pub(crate) mod opening;
 pub(crate) mod parameter_board;
 pub(crate) mod parameter_state;

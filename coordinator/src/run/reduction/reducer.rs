@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use convoy_common::Plan;
+use convoy_common::counted_sum::{Contradiction, CountedSum};
 use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
 use convoy_model::{DigestInOrder, Network};
@@ -13,7 +14,6 @@ use convoy_scheduler::{Event, Node, StepId, Work, WorkerId};
 use tokio::sync::mpsc;
 
 use super::chunk_buffer::ChunkBuffer;
-use super::counted_sum::{Contradiction, CountedSum};
 use super::opening::Opening;
 use super::parameter_board::{ParameterBoard, PublishedParameters};
 use super::parameter_state::ParameterState;

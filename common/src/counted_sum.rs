@@ -12,42 +12,31 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
-use convoy_common::tree_sum::{TreeSum, add_f64};
-use convoy_kernels::tree::add_into;
 use convoy_scheduler::{Node, WorkerId};
 use twox_hash::XxHash3_128;
 
-use super::chunk_buffer::ChunkBuffer;
+use crate::tree_sum::{TreeSum, add_f64};
 
 /// A hash under a key of this process, which nobody outside of it knows: equal for equal bits, and nobody can choose
 /// other bits that have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fingerprint(u128);
+pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    fn of_bytes(bytes: &[u8]) -> Self {
+    /// That of these bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
         static KEY: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
         Fingerprint(XxHash3_128::oneshot_with_seed(*KEY, bytes))
     }
 }
 
 /// What may stand in a [`CountedSum`].
-pub(crate) trait Summand {
+pub trait Summand {
     /// Tells it from others.
     fn fingerprint(&self) -> Fingerprint;
 
     /// `self + right`, in `self`.
     fn add(&mut self, right: &Self);
-}
-
-impl Summand for ChunkBuffer {
-    fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of_bytes(bytemuck::cast_slice(self))
-    }
-
-    fn add(&mut self, right: &Self) {
-        add_into(self, right);
-    }
 }
 
 impl Summand for Vec<f64> {
@@ -63,16 +52,16 @@ impl Summand for Vec<f64> {
 /// Two copies of a node are not equal: one of these workers has computed, or sent, something else than its lease is
 /// for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Contradiction {
+pub struct Contradiction {
     /// The node.
-    pub(crate) node: Node,
+    pub node: Node,
     /// Who brought it, in one piece or in parts.
-    pub(crate) workers: Vec<WorkerId>,
+    pub workers: Vec<WorkerId>,
 }
 
 /// A sum over the reduce tree, and fingerprints of all that it was made of.
 #[derive(Debug)]
-pub(crate) struct CountedSum<T> {
+pub struct CountedSum<T> {
     root: Node,
     sum: TreeSum<T>,
     firsts: BTreeMap<Node, First>,
@@ -89,7 +78,7 @@ struct First {
 
 impl<T: Summand> CountedSum<T> {
     /// An empty tree over `shards` shards.
-    pub(crate) fn over(shards: u32) -> Self {
+    pub fn over(shards: u32) -> Self {
         let root = convoy_scheduler::tree::root(shards);
         CountedSum { root, sum: TreeSum::new(root), firsts: BTreeMap::new(), parts: BTreeMap::new() }
     }
@@ -101,7 +90,7 @@ impl<T: Summand> CountedSum<T> {
     ///
     /// # Errors
     /// When it is not what was brought before; it is not counted.
-    pub(crate) fn insert(&mut self, node: Node, from: WorkerId, value: T) -> Result<(), Contradiction> {
+    pub fn insert(&mut self, node: Node, from: WorkerId, value: T) -> Result<(), Contradiction> {
         if !node.is_node_of(self.root) {
             return Ok(());
         }
@@ -150,12 +139,12 @@ impl<T: Summand> CountedSum<T> {
     }
 
     /// The sum of all shards, once it is there.
-    pub(crate) fn total(&self) -> Option<&T> {
+    pub fn total(&self) -> Option<&T> {
         self.sum.total()
     }
 
     /// Takes the sum of all shards out, once it is there. What comes later is still compared.
-    pub(crate) fn take(&mut self) -> Option<T> {
+    pub fn take(&mut self) -> Option<T> {
         self.sum.take()
     }
 }
