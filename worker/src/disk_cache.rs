@@ -90,6 +90,8 @@ impl DiskCache {
         contents.bytes = held.values().map(|held| held.size).sum();
         contents.held = held;
         drop(contents);
+        // A file whose name came only with an error counts from now on.
+        cache.make_room(0);
         Ok(cache)
     }
 

@@ -103,7 +103,8 @@ impl Member {
 async fn refused(plan: Result<v1::PlanChunk, Status>) -> OpenError {
     let (scripted, _calls) = Scripted::with_plan(plan);
     let (outbox, _inbox) = Outbox::new(64);
-    let opened = Membership::open(set_up(outbox, None), connect(scripted).await).await;
+    let set_up = SetUp { most_memory: Some(1 << 30), ..set_up(outbox, None) };
+    let opened = Membership::open(set_up, connect(scripted).await).await;
     opened.err().expect("the run cannot be joined")
 }
 
@@ -177,10 +178,10 @@ async fn a_plan_from_the_wire_passes_the_checks_of_one_from_a_disk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plan_that_asks_for_the_memory_of_no_machine_is_declined() {
+async fn a_plan_that_asks_for_more_memory_than_there_is_is_declined() {
     let (plan, manifest) = (STRIPES.plan(ROOT, SPEC), STRIPES.manifest(ROOT));
     let wide =
-        SPEC.replace("{ type = \"flatten\" },", "{ type = \"flatten\" }, { type = \"linear\", out = 500000000 },");
+        SPEC.replace("{ type = \"flatten\" },", "{ type = \"flatten\" }, { type = \"linear\", out = 30000000 },");
     for plan in [STRIPES.plan(ROOT, &wide), Plan { spec: huge_shards(&plan), ..plan.clone() }] {
         let error = refused(Ok(plan_chunk(&plan, &manifest))).await;
         assert!(matches!(error, OpenError::Fatal(WorkerError::Memory { .. })), "{error:?}");
