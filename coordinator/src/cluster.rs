@@ -27,7 +27,7 @@ use crate::fleet::fleet_loop::{EVENTS_WAITING, FleetLoop};
 use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::jobs::limits::JobLimits;
-use crate::jobs::queue::{JobError, JobSurroundings, JobTerms, Jobs};
+use crate::jobs::queue::{JobError, JobSurroundings, JobTerms, Jobs, keep_records};
 use crate::queue::{QueueSender, queue};
 use crate::server::Server;
 use crate::state_folder::{hold, private_folder};
@@ -132,7 +132,8 @@ async fn serve_cluster_until(
         links.disconnect_where(has_expired, "its certificate has expired");
     };
     let (again, kept_up) = (ask_again(store.mended(), asking), upkeep::keep_up(store.clone()));
-    let upkeep = tokio::spawn(async move { tokio::join!(again, kept_up) });
+    let records = keep_records(jobs.clone());
+    let upkeep = tokio::spawn(async move { tokio::join!(again, kept_up, records) });
     let fresh = tokio::spawn(async move { fresh_access.keep_fresh(expired).await });
     let mut server = Server::start(listener, access, services);
     tokio::select! {

@@ -24,8 +24,11 @@ mod sealed;
 mod serve;
 mod server;
 mod state_folder;
+mod store_backend;
 mod store_error;
 mod store_file;
+#[cfg(test)]
+mod store_points;
 mod wire;
 
 pub use access::caller::Caller;
@@ -44,7 +47,7 @@ pub use run::export::{Summary, export};
 pub use run::folder::audit::{Audit, Counted, EpochAudit, audit, read_ledger};
 pub use run::folder::change::ChangeError;
 pub use run::folder::checkpoint;
-pub use run::folder::earlier_plans::{EarlierPlan, earlier_plans};
+pub use run::folder::earlier_plans::earlier_plans;
 pub use run::folder::events::RunEvent;
 pub use run::folder::history::{Best, EpochRow, History};
 pub use run::folder::journal::JournalError;
@@ -52,6 +55,7 @@ pub use run::folder::planned::read_manifest;
 pub use run::folder::replay::{Replay, prepare_replay};
 pub use run::folder::run_dir::RunDir;
 pub use run::folder::run_dir_error::RunDirError;
+pub use run::folder::sealed_plans::EarlierPlan;
 pub use run::ready::{Ready, ReadyError};
 pub use run::reduction::parameter_state::{Flat, ParameterState, moment_names};
 pub use run::reduction::update::{Elements, Scales, Update};

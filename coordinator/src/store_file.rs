@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use convoy_common::durable::{rename, sync_folder};
 use convoy_common::panic_text;
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::{
@@ -12,6 +13,7 @@ use redb::{
     TransactionError, WriteTransaction,
 };
 
+use crate::store_backend::StoreBackend;
 use crate::store_error::StoreError;
 
 /// A redb file. redb refuses everything after an error of the disk, so the file is closed then and opened anew when it
@@ -64,6 +66,8 @@ impl StoreFile {
         }
         *file.database.write() = Some(file.open_database(true)?);
         file.write(prepare)?;
+        // The name of a new one is to outlive a loss of power like what is in it.
+        sync_folder(file.path.parent().unwrap_or(Path::new("."))).map_err(|error| file.failed(&error))?;
         Ok(file)
     }
 
@@ -138,16 +142,21 @@ impl StoreFile {
     }
 
     fn open_database(&self, check: bool) -> Result<Database, StoreError> {
-        let opening = caught(|| Database::builder().set_check_integrity_on_open(check).create(&self.path));
+        let opening = caught(|| {
+            let backend = StoreBackend::open(&self.path)?;
+            Database::builder().set_check_integrity_on_open(check).create_with_backend(backend)
+        });
         opening.map_err(|panic| self.damaged(panic))?.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
                 StoreError::InUse(self.path.display().to_string())
             }
-            DatabaseError::Storage(StorageError::Io(error)) if !is_damage(error.kind()) => {
-                StoreError::Io { path: self.path.clone(), problem: error.to_string() }
-            }
+            DatabaseError::Storage(StorageError::Io(error)) if !is_damage(error.kind()) => self.failed(&error),
             error => self.damaged(error.to_string()),
         })
+    }
+
+    fn failed(&self, error: &std::io::Error) -> StoreError {
+        StoreError::Io { path: self.path.clone(), problem: error.to_string() }
     }
 
     fn damaged(&self, problem: String) -> StoreError {
@@ -175,7 +184,7 @@ pub(crate) fn put_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let aside = format!("{}.damaged-{now}.{}", name.display(), extension.display());
     let aside = path.with_file_name(aside);
     let fail = |error: std::io::Error| StoreError::Io { path: path.to_owned(), problem: error.to_string() };
-    fs::rename(path, &aside).map_err(fail)?;
+    rename(path, &aside).map_err(fail)?;
     Ok(aside)
 }
 

@@ -21,6 +21,8 @@ use crate::v1::jobs_server::{Jobs, JobsServer};
 pub const MESSAGE_LIMIT: usize = 8 * convoy_common::plan::MAX_NAMES * convoy_common::plan::MAX_NAMES + (1 << 20);
 /// Largest spec that may be submitted, with the message around it.
 pub const SPEC_LIMIT: usize = 4 << 20;
+/// Largest plan that a worker takes: a spec with everything filled in, and the names of its classes.
+pub const PLAN_LIMIT: usize = 4 * SPEC_LIMIT;
 /// Lists and pieces of files.
 pub const DATA_LIMIT: usize = 4 << 20;
 /// Bytes of each message, but the last, of a stream that carries a file.

@@ -127,7 +127,9 @@ fn damaged_data_costs_no_worker_and_comes_back_with_the_next_push() {
     fs::write(&pack, bytes).expect("the pack is writable");
     let mut worker = worker_with_cache(&cluster.address, &cluster.job.path("cache"), &[]);
     let told = |job: &serde_json::Value| job["waiting_for"].as_str().is_some_and(|text| text.contains("is damaged"));
-    cluster.when(first, "the reason why it waits", told);
+    let waits = cluster.when(first, "the reason why it waits", told)["waiting_for"].to_string();
+    assert_eq!(waits.matches("cannot be read").count(), 1, "{waits}");
+    assert_eq!(waits.matches("dataset:").count(), 1, "{waits}");
     let listed = cluster.convoy(&["data", "ls"]).output().expect("convoy starts").stdout;
     assert!(String::from_utf8_lossy(&listed).contains("1 files are damaged"), "{}", String::from_utf8_lossy(&listed));
     // The same spec again: what is damaged is pushed once more, and both jobs have it.

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use convoy_common::Digest;
+use convoy_common::durable::{self, remove_file, rename};
 use parking_lot::Mutex;
 
 /// A folder of files named by their blake3 digests, of bounded size. Several processes may share it; then each looks
@@ -89,6 +90,8 @@ impl DiskCache {
         contents.bytes = held.values().map(|held| held.size).sum();
         contents.held = held;
         drop(contents);
+        // A file whose name came only with an error counts from now on.
+        cache.make_room(0);
         Ok(cache)
     }
 
@@ -109,7 +112,7 @@ impl DiskCache {
             Ok(bytes) if Digest::of(&bytes) == *digest => bytes,
             Ok(_) => {
                 tracing::warn!(path = %path.display(), "damaged in the cache; it is fetched again");
-                _ = fs::remove_file(&path);
+                _ = remove_file(&path);
                 self.forget(digest);
                 return None;
             }
@@ -160,8 +163,11 @@ impl DiskCache {
         fs::create_dir_all(folder)?;
         // Not synced: what a crash leaves is verified when it is read.
         let file = tempfile::Builder::new().prefix(".").tempfile_in(folder)?;
-        fs::write(file.path(), bytes)?;
-        file.persist(path).map_err(|error| error.error)?;
+        durable::write(file.path(), bytes, |bytes| file.as_file().write_all(bytes))?;
+        let hidden = file.into_temp_path();
+        rename(&hidden, &path)?;
+        // Nothing is left to be removed.
+        _ = hidden.keep();
         Ok(())
     }
 
@@ -174,7 +180,7 @@ impl DiskCache {
         }
         let mut contents = self.contents.lock();
         for digest in contents.drop_oldest(self.limit.saturating_sub(size)) {
-            _ = fs::remove_file(self.path(&digest));
+            _ = remove_file(&self.path(&digest));
         }
         contents.bytes + size <= self.limit
     }
@@ -215,6 +221,8 @@ impl DiskCache {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use convoy_common::durable::faults::{Fault, FaultPlan, Faults};
 
     use super::*;
 
@@ -321,6 +329,47 @@ mod tests {
         assert_eq!(cache.get(&digest), None);
         assert!(!cache.holds(&digest));
         assert_eq!(cache.contents.lock().bytes, 0);
+    }
+
+    /// Keeps two files and drops one on a disk with a fault; whether it struck.
+    fn kept_through(plan: FaultPlan) -> bool {
+        let case = format!("{plan:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Faults::in_folder(folder.path(), Some(plan));
+        let (first, second) = (content(1), content(2));
+        let fill = || {
+            let cache = DiskCache::open(folder.path(), 150).unwrap();
+            cache.begin_run();
+            let mut kept = cache.put(&first.0, &first.1);
+            cache.begin_run();
+            // The first one has to go.
+            kept &= cache.put(&second.0, &second.1);
+            for (digest, bytes) in [&first, &second] {
+                assert!(cache.get(digest).is_none_or(|found| found == *bytes), "{case}");
+            }
+            kept
+        };
+        let kept = fill();
+        assert!(kept || faults.struck(), "{case}");
+        if plan.fault == Fault::PowerCut {
+            faults.cut_power();
+        }
+        faults.heal();
+        assert!(fill(), "{case}: it takes nothing any more");
+        let cache = DiskCache::open(folder.path(), 150).unwrap();
+        assert_eq!(cache.get(&second.0), Some(second.1), "{case}");
+        assert!(cache.contents.lock().bytes <= 150, "{case}");
+        faults.struck()
+    }
+
+    #[test]
+    fn a_fault_at_any_point_costs_files_that_are_fetched_again() {
+        for fault in [Fault::Eio, Fault::Full, Fault::Short, Fault::Crash, Fault::PowerCut] {
+            for lasting in [false, true] {
+                let reached = (1..).take_while(|point| kept_through(FaultPlan { point: *point, fault, lasting }));
+                assert_eq!(reached.count(), 10, "{fault:?}: two files written and named, one removed");
+            }
+        }
     }
 
     #[test]

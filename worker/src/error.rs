@@ -35,7 +35,7 @@ pub enum WorkerError {
         reason: String,
     },
     /// The data is not there.
-    #[error("the run's data cannot be used: {0}")]
+    #[error("the run's data: {0}")]
     Data(#[from] convoy_vision::LoadError),
     /// The job needs more memory than there is.
     #[error(

@@ -22,9 +22,14 @@ pub fn threads_that_fit(
     workers: u32,
     most: Option<u64>,
 ) -> Result<usize, WorkerError> {
+    fitting(plan, network, wanted, memory_for(most).map(|there| there / u64::from(workers.max(1))))
+}
+
+/// Bytes that this process can have in all: at most `most`, and no more than its surroundings leave; `None` where
+/// nothing bounds it.
+pub(crate) fn memory_for(most: Option<u64>) -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
-    let there = memory_there(&read).into_iter().chain(most).min();
-    fitting(plan, network, wanted, there.map(|there| there / u64::from(workers.max(1))))
+    memory_there(&read).into_iter().chain(most).min()
 }
 
 fn fitting(plan: &Plan, network: &Network, wanted: usize, there: Option<u64>) -> Result<usize, WorkerError> {

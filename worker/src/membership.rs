@@ -7,6 +7,7 @@ use convoy_common::manifest::Manifest;
 use convoy_common::{Digest, Plan};
 use convoy_model::Network;
 use convoy_nn::{ComputeError, Device};
+use convoy_proto::channel::PLAN_LIMIT;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
@@ -19,7 +20,7 @@ use crate::compute::ComputePool;
 use crate::disk_cache::DiskCache;
 use crate::error::WorkerError;
 use crate::lease_work::LeaseResult;
-use crate::machine_memory::threads_that_fit;
+use crate::machine_memory::{memory_for, threads_that_fit};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
 use crate::parameters::{Fetched, ParameterFetches};
@@ -75,7 +76,7 @@ impl Membership {
     /// When the coordinator has no such run, the plan does not fit this worker, or the data cannot be opened.
     pub(crate) async fn open(set_up: SetUp, mut client: CoordinatorClient<Channel>) -> Result<Membership, OpenError> {
         let SetUp { assignment, threads, device, most_memory, data, cache, sees, outbox } = set_up;
-        let (plan, manifest) = fetch_plan(&mut client, assignment).await?;
+        let (plan, manifest) = fetch_plan(&mut client, assignment, memory_for(most_memory)).await?;
         let data = data.filter(|data| data.plan() == plan.digest());
         // Opening the data may want files already.
         let files = match &data {
@@ -214,22 +215,34 @@ impl Membership {
     }
 }
 
-/// The plan and the manifest of a run.
+/// The plan and the manifest of a run, which have passed the checks that they pass when they are read from a disk. What
+/// comes takes at most `there` bytes of memory.
 async fn fetch_plan(
     client: &mut CoordinatorClient<Channel>,
     assignment: Assignment,
+    there: Option<u64>,
 ) -> Result<(Plan, Manifest), OpenError> {
     let mut pieces = client.plan(assignment.plan()).await?.into_inner();
     let (mut plan, mut manifest) = (Vec::new(), Vec::new());
     while let Some(piece) = pieces.message().await? {
         plan.extend_from_slice(&piece.plan);
         manifest.extend_from_slice(&piece.manifest);
+        if plan.len() > PLAN_LIMIT {
+            let problem = format!("it has more than {} MiB", PLAN_LIMIT >> 20);
+            return Err(WorkerError::nonsense("a plan", problem).into());
+        }
+        let need = manifest.len() as u64;
+        if let Some(there) = there.filter(|there| need > *there) {
+            return Err(WorkerError::Memory { need, there }.into());
+        }
     }
     let plan = Plan::from_json(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
+    plan.check().map_err(|problem| WorkerError::nonsense("a plan", problem))?;
     let manifest = Manifest::from_bytes(&manifest).map_err(|error| WorkerError::nonsense("a manifest", error))?;
     if manifest.digest() != plan.manifest {
         return Err(WorkerError::nonsense("a manifest", "it does not have the digest that the plan names").into());
     }
+    plan.fits(&manifest).map_err(|problem| WorkerError::nonsense("a plan", problem))?;
     Ok((plan, manifest))
 }
 

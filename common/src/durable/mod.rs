@@ -62,8 +62,11 @@ fn free_bytes(_: &Path) -> Option<u64> {
 /// Bytes that are written at once, at least.
 const BUFFER: usize = 64 << 10;
 
-/// Does `act` to `path`.
-fn act<T>(act: Act, path: &Path, carry_out: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+/// Does `act` to the file at `path`, as `carry_out` does it. For files that are written otherwise than by what is here.
+///
+/// # Errors
+/// Those of `carry_out`.
+pub fn act<T>(act: Act, path: &Path, carry_out: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     #[cfg(debug_assertions)]
     if let Some(faults) = faults::of(path) {
         return faults.act(act, path, carry_out);
@@ -71,6 +74,19 @@ fn act<T>(act: Act, path: &Path, carry_out: impl FnOnce() -> io::Result<T>) -> i
     #[cfg(not(debug_assertions))]
     let _ = (act, path);
     carry_out()
+}
+
+/// Writes `bytes` to the file at `path`, as `write` does it. After an error a part of them may be there.
+///
+/// # Errors
+/// Those of `write`.
+pub fn write(path: &Path, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    #[cfg(debug_assertions)]
+    if let Some(part) = faults::of(path).and_then(|faults| faults.torn(bytes.len())) {
+        write(&bytes[..part])?;
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    act(Act::Write, path, || write(bytes))
 }
 
 /// A file that is written to its end and synced.
@@ -104,12 +120,7 @@ impl DurableFile {
     /// # Errors
     /// When not all of them could be written.
     pub fn add(&self, bytes: &[u8]) -> io::Result<()> {
-        #[cfg(debug_assertions)]
-        if let Some(part) = faults::of(&self.path).and_then(|faults| faults.torn(bytes.len())) {
-            (&self.file).write_all(&bytes[..part])?;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        act(Act::Write, &self.path, || (&self.file).write_all(bytes))
+        write(&self.path, bytes, |bytes| (&self.file).write_all(bytes))
     }
 
     /// Cuts the file off after `length` bytes.

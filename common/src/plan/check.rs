@@ -30,7 +30,7 @@ pub(super) fn resolve_task(spec: &Spec, facts: &DataFacts) -> Result<Task, Strin
 }
 
 impl Plan {
-    /// Checks a plan that came from a file.
+    /// Checks a plan that came from elsewhere: from a file, or over a network.
     ///
     /// # Errors
     /// The first thing that makes no sense, with its key.
@@ -57,7 +57,21 @@ impl Plan {
         if self.names != manifest.names {
             return Err("`names` are not those of the manifest".to_owned());
         }
+        if labels_of(self.spec.task) != Some(manifest.labels) {
+            let (task, labels) = (self.spec.task, manifest.labels);
+            return Err(format!("`task` is {task:?}, but the manifest's labels are of kind {labels:?}").to_lowercase());
+        }
         Ok(())
+    }
+}
+
+/// The labels that a task learns from; none of a task that no plan has.
+fn labels_of(task: Task) -> Option<LabelKind> {
+    match task {
+        Task::Auto => None,
+        Task::Multiclass | Task::Binary => Some(LabelKind::Class),
+        Task::Multilabel => Some(LabelKind::Set),
+        Task::Regression => Some(LabelKind::Values),
     }
 }
 

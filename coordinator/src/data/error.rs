@@ -1,5 +1,7 @@
 //! Why data cannot be kept or had.
 
+use convoy_common::durable::WriteError;
+
 use crate::disk_use::NoRoom;
 use crate::store_error::StoreError;
 use crate::store_file::Halted;
@@ -51,6 +53,12 @@ pub enum DataError {
 impl From<std::io::Error> for DataError {
     fn from(error: std::io::Error) -> Self {
         DataError::Io(error.to_string())
+    }
+}
+
+impl From<WriteError> for DataError {
+    fn from(WriteError { path, source }: WriteError) -> Self {
+        StoreError::Io { path, problem: source.to_string() }.into()
     }
 }
 

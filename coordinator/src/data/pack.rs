@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use convoy_common::Digest;
-use convoy_common::durable::{rename, sync_file, sync_folder};
+use convoy_common::durable::{self, Act, act, rename, sync_file, sync_folder};
 
 /// A pack is closed once it holds this much.
 pub(super) const PACK_BYTES: u64 = 64 << 20;
@@ -51,9 +51,30 @@ pub(super) fn path_of(folder: &Path, pack: &Digest) -> PathBuf {
     folder.join(format!("{pack}.tar"))
 }
 
+/// The file of a pack that has no name yet: each write to it is an act.
+#[derive(Debug)]
+struct Hidden(tempfile::NamedTempFile);
+
+impl Write for Hidden {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Hidden(file) = self;
+        durable::write(file.path(), bytes, |bytes| file.as_file().write_all(bytes)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Hidden {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
 /// A pack that is being written. Dropped without [`PackWriter::close`], it leaves nothing behind.
 pub(super) struct PackWriter {
-    file: BufWriter<tempfile::NamedTempFile>,
+    file: BufWriter<Hidden>,
     hasher: blake3::Hasher,
     length: u64,
     files: Vec<(Digest, u64, u64)>,
@@ -65,7 +86,7 @@ impl PackWriter {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix(".pack-").suffix(".tmp").tempfile_in(folder)?;
         let hasher = blake3::Hasher::new();
-        Ok(PackWriter { file: BufWriter::new(file), hasher, length: 0, files: Vec::new(), begun: None })
+        Ok(PackWriter { file: BufWriter::new(Hidden(file)), hasher, length: 0, files: Vec::new(), begun: None })
     }
 
     /// Bytes of the disk that a file of `size` bytes takes in a pack, at most.
@@ -102,7 +123,8 @@ impl PackWriter {
     pub(super) fn take_back(&mut self) -> io::Result<()> {
         let Some((length, hasher)) = self.begun.take() else { return Ok(()) };
         self.file.seek(SeekFrom::Start(length))?;
-        self.file.get_ref().as_file().set_len(length)?;
+        let Hidden(file) = self.file.get_ref();
+        act(Act::Cut, file.path(), || file.as_file().set_len(length))?;
         (self.length, self.hasher) = (length, hasher);
         Ok(())
     }
@@ -122,7 +144,7 @@ impl PackWriter {
         }
         self.write(&[0; 2 * BLOCK as usize])?;
         let digest = Digest(*self.hasher.finalize().as_bytes());
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Hidden(file) = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         sync_file(file.path(), file.as_file())?;
         Ok(Some(Closed { packed: Packed { digest, files: self.files }, file }))
     }
@@ -220,7 +242,7 @@ mod tests {
                 }
                 assert!(written.is_err() || packs.len() == 1, "{fault:?} {point}: it is told, and not there");
                 if !faults.struck() {
-                    assert_eq!(point, 7, "sync, rename and sync of the folder, before and after each");
+                    assert_eq!(point, 9, "write, sync, rename and sync of the folder, before and after each");
                     break;
                 }
             }

@@ -105,7 +105,7 @@ fn reconcile_lists(index: &DataIndex, folder: &Path) -> Result<(), DataError> {
         }
     }
     for set in known.iter().filter(|set| !listed.contains::<DataName>(&set.name)) {
-        set_list::write(folder, set, &index.files_of(&set.name)?).map_err(|error| DataError::Io(error.to_string()))?;
+        set_list::write(folder, set, &index.files_of(&set.name)?)?;
     }
     Ok(())
 }

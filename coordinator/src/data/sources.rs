@@ -25,15 +25,12 @@ fn no_place(path: &Path) -> io::Error {
     )
 }
 
-/// Names the file that is damaged, and what helps.
-fn named(error: io::Error, name: &DataName, inner: &InnerPath) -> io::Error {
+/// Says what helps where a file is damaged. Which one it is, says whoever wants it.
+fn with_remedy(error: io::Error, name: &DataName) -> io::Error {
     if error.kind() != io::ErrorKind::InvalidData {
         return error;
     }
-    let text = format!(
-        "data set {name}: file {} is damaged at the coordinator; push the data again, which sends it anew",
-        inner.as_str()
-    );
+    let text = format!("it is damaged at the coordinator; push data set {name} again, which sends it anew");
     io::Error::new(error.kind(), text)
 }
 
@@ -63,7 +60,7 @@ impl Files for Sources {
         match self.place(path)? {
             DataPlace::DataSet(name, inner) => {
                 let digest = self.kept(&name, &inner)?.0;
-                self.store.read(&digest).map_err(|error| named(error, &name, &inner))
+                self.store.read(&digest).map_err(|error| with_remedy(error, &name))
             }
             DataPlace::Shared(inner) => Disk.read(&self.shared(&inner)?),
             DataPlace::Local(path) => Err(no_place(&path)),
@@ -74,7 +71,7 @@ impl Files for Sources {
         match self.place(path)? {
             DataPlace::DataSet(name, inner) => {
                 let digest = self.kept(&name, &inner)?.0;
-                self.store.read_range(&digest, offset, length).map_err(|error| named(error, &name, &inner))
+                self.store.read_range(&digest, offset, length).map_err(|error| with_remedy(error, &name))
             }
             DataPlace::Shared(inner) => Disk.read_range(&self.shared(&inner)?, offset, length),
             DataPlace::Local(path) => Err(no_place(&path)),
@@ -84,7 +81,7 @@ impl Files for Sources {
     fn doubt(&self, path: &Path) -> io::Result<()> {
         let DataPlace::DataSet(name, inner) = self.place(path)? else { return Ok(()) };
         let digest = self.kept(&name, &inner)?.0;
-        self.store.check(&digest).map_err(|error| named(error, &name, &inner))
+        self.store.check(&digest).map_err(|error| with_remedy(error, &name))
     }
 }
 
@@ -194,6 +191,11 @@ mod tests {
             assert!(!tree.is_file(Path::new(path)), "{path}");
         }
         assert_eq!(tree.kind(Path::new("dataset:none")).unwrap(), None);
+        let pack = std::fs::read_dir(state.path().join("packs")).unwrap().next().unwrap().unwrap().path();
+        std::fs::write(&pack, std::fs::read_to_string(&pack).unwrap().replace("kept", "lost")).unwrap();
+        // Whoever wants the file names it.
+        let damaged = tree.read(Path::new("dataset:s/a/x")).unwrap_err().to_string();
+        assert_eq!(damaged, "it is damaged at the coordinator; push data set s again, which sends it anew");
         let closed = Sources { shared: None, ..tree };
         assert!(closed.read(Path::new("shared:a/x")).unwrap_err().to_string().contains("--data"));
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_common::data_place::{DataName, InnerPath};
+use convoy_common::durable::{remove_file, sync_folder};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -99,7 +100,7 @@ impl DataStore {
         if let Some(known) = self.index.check(&set, &files, replace)? {
             return Ok(known);
         }
-        set_list::write(&self.lists, &set, &files).map_err(|error| DataError::Io(error.to_string()))?;
+        set_list::write(&self.lists, &set, &files)?;
         self.index.name(&set, &files)?;
         Ok(set)
     }
@@ -118,10 +119,12 @@ impl DataStore {
     /// Forgets a data set, and the packs that it needed and no other needs.
     pub(crate) fn remove(&self, name: &DataName) -> Result<DataSet, DataError> {
         let _changing = self.changing.lock();
-        match fs::remove_file(set_list::path_of(&self.lists, name)) {
+        match remove_file(&set_list::path_of(&self.lists, name)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
+        // A list that came back would be taken for a data set that the index has lost.
+        sync_folder(&self.lists)?;
         let (set, unused) = self.index.remove(name)?;
         self.remove_packs(&unused);
         Ok(set)
@@ -145,7 +148,7 @@ impl DataStore {
 
     /// Removes the file of a pack that nothing points to.
     fn remove_pack(&self, pack: &Digest) {
-        if let Err(error) = fs::remove_file(pack::path_of(&self.packs, pack)) {
+        if let Err(error) = remove_file(&pack::path_of(&self.packs, pack)) {
             tracing::warn!(%error, "a pack that nobody needs stays");
         }
     }

@@ -46,7 +46,7 @@ pub(crate) async fn keep_up(store: Arc<DataStore>) {
 
 impl DataStore {
     /// Removes packs that no data set needs, of those who pushed nothing for a day.
-    fn sweep_unnamed(&self, now: u64) -> Result<usize, DataError> {
+    pub(crate) fn sweep_unnamed(&self, now: u64) -> Result<usize, DataError> {
         let mut last = BTreeMap::<String, u64>::new();
         for pack in self.index.packs()? {
             let at = last.entry(pack.owner).or_default();

@@ -27,6 +27,7 @@ use crate::fleet::waiting::WaitingReasons;
 use crate::queue::QueueSender;
 use crate::run::folder::run_dir::RunDir;
 use crate::run::folder::run_dir_error::RunDirError;
+use crate::run::patience::TRY_EVERY;
 use crate::run::status::Status;
 use crate::run::worker_links::WorkerLinks;
 use crate::store_error::StoreError;
@@ -122,6 +123,21 @@ pub(crate) struct Jobs {
 pub(super) struct LiveJob {
     pub(super) record: JobRecord,
     pub(super) status: Option<watch::Receiver<Status>>,
+    /// Why the record is not on disk as it is here.
+    pub(super) unsaved: Option<String>,
+}
+
+impl LiveJob {
+    /// Takes over whether the record was written as it is. One that the disk did not take is owed: see [`keep_records`].
+    fn is_written(&mut self, written: Result<(), StoreError>) {
+        let (job, owed) = (&self.record.job, self.unsaved.is_some());
+        match &written {
+            Ok(()) if owed => tracing::info!(job, "the job's record is on disk again"),
+            Err(error) if !owed => tracing::error!(job, %error, "the job's record is not on disk; it is tried again"),
+            _ => {}
+        }
+        self.unsaved = written.err().map(|error| error.to_string());
+    }
 }
 
 impl Jobs {
@@ -159,7 +175,7 @@ impl Jobs {
     fn add(&self, record: JobRecord) {
         let mut live = self.live();
         self.tell_of(&record);
-        live.insert(record.id(), LiveJob { record, status: None });
+        live.insert(record.id(), LiveJob { record, status: None, unsaved: None });
     }
 
     fn tell_of(&self, record: &JobRecord) {
@@ -250,10 +266,16 @@ impl Jobs {
         let live = self.live();
         let job = live.get(&id)?;
         let (record, status) = (job.record.clone(), job.status.as_ref().map(|status| status.borrow().clone()));
+        // A run that goes on is in its journal.
+        let state = record.state;
+        let matters = !matches!(state, JobState::Queued | JobState::Running);
+        let unsaved = job.unsaved.as_ref().filter(|_| matters).map(|problem| {
+            format!("that it is {state} is not on disk yet, and a restart goes on from what was before: {problem}")
+        });
         drop(live);
         let held_up = status.as_ref().and_then(|status: &Status| status.held_up.clone());
-        let waiting_for = held_up.or_else(|| self.around.waiting.get(id));
-        Some(JobView { waiting_for: waiting_for.filter(|_| !record.state.is_over()), record, status })
+        let waiting_for = held_up.or_else(|| self.around.waiting.get(id)).filter(|_| !record.state.is_over());
+        Some(JobView { waiting_for: unsaved.or(waiting_for), record, status })
     }
 
     /// Tells when something of a job may be new from now on.
@@ -282,7 +304,7 @@ impl Jobs {
         }
     }
 
-    /// Ends a job; its run saves first.
+    /// Ends a job; its run saves first. It needs no disk.
     pub(crate) fn stop(&self, id: JobId) -> Result<JobView, JobError> {
         self.change(id, "stopped", |state| match state {
             JobState::Queued | JobState::Paused => Some((JobState::Stopped, FleetEvent::JobEnded { job: id })),
@@ -293,7 +315,7 @@ impl Jobs {
         })
     }
 
-    /// Lets a job wait.
+    /// Lets a job wait. It needs no disk.
     pub(crate) fn pause(&self, id: JobId) -> Result<JobView, JobError> {
         self.change(id, "paused", |state| match state {
             JobState::Queued | JobState::Paused => Some((JobState::Paused, FleetEvent::JobPaused { job: id })),
@@ -343,7 +365,7 @@ impl Jobs {
     }
 
     /// Moves a job to another state, on disk first, and tells the fleet: one change at a time, so that the fleet hears
-    /// of them in their order.
+    /// of them in their order. That a job shall end or wait is so whatever the disk takes.
     fn change(
         &self,
         id: JobId,
@@ -361,8 +383,12 @@ impl Jobs {
         if next == JobState::Queued {
             (record.error, record.result) = (None, None);
         }
-        self.store.put(&record)?;
+        let written = match self.store.put(&record) {
+            Err(error) if matches!(next, JobState::Queued | JobState::Running) => return Err(error.into()),
+            written => written,
+        };
         job.record = record;
+        job.is_written(written);
         self.tell(event);
         drop(live);
         self.records.send_replace(());
@@ -373,15 +399,26 @@ impl Jobs {
         self.view(id).ok_or_else(|| JobError::Unknown(id.0.to_string()))
     }
 
-    /// Changes what is kept of a job; a disk that fails is logged, since the run itself is in its journal.
+    /// Changes what is kept of a job, whatever the disk takes: the run itself is in its journal.
     pub(super) fn note(&self, id: JobId, change: impl FnOnce(&mut LiveJob)) {
         let mut live = self.live();
         let Some(job) = live.get_mut(&id) else { return };
         change(job);
+        job.is_written(self.store.put(&job.record));
+        drop(live);
         self.records.send_replace(());
-        if let Err(error) = self.store.put(&job.record) {
-            tracing::error!(job = job.record.job, %error, "the job's record is not up to date");
+    }
+
+    /// Writes the records that are owed.
+    fn save_owed(&self) {
+        for job in self.live().values_mut().filter(|job| job.unsaved.is_some()) {
+            job.is_written(self.store.put(&job.record));
         }
+        self.records.send_replace(());
+    }
+
+    fn owes_records(&self) -> bool {
+        self.live().values().any(|job| job.unsaved.is_some())
     }
 
     fn tell(&self, event: FleetEvent) {
@@ -399,6 +436,24 @@ impl Jobs {
         let mut carried = self.carried.subscribe();
         // The sender is this very struct.
         _ = carried.wait_for(|carried| *carried == 0).await;
+        self.save_owed();
+        for LiveJob { record, .. } in self.live().values().filter(|job| job.unsaved.is_some()) {
+            tracing::error!(job = record.job, state = %record.state, "is not on disk; the next start does not know of it");
+        }
+    }
+}
+
+/// Writes records that the disk did not take, as soon as it does, for as long as the coordinator runs.
+pub(crate) async fn keep_records(jobs: Arc<Jobs>) {
+    let mut changes = jobs.records.subscribe();
+    loop {
+        // The sender is in `jobs`.
+        _ = changes.wait_for(|()| jobs.owes_records()).await;
+        tokio::time::sleep(TRY_EVERY).await;
+        let writing = jobs.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || writing.save_owed()).await {
+            tracing::error!(%error, "writing records of jobs crashed");
+        }
     }
 }
 

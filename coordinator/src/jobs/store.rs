@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use convoy_common::Plan;
-use convoy_common::durable::{WriteError, replace_file};
+use convoy_common::durable::{WriteError, rename, replace_file, sync_folder};
 use parking_lot::Mutex;
 
 use super::record::{JobRecord, JobState};
@@ -91,6 +91,7 @@ impl JobStore {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     *last = next;
+                    sync_folder(&self.folder).map_err(|error| self.error(&path, &error))?;
                     return Ok(next);
                 }
                 // Somebody else put it there.
@@ -114,7 +115,7 @@ impl JobStore {
             self.write(&self.last_file(), &last.to_string())?;
         }
         let (path, removed) = (self.folder_of(id), self.folder.join(format!("{REMOVED}{id}")));
-        match fs::rename(&path, &removed) {
+        match rename(&path, &removed).and_then(|()| sync_folder(&self.folder)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(self.error(&path, &error)),
             _ => Ok(removed),
         }

@@ -30,7 +30,7 @@ pub enum RunError {
     #[error("{0}")]
     Plan(PlanError),
     /// The last checkpoint could not be written.
-    #[error("the last checkpoint could not be written: {reason}; `convoy resume {}` goes on from the one before", dir.display())]
+    #[error("the last checkpoint is not there: {reason}; `convoy resume {}` goes on from the one before", dir.display())]
     LastCheckpoint {
         /// Why.
         reason: String,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_scheduler::{Driver, Event, Halt, Outcome, Run, RunTime, StepId, Work, WorkerId};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -42,6 +43,10 @@ pub(crate) struct RunLoop {
     checkpoint_failed: Option<String>,
     full: Option<FullDisk>,
     stopping: bool,
+}
+
+fn reducer_ended() -> RunError {
+    RunError::Crashed("the reducer's thread ended".to_owned())
 }
 
 /// The journal has no room. Nothing goes on before there is some.
@@ -112,7 +117,7 @@ impl RunLoop {
                 () = sleep_until(due), if !full => self.look(due)?,
                 news = self.news.recv(), if !full => match news {
                     Some(news) => self.news(news)?,
-                    None => return Err(RunError::Crashed("the reducer's thread ended".to_owned())),
+                    None => return Err(reducer_ended()),
                 },
                 Some(input) = self.inputs.recv(), if !full => self.input(input)?,
             }
@@ -146,13 +151,15 @@ impl RunLoop {
     }
 
     /// Takes what waits to be handled; `false` when nothing does.
-    fn take_waiting(&mut self) -> Result<bool, Halt<JournalError>> {
-        if let Ok(news) = self.news.try_recv() {
-            self.news(news)?;
-        } else if let Some(input) = self.inputs.try_recv() {
-            self.input(input)?;
-        } else {
-            return Ok(false);
+    fn take_waiting(&mut self) -> Result<bool, RunError> {
+        match self.news.try_recv() {
+            Ok(news) => self.news(news)?,
+            // Before anything that only follows from it: a checkpoint whose parameters never came, say.
+            Err(TryRecvError::Disconnected) => return Err(reducer_ended()),
+            Err(TryRecvError::Empty) => match self.inputs.try_recv() {
+                Some(input) => self.input(input)?,
+                None => return Ok(false),
+            },
         }
         Ok(true)
     }

@@ -222,13 +222,14 @@ async fn send_files(
     contact: Arc<WorkerContact>,
 ) {
     for file in wanted {
-        let (path, size) = (file.path.clone(), file.size);
+        let size = file.size;
         let (mut offset, mut hasher) = (0, blake3::Hasher::new());
         loop {
             let length = (size - offset).min(PIECE as u64);
             let piece = match read_piece(&files, &file, offset, length, &mut hasher).await {
                 Ok(data) => Ok(v1::FilePiece { data: data.into(), last: offset + length == size }),
-                Err(error) => Err(Status::data_loss(format!("{} cannot be read: {error}", path.display()))),
+                // The worker knows which file it asked for, and says so.
+                Err(error) => Err(Status::data_loss(error.to_string())),
             };
             let over = piece.is_err();
             if sender.send(piece).await.is_err() || over {

@@ -1,4 +1,6 @@
 use convoy_common::file_tree::Files;
+use convoy_common::manifest::{Label, LabelKind, Sample};
+use convoy_common::spec::{LastStep, Spec};
 use convoy_testing::{Calls, Scripted, connect};
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -101,7 +103,8 @@ impl Member {
 async fn refused(plan: Result<v1::PlanChunk, Status>) -> OpenError {
     let (scripted, _calls) = Scripted::with_plan(plan);
     let (outbox, _inbox) = Outbox::new(64);
-    let opened = Membership::open(set_up(outbox, None), connect(scripted).await).await;
+    let set_up = SetUp { most_memory: Some(1 << 30), ..set_up(outbox, None) };
+    let opened = Membership::open(set_up, connect(scripted).await).await;
     opened.err().expect("the run cannot be joined")
 }
 
@@ -131,6 +134,80 @@ async fn a_plan_or_manifest_that_makes_no_sense_is_named() {
         let OpenError::Fatal(WorkerError::Nonsense { what: named, reason }) = &error else { panic!("{error:?}") };
         assert!(*named == what && reason.contains(why), "{error:?}");
     }
+}
+
+/// What a change to a plan and its manifest is, and what is said of it.
+type BadPlan = (fn(&mut Plan, &mut Manifest), &'static str, &'static str);
+
+const BAD_PLANS: [BadPlan; 14] = [
+    (|plan, _| plan.spec.train.shard = 0, "a plan", "`train.shard`"),
+    (|plan, _| plan.spec.train.batch = 0, "a plan", "`train.batch`"),
+    (|plan, _| plan.train_samples = 0, "a plan", "`data.train`"),
+    (|plan, _| plan.train_samples += 1, "a plan", "`train_samples` is 25, but the manifest has 24"),
+    (|plan, _| plan.validation_samples = 9, "a plan", "`validation_samples` is 9"),
+    (|plan, _| plan.input.channels = 2, "a plan", "`input`"),
+    (|plan, _| plan.input.height = u32::MAX, "a plan", "`input`"),
+    (|plan, _| plan.normalization.std = vec![0.0], "a plan", "`normalization`"),
+    (|plan, _| plan.names.truncate(1), "a plan", "`outputs`"),
+    (|plan, _| plan.names[0] = "another".to_owned(), "a plan", "`names`"),
+    (|plan, _| plan.outputs = u32::MAX, "a plan", "`outputs`"),
+    (|plan, _| plan.class_weights = vec![1.0], "a plan", "`class_weights`"),
+    (|_, manifest| manifest.labels = LabelKind::Set, "a plan", "labels are of kind set"),
+    (|_, manifest| manifest.names.clear(), "a manifest", "a label is none of its names"),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_from_the_wire_passes_the_checks_of_one_from_a_disk() {
+    for (number, (change, what, why)) in BAD_PLANS.into_iter().enumerate() {
+        let (mut plan, mut manifest) = (STRIPES.plan(ROOT, SPEC), STRIPES.manifest(ROOT));
+        change(&mut plan, &mut manifest);
+        if manifest.labels == LabelKind::Set {
+            // Classes would be no sets.
+            for split in [&mut manifest.train, &mut manifest.validation] {
+                let samples = &mut Arc::make_mut(split).samples;
+                *samples = samples.iter().map(|sample| Sample { label: Label::Set(&[0]), ..sample }).collect();
+            }
+        }
+        plan.manifest = manifest.digest();
+        let error = refused(Ok(plan_chunk(&plan, &manifest))).await;
+        let OpenError::Fatal(WorkerError::Nonsense { what: named, reason }) = &error else {
+            panic!("{number}: {error:?}")
+        };
+        assert!(*named == what && reason.contains(why), "{number}: {error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_asks_for_more_memory_than_there_is_is_declined() {
+    let (plan, manifest) = (STRIPES.plan(ROOT, SPEC), STRIPES.manifest(ROOT));
+    let wide =
+        SPEC.replace("{ type = \"flatten\" },", "{ type = \"flatten\" }, { type = \"linear\", out = 30000000 },");
+    for plan in [STRIPES.plan(ROOT, &wide), Plan { spec: huge_shards(&plan), ..plan.clone() }] {
+        let error = refused(Ok(plan_chunk(&plan, &manifest))).await;
+        assert!(matches!(error, OpenError::Fatal(WorkerError::Memory { .. })), "{error:?}");
+    }
+}
+
+fn huge_shards(plan: &Plan) -> Spec {
+    let mut spec = plan.spec.clone();
+    (spec.train.batch, spec.train.shard) = (u32::MAX, u32::MAX);
+    (spec.train.last, spec.train.epochs) = (LastStep::Keep, 1);
+    spec
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_without_an_end_is_not_collected() {
+    let whole = plan_chunk(&STRIPES.plan(ROOT, SPEC), &STRIPES.manifest(ROOT));
+    let spaces = vec![b' '; PLAN_LIMIT - whole.plan.len()];
+    let plan = |behind: &[u8]| [&whole.plan[..], &spaces, behind].concat().into();
+    let error = refused(Ok(v1::PlanChunk { plan: plan(b" "), ..whole.clone() })).await;
+    assert!(matches!(&error, OpenError::Fatal(WorkerError::Nonsense { reason, .. }) if reason.contains("16 MiB")));
+    let (scripted, _calls) = Scripted::with_plan(Ok(v1::PlanChunk { plan: plan(b""), ..whole.clone() }));
+    let mut client = connect(scripted).await;
+    let fetched = fetch_plan(&mut client, ASSIGNMENT, Some(whole.manifest.len() as u64)).await;
+    assert!(fetched.is_ok(), "as large as it may be: {:?}", fetched.err());
+    let fetched = fetch_plan(&mut client, ASSIGNMENT, Some(whole.manifest.len() as u64 - 1)).await;
+    assert!(matches!(fetched, Err(OpenError::Fatal(WorkerError::Memory { .. }))), "{fetched:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,10 +14,13 @@ use crate::fixtures::{manifest_of, plan};
 use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::jobs::limits::JobLimits;
-use crate::jobs::queue::{JobSurroundings, JobTerms, JobView, Submission};
+use crate::jobs::queue::{JobSurroundings, JobTerms, JobView, Submission, keep_records};
+use crate::jobs::record::JobRecord;
+use crate::jobs::store::JobStore;
 use crate::queue::queue;
+use crate::run::folder::audit::{audit, read_ledger};
 use crate::run::handle::RunHandle;
-use crate::run::honest::HonestLinks;
+use crate::run::honest::{HonestLinks, Sabotage, SpoiledLinks};
 use crate::run::worker_links::WorkerLinks;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,9 +93,12 @@ struct Bench {
 const JOB: JobId = JobId(1);
 
 fn bench(panics: u32) -> Bench {
+    bench_with(Arc::new(Panics(AtomicU32::new(panics))))
+}
+
+fn bench_with(links: Arc<dyn WorkerLinks>) -> Bench {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let terms = JobTerms { planner: Arc::new(Same), limits: JobLimits::default(), audit_every: 0 };
-    let links = Arc::new(Panics(AtomicU32::new(panics)));
     let around = JobSurroundings {
         data: Arc::new(Same),
         fleet: queue(16).0,
@@ -199,4 +205,102 @@ async fn a_coordinator_on_a_full_disk_can_be_stopped() {
         assert_eq!(bench.view().record.state, JobState::Running, "{point}: it goes on when the coordinator does");
         faults.heal();
     }
+}
+
+/// Carries a job beside whom somebody spoils the reducer.
+async fn spoiled(sabotage: Arc<Sabotage>) -> (Bench, JobView) {
+    let bench = bench_with(Arc::new(SpoiledLinks(sabotage)));
+    let view = bench.over().await;
+    (bench, view)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reducer_that_panics_at_any_time_costs_nothing_that_was_committed() {
+    let digest = |view: &JobView| view.record.result.as_ref().map(|result| result["parameters_digest"].clone());
+    let undisturbed = digest(&bench(0).over().await).expect("it comes to its end");
+    let mut places = 0;
+    loop {
+        let sabotage = Sabotage::new(places + 1, 1);
+        let (bench, view) = spoiled(sabotage.clone()).await;
+        let JobRecord { state, error, .. } = &view.record;
+        assert_eq!((*state, error, digest(&view)), (JobState::Completed, &None, Some(undisturbed.clone())), "{places}");
+        let (plan, manifest, records, damaged) = read_ledger(&bench.jobs.folder_of(JOB.0)).unwrap();
+        let found = audit(&plan, Vec::new(), &manifest, &records, |_| {});
+        assert!(found.exact && damaged.is_none(), "{places}: {:?}", found.problems);
+        if !sabotage.is_over() {
+            break;
+        }
+        places += 1;
+    }
+    assert!(places >= 12, "before and after each of the leases of four steps and two evaluations: {places}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reducer_that_always_panics_fails_the_job_and_says_what_it_is() {
+    let (_bench, view) = spoiled(Sabotage::new(1, u64::MAX)).await;
+    let error = view.record.error.unwrap();
+    assert_eq!(view.record.state, JobState::Failed);
+    assert!(error.contains("the reducer's thread ended") && error.contains("a defect of Convoy"), "{error}");
+}
+
+/// The job as a coordinator finds it that is started anew.
+fn on_disk(bench: &Bench) -> JobRecord {
+    JobStore::open(&bench.folder.path().join("jobs")).unwrap().all().unwrap().remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_paused_and_stopped_on_a_full_disk_at_once_and_on_paper_when_there_is_room() {
+    let wishes: [(fn(&Jobs) -> Result<JobView, JobError>, JobState, JobState); 2] = [
+        (|jobs| jobs.pause(JOB), JobState::Pausing, JobState::Paused),
+        (|jobs| jobs.stop(JOB), JobState::Stopping, JobState::Stopped),
+    ];
+    for (wish, wished, after) in wishes {
+        for fault in [Fault::Full, Fault::Eio] {
+            for point in [1, 7, 21, 61] {
+                let bench = bench(0);
+                let faults = bench.fail(point, Fault::Full, true);
+                let carried = bench.carry();
+                bench.waits().await;
+                // It takes over from the first one.
+                let later = bench.fail(1, fault, true);
+                drop(faults);
+                let case = format!("{after} {fault:?} {point}");
+                let view = wish(&bench.jobs).unwrap_or_else(|error| panic!("{case}: {error}"));
+                assert_eq!(view.record.state, wished, "{case}");
+                let said = view.waiting_for.unwrap();
+                assert!(said.contains(&format!("that it is {wished} is not on disk yet")), "{case}: {said}");
+                // What the fleet does when it hears of it.
+                bench.stop.send_replace(true);
+                bench.ends(carried).await;
+                assert_eq!(bench.view().record.state, after, "{case}");
+                assert!(!matches!(on_disk(&bench).state, JobState::Paused | JobState::Stopped), "{case}");
+                let refused = bench.jobs.resume(JOB).unwrap_err().to_string();
+                assert!(refused.contains("check the disk"), "{case}: {refused}");
+                let kept = tokio::spawn(keep_records(bench.jobs.clone()));
+                later.heal();
+                let written = async {
+                    while bench.view().waiting_for.is_some() {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                tokio::time::timeout(PATIENCE, written).await.expect("it is never written");
+                kept.abort();
+                assert_eq!(on_disk(&bench), bench.view().record, "{case}");
+                assert_eq!(on_disk(&bench).state, after, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_before_there_is_room_goes_on_with_a_job_that_was_to_wait() {
+    let bench = bench(0);
+    let faults = bench.fail(1, Fault::Full, true);
+    bench.jobs.pause(JOB).unwrap();
+    assert_eq!(bench.view().record.state, JobState::Paused);
+    bench.jobs.close().await;
+    assert_eq!(on_disk(&bench).state, JobState::Queued);
+    faults.heal();
+    bench.jobs.close().await;
+    assert_eq!(on_disk(&bench).state, JobState::Paused, "the last try of a coordinator that goes");
 }

@@ -11,10 +11,10 @@ use convoy_common::manifest::Manifest;
 use convoy_scheduler::{LedgerEntry, Record, WorkerId, check_ledger};
 use serde::Serialize;
 
-use super::earlier_plans::EarlierPlan;
 use super::journal::{self, Parsed};
 use super::planned::{manifest_of, read_plan};
 use super::run_dir_error::RunDirError;
+use super::sealed_plans::EarlierPlan;
 
 /// What an audit needs, read from the run folder `path`, which another process may be writing at the same time: plan,
 /// manifest and journal; and the number of the first line of the journal that is damaged or not yet whole, if there is

@@ -11,11 +11,12 @@ use convoy_common::manifest::Manifest;
 use convoy_common::spec::ScheduleKind;
 use convoy_scheduler::{Record, StepId, believed};
 
-use super::earlier_plans::{EARLIER_PLANS, EarlierPlan, earlier_plans};
+use super::earlier_plans::{EARLIER_PLANS, earlier_plans};
 use super::files::read;
 use super::journal;
 use super::run_dir::RunDir;
 use super::run_dir_error::RunDirError;
+use super::sealed_plans::{EarlierPlan, to_sealed_json};
 
 /// Why a run cannot go on with another plan.
 #[derive(Debug, thiserror::Error)]
@@ -110,8 +111,7 @@ impl RunDir {
             check_epochs(before, after, &progress, self.path())?;
             let mut earlier = earlier_plans(self.path(), before)?;
             earlier.push(EarlierPlan { epochs, plan: before.digest(), steps: progress.done });
-            let json = serde_json::to_vec_pretty(&earlier).expect("it is plain data");
-            self.write(EARLIER_PLANS, &json)?;
+            self.write(EARLIER_PLANS, &to_sealed_json(&earlier))?;
         }
         self.write_plan(after, manifest)?;
         Ok(())

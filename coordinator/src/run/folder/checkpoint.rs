@@ -9,8 +9,8 @@ use convoy_common::{Digest, Plan};
 use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, write_atomic};
 use convoy_scheduler::{Record, StepId, believed};
 
-use super::earlier_plans::EarlierPlan;
 use super::history::History;
+use super::sealed_plans::EarlierPlan;
 use crate::run::reduction::parameter_state::{Flat, ParameterState, moment_names};
 
 const STEP: &str = "convoy.step";

@@ -15,4 +15,5 @@ pub(crate) mod planned;
 pub(crate) mod replay;
 pub(crate) mod run_dir;
 pub(crate) mod run_dir_error;
+pub(crate) mod sealed_plans;
 pub(crate) mod worker_logs;

@@ -9,9 +9,11 @@ use convoy_common::manifest::Manifest;
 use convoy_common::spec::to_toml;
 use convoy_common::{Plan, csv_field};
 
+use super::earlier_plans::{EARLIER_PLANS, read_earlier};
 use super::history::EpochRow;
 use super::planned::{MANIFEST, PLAN, PLAN_COPY, manifest_of, read_plan};
 use super::run_dir_error::RunDirError;
+use super::sealed_plans::to_sealed_json;
 
 /// A run folder, held by this process alone.
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl RunDir {
         }
         let dir = RunDir::lock(path)?;
         let plan = dir.mend_plan()?;
+        dir.mend_earlier_plans(&plan);
         dir.make_checkpoints()?;
         let damaged = |error| tracing::error!(%error, "the data is looked at again");
         let manifest = manifest_of(path, &plan).map_err(damaged).ok();
@@ -131,6 +134,16 @@ impl RunDir {
             }
         }
         Ok(plan)
+    }
+
+    /// Writes the earlier plans anew where they are damaged. What else is wrong with them is said by who needs them.
+    fn mend_earlier_plans(&self, plan: &Plan) {
+        let Ok((plans, Some(problem))) = read_earlier(&self.path, plan) else { return };
+        let path = self.path.join(EARLIER_PLANS);
+        tracing::error!(path = %path.display(), problem, plans = plans.len(), "damaged; made anew of the checkpoints");
+        if let Err(error) = self.write(EARLIER_PLANS, &to_sealed_json(&plans)) {
+            tracing::warn!(%error, "not written anew");
+        }
     }
 
     /// Writes the manifest anew, which was damaged.

@@ -126,12 +126,14 @@ impl Reducer {
     }
 
     /// Does what it is told until nobody can tell it anything.
-    pub(crate) fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+    pub(crate) fn run(self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        // Dropped before the commands: whoever loses an answer to one finds that the news have ended.
+        let mut reducer = self;
         while let Some(command) = commands.blocking_recv() {
             if matches!(command, Command::End) {
-                return self.abandon();
+                return reducer.abandon();
             }
-            self.handle(command);
+            reducer.handle(command);
         }
     }
 

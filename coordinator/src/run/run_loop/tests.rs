@@ -125,6 +125,18 @@ async fn a_checkpoint_that_cannot_be_written_is_remembered_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reducer_that_ended_is_a_crash_before_it_is_a_checkpoint_that_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, inputs, news, ends, .. } = bench(folder.path());
+    drop((ends, news));
+    let failed = RunInput::CheckpointFailed { step: 0, reason: "its parameters never came".to_owned() };
+    assert!(inputs.send(failed));
+    let error = run_loop.run(std::future::pending()).await.unwrap_err();
+    assert!(matches!(&error, RunError::Crashed(text) if text.contains("the reducer's thread ended")), "{error}");
+    assert_eq!(run_loop.checkpoint_failed(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_falls_silent_is_disconnected_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, links, inputs, news: _news, status, ends: _ends } = bench(folder.path());

@@ -1,11 +1,16 @@
 use std::fs;
 use std::sync::Arc;
 
+use convoy_model::Network;
 use convoy_scheduler::{Journal, Node, RunGeneration, WorkerId};
 
 use super::*;
 use crate::fixtures::{manifest, plan};
+use crate::run::folder::checkpoint;
+use crate::run::folder::earlier_plans::read_earlier;
+use crate::run::folder::history::History;
 use crate::run::folder::journal::JournalFile;
+use crate::run::reduction::parameter_state::{Flat, ParameterState, moment_names};
 
 /// A plan of `epochs` epochs of 5 steps with the rest of `[schedule]`.
 fn planned(epochs: u32, schedule: &str) -> Arc<Plan> {
@@ -117,4 +122,50 @@ fn a_crash_between_the_files_leaves_the_old_plan_in_force() {
     assert_eq!(earlier_plans(dir.path(), &three).unwrap(), []);
     dir.change(&three, &six, &manifest(40)).unwrap();
     assert_eq!(earlier_plans(dir.path(), &six).unwrap().len(), 1);
+}
+
+/// Writes the checkpoint after `step` steps of a run that was planned as `plan`.
+fn save(dir: &RunDir, plan: &Plan, step: u64) {
+    let network = Network::of(plan).unwrap();
+    let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
+    let state = ParameterState { step, flat: Flat::of(&network.initial(1)), moments };
+    checkpoint::write(&dir.checkpoints(), plan, &network, &state, &History::default()).unwrap();
+}
+
+#[test]
+fn any_byte_of_the_earlier_plans_may_be_wrong() {
+    let [three, six, nine] = [3, 6, 9].map(|epochs| planned(epochs, CONSTANT));
+    let (_folder, dir) = run(&three, 15, &[]);
+    for (plan, step) in [(&three, 10), (&three, 14), (&six, 15), (&nine, 16)] {
+        save(&dir, plan, step);
+    }
+    save(&dir, &planned(9, "kind = \"step\""), 17);
+    dir.change(&three, &six, &manifest(40)).unwrap();
+    dir.change(&six, &nine, &manifest(40)).unwrap();
+    let (folder, file) = (dir.path().to_owned(), dir.path().join(EARLIER_PLANS));
+    drop(dir);
+    let entry = |plan: &Plan, steps| EarlierPlan { epochs: plan.spec.train.epochs, plan: plan.digest(), steps };
+    let known = [entry(&three, 15), entry(&six, 15)];
+    let made_anew = [entry(&three, 14), entry(&six, 15)];
+    let whole = fs::read(&file).unwrap();
+    let damage = (0..whole.len()).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    });
+    // As an older version wrote them, and what is cut off.
+    let older = serde_json::to_vec_pretty(&known).unwrap();
+    for bytes in damage.chain([older, Vec::new(), whole[..whole.len() / 2].to_owned()]) {
+        fs::write(&file, &bytes).unwrap();
+        let (found, problem) = read_earlier(&folder, &nine).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(problem.is_some_and(|problem| problem.starts_with("is not what Convoy wrote")), "{text}");
+        assert_eq!(found, made_anew, "{text}");
+        assert_eq!(earlier_plans(&folder, &nine).unwrap(), made_anew);
+    }
+    drop(RunDir::open(&folder).unwrap());
+    assert_eq!(read_earlier(&folder, &nine).unwrap(), (made_anew.to_vec(), None), "it is written anew");
+    fs::remove_dir_all(folder.join("checkpoints")).unwrap();
+    fs::write(&file, &whole[1..]).unwrap();
+    assert_eq!(earlier_plans(&folder, &nine).unwrap(), [], "no checkpoint needs them");
 }
