@@ -23,7 +23,7 @@ shard = 4
 every_steps = 50
 """
 # Seeds and epochs of the jobs, in turn: each is some minutes of one machine.
-JOBS = [(7, 900), (8, 600), (9, 1200)]
+JOBS = [(7, 450), (8, 300), (9, 600)]
 # What may happen, and how often in comparison.
 FAULTS = [("kill worker", 5), ("pause worker", 4), ("terminate worker", 2), ("kill coordinator", 2),
           ("pause coordinator", 2), ("terminate coordinator", 1)]
@@ -126,7 +126,8 @@ class Soak:
                 self.failures.append((number, job["state"], job.get("error")))
                 self.run("rm", number)
                 continue
-            which = int(job["name"].rsplit("-", 1)[-1]) if "-" in job["name"] else 0
+            # `job` is its name with its number behind it.
+            which = int(job["job"].split("-")[1])
             code, out, _ = self.run("audit", number, "--json")
             if code == 75:
                 return
