@@ -19,7 +19,7 @@ const SLOWEST: u64 = 16;
 /// A worker sits out so many times as many steps with each strike more, and at most `PENANCE^STRIKES`.
 const PENANCE: u64 = 4;
 const STRIKES: u32 = 4;
-/// A strike is forgotten after so many steps with an answer.
+/// A strike is forgotten after so many steps with an answer, and a loss after so many steps.
 const FORGET: u32 = 64;
 
 /// A worker that is there.
@@ -55,6 +55,8 @@ struct Strikes {
     clean: u32,
     /// The step of the last answer.
     answered: Option<StepId>,
+    /// The step in which it was lost last, with a lease in work.
+    lost: Option<StepId>,
 }
 
 impl Strikes {
@@ -164,6 +166,15 @@ impl Member {
         self.strikes.add(step);
     }
 
+    /// Notes that it is lost with a lease of `step` in work. Any machine may crash; one that was lost only [`FORGET`]
+    /// steps ago has a strike: others wait for its leases again and again.
+    pub fn lost(&mut self, step: StepId) {
+        let before = self.strikes.lost.replace(step);
+        if before.is_some_and(|before| step.0 - before.0 < u64::from(FORGET)) {
+            self.strike(step);
+        }
+    }
+
     /// Notes that it answered a lease of `step`. One answer forgives nothing: a worker that sleeps most of the time
     /// answers in between.
     pub fn answered(&mut self, step: StepId) {
@@ -245,7 +256,7 @@ impl Membership {
     /// Removes a member, if it is there; its machine keeps its strikes.
     pub fn remove(&mut self, worker: WorkerId, machine: &str) -> Option<Member> {
         let member = self.members.remove(&worker)?;
-        if member.strikes.count > 0 {
+        if member.strikes != Strikes::default() {
             self.gone.insert(machine.to_owned(), member.strikes.clone());
         }
         Some(member)

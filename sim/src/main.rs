@@ -105,6 +105,7 @@ struct Totals {
     commits: u64,
     starts: u64,
     ignored: u64,
+    contradictions: u64,
     copies: u64,
     overdue: u64,
     longest_after_storm: f64,
@@ -117,6 +118,7 @@ impl Totals {
         self.commits += story.commits;
         self.starts += story.starts;
         self.ignored += story.ignored;
+        self.contradictions += story.contradictions;
         self.copies += story.copies;
         self.overdue += story.overdue;
         self.longest_after_storm = self.longest_after_storm.max(story.after_storm.0 as f64 / 1e6);
@@ -128,8 +130,8 @@ impl Totals {
     fn print(&self, took: Duration) {
         println!("{} runs, {} steps committed, {} starts of the coordinator", self.runs, self.commits, self.starts);
         println!(
-            "{} events ignored, {} copies of leases revoked, {} leases overdue",
-            self.ignored, self.copies, self.overdue
+            "{} events ignored, {} copies of leases revoked, {} leases overdue, {} nodes brought in two ways",
+            self.ignored, self.copies, self.overdue, self.contradictions
         );
         let faults: Vec<String> =
             self.faults.iter().map(|(fault, times)| format!("{} {times}", fault.name())).collect();

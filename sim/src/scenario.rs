@@ -237,6 +237,20 @@ impl Scenario {
         Scenario { weather, ..Scenario::calm(seed, RunPlan::new(1, 3, 2000, 2000), workers) }
     }
 
+    /// So many workers, whose coordinator is killed and starts again: all come back at once.
+    pub fn restart(seed: u64, workers: usize) -> Scenario {
+        let crash_at = Some(CrashPoint { write: workers as u64 + 2, written: true, tail: Tail::Kept });
+        Scenario { crash_at, ..Scenario::calm(seed, RunPlan::new(1, 3, 2000, 2000), workers) }
+    }
+
+    /// Workers that lie and never complete a node: each time they send a part of it and die.
+    pub fn halves(seed: u64) -> Scenario {
+        let plan = RunPlan { audit_every: 100, limits: patient(), ..RunPlan::new(1, 200, 24, 24) };
+        let weather = Weather { storm: Micros::seconds(300), ..Weather::calm() };
+        let weather = weather.with(Fault::Lie, 1000).with(Fault::Half, 1000);
+        Scenario { weather, ..Scenario::calm(seed, plan, 8) }
+    }
+
     /// Workers that lie in a way of their own, which is a fault.
     pub fn liars(seed: u64, how: Fault) -> Scenario {
         let plan = RunPlan { audit_every: 30, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };

@@ -471,7 +471,8 @@ impl<'a> World<'a> {
 
     /// Puts something wrong into some chunks of an answer, and may have it sent twice or by half.
     fn lie(&mut self, i: usize, answer: &mut Answer) {
-        let wrong = answer.chunks.map(|right| oracle::mix(right, self.processes[i].machine as u64));
+        let machine = self.processes[i].machine as u64;
+        let wrong = answer.chunks.map(|right| oracle::mix(right, machine));
         let good = NodeResult::Good;
         answer.result = self.dice.pick(&[good, good, good, good, NodeResult::NotFinite, NodeResult::Absurd]);
         if answer.result == good && self.throw(Fault::Twice) {
@@ -479,8 +480,10 @@ impl<'a> World<'a> {
             answer.sent = Sent::Twice(wrong[0]);
             return;
         }
-        for index in self.dice.pick(&[&[0, 1][..], &[0], &[1]]) {
-            answer.chunks[*index] = wrong[*index];
+        // All processes of a machine lie in the same chunks.
+        match wrong[0] % 3 {
+            0 => answer.chunks = wrong,
+            index => answer.chunks[index as usize - 1] = wrong[index as usize - 1],
         }
         if self.throw(Fault::Half) {
             self.count(Fault::Half, Some(i));

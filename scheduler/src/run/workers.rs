@@ -46,6 +46,12 @@ impl Run {
         reason: GoneReason,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
+        if let (Some(member), RunPhase::Working(step)) = (self.members.get_mut(worker), &self.phase)
+            && reason == GoneReason::Closed
+            && step.running().any(|lease| lease.worker == worker && lease.started.is_some())
+        {
+            member.lost(step.step);
+        }
         let Some(member) = self.members.remove(worker, self.trust.machine(worker)) else {
             return Err(IgnoreReason::UnknownWorker);
         };

@@ -71,6 +71,119 @@ fn a_node_that_was_brought_in_two_ways_goes_to_others_and_is_audited() {
     );
 }
 
+/// Worker 1 sends half of a node wrongly and is gone, and comes again as worker 5 and 6.
+#[test]
+fn a_machine_that_is_gone_when_its_half_node_is_contradicted_sits_out_and_who_is_there_does_not() {
+    check(
+        Run::new(RunPlan::new(1, 9, 4, 4)),
+        "> 0 join 1 x1 mallory mallory
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 0 join 3 x1
+        record worker 3 joined x1
+        > 0 ready 3 @0
+        > 1 left 1
+        record worker 1 gone: Closed
+        send worker 2 #1 epoch 1: shards 0..2
+        send worker 3 #2 epoch 1: shards 2..4
+        > 2 contradicted 0 0 4 1 2
+        contradict step 0, shards 0..4: 1, 2
+        revoke worker 2 #1: StepAbandoned
+        revoke worker 3 #2: StepAbandoned
+        abandon training step 0: Doubted
+        open training step 0: 4 shards
+        send worker 3 #3 epoch 2: shards 0..2
+        send worker 3 #4 epoch 2: shards 2..4
+        > 2 join 5 x1 alice mallory
+        record worker 5 joined x1
+        > 2 ready 5 @0
+        > 3 done 3 #3
+        > 3 done 3 #4
+        > 4 reduced 0
+        record step 0 committed: 0..2 by 3, 2..4 by 3
+        commit step 0
+        open training step 1: 4 shards
+        send worker 2 #5: shards 0..2
+        send worker 3 #6: shards 2..4
+        > 4 ready 5 @1
+        > 5 done 2 #5
+        > 5 done 3 #6
+        > 6 reduced 1
+        record step 1 committed: 0..2 by 2, 2..4 by 3
+        commit step 1
+        open training step 2: 4 shards
+        send worker 2 #7: shards 0..2
+        send worker 3 #8: shard 2
+        send worker 5 #9: shard 3
+        > 6 ready 5 @2",
+    );
+}
+
+/// Nothing that it says is wrong: it only takes leases, and goes.
+#[test]
+fn a_machine_that_is_lost_with_its_leases_again_and_again_sits_out() {
+    check(
+        Run::new(RunPlan::new(1, 9, 4, 4)),
+        "> 0 join 1 x1 ox ox
+        record generation 1 started at step 0
+        open training step 0: 4 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..4
+        > 0 ready 1 @0
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 2 @0
+        > 1 done 1 #0
+        > 1 reduced 0
+        record step 0 committed: 0..4 by 1
+        commit step 0
+        open training step 1: 4 shards
+        send worker 1 #1: shards 0..2
+        send worker 2 #2: shards 2..4
+        > 1 ready 1 @1
+        > 1 ready 2 @1
+        > 2 left 1
+        record worker 1 gone: Closed
+        send worker 2 #3 epoch 1: shards 0..2
+        > 2 join 3 x1 ox ox
+        record worker 3 joined x1
+        > 2 ready 3 @1
+        > 3 done 2 #2
+        > 3 done 2 #3
+        > 3 reduced 1
+        record step 1 committed: 0..2 by 2, 2..4 by 2
+        commit step 1
+        open training step 2: 4 shards
+        send worker 2 #4: shards 0..2
+        send worker 3 #5: shards 2..4
+        > 3 ready 3 @2
+        > 3 ready 2 @2
+        > 4 left 3
+        record worker 3 gone: Closed
+        send worker 2 #6 epoch 1: shards 2..4
+        > 4 join 4 x1 ox ox
+        record worker 4 joined x1
+        > 4 ready 4 @2
+        > 5 done 2 #4
+        > 5 done 2 #6
+        > 6 reduced 2
+        record step 2 committed: 0..2 by 2, 2..4 by 2
+        commit step 2
+        open training step 3: 4 shards
+        send worker 2 #7: shards 0..4
+        > 6 ready 4 @3
+        > 6 ready 2 @3
+        > 7 done 2 #7
+        > 8 reduced 3",
+    );
+}
+
 /// A journal in which step 0 has the digest 7.
 fn journal() -> Vec<Record> {
     let node = Node { first: 0, last: 4 };

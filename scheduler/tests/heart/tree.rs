@@ -1,9 +1,8 @@
-//! The reduce tree against its definition, and folds in any order.
+//! The reduce tree against its definition.
 
 use convoy_scheduler::*;
 use proptest::prelude::*;
 
-/// Mixes two numbers so that neither order nor grouping can be changed unnoticed.
 fn node(first: u32, last: u32) -> Node {
     Node { first, last }
 }

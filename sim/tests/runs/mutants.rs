@@ -12,6 +12,7 @@ fn scenario(mutant: Mutant, seed: u64) -> Scenario {
     match mutant {
         Mutant::IgnoreDeaths => Scenario::poisoned(seed),
         Mutant::UnsyncedEviction => Scenario::lost_lies(seed),
+        Mutant::NameIsMachine => Scenario { twins: true, ..Scenario::liars(seed, Fault::Lie) },
         Mutant::FirstCopy => Scenario::liars(seed, Fault::Twice),
         Mutant::IgnoreContradiction | Mutant::BlameNewest | Mutant::LendSuspects => Scenario::liars(seed, Fault::Half),
         _ => Scenario::drawn(seed, Shape::default()),

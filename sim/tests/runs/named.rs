@@ -51,6 +51,19 @@ fn workers_that_are_all_lost_at_once_come_back_and_go_on() {
 }
 
 #[test]
+fn a_thousand_workers_come_back_to_a_coordinator_that_was_killed() {
+    let story = holds(&Scenario::restart(0, 1000));
+    assert_eq!((story.starts, &story.outcome), (2, &Outcome::Completed));
+}
+
+/// Half of the machines send half nodes, with lies in them, and come back at once. In each of 200 steps they could.
+#[test]
+fn who_sends_half_nodes_and_dies_spoils_few_steps() {
+    let spoilt: Vec<u64> = (0..6).map(|seed| holds(&Scenario::halves(seed)).contradictions).collect();
+    assert!(spoilt.iter().sum::<u64>() > 6 && spoilt.iter().all(|spoilt| *spoilt <= 24), "{spoilt:?}");
+}
+
+#[test]
 fn liars_that_send_twice_or_half_are_no_worse_than_others() {
     for how in [Fault::Twice, Fault::Half, Fault::Otherwise] {
         let times: u64 = (0..20).map(|seed| holds(&Scenario::liars(seed, how)).faults[how as usize]).sum();

@@ -19,6 +19,7 @@ struct Sums {
     overdue: u64,
     copies: u64,
     ignored: u64,
+    contradictions: u64,
 }
 
 impl Sums {
@@ -28,6 +29,7 @@ impl Sums {
         self.overdue += story.overdue;
         self.copies += story.copies;
         self.ignored += story.ignored;
+        self.contradictions += story.contradictions;
     }
 }
 
@@ -42,12 +44,12 @@ fn every_promise_holds_and_every_fault_strikes() {
             scope.spawn(move || seeds.for_each(play));
         }
     });
-    let Sums { faults, restarts, overdue, copies, ignored } = sums.into_inner();
+    let Sums { faults, restarts, overdue, copies, ignored, contradictions } = sums.into_inner();
     let rare: Vec<(Fault, u64)> = faults.into_iter().filter(|(_, times)| *times < 50).collect();
     assert_eq!(rare, [], "faults that hardly strike");
     assert!(
-        restarts > 1500 && overdue > 375 && copies > 3750 && ignored > 7500,
-        "{restarts} {overdue} {copies} {ignored}"
+        restarts > 1500 && overdue > 375 && copies > 3750 && ignored > 7500 && contradictions > 50,
+        "{restarts} {overdue} {copies} {ignored} {contradictions}"
     );
 }
 
