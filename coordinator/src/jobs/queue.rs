@@ -128,7 +128,8 @@ pub(super) struct LiveJob {
 }
 
 impl LiveJob {
-    /// Takes over whether the record was written as it is. One that the disk did not take is owed: see [`keep_records`].
+    /// Takes over whether the record was written as it is. One that the disk did not take is owed:
+    /// see [`keep_records`].
     fn is_written(&mut self, written: Result<(), StoreError>) {
         let (job, owed) = (&self.record.job, self.unsaved.is_some());
         match &written {

@@ -13,8 +13,8 @@ use super::sealed_plans::{EarlierPlan, unsealed};
 /// Where plans are kept that are no longer in force.
 pub(super) const EARLIER_PLANS: &str = "earlier-plans.json";
 
-/// The plans that the run in `folder` had before `plan`, oldest first. Where they are damaged, they are made anew of the
-/// plans that checkpoints hold: so all that a checkpoint of the run needs are there.
+/// The plans that the run in `folder` had before `plan`, oldest first. Where they are damaged, they are made anew of
+/// those that checkpoints hold: so all that a checkpoint of the run needs are there.
 ///
 /// # Errors
 /// When they cannot be read, or are of another run.
