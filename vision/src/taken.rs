@@ -18,7 +18,7 @@ pub struct Taken {
     pub labels: LabelKind,
     /// Why labels are of that kind.
     pub task: String,
-    /// Classes, labels or targets.
+    /// Classes, labels or targets; none where nobody has looked into the files yet.
     pub names: Vec<String>,
     /// What is left out, by which rule.
     pub left_out: LeftOut,
@@ -38,11 +38,13 @@ impl fmt::Display for Taken {
         };
         writeln!(f, "source     {}", self.source)?;
         writeln!(f, "split      {}", self.split)?;
-        writeln!(f, "task       {task}: {}", self.task)?;
-        let rest = self.names.len().saturating_sub(SHOWN);
-        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-        let shown: Vec<&str> = self.names.iter().take(SHOWN).map(String::as_str).collect();
-        write!(f, "{what:<10} {}: {}{more}", self.names.len(), shown.join(", "))?;
+        write!(f, "task       {task}: {}", self.task)?;
+        if !self.names.is_empty() {
+            let rest = self.names.len().saturating_sub(SHOWN);
+            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            let shown: Vec<&str> = self.names.iter().take(SHOWN).map(String::as_str).collect();
+            write!(f, "\n{what:<10} {}: {}{more}", self.names.len(), shown.join(", "))?;
+        }
         for line in self.left_out.lines() {
             write!(f, "\nleft out   {line}")?;
         }
@@ -70,5 +72,7 @@ mod tests {
                     classes    14: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11 and 2 more\n\
                     left out   1 (not a picture): a/x.txt\nwarning    look here";
         assert_eq!(taken.to_string(), text);
+        let not_read = Taken { names: Vec::new(), ..taken }.to_string();
+        assert!(!not_read.contains("classes   ") && not_read.contains("each\nleft out"), "{not_read}");
     }
 }
