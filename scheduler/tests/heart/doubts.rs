@@ -180,7 +180,12 @@ fn a_machine_that_is_lost_with_its_leases_again_and_again_sits_out() {
         > 6 ready 4 @3
         > 6 ready 2 @3
         > 7 done 2 #7
-        > 8 reduced 3",
+        > 8 reduced 3
+        record step 3 committed: 0..4 by 2
+        commit step 3
+        open training step 4: 4 shards
+        send worker 2 #8: shards 0..2
+        send worker 4 #9: shards 2..4",
     );
 }
 

@@ -37,10 +37,9 @@ impl Invariant for Suspicion {
                 self.struck.insert(machine(worker));
             }
             Fact::CarriedOut(effect) => match effect {
-                Effect::OpenStep { step, work, .. } => {
-                    if self.step.replace((*step, *work)) != Some((*step, *work)) {
-                        self.suspects.clear();
-                    }
+                Effect::OpenStep { step, work, .. } if self.step != Some((*step, *work)) => {
+                    self.step = Some((*step, *work));
+                    self.suspects.clear();
                 }
                 Effect::Overdue { worker, .. }
                 | Effect::Revoke { worker, why: RevokeReason::AnotherWasFirst, .. }

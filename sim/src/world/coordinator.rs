@@ -326,12 +326,6 @@ impl Coordinator {
             return Ok(Vec::new());
         }
         let mut killed = false;
-        let event = match (event.worker(), answer) {
-            (Some(worker), Some(answer)) if answer.sent != Sent::Whole && self.sabotage.is(Mutant::FirstCopy) => {
-                Answer { sent: Sent::Whole, ..answer.clone() }.event(worker)
-            }
-            _ => event,
-        };
         let event = self.with_digest(event, answer);
         let heard = self.sabotage.hear(event, &watch.books);
         let Some(event) = heard.last().cloned() else { return Ok(Vec::new()) };
@@ -380,6 +374,12 @@ impl Coordinator {
 
     /// Adds the digest of an answer's numbers to its event, as the coordinator's service does.
     fn with_digest(&self, event: Event, answer: Option<&Answer>) -> Event {
+        let event = match (event.worker(), answer) {
+            (Some(worker), Some(answer)) if answer.sent != Sent::Whole && self.sabotage.is(Mutant::FirstCopy) => {
+                Answer { sent: Sent::Whole, ..answer.clone() }.event(worker)
+            }
+            _ => event,
+        };
         match (event, answer) {
             (Event::NodeDone { worker, at, shard_micros, result, .. }, Some(answer)) => {
                 let asked = self.reduction.out.get(&at).is_some_and(|(_, check)| *check != Check::Count);
