@@ -103,7 +103,7 @@ impl Member {
 async fn refused(plan: Result<v1::PlanChunk, Status>) -> OpenError {
     let (scripted, _calls) = Scripted::with_plan(plan);
     let (outbox, _inbox) = Outbox::new(64);
-    let set_up = SetUp { most_memory: Some(1 << 30), ..set_up(outbox, None) };
+    let set_up = SetUp { most_memory: Some(1 << 27), ..set_up(outbox, None) };
     let opened = Membership::open(set_up, connect(scripted).await).await;
     opened.err().expect("the run cannot be joined")
 }
@@ -190,7 +190,7 @@ async fn a_plan_that_asks_for_more_memory_than_there_is_is_declined() {
 
 fn huge_shards(plan: &Plan) -> Spec {
     let mut spec = plan.spec.clone();
-    (spec.train.batch, spec.train.shard) = (u32::MAX, u32::MAX);
+    (spec.train.batch, spec.train.shard) = (1 << 20, 1 << 20);
     (spec.train.last, spec.train.epochs) = (LastStep::Keep, 1);
     spec
 }
