@@ -47,7 +47,7 @@ pub struct Liar {
 impl Liar {
     /// A way to the plain coordinator at `address`, whose user's folder is `home`, that tells the truth about `honest`
     /// nodes, then lies about [`UNSEEN`] that have several shards, then about all. With minus [`UNSEEN`] it lies about
-    /// all from the first. A worker that dies too often is not lent anything, so [`Lie::Half`] is told [`UNSEEN`] times.
+    /// all from the first. A worker that dies too often is not lent anything: [`Lie::Half`] is told [`UNSEEN`] times.
     ///
     /// # Panics
     /// When the coordinator does not answer.
