@@ -23,9 +23,10 @@
 //! in [`Timeouts`](crate::Timeouts).
 //!
 //! That clock is one of computing alone: it starts when the worker holds the parameters, and stops when it has computed
-//! the lease. Before and after it, bytes that flow are never late. A worker that does not hold the parameters is late
-//! when it has taken none of them for `ready_grace`; a node that was computed is slow and overdue when no byte of any
-//! node of its worker came for `stall`, since nodes may wait for one another in the same connection.
+//! the lease. A worker that does not hold the parameters is late when it has taken none of them for `ready_grace`; a
+//! node that was computed is slow and overdue when no byte of any node of its worker came for `stall`, since nodes may
+//! wait for one another in the same connection. Bytes that flow have `send_floor`, or `send_factor` times what nodes
+//! usually take to be sent, for each node that the worker sends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +68,12 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
     let member = members.get(lease.worker).expect("a running lease has its worker");
     let since = |at: RunTime, patience: Micros| Due { slow: at.after(patience), overdue: at.after(patience) };
     if let Some(computed) = lease.computed {
-        return since(computed.max(member.contact.pushed), timeouts.stall);
+        let stalled = since(computed.max(member.contact.pushed), timeouts.stall);
+        let Some(sending) = step.sending(lease.worker) else { return stalled };
+        let usual = timing.sending(step.work).unwrap_or(timeouts.send_floor);
+        let per_node = usual.times(u64::from(timeouts.send_factor)).max(timeouts.send_floor);
+        let dawdles = since(sending.arrived, per_node.times(sending.left));
+        return if dawdles.overdue < stalled.overdue { dawdles } else { stalled };
     }
     let Some(started) = lease.started else {
         return since(lease.sent.max(member.contact.fetched), timeouts.ready_grace);
@@ -263,7 +269,7 @@ impl Dispatch<'_> {
             let speeds = assign::speeds(&assignees);
             let finish = |worker: WorkerId, extra: u32| {
                 let i = assignees.iter().position(|assignee| assignee.worker == worker)?;
-                Some(assign::finish(&assignees[i], speeds[i], extra))
+                Some(assign::finish(&assignees[i], speeds[i], extra, extra.min(1)))
             };
             // From the worker that is done last, the node that it would compute last.
             let last = self
@@ -340,8 +346,17 @@ impl Dispatch<'_> {
         let loads = self.step.loads();
         let weigh = |worker: &WorkerId| {
             let member = self.members.get(*worker)?;
-            let load = loads.get(worker).map_or(0, |load| load.shards);
-            Some(Assignee { worker: *worker, threads: member.threads, speed: member.speed(self.step.work), load })
+            let load = loads.get(worker).copied().unwrap_or_default();
+            let (threads, speed) = (member.threads, member.speed(self.step.work));
+            let node_cost = self.timing.node_cost(self.step.work, member, self.now);
+            Some(Assignee {
+                worker: *worker,
+                threads,
+                speed,
+                node_cost,
+                load: load.shards,
+                nodes: load.held + load.planned,
+            })
         };
         workers.iter().filter_map(weigh).collect()
     }
@@ -350,6 +365,6 @@ impl Dispatch<'_> {
 /// The worker that would be done with `node` first, after the work that it has already.
 fn first_to_finish(assignees: &[Assignee], node: Node) -> Option<WorkerId> {
     let speeds = assign::speeds(assignees);
-    let finishes = assignees.iter().zip(speeds).map(|(a, speed)| (assign::finish(a, speed, node.size()), a.worker));
+    let finishes = assignees.iter().zip(speeds).map(|(a, speed)| (assign::finish(a, speed, node.size(), 1), a.worker));
     finishes.min().map(|(_, worker)| worker)
 }

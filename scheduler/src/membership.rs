@@ -1,26 +1,39 @@
 //! Who is there, how fast they are, and whom to trust with a lease.
 
+mod speed;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::contact::Contact;
 use crate::ids::{Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::trust::Trust;
+use speed::Speed;
 
 /// The percentile is taken over so many of the newest measurements of a kind of shard.
 const RECENT: usize = 64;
-/// In a step without a measurement, the time that a worker is thought to need shrinks by one part in so many: a worker
-/// that was slow once gets another chance.
-const AGING: u64 = 32;
 /// A shard is typically done within so many medians: one long break of one worker must not make everybody wait.
 const MEDIANS: u64 = 4;
 /// No worker may take more than so many times the typical time: one long break must not excuse it ever after.
 const SLOWEST: u64 = 16;
+/// A worker that took up to so many medians and this time to send a node sends like all others: they share a link, and
+/// share it unevenly.
+const UNEVEN: u64 = 2;
+const UNEVEN_LEAST: Micros = Micros::millis(50);
+/// The time that a worker took to send, or to compute while others were first, is forgotten so many times more slowly
+/// than it passes. So however long it takes, waiting for it again costs at most one part in so many.
+const REMEMBERED: u64 = 16;
 /// A worker sits out so many times as many steps with each strike more, and at most `PENANCE^STRIKES`.
 const PENANCE: u64 = 4;
 const STRIKES: u32 = 4;
 /// A strike is forgotten after so many steps with an answer, and a loss after so many steps.
 const FORGET: u32 = 64;
+
+/// Whether a node took much longer to be sent than others; without others, it did not.
+pub(crate) fn is_uneven(per_node: Micros, others: Option<Micros>) -> bool {
+    let shared = |others: Micros| others.times(UNEVEN).max(Micros(others.0.saturating_add(UNEVEN_LEAST.0)));
+    others.is_some_and(|others| per_node > shared(others))
+}
 
 /// A worker that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +53,18 @@ pub(crate) struct Member {
     speeds: BTreeMap<Work, Speed>,
     /// Time that a shard took it, over the leases that it finished.
     shown: BTreeMap<Work, Micros>,
+    /// The longest that it took to send nodes, as far as that is not forgotten.
+    sent_nodes: BTreeMap<Work, (Sent, RunTime)>,
     strikes: Strikes,
+}
+
+/// Nodes that a member sent one beside the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sent {
+    /// Time that a node took, on average.
+    pub per_node: Micros,
+    /// How many there were.
+    pub nodes: u64,
 }
 
 /// How often a member was late, failed, or was not believed.
@@ -69,14 +93,6 @@ impl Strikes {
     }
 }
 
-/// Estimated time that a shard takes a member on one thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Speed {
-    per_shard: Micros,
-    /// It was measured since the last step of this kind began.
-    fresh: bool,
-}
-
 /// When a member's next shard is audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct AuditCount {
@@ -87,10 +103,11 @@ struct AuditCount {
 }
 
 impl Member {
-    /// Estimated time that a shard takes it on one thread; `None` before the first measurement. An evaluation that was
-    /// not measured yet goes by training.
+    /// Estimated time that a shard takes it on one thread; `None` before it was measured twice or interrupted. An
+    /// evaluation that was not measured yet goes by training.
     pub fn speed(&self, work: Work) -> Option<Micros> {
-        self.speeds.get(&work).or_else(|| self.speeds.get(&Work::Train)).map(|speed| speed.per_shard)
+        let speed = |work| self.speeds.get(&work)?.per_shard();
+        speed(work).or_else(|| speed(Work::Train))
     }
 
     /// Time that a shard took it on one thread, over the leases that it finished; `None` before the first. Unlike
@@ -99,20 +116,38 @@ impl Member {
         self.shown.get(&work).or_else(|| self.shown.get(&Work::Train)).copied()
     }
 
-    /// Notes that it finished a lease. A new measurement counts as much as all earlier ones together.
-    pub fn measured(&mut self, work: Work, per_shard: Micros) {
-        let mixed = |before: Micros| Micros(before.0.midpoint(per_shard.0));
-        let speed = self.speeds.get(&work).map_or(per_shard, |speed| mixed(speed.per_shard));
-        self.speeds.insert(work, Speed { per_shard: speed, fresh: true });
-        let shown = self.shown.get(&work).map_or(per_shard, |shown| mixed(*shown));
+    /// Notes that it finished a lease of so many rounds. In what it has shown, a new measurement counts as much as all
+    /// earlier ones together. The first is no speed: nothing is in a cache, and memory is touched for the first time.
+    pub fn measured(&mut self, work: Work, per_shard: Micros, rounds: u64) {
+        if self.shown.contains_key(&work) {
+            self.speeds.entry(work).or_default().note(per_shard, rounds, false);
+        }
+        let shown = self.shown.get(&work).map_or(per_shard, |shown| Micros(shown.0.midpoint(per_shard.0)));
         self.shown.insert(work, shown);
     }
 
-    /// Notes that it was interrupted at a lease: a shard takes it this long at least.
-    pub fn at_least(&mut self, work: Work, per_shard: Micros) {
-        if self.speeds.get(&work).is_none_or(|speed| speed.per_shard < per_shard) {
-            self.speeds.insert(work, Speed { per_shard, fresh: true });
+    /// Notes that it was interrupted at a lease of so many rounds: a shard takes it this long at least.
+    pub fn at_least(&mut self, work: Work, per_shard: Micros, rounds: u64) {
+        let speed = self.speeds.entry(work).or_default();
+        if speed.per_shard() < Some(per_shard) {
+            speed.note(per_shard, rounds, true);
         }
+    }
+
+    /// Notes that it sent nodes, or has tried to for so long.
+    pub fn sent_nodes(&mut self, work: Work, sent: Sent, now: RunTime) {
+        if self.node_cost(work, now) <= sent.per_node {
+            self.sent_nodes.insert(work, (sent, now));
+        }
+    }
+
+    /// Time that it may need to send a node: the longest it took, as far as that is not forgotten.
+    fn node_cost(&self, work: Work, now: RunTime) -> Micros {
+        let known = |(sent, at): &(Sent, RunTime)| {
+            let forgotten = now.since(*at).0 / REMEMBERED / sent.nodes;
+            Micros(sent.per_node.0.saturating_sub(forgotten))
+        };
+        self.sent_nodes.get(&work).map_or(Micros(0), known)
     }
 
     /// Notes contact with it.
@@ -149,13 +184,11 @@ impl Member {
         audits.due = audits.sent;
     }
 
-    /// Notes that a step of this kind begins.
-    pub fn age(&mut self, work: Work) {
+    /// Notes that a step of this kind begins, `passed` after the one before. It is not thought to be faster than
+    /// `median` for not being measured.
+    fn age(&mut self, work: Work, passed: Micros, median: Micros) {
         if let Some(speed) = self.speeds.get_mut(&work) {
-            if !speed.fresh {
-                speed.per_shard.0 -= speed.per_shard.0 / AGING;
-            }
-            speed.fresh = false;
+            speed.age(Micros(passed.0 / REMEMBERED), median);
         }
     }
 
@@ -238,6 +271,7 @@ impl Membership {
             audits: BTreeMap::new(),
             speeds: BTreeMap::new(),
             shown: BTreeMap::new(),
+            sent_nodes: BTreeMap::new(),
             strikes: self.gone.remove(machine).unwrap_or_default(),
         };
         self.members.insert(worker, member);
@@ -262,9 +296,9 @@ impl Membership {
         Some(member)
     }
 
-    /// Notes that a step of this kind begins.
-    pub fn age(&mut self, work: Work) {
-        self.members.values_mut().for_each(|member| member.age(work));
+    /// Notes that a step of this kind begins, `passed` after the one before. `median` is what shards take.
+    pub fn age(&mut self, work: Work, passed: Micros, median: Micros) {
+        self.members.values_mut().for_each(|member| member.age(work, passed, median));
     }
 
     /// Notes who is quiet: nothing was heard of it for so long.
@@ -301,30 +335,60 @@ impl Membership {
     }
 }
 
-/// Times that shards took on one thread lately, over all members, by kind of work.
+/// Times that shards took on one thread lately, and nodes to be sent, over all members, by kind of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timing {
-    kinds: BTreeMap<Work, Recent>,
+    computing: BTreeMap<Work, Recent>,
+    sending: BTreeMap<Work, Recent>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Recent {
     measurements: VecDeque<Micros>,
     typical: Micros,
+    median: Micros,
+}
+
+impl Recent {
+    /// Notes a time, and computes the typical time and the median anew.
+    fn measured(&mut self, time: Micros) {
+        if self.measurements.len() == RECENT {
+            self.measurements.pop_front();
+        }
+        self.measurements.push_back(time);
+        let mut sorted: Vec<Micros> = self.measurements.iter().copied().collect();
+        sorted.sort_unstable();
+        let percentile = |share: usize| sorted[(sorted.len() * share).div_ceil(100) - 1];
+        self.median = percentile(50);
+        self.typical = percentile(95).min(self.median.times(MEDIANS));
+    }
 }
 
 impl Timing {
-    /// Notes the time that a shard took, and computes the typical time anew.
+    /// Notes the time that a shard took.
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
-        let Recent { measurements, typical } = self.kinds.entry(work).or_default();
-        if measurements.len() == RECENT {
-            measurements.pop_front();
-        }
-        measurements.push_back(per_shard);
-        let mut sorted: Vec<Micros> = measurements.iter().copied().collect();
-        sorted.sort_unstable();
-        let percentile = |share: usize| sorted[(sorted.len() * share).div_ceil(100) - 1];
-        *typical = percentile(95).min(percentile(50).times(MEDIANS));
+        self.computing.entry(work).or_default().measured(per_shard);
+    }
+
+    /// Notes the time that a node took to be sent.
+    pub fn sent(&mut self, work: Work, per_node: Micros) {
+        self.sending.entry(work).or_default().measured(per_node);
+    }
+
+    /// Time that a shard takes on one thread, as the median of all members; zero before the first measurement.
+    pub fn computing(&self, work: Work) -> Micros {
+        self.computing.get(&work).map_or(Micros(0), |recent| recent.median)
+    }
+
+    /// Time that a node takes to be sent, as the median of all members; `None` before the first measurement.
+    pub fn sending(&self, work: Work) -> Option<Micros> {
+        self.sending.get(&work).map(|recent| recent.median)
+    }
+
+    /// Time that a node costs `member` to send: the median, or what it took itself lately if that is much longer.
+    pub fn node_cost(&self, work: Work, member: &Member, now: RunTime) -> Micros {
+        let (median, own) = (self.sending(work).unwrap_or(Micros(0)), member.node_cost(work, now));
+        if is_uneven(own, Some(median)) { own } else { median }
     }
 
     /// Time that a shard may take `member` on one thread: the typical time, which is the 95th percentile of what shards
@@ -332,7 +396,7 @@ impl Timing {
     /// [`SLOWEST`] times the typical time). `None` before the first measurement. An evaluation that was not measured
     /// yet goes by training: a forward pass takes no longer than forward and backward.
     pub fn expected(&self, work: Work, member: &Member) -> Option<Micros> {
-        let typical = self.kinds.get(&work).or_else(|| self.kinds.get(&Work::Train))?.typical;
+        let typical = self.computing.get(&work).or_else(|| self.computing.get(&Work::Train))?.typical;
         let shown = member.shown(work).unwrap_or(typical);
         Some(shown.min(typical.times(SLOWEST)).max(typical))
     }
@@ -362,18 +426,35 @@ mod tests {
     }
 
     #[test]
-    fn a_speed_halves_its_distance_to_each_measurement_and_creeps_down_without() {
+    fn a_speed_is_the_mean_of_some_leases_without_the_first() {
         let mut member = member();
-        member.measured(TRAIN, Micros(100));
-        member.measured(TRAIN, Micros(300));
-        assert_eq!((member.speed(TRAIN), member.shown(TRAIN)), (Some(Micros(200)), Some(Micros(200))));
-        assert_eq!(member.speed(Work::Evaluate), Some(Micros(200)), "an evaluation goes by training");
-        member.at_least(TRAIN, Micros(640));
-        assert_eq!((member.speed(TRAIN), member.shown(TRAIN)), (Some(Micros(640)), Some(Micros(200))));
-        member.age(TRAIN);
-        assert_eq!(member.speed(TRAIN), Some(Micros(640)), "it was measured in this step");
-        member.age(TRAIN);
-        assert_eq!(member.speed(TRAIN), Some(Micros(620)));
+        let mut measured = |micros: &[u64]| {
+            micros.iter().for_each(|micros| member.measured(TRAIN, Micros(*micros), 1));
+            (member.speed(TRAIN).map(|speed| speed.0), member.shown(TRAIN).map(|shown| shown.0))
+        };
+        assert_eq!(measured(&[900]), (None, Some(900)), "the first says little");
+        assert_eq!(measured(&[100]), (Some(100), Some(500)));
+        assert_eq!(measured(&[300, 200, 800, 400]).0, Some(360));
+        assert_eq!(measured(&[300]).0, Some(400), "of the last five");
+        assert_eq!(member.speed(Work::Evaluate), Some(Micros(400)), "an evaluation goes by training");
+        member.at_least(TRAIN, Micros(399), 1);
+        assert_eq!(member.speed(TRAIN), Some(Micros(400)), "it is known to be slower");
+        member.at_least(TRAIN, Micros(5000), 1);
+        assert_eq!(member.speed(TRAIN), Some(Micros(5000)));
+        member.measured(TRAIN, Micros(500), 1);
+        assert_eq!(member.speed(TRAIN), Some(Micros(1400)), "of 800, 400, 300, 5000 and 500");
+    }
+
+    #[test]
+    fn who_is_not_measured_is_thought_faster_with_time_up_to_the_median() {
+        let mut member = member();
+        let age = |member: &mut Member| {
+            member.age(TRAIN, Micros(3200), Micros(700));
+            member.speed(TRAIN).map(|speed| speed.0)
+        };
+        member.at_least(TRAIN, Micros(1000), 2);
+        let speeds: Vec<_> = (0..6).map(|_| age(&mut member).unwrap_or(0)).collect();
+        assert_eq!(speeds, [1000, 900, 800, 700, 700, 700], "it was measured in the first step");
     }
 
     #[test]
@@ -383,10 +464,26 @@ mod tests {
         // The 95th percentile is 1000, four medians are 400.
         let timing = times(&[100, 100, 100, 1000]);
         assert_eq!(timing.expected(TRAIN, &member), Some(Micros(400)));
-        member.measured(TRAIN, Micros(50));
+        member.measured(TRAIN, Micros(50), 1);
         assert_eq!(timing.expected(TRAIN, &member), Some(Micros(400)), "nobody has less than what is typical");
-        member.measured(TRAIN, Micros(1_000_000));
+        member.measured(TRAIN, Micros(1_000_000), 1);
         assert_eq!(timing.expected(TRAIN, &member), Some(Micros(16 * 400)));
+    }
+
+    #[test]
+    fn what_sending_took_is_forgotten_a_sixteenth_as_fast_as_it_went_by() {
+        let (mut member, mut timing) = (member(), Timing::default());
+        let cost = |timing: &Timing, member: &Member, at| timing.node_cost(TRAIN, member, RunTime(at)).0;
+        assert_eq!(cost(&timing, &member, 0), 0, "nothing was measured");
+        [90_000, 100_000, 110_000].into_iter().for_each(|micros| timing.sent(TRAIN, Micros(micros)));
+        assert_eq!(cost(&timing, &member, 0), 100_000, "the median is for all");
+        member.sent_nodes(TRAIN, Sent { per_node: Micros(200_000), nodes: 1 }, RunTime(0));
+        assert_eq!(cost(&timing, &member, 0), 100_000, "twice as much is uneven sharing of a link");
+        member.sent_nodes(TRAIN, Sent { per_node: Micros(1_000_000), nodes: 2 }, RunTime(0));
+        assert_eq!(cost(&timing, &member, 3_200_000), 900_000, "both nodes went by");
+        member.sent_nodes(TRAIN, Sent { per_node: Micros(800_000), nodes: 1 }, RunTime(3_200_000));
+        assert_eq!(cost(&timing, &member, 3_200_000), 900_000, "a shorter time forgives nothing");
+        assert_eq!(cost(&timing, &member, 32_000_000), 100_000);
     }
 
     #[test]

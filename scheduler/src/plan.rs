@@ -71,6 +71,12 @@ pub struct Timeouts {
     pub ready_grace: Micros,
     /// A node that was computed is slow and overdue when no byte of its worker's nodes came for so long.
     pub stall: Micros,
+    /// A node that was computed and has not come for so long is not slow, whatever nodes of others take: so long may an
+    /// honest worker with a slow link need. Nodes that a worker sends beside one another have this time for each.
+    pub send_floor: Micros,
+    /// A node that was computed is slow and overdue, though bytes of it come, after this many times the median of what
+    /// nodes took to be sent.
+    pub send_factor: u32,
     /// No lease is overdue before this.
     pub lease_floor: Micros,
     /// A lease is overdue after this many times the expected time.
@@ -92,6 +98,8 @@ impl Default for Timeouts {
             quiet: Micros::seconds(1),
             ready_grace: Micros::seconds(10),
             stall: Micros::seconds(2),
+            send_floor: Micros::seconds(10),
+            send_factor: 8,
             lease_floor: Micros::seconds(2),
             lease_factor: 4,
             lease_unmeasured: Micros::seconds(60),
@@ -171,6 +179,8 @@ impl RunPlan {
             ("timeouts.heartbeat_silence", self.timeouts.heartbeat_silence.0),
             ("timeouts.quiet", self.timeouts.quiet.0),
             ("timeouts.stall", self.timeouts.stall.0),
+            ("timeouts.send_floor", self.timeouts.send_floor.0),
+            ("timeouts.send_factor", u64::from(self.timeouts.send_factor)),
             ("timeouts.lease_floor", self.timeouts.lease_floor.0),
             ("timeouts.lease_factor", u64::from(self.timeouts.lease_factor)),
             ("timeouts.lease_unmeasured", self.timeouts.lease_unmeasured.0),

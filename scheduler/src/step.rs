@@ -2,6 +2,7 @@
 
 mod audit;
 mod audits;
+mod sending;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ use crate::trust::Trust;
 
 use audit::Audit;
 pub(crate) use audit::Verdict;
+use sending::Sending;
 
 /// A step (or an evaluation) in work.
 ///
@@ -40,6 +42,9 @@ pub(crate) struct Step {
     suspects: BTreeSet<WorkerId>,
     nodes: BTreeMap<Node, NodeState>,
     leases: BTreeMap<LeaseId, LeaseState>,
+    sending: BTreeMap<WorkerId, Sending>,
+    /// Times that nodes of this step took to be sent.
+    sent: Vec<Micros>,
 }
 
 /// The state of a node.
@@ -86,6 +91,8 @@ pub(crate) struct LeaseState {
     pub queue: u32,
     /// When its worker had computed it: from then on it is sent.
     pub computed: Option<RunTime>,
+    /// Its node is among those that its worker [sends](Sending).
+    sending: bool,
     /// Since when it is slow, if it was found to be.
     pub slow: Option<RunTime>,
     pub overdue: bool,
@@ -143,6 +150,8 @@ impl Step {
             suspects: BTreeSet::new(),
             nodes,
             leases: BTreeMap::new(),
+            sending: BTreeMap::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -243,9 +252,19 @@ impl Step {
         state.leased += 1;
         state.running.push(lease);
         let started = ready.then_some(now);
-        let (computed, slow) = (None, None);
-        let lent =
-            LeaseState { worker, node, at, sent: now, started, queue, computed, slow, overdue: false, over: false };
+        let lent = LeaseState {
+            worker,
+            node,
+            at,
+            sent: now,
+            started,
+            queue,
+            computed: None,
+            sending: false,
+            slow: None,
+            overdue: false,
+            over: false,
+        };
         assert!(self.leases.insert(lease, lent).is_none(), "{lease} is given twice");
         Lease { at, work: self.work, node }
     }
@@ -272,6 +291,7 @@ impl Step {
     fn end_all(&mut self, node: Node, first: LeaseId) -> Vec<LeaseState> {
         let ended = self.nodes.get_mut(&node).map(|state| std::mem::take(&mut state.running)).unwrap_or_default();
         for lease in &ended {
+            self.stop_sending(*lease);
             self.leases.get_mut(lease).expect("a running lease is known").over = true;
         }
         let losers = ended.into_iter().filter(|other| *other != first);
@@ -287,6 +307,7 @@ impl Step {
 
     /// Ends a lease without a result.
     pub fn end(&mut self, lease: LeaseId) -> Node {
+        self.stop_sending(lease);
         let state = self.leases.get_mut(&lease).expect("only a known lease ends");
         state.over = true;
         let node = state.node;
@@ -357,7 +378,9 @@ impl Step {
     pub fn computed(&mut self, lease: LeaseId, now: RunTime) {
         let state = self.leases.get_mut(&lease).expect("only a known lease is computed");
         if state.computed.is_none() {
-            (state.computed, state.slow) = (Some(now), None);
+            (state.computed, state.slow, state.sending) = (Some(now), None, true);
+            let first = Sending { since: now, arrived: now, left: 0, done: 0 };
+            self.sending.entry(state.worker).or_insert(first).left += 1;
         }
     }
 
@@ -429,7 +452,8 @@ impl Step {
 
     /// Begins the step anew: no node is done, planned or lent. Failures are kept.
     pub fn reopen(&mut self) {
-        self.leases.values_mut().for_each(|lease| lease.over = true);
+        self.leases.values_mut().for_each(|lease| (lease.over, lease.sending) = (true, false));
+        self.sending.clear();
         (self.covered, self.nothing_to_lend) = (None, false);
         for state in self.nodes.values_mut() {
             let (failures, deaths) = (std::mem::take(&mut state.failures), std::mem::take(&mut state.deaths));

@@ -35,7 +35,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(parameters::Parameters::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),
-        Box::new(links::Links),
+        Box::new(links::Links::default()),
         Box::new(quiet::Quiet),
         Box::new(waiting::WaitingFor::default()),
         Box::new(liveness::Liveness),

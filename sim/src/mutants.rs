@@ -2,8 +2,8 @@
 //! mutant that none catches shows a fault that the invariants are blind to.
 
 use convoy_scheduler::{
-    Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Record, RevokeReason, RunPlan, StepId,
-    WorkerId,
+    Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Micros, Record, RevokeReason, RunPlan,
+    StepId, WorkerId,
 };
 
 use crate::bookkeeping::Books;
@@ -50,6 +50,7 @@ mutants! {
     NoFence = "no-fence", "an answer to an earlier start is taken for one of this start's leases";
     IgnoreSilence = "ignore-silence", "silent workers are taken for alive";
     ForgetBytes = "forget-bytes", "a worker whose bytes flow is taken for one that sends nothing";
+    BoundlessSending = "boundless-sending", "a node whose bytes flow may take for ever";
     DropDisconnect = "drop-disconnect", "a worker that is lost or has drained is not disconnected";
     LendTwice = "lend-twice", "a lease goes out to two workers";
     ForgetReduced = "forget-reduced", "the reducer's word that a step is complete is lost";
@@ -123,6 +124,7 @@ impl Sabotage {
     pub fn plan(self, mut plan: RunPlan) -> RunPlan {
         match self.0 {
             Some(Mutant::IgnoreQuiet) => plan.timeouts.quiet = plan.timeouts.heartbeat_silence,
+            Some(Mutant::BoundlessSending) => plan.timeouts.send_floor = Micros(u64::MAX),
             Some(Mutant::IgnoreDeaths) => plan.limits.deaths = u32::MAX,
             Some(Mutant::IgnoreLimit) => plan.limits.workers = u32::MAX,
             Some(Mutant::LongQueue) => plan.limits.queue_per_thread += 1,

@@ -49,6 +49,8 @@ faults! {
     Sleep = "coordinator asleep", at most 5;
     /// A worker's link is slow for some seconds: nodes and parameters take up to 20 s, but their bytes flow.
     SlowLink = "slow link", at most 30;
+    /// A worker takes up to a minute to send a node, for some seconds, though its link is good.
+    Dawdle = "dawdle", at most 20;
     /// A worker's heartbeats go on, but it computes no more.
     Hang = "hang", at most 20;
     /// A worker asks to leave, leaves, and comes back.
@@ -179,6 +181,8 @@ pub struct Scenario {
     pub twins: bool,
     /// How many of them, the last ones, sleep 1.8 s of every 1.9 s all the time.
     pub pulsing: usize,
+    /// The last one takes so long to send a node, all the time; its bytes flow.
+    pub dawdle: Option<Micros>,
     /// A shard of which every process dies that computes it.
     pub poison: Option<(StepId, ShardId)>,
     /// The faults.
@@ -201,6 +205,7 @@ impl Scenario {
             workers,
             twins: false,
             pulsing: 0,
+            dawdle: None,
             poison: None,
             weather,
             crash_at: None,
@@ -222,6 +227,13 @@ impl Scenario {
     pub fn pulses(seed: u64, workers: usize) -> Scenario {
         let plan = RunPlan::new(1, 600, 24, 24);
         Scenario { pulsing: 1, ..Scenario::calm(seed, plan, workers + 1) }
+    }
+
+    /// Steps of `workers` with good links, and one more that takes so long to send a node. The bound is as low as any.
+    pub fn dawdles(seed: u64, workers: usize, takes: Micros) -> Scenario {
+        let timeouts = Timeouts { send_floor: Micros::seconds(2), ..Timeouts::default() };
+        let plan = RunPlan { timeouts, ..RunPlan::new(1, 600, 24, 24) };
+        Scenario { dawdle: Some(takes), ..Scenario::calm(seed, plan, workers + 1) }
     }
 
     /// Three workers and a shard of which each of them dies.

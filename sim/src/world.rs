@@ -144,6 +144,9 @@ impl<'a> World<'a> {
             world.processes[i].trouble.pulses_until = RunTime(u64::MAX);
             world.at(RunTime(1_000_000), Happening::Pulse(i));
         }
+        if let (Some(takes), Some(last)) = (scenario.dawdle, world.processes.last_mut()) {
+            (last.trouble.dawdles_until, last.trouble.dawdle) = (RunTime(u64::MAX), takes);
+        }
         for i in 0..scenario.workers {
             let late = world.storm() && world.dice.chance(200);
             world.later(if late { 20_000_000 } else { 1_000_000 }, Happening::Connect(i));

@@ -92,6 +92,12 @@ fn next_generation(records: &[Record]) -> RunGeneration {
     RunGeneration(last.saturating_add(1))
 }
 
+/// The time that the slowest link takes for which a run waits without a word: 4 Mbit/s, for the gradients of a node.
+fn send_floor(parameters: usize) -> Micros {
+    const MICROS_A_BYTE: u64 = 2;
+    Micros((4 * parameters as u64).saturating_mul(MICROS_A_BYTE)).max(Micros::seconds(2))
+}
+
 /// What the scheduler is told of the run, which goes on from the parameters of `step`.
 fn run_plan(config: &Config, step: u64, history: &History, records: &[Record]) -> RunPlan {
     let plan = &config.plan;
@@ -107,5 +113,6 @@ fn run_plan(config: &Config, step: u64, history: &History, records: &[Record]) -
     run_plan.checkpoint.steps = plan.spec.checkpoint.every_steps;
     run_plan.checkpoint.time = Micros::seconds(plan.spec.checkpoint.every_seconds);
     run_plan.audit_every = config.audit_every;
+    run_plan.timeouts.send_floor = send_floor(config.network.parameters);
     run_plan
 }

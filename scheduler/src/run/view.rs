@@ -89,7 +89,7 @@ impl Run {
                 draining: member.draining,
                 leases: load.held,
                 shards: load.shards,
-                shard_micros: member.speed(Work::Train),
+                shard_micros: member.shown(Work::Train),
             }
         });
         Progress {

@@ -5,6 +5,7 @@ use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, I
 use crate::event::{Failure, GoneReason, NodeResult};
 use crate::ids::{Micros, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
+use crate::membership::{Sent, is_uneven};
 use crate::node_answer::NodeAnswer;
 use crate::outcome::Outcome;
 use crate::record::Record;
@@ -167,9 +168,13 @@ impl Run {
         let now = self.now;
         let step = self.fence(worker, at)?;
         let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
+        if let Some(sent) = step.arrived(at.lease, now) {
+            self.sent(worker, work, sent);
+        }
+        let step = self.fence(worker, at)?;
         step.nothing_to_lend &= !step.is_done(node) && result == NodeResult::Good && digest.is_none();
         if step.is_done(node) {
-            self.measured(worker, work, per_shard);
+            self.measured(worker, work, per_shard, node);
             return self.audited(answer, node, effects);
         }
         match result {
@@ -189,17 +194,29 @@ impl Run {
             member.audit_opened(work, self.plan.audit_every);
         }
         self.outrun(work, at, losers, effects);
-        self.measured(worker, work, per_shard);
+        self.measured(worker, work, per_shard, node);
         Ok(())
     }
 
     /// Notes the time that a shard took, for the worker and for all.
-    fn measured(&mut self, worker: WorkerId, work: Work, per_shard: Micros) {
+    fn measured(&mut self, worker: WorkerId, work: Work, per_shard: Micros, node: Node) {
         if let (Some(member), RunPhase::Working(step)) = (self.members.get_mut(worker), &self.phase) {
-            member.measured(work, per_shard);
+            member.measured(work, per_shard, u64::from(node.size().div_ceil(member.threads)));
             member.answered(step.step);
         }
         self.timing.measured(work, per_shard);
+    }
+
+    /// Notes the time that nodes took to be sent, for the worker and for all.
+    fn sent(&mut self, worker: WorkerId, work: Work, sent: Sent) {
+        let beside = match &mut self.phase {
+            RunPhase::Working(step) => step.sent(sent.per_node),
+            _ => None,
+        };
+        if let Some(member) = self.members.get_mut(worker).filter(|_| is_uneven(sent.per_node, beside)) {
+            member.sent_nodes(work, sent, self.now);
+        }
+        self.timing.sent(work, sent.per_node);
     }
 
     /// The lease `first` was done before `losers` on the same node: they are revoked, and those that began earlier sit
@@ -209,7 +226,11 @@ impl Run {
             let (worker, why) = (loser.worker, RevokeReason::AnotherWasFirst);
             effects.push(Effect::Revoke { worker, at: loser.at, why });
             let member = self.members.get_mut(worker).expect("a running lease has its worker");
-            member.at_least(work, loser.per_shard_at_least(self.now, member.threads));
+            let per_shard = loser.per_shard_at_least(self.now, member.threads);
+            member.at_least(work, per_shard, loser.rounds(member.threads));
+            if let Some(computed) = loser.computed {
+                member.sent_nodes(work, Sent { per_node: self.now.since(computed), nodes: 1 }, self.now);
+            }
             // A worker that began earlier and lost may hang: without this, every step would wait to find out.
             if loser.at.epoch < first.epoch && !loser.overdue && loser.computed.is_none() {
                 member.strike(first.step);

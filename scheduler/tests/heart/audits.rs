@@ -40,9 +40,8 @@ fn the_first_shard_of_a_newcomer_is_computed_by_another_as_well() {
         record step 1 committed: 0..1 by 1, 1..2 by 1 and 2, 2..3 by 2, 3..4 by 2 and 1
         commit step 1
         open training step 2: 4 shards
-        send worker 1 #7: shard 2
-        send worker 2 #8: shards 0..2
-        send worker 2 #9: shard 3",
+        send worker 1 #7: shards 0..2
+        send worker 2 #8: shards 2..4",
     );
 }
 

@@ -242,9 +242,8 @@ fn another_digest_after_a_restart_is_believed_once_two_workers_agree_on_each_nod
         record step 0 committed: 0..1 by 1 and 2, 1..2 by 1 and 2, 2..3 by 2 and 1, 3..4 by 2 and 1
         commit step 0
         open training step 1: 4 shards
-        send worker 1 #9: shard 2
-        send worker 2 #10: shards 0..2
-        send worker 2 #11: shard 3",
+        send worker 1 #9: shards 0..2
+        send worker 2 #10: shards 2..4",
     );
 }
 

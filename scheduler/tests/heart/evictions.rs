@@ -44,9 +44,10 @@ fn two_that_agree_evict_a_third_before_anything_of_it_is_committed() {
         revoke worker 3 #4: StepAbandoned
         abandon training step 1: Doubted
         open training step 1: 4 shards
-        send worker 1 #7 epoch 3: shard 2, with its digest
-        send worker 3 #8 epoch 1: shard 0, with its digest
-        send worker 3 #9 epoch 1: shard 1
+        send worker 1 #7 epoch 1: shard 0, with its digest
+        send worker 1 #8 epoch 3: shard 2
+        send worker 3 #9 epoch 1: shard 1, with its digest
+        send worker 3 #10 epoch 1: shard 3
         > 5 join 4 x1 bad
         disconnect worker 4: Evicted",
     );

@@ -81,8 +81,20 @@ fn a_step_goes_by_measured_speed() {
         record step 1 committed: 0..4 by 1, 4..8 by 2
         commit step 1
         open training step 2: 5 shards
-        send worker 1 #3: shards 0..4
-        send worker 2 #4: shard 4",
+        send worker 1 #3: shards 0..2
+        send worker 1 #4: shard 4
+        send worker 2 #5: shards 2..4
+        > 1200 done 1 #3 100
+        > 1200 done 1 #4 100
+        > 1200 done 2 #5 300
+        > 1200 reduced 2
+        record step 2 committed: 0..2 by 1, 2..4 by 2, 4..5 by 1
+        commit step 2
+        checkpoint step 3: EpochEnd
+        open training step 3: 8 shards
+        send worker 1 #6: shards 0..4
+        send worker 1 #7: shards 4..6
+        send worker 2 #8: shards 6..8",
     );
 }
 

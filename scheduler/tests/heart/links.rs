@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use crate::script::{check, plan};
+use crate::script::{check, plan, plan_of};
 
 #[test]
 fn a_node_whose_bytes_flow_is_neither_copied_nor_late_however_long_it_takes() {
@@ -42,9 +42,89 @@ fn a_node_whose_bytes_flow_is_neither_copied_nor_late_however_long_it_takes() {
         record step 1 committed: 0..4 by 1, 4..8 by 2
         commit step 1
         open training step 2: 5 shards
-        send worker 1 #3: shards 0..2
-        send worker 1 #4: shard 4
-        send worker 2 #5: shards 2..4",
+        send worker 1 #3: shards 0..5",
+    );
+}
+
+/// It is late ten seconds after it has computed, or eight times what others need, and sits out. What it took is
+/// forgotten sixteen times as slowly as it went by.
+#[test]
+fn who_sends_much_longer_than_others_is_late_though_its_bytes_flow() {
+    let plan = plan_of(1, 5, 8, 8);
+    let patient = Timeouts { heartbeat_silence: Micros::seconds(1000), quiet: Micros::seconds(1000), ..plan.timeouts };
+    check(
+        Run::new(RunPlan { timeouts: patient, ..plan }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 1 @9
+        > 0 ready 2 @9
+        > 800 computed 1 #0
+        > 1000 done 1 #0 100
+        > 1000 reduced 0
+        record step 0 committed: 0..8 by 1
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #1: shards 0..4
+        send worker 2 #2: shards 4..8
+        > 1400 computed 1 #1
+        > 1400 computed 2 #2
+        > 1600 done 1 #1 100
+        > 11000 pushed 2
+        ? deadline
+        at 11400 ms
+        > 11400 deadline
+        overdue worker 2 #2: shards 4..8 for 10.4 s
+        send worker 1 #3 epoch 1: shards 4..8
+        > 11800 computed 1 #3
+        > 12000 done 1 #3 100
+        revoke worker 2 #2: AnotherWasFirst
+        > 12000 reduced 1
+        record step 1 committed: 0..4 by 1, 4..8 by 1
+        commit step 1
+        open training step 2: 8 shards
+        send worker 1 #4: shards 0..8
+        > 12800 computed 1 #4
+        > 13000 done 1 #4 100
+        > 13000 reduced 2
+        record step 2 committed: 0..8 by 1
+        commit step 2
+        open training step 3: 8 shards
+        send worker 1 #5: shards 0..8
+        > 190000 computed 1 #5
+        > 190200 done 1 #5 100
+        > 190200 reduced 3
+        record step 3 committed: 0..8 by 1
+        commit step 3
+        open training step 4: 8 shards
+        send worker 1 #6: shards 0..4
+        send worker 2 #7: shards 4..8",
+    );
+}
+
+#[test]
+fn nodes_beside_one_another_have_the_time_of_all_of_them() {
+    check(
+        Run::new(RunPlan { limits: Limits { lease_shards: 2, ..Limits::default() }, ..plan() }),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..2
+        send worker 1 #1: shards 2..4
+        > 0 ready 1 @9
+        > 200 computed 1 #0
+        > 300 done 1 #0 100
+        send worker 1 #2: shards 4..6
+        > 400 computed 1 #1
+        > 600 computed 1 #2
+        > 20300 pushed 1
+        ? deadline
+        at 20400 ms",
     );
 }
 

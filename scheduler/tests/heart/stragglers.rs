@@ -267,14 +267,28 @@ fn a_slow_worker_gets_another_chance_after_a_while() {
         record step 1 committed: 0..1 by 1, 1..2 by 2
         commit step 1
         open training step 2: 2 shards
-        send worker 1 #3: shards 0..2
-        > 500 done 1 #3 100
+        send worker 1 #3: shard 0
+        send worker 2 #4: shard 1
+        > 400 done 1 #3 100
+        > 500 done 2 #4 205
         > 500 reduced 2
-        record step 2 committed: 0..2 by 1
+        record step 2 committed: 0..1 by 1, 1..2 by 2
         commit step 2
         open training step 3: 2 shards
-        send worker 1 #4: shard 0
-        send worker 2 #5: shard 1",
+        send worker 1 #5: shards 0..2
+        > 580 done 1 #5 100
+        > 580 reduced 3
+        record step 3 committed: 0..2 by 1
+        commit step 3
+        open training step 4: 2 shards
+        send worker 1 #6: shards 0..2
+        > 680 done 1 #6 100
+        > 680 reduced 4
+        record step 4 committed: 0..2 by 1
+        commit step 4
+        open training step 5: 2 shards
+        send worker 1 #7: shard 0
+        send worker 2 #8: shard 1",
     );
 }
 

@@ -77,6 +77,10 @@ impl World<'_> {
         if bulk && self.processes[i].trouble.slow_link_until > self.now {
             wait = Micros(1_000_000 + self.dice.below(20_000_000));
         }
+        let trouble = &self.processes[i].trouble;
+        if stream == Stream::UpPush && trouble.dawdles_until > self.now {
+            wait = trouble.dawdle;
+        }
         let connection = &mut self.processes[i].connection;
         let link = connection.link;
         connection.streams[stream as usize].push_back(message);

@@ -78,6 +78,12 @@ impl World<'_> {
                 self.processes[i].trouble.slow_link_until = self.now.after(span);
                 true
             }
+            Fault::Dawdle => {
+                let span = Micros(1_000_000 + self.dice.below(10_000_000));
+                self.processes[i].trouble.dawdles_until = self.now.after(span);
+                self.processes[i].trouble.dawdle = Micros(1_000_000 + self.dice.below(60_000_000));
+                true
+            }
             Fault::Hang => {
                 self.processes[i].trouble.hung = self.processes[i].connection.worker.is_some();
                 self.processes[i].trouble.hung
@@ -215,6 +221,9 @@ impl World<'_> {
                 process.trouble.pulses_until = now;
             }
             process.trouble.slow_link_until = now;
+            if process.trouble.dawdles_until < RunTime(u64::MAX) {
+                process.trouble.dawdles_until = now;
+            }
             process.trouble.away_until = now.min(process.trouble.away_until);
             if process.trouble.hung
                 && (i == 0 || self.weather.all_heal)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use convoy_scheduler::Micros;
 use convoy_sim::{Fault, Mutant, Scenario, Shape, play};
 
 /// Seeds that may pass before a mutant is caught.
@@ -13,6 +14,7 @@ fn scenario(mutant: Mutant, seed: u64) -> Scenario {
         Mutant::IgnoreDeaths => Scenario::poisoned(seed),
         Mutant::UnsyncedEviction => Scenario::lost_lies(seed),
         Mutant::NameIsMachine => Scenario { twins: true, ..Scenario::liars(seed, Fault::Lie) },
+        Mutant::BoundlessSending => Scenario::dawdles(seed, 3, Micros::seconds(60)),
         Mutant::FirstCopy => Scenario::liars(seed, Fault::Twice),
         Mutant::IgnoreContradiction | Mutant::BlameNewest | Mutant::LendSuspects => Scenario::liars(seed, Fault::Half),
         _ => Scenario::drawn(seed, Shape::default()),
@@ -41,7 +43,7 @@ fn caught_by(mutant: Mutant) -> &'static str {
         Mutant::SendFirst | Mutant::LoseRecord | Mutant::EarlyWritten | Mutant::SkipReplay => "durability",
         Mutant::SameGeneration | Mutant::NoFence => "fencing",
         Mutant::IgnoreSilence | Mutant::DropDisconnect => "membership",
-        Mutant::ForgetBytes => "links",
+        Mutant::ForgetBytes | Mutant::BoundlessSending => "links",
         Mutant::LendTwice => "bounds",
         Mutant::ForgetReduced => "liveness",
         Mutant::CommitTwice => "order",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use convoy_scheduler::Outcome;
+use convoy_scheduler::{Micros, Outcome};
 use convoy_sim::{Fault, Scenario, play_traced};
 
 use crate::holds;
@@ -34,6 +34,22 @@ fn a_worker_that_sleeps_most_of_the_time_costs_the_others_a_tenth_at_most() {
         .collect();
     let (alone, beside) = times.iter().fold((0, 0), |sums, times| (sums.0 + times.0, sums.1 + times.1));
     assert!(beside * 10 <= alone * 11, "{beside} us beside it, {alone} us without it: {times:?}");
+}
+
+/// Whether it is late each time, or just not.
+#[test]
+fn a_worker_that_sends_slowly_costs_the_others_a_tenth_at_most() {
+    for takes in [Micros::seconds(60), Micros::millis(1900), Micros::millis(400)] {
+        let times: Vec<(u64, u64)> = (0..12)
+            .map(|seed| {
+                let with = Scenario::dawdles(seed, 3, takes);
+                let without = Scenario { dawdle: None, workers: 3, ..with.clone() };
+                (holds(&without).took.0, holds(&with).took.0)
+            })
+            .collect();
+        let (alone, beside) = times.iter().fold((0, 0), |sums, times| (sums.0 + times.0, sums.1 + times.1));
+        assert!(beside * 10 <= alone * 11, "{takes}: {beside} us beside it, {alone} us without it: {times:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! What workers of a step have computed and send.
+
+use super::Step;
+use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
+use crate::membership::Sent;
+
+/// Nodes that a worker has computed and that are sent, in any order or all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sending {
+    /// Since when there are any.
+    pub since: RunTime,
+    /// When one of them arrived last, or else the first was begun.
+    pub arrived: RunTime,
+    /// How many have not arrived.
+    pub left: u64,
+    /// How many have.
+    pub done: u64,
+}
+
+impl Step {
+    /// What a worker sends.
+    pub fn sending(&self, worker: WorkerId) -> Option<Sending> {
+        self.sending.get(&worker).copied()
+    }
+
+    /// Notes that the node of a lease has arrived. The answer is all that its worker sent beside it, if nothing of that
+    /// is left. A node that came before it was said to be computed took no time.
+    pub fn arrived(&mut self, lease: LeaseId, now: RunTime) -> Option<Sent> {
+        self.computed(lease, now);
+        let Sending { since, done, .. } = *self.sending.get(&self.leases[&lease].worker)?;
+        let rest = self.stop_sending(lease);
+        match rest {
+            Some(rest) => {
+                (rest.done, rest.arrived) = (rest.done + 1, now);
+                None
+            }
+            None => Some(Sent { per_node: Micros(now.since(since).0 / (done + 1)), nodes: done + 1 }),
+        }
+    }
+
+    /// Notes the time that nodes took to be sent. The answer is the median of those that came before, if there are any:
+    /// all of a step share a link.
+    pub fn sent(&mut self, per_node: Micros) -> Option<Micros> {
+        let at = self.sent.partition_point(|other| *other < per_node);
+        let median = self.sent.get(self.sent.len().saturating_sub(1) / 2).copied();
+        self.sent.insert(at, per_node);
+        median
+    }
+
+    /// Counts a lease out of what its worker sends. The answer is what it sends still.
+    pub(super) fn stop_sending(&mut self, lease: LeaseId) -> Option<&mut Sending> {
+        let state = self.leases.get_mut(&lease).expect("only a known lease is sent");
+        let worker = state.worker;
+        if std::mem::take(&mut state.sending) {
+            let sending = self.sending.get_mut(&worker).expect("who sends is known");
+            sending.left -= 1;
+            if sending.left == 0 {
+                self.sending.remove(&worker);
+            }
+        }
+        self.sending.get_mut(&worker)
+    }
+}
