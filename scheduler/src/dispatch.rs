@@ -70,9 +70,10 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
     if let Some(computed) = lease.computed {
         let stalled = since(computed.max(member.contact.pushed), timeouts.stall);
         let Some(sending) = step.sending(lease.worker) else { return stalled };
-        let usual = timing.sending(step.work).unwrap_or(timeouts.send_floor);
+        // Nodes of an evaluation are smaller than those of training.
+        let usual = timing.sending(step.work).or_else(|| timing.sending(Work::Train)).unwrap_or(Micros(0));
         let per_node = usual.times(u64::from(timeouts.send_factor)).max(timeouts.send_floor);
-        let dawdles = since(sending.arrived, per_node.times(sending.left));
+        let dawdles = since(sending.arrived.max(computed), per_node.times(sending.left));
         return if dawdles.overdue < stalled.overdue { dawdles } else { stalled };
     }
     let Some(started) = lease.started else {

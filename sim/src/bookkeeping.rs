@@ -21,7 +21,7 @@ pub struct Member {
     pub ready: Option<StepId>,
     /// It wants to leave.
     pub draining: bool,
-    /// Leases that it said it has computed, and when.
+    /// Leases that it said it has computed, and when by the clock that the coordinator knows of.
     pub computed: BTreeMap<LeaseId, RunTime>,
     /// Leases that it was sent and that have not ended.
     pub held: BTreeMap<LeaseId, Lease>,
@@ -137,7 +137,10 @@ impl Books {
                 let right = oracle::history(plan).get(plan.first_step.0 as usize) == Some(parameters);
                 lies.tainted = lies.steps.first().copied().filter(|step| !right && *step < plan.first_step);
                 let poison = self.poison;
-                *self = Books { now: self.now, poison, evaluated, computed, lies, ..Books::new((*plan).clone()) };
+                let (now, asleep_until) = (self.now, self.asleep_until);
+                let kept =
+                    Books { now, asleep_until, poison, evaluated, computed, lies, ..Books::new((*plan).clone()) };
+                *self = kept;
             }
             Fact::Asleep { until } => self.asleep_until = *until,
             Fact::Died => {
@@ -208,7 +211,7 @@ impl Books {
             }
             Event::NodeComputed { worker, at } => {
                 if let Some(member) = self.members.get_mut(worker) {
-                    member.computed.entry(at.lease).or_insert(self.now);
+                    member.computed.entry(at.lease).or_insert(self.clock);
                 }
             }
             Event::NodeDone { worker, at, .. } | Event::LeaseFailed { worker, at, .. } => {
