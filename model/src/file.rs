@@ -284,11 +284,12 @@ fn read_header(path: &Path, reader: &mut impl Read, length: u64) -> Result<Vec<u
     }
     let mut prefix = [0; 8];
     reader.read_exact(&mut prefix).map_err(fail)?;
-    if prefix.starts_with(b"PK\x03\x04") || prefix.starts_with(b"\x80\x02") {
-        return Err(ReadError::Pickle { path: path.to_owned() });
-    }
     let claimed = u64::from_le_bytes(prefix);
     if claimed > MAX_HEADER || claimed > length - 8 {
+        // A header may be 640 bytes long, which begins as a pickle does.
+        if prefix.starts_with(b"PK\x03\x04") || prefix.starts_with(b"\x80\x02") {
+            return Err(ReadError::Pickle { path: path.to_owned() });
+        }
         return Err(damaged(format!(
             "it has {length} bytes, too few for the header of {claimed} bytes that it claims, or is not a safetensors \
              file"

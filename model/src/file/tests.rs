@@ -128,6 +128,18 @@ fn other_files_are_told_apart() {
 }
 
 #[test]
+fn a_header_may_have_any_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    // At 640 bytes a file begins as a pickle does.
+    for size in (0..1000).step_by(8) {
+        let metadata = BTreeMap::from([("note".to_owned(), "x".repeat(size))]);
+        write_atomic::<&[f32]>(&path, &[], &metadata).unwrap();
+        assert_eq!(TensorFile::read(&path).unwrap().metadata, metadata);
+    }
+}
+
+#[test]
 fn no_tensors_are_a_file_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty");
