@@ -2,53 +2,96 @@
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::thread::LocalKey;
+
+use crate::bf16::Bf16;
+
+/// The pieces of memory of a thread that nobody has borrowed.
+type Free<T> = RefCell<Vec<Vec<T>>>;
 
 thread_local! {
-    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static FREE: Free<f32> = const { RefCell::new(Vec::new()) };
+    static FREE_HALVES: Free<Bf16> = const { RefCell::new(Vec::new()) };
 }
 
-/// A borrowed piece of working memory; given back to its thread when dropped.
-pub(crate) struct Scratch {
-    /// At least `len` values; it never shrinks, for growing again would fill it with zeros.
-    memory: Vec<f32>,
+/// What working memory consists of.
+pub(crate) trait Pooled: Copy + Default + 'static {
+    /// The thread's memory of this type.
+    fn free() -> &'static LocalKey<Free<Self>>;
+    /// What stands where nothing was written, so that reading it shows.
+    fn unwritten() -> Self;
+}
+
+impl Pooled for f32 {
+    fn free() -> &'static LocalKey<Free<f32>> {
+        &FREE
+    }
+
+    fn unwritten() -> f32 {
+        f32::NAN
+    }
+}
+
+impl Pooled for Bf16 {
+    fn free() -> &'static LocalKey<Free<Bf16>> {
+        &FREE_HALVES
+    }
+
+    fn unwritten() -> Bf16 {
+        Bf16::from_f32(f32::NAN)
+    }
+}
+
+/// A borrowed piece of working memory; given back to its thread when dropped. It begins with a cache line.
+pub(crate) struct Scratch<T: Pooled = f32> {
+    /// At least `first + len` values; it never shrinks, for growing again would fill it with zeros.
+    memory: Vec<T>,
+    first: usize,
     len: usize,
 }
 
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
 /// Memory for `len` values, with unspecified contents.
-pub(crate) fn scratch(len: usize) -> Scratch {
-    let mut scratch = Scratch { memory: FREE.with_borrow_mut(Vec::pop).unwrap_or_default(), len: 0 };
+pub(crate) fn scratch<T: Pooled>(len: usize) -> Scratch<T> {
+    let memory = T::free().with_borrow_mut(Vec::pop).unwrap_or_default();
+    let mut scratch = Scratch { memory, first: 0, len: 0 };
     scratch.resize(len);
     scratch
 }
 
-impl Scratch {
+impl<T: Pooled> Scratch<T> {
     /// Makes room for `len` values, with unspecified contents.
     pub fn resize(&mut self, len: usize) {
-        if self.memory.len() < len {
-            self.memory = vec![0.0; len];
+        let room = len + LINE / size_of::<T>();
+        if self.memory.len() < room {
+            self.memory = vec![T::default(); room];
         }
+        // As far as the compiler may promise nothing, a line is not begun; that costs only time.
+        self.first = self.memory.as_ptr().align_offset(LINE).min(room - len);
         self.len = len;
         if cfg!(test) {
-            self.memory.fill(f32::NAN); // so that reading what was not written shows
+            self.memory.fill(T::unwritten());
         }
     }
 }
 
-impl Deref for Scratch {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
-        &self.memory[..self.len]
+impl<T: Pooled> Deref for Scratch<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.memory[self.first..][..self.len]
     }
 }
 
-impl DerefMut for Scratch {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[..self.len]
+impl<T: Pooled> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[self.first..][..self.len]
     }
 }
 
-impl Drop for Scratch {
+impl<T: Pooled> Drop for Scratch<T> {
     fn drop(&mut self) {
-        FREE.with_borrow_mut(|free| free.push(std::mem::take(&mut self.memory)));
+        T::free().with_borrow_mut(|free| free.push(std::mem::take(&mut self.memory)));
     }
 }
