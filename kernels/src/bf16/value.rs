@@ -113,7 +113,7 @@ mod tests {
             let found = Bf16::from_bits(bits).to_f32();
             if value.is_nan() {
                 assert_eq!(found.to_bits(), 0x7fc0_0000);
-            } else if value.abs() < 2f32.powi(-56) {
+            } else if value.abs() < libm::scalbnf(1.0, -56) {
                 assert_eq!(found.to_bits(), 0);
             } else {
                 assert_eq!(found.to_bits(), value.to_bits());
@@ -124,7 +124,7 @@ mod tests {
     /// The nearest of all halves, found by trying them.
     #[test]
     fn rounding_is_to_the_nearest_and_then_to_the_even() {
-        let step = 2f32.powi(-7);
+        let step = libm::scalbnf(1.0, -7);
         for (value, expected) in [
             (1.0 + step / 2.0, 1.0),
             (1.0 + step * 1.5, 1.0 + 2.0 * step),
@@ -133,12 +133,12 @@ mod tests {
             (f32::MAX, f32::INFINITY),
             (f32::NEG_INFINITY, f32::NEG_INFINITY),
             (-0.0, 0.0),
-            (2f32.powi(-56), 2f32.powi(-56)),
-            (-(2f32.powi(-56)), -(2f32.powi(-56))),
+            (libm::scalbnf(1.0, -56), libm::scalbnf(1.0, -56)),
+            (-(libm::scalbnf(1.0, -56)), -(libm::scalbnf(1.0, -56))),
             // It is cut after it is rounded: this one is below, and rounds up to 2^-56.
-            (f32::from_bits(2f32.powi(-56).to_bits() - 1), 2f32.powi(-56)),
-            (f32::from_bits(2f32.powi(-56).to_bits() - 0x8000), 2f32.powi(-56)),
-            (f32::from_bits(2f32.powi(-56).to_bits() - 0x8001), 0.0),
+            (f32::from_bits(libm::scalbnf(1.0, -56).to_bits() - 1), libm::scalbnf(1.0, -56)),
+            (f32::from_bits(libm::scalbnf(1.0, -56).to_bits() - 0x8000), libm::scalbnf(1.0, -56)),
+            (f32::from_bits(libm::scalbnf(1.0, -56).to_bits() - 0x8001), 0.0),
             (f32::MIN_POSITIVE / 2.0, 0.0),
         ] {
             assert_eq!(Bf16::from_f32(value).to_f32().to_bits(), f32::to_bits(expected), "{value:e}");
