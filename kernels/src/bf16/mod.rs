@@ -46,12 +46,16 @@
 //! # Ok::<(), convoy_kernels::ShapeError>(())
 //! ```
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod blocks;
 mod chain;
 mod correlate;
 #[cfg(test)]
 mod definition;
 mod element;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod emulated_amx;
 pub mod linear;
 mod operand;
 mod step;
@@ -75,6 +79,8 @@ use weights::{PackedValues, Pass};
 use write::Rows;
 
 use crate::conv::ConvShape;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::cpu::{self, Level};
 use crate::shape::expect_len;
 
 /// `y = conv(x, w) + bias`; x and y in [`ConvShape::x_blocks`] and [`ConvShape::y_blocks`].
@@ -156,6 +162,10 @@ fn sums(
         PackedValues::Blocks(packed) => {
             correlate::correlate::<f32>(w, packed, values, source, rows, target_height, emit);
         }
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        PackedValues::Tiles(packed) => {
+            correlate::correlate::<Bf16>(w, packed, values, source, rows, target_height, emit);
+        }
         PackedValues::Chains(_) => unreachable!("linear layers have one group"),
     }
 }
@@ -184,10 +194,14 @@ pub fn backward_weight_channels(
     expect_len("dy", dy.len(), shape.y_blocks().len());
     assert!(channels.start <= channels.end && channels.end <= shape.co, "channels {channels:?} of {}", shape.co);
     expect_len("dw_oihw", dw_oihw.len(), shape.w_len() / shape.co * channels.len());
-    match chain::is_chain(&shape) {
-        true => chain::weight_gradient(shape, x, dy, channels, dw_oihw),
-        false => weight_gradient::weight_gradient::<f32>(shape, x, dy, channels, dw_oihw),
+    if chain::is_chain(&shape) {
+        return chain::weight_gradient(shape, x, dy, channels, dw_oihw);
     }
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if cpu::level() == Level::Amx {
+        return weight_gradient::weight_gradient::<Bf16>(shape, x, dy, channels, dw_oihw);
+    }
+    weight_gradient::weight_gradient::<f32>(shape, x, dy, channels, dw_oihw);
 }
 
 /// Cuts the output channels into at most `parts` ranges, whose weights' gradients can be computed apart from each

@@ -11,6 +11,7 @@ pub(super) const BLOCK_LEN: usize = BLOCK * BLOCK;
 
 /// Blocks of both operands that are multiplied one after the other.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(super) struct Run {
     /// Where the first block of `a` begins.
     pub a: usize,

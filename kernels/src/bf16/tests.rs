@@ -115,6 +115,20 @@ fn plain(shape: Blocks, blocks: &[Bf16], nhwc: &mut [f32]) {
     assert_eq!(blocked(shape, nhwc), blocks, "padding is not zero in {shape:?}");
 }
 
+/// [`on_every_level`], and on AMX, which is emulated where there is none.
+#[track_caller]
+fn on_levels_and_amx(s: ConvShape, len: usize, f: impl Fn(&mut [f32])) -> Vec<f32> {
+    let found = on_every_level(len, &f);
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if s.y_len() * s.w_len() / s.co < 200_000 {
+        let mut amx = vec![f32::NAN; len];
+        if emulated_amx::with_amx(|| f(&mut amx)).is_some() {
+            assert_same("AMX", s, &amx, &found);
+        }
+    }
+    found
+}
+
 /// Compares the kernels with the definition, on every level; whole, and in parts.
 fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let (x, w) = (values(x_kind, seed, s.x_len()), values(w_kind, seed + 1, s.w_len()));
@@ -123,7 +137,7 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let (x_shape, y_shape) = (s.x_blocks(), s.y_blocks());
     let (x, dy) = (blocked(x_shape, &x), blocked(y_shape, &dy));
 
-    let y = on_every_level(s.y_len(), |y| {
+    let y = on_levels_and_amx(s, s.y_len(), |y| {
         let mut to = vec![Bf16::from_f32(f32::NAN); y_shape.len()];
         forward(s, &x, &PackedWeight::forward(s, &w), Some(&bias), &mut to);
         plain(y_shape, &to, y);
@@ -131,7 +145,7 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let expected = definition::forward(&s, &x_rounded, &w_rounded, Some(&bias));
     assert_same("y", s, &y, &definition::rounded(&expected));
 
-    let dx = on_every_level(s.x_len(), |dx| {
+    let dx = on_levels_and_amx(s, s.x_len(), |dx| {
         let mut to = vec![Bf16::from_f32(f32::NAN); x_shape.len()];
         backward_data(s, &dy, &PackedWeight::input_gradient(s, &w), &mut to);
         plain(x_shape, &to, dx);
@@ -139,7 +153,7 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let expected = definition::backward_data(&s, &dy_rounded, &w_rounded);
     assert_same("dx", s, &dx, &definition::rounded(&expected));
 
-    let dw = on_every_level(s.w_len(), |dw| backward_weight(s, &x, &dy, dw));
+    let dw = on_levels_and_amx(s, s.w_len(), |dw| backward_weight(s, &x, &dy, dw));
     assert_same("dw", s, &dw, &definition::backward_weight(&s, &x_rounded, &dy_rounded));
 
     let (mut whole, mut parts) = (vec![Bf16::ZERO; y_shape.len()], vec![Bf16::ZERO; y_shape.len()]);

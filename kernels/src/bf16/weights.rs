@@ -6,6 +6,7 @@ use super::operand::TermBlocks;
 use super::step::BLOCK_LEN;
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Correlation};
+use crate::cpu::{self, Level};
 use crate::scratch::Aligned;
 use crate::shape::expect_len;
 
@@ -33,6 +34,9 @@ pub(super) enum Pass {
 pub(super) enum PackedValues {
     /// Blocks of 32 terms x 32 target channels.
     Blocks(Aligned<f32>),
+    /// The same as tiles of AMX.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Tiles(Aligned<Bf16>),
     /// For sums without blocks: see [`chain::pack`].
     Chains(Vec<f32>),
 }
@@ -71,6 +75,8 @@ impl PackedWeight {
         };
         let values = match chain::is_chain(&shape) {
             true => PackedValues::Chains(Vec::new()),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            false if cpu::level() == Level::Amx => PackedValues::Tiles(Aligned::default()),
             false => PackedValues::Blocks(Aligned::default()),
         };
         let mut packed = PackedWeight { shape, pass, of, values, finite: true, small: true };
@@ -88,6 +94,8 @@ impl PackedWeight {
         self.small = w_oihw.iter().all(|w| is_small(*w));
         match &mut self.values {
             PackedValues::Blocks(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            PackedValues::Tiles(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
             PackedValues::Chains(values) => chain::pack(&self.of, &self.shape, self.pass, w_oihw, values),
         }
     }
@@ -99,9 +107,10 @@ impl PackedWeight {
     pub fn bytes(shape: ConvShape) -> usize {
         shape.expect_checked();
         let of = geometry::forward(&shape);
+        let value = if cpu::level() == Level::Amx { size_of::<Bf16>() } else { size_of::<f32>() };
         match chain::is_chain(&shape) {
             true => shape.w_len() / shape.co * shape.co.next_multiple_of(BLOCK) * size_of::<f32>(),
-            false => of.groups * blocks_of_group(&of) * BLOCK_LEN * size_of::<f32>(),
+            false => of.groups * blocks_of_group(&of) * BLOCK_LEN * value,
         }
     }
 
