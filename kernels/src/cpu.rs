@@ -17,13 +17,15 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 (F, VL, BW, DQ): vectors of 16.
     Avx512,
-    /// The same with AMX (TILE, BF16): tiles for the products of [`crate::bf16`].
+    /// The same with AVX512_BF16: two products at once for [`crate::bf16`].
+    Avx512Bf16,
+    /// The same with AMX (TILE, BF16): tiles of products for [`crate::bf16`].
     Amx,
 }
 
 impl Level {
     /// All levels, from slow to fast.
-    pub const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
+    pub const ALL: [Level; 5] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
 
     /// The name that the environment variable `CONVOY_CPU` knows it by.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Level {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Avx512Bf16 => "avx512bf16",
             Level::Amx => "amx",
         }
     }
@@ -49,9 +52,10 @@ pub fn detected() -> Level {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq");
         return match wide {
-            true if has_amx() => Level::Amx,
-            true => Level::Avx512,
             false => Level::Avx2,
+            true if !is_x86_feature_detected!("avx512bf16") => Level::Avx512,
+            true if !has_amx() => Level::Avx512Bf16,
+            true => Level::Amx,
         };
     }
     Level::Portable
@@ -154,7 +158,7 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     match level() {
         // SAFETY: `level` is never above `detected`, which asked the CPU for exactly these features.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Amx => unsafe { avx512(kernel) },
+        Level::Avx512 | Level::Avx512Bf16 | Level::Amx => unsafe { avx512(kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { avx2(kernel) },

@@ -5,6 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
 
 use crate::bf16::Bf16;
+#[cfg(target_arch = "x86_64")]
+use crate::bf16::PairedHalf;
 
 /// The pieces of memory of a thread that nobody has borrowed.
 type Free<T> = RefCell<Vec<Vec<T>>>;
@@ -12,6 +14,11 @@ type Free<T> = RefCell<Vec<Vec<T>>>;
 thread_local! {
     static FREE: Free<f32> = const { RefCell::new(Vec::new()) };
     static FREE_HALVES: Free<Bf16> = const { RefCell::new(Vec::new()) };
+}
+
+#[cfg(target_arch = "x86_64")]
+thread_local! {
+    static FREE_PAIRED_HALVES: Free<PairedHalf> = const { RefCell::new(Vec::new()) };
 }
 
 /// What working memory consists of.
@@ -39,6 +46,17 @@ impl Pooled for Bf16 {
 
     fn unwritten() -> Bf16 {
         Bf16::from_f32(f32::NAN)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Pooled for PairedHalf {
+    fn free() -> &'static LocalKey<Free<PairedHalf>> {
+        &FREE_PAIRED_HALVES
+    }
+
+    fn unwritten() -> PairedHalf {
+        PairedHalf(Bf16::from_f32(f32::NAN))
     }
 }
 

@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 
 use super::Bf16;
 use super::blocks::BLOCK;
+use super::dot::{pairs, store};
 use super::element::Element;
 use super::operand::Operand;
 use super::step::{BLOCK_LEN, Run, Sums};
@@ -144,10 +145,10 @@ impl Element for Bf16 {
         Bf16::multiply(unit, sums, a, b, runs, small);
     }
 
-    fn for_terms(a: &mut Operand<'_, Bf16>, b: &mut Operand<'_, Bf16>) {
+    fn for_terms(a: &mut Operand<'_, Bf16>, every: usize, b: &mut Operand<'_, Bf16>) {
         assert!(cpu::level() == Level::Amx);
         // SAFETY: the level says that there is AVX-512, too.
-        a.turn_blocks(1, |from, to| unsafe { transpose(from, to) });
+        a.turn_blocks(every, |from, to| unsafe { transpose(from, to) });
         // SAFETY: as above.
         b.turn_blocks(b.positions, |from, to| unsafe { pair_terms(from, to) });
     }
@@ -200,20 +201,4 @@ fn transpose(from: &[Bf16; BLOCK_LEN], to: &mut [Bf16; BLOCK_LEN]) {
             store(row, &mut to.as_chunks_mut::<BLOCK>().0[half * 16 + i]);
         }
     }
-}
-
-/// Each value of `even` below the one of `odd`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn pairs(even: &[Bf16; 16], odd: &[Bf16; 16]) -> __m512i {
-    // SAFETY: both are 32 bytes, and the loads ask for no alignment.
-    let (even, odd) = unsafe { (_mm256_loadu_si256(even.as_ptr().cast()), _mm256_loadu_si256(odd.as_ptr().cast())) };
-    _mm512_or_si512(_mm512_cvtepu16_epi32(even), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(odd)))
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(values: __m512i, to: &mut [Bf16; BLOCK]) {
-    // SAFETY: `to` is 64 bytes, of a type of which every pattern of bits that comes from it is a value.
-    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), values) };
 }

@@ -158,10 +158,11 @@ impl Chains<'_> {
                 if self.channels.together {
                     let x = source[offsets[0]..].as_chunks::<BLOCK>().0;
                     let x: &[[Bf16; BLOCK]; R] = x.first_chunk().expect("all lanes are in the source");
-                    for r in 0..R {
-                        for c in 0..BLOCK {
-                            sums[r][c] = x[r][c].to_f32().mul_add(w[c], sums[r][c]);
-                        }
+                    add_products(&mut sums[0], &x[0], w);
+                    if R == 4 {
+                        add_products(&mut sums[1 % R], &x[1 % R], w);
+                        add_products(&mut sums[2 % R], &x[2 % R], w);
+                        add_products(&mut sums[3 % R], &x[3 % R], w);
                     }
                     continue;
                 }
@@ -179,6 +180,17 @@ impl Chains<'_> {
                 to[lane][c] = if lane < self.images && c < self.width { value } else { Bf16::ZERO };
             }
         }
+    }
+}
+
+#[inline(always)]
+fn add_products(sums: &mut [f32; BLOCK], x: &[Bf16; BLOCK], w: &[f32; BLOCK]) {
+    let mut wide = [0.0; BLOCK];
+    for c in 0..BLOCK {
+        wide[c] = x[c].to_f32();
+    }
+    for c in 0..BLOCK {
+        sums[c] = wide[c].mul_add(w[c], sums[c]);
     }
 }
 

@@ -6,7 +6,7 @@ use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
 use super::operand::{Operand, SourceImages, TermBlocks, bands, operand};
-use super::step::{Run, Sums};
+use super::step::{Lies, Run, Sums};
 use super::weights::{PackedWeight, blocks_of_group, is_small};
 use crate::conv::geometry::{Axis, Correlation, Tap};
 use crate::cpu::{self, Level};
@@ -74,7 +74,7 @@ impl<T: Element> GroupPass<'_, T> {
     fn band(&self, band: &[Range<usize>; 2], finite: bool, emit: &mut dyn FnMut(&Sums, &Place<'_>)) {
         let (of, [rows, columns]) = (self.of, band);
         let blocks = TermBlocks::new(of);
-        let a = operand::<T>(of, self.source, band);
+        let a = operand::<T>(of, self.source, band, Lies::Row);
         let positions = BLOCK / self.source.shape.lanes();
         // Where positions of a block differ in which taps are outside, a zero is multiplied instead of left out.
         let at_once = if finite || blocks.flattened { positions } else { 1 };

@@ -16,6 +16,18 @@ pub(super) trait Element: Pooled {
     /// The same value.
     fn of(value: Bf16) -> Self;
 
+    /// Where a term lies in a row of 32 of a block `[row][term]`.
+    #[inline(always)]
+    fn place(term: usize) -> usize {
+        term
+    }
+
+    /// Copies rows of 32, of [`Lies`] so.
+    #[inline(always)]
+    fn copy(from: &[Bf16], to: &mut [Self], _: Lies) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = Self::of(*from));
+    }
+
     /// The tensor itself, if its blocks can be multiplied as they lie.
     fn as_they_lie(tensor: &[Bf16]) -> Option<&[Self]>;
 
@@ -25,9 +37,9 @@ pub(super) trait Element: Pooled {
     /// As [`Element::multiply`], of what [`Element::for_terms`] made.
     fn multiply_terms(unit: &Self::Unit, sums: &mut Sums, a: &[Self], b: &[Self], runs: &[Run], small: bool);
 
-    /// Makes blocks `[term][row]` and `[term][column]` what [`Element::multiply_terms`] takes for `a` and `b`; one that
-    /// begins at each column of `a`.
-    fn for_terms(a: &mut Operand<'_, Self>, b: &mut Operand<'_, Self>);
+    /// Makes blocks `[term][row]` and `[term][column]` what [`Element::multiply_terms`] takes for `a` and `b`. A block
+    /// of `a` begins at each column that is a multiple of `every`.
+    fn for_terms(a: &mut Operand<'_, Self>, every: usize, b: &mut Operand<'_, Self>);
 
     /// Writes a block of weights, `[term][column]`, as `b` of [`Element::multiply`].
     fn pack(block: &[[Bf16; 32]; 32], to: &mut [Self]);
@@ -55,7 +67,7 @@ impl Element for f32 {
         step::multiply(sums, a, Lies::Term, b, runs, small);
     }
 
-    fn for_terms(_: &mut Operand<'_, f32>, _: &mut Operand<'_, f32>) {}
+    fn for_terms(_: &mut Operand<'_, f32>, _: usize, _: &mut Operand<'_, f32>) {}
 
     fn pack(block: &[[Bf16; 32]; 32], to: &mut [f32]) {
         for (to, from) in to.iter_mut().zip(block.as_flattened()) {

@@ -53,6 +53,8 @@ mod chain;
 mod correlate;
 #[cfg(test)]
 mod definition;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod element;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod emulated_amx;
@@ -69,6 +71,8 @@ mod write;
 use std::ops::Range;
 
 pub use blocks::Blocks;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use dot::PairedHalf;
 pub use value::{Bf16, round, widen};
 pub use weights::PackedWeight;
 
@@ -79,7 +83,6 @@ use weights::{PackedValues, Pass};
 use write::Rows;
 
 use crate::conv::ConvShape;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::cpu::{self, Level};
 use crate::shape::expect_len;
 
@@ -162,6 +165,10 @@ fn sums(
         PackedValues::Blocks(packed) => {
             correlate::correlate::<f32>(w, packed, values, source, rows, target_height, emit);
         }
+        #[cfg(target_arch = "x86_64")]
+        PackedValues::Pairs(packed) => {
+            correlate::correlate::<PairedHalf>(w, packed, values, source, rows, target_height, emit);
+        }
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         PackedValues::Tiles(packed) => {
             correlate::correlate::<Bf16>(w, packed, values, source, rows, target_height, emit);
@@ -197,11 +204,13 @@ pub fn backward_weight_channels(
     if chain::is_chain(&shape) {
         return chain::weight_gradient(shape, x, dy, channels, dw_oihw);
     }
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if cpu::level() == Level::Amx {
-        return weight_gradient::weight_gradient::<Bf16>(shape, x, dy, channels, dw_oihw);
+    match cpu::level() {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Level::Amx => weight_gradient::weight_gradient::<Bf16>(shape, x, dy, channels, dw_oihw),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Bf16 => weight_gradient::weight_gradient::<PairedHalf>(shape, x, dy, channels, dw_oihw),
+        _ => weight_gradient::weight_gradient::<f32>(shape, x, dy, channels, dw_oihw),
     }
-    weight_gradient::weight_gradient::<f32>(shape, x, dy, channels, dw_oihw);
 }
 
 /// Cuts the output channels into at most `parts` ranges, whose weights' gradients can be computed apart from each

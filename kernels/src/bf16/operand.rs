@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
-use super::step::BLOCK_LEN;
+use super::step::{BLOCK_LEN, Lies};
 use crate::conv::geometry::{Axis, Correlation, Tap};
 use crate::cpu::{self, Kernel};
 use crate::scratch::{Scratch, scratch};
@@ -156,6 +156,7 @@ pub(super) fn operand<'a, T: Element>(
     of: &Correlation,
     source: SourceImages<'a>,
     [rows, columns]: &[Range<usize>; 2],
+    lies: Lies,
 ) -> Operand<'a, T> {
     let lanes = source.shape.lanes();
     let positions = BLOCK / lanes;
@@ -168,7 +169,7 @@ pub(super) fn operand<'a, T: Element>(
         let mut values = scratch::<T>(rows.len() * row);
         let rows = rows.clone();
         let first_column = columns.start as isize;
-        cpu::dispatch(Flatten { of, source, rows: rows.clone(), columns, block, values: &mut values });
+        cpu::dispatch(Flatten { of, source, lies, rows: rows.clone(), columns, block, values: &mut values });
         let (blocks, values) = (flattened.count, Memory::Copied(values));
         let (residues, columns, column) = (1, each, pixel);
         return Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column };
@@ -204,14 +205,40 @@ pub(super) fn operand<'a, T: Element>(
     let block = residues * each * pixel;
     let row = blocks * block;
     let mut values = scratch::<T>(rows.len() * row);
-    cpu::dispatch(CopyPixels { source, rows: rows.clone(), columns, residues, each, blocks, values: &mut values });
+    cpu::dispatch(CopyPixels {
+        source,
+        lies,
+        rows: rows.clone(),
+        columns,
+        residues,
+        each,
+        blocks,
+        values: &mut values,
+    });
     let (values, columns, column) = (Memory::Copied(values), each, pixel);
     Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
+}
+
+/// Where a term lies in a row of 32.
+#[inline(always)]
+fn place<T: Element>(lies: Lies, term: usize) -> usize {
+    if lies == Lies::Row { T::place(term) } else { term }
+}
+
+/// Four terms in their places.
+#[inline(always)]
+fn four<T: Element>(lies: Lies, from: &[Bf16; 4]) -> [T; 4] {
+    let mut to = [T::default(); 4];
+    for (term, from) in from.iter().enumerate() {
+        to[place::<T>(lies, term)] = T::of(*from);
+    }
+    to
 }
 
 /// Copies pixels, and zeros where there are none.
 struct CopyPixels<'a, T> {
     source: SourceImages<'a>,
+    lies: Lies,
     rows: Range<usize>,
     columns: Range<isize>,
     residues: usize,
@@ -235,9 +262,9 @@ impl<T: Element> Kernel for CopyPixels<'_, T> {
                 let channel = self.source.channel + block * BLOCK;
                 let depth = (self.source.depth - block * BLOCK).min(BLOCK);
                 for residue in 0..self.residues {
-                    for place in 0..self.each {
+                    for index in 0..self.each {
                         let to = all.next().expect("there is room for all");
-                        let column = self.columns.start + (place * self.residues + residue) as isize;
+                        let column = self.columns.start + (index * self.residues + residue) as isize;
                         if !(0..w as isize).contains(&column) {
                             to.fill(T::default());
                             continue;
@@ -245,13 +272,14 @@ impl<T: Element> Kernel for CopyPixels<'_, T> {
                         let from = &self.source.values[(row * w + column as usize) * pixel_len..][..pixel_len];
                         if aligned {
                             let from = &from[channel / BLOCK * pixel..][..pixel];
-                            to.iter_mut().zip(from).for_each(|(to, from)| *to = T::of(*from));
+                            T::copy(from, to, self.lies);
                             continue;
                         }
                         for (lane, to) in to.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
                             *to = [T::default(); BLOCK];
-                            for (to, channel) in to[..depth].iter_mut().zip(channel..) {
-                                *to = T::of(from[channel / BLOCK * pixel + lane * BLOCK + channel % BLOCK]);
+                            for (term, channel) in (0..depth).zip(channel..) {
+                                let from = from[channel / BLOCK * pixel + lane * BLOCK + channel % BLOCK];
+                                to[place::<T>(self.lies, term)] = T::of(from);
                             }
                         }
                     }
@@ -265,6 +293,7 @@ impl<T: Element> Kernel for CopyPixels<'_, T> {
 struct Flatten<'a, T> {
     of: &'a Correlation,
     source: SourceImages<'a>,
+    lies: Lies,
     rows: Range<usize>,
     columns: Range<usize>,
     block: usize,
@@ -283,7 +312,7 @@ impl<T: Element> Kernel for Flatten<'_, T> {
         let row_len = TermBlocks::new(of).count * self.block;
         self.values.fill(T::default());
         for (row, to) in self.rows.clone().zip(self.values.chunks_exact_mut(row_len)) {
-            for (place, column) in self.columns.clone().enumerate() {
+            for (index, column) in self.columns.clone().enumerate() {
                 let mut term = 0;
                 for down in &of.rows.taps {
                     for right in &of.cols.taps {
@@ -295,8 +324,21 @@ impl<T: Element> Kernel for Flatten<'_, T> {
                             continue;
                         }
                         let from = &self.source.values[(y as usize * w + x as usize) * pixel_len..][..pixel_len];
-                        for (term, channel) in (first..term).zip(self.source.channel..) {
-                            let to = &mut to[term / BLOCK * self.block + place * pixel + term % BLOCK..];
+                        let channel = self.source.channel;
+                        let together = [first, channel].map(|at| at % BLOCK + depth <= BLOCK) == [true; 2];
+                        if together && (first % 4, depth % 4) == (0, 0) {
+                            let to = &mut to[first / BLOCK * self.block + index * pixel + first % BLOCK..];
+                            let from = &from[channel / BLOCK * pixel + channel % BLOCK..];
+                            for lane in 0..lanes {
+                                let from = from[lane * BLOCK..][..depth].as_chunks::<4>().0;
+                                let to = to[lane * BLOCK..][..depth].as_chunks_mut::<4>().0;
+                                to.iter_mut().zip(from).for_each(|(to, from)| *to = four(self.lies, from));
+                            }
+                            continue;
+                        }
+                        for (term, channel) in (first..term).zip(channel..) {
+                            let term_place = place::<T>(self.lies, term % BLOCK);
+                            let to = &mut to[term / BLOCK * self.block + index * pixel + term_place..];
                             let from = &from[channel / BLOCK * pixel + channel % BLOCK..];
                             for lane in 0..lanes {
                                 to[lane * BLOCK] = T::of(from[lane * BLOCK]);

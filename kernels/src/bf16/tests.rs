@@ -115,20 +115,6 @@ fn plain(shape: Blocks, blocks: &[Bf16], nhwc: &mut [f32]) {
     assert_eq!(blocked(shape, nhwc), blocks, "padding is not zero in {shape:?}");
 }
 
-/// [`on_every_level`], and on AMX, which is emulated where there is none.
-#[track_caller]
-fn on_levels_and_amx(s: ConvShape, len: usize, f: impl Fn(&mut [f32])) -> Vec<f32> {
-    let found = on_every_level(len, &f);
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if s.y_len() * s.w_len() / s.co < 200_000 {
-        let mut amx = vec![f32::NAN; len];
-        if emulated_amx::with_amx(|| f(&mut amx)).is_some() {
-            assert_same("AMX", s, &amx, &found);
-        }
-    }
-    found
-}
-
 /// Compares the kernels with the definition, on every level; whole, and in parts.
 fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let (x, w) = (values(x_kind, seed, s.x_len()), values(w_kind, seed + 1, s.w_len()));
@@ -137,7 +123,7 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let (x_shape, y_shape) = (s.x_blocks(), s.y_blocks());
     let (x, dy) = (blocked(x_shape, &x), blocked(y_shape, &dy));
 
-    let y = on_levels_and_amx(s, s.y_len(), |y| {
+    let y = on_every_level(s.y_len(), |y| {
         let mut to = vec![Bf16::from_f32(f32::NAN); y_shape.len()];
         forward(s, &x, &PackedWeight::forward(s, &w), Some(&bias), &mut to);
         plain(y_shape, &to, y);
@@ -145,7 +131,7 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let expected = definition::forward(&s, &x_rounded, &w_rounded, Some(&bias));
     assert_same("y", s, &y, &definition::rounded(&expected));
 
-    let dx = on_levels_and_amx(s, s.x_len(), |dx| {
+    let dx = on_every_level(s.x_len(), |dx| {
         let mut to = vec![Bf16::from_f32(f32::NAN); x_shape.len()];
         backward_data(s, &dy, &PackedWeight::input_gradient(s, &w), &mut to);
         plain(x_shape, &to, dx);
@@ -153,7 +139,7 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let expected = definition::backward_data(&s, &dy_rounded, &w_rounded);
     assert_same("dx", s, &dx, &definition::rounded(&expected));
 
-    let dw = on_levels_and_amx(s, s.w_len(), |dw| backward_weight(s, &x, &dy, dw));
+    let dw = on_every_level(s.w_len(), |dw| backward_weight(s, &x, &dy, dw));
     assert_same("dw", s, &dw, &definition::backward_weight(&s, &x_rounded, &dy_rounded));
 
     let (mut whole, mut parts) = (vec![Bf16::ZERO; y_shape.len()], vec![Bf16::ZERO; y_shape.len()]);
@@ -213,5 +199,128 @@ fn shapes_of_networks_agree_with_the_definition() {
             check(s, [kind; 3], i as u64);
             check(s, [Kind::Unit, kind, Kind::Unit], 100 + i as u64);
         }
+    }
+}
+
+/// What the kernels give at this thread's level: y, dx and dw.
+fn results(s: ConvShape, [x, w, dy]: &[Vec<f32>; 3]) -> [Vec<f32>; 3] {
+    let (x_shape, y_shape) = (s.x_blocks(), s.y_blocks());
+    let (x, dy) = (blocked(x_shape, x), blocked(y_shape, dy));
+    let (mut y_blocks, mut dx_blocks) = (dy.clone(), x.clone());
+    let [mut y, mut dx, mut dw] = [s.y_len(), s.x_len(), s.w_len()].map(|len| vec![f32::NAN; len]);
+    forward(s, &x, &PackedWeight::forward(s, w), None, &mut y_blocks);
+    plain(y_shape, &y_blocks, &mut y);
+    backward_data(s, &dy, &PackedWeight::input_gradient(s, w), &mut dx_blocks);
+    plain(x_shape, &dx_blocks, &mut dx);
+    backward_weight(s, &x, &dy, &mut dw);
+    [y, dx, dw]
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The program's own code for AMX, whose instructions are emulated where the CPU has none; see `tests/amx.rs` for
+    /// the CPU's. Without AVX-512 there is nothing to run it on.
+    #[test]
+    fn emulated_amx_has_the_bits_of_the_other_levels(
+        s in shapes(), kinds in [0usize..5, 0usize..5, 0usize..5], seed in 0u64..1000
+    ) {
+        prop_assume!(s.y_len() * s.w_len() / s.co < 300_000);
+        let [x, w, dy] = kinds.map(|kind| KINDS[kind]);
+        let values = [values(x, seed, s.x_len()), values(w, seed + 1, s.w_len()), values(dy, seed + 2, s.y_len())];
+        if let Some(found) = emulated_amx::with_amx(|| results(s, &values)) {
+            let expected = cpu::with_level(Level::Avx512, || results(s, &values)).expect("AMX has AVX-512");
+            for (what, (found, expected)) in ["y", "dx", "dw"].into_iter().zip(found.iter().zip(&expected)) {
+                assert_same(what, s, found, expected);
+            }
+        }
+    }
+}
+
+/// Tiles that an Intel Xeon with AMX gave: a `[16][32]`, b `[16 pairs][16 columns][2]`, sums before and after, of 1 KiB.
+/// Tile t is of kind t % 9; kinds 6 and 7 have operands that are no values of the class.
+const TILES: &[u8] = include_bytes!("../../tests/reference/tdpbf16ps.bin");
+
+/// A tile of the file: operands `a[row][term]` and `b[column][term]`, sums before and after.
+struct RecordedTile {
+    kind: usize,
+    a: Vec<[f32; 32]>,
+    b: Vec<[f32; 32]>,
+    before: Vec<f32>,
+    after: Vec<f32>,
+}
+
+fn recorded_tiles() -> Vec<RecordedTile> {
+    let half = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+    let tile = |(index, bytes): (usize, &[u8])| {
+        let halves: Vec<f32> = bytes[..2048].as_chunks::<2>().0.iter().map(half).collect();
+        let (a, b) = halves.split_at(512);
+        let sums: Vec<f32> = bytes[2048..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        RecordedTile {
+            kind: index % 9,
+            a: a.as_chunks::<32>().0.to_vec(),
+            b: (0..16).map(|c| std::array::from_fn(|term| b[term / 2 * 32 + c * 2 + term % 2])).collect(),
+            before: sums[..256].to_vec(),
+            after: sums[256..].to_vec(),
+        }
+    };
+    TILES.chunks_exact(4096).enumerate().map(tile).collect()
+}
+
+#[test]
+fn the_step_is_what_amx_gave() {
+    let tiles = recorded_tiles();
+    for tile in tiles.iter().filter(|tile| ![6, 7].contains(&tile.kind)) {
+        let step = |i: usize| step::step_of_one(tile.before[i], &tile.a[i / 16], &tile.b[i % 16]);
+        let found: Vec<f32> = (0..256).map(step).collect();
+        assert_same(&format!("tile of kind {}", tile.kind), UNIT, &found, &tile.after);
+    }
+    assert_eq!(tiles.len(), 36);
+}
+
+#[test]
+fn every_level_gives_what_amx_gave() {
+    let of_class =
+        |values: &[[f32; 32]]| values.iter().flatten().all(|v| v.is_nan() || Bf16::from_f32(*v).to_f32() == *v);
+    let mut kinds = std::collections::BTreeSet::new();
+    for tile in recorded_tiles().iter().filter(|tile| of_class(&tile.a) && of_class(&tile.b)) {
+        kinds.insert(tile.kind);
+        let found = on_every_level(256, |sums| {
+            sums.copy_from_slice(&tile.before);
+            match cpu::level() {
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Level::Amx => multiply_tile::<Bf16>(tile, sums),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512Bf16 => multiply_tile::<PairedHalf>(tile, sums),
+                _ => multiply_tile::<f32>(tile, sums),
+            }
+        });
+        assert_same(&format!("tile of kind {}", tile.kind), UNIT, &found, &tile.after);
+    }
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [0, 1, 3, 4, 5, 8]);
+}
+
+/// The step of the tile as a quarter of a block.
+fn multiply_tile<T: element::Element>(tile: &RecordedTile, sums: &mut [f32]) {
+    let mut a = vec![Bf16::ZERO; step::BLOCK_LEN];
+    round(tile.a.as_flattened(), &mut a[..512]);
+    let mut b = [[Bf16::ZERO; BLOCK]; BLOCK];
+    for (column, terms) in tile.b.iter().enumerate() {
+        for (term, value) in terms.iter().enumerate() {
+            b[term][column] = Bf16::from_f32(*value);
+        }
+    }
+    let (mut a_of, mut b_of) = (vec![T::default(); step::BLOCK_LEN], vec![T::default(); step::BLOCK_LEN]);
+    T::copy(&a, &mut a_of, step::Lies::Row);
+    T::pack(&b, &mut b_of);
+    let mut block = [[0.0; BLOCK]; BLOCK];
+    for (to, from) in block.iter_mut().zip(sums.as_chunks::<16>().0) {
+        to[..16].copy_from_slice(from);
+    }
+    let runs = [step::Run { a: 0, a_step: 0, b: 0, count: 1 }];
+    T::multiply(&T::unit(), &mut block, &a_of, &b_of, &runs, false);
+    for (from, to) in block.iter().zip(sums.as_chunks_mut::<16>().0) {
+        to.copy_from_slice(&from[..16]);
     }
 }

@@ -6,7 +6,7 @@ use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
 use super::operand::{Operand, SourceImages, TermBlocks, bands, operand};
-use super::step::{BLOCK_LEN, Run, Sums};
+use super::step::{BLOCK_LEN, Lies, Run, Sums};
 use super::weights::is_small;
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Axis, Correlation, Tap};
@@ -66,8 +66,11 @@ fn group_gradient<T: Element>(
         let (channel, depth) = (channels.start, channels.len());
         let dy = SourceImages { values: values(dy, y_shape), shape: y_shape, channel, depth };
         for band in bands(of, x_shape.lanes(), 0..of.rows.grid, panels * BLOCK * x_shape.lanes()) {
-            let (mut a, mut b) = (operand::<T>(of, x, &band), operand::<T>(&pixels, dy, &band));
-            T::for_terms(&mut a, &mut b);
+            let mut a = operand::<T>(of, x, &band, Lies::Term);
+            let mut b = operand::<T>(&pixels, dy, &band, Lies::Term);
+            // With one tap along the row, blocks begin where those of dy do.
+            let every = if right.len() == 1 { a.positions } else { 1 };
+            T::for_terms(&mut a, every, &mut b);
             let mut sums = sums.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<BLOCK>().0.iter_mut();
             for panel in 0..panels {
                 for block in 0..blocks.count {

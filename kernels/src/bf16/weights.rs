@@ -1,4 +1,6 @@
 use super::Bf16;
+#[cfg(target_arch = "x86_64")]
+use super::PairedHalf;
 use super::blocks::BLOCK;
 use super::chain;
 use super::element::Element;
@@ -34,6 +36,9 @@ pub(super) enum Pass {
 pub(super) enum PackedValues {
     /// Blocks of 32 terms x 32 target channels.
     Blocks(Aligned<f32>),
+    /// The same as pairs of terms.
+    #[cfg(target_arch = "x86_64")]
+    Pairs(Aligned<PairedHalf>),
     /// The same as tiles of AMX.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Tiles(Aligned<Bf16>),
@@ -77,6 +82,8 @@ impl PackedWeight {
             true => PackedValues::Chains(Vec::new()),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             false if cpu::level() == Level::Amx => PackedValues::Tiles(Aligned::default()),
+            #[cfg(target_arch = "x86_64")]
+            false if cpu::level() == Level::Avx512Bf16 => PackedValues::Pairs(Aligned::default()),
             false => PackedValues::Blocks(Aligned::default()),
         };
         let mut packed = PackedWeight { shape, pass, of, values, finite: true, small: true };
@@ -96,6 +103,8 @@ impl PackedWeight {
             PackedValues::Blocks(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             PackedValues::Tiles(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
+            #[cfg(target_arch = "x86_64")]
+            PackedValues::Pairs(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
             PackedValues::Chains(values) => chain::pack(&self.of, &self.shape, self.pass, w_oihw, values),
         }
     }
@@ -107,7 +116,7 @@ impl PackedWeight {
     pub fn bytes(shape: ConvShape) -> usize {
         shape.expect_checked();
         let of = geometry::forward(&shape);
-        let value = if cpu::level() == Level::Amx { size_of::<Bf16>() } else { size_of::<f32>() };
+        let value = if cpu::level() >= Level::Avx512Bf16 { size_of::<Bf16>() } else { size_of::<f32>() };
         match chain::is_chain(&shape) {
             true => shape.w_len() / shape.co * shape.co.next_multiple_of(BLOCK) * size_of::<f32>(),
             false => of.groups * blocks_of_group(&of) * BLOCK_LEN * value,
