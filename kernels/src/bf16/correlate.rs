@@ -49,7 +49,7 @@ pub(super) fn correlate<T: Element>(
             for group in 0..of.groups {
                 let source = SourceImages { values, shape, channel: group * of.depth(), depth: of.depth() };
                 let pass = GroupPass { unit: &unit, of, images, group, source, packed, first_block, small };
-                for band in bands(of, shape.lanes(), rows.clone(), 0) {
+                for band in bands::<T>(of, shape.lanes(), rows.clone(), 0) {
                     pass.band(&band, weight.finite, emit);
                 }
                 first_block += blocks_of_group(of);

@@ -11,8 +11,8 @@ use crate::conv::geometry::{Axis, Correlation, Tap};
 use crate::cpu::{self, Kernel};
 use crate::scratch::{Scratch, scratch};
 
-/// Values of an operand of a band: about as many as stay in the second-level cache with the weights they meet.
-const BAND_VALUES: usize = 1 << 17;
+/// Bytes of the operands of a band: about as many as stay in the second-level cache with the weights they meet.
+const BAND_BYTES: usize = 3 << 18;
 
 /// The blocks of terms of one correlation.
 #[derive(Clone, Copy, Debug)]
@@ -128,8 +128,13 @@ impl<T: Element> Operand<'_, T> {
 
 /// The positions `rows` of a grid, in bands whose operands stay in the cache, raster. `extra` values are read of each
 /// position besides what the correlation reads.
-pub(super) fn bands(of: &Correlation, lanes: usize, rows: Range<usize>, extra: usize) -> Vec<[Range<usize>; 2]> {
-    let blocks = TermBlocks::new(of);
+pub(super) fn bands<T: Element>(
+    of: &Correlation,
+    lanes: usize,
+    rows: Range<usize>,
+    extra: usize,
+) -> Vec<[Range<usize>; 2]> {
+    let (blocks, most) = (TermBlocks::new(of), BAND_BYTES / size_of::<T>());
     let ([step_y, step_x], [reach_y, reach_x]) = match blocks.flattened {
         true => ([1, 1], [1, 1]),
         false => ([of.rows.step, of.cols.step], [of.rows.reach().1, of.cols.reach().1]),
@@ -139,9 +144,9 @@ pub(super) fn bands(of: &Correlation, lanes: usize, rows: Range<usize>, extra: u
     let row = ((width - 1) * step_x + reach_x) * column;
     // The first row of a band reads more than each further one.
     let more = reach_y.saturating_sub(step_y) * row;
-    let height = BAND_VALUES.saturating_sub(more) / (step_y * row + extra * width);
+    let height = most.saturating_sub(more) / (step_y * row + extra * width);
     let columns = match height {
-        0 => (BAND_VALUES / (reach_y * step_x * column + extra)).next_multiple_of(BLOCK).max(BLOCK),
+        0 => (most / (reach_y * step_x * column + extra)).next_multiple_of(BLOCK).max(BLOCK),
         _ => width,
     };
     let cut = |range: Range<usize>, size: usize| {

@@ -65,7 +65,7 @@ fn group_gradient<T: Element>(
             SourceImages { values: values(x, x_shape), shape: x_shape, channel: group * of.depth(), depth: of.depth() };
         let (channel, depth) = (channels.start, channels.len());
         let dy = SourceImages { values: values(dy, y_shape), shape: y_shape, channel, depth };
-        for band in bands(of, x_shape.lanes(), 0..of.rows.grid, panels * BLOCK * x_shape.lanes()) {
+        for band in bands::<T>(of, x_shape.lanes(), 0..of.rows.grid, panels * BLOCK * x_shape.lanes()) {
             let mut a = operand::<T>(of, x, &band, Lies::Term);
             let mut b = operand::<T>(&pixels, dy, &band, Lies::Term);
             // With one tap along the row, blocks begin where those of dy do.
