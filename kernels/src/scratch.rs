@@ -4,21 +4,11 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
 
-use crate::bf16::Bf16;
-#[cfg(target_arch = "x86_64")]
-use crate::bf16::PairedHalf;
-
 /// The pieces of memory of a thread that nobody has borrowed.
-type Free<T> = RefCell<Vec<Vec<T>>>;
+pub(crate) type Free<T> = RefCell<Vec<Vec<T>>>;
 
 thread_local! {
     static FREE: Free<f32> = const { RefCell::new(Vec::new()) };
-    static FREE_HALVES: Free<Bf16> = const { RefCell::new(Vec::new()) };
-}
-
-#[cfg(target_arch = "x86_64")]
-thread_local! {
-    static FREE_PAIRED_HALVES: Free<PairedHalf> = const { RefCell::new(Vec::new()) };
 }
 
 /// What working memory consists of.
@@ -36,27 +26,6 @@ impl Pooled for f32 {
 
     fn unwritten() -> f32 {
         f32::NAN
-    }
-}
-
-impl Pooled for Bf16 {
-    fn free() -> &'static LocalKey<Free<Bf16>> {
-        &FREE_HALVES
-    }
-
-    fn unwritten() -> Bf16 {
-        Bf16::from_f32(f32::NAN)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Pooled for PairedHalf {
-    fn free() -> &'static LocalKey<Free<PairedHalf>> {
-        &FREE_PAIRED_HALVES
-    }
-
-    fn unwritten() -> PairedHalf {
-        PairedHalf(Bf16::from_f32(f32::NAN))
     }
 }
 

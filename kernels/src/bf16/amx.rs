@@ -9,10 +9,10 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::Bf16;
+use super::block_memory::Operand;
 use super::blocks::BLOCK;
 use super::dot::{pairs, store};
 use super::element::Element;
-use super::operand::Operand;
 use super::step::{BLOCK_LEN, Run, Sums};
 use crate::cpu::{self, Level};
 

@@ -5,39 +5,10 @@ use std::ops::Range;
 
 use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
-use super::weights::{Pass, WeightSteps};
 use super::write::Rows;
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Correlation};
 use crate::cpu::{self, Kernel};
-
-/// Whether sums take no blocks: several groups, and fewer than 16 inputs or outputs in each.
-pub(super) fn is_chain(shape: &ConvShape) -> bool {
-    shape.groups > 1 && (shape.ci / shape.groups).min(shape.co / shape.groups) < 16
-}
-
-/// Packs the weights of all correlations, one after the other: `[block of target channels][tap][term][32]`.
-pub(super) fn pack(all: &[Correlation], shape: &ConvShape, pass: Pass, w_oihw: &[f32], packed: &mut Vec<f32>) {
-    let steps = WeightSteps::new(shape, pass);
-    packed.clear();
-    for of in all {
-        let width = of.target_channels / of.groups;
-        for first in (0..of.target_channels).step_by(BLOCK) {
-            for tap in of.tap_indices() {
-                for term in 0..of.depth() {
-                    packed.extend((first..first + BLOCK).map(|channel| match channel < of.target_channels {
-                        false => 0.0,
-                        true => {
-                            let lane = channel % width * steps.lane;
-                            let w = w_oihw[channel / width * steps.group + lane + term * steps.depth + tap];
-                            Bf16::from_f32(w).to_f32()
-                        }
-                    }));
-                }
-            }
-        }
-    }
-}
 
 /// Where the source's channels lie that a block of target channels reads: for each term, for each target channel.
 struct Channels {

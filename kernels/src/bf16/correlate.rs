@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::Bf16;
+use super::block_memory::Operand;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
-use super::operand::{Operand, SourceImages, TermBlocks, bands, operand};
+use super::operand::{SourceImages, TermBlocks, bands, operand};
 use super::step::{Lies, Run, Sums};
 use super::weights::{PackedWeight, blocks_of_group, is_small};
 use crate::conv::geometry::{Axis, Correlation, Tap};

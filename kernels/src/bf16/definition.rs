@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::is_chain;
 use super::step::step_of_one;
+use super::weight_steps::is_chain;
 use super::{Bf16, Blocks};
 use crate::conv::ConvShape;
 use crate::naive::indices;

@@ -1,22 +1,39 @@
-//! Blocks of 32 x 32 by VDPBF16PS of AVX512_BF16, which adds two products to each sum, one after the other: the odd
-//! half's of the operands, then the even half's, each by a fused multiply-add. With terms 0 and 2 as the halves, 1 and 3,
-//! 4 and 6.., these are two terms of one of the step's two chains.
+//! Blocks of 32 x 32 by VDPBF16PS of AVX512_BF16, which adds two products to each sum, one after the other: that of the
+//! operands' odd halves, then that of the even ones, each by a fused multiply-add. With terms 0 and 2 as the halves, 1
+//! and 3, 4 and 6.., these are two terms of one of the step's two chains.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::cell::RefCell;
+use std::thread::LocalKey;
 
 use super::Bf16;
+use super::block_memory::Operand;
 use super::blocks::BLOCK;
 use super::element::Element;
-use super::operand::Operand;
 use super::step::{BLOCK_LEN, Lies, Run, Sums};
 use crate::cpu::{self, Level};
+use crate::scratch::{Free, Pooled};
 
 /// A value among those that it is multiplied with at once. Blocks `[row][term]` have terms 2, 0, 3, 1 of each four;
 /// others have `[four terms][which two of them][column][the later, the earlier]`.
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
-pub(crate) struct PairedHalf(pub Bf16);
+pub(super) struct PairedHalf(Bf16);
+
+thread_local! {
+    static FREE: Free<PairedHalf> = const { RefCell::new(Vec::new()) };
+}
+
+impl Pooled for PairedHalf {
+    fn free() -> &'static LocalKey<Free<PairedHalf>> {
+        &FREE
+    }
+
+    fn unwritten() -> PairedHalf {
+        PairedHalf(Bf16::from_f32(f32::NAN))
+    }
+}
 
 impl Element for PairedHalf {
     type Unit = ();

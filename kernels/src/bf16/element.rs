@@ -1,7 +1,7 @@
 //! What operands are multiplied as: halves in tiles where there is AMX, `f32` elsewhere.
 
 use super::Bf16;
-use super::operand::Operand;
+use super::block_memory::Operand;
 use super::step::{self, Lies, Run, Sums};
 use crate::scratch::Pooled;
 

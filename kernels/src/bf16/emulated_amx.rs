@@ -30,11 +30,11 @@ pub(super) fn with_amx<R>(f: impl FnOnce() -> R) -> Option<R> {
     Some(cpu::pretending(Level::Amx, f))
 }
 
-type Tile = [u8; 1024];
+type TileBytes = [u8; 1024];
 
 thread_local! {
     /// `None` until they are configured.
-    static TILES: RefCell<Option<[Tile; 8]>> = const { RefCell::new(None) };
+    static TILES: RefCell<Option<[TileBytes; 8]>> = const { RefCell::new(None) };
 }
 
 extern "C" fn handle(signal: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -163,9 +163,10 @@ unsafe fn emulate(registers: &mut [i64; 23]) -> Option<()> {
     Some(())
 }
 
-fn multiply(sums: &mut Tile, a: &Tile, b: &Tile) {
-    let half =
-        |tile: &Tile, at: usize| f32::from_bits(u32::from(u16::from_le_bytes([tile[2 * at], tile[2 * at + 1]])) << 16);
+fn multiply(sums: &mut TileBytes, a: &TileBytes, b: &TileBytes) {
+    let half = |tile: &TileBytes, at: usize| {
+        f32::from_bits(u32::from(u16::from_le_bytes([tile[2 * at], tile[2 * at + 1]])) << 16)
+    };
     for row in 0..16 {
         let x: [f32; 32] = std::array::from_fn(|term| half(a, row * 32 + term));
         for column in 0..16 {

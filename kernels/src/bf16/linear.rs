@@ -31,7 +31,7 @@ pub fn as_conv(shape: LinearShape) -> ConvShape {
 /// If the shape makes no sense, a slice does not fit it, or the weights are not those of its forward pass.
 pub fn forward(shape: LinearShape, x: &[Bf16], w: &PackedWeight, bias: Option<&[f32]>, y: &mut [f32]) {
     let conv = as_conv(shape);
-    w.expect(conv, super::Pass::Forward);
+    w.expect(conv, super::PackedFor::Forward);
     let source = conv.x_blocks();
     expect_len("x", x.len(), source.len());
     expect_len("y", y.len(), shape.samples * shape.outputs);

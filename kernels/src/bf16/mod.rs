@@ -48,6 +48,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod block_memory;
 mod blocks;
 mod chain;
 mod correlate;
@@ -65,6 +66,7 @@ mod step;
 mod tests;
 mod value;
 mod weight_gradient;
+mod weight_steps;
 mod weights;
 mod write;
 
@@ -72,14 +74,15 @@ use std::ops::Range;
 
 pub use blocks::Blocks;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use dot::PairedHalf;
+use dot::PairedHalf;
 pub use value::{Bf16, round, widen};
 pub use weights::PackedWeight;
 
 use blocks::BLOCK;
 use correlate::Place;
 use step::Sums;
-use weights::{PackedValues, Pass};
+use weight_steps::{PackedFor, is_chain};
+use weights::PackedValues;
 use write::Rows;
 
 use crate::conv::ConvShape;
@@ -106,7 +109,7 @@ pub fn forward_rows(
     rows: Range<usize>,
     y_rows: &mut [Bf16],
 ) {
-    w.expect(shape, Pass::Forward);
+    w.expect(shape, PackedFor::Forward);
     if let Some(bias) = bias {
         expect_len("bias", bias.len(), shape.co);
     }
@@ -128,7 +131,7 @@ pub fn backward_data(shape: ConvShape, dy: &[Bf16], w: &PackedWeight, dx: &mut [
 /// # Panics
 /// As [`backward_data`], and if there are no such rows.
 pub fn backward_data_rows(shape: ConvShape, dy: &[Bf16], w: &PackedWeight, rows: Range<usize>, dx_rows: &mut [Bf16]) {
-    w.expect(shape, Pass::InputGradient);
+    w.expect(shape, PackedFor::InputGradient);
     let (source, target) = (shape.y_blocks(), shape.x_blocks());
     expect_len("dy", dy.len(), source.len());
     write_rows(source, target, dy, w, None, rows, dx_rows);
@@ -201,7 +204,7 @@ pub fn backward_weight_channels(
     expect_len("dy", dy.len(), shape.y_blocks().len());
     assert!(channels.start <= channels.end && channels.end <= shape.co, "channels {channels:?} of {}", shape.co);
     expect_len("dw_oihw", dw_oihw.len(), shape.w_len() / shape.co * channels.len());
-    if chain::is_chain(&shape) {
+    if is_chain(&shape) {
         return chain::weight_gradient(shape, x, dy, channels, dw_oihw);
     }
     match cpu::level() {
@@ -219,7 +222,7 @@ pub fn backward_weight_channels(
 /// # Panics
 /// If `parts` is 0.
 pub fn channel_ranges(shape: ConvShape, parts: usize) -> Vec<Range<usize>> {
-    let width = if chain::is_chain(&shape) { shape.co } else { shape.co / shape.groups };
+    let width = if is_chain(&shape) { shape.co } else { shape.co / shape.groups };
     let firsts: Vec<usize> =
         (0..shape.co).step_by(width).flat_map(|group| (group..group + width).step_by(BLOCK)).collect();
     let share = firsts.len().div_ceil(parts);

@@ -4,12 +4,13 @@
 use std::ops::Range;
 
 use super::Bf16;
+use super::block_memory::{Memory, Operand};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
-use super::step::{BLOCK_LEN, Lies};
+use super::step::Lies;
 use crate::conv::geometry::{Axis, Correlation, Tap};
 use crate::cpu::{self, Kernel};
-use crate::scratch::{Scratch, scratch};
+use crate::scratch::scratch;
 
 /// Bytes of the operands of a band: about as many as stay in the second-level cache with the weights they meet.
 const BAND_BYTES: usize = 3 << 18;
@@ -24,6 +25,7 @@ pub(super) struct TermBlocks {
 }
 
 impl TermBlocks {
+    /// Those of a correlation.
     pub fn new(of: &Correlation) -> TermBlocks {
         let flattened = of.depth() < BLOCK && of.taps() > 1;
         let terms = if flattened { of.terms() } else { of.depth() };
@@ -54,75 +56,6 @@ impl SourceImages<'_> {
     fn is_aligned(&self) -> bool {
         let end = self.channel + self.depth;
         self.channel.is_multiple_of(BLOCK) && (end == self.shape.c || end.is_multiple_of(BLOCK))
-    }
-}
-
-/// Blocks in memory.
-pub(super) struct Operand<'a, T: Element> {
-    values: Memory<'a, T>,
-    rows: Range<usize>,
-    /// Blocks of terms at a position.
-    blocks: usize,
-    /// Positions of a block.
-    pub positions: usize,
-    first_column: isize,
-    /// Columns lie by their residue modulo this.
-    residues: usize,
-    /// Columns of each residue.
-    columns: usize,
-    /// From one row to the next.
-    row: usize,
-    /// From one block of terms to the next.
-    pub block: usize,
-    /// From one column of a residue to the next.
-    pub column: usize,
-}
-
-enum Memory<'a, T: Element> {
-    AsTheyLie(&'a [T]),
-    Copied(Scratch<T>),
-}
-
-impl<T: Element> Operand<'_, T> {
-    pub fn values(&self) -> &[T] {
-        match &self.values {
-            Memory::AsTheyLie(values) => values,
-            Memory::Copied(values) => values,
-        }
-    }
-
-    /// Where the first block at a position of the source begins.
-    #[inline(always)]
-    pub fn at(&self, row: usize, column: isize) -> usize {
-        let column = (column - self.first_column) as usize;
-        let place =
-            if self.residues == 1 { column } else { column % self.residues * self.columns + column / self.residues };
-        (row - self.rows.start) * self.row + place * self.column
-    }
-
-    /// Replaces each block by one of other memory that `turn` writes. One begins at each column that is a multiple of
-    /// `every`, which divides the number of columns.
-    pub fn turn_blocks(&mut self, every: usize, mut turn: impl FnMut(&[T; BLOCK_LEN], &mut [T; BLOCK_LEN])) {
-        let from = self.values();
-        let places = self.residues * self.columns;
-        let each = places / every;
-        let mut turned = scratch::<T>(self.rows.len() * self.blocks * each * BLOCK_LEN);
-        let mut to = turned.as_chunks_mut::<BLOCK_LEN>().0.iter_mut();
-        for row in 0..self.rows.len() {
-            for block in 0..self.blocks {
-                let first = row * self.row + block * self.block;
-                for (place, to) in (0..places).step_by(every).zip(&mut to) {
-                    // Those that would end beyond the memory are asked for by nobody.
-                    if let Some(from) = from.get(first + place * self.column..).and_then(<[T]>::first_chunk) {
-                        turn(from, to);
-                    }
-                }
-            }
-        }
-        self.column = BLOCK_LEN / every;
-        self.block = each * BLOCK_LEN;
-        self.row = self.blocks * self.block;
-        self.values = Memory::Copied(turned);
     }
 }
 

@@ -50,21 +50,21 @@ pub(super) fn multiply(sums: &mut Sums, a: &[f32], lies: Lies, b: &[f32], runs: 
     // that a multiplication and an addition give the same.
     let fused = !small || cpu::level() != Level::Portable || cfg!(any(target_feature = "fma", target_arch = "aarch64"));
     match (lies, fused) {
-        (Lies::Row, true) => cpu::dispatch(Multiply::<false, true> { sums, a, b, runs }),
-        (Lies::Row, false) => cpu::dispatch(Multiply::<false, false> { sums, a, b, runs }),
-        (Lies::Term, true) => cpu::dispatch(Multiply::<true, true> { sums, a, b, runs }),
-        (Lies::Term, false) => cpu::dispatch(Multiply::<true, false> { sums, a, b, runs }),
+        (Lies::Row, true) => cpu::dispatch(MultiplyBlocks::<false, true> { sums, a, b, runs }),
+        (Lies::Row, false) => cpu::dispatch(MultiplyBlocks::<false, false> { sums, a, b, runs }),
+        (Lies::Term, true) => cpu::dispatch(MultiplyBlocks::<true, true> { sums, a, b, runs }),
+        (Lies::Term, false) => cpu::dispatch(MultiplyBlocks::<true, false> { sums, a, b, runs }),
     }
 }
 
-struct Multiply<'a, const BY_TERM: bool, const FUSED: bool> {
+struct MultiplyBlocks<'a, const BY_TERM: bool, const FUSED: bool> {
     sums: &'a mut Sums,
     a: &'a [f32],
     b: &'a [f32],
     runs: &'a [Run],
 }
 
-impl<const BY_TERM: bool, const FUSED: bool> Kernel for Multiply<'_, BY_TERM, FUSED> {
+impl<const BY_TERM: bool, const FUSED: bool> Kernel for MultiplyBlocks<'_, BY_TERM, FUSED> {
     type Output = ();
 
     #[inline(always)]

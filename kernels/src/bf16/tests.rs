@@ -238,7 +238,8 @@ proptest! {
     }
 }
 
-/// Tiles that an Intel Xeon with AMX gave: a `[16][32]`, b `[16 pairs][16 columns][2]`, sums before and after, of 1 KiB.
+/// Tiles that an Intel Xeon with AMX gave: a `[16][32]`, b `[16 pairs][16 columns][2]`, sums before and after, of 1 KiB
+/// each.
 /// Tile t is of kind t % 9; kinds 6 and 7 have operands that are no values of the class.
 const TILES: &[u8] = include_bytes!("../../tests/reference/tdpbf16ps.bin");
 

@@ -1,6 +1,9 @@
+use std::cell::RefCell;
 use std::fmt;
+use std::thread::LocalKey;
 
 use crate::cpu::{self, Kernel};
+use crate::scratch::{Free, Pooled};
 use crate::shape::expect_len;
 
 /// A value in memory: the upper half of an `f32`, and never one that [`Bf16::from_f32`] does not give. So no product
@@ -42,6 +45,20 @@ impl Bf16 {
     /// The upper half of the `f32`'s bits.
     pub fn to_bits(self) -> u16 {
         self.0
+    }
+}
+
+thread_local! {
+    static FREE: Free<Bf16> = const { RefCell::new(Vec::new()) };
+}
+
+impl Pooled for Bf16 {
+    fn free() -> &'static LocalKey<Free<Bf16>> {
+        &FREE
+    }
+
+    fn unwritten() -> Bf16 {
+        Bf16(NAN as u16)
     }
 }
 

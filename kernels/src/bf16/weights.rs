@@ -2,10 +2,10 @@ use super::Bf16;
 #[cfg(target_arch = "x86_64")]
 use super::PairedHalf;
 use super::blocks::BLOCK;
-use super::chain;
 use super::element::Element;
 use super::operand::TermBlocks;
 use super::step::BLOCK_LEN;
+use super::weight_steps::{PackedFor, WeightSteps, is_chain, pack_chains};
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Correlation};
 use crate::cpu::{self, Level};
@@ -16,20 +16,13 @@ use crate::shape::expect_len;
 /// step, for the instructions of the thread that packs them, and may be shared by threads.
 pub struct PackedWeight {
     shape: ConvShape,
-    pass: Pass,
+    pass: PackedFor,
     pub(super) of: Vec<Correlation>,
     pub(super) values: PackedValues,
     /// Whether all of them are finite: only then may a product with a zero be made and not left out.
     pub(super) finite: bool,
     /// Whether no finite one is so large that a product with another could overflow.
     pub(super) small: bool,
-}
-
-/// What weights are packed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
-    Forward,
-    InputGradient,
 }
 
 /// Weights in memory.
@@ -42,16 +35,16 @@ pub(super) enum PackedValues {
     /// The same as tiles of AMX.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Tiles(Aligned<Bf16>),
-    /// For sums without blocks: see [`chain::pack`].
+    /// For sums without blocks: see [`pack_chains`].
     Chains(Vec<f32>),
 }
 
 /// Finite values up to this have products that do not overflow.
-const SMALL: f32 = (1u64 << 63) as f32;
+const PRODUCTS_FIT: f32 = (1u64 << 63) as f32;
 
 /// Whether the value is not finite, or so small that its products do not overflow.
 pub(super) fn is_small(value: f32) -> bool {
-    value.abs() < SMALL || !value.is_finite()
+    value.abs() < PRODUCTS_FIT || !value.is_finite()
 }
 
 impl PackedWeight {
@@ -60,7 +53,7 @@ impl PackedWeight {
     /// # Panics
     /// If the shape makes no sense, or the length of the weight is not its.
     pub fn forward(shape: ConvShape, w_oihw: &[f32]) -> Self {
-        PackedWeight::new(shape, Pass::Forward, w_oihw)
+        PackedWeight::new(shape, PackedFor::Forward, w_oihw)
     }
 
     /// For [`super::backward_data`]. `shape.n` is of no account.
@@ -68,17 +61,17 @@ impl PackedWeight {
     /// # Panics
     /// As [`PackedWeight::forward`].
     pub fn input_gradient(shape: ConvShape, w_oihw: &[f32]) -> Self {
-        PackedWeight::new(shape, Pass::InputGradient, w_oihw)
+        PackedWeight::new(shape, PackedFor::InputGradient, w_oihw)
     }
 
-    fn new(shape: ConvShape, pass: Pass, w_oihw: &[f32]) -> Self {
+    fn new(shape: ConvShape, pass: PackedFor, w_oihw: &[f32]) -> Self {
         let shape = ConvShape { n: 1, ..shape };
         shape.expect_checked();
         let of = match pass {
-            Pass::Forward => vec![geometry::forward(&shape)],
-            Pass::InputGradient => geometry::backward(&shape),
+            PackedFor::Forward => vec![geometry::forward(&shape)],
+            PackedFor::InputGradient => geometry::backward(&shape),
         };
-        let values = match chain::is_chain(&shape) {
+        let values = match is_chain(&shape) {
             true => PackedValues::Chains(Vec::new()),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             false if cpu::level() == Level::Amx => PackedValues::Tiles(Aligned::default()),
@@ -105,7 +98,7 @@ impl PackedWeight {
             PackedValues::Tiles(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
             #[cfg(target_arch = "x86_64")]
             PackedValues::Pairs(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
-            PackedValues::Chains(values) => chain::pack(&self.of, &self.shape, self.pass, w_oihw, values),
+            PackedValues::Chains(values) => pack_chains(&self.of, &self.shape, self.pass, w_oihw, values),
         }
     }
 
@@ -117,7 +110,7 @@ impl PackedWeight {
         shape.expect_checked();
         let of = geometry::forward(&shape);
         let value = if cpu::level() >= Level::Avx512Bf16 { size_of::<Bf16>() } else { size_of::<f32>() };
-        match chain::is_chain(&shape) {
+        match is_chain(&shape) {
             true => shape.w_len() / shape.co * shape.co.next_multiple_of(BLOCK) * size_of::<f32>(),
             false => of.groups * blocks_of_group(&of) * BLOCK_LEN * value,
         }
@@ -125,7 +118,7 @@ impl PackedWeight {
 
     /// Panics unless these are the weights of this pass of a convolution of this shape.
     #[track_caller]
-    pub(super) fn expect(&self, shape: ConvShape, pass: Pass) {
+    pub(super) fn expect(&self, shape: ConvShape, pass: PackedFor) {
         let shape = ConvShape { n: 1, ..shape };
         assert!(
             self.shape == shape && self.pass == pass,
@@ -133,27 +126,6 @@ impl PackedWeight {
             self.pass,
             self.shape
         );
-    }
-}
-
-/// How an OIHW weight lies in memory, seen from the target of a pass.
-pub(super) struct WeightSteps {
-    /// From one target channel of a group to the next.
-    pub lane: usize,
-    /// From one source channel of a group to the next.
-    pub depth: usize,
-    /// From one group to the next.
-    pub group: usize,
-}
-
-impl WeightSteps {
-    pub fn new(shape: &ConvShape, pass: Pass) -> WeightSteps {
-        let (taps, inputs) = (shape.kh * shape.kw, shape.ci / shape.groups);
-        let group = shape.co / shape.groups * inputs * taps;
-        match pass {
-            Pass::Forward => WeightSteps { lane: inputs * taps, depth: taps, group },
-            Pass::InputGradient => WeightSteps { lane: taps, depth: inputs * taps, group },
-        }
     }
 }
 
@@ -165,7 +137,7 @@ pub(super) fn blocks_of_group(of: &Correlation) -> usize {
 }
 
 /// Packs the weights of all correlations, one after the other: `[group][32 targets][tap][block]`.
-fn pack<T: Element>(all: &[Correlation], shape: &ConvShape, pass: Pass, w_oihw: &[f32], packed: &mut Aligned<T>) {
+fn pack<T: Element>(all: &[Correlation], shape: &ConvShape, pass: PackedFor, w_oihw: &[f32], packed: &mut Aligned<T>) {
     let count: usize = all.iter().map(|of| of.groups * blocks_of_group(of)).sum();
     packed.resize(count * BLOCK_LEN);
     let mut to = packed.chunks_exact_mut(BLOCK_LEN);
