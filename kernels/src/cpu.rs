@@ -1,8 +1,8 @@
 //! Which instructions the kernels use, chosen once per process.
 //!
 //! A kernel is written once, as plain code over fixed-size arrays, and compiled for every [`Level`]; the levels differ
-//! in speed and never in bits. This is the only module with `unsafe`: calling code that was compiled for
-//! instructions which not every CPU has.
+//! in speed and never in bits. What is `unsafe` here is to ask the CPU and the
+//! system, and to call code that was compiled for instructions which not every CPU has.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -17,11 +17,15 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 (F, VL, BW, DQ): vectors of 16.
     Avx512,
+    /// The same with AVX512_BF16: two products at once for [`crate::bf16`].
+    Avx512Bf16,
+    /// The same with AMX (TILE, BF16): tiles of products for [`crate::bf16`].
+    Amx,
 }
 
 impl Level {
     /// All levels, from slow to fast.
-    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+    pub const ALL: [Level; 5] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
 
     /// The name that the environment variable `CONVOY_CPU` knows it by.
     pub fn name(self) -> &'static str {
@@ -29,6 +33,8 @@ impl Level {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Avx512Bf16 => "avx512bf16",
+            Level::Amx => "amx",
         }
     }
 }
@@ -45,9 +51,62 @@ pub fn detected() -> Level {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq");
-        return if wide { Level::Avx512 } else { Level::Avx2 };
+        return match wide {
+            false => Level::Avx2,
+            true if !is_x86_feature_detected!("avx512bf16") => Level::Avx512,
+            true if !has_amx() => Level::Avx512Bf16,
+            true => Level::Amx,
+        };
     }
     Level::Portable
+}
+
+/// Whether this CPU has tiles for bf16, and the system lets this process use them: it is asked once, for all threads.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn has_amx() -> bool {
+    use std::arch::asm;
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    static HAS: OnceLock<bool> = OnceLock::new();
+    /// AMX-BF16 and AMX-TILE, of what leaf 7 says in edx.
+    const TILES: u32 = 1 << 22 | 1 << 24;
+    /// That the system saves the tiles and their configuration, in XCR0.
+    const SAVED: u32 = 3 << 17;
+    /// Of leaf 1 in ecx: that XCR0 may be read.
+    const OSXSAVE: u32 = 1 << 27;
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XTILEDATA: i64 = 18;
+    *HAS.get_or_init(|| {
+        if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & TILES != TILES {
+            return false;
+        }
+        let saved: u32;
+        // SAFETY: the instruction is there (OSXSAVE), register 0 always is, and it changes nothing but eax and edx.
+        unsafe { asm!("xgetbv", in("ecx") 0, out("eax") saved, out("edx") _, options(nomem, nostack)) };
+        if saved & SAVED != SAVED {
+            return false;
+        }
+        let refused: i64;
+        // SAFETY: the system call takes no address, and a kernel that does not know it refuses.
+        unsafe {
+            asm!(
+                "syscall",
+                inlateout("rax") ARCH_PRCTL => refused,
+                in("rdi") ARCH_REQ_XCOMP_PERM,
+                in("rsi") XTILEDATA,
+                out("rcx") _,
+                out("r11") _,
+                options(nostack),
+            );
+        }
+        refused == 0
+    })
+}
+
+/// Nobody else is asked.
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn has_amx() -> bool {
+    false
 }
 
 /// The level that kernels called from this thread use: the detected one, or a lower one named by the environment
@@ -66,22 +125,24 @@ pub fn level() -> Level {
 /// Runs `f` with the kernels of this thread at `level`; `None`, without running it, on a CPU that lacks the level.
 /// For tests, which compare the levels.
 pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Option<R> {
+    (level <= detected()).then(|| pretending(level, f))
+}
+
+/// As [`with_level`], whatever the CPU has; for a test that does itself what the CPU cannot do.
+pub(crate) fn pretending<R>(level: Level, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Level>);
     impl Drop for Restore {
         fn drop(&mut self) {
             OVERRIDE.set(self.0);
         }
     }
-    if level > detected() {
-        return None;
-    }
     let _restore = Restore(OVERRIDE.replace(Some(level)));
-    Some(f())
+    f()
 }
 
 /// Output channels that the convolution kernels compute at once on this thread: two vectors of its level.
 pub(crate) fn panel() -> usize {
-    if level() == Level::Avx512 { 32 } else { 16 }
+    if level() >= Level::Avx512 { 32 } else { 16 }
 }
 
 /// Code to be compiled for every level. Whatever `run` calls must be `#[inline(always)]` too, or it stays portable.
@@ -97,7 +158,7 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     match level() {
         // SAFETY: `level` is never above `detected`, which asked the CPU for exactly these features.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512(kernel) },
+        Level::Avx512 | Level::Avx512Bf16 | Level::Amx => unsafe { avx512(kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { avx2(kernel) },

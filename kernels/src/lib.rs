@@ -17,6 +17,7 @@
 //! may come from outside (sizes, labels) is checked by constructors and functions that return `Result`.
 
 pub mod activation;
+pub mod bf16;
 pub mod conv;
 pub mod cpu;
 pub mod digest;

@@ -39,7 +39,7 @@ pub(super) fn bands(of: &Correlation, positions: usize) -> Vec<Band> {
 
 impl Correlation {
     /// Values of the target from the first to the last row of a band.
-    pub fn target_range(&self, band: &Band) -> Range<usize> {
+    pub(super) fn target_range(&self, band: &Band) -> Range<usize> {
         let row = |image: usize, row: usize| {
             let row = image * self.rows.target + self.rows.first + row * self.rows.target_step;
             row * self.cols.target * self.target_channels

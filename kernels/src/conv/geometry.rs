@@ -9,7 +9,7 @@ use super::ConvShape;
 
 /// One element of the kernel along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     /// Where it reads, relative to the position; outside of the source it reads 0.
     pub offset: isize,
     /// Its index in the weight.
@@ -18,7 +18,7 @@ pub(super) struct Tap {
 
 /// One axis of a [`Correlation`]. Taps are sorted by offset.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     pub source: usize,
     pub target: usize,
     pub grid: usize,
@@ -49,7 +49,7 @@ impl Axis {
 
 /// Sums over taps, for images of `source` channels to images of `target` channels, in `groups`.
 #[derive(Clone, Debug)]
-pub(super) struct Correlation {
+pub(crate) struct Correlation {
     pub n: usize,
     pub rows: Axis,
     pub cols: Axis,
@@ -94,7 +94,7 @@ impl Correlation {
 }
 
 /// The forward pass, from x to y.
-pub(super) fn forward(shape: &ConvShape) -> Correlation {
+pub(crate) fn forward(shape: &ConvShape) -> Correlation {
     let axis = |i: usize, source, kernel: usize, grid| Axis {
         source,
         target: grid,
@@ -118,7 +118,7 @@ pub(super) fn forward(shape: &ConvShape) -> Correlation {
 }
 
 /// The input gradient, from dy to dx: one correlation for each pair of residues. Together they write all of dx.
-pub(super) fn backward(shape: &ConvShape) -> Vec<Correlation> {
+pub(crate) fn backward(shape: &ConvShape) -> Vec<Correlation> {
     let axes = |i: usize, source, kernel: usize, target: usize| -> Vec<Axis> {
         let [stride, padding, dilation] = [shape.stride[i], shape.padding[i], shape.dilation[i]];
         let residues = 0..stride.min(target);

@@ -28,7 +28,7 @@
 mod band;
 mod correlate;
 mod depthwise;
-mod geometry;
+pub(crate) mod geometry;
 pub(crate) mod matmul;
 mod pack;
 mod shape;

@@ -65,7 +65,7 @@ impl ConvShape {
 
     /// Panics, naming the shape, unless it makes sense.
     #[track_caller]
-    pub(super) fn expect_checked(&self) {
+    pub(crate) fn expect_checked(&self) {
         if let Err(error) = self.checked() {
             panic!("{self:?}: {error}");
         }

@@ -1,0 +1,77 @@
+//! Where blocks of 32 x 32 lie in memory.
+
+use std::ops::Range;
+
+use super::step::BLOCK_LEN;
+use crate::scratch::{Pooled, Scratch, scratch};
+
+/// Blocks in memory.
+pub(super) struct Operand<'a, T: Pooled> {
+    pub values: Memory<'a, T>,
+    pub rows: Range<usize>,
+    /// Blocks of terms at a position.
+    pub blocks: usize,
+    /// Positions of a block.
+    pub positions: usize,
+    pub first_column: isize,
+    /// Columns lie by their residue modulo this.
+    pub residues: usize,
+    /// Columns of each residue.
+    pub columns: usize,
+    /// From one row to the next.
+    pub row: usize,
+    /// From one block of terms to the next.
+    pub block: usize,
+    /// From one column of a residue to the next.
+    pub column: usize,
+}
+
+/// Memory of one's own, or of the tensor.
+pub(super) enum Memory<'a, T: Pooled> {
+    AsTheyLie(&'a [T]),
+    Copied(Scratch<T>),
+}
+
+impl<T: Pooled> Operand<'_, T> {
+    /// All of the memory that blocks begin in.
+    pub fn values(&self) -> &[T] {
+        match &self.values {
+            Memory::AsTheyLie(values) => values,
+            Memory::Copied(values) => values,
+        }
+    }
+
+    /// Where the first block at a position of the source begins.
+    #[inline(always)]
+    pub fn at(&self, row: usize, column: isize) -> usize {
+        let column = (column - self.first_column) as usize;
+        let place =
+            if self.residues == 1 { column } else { column % self.residues * self.columns + column / self.residues };
+        (row - self.rows.start) * self.row + place * self.column
+    }
+
+    /// Replaces each block by one of other memory that `turn` writes. One begins at each column that is a multiple of
+    /// `every`, which divides the number of columns.
+    pub fn turn_blocks(&mut self, every: usize, mut turn: impl FnMut(&[T; BLOCK_LEN], &mut [T; BLOCK_LEN])) {
+        let from = self.values();
+        let places = self.residues * self.columns;
+        let each = places / every;
+        let mut turned = scratch::<T>(self.rows.len() * self.blocks * each * BLOCK_LEN);
+        let mut to = turned.as_chunks_mut::<BLOCK_LEN>().0.iter_mut();
+        for row in 0..self.rows.len() {
+            for block in 0..self.blocks {
+                let first = row * self.row + block * self.block;
+                for (place, to) in (0..places).step_by(every).zip(&mut to) {
+                    // Those that would end beyond the memory are asked for by nobody.
+                    if let Some(from) = from.get(first + place * self.column..).and_then(<[T]>::first_chunk) {
+                        turn(from, to);
+                    }
+                }
+            }
+        }
+        self.column = BLOCK_LEN / every;
+        self.block = each * BLOCK_LEN;
+        self.row = self.blocks * self.block;
+        self.values = Memory::Copied(turned);
+    }
+}

@@ -1,0 +1,300 @@
+//! The pixels that a band of positions reads, as blocks of 32 x 32: a block is the lanes of as many neighbouring
+//! positions as fill 32, and 32 channels.
+
+use std::ops::Range;
+
+use super::Bf16;
+use super::block_memory::{Memory, Operand};
+use super::blocks::{BLOCK, Blocks};
+use super::element::Element;
+use super::step::Lies;
+use crate::conv::geometry::{Axis, Correlation, Tap};
+use crate::cpu::{self, Kernel};
+use crate::scratch::scratch;
+
+/// Bytes of the operands of a band: about as many as stay in the second-level cache with the weights they meet.
+const BAND_BYTES: usize = 3 << 18;
+
+/// The blocks of terms of one correlation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TermBlocks {
+    /// Whether a block takes its terms from several taps, because a tap has fewer than 32.
+    pub flattened: bool,
+    /// Blocks of a tap; all, if flattened.
+    pub count: usize,
+}
+
+impl TermBlocks {
+    /// Those of a correlation.
+    pub fn new(of: &Correlation) -> TermBlocks {
+        let flattened = of.depth() < BLOCK && of.taps() > 1;
+        let terms = if flattened { of.terms() } else { of.depth() };
+        TermBlocks { flattened, count: terms.div_ceil(BLOCK) }
+    }
+
+    /// Rows and columns of taps, as the blocks know them: one, if flattened.
+    pub fn taps<'a>(&self, of: &'a Correlation) -> [&'a [Tap]; 2] {
+        const ONE: &[Tap] = &[Tap { offset: 0, index: 0 }];
+        if self.flattened { [ONE, ONE] } else { [&of.rows.taps, &of.cols.taps] }
+    }
+}
+
+/// What an operand is taken from: some channels of a group of images.
+#[derive(Clone, Copy)]
+pub(super) struct SourceImages<'a> {
+    /// Of the group.
+    pub values: &'a [Bf16],
+    pub shape: Blocks,
+    /// First channel of those that are looked at.
+    pub channel: usize,
+    /// How many of them there are.
+    pub depth: usize,
+}
+
+impl SourceImages<'_> {
+    /// Whether blocks of these channels are blocks of the images.
+    fn is_aligned(&self) -> bool {
+        let end = self.channel + self.depth;
+        self.channel.is_multiple_of(BLOCK) && (end == self.shape.c || end.is_multiple_of(BLOCK))
+    }
+}
+
+/// The positions `rows` of a grid, in bands whose operands stay in the cache, raster. `extra` values are read of each
+/// position besides what the correlation reads.
+pub(super) fn bands<T: Element>(
+    of: &Correlation,
+    lanes: usize,
+    rows: Range<usize>,
+    extra: usize,
+) -> Vec<[Range<usize>; 2]> {
+    let (blocks, most) = (TermBlocks::new(of), BAND_BYTES / size_of::<T>());
+    let ([step_y, step_x], [reach_y, reach_x]) = match blocks.flattened {
+        true => ([1, 1], [1, 1]),
+        false => ([of.rows.step, of.cols.step], [of.rows.reach().1, of.cols.reach().1]),
+    };
+    let width = of.cols.grid;
+    let column = blocks.count * lanes * BLOCK;
+    let row = ((width - 1) * step_x + reach_x) * column;
+    // The first row of a band reads more than each further one.
+    let more = reach_y.saturating_sub(step_y) * row;
+    let height = most.saturating_sub(more) / (step_y * row + extra * width);
+    let columns = match height {
+        0 => (most / (reach_y * step_x * column + extra)).next_multiple_of(BLOCK).max(BLOCK),
+        _ => width,
+    };
+    let cut = |range: Range<usize>, size: usize| {
+        range.clone().step_by(size).map(move |first| first..(first + size).min(range.end))
+    };
+    let rows = cut(rows, height.max(1));
+    rows.flat_map(|rows| cut(0..width, columns).map(move |columns| [rows.clone(), columns])).collect()
+}
+
+/// What the positions `rows` x `columns` of the grid read.
+pub(super) fn operand<'a, T: Element>(
+    of: &Correlation,
+    source: SourceImages<'a>,
+    [rows, columns]: &[Range<usize>; 2],
+    lies: Lies,
+) -> Operand<'a, T> {
+    let lanes = source.shape.lanes();
+    let positions = BLOCK / lanes;
+    let pixel = lanes * BLOCK;
+    if TermBlocks::new(of).flattened {
+        return flat_operand(of, source, rows.clone(), columns.clone(), lies);
+    }
+    let read = |axis: &Axis, range: &Range<usize>, beyond: usize| -> Range<isize> {
+        let (low, span) = axis.reach();
+        let first = (range.start * axis.step) as isize + low;
+        first..((range.end - 1 + beyond) * axis.step + span) as isize + low
+    };
+    let inside = |range: Range<isize>, size: usize| -> Range<isize> {
+        let first = range.start.clamp(0, size as isize);
+        first..range.end.clamp(first, size as isize)
+    };
+    let rows = inside(read(&of.rows, rows, 0), of.rows.source);
+    let rows = rows.start as usize..rows.end as usize;
+    // Blocks of several positions reach over the border, where they find zeros.
+    let mut columns = read(&of.cols, columns, positions - 1);
+    if positions == 1 {
+        columns = inside(columns, of.cols.source);
+    }
+    let blocks = source.depth.div_ceil(BLOCK);
+    let first_column = columns.start;
+    if let (BLOCK, true, Some(values)) = (lanes, source.is_aligned(), T::as_they_lie(source.values)) {
+        let column = source.shape.pixel_len();
+        let row = source.shape.w * column;
+        let first = rows.start * row + first_column as usize * column + source.channel / BLOCK * pixel;
+        let values = Memory::AsTheyLie(&values[first.min(values.len())..]);
+        let (residues, columns, block) = (1, columns.len(), pixel);
+        return Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column };
+    }
+    let residues = if positions == 1 { 1 } else { of.cols.step };
+    let each = columns.len().div_ceil(residues).next_multiple_of(positions);
+    let block = residues * each * pixel;
+    let row = blocks * block;
+    let mut values = scratch::<T>(rows.len() * row);
+    cpu::dispatch(CopyPixels {
+        source,
+        lies,
+        rows: rows.clone(),
+        columns,
+        residues,
+        each,
+        blocks,
+        values: &mut values,
+    });
+    let (values, columns, column) = (Memory::Copied(values), each, pixel);
+    Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
+}
+
+/// As [`operand`], with terms of all taps in a block.
+fn flat_operand<'a, T: Element>(
+    of: &Correlation,
+    source: SourceImages<'a>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    lies: Lies,
+) -> Operand<'a, T> {
+    let (lanes, blocks) = (source.shape.lanes(), TermBlocks::new(of).count);
+    let (positions, pixel) = (BLOCK / lanes, lanes * BLOCK);
+    let each = columns.len().next_multiple_of(positions) + positions;
+    let block = each * pixel;
+    let row = blocks * block;
+    let mut values = scratch::<T>(rows.len() * row);
+    let first_column = columns.start as isize;
+    cpu::dispatch(Flatten { of, source, lies, rows: rows.clone(), columns, block, values: &mut values });
+    let (values, residues, columns, column) = (Memory::Copied(values), 1, each, pixel);
+    Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
+}
+
+/// Where a term lies in a row of 32.
+#[inline(always)]
+fn place<T: Element>(lies: Lies, term: usize) -> usize {
+    if lies == Lies::Row { T::place(term) } else { term }
+}
+
+/// Four terms in their places.
+#[inline(always)]
+fn four<T: Element>(lies: Lies, from: &[Bf16; 4]) -> [T; 4] {
+    let mut to = [T::default(); 4];
+    for (term, from) in from.iter().enumerate() {
+        to[place::<T>(lies, term)] = T::of(*from);
+    }
+    to
+}
+
+/// Copies pixels, and zeros where there are none.
+struct CopyPixels<'a, T> {
+    source: SourceImages<'a>,
+    lies: Lies,
+    rows: Range<usize>,
+    columns: Range<isize>,
+    residues: usize,
+    each: usize,
+    blocks: usize,
+    values: &'a mut [T],
+}
+
+impl<T: Element> Kernel for CopyPixels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        let Blocks { w, .. } = self.source.shape;
+        let lanes = self.source.shape.lanes();
+        let (pixel_len, pixel) = (self.source.shape.pixel_len(), lanes * BLOCK);
+        let aligned = self.source.is_aligned();
+        let mut all = self.values.chunks_exact_mut(pixel);
+        for row in self.rows {
+            for block in 0..self.blocks {
+                let channel = self.source.channel + block * BLOCK;
+                let depth = (self.source.depth - block * BLOCK).min(BLOCK);
+                for residue in 0..self.residues {
+                    for index in 0..self.each {
+                        let to = all.next().expect("there is room for all");
+                        let column = self.columns.start + (index * self.residues + residue) as isize;
+                        if !(0..w as isize).contains(&column) {
+                            to.fill(T::default());
+                            continue;
+                        }
+                        let from = &self.source.values[(row * w + column as usize) * pixel_len..][..pixel_len];
+                        if aligned {
+                            let from = &from[channel / BLOCK * pixel..][..pixel];
+                            T::copy(from, to, self.lies);
+                            continue;
+                        }
+                        for (lane, to) in to.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+                            *to = [T::default(); BLOCK];
+                            for (term, channel) in (0..depth).zip(channel..) {
+                                let from = from[channel / BLOCK * pixel + lane * BLOCK + channel % BLOCK];
+                                to[place::<T>(self.lies, term)] = T::of(from);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The terms of all taps of a position side by side; zeros where a tap is outside, and for the terms beyond the last.
+struct Flatten<'a, T> {
+    of: &'a Correlation,
+    source: SourceImages<'a>,
+    lies: Lies,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    block: usize,
+    values: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Flatten<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        let Blocks { h, w, .. } = self.source.shape;
+        let lanes = self.source.shape.lanes();
+        let (pixel_len, pixel) = (self.source.shape.pixel_len(), lanes * BLOCK);
+        let (of, depth) = (self.of, self.source.depth);
+        let row_len = TermBlocks::new(of).count * self.block;
+        self.values.fill(T::default());
+        for (row, to) in self.rows.clone().zip(self.values.chunks_exact_mut(row_len)) {
+            for (index, column) in self.columns.clone().enumerate() {
+                let mut term = 0;
+                for down in &of.rows.taps {
+                    for right in &of.cols.taps {
+                        let first = term;
+                        term += depth;
+                        let y = (row * of.rows.step) as isize + down.offset;
+                        let x = (column * of.cols.step) as isize + right.offset;
+                        if !(0..h as isize).contains(&y) || !(0..w as isize).contains(&x) {
+                            continue;
+                        }
+                        let from = &self.source.values[(y as usize * w + x as usize) * pixel_len..][..pixel_len];
+                        let channel = self.source.channel;
+                        let together = [first, channel].map(|at| at % BLOCK + depth <= BLOCK) == [true; 2];
+                        if together && (first % 4, depth % 4) == (0, 0) {
+                            let to = &mut to[first / BLOCK * self.block + index * pixel + first % BLOCK..];
+                            let from = &from[channel / BLOCK * pixel + channel % BLOCK..];
+                            for lane in 0..lanes {
+                                let from = from[lane * BLOCK..][..depth].as_chunks::<4>().0;
+                                let to = to[lane * BLOCK..][..depth].as_chunks_mut::<4>().0;
+                                to.iter_mut().zip(from).for_each(|(to, from)| *to = four(self.lies, from));
+                            }
+                            continue;
+                        }
+                        for (term, channel) in (first..term).zip(channel..) {
+                            let term_place = place::<T>(self.lies, term % BLOCK);
+                            let to = &mut to[term / BLOCK * self.block + index * pixel + term_place..];
+                            let from = &from[channel / BLOCK * pixel + channel % BLOCK..];
+                            for lane in 0..lanes {
+                                to[lane * BLOCK] = T::of(from[lane * BLOCK]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

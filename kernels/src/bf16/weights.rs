@@ -1,0 +1,176 @@
+use super::Bf16;
+#[cfg(target_arch = "x86_64")]
+use super::PairedHalf;
+use super::blocks::BLOCK;
+use super::element::Element;
+use super::operand::TermBlocks;
+use super::step::BLOCK_LEN;
+use super::weight_steps::{PackedFor, WeightSteps, is_chain, pack_chains};
+use crate::conv::ConvShape;
+use crate::conv::geometry::{self, Correlation};
+use crate::cpu::{self, Level};
+use crate::scratch::Aligned;
+use crate::shape::expect_len;
+
+/// The weights of a convolution, rounded, as the forward pass or the input gradient reads them. They are packed once a
+/// step, for the instructions of the thread that packs them, and may be shared by threads.
+pub struct PackedWeight {
+    shape: ConvShape,
+    pass: PackedFor,
+    pub(super) of: Vec<Correlation>,
+    pub(super) values: PackedValues,
+    /// Whether all of them are finite: only then may a product with a zero be made and not left out.
+    pub(super) finite: bool,
+    /// Whether no finite one is so large that a product with another could overflow.
+    pub(super) small: bool,
+}
+
+/// Weights in memory.
+pub(super) enum PackedValues {
+    /// Blocks of 32 terms x 32 target channels.
+    Blocks(Aligned<f32>),
+    /// The same as pairs of terms.
+    #[cfg(target_arch = "x86_64")]
+    Pairs(Aligned<PairedHalf>),
+    /// The same as tiles of AMX.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Tiles(Aligned<Bf16>),
+    /// For sums without blocks: see [`pack_chains`].
+    Chains(Vec<f32>),
+}
+
+/// Finite values up to this have products that do not overflow.
+const PRODUCTS_FIT: f32 = (1u64 << 63) as f32;
+
+/// Whether the value is not finite, or so small that its products do not overflow.
+pub(super) fn is_small(value: f32) -> bool {
+    value.abs() < PRODUCTS_FIT || !value.is_finite()
+}
+
+impl PackedWeight {
+    /// For [`super::forward`]. `shape.n` is of no account.
+    ///
+    /// # Panics
+    /// If the shape makes no sense, or the length of the weight is not its.
+    pub fn forward(shape: ConvShape, w_oihw: &[f32]) -> Self {
+        PackedWeight::new(shape, PackedFor::Forward, w_oihw)
+    }
+
+    /// For [`super::backward_data`]. `shape.n` is of no account.
+    ///
+    /// # Panics
+    /// As [`PackedWeight::forward`].
+    pub fn input_gradient(shape: ConvShape, w_oihw: &[f32]) -> Self {
+        PackedWeight::new(shape, PackedFor::InputGradient, w_oihw)
+    }
+
+    fn new(shape: ConvShape, pass: PackedFor, w_oihw: &[f32]) -> Self {
+        let shape = ConvShape { n: 1, ..shape };
+        shape.expect_checked();
+        let of = match pass {
+            PackedFor::Forward => vec![geometry::forward(&shape)],
+            PackedFor::InputGradient => geometry::backward(&shape),
+        };
+        let values = match is_chain(&shape) {
+            true => PackedValues::Chains(Vec::new()),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            false if cpu::level() == Level::Amx => PackedValues::Tiles(Aligned::default()),
+            #[cfg(target_arch = "x86_64")]
+            false if cpu::level() == Level::Avx512Bf16 => PackedValues::Pairs(Aligned::default()),
+            false => PackedValues::Blocks(Aligned::default()),
+        };
+        let mut packed = PackedWeight { shape, pass, of, values, finite: true, small: true };
+        packed.repack(w_oihw);
+        packed
+    }
+
+    /// Packs other weights of the same shape into the same memory.
+    ///
+    /// # Panics
+    /// If the length of the weight is not its shape's.
+    pub fn repack(&mut self, w_oihw: &[f32]) {
+        expect_len("w_oihw", w_oihw.len(), self.shape.w_len());
+        self.finite = w_oihw.iter().all(|w| Bf16::from_f32(*w).to_f32().is_finite());
+        self.small = w_oihw.iter().all(|w| is_small(*w));
+        match &mut self.values {
+            PackedValues::Blocks(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            PackedValues::Tiles(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
+            #[cfg(target_arch = "x86_64")]
+            PackedValues::Pairs(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
+            PackedValues::Chains(values) => pack_chains(&self.of, &self.shape, self.pass, w_oihw, values),
+        }
+    }
+
+    /// Bytes of memory that the weights of one such pass take on this machine.
+    ///
+    /// # Panics
+    /// If the shape makes no sense.
+    pub fn bytes(shape: ConvShape) -> usize {
+        shape.expect_checked();
+        let of = geometry::forward(&shape);
+        let value = if cpu::level() >= Level::Avx512Bf16 { size_of::<Bf16>() } else { size_of::<f32>() };
+        match is_chain(&shape) {
+            true => shape.w_len() / shape.co * shape.co.next_multiple_of(BLOCK) * size_of::<f32>(),
+            false => of.groups * blocks_of_group(&of) * BLOCK_LEN * value,
+        }
+    }
+
+    /// Panics unless these are the weights of this pass of a convolution of this shape.
+    #[track_caller]
+    pub(super) fn expect(&self, shape: ConvShape, pass: PackedFor) {
+        let shape = ConvShape { n: 1, ..shape };
+        assert!(
+            self.shape == shape && self.pass == pass,
+            "weights packed for {:?} of {:?} are not those for {pass:?} of {shape:?}",
+            self.pass,
+            self.shape
+        );
+    }
+}
+
+/// Blocks of weights that one group of channels takes.
+pub(super) fn blocks_of_group(of: &Correlation) -> usize {
+    let blocks = TermBlocks::new(of);
+    let taps = blocks.taps(of).map(<[_]>::len);
+    (of.target_channels / of.groups).div_ceil(BLOCK) * taps[0] * taps[1] * blocks.count
+}
+
+/// Packs the weights of all correlations, one after the other: `[group][32 targets][tap][block]`.
+fn pack<T: Element>(all: &[Correlation], shape: &ConvShape, pass: PackedFor, w_oihw: &[f32], packed: &mut Aligned<T>) {
+    let count: usize = all.iter().map(|of| of.groups * blocks_of_group(of)).sum();
+    packed.resize(count * BLOCK_LEN);
+    let mut to = packed.chunks_exact_mut(BLOCK_LEN);
+    let WeightSteps { lane, depth, group: group_len } = WeightSteps::new(shape, pass);
+    for of in all {
+        let blocks = TermBlocks::new(of);
+        let indices: Vec<usize> = of.tap_indices().collect();
+        let passes = if blocks.flattened { 1 } else { indices.len() };
+        let width = of.target_channels / of.groups;
+        for group in 0..of.groups {
+            for first in (0..width).step_by(BLOCK) {
+                let lanes = (width - first).min(BLOCK);
+                let origin = &w_oihw[group * group_len + first * lane..];
+                for tap in 0..passes {
+                    for block in 0..blocks.count {
+                        let mut values = [[Bf16::ZERO; BLOCK]; BLOCK];
+                        for (values, term) in values.iter_mut().zip(block * BLOCK..) {
+                            let (tap, term) = match blocks.flattened {
+                                true => (term / of.depth(), term % of.depth()),
+                                false => (tap, term),
+                            };
+                            if tap >= indices.len() || term >= of.depth() {
+                                break;
+                            }
+                            let from = origin[term * depth + indices[tap]..].iter().step_by(lane);
+                            for (to, from) in values[..lanes].iter_mut().zip(from) {
+                                *to = Bf16::from_f32(*from);
+                            }
+                        }
+                        T::pack(&values, to.next().expect("there is a block for each"));
+                    }
+                }
+            }
+        }
+    }
+}
