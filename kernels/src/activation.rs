@@ -145,50 +145,62 @@ impl Curve for Relu6 {
 
 simd! {
     fn forward(activation: Activation, x: &[f32], y: &mut [f32]) {
-        // A macro, for its body is certain to be compiled for the kernel's level; a closure's is not.
-        macro_rules! map {
-            (|$x:ident| $f:expr) => {
-                for (y, &$x) in y.iter_mut().zip(x) {
-                    *y = $f;
-                }
-            };
-        }
-        match activation {
-            Activation::Relu => map!(|x| Relu.value(x)),
-            Activation::Relu6 => map!(|x| relu6(x)),
-            Activation::LeakyRelu(slope) => map!(|x| if x > 0.0 { x } else { slope * x }),
-            Activation::Sigmoid => map!(|x| sigmoid(x)),
-            Activation::Tanh => map!(|x| tanh(x)),
-            Activation::Silu => map!(|x| x * sigmoid(x)),
-            Activation::Gelu => map!(|x| x * normal_cdf(x)),
-            Activation::HardSwish => map!(|x| x * relu6(x + 3.0) / 6.0),
-            Activation::HardSigmoid => map!(|x| relu6(x + 3.0) / 6.0),
-            Activation::Elu(alpha) => map!(|x| if x > 0.0 { x } else { alpha * exp_m1(x) }),
-        }
+        write_values(activation, x, y);
     }
 }
 
 simd! {
     fn backward(activation: Activation, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
-        macro_rules! grad {
-            (|$x:pat_param, $y:pat_param, $dy:ident| $f:expr) => {
-                for (((dx, &$x), &$y), &$dy) in dx.iter_mut().zip(x).zip(y).zip(dy) {
-                    *dx = $f;
-                }
-            };
-        }
-        match activation {
-            Activation::Relu => grad!(|x, _, dy| Relu.slope(x, dy)),
-            Activation::Relu6 => grad!(|x, _, dy| Relu6.slope(x, dy)),
-            Activation::LeakyRelu(slope) => grad!(|x, _, dy| if x > 0.0 { dy } else { slope * dy }),
-            Activation::Sigmoid => grad!(|_, y, dy| dy * (y * (1.0 - y))),
-            Activation::Tanh => grad!(|_, y, dy| dy * (-y).mul_add(y, 1.0)),
-            Activation::Silu => grad!(|x, y, dy| dy * silu_slope(sigmoid(x), y)),
-            Activation::Gelu => grad!(|x, _, dy| dy * x.mul_add(normal_density(x), normal_cdf(x))),
-            Activation::HardSwish => grad!(|x, _, dy| if x <= -3.0 { 0.0 } else { dy * hard_swish_slope(x) }),
-            Activation::HardSigmoid => grad!(|x, _, dy| if (x <= -3.0) | (x >= 3.0) { 0.0 } else { dy / 6.0 }),
-            Activation::Elu(alpha) => grad!(|x, y, dy| if x > 0.0 { dy } else { dy * (y + alpha) }),
-        }
+        write_slopes(activation, x, y, dy, dx);
+    }
+}
+
+/// [`Activation::forward`], to be compiled for the level of whoever calls it.
+#[inline(always)]
+pub(crate) fn write_values(activation: Activation, x: &[f32], y: &mut [f32]) {
+    // A macro, for its body is certain to be compiled for the kernel's level; a closure's is not.
+    macro_rules! map {
+        (|$x:ident| $f:expr) => {
+            for (y, &$x) in y.iter_mut().zip(x) {
+                *y = $f;
+            }
+        };
+    }
+    match activation {
+        Activation::Relu => map!(|x| Relu.value(x)),
+        Activation::Relu6 => map!(|x| relu6(x)),
+        Activation::LeakyRelu(slope) => map!(|x| if x > 0.0 { x } else { slope * x }),
+        Activation::Sigmoid => map!(|x| sigmoid(x)),
+        Activation::Tanh => map!(|x| tanh(x)),
+        Activation::Silu => map!(|x| x * sigmoid(x)),
+        Activation::Gelu => map!(|x| x * normal_cdf(x)),
+        Activation::HardSwish => map!(|x| x * relu6(x + 3.0) / 6.0),
+        Activation::HardSigmoid => map!(|x| relu6(x + 3.0) / 6.0),
+        Activation::Elu(alpha) => map!(|x| if x > 0.0 { x } else { alpha * exp_m1(x) }),
+    }
+}
+
+/// [`Activation::backward`], to be compiled for the level of whoever calls it.
+#[inline(always)]
+pub(crate) fn write_slopes(activation: Activation, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    macro_rules! grad {
+        (|$x:pat_param, $y:pat_param, $dy:ident| $f:expr) => {
+            for (((dx, &$x), &$y), &$dy) in dx.iter_mut().zip(x).zip(y).zip(dy) {
+                *dx = $f;
+            }
+        };
+    }
+    match activation {
+        Activation::Relu => grad!(|x, _, dy| Relu.slope(x, dy)),
+        Activation::Relu6 => grad!(|x, _, dy| Relu6.slope(x, dy)),
+        Activation::LeakyRelu(slope) => grad!(|x, _, dy| if x > 0.0 { dy } else { slope * dy }),
+        Activation::Sigmoid => grad!(|_, y, dy| dy * (y * (1.0 - y))),
+        Activation::Tanh => grad!(|_, y, dy| dy * (-y).mul_add(y, 1.0)),
+        Activation::Silu => grad!(|x, y, dy| dy * silu_slope(sigmoid(x), y)),
+        Activation::Gelu => grad!(|x, _, dy| dy * x.mul_add(normal_density(x), normal_cdf(x))),
+        Activation::HardSwish => grad!(|x, _, dy| if x <= -3.0 { 0.0 } else { dy * hard_swish_slope(x) }),
+        Activation::HardSigmoid => grad!(|x, _, dy| if (x <= -3.0) | (x >= 3.0) { 0.0 } else { dy / 6.0 }),
+        Activation::Elu(alpha) => grad!(|x, y, dy| if x > 0.0 { dy } else { dy * (y + alpha) }),
     }
 }
 

@@ -34,7 +34,7 @@
 //! over those in f64.
 
 mod block;
-mod curves;
+pub(crate) mod curves;
 mod input_gradient;
 mod rows;
 mod sums;

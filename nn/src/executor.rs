@@ -8,16 +8,18 @@ use convoy_common::batch::{Batch, Targets};
 use convoy_common::metrics::MetricSums;
 use convoy_common::panic_text;
 use convoy_common::plan::Plan;
-use convoy_common::spec::{CPU_F32_V1, Task};
+use convoy_common::spec::{CPU_BF16_V1, CPU_F32_V1, Task};
 use convoy_kernels::{math, softmax};
 use convoy_model::Network;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::compose::Composed;
+use crate::halves::{self, HalfBuffers, SharedWeights};
 use crate::kernel_engine::KernelEngine;
 use crate::loss::LossFunction;
 use crate::mode::{Mode, ShardAddress, TrainingShard};
-use crate::pass_plan::PassKind;
+use crate::pass_buffers::PassBuffers;
+use crate::pass_plan::{PassKind, PassPlan};
 use crate::shard_check::{check_batch, check_length};
 use crate::shard_metrics::{correct, metric_sums};
 use crate::thread_team::Team;
@@ -100,10 +102,20 @@ pub struct Executor {
 
 /// What computes.
 enum Engine {
-    /// Convoy's kernels.
-    Kernels(KernelEngine),
+    /// Convoy's kernels, in f32.
+    Kernels(KernelEngine<PassBuffers>),
+    /// Convoy's kernels, in bf16, with what the executors of a team share.
+    Halves(KernelEngine<HalfBuffers>, Arc<SharedWeights>),
     /// Compositions of candle's operations.
     Composed(Composed),
+}
+
+fn resolve_with_winograd(network: &Network, kind: PassKind) -> Result<PassPlan, ComputeError> {
+    PassPlan::resolve(network, kind, true)
+}
+
+fn resolve_direct(network: &Network, kind: PassKind) -> Result<PassPlan, ComputeError> {
+    PassPlan::resolve(network, kind, false)
 }
 
 /// What a training shard gives beside its gradient.
@@ -127,7 +139,7 @@ impl Executor {
     /// # Errors
     /// When its thread cannot be started.
     pub fn new(plan: Arc<Plan>, network: Arc<Network>) -> Result<Self, ComputeError> {
-        Executor::by_kernels(plan, network, Arc::new(Team::new(1)?))
+        Executor::by_kernels(plan, network, Arc::new(Team::new(1)?), Arc::default())
     }
 
     /// `threads` executors, computing on `device`.
@@ -140,9 +152,9 @@ impl Executor {
         network: &Arc<Network>,
         threads: usize,
     ) -> Result<Vec<Self>, ComputeError> {
-        let team = Arc::new(Team::new(threads)?);
+        let (team, shared) = (Arc::new(Team::new(threads)?), Arc::<SharedWeights>::default());
         let executor = |_| match device.open()? {
-            None => Executor::by_kernels(plan.clone(), network.clone(), team.clone()),
+            None => Executor::by_kernels(plan.clone(), network.clone(), team.clone(), shared.clone()),
             Some(device) => Executor::composed(plan.clone(), network.clone(), device),
         };
         (0..threads).map(executor).collect()
@@ -156,9 +168,21 @@ impl Executor {
         Executor::composed(plan, network, candle_core::Device::Cpu)
     }
 
-    fn by_kernels(plan: Arc<Plan>, network: Arc<Network>, team: Arc<Team>) -> Result<Self, ComputeError> {
-        let winograd = plan.spec.numerics == CPU_F32_V1;
-        let engine = Engine::Kernels(KernelEngine::new(network.clone(), winograd, team));
+    fn by_kernels(
+        plan: Arc<Plan>,
+        network: Arc<Network>,
+        team: Arc<Team>,
+        shared: Arc<SharedWeights>,
+    ) -> Result<Self, ComputeError> {
+        let weights = Arc::new(vec![0.0; network.len()]);
+        let engine = match plan.spec.numerics.as_str() {
+            CPU_BF16_V1 => {
+                let weights = shared.of(&network, &weights);
+                Engine::Halves(KernelEngine::new(network.clone(), weights, halves::resolve, team), shared)
+            }
+            CPU_F32_V1 => Engine::Kernels(KernelEngine::new(network.clone(), weights, resolve_with_winograd, team)),
+            _ => Engine::Kernels(KernelEngine::new(network.clone(), weights, resolve_direct, team)),
+        };
         Executor::with(engine, plan, network)
     }
 
@@ -186,7 +210,8 @@ impl Executor {
     pub fn load(&mut self, flat: &Arc<Vec<f32>>) -> Result<(), ComputeError> {
         check_length("the network's state", flat.len(), self.network.len())?;
         match &mut self.engine {
-            Engine::Kernels(kernels) => kernels.load(flat),
+            Engine::Kernels(kernels) => kernels.load(flat.clone()),
+            Engine::Halves(halves, shared) => halves.load(shared.of(&self.network, flat)),
             Engine::Composed(composed) => composed.load(flat)?,
         }
         Ok(())
@@ -226,6 +251,7 @@ impl Executor {
         };
         let trained = self.compute(|| match &self.engine {
             Engine::Kernels(kernels) => kernels.train(&shard, &mut target, times, loss),
+            Engine::Halves(halves, _) => halves.train(&shard, &mut target, times, loss),
             Engine::Composed(composed) => composed.train(&shard, &mut target, loss),
         });
         // A panic may have taken it.
@@ -269,6 +295,7 @@ impl Executor {
         check_length("the batch", x_nhwc.len(), count * self.plan.input.len())?;
         self.compute(|| match &self.engine {
             Engine::Kernels(kernels) => kernels.outputs(x_nhwc, count),
+            Engine::Halves(halves, _) => halves.outputs(x_nhwc, count),
             Engine::Composed(composed) => composed.outputs(x_nhwc, count),
         })
     }
@@ -297,11 +324,10 @@ impl Executor {
     /// # Errors
     /// When a layer does not fit its input, or a batch norm would normalise by a single value.
     pub fn describe_training(&self, count: usize) -> Result<String, ComputeError> {
+        let kind = PassKind { mode: Mode::Train, images: count };
         match &self.engine {
-            Engine::Kernels(kernels) => {
-                let plan = kernels.plan(PassKind { mode: Mode::Train, images: count })?;
-                Ok(plan.describe(&self.network))
-            }
+            Engine::Kernels(kernels) => Ok(kernels.plan(kind)?.describe(&self.network)),
+            Engine::Halves(halves, _) => Ok(halves.plan(kind)?.describe(&self.network)),
             Engine::Composed(_) => Ok(String::new()),
         }
     }

@@ -16,6 +16,7 @@
 //! | `pass_buffers.rs` | what operations read and write: `values.rs`, gradients, `shard_gradient.rs` |
 //! | `tape.rs` | how candle calls the operations in reverse |
 //! | `thread_team.rs` | how idle threads help |
+//! | `halves/` | the class of bf16: its buffers and operations, on the same plans, tape and engine |
 //! | `compose/` | the other engine |
 
 mod buffer_pool;
@@ -24,16 +25,20 @@ mod device;
 mod error;
 mod executor;
 mod fusion;
+mod gradients;
+mod halves;
 mod handover;
 mod kernel_engine;
 mod liveness;
 mod loss;
 mod lowering;
 mod mode;
+mod number;
 mod op_timings;
 mod ops;
 mod pass_buffers;
 mod pass_plan;
+mod pass_state;
 mod shard_check;
 mod shard_gradient;
 mod shard_metrics;

@@ -2,6 +2,7 @@
 
 use convoy_common::spec::Pair;
 use convoy_kernels::ShapeError;
+use convoy_kernels::bf16::Blocks;
 use convoy_kernels::conv::ConvShape;
 use convoy_kernels::linear::LinearShape;
 use convoy_kernels::pool::PoolShape;
@@ -66,6 +67,20 @@ pub(crate) fn pool_shape(network: &Network, node: &Node, images: usize) -> Resul
 pub(crate) fn linear_shape(network: &Network, node: &Node, samples: usize) -> Result<LinearShape, ComputeError> {
     let shape = LinearShape { samples, inputs: input_of(network, node).len(), outputs: node.output.len() };
     shape.checked().map_err(|problem| refused(node, problem))
+}
+
+/// What `node` puts out for so many samples, in blocks.
+///
+/// # Errors
+/// When it is too large.
+pub(crate) fn blocks_of(node: &Node, samples: usize) -> Result<Blocks, ComputeError> {
+    blocks(node.output, samples).checked().map_err(|problem| refused(node, problem))
+}
+
+/// So many samples of a shape, in blocks; features are one pixel.
+pub(crate) fn blocks(shape: Shape, samples: usize) -> Blocks {
+    let (h, w, c) = map(shape);
+    Blocks { n: samples, h, w, c }
 }
 
 /// Height times width, and channels; features are one pixel.

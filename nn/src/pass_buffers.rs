@@ -1,13 +1,16 @@
-//! What one pass works on: outputs of nodes, gradients on their way back, and the gradient that a shard gives.
+//! What one pass of the kernels for f32 works on: outputs of nodes, gradients on their way back, and the gradient that
+//! a shard gives.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use convoy_kernels::norm_block::BackwardSums;
-use convoy_kernels::tree::add_into;
 use convoy_model::Network;
 
 use crate::buffer_pool::BufferPool;
+use crate::gradients::Gradients;
 use crate::mode::ShardAddress;
+use crate::pass_state::{PassState, ShardInput};
 use crate::shard_gradient::ShardGradient;
 use crate::thread_team::Team;
 use crate::values::Values;
@@ -16,11 +19,13 @@ use crate::values::Values;
 pub(crate) struct PassBuffers {
     /// What the forward pass leaves.
     pub values: Values,
+    /// The node that puts out the network's outputs.
+    last: usize,
     /// The gradient of each node's output, as long as that, from its first contribution until the node's backward pass.
     ///
     /// Of a node whose batch norm's backward pass a convolution finishes: the gradient of the norm's output in its
     /// place, from the norm's backward pass until the convolution's ([`handover`](crate::handover)).
-    gradients: Vec<Option<Vec<f32>>>,
+    gradients: Gradients,
     /// By the node of a batch norm's output: both sums of its backward pass ([`handover`](crate::handover)).
     norm_sums: Vec<Option<BackwardSums>>,
     /// By the node of a dropout: which numbers stay.
@@ -47,8 +52,9 @@ impl PassBuffers {
     ) -> Self {
         let nodes = network.nodes.len();
         PassBuffers {
+            last: nodes - 1,
             values: Values::new(network, weights),
-            gradients: vec![None; nodes],
+            gradients: Gradients::new(nodes),
             norm_sums: vec![None; nodes],
             masks: vec![None; nodes],
             address,
@@ -58,41 +64,23 @@ impl PassBuffers {
         }
     }
 
-    /// Lets go what `node` put out.
-    pub fn drop_output(&mut self, node: usize) {
-        if let Some(output) = self.values.take_output(node) {
-            self.pool.give(output);
-        }
-    }
-
     /// The gradient of what `node` put out. Nobody adds to it any more.
     ///
     /// # Panics
     /// If nothing contributed to it; the tape asks nodes only once something did.
     pub fn take_gradient(&mut self, node: usize) -> Vec<f32> {
-        self.gradients[node].take().expect("the tape comes to a node after those that read it")
+        self.gradients.take(node)
     }
 
     /// Contributes to the gradient of what `node` put out: the first contribution as it is, the others are added to it
     /// as they come.
     pub fn add_gradient(&mut self, node: usize, gradient: Vec<f32>) {
-        match &mut self.gradients[node] {
-            Some(sum) => {
-                add_into(sum, &gradient);
-                self.pool.give(gradient);
-            }
-            none => *none = Some(gradient),
-        }
+        self.gradients.add(node, gradient, &mut self.pool);
     }
 
     /// [`PassBuffers::add_gradient`] of a copy.
     pub fn copy_gradient(&mut self, node: usize, gradient: &[f32]) {
-        match &mut self.gradients[node] {
-            Some(sum) => add_into(sum, gradient),
-            none => {
-                *none = Some(self.pool.take_copy(gradient));
-            }
-        }
+        self.gradients.add_copy(node, gradient, &mut self.pool);
     }
 
     /// Leaves the sums of the batch norm that puts out `norm`.
@@ -117,12 +105,45 @@ impl PassBuffers {
     pub fn take_mask(&mut self, node: usize) -> Vec<bool> {
         self.masks[node].take().expect("the forward pass draws the mask")
     }
+}
 
-    /// The shard's gradient, flat, and all other buffers.
-    pub fn end(self) -> (Vec<f32>, BufferPool) {
+impl PassState for PassBuffers {
+    type Weights = Arc<Vec<f32>>;
+    type Pool = BufferPool;
+
+    fn aside(pool: &mut BufferPool, len: usize) -> Vec<f32> {
+        pool.take(len)
+    }
+
+    fn begin(shard: ShardInput<'_>, weights: Arc<Vec<f32>>, mut pool: BufferPool, team: Arc<Team>) -> Self {
+        let x = pool.take_copy(shard.x_nhwc);
+        let mut buffers = PassBuffers::new(shard.network, weights, shard.address, shard.gradient, pool, team);
+        buffers.values.set_output(0, x);
+        buffers
+    }
+
+    fn outputs(&self) -> Cow<'_, [f32]> {
+        Cow::Borrowed(self.values.output(self.last))
+    }
+
+    fn add_loss_gradient(&mut self, doutputs: &[f32]) {
+        self.copy_gradient(self.last, doutputs);
+    }
+
+    fn drop_output(&mut self, node: usize) {
+        if let Some(output) = self.values.take_output(node) {
+            self.pool.give(output);
+        }
+    }
+
+    fn shard_gradient(&mut self) -> &mut ShardGradient {
+        &mut self.shard_gradient
+    }
+
+    fn end(self) -> (Vec<f32>, BufferPool) {
         let mut pool = self.pool;
         let (flat, aside) = self.shard_gradient.into_parts();
-        let left = self.values.into_buffers().chain(self.gradients.into_iter().flatten()).chain(aside);
+        let left = self.values.into_buffers().chain(self.gradients.into_buffers()).chain(aside);
         left.for_each(|buffer| pool.give(buffer));
         (flat, pool)
     }

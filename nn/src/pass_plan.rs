@@ -12,6 +12,7 @@ use crate::handover::Norms;
 use crate::liveness::last_reads;
 use crate::mode::Mode;
 use crate::ops::{self, Layer, Operation, Ports};
+use crate::pass_buffers::PassBuffers;
 
 /// What tells the passes of one network apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +26,17 @@ pub(crate) struct PassKind {
 /// The operations of a pass in their order, with everything that does not depend on the numbers: shapes and algorithms,
 /// which nodes are computed together ([`groups`]), what norms and convolutions hand over to each other
 /// ([`handover`](crate::handover)), what the backward pass needs, and how long values live.
-pub(crate) struct PassPlan {
+pub(crate) struct PassPlan<B = PassBuffers> {
     /// One for each group of nodes, in the order of [`groups`].
-    pub steps: Vec<Step>,
+    pub steps: Vec<Step<B>>,
     /// Nodes of the network.
     pub nodes: usize,
 }
 
 /// One operation of a pass.
-pub(crate) struct Step {
+pub(crate) struct Step<B = PassBuffers> {
     /// What is computed.
-    pub operation: Box<dyn Operation>,
+    pub operation: Box<dyn Operation<B>>,
     /// Of which nodes.
     pub ports: Ports,
     /// Whether the tape asks for the gradients of its parameters.
@@ -60,25 +61,42 @@ impl PassPlan {
     /// The plan for these groups, with what is handed over decided.
     fn of(
         network: &Network,
-        PassKind { mode, images }: PassKind,
+        kind: PassKind,
         groups: &[Group],
         in_bands: &[bool],
         norms: &Norms,
     ) -> Result<Self, ComputeError> {
+        let PassKind { mode, images } = kind;
+        let resolve = |group: &Group| ops::resolve(&Layer { network, group, images, mode, in_bands, norms });
+        PassPlan::by(network, kind.mode, groups, |input| source(input, norms), resolve)
+    }
+}
+
+impl<B> PassPlan<B> {
+    /// The plan for these groups, whose operations `resolve` gives. Where a node is an input, the output of `source` of
+    /// it is read.
+    pub fn by(
+        network: &Network,
+        mode: Mode,
+        groups: &[Group],
+        source: impl Fn(usize) -> usize,
+        resolve: impl Fn(&Group) -> Result<Box<dyn Operation<B>>, ComputeError>,
+    ) -> Result<Self, ComputeError> {
         let nodes = network.nodes.len();
-        let reads: Vec<Vec<usize>> = groups.iter().map(|group| reads(network, group, norms)).collect();
+        let reads = |group: &Group| group.inputs(network).into_iter().map(&source).collect();
+        let reads: Vec<Vec<usize>> = groups.iter().map(reads).collect();
         // What is on the tape, and which outputs backward passes read.
         let (mut tracked, mut kept) = (vec![false; nodes], vec![false; nodes]);
         let mut steps = Vec::with_capacity(groups.len());
         for (group, last_reads) in groups.iter().zip(last_reads(nodes, reads.iter().map(Vec::as_slice))) {
-            let operation = ops::resolve(&Layer { network, group, images, mode, in_bands, norms })?;
+            let operation = resolve(group)?;
             let ports = Ports { inputs: group.inputs(network), output: group.output };
             let mut tensors = network.nodes[group.node].op.tensors().into_iter();
             let learns = tensors.any(|tensor| mode.learns(&network.tensors[tensor]));
             tracked[ports.output] = learns || ports.inputs.iter().any(|&input| tracked[input]);
             if tracked[ports.output] {
                 let keeps = operation.keeps();
-                kept[source(ports.inputs[0], norms)] |= keeps.input;
+                kept[source(ports.inputs[0])] |= keeps.input;
                 kept[ports.output] |= keeps.output;
             }
             // Whoever keeps an output is its producer or a reader, and comes no later than the last reader.
@@ -113,12 +131,7 @@ fn in_bands(network: &Network, kind: PassKind, winograd: bool) -> Result<Vec<boo
     (0..network.nodes.len()).map(|node| ops::computed_in_bands(network, node, kind.images, winograd)).collect()
 }
 
-/// The nodes whose outputs a group reads; a deferred norm's stands for what that is computed from.
-fn reads(network: &Network, group: &Group, norms: &Norms) -> Vec<usize> {
-    group.inputs(network).into_iter().map(|input| source(input, norms)).collect()
-}
-
-/// The node whose output is read where `node` is an input.
+/// The node whose output is read where `node` is an input: of a deferred norm, what that is computed from.
 fn source(node: usize, norms: &Norms) -> usize {
     norms.that_puts_out(node).filter(|norm| norm.deferred).map_or(node, |norm| norm.input)
 }
@@ -127,10 +140,15 @@ fn source(node: usize, norms: &Norms) -> usize {
 ///
 /// A training run has shards of one size and perhaps a smaller last one, in two modes; evaluation has as many again.
 /// Whoever predicts chooses sizes as they come, so that there is a bound.
-#[derive(Default)]
-pub(crate) struct PlanCache(Mutex<Vec<(PassKind, Arc<PassPlan>)>>);
+pub(crate) struct PlanCache<B = PassBuffers>(Mutex<Vec<(PassKind, Arc<PassPlan<B>>)>>);
 
-impl PlanCache {
+impl<B> Default for PlanCache<B> {
+    fn default() -> Self {
+        PlanCache(Mutex::default())
+    }
+}
+
+impl<B> PlanCache<B> {
     /// Plans that are kept.
     const LIMIT: usize = 8;
 
@@ -141,15 +159,15 @@ impl PlanCache {
     pub fn get(
         &self,
         kind: PassKind,
-        resolve: impl FnOnce() -> Result<PassPlan, ComputeError>,
-    ) -> Result<Arc<PassPlan>, ComputeError> {
+        resolve: impl FnOnce() -> Result<PassPlan<B>, ComputeError>,
+    ) -> Result<Arc<PassPlan<B>>, ComputeError> {
         let mut plans = self.0.lock();
         if let Some(known) = plans.iter().position(|(of, _)| *of == kind) {
             plans[..=known].rotate_right(1);
             return Ok(plans[0].1.clone());
         }
         let plan = Arc::new(resolve()?);
-        plans.truncate(PlanCache::LIMIT - 1);
+        plans.truncate(Self::LIMIT - 1);
         plans.insert(0, (kind, plan.clone()));
         Ok(plan)
     }

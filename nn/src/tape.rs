@@ -5,9 +5,9 @@
 //! candle is the project's tensor library, the engine for GPUs ([`compose`](crate::compose)) needs it in full, and so
 //! both engines run one and the same autograd.
 //!
-//! Its tensors are only tokens here, one number each: the values that they stand for lie in [`PassBuffers`], which are
-//! used again. Handing whole tensors to candle costs a fresh buffer for every output and, for every gradient, one of
-//! zeros and an addition to it.
+//! Its tensors are only tokens here, one number each: the values that they stand for lie in buffers ([`PassState`]),
+//! which are used again. Handing whole tensors to candle costs a fresh buffer for every output and, for every
+//! gradient, one of zeros and an addition to it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,45 +18,49 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::LayerTimes;
 use crate::op_timings::Half;
 use crate::ops::Wanted;
-use crate::pass_buffers::PassBuffers;
 use crate::pass_plan::{PassPlan, Step};
+use crate::pass_state::PassState;
 
 /// A pass as its operations on the tape share it.
-#[derive(Clone)]
-pub(crate) struct SharedPass(Arc<RunningPass>);
+pub(crate) struct SharedPass<B>(Arc<RunningPass<B>>);
 
-struct RunningPass {
-    plan: Arc<PassPlan>,
-    /// Where the time of each layer is added, if it is measured.
-    times: Option<Arc<LayerTimes>>,
-    buffers: Mutex<PassBuffers>,
+impl<B> Clone for SharedPass<B> {
+    fn clone(&self) -> Self {
+        SharedPass(self.0.clone())
+    }
 }
 
-impl SharedPass {
+struct RunningPass<B> {
+    plan: Arc<PassPlan<B>>,
+    /// Where the time of each layer is added, if it is measured.
+    times: Option<Arc<LayerTimes>>,
+    buffers: Mutex<B>,
+}
+
+impl<B: PassState> SharedPass<B> {
     /// A pass by `plan` that has not begun.
-    pub fn new(plan: Arc<PassPlan>, times: Option<Arc<LayerTimes>>, buffers: PassBuffers) -> Self {
+    pub fn new(plan: Arc<PassPlan<B>>, times: Option<Arc<LayerTimes>>, buffers: B) -> Self {
         SharedPass(Arc::new(RunningPass { plan, times, buffers: Mutex::new(buffers) }))
     }
 
     /// The buffers, for the length of one operation.
-    pub fn lock(&self) -> MutexGuard<'_, PassBuffers> {
+    pub fn lock(&self) -> MutexGuard<'_, B> {
         self.0.buffers.lock()
     }
 
     /// The buffers, once nothing of the pass is left on the tape.
-    pub fn into_buffers(self) -> Option<PassBuffers> {
+    pub fn into_buffers(self) -> Option<B> {
         Arc::into_inner(self.0).map(|pass| pass.buffers.into_inner())
     }
 
-    /// Computes all nodes from `x`, NHWC, and records what learns: the token of the last node's output.
+    /// Computes all nodes from the input, and records what learns: the token of the last node's output.
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, x: Vec<f32>) -> Result<Tensor> {
+    pub fn forward(&self) -> Result<Tensor> {
         let plan = &self.0.plan;
         let mut tokens: Vec<Option<Tensor>> = vec![None; plan.nodes];
         tokens[0] = Some(constant()?);
-        self.lock().values.set_output(0, x);
         for (index, step) in plan.steps.iter().enumerate() {
             let token = |input: usize| tokens[input].as_ref().expect("steps come after those that they read");
             let recorded = Recorded { pass: self.clone(), step: index };
@@ -74,12 +78,12 @@ impl SharedPass {
         Ok(tokens.pop().flatten().expect("a network has nodes"))
     }
 
-    /// The backward pass: from `doutputs`, the gradient of what `node`, whose token is `outputs`, puts out.
+    /// The backward pass: from `doutputs`, the gradient of what the last node, whose token is `outputs`, puts out.
     ///
     /// # Errors
     /// Those of candle.
-    pub fn backward(&self, node: usize, outputs: &Tensor, doutputs: Vec<f32>) -> Result<()> {
-        outputs.apply_op1(Loss { pass: self.clone(), node, doutputs })?.backward()?;
+    pub fn backward(&self, outputs: &Tensor, doutputs: Vec<f32>) -> Result<()> {
+        outputs.apply_op1(Loss { pass: self.clone(), doutputs })?.backward()?;
         Ok(())
     }
 }
@@ -90,14 +94,14 @@ fn constant() -> Result<Tensor> {
 }
 
 /// A step of a pass on the tape.
-struct Recorded {
-    pass: SharedPass,
+struct Recorded<B> {
+    pass: SharedPass<B>,
     /// Which step.
     step: usize,
 }
 
-impl Recorded {
-    fn step(&self) -> &Step {
+impl<B: PassState> Recorded<B> {
+    fn step(&self) -> &Step<B> {
         &self.pass.0.plan.steps[self.step]
     }
 
@@ -137,7 +141,7 @@ impl Recorded {
     }
 }
 
-impl CustomOp1 for Recorded {
+impl<B: PassState> CustomOp1 for Recorded<B> {
     fn name(&self) -> &'static str {
         self.name()
     }
@@ -152,7 +156,7 @@ impl CustomOp1 for Recorded {
     }
 }
 
-impl CustomOp2 for Recorded {
+impl<B: PassState> CustomOp2 for Recorded<B> {
     fn name(&self) -> &'static str {
         self.name()
     }
@@ -169,7 +173,7 @@ impl CustomOp2 for Recorded {
 
 type Three = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
-impl CustomOp3 for Recorded {
+impl<B: PassState> CustomOp3 for Recorded<B> {
     fn name(&self) -> &'static str {
         self.name()
     }
@@ -193,13 +197,12 @@ impl CustomOp3 for Recorded {
 }
 
 /// The end of the tape: a loss whose gradient is known.
-struct Loss {
-    pass: SharedPass,
-    node: usize,
+struct Loss<B> {
+    pass: SharedPass<B>,
     doutputs: Vec<f32>,
 }
 
-impl CustomOp1 for Loss {
+impl<B: PassState> CustomOp1 for Loss<B> {
     fn name(&self) -> &'static str {
         "loss"
     }
@@ -209,7 +212,7 @@ impl CustomOp1 for Loss {
     }
 
     fn bwd(&self, _outputs: &Tensor, _loss: &Tensor, _dloss: &Tensor) -> Result<Option<Tensor>> {
-        self.pass.lock().copy_gradient(self.node, &self.doutputs);
+        self.pass.lock().add_loss_gradient(&self.doutputs);
         Ok(Some(constant()?))
     }
 }

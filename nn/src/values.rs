@@ -5,12 +5,12 @@ use std::sync::Arc;
 use convoy_model::Network;
 
 /// Weights, outputs of nodes and what was measured of them. Operations add to it and never change what is there.
-pub(crate) struct Values {
+pub(crate) struct Values<T = f32> {
     network: Arc<Network>,
     /// Parameters and buffers, flat as [`Network`] says.
     weights: Arc<Vec<f32>>,
     /// Of each node, from its forward pass to its last use.
-    outputs: Vec<Option<Vec<f32>>>,
+    outputs: Vec<Option<Vec<T>>>,
     /// Of each node that a batch norm measures, from then on.
     statistics: Vec<Option<Statistics>>,
 }
@@ -24,28 +24,28 @@ pub(crate) struct Statistics {
     pub variance: Vec<f32>,
 }
 
-impl Values {
+impl<T: Clone> Values<T> {
     /// Nothing but the weights of `network`, flat.
     pub fn new(network: Arc<Network>, weights: Arc<Vec<f32>>) -> Self {
         let nodes = network.nodes.len();
         Values { network, weights, outputs: vec![None; nodes], statistics: vec![None; nodes] }
     }
 
-    /// What `node` puts out, NHWC or `(samples, features)`.
+    /// What `node` puts out, in the layout of the class.
     ///
     /// # Panics
     /// If it was not computed, or was let go.
-    pub fn output(&self, node: usize) -> &[f32] {
+    pub fn output(&self, node: usize) -> &[T] {
         self.outputs[node].as_deref().expect("a value is there until its last use")
     }
 
     /// Keeps what `node` puts out.
-    pub fn set_output(&mut self, node: usize, output: Vec<f32>) {
+    pub fn set_output(&mut self, node: usize, output: Vec<T>) {
         self.outputs[node] = Some(output);
     }
 
     /// Lets go what `node` put out, if it is there: its buffer.
-    pub fn take_output(&mut self, node: usize) -> Option<Vec<f32>> {
+    pub fn take_output(&mut self, node: usize) -> Option<Vec<T>> {
         self.outputs[node].take()
     }
 
@@ -66,7 +66,7 @@ impl Values {
     }
 
     /// The buffers of all outputs that are still there.
-    pub fn into_buffers(self) -> impl Iterator<Item = Vec<f32>> {
+    pub fn into_buffers(self) -> impl Iterator<Item = Vec<T>> {
         self.outputs.into_iter().flatten()
     }
 }

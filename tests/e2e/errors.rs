@@ -47,7 +47,10 @@ fn devices_that_are_not_there() {
     };
     refused("cuda-f32-v1", &["names no GPU", "convoy worker --device cuda"]);
     refused("cuda-f32-v2/X", &["`cuda-f32-v2/X` is not known", "cpu-f32-direct-v1"]);
-    refused("cuda-f32-v1/X", &["`cuda-f32-v1/X`", "`cpu` computes `cpu-f32-v1` and `cpu-f32-direct-v1`"]);
+    refused(
+        "cuda-f32-v1/X",
+        &["`cuda-f32-v1/X`", "`cpu` computes `cpu-f32-v1` and `cpu-f32-direct-v1` and `cpu-bf16-v1`"],
+    );
     assert!(!job.path("run").exists(), "nothing is left of a run that was refused");
 }
 

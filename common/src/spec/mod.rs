@@ -31,8 +31,10 @@ pub const CPU_F32_DIRECT_V1: &str = "cpu-f32-direct-v1";
 /// The prefix of the numerics class of each GPU: f32 by compositions of candle's operations. A slash and everything
 /// that the bits depend on follow it.
 pub const CUDA_F32_V1: &str = "cuda-f32-v1";
+/// bf16 operands and activations with f32 sums on CPUs, in an order that AMX has and every CPU can compute.
+pub const CPU_BF16_V1: &str = "cpu-bf16-v1";
 /// The numerics classes of CPUs.
-pub const NUMERICS: [&str; 2] = [CPU_F32_V1, CPU_F32_DIRECT_V1];
+pub const NUMERICS: [&str; 3] = [CPU_F32_V1, CPU_F32_DIRECT_V1, CPU_BF16_V1];
 
 /// Whether `name` is a numerics class that this version may know how to compute: one of [`NUMERICS`], or the whole name
 /// of a GPU's.
@@ -75,8 +77,10 @@ pub struct Spec {
     pub seed: u64,
     /// The class of arithmetic within which bits are promised: `"cpu-f32-v1"`, or `"cpu-f32-direct-v1"`, which is
     /// slower and rounds less (top-1 of five seeds on Fashion-MNIST after an epoch: 88.99 ± 0.26 and 89.06 ± 0.20 %,
-    /// PyTorch 89.04 ± 0.23 %); or that of a GPU, `"cuda-f32-v1/..."`, which names its model and the versions of what
-    /// computes on it, as `convoy worker --device cuda` says it.
+    /// PyTorch 89.04 ± 0.23 %); or `"cpu-bf16-v1"`, bf16 with f32 sums (`docs/numerics.md`), which is fast on CPUs with
+    /// AMX, slower than f32 on all others, and takes half the memory for activations; or that of a GPU,
+    /// `"cuda-f32-v1/..."`, which names its model and the versions of what computes on it, as `convoy worker --device
+    /// cuda` says it.
     #[serde(default = "default_numerics")]
     pub numerics: String,
     /// The kind of task.

@@ -57,6 +57,7 @@ mod definition;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 mod element;
+pub mod elementwise;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod emulated_amx;
 pub mod linear;

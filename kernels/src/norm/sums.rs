@@ -41,6 +41,11 @@ impl<'a> BatchSums<'a> {
         BatchSums { first, rows: 0, sums: RowSums::part(first.len()) }
     }
 
+    /// From the sums of so many rows.
+    pub(crate) fn of(first: &'a [f32], rows: usize, sums: RowSums) -> Self {
+        BatchSums { first, rows, sums }
+    }
+
     /// Takes in the next rows, `[rows, channels]`.
     ///
     /// # Panics
@@ -101,6 +106,11 @@ impl RowSums {
             far: [vec![0.0; channels], vec![0.0; channels]],
             chunks: None,
         }
+    }
+
+    /// These sums, `[channels]` each.
+    pub fn of(sums: [Vec<f64>; 2]) -> Self {
+        RowSums { far: sums, ..RowSums::new(0) }
     }
 
     /// Sums of rows in the middle, beginning with a chunk.

@@ -22,4 +22,4 @@ macro_rules! by_curve {
     };
 }
 
-pub(super) use by_curve;
+pub(crate) use by_curve;

@@ -70,8 +70,10 @@ impl Operation for Dropout {
 
 /// Which numbers of a shard stay, and what they are multiplied by.
 pub(crate) struct DropoutMask {
-    keep: Vec<bool>,
-    scale: f32,
+    /// By samples, each in memory order.
+    pub keep: Vec<bool>,
+    /// Of what stays.
+    pub scale: f32,
 }
 
 impl DropoutMask {

@@ -23,7 +23,9 @@ mod units;
 
 pub(crate) use conv::computed_in_bands;
 pub(crate) use dropout::DropoutMask;
-pub(crate) use operation::{Layer, Operation, Ports, Wanted};
+pub(crate) use norm::{Follows, write_running};
+pub(crate) use operation::{Keeps, Layer, Operation, Ports, Wanted};
+pub(crate) use pool::window;
 
 use convoy_model::Op;
 

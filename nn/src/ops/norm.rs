@@ -16,6 +16,7 @@ use crate::lowering::pool_shape;
 use crate::pass_buffers::PassBuffers;
 use crate::shard_gradient::ShardGradient;
 use crate::thread_team::{Team, Threads, cut, ranges};
+use crate::values::Statistics;
 
 /// x with channels as its last axis, and perhaps a residual of the same shape, to the shape of x or of its pooling.
 pub(super) struct BatchNorm {
@@ -29,7 +30,7 @@ pub(super) struct BatchNorm {
 
 /// What a batch norm does beside its activation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Follows {
+pub(crate) enum Follows {
     /// Nothing.
     Nothing,
     /// Before the activation, the second input is added to the norm's output.
@@ -73,16 +74,7 @@ impl BatchNorm {
             buffers.values.set_statistics(self.norm.input, statistics);
         }
         let statistics = buffers.values.statistics(self.norm.input).expect("it has been measured");
-        let unbiased = rows as f64 / (rows - 1) as f64;
-        let [mean, variance] = self.norm.running;
-        for (index, values, factor) in [(mean, &statistics.mean, 1.0), (variance, &statistics.variance, unbiased)] {
-            let factor = self.samples as f64 * factor;
-            buffers.shard_gradient.write(index, |sum| {
-                for (sum, value) in sum.iter_mut().zip(values) {
-                    *sum = (f64::from(*value) * factor) as f32;
-                }
-            });
-        }
+        write_running(&mut buffers.shard_gradient, self.norm.running, statistics, self.samples, rows);
     }
 
     /// y of all rows, with the output of node `residual`.
@@ -224,6 +216,26 @@ impl Operation for BatchNorm {
             Follows::Residual => self.backward_residual(buffers, ports, dy, wanted),
             Follows::Pooling(pool) => self.backward_pooled(buffers, ports, dy, wanted, pool),
         }
+    }
+}
+
+/// Writes what running mean and variance take of the statistics of so many samples and rows: count times the mean, and
+/// count times the unbiased variance.
+pub(crate) fn write_running(
+    shard_gradient: &mut ShardGradient,
+    [mean, variance]: [usize; 2],
+    statistics: &Statistics,
+    samples: usize,
+    rows: usize,
+) {
+    let unbiased = rows as f64 / (rows - 1) as f64;
+    for (index, values, factor) in [(mean, &statistics.mean, 1.0), (variance, &statistics.variance, unbiased)] {
+        let factor = samples as f64 * factor;
+        shard_gradient.write(index, |sum| {
+            for (sum, value) in sum.iter_mut().zip(values) {
+                *sum = (f64::from(*value) * factor) as f32;
+            }
+        });
     }
 }
 

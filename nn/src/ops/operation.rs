@@ -37,11 +37,11 @@ pub(crate) struct Keeps {
     pub output: bool,
 }
 
-/// An operation on the buffers of a pass. It is resolved once for a plan, which any number of passes share: what a pass
-/// leaves for its backward half lies in its [`PassBuffers`].
+/// An operation on the buffers of a pass, those of the kernels for f32 or others. It is resolved once for a plan,
+/// which any number of passes share: what a pass leaves for its backward half lies in its buffers.
 ///
 /// Shown, it says in a few words what it computes and what was decided about it.
-pub(crate) trait Operation: Display + Send + Sync {
+pub(crate) trait Operation<B = PassBuffers>: Display + Send + Sync {
     /// What it is, in error messages of candle.
     fn name(&self) -> &'static str;
 
@@ -51,11 +51,11 @@ pub(crate) trait Operation: Display + Send + Sync {
     }
 
     /// Computes the output's value from those of the inputs.
-    fn forward(&self, buffers: &mut PassBuffers, ports: &Ports);
+    fn forward(&self, buffers: &mut B, ports: &Ports);
 
     /// Takes the output's gradient, contributes to those of the inputs that are wanted, and writes the gradients of the
     /// parameters if they are.
-    fn backward(&self, buffers: &mut PassBuffers, ports: &Ports, wanted: Wanted);
+    fn backward(&self, buffers: &mut B, ports: &Ports, wanted: Wanted);
 }
 
 /// A layer that an operation is resolved from, with what the plan knows about it.

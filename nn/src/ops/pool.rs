@@ -18,7 +18,7 @@ fn images(shape: PoolShape) -> Units {
 }
 
 /// Size and stride of the windows, for people.
-pub(super) fn window(shape: &PoolShape) -> String {
+pub(crate) fn window(shape: &PoolShape) -> String {
     let ([height, width], [down, right]) = (shape.kernel, shape.stride);
     format!("{height}x{width}, stride {down}x{right}")
 }

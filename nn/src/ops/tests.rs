@@ -26,6 +26,7 @@ use crate::handover::{Norm, NormsBeside};
 use crate::loss::LossFunction;
 use crate::mode::ShardAddress;
 use crate::pass_buffers::PassBuffers;
+use crate::pass_state::PassState;
 use crate::shard_gradient::ShardGradient;
 use crate::thread_team::Team;
 

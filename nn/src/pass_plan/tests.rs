@@ -9,6 +9,7 @@ use super::*;
 use crate::buffer_pool::BufferPool;
 use crate::mode::ShardAddress;
 use crate::pass_buffers::PassBuffers;
+use crate::pass_state::{PassState, ShardInput};
 use crate::shard_gradient::ShardGradient;
 use crate::tape::SharedPass;
 use crate::thread_team::Team;
@@ -214,12 +215,12 @@ impl Given {
         let team = Arc::new(Team::new(threads).unwrap());
         let _busy = team.begin_pass();
         let (pool, weights) = (BufferPool::default(), Arc::new(weights));
-        let buffers = PassBuffers::new(network.clone(), weights, address, gradient, pool, team.clone());
+        let shard = ShardInput { network: network.clone(), x_nhwc: &x, images: self.images, address, gradient };
+        let buffers = PassBuffers::begin(shard, weights, pool, team.clone());
         let pass = SharedPass::new(Arc::new(plan), None, buffers);
-        let token = pass.forward(x).unwrap();
-        let last = network.nodes.len() - 1;
-        let outputs = pass.lock().values.output(last).to_vec();
-        pass.backward(last, &token, noise(3, outputs.len(), 1.0)).unwrap();
+        let token = pass.forward().unwrap();
+        let outputs = pass.lock().outputs().to_vec();
+        pass.backward(&token, noise(3, outputs.len(), 1.0)).unwrap();
         drop(token);
         pass.lock().shard_gradient.fill_rest();
         let (flat, _) = pass.into_buffers().unwrap().end();
@@ -302,10 +303,11 @@ fn the_most_recently_used_plans_are_kept() {
         plans.get(kind, resolve).unwrap();
         resolved.get()
     };
+    let limit = PlanCache::<PassBuffers>::LIMIT;
     assert_eq!([1, 2, 1, 2].map(get), [1, 2, 2, 2]);
-    assert_eq!((3..=PlanCache::LIMIT).map(get).max(), Some(PlanCache::LIMIT));
-    assert_eq!(get(1), PlanCache::LIMIT, "the first one is used again before there is one too many");
-    assert_eq!([PlanCache::LIMIT + 1, 1, 2].map(get), [9, 9, 10], "the second one had to go");
+    assert_eq!((3..=limit).map(get).max(), Some(limit));
+    assert_eq!(get(1), limit, "the first one is used again before there is one too many");
+    assert_eq!([limit + 1, 1, 2].map(get), [9, 9, 10], "the second one had to go");
 }
 
 #[test]

@@ -1,0 +1,130 @@
+//! What one pass works on.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use convoy_kernels::bf16::{Bf16, Blocks};
+use convoy_model::Network;
+
+use super::weights::PackedWeights;
+use crate::buffer_pool::BufferPool;
+use crate::gradients::Gradients;
+use crate::lowering::blocks;
+use crate::mode::ShardAddress;
+use crate::pass_state::{PassState, ShardInput};
+use crate::shard_gradient::ShardGradient;
+use crate::thread_team::Team;
+use crate::values::Values;
+
+/// Everything that the operations of a pass read and write. All tensors are in [`Blocks`].
+pub(crate) struct HalfBuffers {
+    /// What the forward pass leaves.
+    pub values: Values<Bf16>,
+    /// The weights of convolutions and linear layers as they are multiplied.
+    pub packed: Arc<PackedWeights>,
+    /// On their way back.
+    pub gradients: Gradients<Bf16>,
+    /// What a linear layer that ends the network puts out, row after row.
+    pub logits: Option<Vec<f32>>,
+    /// By the node of a dropout: which numbers stay.
+    pub masks: Vec<Option<Vec<bool>>>,
+    /// Where masks are drawn; of no samples if none are.
+    pub address: ShardAddress,
+    /// What a training shard gives.
+    pub shard_gradient: ShardGradient,
+    /// Where buffers come from and go.
+    pub pool: BufferPool<Bf16>,
+    /// The same for what is added to a gradient.
+    aside: BufferPool,
+    /// Who may help.
+    pub team: Arc<Team>,
+    /// The last node.
+    last: usize,
+    /// What it puts out.
+    outputs: Blocks,
+}
+
+impl HalfBuffers {
+    /// Contributes to the gradient of what `node` put out, if it is wanted.
+    pub fn pass_on(&mut self, node: usize, gradient: Vec<Bf16>, wanted: bool) {
+        match wanted {
+            true => self.gradients.add(node, gradient, &mut self.pool),
+            false => self.pool.give(gradient),
+        }
+    }
+}
+
+/// Buffers that nobody uses at the moment.
+#[derive(Default)]
+pub(crate) struct HalfPools {
+    halves: BufferPool<Bf16>,
+    aside: BufferPool,
+}
+
+impl PassState for HalfBuffers {
+    type Weights = Arc<PackedWeights>;
+    type Pool = HalfPools;
+
+    fn aside(pool: &mut HalfPools, len: usize) -> Vec<f32> {
+        pool.aside.take(len)
+    }
+
+    fn begin(shard: ShardInput<'_>, packed: Arc<PackedWeights>, pool: HalfPools, team: Arc<Team>) -> Self {
+        let ShardInput { network, x_nhwc, images, address, gradient } = shard;
+        let Network { nodes, .. } = &*network;
+        let (last, input) = (nodes.len() - 1, blocks(nodes[0].output, images));
+        let HalfPools { halves: mut pool, aside } = pool;
+        let mut x = pool.take(input.len());
+        input.from_nhwc(x_nhwc, &mut x);
+        let (outputs, count) = (blocks(nodes[last].output, images), nodes.len());
+        let mut values = Values::new(network, packed.flat().clone());
+        values.set_output(0, x);
+        HalfBuffers {
+            values,
+            packed,
+            gradients: Gradients::new(count),
+            logits: None,
+            masks: vec![None; count],
+            address,
+            shard_gradient: gradient,
+            pool,
+            aside,
+            team,
+            last,
+            outputs,
+        }
+    }
+
+    fn outputs(&self) -> Cow<'_, [f32]> {
+        if let Some(logits) = &self.logits {
+            return Cow::Borrowed(logits);
+        }
+        let mut outputs = vec![0.0; self.outputs.n * self.outputs.c];
+        self.outputs.to_nhwc(self.values.output(self.last), &mut outputs);
+        Cow::Owned(outputs)
+    }
+
+    fn add_loss_gradient(&mut self, doutputs: &[f32]) {
+        let mut rounded = self.pool.take(self.outputs.len());
+        self.outputs.from_nhwc(doutputs, &mut rounded);
+        self.gradients.add(self.last, rounded, &mut self.pool);
+    }
+
+    fn drop_output(&mut self, node: usize) {
+        if let Some(output) = self.values.take_output(node) {
+            self.pool.give(output);
+        }
+    }
+
+    fn shard_gradient(&mut self) -> &mut ShardGradient {
+        &mut self.shard_gradient
+    }
+
+    fn end(self) -> (Vec<f32>, HalfPools) {
+        let HalfBuffers { mut pool, aside: mut kept, .. } = self;
+        let (flat, aside) = self.shard_gradient.into_parts();
+        self.values.into_buffers().chain(self.gradients.into_buffers()).for_each(|buffer| pool.give(buffer));
+        aside.into_iter().for_each(|buffer| kept.give(buffer));
+        (flat, HalfPools { halves: pool, aside: kept })
+    }
+}

@@ -1,0 +1,64 @@
+//! The class `cpu-bf16-v1`: outputs of nodes and their gradients are bf16 in blocks
+//! ([`convoy_kernels::bf16`]), parameters, their gradients and the network's outputs f32.
+//!
+//! A node's output is rounded once, by the operation that computes it; so is each gradient that an operation sends to
+//! an input, and each sum of two such gradients. What is computed together is a [group](crate::fusion), which is part
+//! of the bits: nothing inside of one is rounded. A linear layer that ends the network puts out f32.
+
+mod buffers;
+mod conv;
+#[cfg(test)]
+mod definition;
+mod linear;
+mod norm;
+mod pointwise;
+mod pool;
+mod reorder;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub(crate) use buffers::HalfBuffers;
+pub(crate) use weights::SharedWeights;
+
+use convoy_model::{Network, Op};
+
+use crate::ComputeError;
+use crate::fusion::{Group, groups};
+use crate::lowering::blocks_of;
+use crate::ops::Operation;
+use crate::pass_plan::{PassKind, PassPlan};
+
+/// The plan for passes of one kind.
+///
+/// # Errors
+/// When a layer does not fit its input, or a batch norm would normalise by a single value.
+pub(crate) fn resolve(network: &Network, kind: PassKind) -> Result<PassPlan<HalfBuffers>, ComputeError> {
+    for node in &network.nodes {
+        blocks_of(node, kind.images)?;
+    }
+    PassPlan::by(network, kind.mode, &groups(network), |input| input, |group| operation(network, kind, group))
+}
+
+/// The operation that computes a group.
+fn operation(
+    network: &Network,
+    kind: PassKind,
+    group: &Group,
+) -> Result<Box<dyn Operation<HalfBuffers>>, ComputeError> {
+    let layer = rows::HalfLayer { network, kind, group };
+    Ok(match layer.node().op {
+        Op::Input => unreachable!("only the first node is the input"),
+        Op::Conv { weight, bias, .. } => Box::new(conv::HalfConv::resolve(&layer, weight, bias)?),
+        Op::Linear { weight, bias, .. } => Box::new(linear::HalfLinear::resolve(&layer, weight, bias)?),
+        Op::MaxPool { .. } | Op::AvgPool { .. } => Box::new(pool::HalfPool::resolve(&layer)?),
+        Op::GlobalAvgPool => Box::new(pool::HalfGlobalPool::resolve(&layer)?),
+        Op::Flatten => Box::new(reorder::HalfFlatten::resolve(&layer)?),
+        Op::BatchNorm { .. } => Box::new(norm::HalfNorm::resolve(&layer)?),
+        Op::Activation(activation) => Box::new(pointwise::HalfActivation::resolve(&layer, activation)?),
+        Op::Softmax => Box::new(reorder::HalfSoftmax::resolve(&layer)?),
+        Op::Dropout { p, stream } => Box::new(pointwise::HalfDropout::resolve(&layer, p, stream)?),
+        Op::Add => Box::new(pointwise::HalfSum::resolve(&layer)?),
+    })
+}

@@ -1,0 +1,71 @@
+//! Operations whose output's rows are computed apart from each other, on as many threads as are idle.
+
+use std::ops::Range;
+
+use convoy_kernels::bf16::{Bf16, Blocks};
+use convoy_model::{Network, Node};
+
+use super::buffers::HalfBuffers;
+use crate::ComputeError;
+use crate::fusion::Group;
+use crate::lowering::blocks_of;
+use crate::pass_plan::PassKind;
+use crate::thread_team::{Team, cut, ranges};
+
+/// A layer that an operation is resolved from.
+pub(super) struct HalfLayer<'a> {
+    /// The graph.
+    pub network: &'a Network,
+    /// What the pass is for.
+    pub kind: PassKind,
+    /// Its nodes.
+    pub group: &'a Group,
+}
+
+impl HalfLayer<'_> {
+    /// Its first node.
+    pub fn node(&self) -> &Node {
+        &self.network.nodes[self.group.node]
+    }
+
+    /// Its first input.
+    ///
+    /// # Errors
+    /// When it is too large.
+    pub fn input(&self) -> Result<Blocks, ComputeError> {
+        blocks_of(&self.network.nodes[self.node().inputs[0]], self.kind.images)
+    }
+}
+
+/// Some rows of a tensor.
+pub(super) fn part<'a>(tensor: &'a [Bf16], shape: &Blocks, rows: &Range<usize>) -> &'a [Bf16] {
+    &tensor[rows.start * shape.row_len()..rows.end * shape.row_len()]
+}
+
+/// Has `fill` write all of `to`, some rows at a time.
+pub(super) fn fill_rows(team: &Team, shape: Blocks, to: &mut [Bf16], fill: impl Fn(Range<usize>, &mut [Bf16]) + Sync) {
+    let threads = team.threads(shape.len(), shape.rows());
+    let cuts = cut(to, shape.row_len(), ranges(shape.rows(), threads.count()));
+    threads.each(cuts, |(rows, to)| fill(rows, to));
+}
+
+/// A tensor whose rows `fill` writes, from all of the buffers.
+pub(super) fn tensor_of_rows(
+    buffers: &mut HalfBuffers,
+    shape: Blocks,
+    fill: impl Fn(&HalfBuffers, Range<usize>, &mut [Bf16]) + Sync,
+) -> Vec<Bf16> {
+    let mut to = buffers.pool.take(shape.len());
+    let buffers = &*buffers;
+    fill_rows(&buffers.team, shape, &mut to, |rows, to| fill(buffers, rows, to));
+    to
+}
+
+/// The sums of each row of `shape`, which `fill` writes.
+pub(super) fn row_sums(team: &Team, shape: Blocks, fill: impl Fn(Range<usize>, &mut [f64]) + Sync) -> Vec<f64> {
+    let len = shape.row_sums_len();
+    let mut sums = vec![0.0; shape.rows() * len];
+    let threads = team.threads(shape.len(), shape.rows());
+    threads.each(cut(&mut sums, len, ranges(shape.rows(), threads.count())), |(rows, sums)| fill(rows, sums));
+    sums
+}
