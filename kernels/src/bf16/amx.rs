@@ -66,11 +66,7 @@ impl Element for Bf16 {
     }
 
     fn multiply(_: &Tiles, sums: &mut Sums, a: &[Bf16], b: &[Bf16], runs: &[Run], _: bool) {
-        for run in runs.iter().filter(|run| run.count > 0) {
-            let end = (run.count - 1).checked_mul(run.a_step).and_then(|last| last.checked_add(run.a + BLOCK_LEN));
-            assert!(end.is_some_and(|end| end <= a.len()), "blocks of a lie in their slice");
-            assert!(run.b + run.count <= b.len() / BLOCK_LEN, "blocks of b lie in their slice");
-        }
+        expect_inside(a, b, runs);
         // SAFETY: a `Tiles` says that the tiles are there and configured. Every block that is read lies in its slice,
         // as was just checked, and `sums` is 32 rows of 128 bytes.
         unsafe {
@@ -81,20 +77,16 @@ impl Element for Bf16 {
                 "tileloadd tmm2, [{sums} + {stride} + 2048]",
                 "tileloadd tmm3, [{sums} + {stride} + 2112]",
                 "mov {stride}, 64",
-                "test {count}, {count}",
-                "jz 4f",
+                "test {count}, {count}; jz 4f",
                 "2:",
-                "mov {a}, [{runs}]",
-                "mov {a_step}, [{runs} + 8]",
-                "mov {b}, [{runs} + 16]",
-                "mov {k}, [{runs} + 24]",
+                "mov {a}, [{runs}]; mov {a_step}, [{runs} + 8]",
+                "mov {b}, [{runs} + 16]; mov {k}, [{runs} + 24]",
                 "add {runs}, 32",
                 "lea {a}, [{a_base} + 2 * {a}]",
                 "add {a_step}, {a_step}",
                 "shl {b}, 11",
                 "add {b}, {b_base}",
-                "test {k}, {k}",
-                "jz 5f",
+                "test {k}, {k}; jz 5f",
                 "3:",
                 // The weights stay in the first-level cache, as activations are loaded beside it.
                 "tileloaddt1 tmm4, [{a} + {stride}]",
@@ -105,13 +97,10 @@ impl Element for Bf16 {
                 "tileloaddt1 tmm5, [{a} + {stride} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, {a_step}",
-                "add {b}, 2048",
-                "dec {k}",
-                "jnz 3b",
+                "add {a}, {a_step}; add {b}, 2048",
+                "dec {k}; jnz 3b",
                 "5:",
-                "dec {count}",
-                "jnz 2b",
+                "dec {count}; jnz 2b",
                 "4:",
                 "mov {stride}, 128",
                 "tilestored [{sums} + {stride}], tmm0",
@@ -128,14 +117,8 @@ impl Element for Bf16 {
                 a_step = out(reg) _,
                 b = out(reg) _,
                 k = out(reg) _,
-                out("tmm0") _,
-                out("tmm1") _,
-                out("tmm2") _,
-                out("tmm3") _,
-                out("tmm4") _,
-                out("tmm5") _,
-                out("tmm6") _,
-                out("tmm7") _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }
@@ -160,6 +143,15 @@ impl Element for Bf16 {
                 (to[place], to[place + 1]) = (*even, *odd);
             }
         }
+    }
+}
+
+/// Panics unless every block of the runs lies in its slice.
+fn expect_inside(a: &[Bf16], b: &[Bf16], runs: &[Run]) {
+    for run in runs.iter().filter(|run| run.count > 0) {
+        let end = (run.count - 1).checked_mul(run.a_step).and_then(|last| last.checked_add(run.a + BLOCK_LEN));
+        assert!(end.is_some_and(|end| end <= a.len()), "blocks of a lie in their slice");
+        assert!(run.b + run.count <= b.len() / BLOCK_LEN, "blocks of b lie in their slice");
     }
 }
 

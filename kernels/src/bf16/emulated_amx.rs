@@ -68,98 +68,124 @@ const REGISTERS: [i32; 16] = [
     libc::REG_R15,
 ];
 
+/// An instruction with a VEX prefix, and what it names.
+struct Instruction {
+    opcode: u8,
+    prefix: u8,
+    /// 3 where no operand is in memory.
+    mode: u8,
+    /// The tiles of its operands, as the manual orders them.
+    tiles: [usize; 3],
+    /// An address, and the distance of rows in memory.
+    base: i64,
+    scaled: i64,
+    length: usize,
+}
+
 /// Does the instruction and steps over it; `None` if it is none of AMX's.
 ///
 /// # Safety
 /// The registers must be those of this thread at an instruction, and the addresses in them as it needs them.
 unsafe fn emulate(registers: &mut [i64; 23]) -> Option<()> {
+    // SAFETY: the caller's promise.
+    let instruction = unsafe { decode(registers) }?;
+    // SAFETY: the caller's promise.
+    TILES.with_borrow_mut(|tiles| unsafe { execute(&instruction, tiles) })?;
+    registers[libc::REG_RIP as usize] += instruction.length as i64;
+    Some(())
+}
+
+/// Reads the instruction; `None` if it is no VEX of three bytes, map 0F38, W 0, 128 bits.
+///
+/// # Safety
+/// As for [`emulate`].
+unsafe fn decode(registers: &[i64; 23]) -> Option<Instruction> {
     let register = |number: u8| registers[REGISTERS[usize::from(number)] as usize];
     let begin = registers[libc::REG_RIP as usize] as *const u8;
     let byte = |at: usize| {
         // SAFETY: the caller's promise.
         unsafe { *begin.add(at) }
     };
-    // VEX of three bytes, map 0F38, W 0, 128 bits.
-    if byte(0) != 0xc4 || byte(1) & 0x1f != 2 || byte(2) & 0x84 != 0 {
-        return None;
-    }
     let [not_r, not_x, not_b] = [7, 6, 5].map(|bit| byte(1) >> bit & 1);
-    let (third, prefix, opcode) = (!(byte(2) >> 3) & 15, byte(2) & 3, byte(3));
-    let (mode, reg, rm) = (byte(4) >> 6, byte(4) >> 3 & 7, byte(4) & 7);
-    if not_r == 0 {
+    if byte(0) != 0xc4 || byte(1) & 0x1f != 2 || byte(2) & 0x84 != 0 || not_r == 0 {
         return None;
     }
-    // The operand in memory: base, what is scaled of another register, and the instruction's length.
-    let (mut base, mut scaled, mut length) = (0, 0, 5);
-    if mode != 3 {
-        let mut number = rm;
-        let mut displacement_only = mode == 0 && rm == 5;
-        if rm == 4 {
-            let sib = byte(length);
-            length += 1;
-            let index = sib >> 3 & 7 | (1 - not_x) << 3;
-            if index != 4 {
-                scaled = register(index) << (sib >> 6);
-            }
-            number = sib & 7;
-            displacement_only = mode == 0 && number == 5;
-        }
-        let wide = mode == 2 || displacement_only;
-        let displacement = match (mode, wide) {
-            (_, true) => i64::from(i32::from_le_bytes([0, 1, 2, 3].map(|i| byte(length + i)))),
-            (1, _) => i64::from(byte(length) as i8),
-            _ => 0,
-        };
-        length += if wide { 4 } else { usize::from(mode == 1) };
-        base = displacement;
-        if displacement_only && rm == 5 {
-            base += begin as i64 + length as i64;
-        } else if !displacement_only {
-            base += register(number | (1 - not_b) << 3);
-        }
+    let (mode, reg, rm) = (byte(4) >> 6, byte(4) >> 3 & 7, byte(4) & 7);
+    let tiles = [reg, rm, !(byte(2) >> 3) & 7].map(usize::from);
+    let (opcode, prefix) = (byte(3), byte(2) & 3);
+    let mut found = Instruction { opcode, prefix, mode, tiles, base: 0, scaled: 0, length: 5 };
+    if mode == 3 {
+        return Some(found);
     }
-    let row = |row: usize| (base + row as i64 * scaled) as *mut [u8; 64];
-    let (tile, second, third) = (usize::from(reg), usize::from(rm), usize::from(third & 7));
-    TILES.with_borrow_mut(|tiles| {
-        match (opcode, prefix, mode) {
-            // LDTILECFG, TILERELEASE.
-            (0x49, 0, 0..=2) => {
-                // SAFETY: the caller's promise.
-                let config = unsafe { *((base + scaled) as *const [u8; 64]) };
-                let all = (0..8).all(|tile| config[16 + 2 * tile] == 64 && config[48 + tile] == 16);
-                if config[0] != 1 || !all {
-                    return None;
-                }
-                *tiles = Some([[0; 1024]; 8]);
-            }
-            (0x49, 0, 3) => *tiles = None,
-            // TILEZERO.
-            (0x49, 3, 3) => tiles.as_mut()?[tile] = [0; 1024],
-            // TILELOADD, TILELOADDT1.
-            (0x4b, 3 | 1, 0..=2) => {
-                for (i, to) in tiles.as_mut()?[tile].as_chunks_mut::<64>().0.iter_mut().enumerate() {
-                    // SAFETY: the caller's promise.
-                    *to = unsafe { row(i).read_unaligned() };
-                }
-            }
-            // TILESTORED.
-            (0x4b, 2, 0..=2) => {
-                for (i, from) in tiles.as_ref()?[tile].as_chunks::<64>().0.iter().enumerate() {
-                    // SAFETY: the caller's promise.
-                    unsafe { row(i).write_unaligned(*from) };
-                }
-            }
-            // TDPBF16PS.
-            (0x5c, 2, 3) => {
-                let tiles = tiles.as_mut()?;
-                let (a, b) = (tiles[second], tiles[third]);
-                multiply(&mut tiles[tile], &a, &b);
-            }
-            _ => return None,
+    let mut number = rm;
+    if rm == 4 {
+        let sib = byte(5);
+        found.length = 6;
+        let index = sib >> 3 & 7 | (1 - not_x) << 3;
+        if index != 4 {
+            found.scaled = register(index) << (sib >> 6);
         }
-        Some(())
-    })?;
-    registers[libc::REG_RIP as usize] += length as i64;
+        number = sib & 7;
+    }
+    let no_register = mode == 0 && number == 5;
+    found.base = match mode {
+        1 => i64::from(byte(found.length) as i8),
+        _ if mode == 2 || no_register => i64::from(i32::from_le_bytes([0, 1, 2, 3].map(|i| byte(found.length + i)))),
+        _ => 0,
+    };
+    found.length += if mode == 2 || no_register { 4 } else { usize::from(mode) };
+    match no_register {
+        // Relative to what comes next.
+        true if rm == 5 => found.base += begin as i64 + found.length as i64,
+        true => {}
+        false => found.base += register(number | (1 - not_b) << 3),
+    }
+    Some(found)
+}
+
+/// Does what `instruction` says to `all`; `None` if it is none of AMX's.
+///
+/// # Safety
+/// As for [`emulate`].
+unsafe fn execute(instruction: &Instruction, all: &mut Option<[TileBytes; 8]>) -> Option<()> {
+    let Instruction { opcode, prefix, mode, tiles: [tile, second, third], base, scaled, .. } = *instruction;
+    let row = |row: usize| (base + row as i64 * scaled) as *mut [u8; 64];
+    match (opcode, prefix, mode) {
+        // LDTILECFG, TILERELEASE.
+        (0x49, 0, 0..=2) => {
+            // SAFETY: the caller's promise.
+            let config = unsafe { *((base + scaled) as *const [u8; 64]) };
+            let whole = (0..8).all(|tile| config[16 + 2 * tile] == 64 && config[48 + tile] == 16);
+            if config[0] != 1 || !whole {
+                return None;
+            }
+            *all = Some([[0; 1024]; 8]);
+        }
+        (0x49, 0, 3) => *all = None,
+        // TILEZERO.
+        (0x49, 3, 3) => all.as_mut()?[tile] = [0; 1024],
+        // TILELOADD, TILELOADDT1.
+        (0x4b, 3 | 1, 0..=2) => {
+            for (i, to) in all.as_mut()?[tile].as_chunks_mut::<64>().0.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *to = unsafe { row(i).read_unaligned() };
+            }
+        }
+        // TILESTORED.
+        (0x4b, 2, 0..=2) => {
+            for (i, from) in all.as_ref()?[tile].as_chunks::<64>().0.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { row(i).write_unaligned(*from) };
+            }
+        }
+        // TDPBF16PS.
+        (0x5c, 2, 3) => {
+            let all = all.as_mut()?;
+            let (a, b) = (all[second], all[third]);
+            multiply(&mut all[tile], &a, &b);
+        }
+        _ => return None,
+    }
     Some(())
 }
 

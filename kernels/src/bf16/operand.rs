@@ -98,19 +98,9 @@ pub(super) fn operand<'a, T: Element>(
 ) -> Operand<'a, T> {
     let lanes = source.shape.lanes();
     let positions = BLOCK / lanes;
-    let flattened = TermBlocks::new(of);
     let pixel = lanes * BLOCK;
-    if flattened.flattened {
-        let (columns, each) = (columns.clone(), columns.len().next_multiple_of(positions) + positions);
-        let block = each * pixel;
-        let row = flattened.count * block;
-        let mut values = scratch::<T>(rows.len() * row);
-        let rows = rows.clone();
-        let first_column = columns.start as isize;
-        cpu::dispatch(Flatten { of, source, lies, rows: rows.clone(), columns, block, values: &mut values });
-        let (blocks, values) = (flattened.count, Memory::Copied(values));
-        let (residues, columns, column) = (1, each, pixel);
-        return Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column };
+    if TermBlocks::new(of).flattened {
+        return flat_operand(of, source, rows.clone(), columns.clone(), lies);
     }
     let read = |axis: &Axis, range: &Range<usize>, beyond: usize| -> Range<isize> {
         let (low, span) = axis.reach();
@@ -154,6 +144,26 @@ pub(super) fn operand<'a, T: Element>(
         values: &mut values,
     });
     let (values, columns, column) = (Memory::Copied(values), each, pixel);
+    Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
+}
+
+/// As [`operand`], with terms of all taps in a block.
+fn flat_operand<'a, T: Element>(
+    of: &Correlation,
+    source: SourceImages<'a>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    lies: Lies,
+) -> Operand<'a, T> {
+    let (lanes, blocks) = (source.shape.lanes(), TermBlocks::new(of).count);
+    let (positions, pixel) = (BLOCK / lanes, lanes * BLOCK);
+    let each = columns.len().next_multiple_of(positions) + positions;
+    let block = each * pixel;
+    let row = blocks * block;
+    let mut values = scratch::<T>(rows.len() * row);
+    let first_column = columns.start as isize;
+    cpu::dispatch(Flatten { of, source, lies, rows: rows.clone(), columns, block, values: &mut values });
+    let (values, residues, columns, column) = (Memory::Copied(values), 1, each, pixel);
     Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
 }
 
