@@ -3,11 +3,11 @@
 use std::fmt;
 
 use convoy_common::Plan;
-use convoy_common::spec::OptimizerKind;
+use convoy_common::spec::{CPU_BF16_V1, OptimizerKind};
 use serde::Serialize;
 
 use crate::describe::bytes;
-use crate::{Network, Op};
+use crate::{Network, Op, Shape};
 
 /// Gradients of outputs that are there at a time: of the one that a layer reads, of the one that it makes, and of one
 /// that waits for a residual block's other way.
@@ -55,7 +55,9 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     };
     let parameters = 4 * network.parameters as u64;
     let all = 4 * network.len() as u64;
-    let outputs = network.nodes.iter().filter(|node| keeps_output(&node.op)).map(|node| node.output.len() as u64);
+    let halves = plan.spec.numerics == CPU_BF16_V1;
+    let len = |shape: Shape| if halves { in_blocks(shape) } else { shape.len() as u64 };
+    let outputs = network.nodes.iter().filter(|node| keeps_output(&node.op)).map(|node| len(node.output));
     let (all_outputs, largest) = (outputs.clone().sum::<u64>(), outputs.max().unwrap_or(0));
     let activations = all_outputs.saturating_add(largest.saturating_mul(GRADIENTS_UNDER_WAY));
     let shards = plan.spec.train.batch.div_ceil(plan.spec.train.shard.max(1)).max(1);
@@ -64,14 +66,21 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
         parameters: 2 * all,
         optimizer: 2 * states * parameters,
         reduction: levels * parameters,
-        worker_parameters: all + parameters,
+        // In bf16 the kernels want weights twice: for the forward pass, and for the gradient of the input.
+        worker_parameters: all + if halves { 2 * parameters } else { parameters },
         worker_gradients: (u64::from(threads) + 1) * parameters,
         // A spec may ask for more than there are bytes; the sums are then the most there is.
         worker_activations: activations
-            .saturating_mul(4 * u64::from(plan.spec.train.shard))
+            .saturating_mul(if halves { 2 } else { 4 } * u64::from(plan.spec.train.shard))
             .saturating_mul(threads.into()),
         threads,
     }
+}
+
+/// Numbers of a sample in blocks of 32 channels.
+fn in_blocks(shape: Shape) -> u64 {
+    let channels = u64::from(shape.channels());
+    shape.len() as u64 / channels * channels.next_multiple_of(32)
 }
 
 /// Flatten shows its input in another order and keeps nothing.

@@ -73,6 +73,10 @@ fn memory() {
     assert_eq!((base.parameters, base.optimizer, base.reduction), (2 * 2316, 2 * 2316, 2 * 2316));
     assert_eq!((base.worker_parameters, base.worker_gradients), (2 * 2316, 2 * 2316));
     assert_eq!(base.worker_activations, 4 * (195 + 3 * 192) * 32);
+    let halves = estimate(&format!("numerics = \"cpu-bf16-v1\"\n{sgd}"), 1);
+    // The input's one channel and the three classes take 32 each; weights lie there twice.
+    assert_eq!(halves.worker_activations, 2 * (192 * 32 + 32 + 3 * 192 * 32) * 32);
+    assert_eq!((halves.worker_parameters, halves.worker_gradients), (3 * 2316, base.worker_gradients));
     let threads = estimate(sgd, 4);
     assert_eq!((threads.worker_activations, threads.worker_gradients), (4 * base.worker_activations, 5 * 2316));
     assert_eq!(threads.coordinator(), base.coordinator());

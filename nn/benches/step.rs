@@ -1,6 +1,6 @@
 //! Training shards a second on one thread, and what each kind of operation takes of it.
 //!
-//!     cargo bench -p convoy-nn --bench step -- [NETWORK [SIDE [SHARD [plan]]]]
+//!     cargo bench -p convoy-nn --bench step -- [NETWORK [SIDE [SHARD [NUMERICS [plan]]]]]
 //!
 //! With `plan`, what is resolved for such a shard, a line for each operation.
 
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::plan::{DataFacts, Plan};
+use convoy_common::spec::CPU_F32_V1;
 use convoy_kernels::conv::ConvShape;
 use convoy_model::{Network, Node, Op, Shape};
 use convoy_nn::{Executor, GradientTarget, LayerTime, LayerTimes};
@@ -30,10 +31,11 @@ fn main() {
     let name = words.first().map_or("resnet18-small", String::as_str);
     let number = |index: usize, default: u32| words.get(index).map_or(default, |word| word.parse().expect("a number"));
     let (side, shard) = (number(1, 32), number(2, 32));
-    let plan = Arc::new(plan(name, side));
+    let numerics = words.get(3).map_or(CPU_F32_V1, String::as_str);
+    let plan = Arc::new(plan(name, side, numerics));
     let network = Arc::new(Network::of(&plan).expect("a network of the zoo"));
     let mut executor = Executor::new(plan.clone(), network.clone()).expect("a thread");
-    if words.get(3).is_some_and(|word| word == "plan") {
+    if words.get(4).is_some_and(|word| word == "plan") {
         return print!("{}", executor.describe_training(shard as usize).expect("layers that fit"));
     }
     let state = Arc::new(network.initial(plan.spec.seed));
@@ -54,7 +56,7 @@ fn main() {
         evaluate = evaluate.min(seconds(|| _ = executor.evaluate_shard(&batch).expect("a shard")));
     }
     println!(
-        "{name} {side}x{side}x3, shard {shard}, best of {ROUNDS} on one thread ({})",
+        "{name} {side}x{side}x3, shard {shard}, {numerics}, best of {ROUNDS} on one thread ({})",
         convoy_kernels::cpu::level().name()
     );
     println!("train    {:8.2} ms  {:8.1} images/s", best * 1e3, f64::from(shard) / best);
@@ -125,7 +127,7 @@ fn seconds(f: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-fn plan(name: &str, side: u32) -> Plan {
-    let spec = format!("[prepare]\nnormalize = \"unit\"\n[network]\nname = \"{name}\"\n");
+fn plan(name: &str, side: u32, numerics: &str) -> Plan {
+    let spec = format!("numerics = \"{numerics}\"\n[prepare]\nnormalize = \"unit\"\n[network]\nname = \"{name}\"\n");
     convoy_testing::plan_of(&spec, &DataFacts { train_samples: 1280, ..facts([side, side, 3], 10) })
 }

@@ -63,6 +63,9 @@ macro_rules! golden {
 golden! {
     a_layer_of_each_activation "activations",
     adamw_and_a_clipped_gradient "adamw",
+    depthwise_convolutions_in_bf16 "bf16-depthwise",
+    residual_blocks_in_bf16 "bf16-residual",
+    convolutions_and_poolings_in_bf16 "bf16-vgg",
     weighted_classes_and_smoothed_labels "class-weights",
     depthwise_and_grouped_convolutions "depthwise",
     convolutions_by_their_definition "direct",

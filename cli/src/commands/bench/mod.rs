@@ -31,6 +31,9 @@ pub struct BenchArgs {
     /// Override a key of the spec: key.path=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// The numerics class, in place of the spec's.
+    #[arg(long, value_name = "CLASS")]
+    numerics: Option<String>,
     /// Height, width and channels of a sample; as `prepare` says when absent, or else 32x32x3.
     #[arg(long, value_name = "HxWxC")]
     input: Option<InputSize>,
@@ -55,7 +58,8 @@ pub struct BenchArgs {
 ///
 /// # Errors
 /// When spec and network do not fit, or a step is not finite.
-pub fn run(args: BenchArgs) -> Result<ExitCode, CliError> {
+pub fn run(mut args: BenchArgs) -> Result<ExitCode, CliError> {
+    args.overrides.extend(args.numerics.iter().map(|class| format!("numerics={class}")));
     let mut file = spec_or_network(&args.job, &args.overrides, "a spec")?;
     // All of the network learns.
     file.spec.network.freeze_epochs = 0;
