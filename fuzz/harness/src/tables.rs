@@ -11,7 +11,7 @@ const PICTURE: &[u8] = &[
 
 /// The first byte says what kind of table the rest is.
 pub(crate) fn table(bytes: &[u8]) {
-    const KINDS: [&str; 4] = ["", "target = \"value\"", "image_column = 1", "delimiter = \";\""];
+    const KINDS: [&str; 4] = ["", "label_columns = [\"value\"]", "path_column = \"path\"", "delimiter = \";\""];
     const NAMES: [&str; 3] = ["labels.csv", "labels.tsv", "metadata.jsonl"];
     let Some((kind, rest)) = bytes.split_first() else { return };
     let (kind, name) = (KINDS[usize::from(*kind) % KINDS.len()], NAMES[usize::from(*kind / 4) % NAMES.len()]);

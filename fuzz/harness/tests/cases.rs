@@ -24,5 +24,7 @@ fn every_target_takes_nothing_and_a_few_bytes() {
         for bytes in [&b""[..], b"\0", b"{}", b"[train]\nepochs = 3\n", &[0xff; 300]] {
             (target.feed)(bytes);
         }
+        // Where the first byte says what the rest is.
+        (0..16).for_each(|kind| (target.feed)(&[&[kind], &b"path,value\na.png,1\n"[..]].concat()));
     }
 }
