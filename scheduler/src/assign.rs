@@ -1,10 +1,10 @@
 //! Who gets which nodes: pure functions over plain data.
 //!
 //! There are two questions. *How many* shards should each worker get, so that all have computed and sent them as early
-//! as possible? [`quotas`] finds the least time within which all shards fit, given what a shard and what a node cost each
-//! worker; shards are alike, so only their numbers count. *Which* shards, in as few and as large nodes as possible, so
-//! that little travels? [`deal`] gives the largest node whole to a worker with room for it, and halves the node only if
-//! no worker has.
+//! as possible? [`quotas`] finds the least time within which all shards fit, given what a shard and what a node cost
+//! each worker; shards are alike, so only their numbers count. *Which* shards, in as few and as large nodes as
+//! possible, so that little travels? [`deal`] gives the largest node whole to a worker with room for it, and halves the
+//! node only if no worker has.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -32,9 +32,9 @@ pub struct Assignee {
     pub nodes: u32,
 }
 
-/// When an assignee would be done with what it has and `extra` shards more in so many nodes, in microseconds from now if
-/// a shard takes `speed` on one of its threads. Compare the first number, which counts whole rounds of its threads, and
-/// where that is equal the second, which is the time if shards could be cut: so a half-empty round is spread over
+/// When an assignee would be done with what it has and `extra` shards more in so many nodes, in microseconds from now
+/// if a shard takes `speed` on one of its threads. Compare the first number, which counts whole rounds of its threads,
+/// and where that is equal the second, which is the time if shards could be cut: so a half-empty round is spread over
 /// workers.
 pub fn finish(assignee: &Assignee, speed: Micros, extra: u32, nodes: u32) -> (u64, u64) {
     let (shards, threads) = (u64::from(assignee.load) + u64::from(extra), u64::from(assignee.threads));

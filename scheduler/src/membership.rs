@@ -340,6 +340,8 @@ impl Membership {
 pub(crate) struct Timing {
     computing: BTreeMap<Work, Recent>,
     sending: BTreeMap<Work, Recent>,
+    /// When a step was opened last.
+    opened: RunTime,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -365,6 +367,11 @@ impl Recent {
 }
 
 impl Timing {
+    /// Notes that a step is opened. The answer is how long after the one before.
+    pub fn opened(&mut self, now: RunTime) -> Micros {
+        now.since(std::mem::replace(&mut self.opened, now))
+    }
+
     /// Notes the time that a shard took.
     pub fn measured(&mut self, work: Work, per_shard: Micros) {
         self.computing.entry(work).or_default().measured(per_shard);

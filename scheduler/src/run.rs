@@ -67,8 +67,6 @@ pub struct Run {
     members: Membership,
     trust: Trust,
     timing: Timing,
-    /// When a step was opened last.
-    opened: RunTime,
     /// The newest parameters that are final.
     committed: StepId,
     stopping: bool,
@@ -116,7 +114,6 @@ impl Run {
             members: Membership::default(),
             trust: Trust::default(),
             timing: Timing::default(),
-            opened: RunTime(0),
             committed,
             stopping: false,
             next_lease: LeaseId(0),
@@ -364,7 +361,7 @@ impl Run {
         } else {
             return self.save(CheckpointReason::Finish, Outcome::Completed, effects);
         };
-        let passed = self.now.since(std::mem::replace(&mut self.opened, self.now));
+        let passed = self.timing.opened(self.now);
         self.members.age(work, passed, self.timing.computing(work));
         self.phase = RunPhase::Working(Step::new(step, work, shards));
         effects.push(Effect::OpenStep { step, work, shards });

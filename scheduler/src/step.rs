@@ -16,7 +16,6 @@ use crate::trust::Trust;
 
 use audit::Audit;
 pub(crate) use audit::Verdict;
-use sending::Sending;
 
 /// A step (or an evaluation) in work.
 ///
@@ -45,6 +44,19 @@ pub(crate) struct Step {
     sending: BTreeMap<WorkerId, Sending>,
     /// Times that nodes of this step took to be sent.
     sent: Vec<Micros>,
+}
+
+/// Nodes that a worker has computed and that are sent, in any order or all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sending {
+    /// Since when there are any.
+    pub since: RunTime,
+    /// When one of them arrived last, or else the first was begun.
+    pub arrived: RunTime,
+    /// How many have not arrived.
+    pub left: u64,
+    /// How many have.
+    pub done: u64,
 }
 
 /// The state of a node.

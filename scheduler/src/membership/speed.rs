@@ -40,8 +40,8 @@ impl Speed {
         (self.interrupted, self.forgotten, self.rounds, self.fresh) = (interrupted, Micros(0), rounds, true);
     }
 
-    /// A step begins: where nothing was measured in the one before, so much of a lease is forgotten. It is not thought to
-    /// be faster than `median` for that.
+    /// A step begins: where nothing was measured in the one before, so much of a lease is forgotten. It is not thought
+    /// to be faster than `median` for that.
     pub fn age(&mut self, forgotten: Micros, median: Micros) {
         if !self.fresh && self.per_shard() > Some(median) {
             self.forgotten.0 += forgotten.0 / self.rounds.max(1);

@@ -1,21 +1,8 @@
 //! What workers of a step have computed and send.
 
-use super::Step;
+use super::{Sending, Step};
 use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
 use crate::membership::Sent;
-
-/// Nodes that a worker has computed and that are sent, in any order or all at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Sending {
-    /// Since when there are any.
-    pub since: RunTime,
-    /// When one of them arrived last, or else the first was begun.
-    pub arrived: RunTime,
-    /// How many have not arrived.
-    pub left: u64,
-    /// How many have.
-    pub done: u64,
-}
 
 impl Step {
     /// What a worker sends.

@@ -198,8 +198,9 @@ pub struct Trouble {
     pub slow_until: RunTime,
     /// Its link carries little until then.
     pub slow_link_until: RunTime,
-    /// Until then it takes so long to send a node.
+    /// Until then it takes [`Trouble::dawdle`] to send a node.
     pub dawdles_until: RunTime,
+    /// How long it takes to send a node while it dawdles.
     pub dawdle: Micros,
     /// It stays away until then.
     pub away_until: RunTime,
