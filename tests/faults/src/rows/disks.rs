@@ -153,6 +153,19 @@ pub(super) fn slow(bench: &Bench) -> Outcome {
     arena.close()
 }
 
+/// How much of a journal is on the disk for certain: it is synced before a checkpoint is written.
+fn synced(run: &Path, journal: &[u8]) -> usize {
+    let names = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+    let steps = names.filter_map(|entry| {
+        entry.file_name().to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse::<u64>().ok()
+    });
+    let Some(last) = steps.max().and_then(|step| step.checked_sub(1)) else { return 0 };
+    let commit = format!("\"record\":\"step_committed\",\"step\":{last},");
+    let at = journal.windows(commit.len()).rposition(|text| text == commit.as_bytes());
+    let line = |at: usize| journal[at..].iter().position(|byte| *byte == b'\n').map(|length| at + length + 1);
+    at.and_then(line).unwrap_or(0)
+}
+
 /// The power fails: what was not synced is gone, or is zeros.
 pub(super) fn power_cut(bench: &Bench) -> Outcome {
     let mut arena = Arena::open(bench, Setup { kind: SHORT, ..Setup::default() });
@@ -166,6 +179,7 @@ pub(super) fn power_cut(bench: &Bench) -> Outcome {
         let young = arena.journal.commits_since(at - UNSYNCED);
         let lines: Vec<usize> = (0..journal.len()).filter(|at| journal[*at] == b'\n').collect();
         let kept = lines.len().saturating_sub(young).checked_sub(1).map_or(0, |last| lines[last] + 1);
+        let kept = kept.max(synced(&arena.cluster.run(arena.job), &journal));
         let cut = kept + dice.below((journal.len() - kept) as u64 + 1) as usize;
         lost += young;
         match try_ % 2 {
