@@ -245,9 +245,12 @@ impl Run {
     fn settle(&mut self, effects: &mut Vec<Effect>) {
         self.disconnect_drained(effects);
         self.stop_if_asked(effects);
-        if let Some(dispatch) = self.dispatch(effects) {
+        while let Some(dispatch) = self.dispatch(effects) {
             dispatch.run();
-            self.drop_audits(effects);
+            // Who held an audit that is dropped has room for another one.
+            if !self.drop_audits(effects) {
+                break;
+            }
         }
         if self.next_interval().is_some_and(|at| at <= self.now) {
             self.checkpoint(CheckpointReason::Interval, effects);

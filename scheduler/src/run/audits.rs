@@ -158,9 +158,10 @@ impl Run {
         false
     }
 
-    /// Gives up audits that nobody can do in time.
-    pub(super) fn drop_audits(&mut self, effects: &mut Vec<Effect>) {
-        let RunPhase::Working(step) = &mut self.phase else { return };
+    /// Gives up audits that nobody can do in time. The answer is whether there were any.
+    pub(super) fn drop_audits(&mut self, effects: &mut Vec<Effect>) -> bool {
+        let RunPhase::Working(step) = &mut self.phase else { return false };
+        let mut any = false;
         let (work, candidates) = (step.work, self.members.candidates(step.step));
         let audits: Vec<(Node, Vec<WorkerId>)> = step.audits().collect();
         for (node, voters) in audits {
@@ -171,6 +172,7 @@ impl Run {
             if in_time || anybody || step.is_disputed(node) {
                 continue;
             }
+            any = true;
             let (leases, by) = step.drop_audit(node, self.now);
             let revoke = |worker, at| Effect::Revoke { worker, at, why: RevokeReason::AuditDropped };
             effects.extend(leases.into_iter().map(|lease| revoke(lease.worker, lease.at)));
@@ -178,6 +180,7 @@ impl Run {
                 member.audit_dropped(work);
             }
         }
+        any
     }
 
     /// The newest parameters that no audit can still find wrong. Checkpoints that are older may be removed, except for
