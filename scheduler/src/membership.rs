@@ -203,7 +203,7 @@ impl Member {
     /// steps ago has a strike: others wait for its leases again and again.
     pub fn lost(&mut self, step: StepId) {
         let before = self.strikes.lost.replace(step);
-        if before.is_some_and(|before| step.0 - before.0 < u64::from(FORGET)) {
+        if before.is_some_and(|before| step.0.saturating_sub(before.0) < u64::from(FORGET)) {
             self.strike(step);
         }
     }
