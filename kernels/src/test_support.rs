@@ -1,6 +1,53 @@
 //! What the tests of several modules share.
 
+use std::ops::Range;
+
+use proptest::prelude::*;
+
+use crate::conv::ConvShape;
 use crate::cpu::{Level, with_level};
+
+/// One pixel, one channel.
+pub(crate) const UNIT: ConvShape = ConvShape {
+    n: 1,
+    h: 1,
+    w: 1,
+    ci: 1,
+    co: 1,
+    kh: 1,
+    kw: 1,
+    stride: [1, 1],
+    padding: [0, 0],
+    dilation: [1, 1],
+    groups: 1,
+};
+
+/// Shapes of so many images with such sides, kernels with such sides, and channels in and out of a group and how many
+/// groups; with any stride up to 3, dilation up to 2, and padding that is less than the largest kernel.
+pub(crate) fn conv_shapes(
+    images: impl Strategy<Value = usize>,
+    side: Range<usize>,
+    kernel: Range<usize>,
+    groups: impl Strategy<Value = (usize, usize, usize)>,
+) -> impl Strategy<Value = ConvShape> {
+    let pair = |max: usize| [1..=max, 1..=max];
+    let padding = [0..kernel.end - 1, 0..kernel.end - 1];
+    ((images, side.clone(), side), (kernel.clone(), kernel), pair(3), padding, pair(2), groups)
+        .prop_map(|((n, h, w), (kh, kw), stride, padding, dilation, (ci, co, groups))| ConvShape {
+            n,
+            h,
+            w,
+            ci: ci * groups,
+            co: co * groups,
+            kh,
+            kw,
+            stride,
+            padding,
+            dilation,
+            groups,
+        })
+        .prop_filter("kernel fits", |shape| shape.checked().is_ok())
+}
 
 /// Values between -1 and 1 that look random, the same for the same seed.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {

@@ -1,28 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::test_support::{noise, on_every_level};
-
-const UNIT: ConvShape = ConvShape {
-    n: 1,
-    h: 1,
-    w: 1,
-    ci: 1,
-    co: 1,
-    kh: 1,
-    kw: 1,
-    stride: [1, 1],
-    padding: [0, 0],
-    dilation: [1, 1],
-    groups: 1,
-};
+use crate::test_support::{UNIT, conv_shapes, noise, on_every_level};
 
 /// Odd, non-square, strided, padded, dilated and grouped shapes, of few images and many.
 fn shapes() -> impl Strategy<Value = ConvShape> {
     let images = prop_oneof![1usize..5, 5usize..21, Just(8), Just(16), Just(32), Just(40)];
-    let image = (images, 1usize..9, 1usize..9);
-    let kernel = (1usize..4, 1usize..4);
-    let pair = |max: usize| [1..=max, 1..=max];
     let groups = prop_oneof![
         (1usize..8, 1usize..8, Just(1usize)),
         (1usize..70, 1usize..70, Just(1usize)),
@@ -32,21 +15,7 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
         (Just(1usize), Just(1usize), 2usize..70),
         (Just(1usize), 1usize..4, 2usize..6),
     ];
-    (image, kernel, pair(3), [0usize..3, 0usize..3], pair(2), groups)
-        .prop_map(|((n, h, w), (kh, kw), stride, padding, dilation, (ci, co, groups))| ConvShape {
-            n,
-            h,
-            w,
-            ci: ci * groups,
-            co: co * groups,
-            kh,
-            kw,
-            stride,
-            padding,
-            dilation,
-            groups,
-        })
-        .prop_filter("kernel fits", |shape| shape.checked().is_ok())
+    conv_shapes(images, 1..9, 1..4, groups)
         .prop_filter("the definition is slow", |s| s.y_len() * s.w_len() / s.co < 1_000_000)
 }
 

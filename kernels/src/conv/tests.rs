@@ -5,28 +5,10 @@ use crate::activation::Activation;
 use crate::naive::products;
 use crate::norm::{Affine, Stats};
 use crate::norm_block::NormBlock;
-use crate::test_support::{assert_close, noise, on_every_level};
-
-/// One pixel, one channel.
-const UNIT: ConvShape = ConvShape {
-    n: 1,
-    h: 1,
-    w: 1,
-    ci: 1,
-    co: 1,
-    kh: 1,
-    kw: 1,
-    stride: [1, 1],
-    padding: [0, 0],
-    dilation: [1, 1],
-    groups: 1,
-};
+use crate::test_support::{UNIT, assert_close, conv_shapes, noise, on_every_level};
 
 /// Odd, non-square, strided, padded, dilated and grouped shapes.
 fn shapes() -> impl Strategy<Value = ConvShape> {
-    let image = (1usize..4, 1usize..12, 1usize..12);
-    let kernel = (1usize..5, 1usize..5);
-    let pair = |max: usize| [1..=max, 1..=max];
     let groups = prop_oneof![
         (1usize..8, 1usize..8, Just(1usize)),
         (1usize..40, 1usize..40, Just(1usize)),
@@ -34,21 +16,7 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
         (Just(1usize), Just(1usize), 2usize..40),
         (Just(1usize), 1usize..4, 2usize..6),
     ];
-    (image, kernel, pair(3), [0usize..4, 0usize..4], pair(2), groups)
-        .prop_map(|((n, h, w), (kh, kw), stride, padding, dilation, (ci, co, groups))| ConvShape {
-            n,
-            h,
-            w,
-            ci: ci * groups,
-            co: co * groups,
-            kh,
-            kw,
-            stride,
-            padding,
-            dilation,
-            groups,
-        })
-        .prop_filter("kernel fits", |shape| shape.checked().is_ok())
+    conv_shapes(1usize..4, 1..12, 1..5, groups)
 }
 
 /// The sums in f64, and the sums of the terms' magnitudes, which bound the rounding error.
