@@ -71,11 +71,12 @@ fn file((path, text): &(&str, &str)) -> SetFile {
 
 fn push(data: &DataStore, files: &[(&str, &str)]) -> Result<(), String> {
     let mut receiver = data.receive("anna");
-    for pushed in files {
-        receiver.begin(file(pushed)).map_err(text)?;
-        receiver.piece(pushed.1.as_bytes()).map_err(text)?;
-    }
-    receiver.finish().map(drop).map_err(text)
+    let came = files.iter().try_for_each(|pushed| {
+        receiver.begin(file(pushed))?;
+        receiver.piece(pushed.1.as_bytes())
+    });
+    // As the service does: what came whole is kept, whatever came after it.
+    receiver.finish().and(came).map_err(text)
 }
 
 fn text(error: impl std::fmt::Display) -> String {

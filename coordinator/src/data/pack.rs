@@ -51,14 +51,20 @@ pub(super) fn path_of(folder: &Path, pack: &Digest) -> PathBuf {
     folder.join(format!("{pack}.tar"))
 }
 
-/// The file of a pack that has no name yet: each write to it is an act.
+/// The file of a pack that has no name yet: each write to it is an act. What a failed write left is written over by
+/// the next one, as whoever buffers believes that nothing of it came.
 #[derive(Debug)]
-struct Hidden(tempfile::NamedTempFile);
+struct Hidden {
+    file: tempfile::NamedTempFile,
+    at: u64,
+}
 
 impl Write for Hidden {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Hidden(file) = self;
-        durable::write(file.path(), bytes, |bytes| file.as_file().write_all(bytes)).map(|()| bytes.len())
+        let Hidden { file, at } = self;
+        durable::write(file.path(), bytes, |bytes| file.as_file().write_all_at(bytes, *at))?;
+        *at += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -68,7 +74,8 @@ impl Write for Hidden {
 
 impl Seek for Hidden {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
+        self.at = self.file.seek(to)?;
+        Ok(self.at)
     }
 }
 
@@ -86,7 +93,13 @@ impl PackWriter {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix(".pack-").suffix(".tmp").tempfile_in(folder)?;
         let hasher = blake3::Hasher::new();
-        Ok(PackWriter { file: BufWriter::new(Hidden(file)), hasher, length: 0, files: Vec::new(), begun: None })
+        Ok(PackWriter {
+            file: BufWriter::new(Hidden { file, at: 0 }),
+            hasher,
+            length: 0,
+            files: Vec::new(),
+            begun: None,
+        })
     }
 
     /// Bytes of the disk that a file of `size` bytes takes in a pack, at most.
@@ -113,17 +126,19 @@ impl PackWriter {
 
     /// Adds the file that began, now that all `size` bytes of it are written.
     pub(super) fn end(&mut self, digest: Digest, size: u64) -> io::Result<()> {
-        self.files.push((digest, self.length - size, size));
-        self.begun = None;
+        let offset = self.length - size;
         let padding = self.length.next_multiple_of(BLOCK) - self.length;
-        self.write(&[0; BLOCK as usize][..padding as usize])
+        self.write(&[0; BLOCK as usize][..padding as usize])?;
+        self.files.push((digest, offset, size));
+        self.begun = None;
+        Ok(())
     }
 
     /// Takes back what was written of a file that began and is not whole.
     pub(super) fn take_back(&mut self) -> io::Result<()> {
         let Some((length, hasher)) = self.begun.take() else { return Ok(()) };
         self.file.seek(SeekFrom::Start(length))?;
-        let Hidden(file) = self.file.get_ref();
+        let Hidden { file, .. } = self.file.get_ref();
         act(Act::Cut, file.path(), || file.as_file().set_len(length))?;
         (self.length, self.hasher) = (length, hasher);
         Ok(())
@@ -144,7 +159,7 @@ impl PackWriter {
         }
         self.write(&[0; 2 * BLOCK as usize])?;
         let digest = Digest(*self.hasher.finalize().as_bytes());
-        let Hidden(file) = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Hidden { file, .. } = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         sync_file(file.path(), file.as_file())?;
         Ok(Some(Closed { packed: Packed { digest, files: self.files }, file }))
     }
@@ -224,9 +239,51 @@ mod tests {
         pack.close()?.expect("something was added").persist(folder)
     }
 
+    /// Writes a pack of as many of two files as can be written, which are larger than what is written at once.
+    fn write_what_can_be(folder: &Path) -> io::Result<Option<Packed>> {
+        let mut pack = PackWriter::create(folder)?;
+        for letter in [b'a', b'b'] {
+            let bytes = vec![letter; 20_000];
+            let digest = Digest::of(&bytes);
+            let added = pack.begin("x", &digest, bytes.len() as u64).and_then(|()| {
+                bytes.chunks(3000).try_for_each(|piece| pack.write(piece))?;
+                pack.end(digest, bytes.len() as u64)
+            });
+            if added.is_err() {
+                break;
+            }
+        }
+        pack.close()?.map(|closed| closed.persist(folder)).transpose()
+    }
+
+    #[test]
+    fn what_came_before_a_moment_without_room_is_kept_as_it_came() {
+        for fault in [Fault::Full, Fault::Short] {
+            let mut kept = [0; 3];
+            for point in 1.. {
+                let folder = tempfile::tempdir().unwrap();
+                let faults = Faults::in_folder(folder.path(), Some(FaultPlan { point, fault, lasting: false }));
+                let packed = write_what_can_be(folder.path()).ok().flatten();
+                if let Some(packed) = &packed {
+                    let file = File::open(path_of(folder.path(), &packed.digest)).unwrap();
+                    assert_eq!(digest_of(file, u64::MAX).unwrap().0, packed.digest, "{fault:?} {point}");
+                    for (digest, offset, size) in packed.files.iter().copied() {
+                        let at = Located { pack: packed.digest, offset, size };
+                        assert_eq!(digest_at(folder.path(), &at).unwrap(), digest, "{fault:?} {point}");
+                    }
+                }
+                kept[packed.map_or(0, |packed| packed.files.len())] += 1;
+                if !faults.struck() {
+                    break;
+                }
+            }
+            assert!(kept.iter().all(|times| *times > 0), "{fault:?}: {kept:?} times with none, one and both");
+        }
+    }
+
     #[test]
     fn a_pack_is_there_and_whole_or_not_at_all() {
-        for fault in [Fault::Eio, Fault::Full, Fault::Crash, Fault::PowerCut] {
+        for fault in [Fault::Eio, Fault::Full, Fault::Short, Fault::Crash, Fault::PowerCut] {
             for point in 1.. {
                 let folder = tempfile::tempdir().unwrap();
                 let plan = FaultPlan { point, fault, lasting: false };
