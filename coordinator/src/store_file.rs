@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use convoy_common::durable::{rename, sync_folder};
+use convoy_common::durable::{folder_of, rename, sync_folder};
 use convoy_common::panic_text;
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::{
@@ -67,7 +67,7 @@ impl StoreFile {
         *file.database.write() = Some(file.open_database(true)?);
         file.write(prepare)?;
         // The name of a new one is to outlive a loss of power like what is in it.
-        sync_folder(file.path.parent().unwrap_or(Path::new("."))).map_err(|error| file.failed(&error))?;
+        sync_folder(folder_of(&file.path)).map_err(|error| file.failed(&error))?;
         Ok(file)
     }
 
@@ -184,7 +184,7 @@ pub(crate) fn put_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let aside = format!("{}.damaged-{now}.{}", name.display(), extension.display());
     let aside = path.with_file_name(aside);
     let fail = |error: std::io::Error| StoreError::Io { path: path.to_owned(), problem: error.to_string() };
-    rename(path, &aside).map_err(fail)?;
+    rename(path, &aside).and_then(|()| sync_folder(folder_of(path))).map_err(fail)?;
     Ok(aside)
 }
 

@@ -253,7 +253,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The folder in which `path` is.
-fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -385,7 +385,13 @@ impl Jobs {
             (record.error, record.result) = (None, None);
         }
         let written = match self.store.put(&record) {
-            Err(error) if matches!(next, JobState::Queued | JobState::Running) => return Err(error.into()),
+            Err(error) if matches!(next, JobState::Queued | JobState::Running) => {
+                // The disk may have it all the same, and would say so after a restart.
+                job.unsaved = Some(error.to_string());
+                drop(live);
+                self.records.send_replace(());
+                return Err(error.into());
+            }
             written => written,
         };
         job.record = record;
@@ -412,10 +418,13 @@ impl Jobs {
 
     /// Writes the records that are owed.
     fn save_owed(&self) {
+        let mut any = false;
         for job in self.live().values_mut().filter(|job| job.unsaved.is_some()) {
             job.is_written(self.store.put(&job.record));
+            any |= job.unsaved.is_none();
         }
-        self.records.send_replace(());
+        // Whoever watches reads again what it watches.
+        self.records.send_if_modified(|()| any);
     }
 
     fn owes_records(&self) -> bool {

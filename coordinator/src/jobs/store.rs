@@ -91,7 +91,11 @@ impl JobStore {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     *last = next;
-                    sync_folder(&self.folder).map_err(|error| self.error(&path, &error))?;
+                    if let Err(error) = sync_folder(&self.folder) {
+                        // Nobody has this number: what stays of it goes at the next start.
+                        _ = fs::remove_dir(&path);
+                        return Err(self.error(&path, &error));
+                    }
                     return Ok(next);
                 }
                 // Somebody else put it there.
@@ -115,10 +119,13 @@ impl JobStore {
             self.write(&self.last_file(), &last.to_string())?;
         }
         let (path, removed) = (self.folder_of(id), self.folder.join(format!("{REMOVED}{id}")));
-        match rename(&path, &removed).and_then(|()| sync_folder(&self.folder)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.error(&path, &error)),
-            _ => Ok(removed),
-        }
+        let renamed = match rename(&path, &removed) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            renamed => renamed,
+        };
+        // Also what an earlier try has renamed: it may not be on the disk yet.
+        renamed.and_then(|()| sync_folder(&self.folder)).map_err(|error| self.error(&path, &error))?;
+        Ok(removed)
     }
 
     /// Removes the files of a job that is forgotten; what cannot be removed now goes at the next start.

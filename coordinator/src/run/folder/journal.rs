@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use convoy_common::durable::{DurableFile, full_disk, is_full, replace_file, sync_folder};
+use convoy_common::durable::{DurableFile, folder_of, full_disk, is_full, replace_file, sync_folder};
 use convoy_scheduler::{Journal, Record};
 use parking_lot::Mutex;
 
@@ -87,7 +87,7 @@ impl JournalFile {
             file.cut(length as u64).map_err(fail)?;
         }
         file.sync().map_err(fail)?;
-        path.parent().map_or(Ok(()), sync_folder).map_err(fail)?;
+        sync_folder(folder_of(path)).map_err(fail)?;
         let (file, sync) = (Arc::new(file), Arc::new(SyncState::default()));
         let (stop, stopped) = mpsc::channel();
         let syncer = {
