@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +62,7 @@ impl Journal {
     /// Follows the file at `path`, which may not be there yet.
     pub fn follow(path: &Path) -> Self {
         let (seen, over) = (Arc::<Mutex<Told>>::default(), Arc::new(AtomicBool::new(false)));
-        let mut tail = Tail { path: path.to_owned(), read: 0, rest: Vec::new() };
+        let mut tail = Tail::new(path);
         let shared = (seen.clone(), over.clone());
         let reader = std::thread::spawn(move || {
             while !shared.1.load(Ordering::Relaxed) {
@@ -145,30 +146,43 @@ impl Drop for Journal {
     }
 }
 
-/// The end of a file that grows, and may be cut.
+/// The end of a file that grows, and may be cut and grow again between two looks.
 struct Tail {
     path: PathBuf,
+    /// Each whole line that was read.
+    lines: Vec<Vec<u8>>,
+    /// Bytes of all of them.
     read: u64,
-    rest: Vec<u8>,
 }
 
 impl Tail {
+    fn new(path: &Path) -> Self {
+        Tail { path: path.to_owned(), lines: Vec::new(), read: 0 }
+    }
+
     fn new_records(&mut self) -> Vec<Value> {
-        let Ok(mut file) = File::open(&self.path) else { return Vec::new() };
-        let length = file.metadata().map_or(0, |facts| facts.len());
-        if length < self.read {
-            // A restart cut an unfinished line off.
-            (self.read, self.rest) = (length, Vec::new());
+        let Ok(file) = File::open(&self.path) else { return Vec::new() };
+        while let Some(last) = self.lines.pop_if(|line| !is_at(&file, line, self.read - line.len() as u64)) {
+            // A restart cut it off.
+            self.read -= last.len() as u64;
         }
-        if length == self.read || file.seek(SeekFrom::Start(self.read)).is_err() {
+        let (mut file, mut bytes) = (file, Vec::new());
+        if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).is_err() {
             return Vec::new();
         }
-        let Ok(read) = file.read_to_end(&mut self.rest) else { return Vec::new() };
-        self.read += read as u64;
-        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines: Vec<u8> = self.rest.drain(..whole).collect();
-        String::from_utf8_lossy(&lines).lines().filter_map(parse).collect()
+        let before = self.lines.len();
+        let whole = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        self.lines.extend(whole.map(<[u8]>::to_vec));
+        let lines = &self.lines[before..];
+        self.read += lines.iter().map(|line| line.len() as u64).sum::<u64>();
+        lines.iter().filter_map(|line| parse(&String::from_utf8_lossy(line))).collect()
     }
+}
+
+/// Whether that line is still where it was read.
+fn is_at(file: &File, line: &[u8], at: u64) -> bool {
+    let mut now = vec![0; line.len()];
+    file.read_exact_at(&mut now, at).is_ok() && now == line
 }
 
 #[cfg(test)]
@@ -181,7 +195,7 @@ mod tests {
     fn a_journal_is_followed_over_a_cut_and_a_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let mut tail = Tail { path: path.clone(), read: 0, rest: Vec::new() };
+        let mut tail = Tail::new(&path);
         let mut told = Told::default();
         let mut look = |content: &str, told: &mut Told| {
             fs::write(&path, content).unwrap();
@@ -195,5 +209,8 @@ mod tests {
         look(&whole, &mut told);
         look(&format!("{whole}{started}{}{}{joined}", commit(0), commit(1)), &mut told);
         assert_eq!((told.commits.len(), told.members, told.records.len()), (2, 1, 6));
+        // The last line is cut off, and more has come before anybody looks.
+        look(&format!("{whole}{started}{}{started}{joined}{joined}{}", commit(0), commit(1)), &mut told);
+        assert_eq!((told.commits.len(), told.members, told.records.len()), (2, 2, 10));
     }
 }

@@ -1,7 +1,7 @@
 //! Disks that are full, slow, fail, forget and lie.
 
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -175,18 +175,19 @@ pub(super) fn power_cut(bench: &Bench) -> Outcome {
         dice.pause(UNSYNCED * 2);
         let at = arena.coordinator.kill();
         let path = arena.cluster.run(arena.job).join("journal");
-        let mut journal = fs::read(&path).expect("a run has a journal");
+        let journal = fs::read(&path).expect("a run has a journal");
         let young = arena.journal.commits_since(at - UNSYNCED);
         let lines: Vec<usize> = (0..journal.len()).filter(|at| journal[*at] == b'\n').collect();
         let kept = lines.len().saturating_sub(young).checked_sub(1).map_or(0, |last| lines[last] + 1);
         let kept = kept.max(synced(&arena.cluster.run(arena.job), &journal));
         let cut = kept + dice.below((journal.len() - kept) as u64 + 1) as usize;
         lost += young;
+        let file = OpenOptions::new().write(true).open(&path).expect("it is writable");
         match try_ % 2 {
-            0 => journal.truncate(cut),
-            _ => journal[cut..].fill(0),
+            0 => file.set_len(cut as u64),
+            _ => file.write_all_at(&vec![0; journal.len() - cut], cut as u64),
         }
-        fs::write(&path, journal).expect("it is writable");
+        .expect("it is writable");
         let restarted = arena.start_coordinator();
         arena.cost(restarted);
     }
