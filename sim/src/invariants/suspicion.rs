@@ -55,6 +55,9 @@ impl Invariant for Suspicion {
                     check(!named.is_disjoint(&self.liars), || {
                         format!("copies of {node} of {step} differ, and none of {named:?} ever lied")
                     })?;
+                    let struck =
+                        workers.iter().filter(|worker| named.len() == 1 || !books.members.contains_key(worker));
+                    self.struck.extend(struck.map(machine));
                     self.suspects.extend(named);
                 }
                 Effect::Send { worker, lease, check: Check::Count | Check::CountAndDigest } => {
