@@ -11,8 +11,8 @@ train = "data"
 [augment]
 horizontal_flip = 0.5
 [network]
-layers = [{type="conv",out=8,kernel=3,padding=1,bias=false},{type="batch_norm"},{type="relu"},{type="max_pool",kernel=2},
-    {type="flatten"},{type="linear",out=256},{type="relu"},{type="linear",out=3}]
+layers = [{type="conv",out=8,kernel=3,padding=1,bias=false},{type="batch_norm"},{type="relu"},
+    {type="max_pool",kernel=2},{type="flatten"},{type="linear",out=256},{type="relu"},{type="linear",out=3}]
 [optimizer]
 lr = 0.05
 momentum = 0.9
@@ -27,6 +27,10 @@ JOBS = [(7, 450), (8, 300), (9, 600)]
 # What may happen, and how often in comparison.
 FAULTS = [("kill worker", 5), ("pause worker", 4), ("terminate worker", 2), ("kill coordinator", 2),
           ("pause coordinator", 2), ("terminate coordinator", 1)]
+# What is sampled, and by how much more than a tenth its median may be larger in the last third than in the first: a
+# process that starts anew begins small, and the state holds one job or two.
+ROWS = [("coordinator MiB", 10), ("coordinator descriptors", 4), ("first worker MiB", 10),
+        ("first worker descriptors", 4), ("state on disk MiB", 5)]
 
 
 def data(folder, count=320, side=16, classes=3):
@@ -60,7 +64,8 @@ class Soak:
         self.jobs_done, self.wrong, self.failures = 0, [], []
 
     def run(self, *args, timeout=120):
-        done = subprocess.run([CONVOY, *args], env=self.env, cwd=self.work, timeout=timeout, capture_output=True, text=True)
+        done = subprocess.run([CONVOY, *args], env=self.env, cwd=self.work, timeout=timeout, capture_output=True,
+                              text=True)
         return done.returncode, done.stdout, done.stderr
 
     def spawn(self, log, *args, env=None):
@@ -139,8 +144,8 @@ class Soak:
         while live < 2:
             which = (self.jobs_done + live) % len(JOBS)
             seed, epochs = JOBS[which]
-            if self.run("submit", "job.toml", "--detach", "--set", f"seed={seed}", "--set", f"train.epochs={epochs}",
-                        "--set", f'name="soak-{which}"')[0]:
+            sets = [f"seed={seed}", f"train.epochs={epochs}", f'name="soak-{which}"']
+            if self.run("submit", "job.toml", "--detach", *[word for each in sets for word in ("--set", each)])[0]:
                 return
             live += 1
 
@@ -184,24 +189,39 @@ class Soak:
         if coordinator and worker and disk:
             self.samples.append((since, *coordinator, *worker, int(disk[0]) / 1024))
 
-    def report(self, seconds):
-        print(f"{seconds:.0f} s, seed {self.options.seed}; " + ", ".join(f"{n} x {k}" for k, n in sorted(self.happened.items())))
-        print(f"{self.jobs_done} jobs ended with the digest of an undisturbed run and an exact ledger"
-              f"{'' if not self.wrong else ', WRONG: ' + ', '.join(self.wrong)}")
-        if self.failures:
-            print("failures:", self.failures)
+    def grown(self):
+        """Prints what was sampled; the medians of the thirds and the most of each row, and which rows grew."""
         third = max(1, len(self.samples) // 3)
-        names = ["coordinator MiB", "coordinator descriptors", "first worker MiB", "first worker descriptors", "state on disk MiB"]
-        rows = {}
-        for column, name in enumerate(names, 1):
-            parts = [self.samples[:third], self.samples[third:-third], self.samples[-third:]]
-            medians = [statistics.median(s[column] for s in part) for part in parts if part]
-            rows[name] = {"medians_of_thirds": [round(m, 1) for m in medians], "most": round(max(s[column] for s in self.samples), 1)}
-            print(f"{name:26} medians of the thirds " + " ".join(f"{m:8.1f}" for m in medians) + f"   most {rows[name]['most']:8.1f}")
+        parts = [self.samples[:third], self.samples[third:-third], self.samples[-third:]]
+        rows, grown = {}, []
+        for column, (name, slack) in enumerate(ROWS, 1):
+            medians = [statistics.median(sample[column] for sample in part) for part in parts if part]
+            most = max(sample[column] for sample in self.samples)
+            rows[name] = {"medians_of_thirds": [round(median, 1) for median in medians], "most": round(most, 1)}
+            thirds = " ".join(f"{median:8.1f}" for median in medians)
+            print(f"{name:26} medians of the thirds {thirds}   most {most:8.1f}")
+            if medians[-1] > medians[0] * 1.1 + slack:
+                grown.append(name)
+        return rows, grown
+
+    def report(self, seconds):
+        """Prints what came of it; the exit code."""
+        happened = ", ".join(f"{n} x {kind}" for kind, n in sorted(self.happened.items()))
+        print(f"{seconds:.0f} s, seed {self.options.seed}; {happened}")
+        print(f"{self.jobs_done} jobs ended with the digest of an undisturbed run and an exact ledger")
+        if not self.jobs_done:
+            self.failures.append("no job ended")
+        if not self.samples:
+            self.failures.append("nothing was sampled")
+        rows, grown = self.grown() if self.samples else ({}, [])
+        for what, found in (("wrong digest or ledger", self.wrong), ("failures", self.failures), ("grew", grown)):
+            if found:
+                print(f"{what}: {found}")
         if self.options.json:
-            print(json.dumps({"seconds": round(seconds), "seed": self.options.seed, "faults": self.happened, "jobs": self.jobs_done,
-                              "wrong": self.wrong, "failures": self.failures, "samples": rows}))
-        return 1 if self.wrong or self.failures else 0
+            print(json.dumps({"seconds": round(seconds), "seed": self.options.seed, "faults": self.happened,
+                              "jobs": self.jobs_done, "wrong": self.wrong, "failures": self.failures, "grew": grown,
+                              "samples": rows}))
+        return 1 if self.wrong or self.failures or grown else 0
 
     def soak(self):
         self.begin()
@@ -220,7 +240,9 @@ class Soak:
                 if now - told >= 60:
                     told = now
                     left = self.options.seconds - (now - began)
-                    print(f"{now - began:.0f} s, {left:.0f} s left: {sum(self.happened.values())} faults, {self.jobs_done} jobs", file=sys.stderr)
+                    faults = sum(self.happened.values())
+                    print(f"{now - began:.0f} s, {left:.0f} s left: {faults} faults, {self.jobs_done} jobs",
+                          file=sys.stderr)
                 time.sleep(0.5)
             return self.report(time.monotonic() - began)
         finally:
@@ -237,4 +259,7 @@ options.add_argument("--every", type=float, default=20)
 options.add_argument("--seed", type=int, default=int(time.time()))
 options.add_argument("--workers", type=int, default=4)
 options.add_argument("--json", action="store_true")
-sys.exit(Soak(options.parse_args()).soak())
+options = options.parse_args()
+if options.workers < 2:
+    sys.exit("--workers: the first one never ends, so it takes at least 2")
+sys.exit(Soak(options).soak())

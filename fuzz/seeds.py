@@ -21,7 +21,8 @@ def keep(target, name, content):
 
 
 def idx(count, side=8):
-    images = struct.pack(">4i", 0x803, count, side, side) + bytes((i * 37 + p * 11) % 251 for i in range(count) for p in range(side * side))
+    pixels = bytes((i * 37 + p * 11) % 251 for i in range(count) for p in range(side * side))
+    images = struct.pack(">4i", 0x803, count, side, side) + pixels
     return images, struct.pack(">2i", 0x801, count) + bytes(i % 3 for i in range(count))
 
 
@@ -74,7 +75,8 @@ for number, text in enumerate(["path,label\na.png,x\nb.png,y\n", "path;label;w\n
 def tar(mode):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=mode) as archive:
-        for name, content in (("a/0.png", b"\x89PNG"), ("b/1.png", b"\x89PNG"), ("0.cls", b"1"), ("0.json", b'{"x": 1}')):
+        files = (("a/0.png", b"\x89PNG"), ("b/1.png", b"\x89PNG"), ("0.cls", b"1"), ("0.json", b'{"x": 1}'))
+        for name, content in files:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))

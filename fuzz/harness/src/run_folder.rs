@@ -8,12 +8,13 @@ use convoy_common::{Plan, manifest::Manifest};
 use convoy_coordinator::{RunDir, audit, checkpoint as checkpoints, prepare_replay, read_ledger};
 use convoy_model::{Network, TensorFile, model_dir};
 use convoy_testing::Stripes;
+use tempfile::TempDir;
 
 use crate::data::memory_folder;
 
 /// Data and plan of a tiny run.
 struct Run {
-    folder: tempfile::TempDir,
+    folder: TempDir,
     plan: Plan,
     network: Network,
     manifest: Manifest,
@@ -38,10 +39,14 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
     Run { folder: memory_folder(), plan, network, manifest }
 });
 
-/// A run folder that nothing was written to yet.
-fn fresh() -> PathBuf {
-    let path = RUN.folder.path().join("run");
-    _ = fs::remove_dir_all(&path);
+/// A folder in memory for one input.
+fn folder() -> TempDir {
+    tempfile::tempdir_in(RUN.folder.path()).expect("memory holds a folder")
+}
+
+/// A run folder in `folder` that nothing was written to yet.
+fn fresh(folder: &TempDir) -> PathBuf {
+    let path = folder.path().join("run");
     RunDir::create(&path, &RUN.plan, &RUN.manifest).expect("memory holds a run");
     path
 }
@@ -50,7 +55,8 @@ fn fresh() -> PathBuf {
 pub(crate) fn journal(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let seal = |line: &str| format!("{} {line}\n", &blake3::hash(line.as_bytes()).to_hex()[..16]);
-    let path = fresh();
+    let folder = folder();
+    let path = fresh(&folder);
     fs::write(path.join("journal"), text.lines().map(seal).collect::<String>()).expect("memory holds a journal");
     let Ok((plan, manifest, records, _)) = read_ledger(&path) else { return };
     let mut counted = 0;
@@ -61,7 +67,8 @@ pub(crate) fn journal(bytes: &[u8]) {
 
 /// `plan.json` as it is.
 pub(crate) fn plan_file(bytes: &[u8]) {
-    let path = fresh();
+    let folder = folder();
+    let path = fresh(&folder);
     fs::write(path.join("plan.json"), bytes).expect("memory holds a plan");
     let _ = read_ledger(&path);
     let _ = RunDir::open(&path);
@@ -69,7 +76,8 @@ pub(crate) fn plan_file(bytes: &[u8]) {
 
 /// A checkpoint, whose tensors have no seal here.
 pub(crate) fn checkpoint(bytes: &[u8]) {
-    let path = RUN.folder.path().join("step-00000001.safetensors");
+    let folder = folder();
+    let path = folder.path().join("step-00000001.safetensors");
     fs::write(&path, bytes).expect("memory holds a checkpoint");
     let _ = checkpoints::read(&path, &RUN.plan, &[], &RUN.network);
     let _ = checkpoints::parameters_digest(&path);
@@ -78,7 +86,8 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
 /// A model: its tensors are zeros, and the bytes are the plan it names.
 pub(crate) fn model(bytes: &[u8]) {
     let Ok(plan) = std::str::from_utf8(bytes) else { return };
-    let path = RUN.folder.path().join("model.safetensors");
+    let folder = folder();
+    let path = folder.path().join("model.safetensors");
     let zeros = vec![0.0; RUN.network.len()];
     let views: Vec<_> = RUN.network.views(&zeros).collect();
     let metadata = [("convoy.plan".to_owned(), plan.to_owned())].into();
