@@ -1,8 +1,8 @@
 //! Which instructions the kernels use, chosen once per process.
 //!
 //! A kernel is written once, as plain code over fixed-size arrays, and compiled for every [`Level`]; the levels differ
-//! in speed and never in bits. What is `unsafe` here is to ask the CPU and the
-//! system, and to call code that was compiled for instructions which not every CPU has.
+//! in speed and never in bits. What is `unsafe` here is to ask the CPU and the system, and to call code that was
+//! compiled for instructions which not every CPU has.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -125,11 +125,17 @@ pub fn level() -> Level {
 /// Runs `f` with the kernels of this thread at `level`; `None`, without running it, on a CPU that lacks the level.
 /// For tests, which compare the levels.
 pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Option<R> {
-    (level <= detected()).then(|| pretending(level, f))
+    (level <= detected()).then(|| at_level(level, f))
 }
 
-/// As [`with_level`], whatever the CPU has; for a test that does itself what the CPU cannot do.
+/// As [`with_level`], whatever the CPU has; for a test that does itself what the CPU cannot do, and has AVX-512.
+#[cfg(test)]
 pub(crate) fn pretending<R>(level: Level, f: impl FnOnce() -> R) -> R {
+    assert!(level <= detected() || detected() >= Level::Avx512, "nothing but AMX can be pretended");
+    at_level(level, f)
+}
+
+fn at_level<R>(level: Level, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Level>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -156,7 +162,8 @@ pub trait Kernel {
 /// Runs the kernel at this thread's level.
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     match level() {
-        // SAFETY: `level` is never above `detected`, which asked the CPU for exactly these features.
+        // SAFETY: `level` is not above `detected`, which asked the CPU for exactly these features; where a test
+        // pretends that it is, the CPU has these.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 | Level::Avx512Bf16 | Level::Amx => unsafe { avx512(kernel) },
         // SAFETY: as above.

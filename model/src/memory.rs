@@ -56,6 +56,12 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     let parameters = 4 * network.parameters as u64;
     let all = 4 * network.len() as u64;
     let halves = plan.spec.numerics == CPU_BF16_V1;
+    let images = match u64::from(plan.spec.train.shard) {
+        shard if !halves => shard,
+        // Groups of 32, or one of as many as the next power of two.
+        shard if shard < 32 => shard.next_power_of_two(),
+        shard => shard.next_multiple_of(32),
+    };
     let len = |shape: Shape| if halves { in_blocks(shape) } else { shape.len() as u64 };
     let outputs = network.nodes.iter().filter(|node| keeps_output(&node.op)).map(|node| len(node.output));
     let (all_outputs, largest) = (outputs.clone().sum::<u64>(), outputs.max().unwrap_or(0));
@@ -71,7 +77,7 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
         worker_gradients: (u64::from(threads) + 1) * parameters,
         // A spec may ask for more than there are bytes; the sums are then the most there is.
         worker_activations: activations
-            .saturating_mul(if halves { 2 } else { 4 } * u64::from(plan.spec.train.shard))
+            .saturating_mul(if halves { 2 } else { 4 } * images)
             .saturating_mul(threads.into()),
         threads,
     }

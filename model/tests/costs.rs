@@ -77,6 +77,10 @@ fn memory() {
     // The input's one channel and the three classes take 32 each; weights lie there twice.
     assert_eq!(halves.worker_activations, 2 * (192 * 32 + 32 + 3 * 192 * 32) * 32);
     assert_eq!((halves.worker_parameters, halves.worker_gradients), (3 * 2316, base.worker_gradients));
+    for (shard, images) in [(5, 8), (20, 32), (33, 64)] {
+        let spec = format!("numerics = \"cpu-bf16-v1\"\n{sgd}[train]\nbatch = 128\nshard = {shard}");
+        assert_eq!(estimate(&spec, 1).worker_activations, halves.worker_activations / 32 * images, "{shard}");
+    }
     let threads = estimate(sgd, 4);
     assert_eq!((threads.worker_activations, threads.worker_gradients), (4 * base.worker_activations, 5 * 2316));
     assert_eq!(threads.coordinator(), base.coordinator());

@@ -102,20 +102,6 @@ impl PackedWeight {
         }
     }
 
-    /// Bytes of memory that the weights of one such pass take on this machine.
-    ///
-    /// # Panics
-    /// If the shape makes no sense.
-    pub fn bytes(shape: ConvShape) -> usize {
-        shape.expect_checked();
-        let of = geometry::forward(&shape);
-        let value = if cpu::level() >= Level::Avx512Bf16 { size_of::<Bf16>() } else { size_of::<f32>() };
-        match is_chain(&shape) {
-            true => shape.w_len() / shape.co * shape.co.next_multiple_of(BLOCK) * size_of::<f32>(),
-            false => of.groups * blocks_of_group(&of) * BLOCK_LEN * value,
-        }
-    }
-
     /// Panics unless these are the weights of this pass of a convolution of this shape.
     #[track_caller]
     pub(super) fn expect(&self, shape: ConvShape, pass: PackedFor) {

@@ -1,4 +1,4 @@
-//! PoolKind, alone.
+//! Pooling, alone.
 
 use std::fmt;
 

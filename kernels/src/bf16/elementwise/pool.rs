@@ -1,4 +1,4 @@
-//! PoolKind of blocked tensors, alone: as [`crate::pool`], of rows that are computed apart from each other.
+//! Pooling of blocked tensors, alone: as [`crate::pool`], of rows that are computed apart from each other.
 
 use std::ops::Range;
 
