@@ -26,6 +26,8 @@ pub struct Assignee {
     pub speed: Option<Micros>,
     /// Time that it takes it to send a node; zero where nothing was measured.
     pub node_cost: Micros,
+    /// Time before it begins, so much longer than others take; zero for one that has begun.
+    pub delay: Micros,
     /// Shards it has to compute already.
     pub load: u32,
     /// Nodes that it has to send already.
@@ -38,7 +40,8 @@ pub struct Assignee {
 /// workers.
 pub fn finish(assignee: &Assignee, speed: Micros, extra: u32, nodes: u32) -> (u64, u64) {
     let (shards, threads) = (u64::from(assignee.load) + u64::from(extra), u64::from(assignee.threads));
-    let sending = assignee.node_cost.times(u64::from(assignee.nodes) + u64::from(nodes)).0;
+    let delay = if shards > 0 { assignee.delay.0 } else { 0 };
+    let sending = assignee.node_cost.times(u64::from(assignee.nodes) + u64::from(nodes)).0.saturating_add(delay);
     let (whole, part) = (shards.div_ceil(threads).saturating_mul(speed.0), shards.saturating_mul(speed.0) / threads);
     (whole.saturating_add(sending), part.saturating_add(sending))
 }
@@ -112,9 +115,9 @@ struct Dealer<'a> {
 impl Dealer<'_> {
     /// The quotas with which the last is done first, in whole rounds and then in parts of them.
     fn quotas(&self) -> Vec<u32> {
-        let (whole, part) = self.even_share();
-        let whole = least(whole, |whole| self.fit_within((whole, u64::MAX)));
-        let part = least(part, |part| self.fit_within((whole, part)));
+        let whole = least(self.even_share(), |whole| self.fit_within((whole, u64::MAX)));
+        // Parts of rounds take no longer than whole ones.
+        let part = least(whole, |part| self.fit_within((whole, part)));
         // What all can do sooner than that is not enough, so some are filled up.
         let mut quotas: Vec<u32> = (0..self.assignees.len()).map(|i| self.most(i, (whole, part - 1))).collect();
         let mut missing = u64::from(self.shards).saturating_sub(sum(&quotas));
@@ -159,13 +162,13 @@ impl Dealer<'_> {
         whole <= within.0 && part <= within.1
     }
 
-    /// Two times within which all shards are done: those of shares by threads alone.
-    fn even_share(&self) -> (u64, u64) {
+    /// A time within which all shards are done: that of shares by threads alone.
+    fn even_share(&self) -> u64 {
         let threads: u64 = self.assignees.iter().map(|assignee| u64::from(assignee.threads)).sum();
         let share =
             |i: usize| u64::from(self.shards).saturating_mul(u64::from(self.assignees[i].threads)).div_ceil(threads);
-        let finishes = (0..self.assignees.len()).map(|i| self.finish(i, share(i).min(u64::from(self.shards)) as u32));
-        finishes.fold((1, 1), |(whole, part), finish| (whole.max(finish.0), part.max(finish.1)))
+        let finish = |i| self.finish(i, share(i).min(u64::from(self.shards)) as u32).0;
+        (0..self.assignees.len()).map(finish).max().unwrap_or(1).max(1)
     }
 
     /// The most shards with which assignee `i` is done within these two times. The more nodes it sends, the fewer
@@ -188,8 +191,8 @@ impl Dealer<'_> {
 
     /// The most shards that assignee `i` has the time for if it sends so many nodes.
     fn room(&self, i: usize, nodes: u32, within: (u64, u64)) -> u32 {
-        let Assignee { threads, node_cost, load, nodes: held, .. } = self.assignees[i];
-        let sending = node_cost.times(u64::from(held) + u64::from(nodes)).0;
+        let Assignee { threads, node_cost, delay, load, nodes: held, .. } = self.assignees[i];
+        let sending = node_cost.times(u64::from(held) + u64::from(nodes)).0.saturating_add(delay.0);
         let (Some(whole), Some(part)) = (within.0.checked_sub(sending), within.1.checked_sub(sending)) else {
             return 0;
         };

@@ -8,6 +8,8 @@ use crate::ids::RunTime;
 pub struct Contact {
     /// Anything came of it, or it took anything.
     pub heard: RunTime,
+    /// Anything came of it. What it takes may only lie in a buffer on the way.
+    pub came: RunTime,
     /// Bytes of a node of it came.
     pub pushed: RunTime,
     /// It took bytes of parameters.
@@ -15,11 +17,17 @@ pub struct Contact {
 }
 
 impl Contact {
+    /// Something came of it at `now`.
+    pub fn of_message(now: RunTime) -> Self {
+        Contact { heard: now, came: now, ..Contact::default() }
+    }
+
     /// Each time, or that of `newer` where it is later.
     #[must_use]
     pub fn or_later(self, newer: Contact) -> Contact {
         Contact {
             heard: self.heard.max(newer.heard),
+            came: self.came.max(newer.came),
             pushed: self.pushed.max(newer.pushed),
             fetched: self.fetched.max(newer.fetched),
         }

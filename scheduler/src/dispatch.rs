@@ -24,9 +24,10 @@
 //!
 //! That clock is one of computing alone: it starts when the worker holds the parameters, and stops when it has computed
 //! the lease. A worker that does not hold the parameters is late when it has taken none of them for `ready_grace`; a
-//! node that was computed is slow and overdue when no byte of any node of its worker came for `stall`, since nodes may
-//! wait for one another in the same connection. Bytes that flow have `send_floor`, or `send_factor` times what nodes
-//! usually take to be sent, for each node that the worker sends.
+//! node that was computed is overdue when no byte of any node of its worker came for `stall`, since nodes may wait for
+//! one another in the same connection. Both are slow after `max(spare_stall, spare_factor × what it takes usually)`, if
+//! that is less. Bytes that flow have `send_floor`, or `send_factor` times what nodes usually take to be sent, for each
+//! node that the worker sends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,17 +68,24 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
     let timeouts = &plan.timeouts;
     let member = members.get(lease.worker).expect("a running lease has its worker");
     let since = |at: RunTime, patience: Micros| Due { slow: at.after(patience), overdue: at.after(patience) };
+    // Where a thing takes milliseconds, it is worth computing the node elsewhere long before its worker is late.
+    let quiet_since = |at: RunTime, usual: Option<Micros>, patience: Micros| {
+        let spare = |usual: Micros| usual.times(u64::from(timeouts.spare_factor)).max(timeouts.spare_stall);
+        Due { slow: at.after(usual.map_or(patience, spare).min(patience)), overdue: at.after(patience) }
+    };
     if let Some(computed) = lease.computed {
-        let stalled = since(computed.max(member.contact.pushed), timeouts.stall);
-        let Some(sending) = step.sending(lease.worker) else { return stalled };
+        let last = computed.max(member.contact.pushed);
         // Nodes of an evaluation are smaller than those of training.
-        let usual = timing.sending(step.work).or_else(|| timing.sending(Work::Train)).unwrap_or(Micros(0));
-        let per_node = usual.times(u64::from(timeouts.send_factor)).max(timeouts.send_floor);
+        let usual = timing.sending(step.work).or_else(|| timing.sending(Work::Train));
+        let stalled = quiet_since(last, usual, timeouts.stall);
+        let Some(sending) = step.sending(lease.worker) else { return stalled };
+        let per_node = usual.unwrap_or(Micros(0)).times(u64::from(timeouts.send_factor)).max(timeouts.send_floor);
         let dawdles = since(sending.arrived.max(computed), per_node.times(sending.left));
-        return if dawdles.overdue < stalled.overdue { dawdles } else { stalled };
+        return Due { slow: dawdles.slow.min(stalled.slow), overdue: dawdles.overdue.min(stalled.overdue) };
     }
     let Some(started) = lease.started else {
-        return since(lease.sent.max(member.contact.fetched), timeouts.ready_grace);
+        let last = lease.sent.max(member.contact.fetched);
+        return quiet_since(last, timing.usual_wait(step.work, member), timeouts.ready_grace);
     };
     let rounds = lease.rounds(member.threads);
     match timing.expected(step.work, member) {
@@ -355,6 +363,11 @@ impl Dispatch<'_> {
                 threads,
                 speed,
                 node_cost,
+                delay: if load == Load::default() {
+                    self.timing.delay(self.step.work, member, self.now)
+                } else {
+                    Micros(0)
+                },
                 load: load.shards,
                 nodes: load.held + load.planned,
             })

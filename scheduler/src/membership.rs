@@ -20,9 +20,14 @@ const SLOWEST: u64 = 16;
 /// share it unevenly.
 const UNEVEN: u64 = 2;
 const UNEVEN_LEAST: Micros = Micros::millis(50);
+/// A worker that begins so much later than others at most begins like them.
+const LATE_LEAST: Micros = Micros::millis(5);
 /// The time that a worker took to send, or to compute while others were first, is forgotten so many times more slowly
 /// than it passes. So however long it takes, waiting for it again costs at most one part in so many.
 const REMEMBERED: u64 = 16;
+/// The time that a lease waited for its worker is forgotten even more slowly: most of these waits are short, and who
+/// sleeps half of the time answers at once as often as not.
+const WAITS_REMEMBERED: u64 = 64;
 /// A worker sits out so many times as many steps with each strike more, and at most `PENANCE^STRIKES`.
 const PENANCE: u64 = 4;
 const STRIKES: u32 = 4;
@@ -55,6 +60,8 @@ pub(crate) struct Member {
     shown: BTreeMap<Work, Micros>,
     /// The longest that it took to send nodes, as far as that is not forgotten.
     sent_nodes: BTreeMap<Work, (Sent, RunTime)>,
+    /// The longest that leases waited for it although it had no others, as far as that is not forgotten.
+    delays: BTreeMap<Work, (Micros, RunTime)>,
     strikes: Strikes,
 }
 
@@ -81,6 +88,8 @@ struct Strikes {
     answered: Option<StepId>,
     /// The step in which it was lost last, with a lease in work.
     lost: Option<StepId>,
+    /// Nothing came of it since others were first with slow work of it.
+    outrun: bool,
 }
 
 impl Strikes {
@@ -150,9 +159,30 @@ impl Member {
         self.sent_nodes.get(&work).map_or(Micros(0), known)
     }
 
+    /// Notes that a lease waited so long until it began, although it had no others.
+    pub fn delayed(&mut self, work: Work, delay: Micros, now: RunTime) {
+        if self.delay(work, now) <= delay {
+            self.delays.insert(work, (delay, now));
+        }
+    }
+
+    /// Time that the next lease may wait for it: the longest that one did, as far as that is not forgotten.
+    fn delay(&self, work: Work, now: RunTime) -> Micros {
+        let forgotten = |at: RunTime| now.since(at).0 / WAITS_REMEMBERED;
+        let known = |(delay, at): &(Micros, RunTime)| Micros(delay.0.saturating_sub(forgotten(*at)));
+        self.delays.get(&work).map_or(Micros(0), known)
+    }
+
+    /// Notes that others were first with slow work of it: as long as there are others, it gets nothing more until
+    /// something comes of it.
+    pub fn outrun(&mut self) {
+        self.strikes.outrun = true;
+    }
+
     /// Notes contact with it.
     pub fn heard(&mut self, contact: Contact) {
         self.quiet &= contact.heard <= self.contact.heard;
+        self.strikes.outrun &= contact.came <= self.contact.came;
         self.contact = self.contact.or_later(contact);
     }
 
@@ -264,7 +294,7 @@ impl Membership {
     pub fn join(&mut self, worker: WorkerId, machine: &str, threads: u32, now: RunTime) {
         let member = Member {
             threads: threads.max(1),
-            contact: Contact { heard: now, ..Contact::default() },
+            contact: Contact::of_message(now),
             quiet: false,
             ready: None,
             draining: false,
@@ -272,6 +302,7 @@ impl Membership {
             speeds: BTreeMap::new(),
             shown: BTreeMap::new(),
             sent_nodes: BTreeMap::new(),
+            delays: BTreeMap::new(),
             strikes: self.gone.remove(machine).unwrap_or_default(),
         };
         self.members.insert(worker, member);
@@ -307,10 +338,12 @@ impl Membership {
     }
 
     /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before, are
-    /// not quiet and do not sit out; if there is none, those that sit out as well, then those that are quiet, then all.
+    /// not quiet and do not sit out; if there is none, those that sit out as well, then those that others were first
+    /// for, then those that are quiet, then all.
     pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
-        let tiers: [fn(&Member, StepId) -> bool; 4] = [
-            |member, step| member.ready.is_some() && !member.quiet && !member.sits_out(step),
+        let tiers: [fn(&Member, StepId) -> bool; 5] = [
+            |member, step| member.ready.is_some() && !member.quiet && !member.strikes.outrun && !member.sits_out(step),
+            |member, _| member.ready.is_some() && !member.quiet && !member.strikes.outrun,
             |member, _| member.ready.is_some() && !member.quiet,
             |member, _| member.ready.is_some(),
             |_, _| true,
@@ -335,11 +368,13 @@ impl Membership {
     }
 }
 
-/// Times that shards took on one thread lately, and nodes to be sent, over all members, by kind of work.
+/// Times that shards took on one thread lately, nodes to be sent, and leases before they were begun, over all members,
+/// by kind of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timing {
     computing: BTreeMap<Work, Recent>,
     sending: BTreeMap<Work, Recent>,
+    waiting: BTreeMap<Work, Recent>,
     /// When a step was opened last.
     opened: RunTime,
 }
@@ -380,6 +415,26 @@ impl Timing {
     /// Notes the time that a node took to be sent.
     pub fn sent(&mut self, work: Work, per_node: Micros) {
         self.sending.entry(work).or_default().measured(per_node);
+    }
+
+    /// Notes the time that a lease waited for its worker.
+    pub fn waited(&mut self, work: Work, delay: Micros) {
+        self.waiting.entry(work).or_default().measured(delay);
+    }
+
+    /// How long leases usually wait for their workers; `None` before the first measurement, or where `member` finished
+    /// no lease yet.
+    pub fn usual_wait(&self, work: Work, member: &Member) -> Option<Micros> {
+        member.shown(work)?;
+        self.waiting.get(&work).map(|recent| recent.median)
+    }
+
+    /// How much longer than for others leases wait for `member`; zero where that is not much.
+    pub fn delay(&self, work: Work, member: &Member, now: RunTime) -> Micros {
+        let (own, others) =
+            (member.delay(work, now), self.waiting.get(&work).map_or(Micros(0), |recent| recent.median));
+        let much = others.times(UNEVEN).max(Micros(others.0.saturating_add(LATE_LEAST.0)));
+        if own > much { Micros(own.0 - others.0) } else { Micros(0) }
     }
 
     /// Time that a shard takes on one thread, as the median of all members; zero before the first measurement.

@@ -60,6 +60,8 @@ pub struct CheckpointIntervals {
 ///
 /// *Expected* is the time that a lease should take: the time that a shard may take its worker, times the rounds of the
 /// worker's threads. It is measured, and the same for all leases of a kind until a worker has shown that it is slower.
+///
+/// Many fields: each is a bound of one clock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// A worker that is not heard of for so long is lost.
@@ -67,10 +69,14 @@ pub struct Timeouts {
     /// A worker that is not heard of for so long gets no lease, as long as there are others.
     pub quiet: Micros,
     /// The clock of a lease starts when its worker holds the parameters. A worker that does not hold them so long after
-    /// the lease was sent, and took no byte of parameters for as long, is slow and overdue.
+    /// the lease was sent, and took no byte of parameters for as long, is overdue, and slow at the latest.
     pub ready_grace: Micros,
-    /// A node that was computed is slow and overdue when no byte of its worker's nodes came for so long.
+    /// A node that was computed is overdue, and slow at the latest, when no byte of its worker's nodes came for as
+    /// long as this.
     pub stall: Micros,
+    /// A node that was computed is not slow before no byte of its worker's nodes came for so long, and neither is a
+    /// lease whose worker took no byte of parameters for as long.
+    pub spare_stall: Micros,
     /// A node that was computed and has not come for so long is not slow, whatever nodes of others take: so long may an
     /// honest worker with a slow link need. Nodes that a worker sends beside one another have this time for each.
     pub send_floor: Micros,
@@ -98,6 +104,7 @@ impl Default for Timeouts {
             quiet: Micros::seconds(1),
             ready_grace: Micros::seconds(10),
             stall: Micros::seconds(2),
+            spare_stall: Micros::millis(500),
             send_floor: Micros::seconds(10),
             send_factor: 8,
             lease_floor: Micros::seconds(2),

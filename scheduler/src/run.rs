@@ -212,7 +212,7 @@ impl Run {
     fn take(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         let joins_or_leaves = matches!(event, Event::WorkerJoined { .. } | Event::WorkerGone { .. });
         if let Some(worker) = event.worker().filter(|_| !joins_or_leaves) {
-            let contact = Contact { heard: self.now, ..Contact::default() };
+            let contact = Contact::of_message(self.now);
             self.members.get_mut(worker).ok_or(IgnoreReason::UnknownWorker)?.heard(contact);
         }
         match event {

@@ -396,6 +396,14 @@ impl Step {
         }
     }
 
+    /// How long a lease that was computed, at `per_shard` on each of so many threads, had waited for its worker; `None`
+    /// where the worker had others to compute before.
+    pub fn waited(&self, lease: LeaseId, threads: u32, per_shard: Micros) -> Option<Micros> {
+        let state = self.leases.get(&lease).filter(|state| state.queue == state.node.size())?;
+        let computing = per_shard.times(state.rounds(threads));
+        Some(Micros(state.computed?.since(state.sent).0.saturating_sub(computing.0)))
+    }
+
     /// Marks a lease as slow since `since`.
     pub fn mark_slow(&mut self, lease: LeaseId, since: RunTime) {
         self.leases.get_mut(&lease).expect("only a known lease is slow").slow = Some(since);

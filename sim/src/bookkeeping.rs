@@ -188,7 +188,7 @@ impl Books {
 
     fn told(&mut self, event: &Event, ignored: bool) {
         if let Some(member) = event.worker().and_then(|worker| self.members.get_mut(&worker)) {
-            member.contact.heard = self.clock;
+            member.contact = member.contact.or_later(Contact::of_message(self.clock));
         }
         if ignored {
             return;
@@ -196,7 +196,7 @@ impl Books {
         match event {
             Event::WorkerJoined { worker, machine, threads, .. } => {
                 self.machines.insert(*worker, machine.clone());
-                let contact = Contact { heard: self.clock, ..Contact::default() };
+                let contact = Contact::of_message(self.clock);
                 let (computed, held) = (BTreeMap::new(), BTreeMap::new());
                 let member = Member { threads: *threads, contact, ready: None, draining: false, computed, held };
                 self.members.insert(*worker, member);

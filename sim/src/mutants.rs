@@ -3,7 +3,7 @@
 
 use convoy_scheduler::{
     Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Micros, Record, RevokeReason, RunPlan,
-    StepId, WorkerId,
+    RunTime, StepId, WorkerId,
 };
 
 use crate::bookkeeping::Books;
@@ -144,7 +144,7 @@ impl Sabotage {
     /// The contact with a worker that the run is told of instead of `contact`.
     pub fn contact(self, contact: Contact) -> Contact {
         match self.0 {
-            Some(Mutant::ForgetBytes) => Contact { heard: contact.heard, ..Contact::default() },
+            Some(Mutant::ForgetBytes) => Contact { pushed: RunTime(0), fetched: RunTime(0), ..contact },
             _ => contact,
         }
     }

@@ -7,7 +7,7 @@ use convoy_scheduler::{Contact, RunTime};
 use tokio::time::{Instant, timeout};
 
 /// While a worker waits for the coordinator, this often it is noted that its silence is not its own.
-const EXCUSE: Duration = Duration::from_millis(500);
+const EXCUSE: Duration = Duration::from_millis(100);
 
 /// When a worker was last in contact, and how much it was told. Whoever reads from its connections or writes to them
 /// notes it here; the loops of the run and the fleet look here before they look for the silent and the late.
@@ -16,6 +16,7 @@ pub(crate) struct WorkerContact {
     since: Instant,
     /// Microseconds after `since`, here and below.
     heard: AtomicU64,
+    came: AtomicU64,
     pushed: AtomicU64,
     fetched: AtomicU64,
     /// Messages that it was told.
@@ -26,13 +27,15 @@ impl WorkerContact {
     /// A worker that comes now.
     pub(crate) fn new() -> Self {
         let since = Instant::now();
-        let (heard, pushed, fetched, told) = Default::default();
-        WorkerContact { since, heard, pushed, fetched, told }
+        let (heard, came, pushed, fetched, told) = Default::default();
+        WorkerContact { since, heard, came, pushed, fetched, told }
     }
 
-    /// Anything came of it, or it took anything.
+    /// Anything came of it.
     pub(crate) fn heard(&self) {
-        self.heard.fetch_max(self.now(), Ordering::Relaxed);
+        let now = self.now();
+        self.heard.fetch_max(now, Ordering::Relaxed);
+        self.came.fetch_max(now, Ordering::Relaxed);
     }
 
     /// Bytes of a node of it came.
@@ -43,8 +46,9 @@ impl WorkerContact {
 
     /// It took bytes of parameters.
     pub(crate) fn fetched(&self) {
-        self.fetched.fetch_max(self.now(), Ordering::Relaxed);
-        self.heard();
+        let now = self.now();
+        self.fetched.fetch_max(now, Ordering::Relaxed);
+        self.heard.fetch_max(now, Ordering::Relaxed);
     }
 
     /// It was told something.
@@ -63,7 +67,8 @@ impl WorkerContact {
             let at = self.since + Duration::from_micros(micros.load(Ordering::Relaxed));
             RunTime(at.saturating_duration_since(begun).as_micros() as u64)
         };
-        Contact { heard: time(&self.heard), pushed: time(&self.pushed), fetched: time(&self.fetched) }
+        let [heard, came, pushed, fetched] = [&self.heard, &self.came, &self.pushed, &self.fetched].map(time);
+        Contact { heard, came, pushed, fetched }
     }
 
     fn now(&self) -> u64 {
@@ -96,7 +101,8 @@ mod tests {
         contact.pushed();
         tokio::time::advance(Duration::from_millis(2)).await;
         contact.fetched();
-        assert_eq!(contact.read(begun), Contact { heard: RunTime(2000), pushed: RunTime(0), fetched: RunTime(2000) });
+        let (heard, zero) = (RunTime(2000), RunTime(0));
+        assert_eq!(contact.read(begun), Contact { heard, came: zero, pushed: zero, fetched: heard });
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,8 +43,8 @@ impl Speed {
     /// A step begins: where nothing was measured in the one before, so much of a lease is forgotten. It is not thought
     /// to be faster than `median` for that.
     pub fn age(&mut self, forgotten: Micros, median: Micros) {
-        if !self.fresh && self.per_shard() > Some(median) {
-            self.forgotten.0 += forgotten.0 / self.rounds.max(1);
+        if let Some(slower) = self.per_shard().filter(|_| !self.fresh).and_then(|own| own.0.checked_sub(median.0)) {
+            self.forgotten.0 += slower.min(forgotten.0 / self.rounds.max(1));
         }
         self.fresh = false;
     }

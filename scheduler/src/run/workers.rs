@@ -171,6 +171,7 @@ impl Run {
         if let Some(sent) = step.arrived(at.lease, now) {
             self.sent(worker, work, sent);
         }
+        self.waited(worker, at, per_shard);
         let step = self.fence(worker, at)?;
         step.nothing_to_lend &= !step.is_done(node) && result == NodeResult::Good && digest.is_none();
         if step.is_done(node) {
@@ -219,6 +220,21 @@ impl Run {
         self.timing.sent(work, sent.per_node);
     }
 
+    /// Notes how long a lease waited for its worker, if it had nothing else to compute: from when it was sent until it
+    /// was computed, without the time of computing. Its first lease is left out, as it is where speed is measured.
+    fn waited(&mut self, worker: WorkerId, at: LeaseRef, per_shard: Micros) {
+        let (RunPhase::Working(step), Some(member)) = (&self.phase, self.members.get_mut(worker)) else { return };
+        let work = step.work;
+        if member.shown(work).is_none() {
+            return;
+        }
+        let Some(waited) = step.waited(at.lease, member.threads, per_shard) else { return };
+        // Where there are others, none waits longer: then the lease is another's, too.
+        let waited = waited.min(self.plan.timeouts.spare_stall.times(2));
+        member.delayed(work, waited, self.now);
+        self.timing.waited(work, waited);
+    }
+
     /// The lease `first` was done before `losers` on the same node: they are revoked, and those that began earlier sit
     /// out.
     pub(super) fn outrun(&mut self, work: Work, first: LeaseRef, losers: Vec<LeaseState>, effects: &mut Vec<Effect>) {
@@ -230,6 +246,11 @@ impl Run {
             member.at_least(work, per_shard, loser.rounds(member.threads));
             if let Some(computed) = loser.computed {
                 member.sent_nodes(work, Sent { per_node: self.now.since(computed), nodes: 1 }, self.now);
+            }
+            if loser.slow.is_some() {
+                let waited = self.now.since(loser.sent).min(self.plan.timeouts.spare_stall.times(2));
+                member.delayed(work, waited, self.now);
+                member.outrun();
             }
             // A worker that began earlier and lost may hang: without this, every step would wait to find out.
             if loser.at.epoch < first.epoch && !loser.overdue && loser.computed.is_none() {

@@ -6,7 +6,15 @@ use proptest::prelude::*;
 use std::ops::Range;
 
 fn assignee(worker: u32, threads: u32, speed: Option<u64>) -> Assignee {
-    Assignee { worker: WorkerId(worker), threads, speed: speed.map(Micros), node_cost: Micros(0), load: 0, nodes: 0 }
+    Assignee {
+        worker: WorkerId(worker),
+        threads,
+        speed: speed.map(Micros),
+        node_cost: Micros(0),
+        delay: Micros(0),
+        load: 0,
+        nodes: 0,
+    }
 }
 
 /// Who gets what, as `worker: first..last`.
@@ -107,10 +115,12 @@ fn assignees() -> impl Strategy<Value = Vec<Assignee>> {
 }
 
 fn costly_assignees(number: Range<usize>, node_cost: Range<u64>) -> impl Strategy<Value = Vec<Assignee>> {
-    let one = (1u32..5, prop::option::of(1u64..2000), 0u32..20, node_cost, 0u32..3);
+    let late = prop_oneof![Just(0), 0u64..3000];
+    let one = (1u32..5, prop::option::of(1u64..2000), 0u32..20, node_cost, 0u32..3, late);
     prop::collection::vec(one, number).prop_map(|list| {
-        let assignee = |(i, (threads, speed, load, node_cost, nodes))| Assignee {
+        let assignee = |(i, (threads, speed, load, node_cost, nodes, delay))| Assignee {
             node_cost: Micros(node_cost),
+            delay: Micros(delay),
             load,
             nodes,
             ..assignee(i, threads, speed)

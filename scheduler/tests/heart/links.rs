@@ -17,28 +17,29 @@ fn a_node_whose_bytes_flow_is_neither_copied_nor_late_however_long_it_takes() {
         record worker 2 joined x1
         > 0 ready 1 @9
         > 0 ready 2 @9
-        > 800 done 1 #0 100
-        > 800 reduced 0
+        > 800 computed 1 #0
+        > 1800 done 1 #0 100
+        > 1800 reduced 0
         record step 0 committed: 0..8 by 1
         commit step 0
         open training step 1: 8 shards
         send worker 1 #1: shards 0..4
         send worker 2 #2: shards 4..8
-        > 1200 computed 1 #1
-        > 1200 computed 2 #2
-        > 1300 done 1 #1 100
-        > 3100 pushed 2
-        > 3100 beat 1
+        > 2200 computed 1 #1
+        > 2200 computed 2 #2
+        > 3200 done 1 #1 100
+        > 4100 pushed 2
+        > 4100 beat 1
         ? deadline
-        at 5100 ms
-        > 5000 pushed 2
-        > 5000 beat 1
-        > 5100 deadline
-        > 6900 pushed 2
-        > 6900 beat 1
-        > 7000 deadline
-        > 8000 done 2 #2 100
-        > 8000 reduced 1
+        at 6100 ms
+        > 6000 pushed 2
+        > 6000 beat 1
+        > 6100 deadline
+        > 7900 pushed 2
+        > 7900 beat 1
+        > 8000 deadline
+        > 9000 done 2 #2 100
+        > 9000 reduced 1
         record step 1 committed: 0..4 by 1, 4..8 by 2
         commit step 1
         open training step 2: 5 shards
@@ -95,8 +96,9 @@ fn who_sends_much_longer_than_others_is_late_though_its_bytes_flow() {
         commit step 2
         open training step 3: 8 shards
         send worker 1 #5: shards 0..8
-        > 190000 computed 1 #5
-        > 190200 done 1 #5 100
+        > 13800 computed 1 #5
+        > 14000 done 1 #5 100
+        > 190100 beat 2
         > 190200 reduced 3
         record step 3 committed: 0..8 by 1
         commit step 3
@@ -227,5 +229,43 @@ fn a_worker_that_takes_parameters_is_alive_and_not_late() {
         > 28900 deadline
         overdue worker 1 #0: shards 0..8 for 28.9 s
         send worker 2 #1 epoch 1: shards 0..8",
+    );
+}
+
+/// Where nodes usually take 200 ms to be sent, one that stalls for half a second goes to an idle worker as well, long
+/// before its own is late.
+#[test]
+fn a_node_that_stalls_where_others_are_fast_is_copied() {
+    check(
+        Run::new(plan()),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 1 @9
+        > 0 ready 2 @9
+        > 800 computed 1 #0
+        > 1000 done 1 #0 100
+        > 1000 reduced 0
+        record step 0 committed: 0..8 by 1
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #1: shards 0..4
+        send worker 2 #2: shards 4..8
+        > 1400 computed 1 #1
+        > 1400 computed 2 #2
+        > 1600 done 1 #1 100
+        > 1700 pushed 2
+        ? deadline
+        at 2200 ms
+        > 2200 beat 1
+        > 2200 deadline
+        send worker 1 #3 epoch 1: shards 4..8
+        > 2600 computed 1 #3
+        > 2800 done 1 #3 100
+        revoke worker 2 #2: AnotherWasFirst",
     );
 }

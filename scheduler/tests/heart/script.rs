@@ -71,11 +71,11 @@ pub fn digest(step: u64) -> [u8; 32] {
 fn contact(line: &str) -> (WorkerId, Contact) {
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     let number = |i: usize| -> u64 { words[i].parse().unwrap_or_else(|_| panic!("{line}: {}", words[i])) };
-    let (heard, never) = (RunTime(number(0) * 1000), RunTime(0));
+    let heard = RunTime(number(0) * 1000);
     let contact = match words[1] {
-        "pushed" => Contact { heard, pushed: heard, fetched: never },
-        "fetched" => Contact { heard, pushed: never, fetched: heard },
-        _ => Contact { heard, ..Contact::default() },
+        "pushed" => Contact { pushed: heard, ..Contact::of_message(heard) },
+        "fetched" => Contact { heard, fetched: heard, ..Contact::default() },
+        _ => Contact::of_message(heard),
     };
     (WorkerId(number(2) as u32), contact)
 }

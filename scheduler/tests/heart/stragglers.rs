@@ -182,13 +182,14 @@ fn a_worker_that_lost_a_race_it_began_sits_out_the_next_step() {
         open training step 2: 8 shards
         send worker 1 #4: shards 0..8
         > 2800 done 1 #4 100
-        > 2800 reduced 2
+        > 79900 beat 1
+        > 79900 beat 2
+        > 80000 reduced 2
         record step 2 committed: 0..8 by 1
         commit step 2
         open training step 3: 8 shards
         send worker 1 #5: shards 0..4
-        send worker 1 #6: shards 4..6
-        send worker 2 #7: shards 6..8",
+        send worker 2 #6: shards 4..8",
     );
 }
 

@@ -100,9 +100,11 @@ impl World<'_> {
             return;
         }
         if !process.connection.clogged[stream.way() as usize] {
-            let never = RunTime(0);
-            let (pushed, fetched) = if stream == Stream::UpPush { (self.now, never) } else { (never, self.now) };
-            self.coordinator.heard(worker, Contact { heard: self.now, pushed, fetched }, &mut self.watch);
+            let contact = match stream {
+                Stream::UpPush => Contact { pushed: self.now, ..Contact::of_message(self.now) },
+                _ => Contact { heard: self.now, fetched: self.now, ..Contact::default() },
+            };
+            self.coordinator.heard(worker, contact, &mut self.watch);
         }
         self.at(self.now.after(FLOW), Happening::Flow(i, link, stream));
     }
@@ -115,8 +117,7 @@ impl World<'_> {
         match message {
             Message::Say(event) => self.tell(event, None),
             Message::Beat => {
-                let contact = Contact { heard: self.now, ..Contact::default() };
-                self.coordinator.heard(worker, contact, &mut self.watch);
+                self.coordinator.heard(worker, Contact::of_message(self.now), &mut self.watch);
             }
             Message::Answer(answer) => self.answered(worker, &answer),
             Message::Send(lease) => {

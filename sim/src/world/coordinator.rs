@@ -331,7 +331,7 @@ impl Coordinator {
         let Some(event) = heard.last().cloned() else { return Ok(Vec::new()) };
         let Some(driver) = &mut self.driver else { return Ok(Vec::new()) };
         if self.sabotage.is(Mutant::IgnoreSilence) && event == Event::Deadline {
-            let alive = Contact { heard: watch.books.now, ..Contact::default() };
+            let alive = Contact::of_message(watch.books.now);
             watch.books.members.keys().for_each(|worker| driver.heard(*worker, alive));
         }
         let mut double = self.doubles.then(|| (driver.run().clone(), Vec::new()));

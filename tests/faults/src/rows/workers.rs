@@ -135,7 +135,7 @@ pub(super) fn pulsing(bench: &Bench) -> Outcome {
 fn pulsed(bench: &Bench, on: Duration, off: Duration) -> Outcome {
     let mut arena = Arena::open(bench, Setup { kind: HEAVY, ..Setup::default() });
     for _ in 0..bench.tries(1) {
-        let without = arena.pace(Duration::from_secs(5));
+        let without = arena.pace(Duration::from_secs(8));
         let slow = arena.add_worker(Vec::new());
         arena.settle();
         let process = arena.seats.remove(slow).process;
@@ -143,7 +143,7 @@ fn pulsed(bench: &Bench, on: Duration, off: Duration) -> Outcome {
         let with = std::thread::scope(|scope| {
             scope.spawn(|| process.pulse(on, off, || over.load(Ordering::Relaxed)));
             let (before, since) = (arena.journal.committed(), Instant::now());
-            std::thread::sleep(Duration::from_secs(8));
+            std::thread::sleep(Duration::from_secs(24));
             over.store(true, Ordering::Relaxed);
             (arena.journal.committed() - before) as f64 / since.elapsed().as_secs_f64()
         });
