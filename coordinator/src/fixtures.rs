@@ -7,7 +7,7 @@ use convoy_common::Plan;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, FileList, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::plan::DataFacts;
-use convoy_model::Network;
+use convoy_model::{Network, ParameterFormat};
 use convoy_scheduler::{JobId, RunGeneration, WorkerId};
 use convoy_testing::{facts, plan_of};
 use parking_lot::Mutex;
@@ -85,7 +85,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
         elements: network.len(),
         inputs: input_sender,
         reducer,
-        board: Arc::new(ParameterBoard::new(0, &Flat::of(&vec![0.0; network.len()]))),
+        board: Arc::new(ParameterBoard::new(0, &Flat::of(&vec![0.0; network.len()]), ParameterFormat::default())),
         leases: Arc::new(Leases::default()),
         worker_logs: WorkerLogs::new(folder),
     };

@@ -16,7 +16,7 @@ const GRADIENTS_UNDER_WAY: u64 = 3;
 /// Bytes that a run is expected to take. Images, code and the allocator's own needs come on top.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// At the coordinator: parameters and buffers, in two generations.
+    /// At the coordinator: parameters and buffers, in two generations, and once more what travels as bf16.
     pub parameters: u64,
     /// At the coordinator: optimizer state, in two generations.
     pub optimizer: u64,
@@ -69,7 +69,8 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     let shards = plan.spec.train.batch.div_ceil(plan.spec.train.shard.max(1)).max(1);
     let levels = u64::from(shards.next_power_of_two().ilog2());
     MemoryEstimate {
-        parameters: 2 * all,
+        // In bf16 they lie there a second time, as they travel.
+        parameters: if halves { 3 * all } else { 2 * all },
         optimizer: 2 * states * parameters,
         reduction: levels * parameters,
         // In bf16 the kernels want weights twice: for the forward pass, and for the gradient of the input.

@@ -8,7 +8,7 @@ use crate::{Network, NetworkError, Op};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ScalableHead {
     /// Index of `[out, ...]`.
-    weight: usize,
+    pub(crate) weight: usize,
     /// Index of `[out]`.
     bias: usize,
 }

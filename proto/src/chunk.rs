@@ -78,6 +78,18 @@ impl Values {
         }
     }
 
+    /// Their bytes on the wire; of those that came, without a copy.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.0 {
+            Inner::Raw(bytes) => bytes.clone(),
+            Inner::Shared(..) => {
+                let mut bytes = Vec::with_capacity(self.wire_len());
+                self.put(&mut bytes);
+                bytes.into()
+            }
+        }
+    }
+
     /// Copies the elements to `values`. False, and nothing is copied, when the numbers of elements differ.
     pub fn copy_to(&self, values: &mut [f32]) -> bool {
         if self.wire_len() != values.len() * 4 {
@@ -118,7 +130,7 @@ impl Default for Values {
 }
 
 impl From<Bytes> for Values {
-    /// Little-endian f32.
+    /// Little-endian f32, or whatever sender and receiver agree on.
     fn from(bytes: Bytes) -> Self {
         Values(Inner::Raw(bytes))
     }
@@ -132,12 +144,7 @@ impl fmt::Debug for Values {
 
 impl PartialEq for Values {
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |values: &Values| {
-            let mut bytes = Vec::with_capacity(values.wire_len());
-            values.put(&mut bytes);
-            bytes
-        };
-        bytes(self) == bytes(other)
+        self.to_bytes() == other.to_bytes()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use convoy_common::manifest::Manifest;
 use convoy_common::{Digest, Plan};
-use convoy_model::Network;
+use convoy_model::{Network, ParameterFormat};
 use convoy_nn::{ComputeError, Device};
 use convoy_proto::channel::PLAN_LIMIT;
 use convoy_proto::v1;
@@ -101,16 +101,18 @@ impl Membership {
             let shards = Shards::new(plan.clone(), &data, threads)
                 .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
             let pool = ComputePool::start(&plan, &network, shards, (device, threads), sender)?;
-            Ok::<_, WorkerError>((data, pool, threads, network))
+            let format = Arc::new(ParameterFormat::of(&plan, &network));
+            Ok::<_, WorkerError>((data, pool, threads, network, format))
         });
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
-        let (data, pool, fitting, network) = opened?;
+        let (data, pool, fitting, network, format) = opened?;
         if fitting < threads {
             tracing::warn!(fitting, wanted = threads, "there is not the memory for all threads");
         }
         let buffers = pool.buffers();
-        let digest = Arc::new(move |flat: &[f32]| network.digest(flat));
-        let parameters = ParameterFetches::new(client.clone(), assignment, buffers.clone(), digest);
+        let made = format.clone();
+        let digest = Arc::new(move |flat: &[f32]| made.digest(&network, flat));
+        let parameters = ParameterFetches::new(client.clone(), assignment, buffers.clone(), format, digest);
         let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), buffers.clone());
         let threads = fitting as u32;
         Ok(Membership { assignment, client, outbox, data, threads, _fetching, pool, results, parameters, pushes })

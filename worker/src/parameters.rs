@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoy_common::Digest;
+use convoy_model::ParameterFormat;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
-use convoy_proto::{chunk_count, v1};
+use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range, v1};
 use convoy_scheduler::StepId;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -39,6 +40,7 @@ pub(crate) struct ParameterFetches {
     client: CoordinatorClient<Channel>,
     assignment: Assignment,
     buffers: Arc<SpareBuffers>,
+    format: Arc<ParameterFormat>,
     /// The newest step that was said to be committed, and the digest of its parameters.
     committed: Option<(u64, Option<Digest>)>,
     checks: ParameterChecks,
@@ -54,11 +56,13 @@ pub(crate) struct ParameterFetches {
 }
 
 impl ParameterFetches {
-    /// Nothing is asked for yet. `buffers` has the length of the parameters; `digest` makes their digest.
+    /// Nothing is asked for yet. `buffers` has the length of the parameters, which travel in this `format`; `digest`
+    /// makes their digest.
     pub(crate) fn new(
         client: CoordinatorClient<Channel>,
         assignment: Assignment,
         buffers: Arc<SpareBuffers>,
+        format: Arc<ParameterFormat>,
         digest: MakeDigest,
     ) -> Self {
         let (sender, arrivals) = mpsc::unbounded_channel();
@@ -66,6 +70,7 @@ impl ParameterFetches {
             client,
             assignment,
             buffers,
+            format,
             committed: None,
             checks: ParameterChecks::new(digest),
             early: BTreeMap::new(),
@@ -185,7 +190,8 @@ impl ParameterFetches {
     }
 
     fn fetch(&mut self, step: u64, after: Duration) {
-        let fetch = fetch(self.client.clone(), self.assignment.parameters(step), self.buffers.clone());
+        let (request, format) = (self.assignment.parameters(step), self.format.clone());
+        let fetch = fetch(self.client.clone(), request, self.buffers.clone(), format);
         let (sender, abandonments) = (self.sender.clone(), self.abandonments);
         let task = tokio::spawn(async move {
             if !after.is_zero() {
@@ -208,6 +214,7 @@ async fn fetch(
     mut client: CoordinatorClient<Channel>,
     request: v1::ParametersRequest,
     buffers: Arc<SpareBuffers>,
+    format: Arc<ParameterFormat>,
 ) -> Result<Vec<f32>, Status> {
     let step = StepId(request.step);
     let mut chunks = client.parameters(request).await?.into_inner();
@@ -219,9 +226,13 @@ async fn fetch(
     while let Some(chunk) = chunks.message().await? {
         begun.get_or_insert_with(Instant::now);
         let start = usize::try_from(chunk.offset).unwrap_or(usize::MAX);
-        let end = start.saturating_add(chunk.data.wire_len() / 4);
-        let fits = flat.get_mut(start..end).is_some_and(|part| chunk.data.copy_to(part));
-        if !fits {
+        let part = &mut flat[chunk_range(elements, start / CHUNK_ELEMENTS)];
+        let fits = start.is_multiple_of(CHUNK_ELEMENTS) && start < elements;
+        let read = |part: &mut [f32]| match format.is_whole() {
+            true => chunk.data.copy_to(part),
+            false => format.read(start, &chunk.data.to_bytes(), part),
+        };
+        if !fits || !read(part) {
             return Err(Status::data_loss(format!("chunk at element {start} does not fit {elements} elements")));
         }
         arrived += 1;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use convoy_model::ParameterFormat;
 use convoy_scheduler::{Driver, JobId, Outcome, Run};
 use tokio::sync::mpsc;
 
@@ -129,6 +130,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
     let (news_sender, news) = mpsc::unbounded_channel();
     let (reducer_queue, commands) = ReducerQueue::new();
     let state = Arc::new(state);
+    let format = ParameterFormat::of(&config.plan, &config.network);
     let handle = Arc::new(RunHandle {
         plan_json: config.plan.to_json().into(),
         manifest_bytes: config.manifest.to_bytes().into(),
@@ -139,7 +141,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
         elements: config.network.len(),
         inputs: input_sender.clone(),
         reducer: reducer_queue,
-        board: Arc::new(ParameterBoard::new(state.step, &state.flat)),
+        board: Arc::new(ParameterBoard::new(state.step, &state.flat, format)),
         leases: Arc::new(Leases::default()),
         worker_logs: WorkerLogs::new(config.dir.path()),
     });

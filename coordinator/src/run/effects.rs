@@ -199,8 +199,13 @@ impl EffectHandler {
             self.log.epoch_ended(step.next(), None);
         }
         tracing::debug!(step = step.0, digest = %digest.short(), loss = self.log.tracker.last_loss(), "committed");
-        let digest = digest.0.to_vec().into();
-        self.members.send_all(&Message::Committed(v1::Committed { step: step.next().0, digest }));
+        self.members.send_all(&Message::Committed(self.committed(step.next())));
+    }
+
+    /// What workers are told of the committed parameters, those of `step`.
+    pub(crate) fn committed(&self, step: StepId) -> v1::Committed {
+        let digest = self.board.digest_of(step.0, self.digest);
+        v1::Committed { step: step.0, digest: digest.0.to_vec().into() }
     }
 
     fn checkpoint(&self, step: StepId, trusted: StepId) {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use convoy_proto::v1;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_scheduler::{Driver, Event, Halt, Outcome, Run, RunTime, StepId, Work, WorkerId};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -265,12 +264,11 @@ impl RunLoop {
     }
 
     fn attach(&mut self, worker: WorkerId, name: &str, threads: u32, outbox: WorkerOutbox) {
-        let step = self.driver.run().progress().committed.0;
+        let step = self.driver.run().progress().committed;
         let effects = self.driver.outbox();
         effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.to_owned(), threads });
         effects.members.join(worker, name.to_owned(), outbox);
-        let digest = effects.digest.0.to_vec().into();
-        effects.members.send(worker, Message::Committed(v1::Committed { step, digest }));
+        effects.members.send(worker, Message::Committed(effects.committed(step)));
     }
 
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {

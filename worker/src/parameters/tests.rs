@@ -30,7 +30,8 @@ impl Fetching {
     async fn new() -> Self {
         let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
         let buffers = Arc::new(SpareBuffers::new(ELEMENTS));
-        let fetches = ParameterFetches::new(connect(scripted).await, ASSIGNMENT, buffers, Arc::new(digest));
+        let (client, format) = (connect(scripted).await, Arc::new(ParameterFormat::default()));
+        let fetches = ParameterFetches::new(client, ASSIGNMENT, buffers, format, Arc::new(digest));
         Fetching { fetches, calls }
     }
 

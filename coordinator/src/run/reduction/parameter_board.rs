@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+use convoy_common::Digest;
+use convoy_model::ParameterFormat;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -13,8 +16,18 @@ use super::parameter_state::Flat;
 /// The parameters and buffers of one step, chunk by chunk.
 #[derive(Debug)]
 pub struct PublishedParameters {
+    format: Arc<ParameterFormat>,
     chunks: Vec<OnceLock<Values>>,
     finished: watch::Sender<Finished>,
+    /// Of what does not travel as it lies here.
+    digest: Mutex<DigestOnTheWay>,
+}
+
+/// The digest of bytes on their way, up to the first chunk that is not finished.
+#[derive(Debug, Default)]
+struct DigestOnTheWay {
+    hasher: blake3::Hasher,
+    chunks: usize,
 }
 
 /// Chunks in the order in which they were finished, or the news that the step was given up.
@@ -29,22 +42,20 @@ struct Finished {
 pub struct Abandoned;
 
 impl PublishedParameters {
-    /// Room for `len` elements, none finished.
-    pub fn new(len: usize) -> Self {
-        PublishedParameters::of_chunks(chunk_count(len))
-    }
-
-    fn of_chunks(count: usize) -> Self {
+    /// Room for that many chunks, none finished.
+    fn new(chunks: usize, format: Arc<ParameterFormat>) -> Self {
         PublishedParameters {
-            chunks: (0..count).map(|_| OnceLock::new()).collect(),
+            format,
+            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             finished: watch::Sender::new(Finished::default()),
+            digest: Mutex::default(),
         }
     }
 
     /// All of `flat` at once.
-    fn whole(flat: &Flat) -> Self {
+    fn whole(flat: &Flat, format: Arc<ParameterFormat>) -> Self {
         let chunks = flat.chunks();
-        let published = PublishedParameters::of_chunks(chunks.len());
+        let published = PublishedParameters::new(chunks.len(), format);
         chunks.iter().enumerate().for_each(|(index, chunk)| published.finish(index, chunk.clone()));
         published
     }
@@ -52,9 +63,36 @@ impl PublishedParameters {
     /// Chunk `index` is ready; it holds `values`.
     pub fn finish(&self, index: usize, values: Arc<ChunkBuffer>) {
         let len = values.len();
-        if self.chunks[index].set(Values::shared(values, 0..len)).is_ok() {
+        let values = if self.format.is_whole() {
+            Values::shared(values, 0..len)
+        } else {
+            let mut bytes = Vec::new();
+            self.format.write(index * CHUNK_ELEMENTS, &values, &mut bytes);
+            Values::from(Bytes::from(bytes))
+        };
+        if self.chunks[index].set(values).is_ok() {
+            self.advance();
             self.finished.send_modify(|finished| finished.order.push(index as u32));
         }
+    }
+
+    fn advance(&self) {
+        if self.format.is_whole() {
+            return;
+        }
+        let mut digest = self.digest.lock();
+        while let Some(values) = self.chunks.get(digest.chunks).and_then(OnceLock::get) {
+            digest.hasher.update(&values.to_bytes());
+            digest.chunks += 1;
+        }
+    }
+
+    /// What [`ParameterFormat::digest`] makes of them. `None` before all are finished, and where they travel as they
+    /// lie here.
+    fn digest(&self) -> Option<Digest> {
+        let digest = self.digest.lock();
+        let all = !self.format.is_whole() && digest.chunks == self.chunks.len();
+        all.then(|| Digest(*digest.hasher.finalize().as_bytes()))
     }
 
     fn abandon(&self) {
@@ -83,20 +121,22 @@ impl PublishedParameters {
 /// The parameters that workers may ask for: the committed ones and the next.
 #[derive(Debug)]
 pub struct ParameterBoard {
+    format: Arc<ParameterFormat>,
     steps: Mutex<BTreeMap<u64, Arc<PublishedParameters>>>,
     newest: watch::Sender<u64>,
 }
 
 impl ParameterBoard {
-    /// A board that holds the committed parameters, those of `step`.
-    pub fn new(step: u64, committed: &Flat) -> Self {
-        let steps = BTreeMap::from([(step, Arc::new(PublishedParameters::whole(committed)))]);
-        ParameterBoard { steps: Mutex::new(steps), newest: watch::Sender::new(step) }
+    /// A board that holds the committed parameters, those of `step`. All travel in this format.
+    pub fn new(step: u64, committed: &Flat, format: ParameterFormat) -> Self {
+        let format = Arc::new(format);
+        let steps = BTreeMap::from([(step, Arc::new(PublishedParameters::whole(committed, format.clone())))]);
+        ParameterBoard { format, steps: Mutex::new(steps), newest: watch::Sender::new(step) }
     }
 
     /// Begins to publish the parameters of `step`.
     pub fn open(&self, step: u64, len: usize) -> Arc<PublishedParameters> {
-        let published = Arc::new(PublishedParameters::new(len));
+        let published = Arc::new(PublishedParameters::new(chunk_count(len), self.format.clone()));
         self.steps.lock().insert(step, published.clone());
         self.newest.send_replace(step);
         published
@@ -113,6 +153,11 @@ impl ParameterBoard {
     pub fn commit(&self, step: u64) {
         let mut steps = self.steps.lock();
         *steps = steps.split_off(&step);
+    }
+
+    /// The digest by which workers know the committed parameters of `step`, whose own digest is `digest`.
+    pub fn digest_of(&self, step: u64, digest: Digest) -> Digest {
+        self.steps.lock().get(&step).and_then(|published| published.digest()).unwrap_or(digest)
     }
 
     /// The parameters of `step`; waits until they begin to be made. `None` when they are gone already.
@@ -139,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn chunks_come_in_the_order_they_are_finished() {
         let len = 2 * CHUNK_ELEMENTS + 5;
-        let board = ParameterBoard::new(3, &Flat::of(&vec![3.0; len]));
+        let board = ParameterBoard::new(3, &Flat::of(&vec![3.0; len]), ParameterFormat::default());
         let next = board.open(4, len);
         next.finish(2, buffer(5, 1.0));
         next.finish(0, buffer(CHUNK_ELEMENTS, 2.0));
@@ -157,7 +202,7 @@ mod tests {
     async fn committed_parameters_are_read_where_they_lie_and_older_ones_forgotten() {
         let len = CHUNK_ELEMENTS + 1;
         let (old, new) = (Flat::of(&vec![3.0; len]), Flat::of(&vec![4.0; len]));
-        let board = ParameterBoard::new(3, &old);
+        let board = ParameterBoard::new(3, &old, ParameterFormat::default());
         let next = board.open(4, len);
         new.chunks().iter().enumerate().for_each(|(index, chunk)| next.finish(index, chunk.clone()));
         board.commit(4);
@@ -170,10 +215,35 @@ mod tests {
 
     #[tokio::test]
     async fn readers_of_an_abandoned_step_are_told() {
-        let board = ParameterBoard::new(0, &Flat::of(&[0.0]));
+        let board = ParameterBoard::new(0, &Flat::of(&[0.0]), ParameterFormat::default());
         let next = board.open(1, 1);
         board.abandon(1);
         assert_eq!(next.chunk(0).await, Err(Abandoned));
         assert!(board.get(1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_travels_as_bf16_has_a_digest_of_its_own() {
+        let layers = "layers = [{ type = \"flatten\" }, { type = \"linear\", out = 200 }, \
+                      { type = \"linear\", out = 3 }]";
+        let plan = convoy_testing::plan(&format!("numerics = \"cpu-bf16-v1\"\n[network]\n{layers}"), [20, 20, 1], 3);
+        let network = convoy_model::Network::of(&plan).unwrap();
+        let flat: Vec<f32> = (0..network.len()).map(|index| 1.0 / (index + 1) as f32).collect();
+        let format = ParameterFormat::of(&plan, &network);
+        let wanted = format.digest(&network, &flat);
+        let old = network.digest(&flat);
+        assert_ne!(wanted, old);
+        let chunks = Flat::of(&flat);
+        assert_eq!(chunks.chunks().len(), 2);
+        let board = ParameterBoard::new(3, &chunks, format.clone());
+        assert_eq!(board.digest_of(3, old), wanted);
+        let next = board.open(4, flat.len());
+        next.finish(1, chunks.chunks()[1].clone());
+        assert_eq!(board.digest_of(4, old), old, "it is not there yet");
+        next.finish(0, chunks.chunks()[0].clone());
+        assert_eq!(board.digest_of(4, old), wanted);
+        let first = next.chunk(1).await.unwrap().unwrap();
+        let mut came = vec![0.0; CHUNK_ELEMENTS];
+        assert!(first.data.wire_len() < 3 * CHUNK_ELEMENTS && format.read(0, &first.data.to_bytes(), &mut came));
     }
 }

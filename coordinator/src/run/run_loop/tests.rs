@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_model::Network;
+use convoy_proto::v1;
 use convoy_scheduler::{Failure, GoneReason, JobId, LeaseId, LeaseRef, NodeResult, RunGeneration, RunPlan};
 
 use super::*;

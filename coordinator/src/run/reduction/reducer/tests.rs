@@ -1,4 +1,5 @@
 use convoy_kernels::optimizer::NORM_BLOCK;
+use convoy_model::ParameterFormat;
 use convoy_scheduler::{Event, LeaseId, LeaseRef, NodeResult, RunGeneration, WorkerId};
 
 use super::*;
@@ -48,7 +49,7 @@ impl Bench {
         let network = Arc::new(Network::of(&plan).expect("a network of a test is right"));
         let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
         let state = Arc::new(ParameterState { step: 0, flat: Flat::of(&network.initial(1)), moments });
-        let board = Arc::new(ParameterBoard::new(0, &state.flat));
+        let board = Arc::new(ParameterBoard::new(0, &state.flat, ParameterFormat::default()));
         let (sender, news) = mpsc::unbounded_channel();
         let reducer = Reducer::new(plan.clone(), network.clone(), board.clone(), state, sender);
         assert!(chunk_count(network.len()) > 1, "a vector of one chunk has no order of chunks");
