@@ -2,14 +2,15 @@
 
     python bench/twins.py vgg-like-32 --variant eager --steps 10
 
-Prints a JSON object: milliseconds of each step and the most memory (RSS, all processes). A step is forward, cross entropy,
-backward and SGD with momentum on a batch of noise that is in memory, in channels_last. Variants:
+Prints a JSON object: milliseconds of each step and the most memory (RSS, all processes). A step is forward, cross
+entropy, backward and SGD with momentum on a batch of noise that is in memory, in channels_last. Variants:
 
     eager     one process with all threads
-    ddp       a process with one thread for each, DistributedDataParallel over gloo, a share of the batch each
+    ddp       a process with one thread for each core, DistributedDataParallel over gloo, a share of the batch each
     compile   as eager, with torch.compile, which needs a C++ compiler
 
-bench/step.sh sets the environment that goes with it. Needs torch and torchvision.
+--bf16 computes forward and loss under torch.autocast with bfloat16. bench/step.sh sets the environment that goes with
+it. Needs torch and torchvision.
 """
 
 import argparse
@@ -52,8 +53,9 @@ TWINS = {
 }
 
 
-def measure(twin, variant, warm_up, steps, parts=1):
-    """Milliseconds of each of `steps` steps of this process, which computes one of `parts` parts of the batch."""
+def measure(args, parts=1):
+    """Milliseconds of each step of this process, which computes one of `parts` parts of the batch."""
+    twin, variant, warm_up, steps = args.twin, args.variant, args.warm_up, args.steps
     make, side, classes, batch = TWINS[twin]
     torch.manual_seed(1)
     net = make(classes).to(memory_format=torch.channels_last).train()
@@ -69,7 +71,9 @@ def measure(twin, variant, warm_up, steps, parts=1):
     for _ in range(warm_up + steps):
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(net(x), y).backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
+            loss = F.cross_entropy(net(x), y)
+        loss.backward()
         optimizer.step()
         times.append(1e3 * (time.perf_counter() - start))
     return times[warm_up:]
@@ -85,7 +89,7 @@ def process(rank, port, queue, args):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(args.threads))
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
-    times = measure(args.twin, args.variant, args.warm_up, args.steps, args.threads)
+    times = measure(args, args.threads)
     queue.put((rank, times, max_rss()))
     torch.distributed.destroy_process_group()
 
@@ -94,7 +98,7 @@ def run(args):
     """Milliseconds of each step, and bytes of memory."""
     if args.variant != "ddp":
         torch.set_num_threads(args.threads)
-        return measure(args.twin, args.variant, args.warm_up, args.steps), max_rss()
+        return measure(args), max_rss()
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
     # A port that was free a moment ago.
@@ -111,6 +115,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("twin", choices=TWINS)
     parser.add_argument("--variant", choices=["eager", "ddp", "compile"], default="eager")
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warm-up", type=int, default=3)

@@ -57,6 +57,14 @@ pub enum WorkerError {
         /// The step that is computed with them.
         step: u64,
     },
+    /// The bits of the run's class are others on this machine.
+    #[error(
+        "this machine does not give the bits of cpu-bf16-v1 with its {level} instructions; look at its processor and virtual machine, or set CONVOY_CPU=portable"
+    )]
+    WrongBits {
+        /// The instructions of the kernels.
+        level: &'static str,
+    },
     /// The network cannot be computed.
     #[error("the run's network cannot be computed: {0}")]
     Compute(#[from] convoy_nn::ComputeError),
@@ -73,7 +81,7 @@ impl WorkerError {
         match self {
             WorkerError::Data(_) => DeclineCause::Data,
             WorkerError::Memory { .. } => DeclineCause::Memory,
-            WorkerError::BadMemory { .. } => DeclineCause::Faulty,
+            WorkerError::BadMemory { .. } | WorkerError::WrongBits { .. } => DeclineCause::Faulty,
             WorkerError::Unreachable { .. }
             | WorkerError::Connect(_)
             | WorkerError::Refused { .. }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use convoy_common::manifest::Manifest;
+use convoy_common::spec::CPU_BF16_V1;
 use convoy_common::{Digest, Plan};
+use convoy_kernels::bf16;
+use convoy_kernels::cpu::{self, Level};
 use convoy_model::{Network, ParameterFormat};
 use convoy_nn::{ComputeError, Device};
 use convoy_proto::channel::PLAN_LIMIT;
@@ -87,6 +90,7 @@ impl Membership {
         let (sender, results) = mpsc::unbounded_channel();
         let opened = tokio::task::spawn_blocking(move || {
             device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
+            check_bf16(&plan)?;
             let network = Network::of(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
             let threads = match device {
                 Device::Cpu => threads_that_fit(&plan, &network, threads, 1, most_memory)?,
@@ -215,6 +219,25 @@ impl Membership {
         }
         Ok(())
     }
+}
+
+/// Where a run is of the class of bf16, looks whether this machine gives its bits, and says so where the class is made
+/// for other CPUs than this one.
+fn check_bf16(plan: &Plan) -> Result<(), WorkerError> {
+    let level = cpu::level();
+    if plan.spec.numerics != CPU_BF16_V1 {
+        return Ok(());
+    }
+    if !bf16::gives_the_bits() {
+        return Err(WorkerError::WrongBits { level: level.name() });
+    }
+    if level < Level::Amx {
+        tracing::warn!(
+            "this CPU has no AMX: one that has it computes cpu-bf16-v1 several times as fast, and gets more of the \
+             shards; this one may be faster in cpu-f32-v1, as `convoy bench --numerics` shows"
+        );
+    }
+    Ok(())
 }
 
 /// The plan and the manifest of a run, which have passed the checks that they pass when they are read from a disk. What

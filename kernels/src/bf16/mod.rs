@@ -62,6 +62,7 @@ pub mod elementwise;
 mod emulated_amx;
 pub mod linear;
 mod operand;
+mod self_check;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,7 @@ use std::ops::Range;
 pub use blocks::Blocks;
 #[cfg(target_arch = "x86_64")]
 use dot::PairedHalf;
+pub use self_check::gives_the_bits;
 pub use value::{Bf16, round, widen};
 pub use weights::PackedWeight;
 

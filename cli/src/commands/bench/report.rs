@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use convoy_common::Plan;
+use convoy_common::spec::CPU_BF16_V1;
+use convoy_kernels::cpu::{self, Level};
 use convoy_model::{LayerRow, Network, Op, describe};
 use convoy_nn::LayerTime;
 use serde::Serialize;
@@ -46,9 +48,25 @@ struct Setup {
     batch: u32,
     shard: u32,
     threads: usize,
+    numerics: String,
     /// Instructions of the kernels.
     level: &'static str,
     steps: usize,
+    /// Another class to measure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
+}
+
+/// What to measure on a CPU of this level besides `numerics`.
+fn advice(numerics: &str, level: Level) -> Option<&'static str> {
+    match (numerics == CPU_BF16_V1, level) {
+        (false, Level::Amx) => Some("this CPU has AMX: try --numerics cpu-bf16-v1, which is made for it"),
+        (true, Level::Amx) | (false, _) => None,
+        (true, Level::Avx512Bf16) => {
+            Some("this CPU has no AMX: compare --numerics cpu-f32-v1, which is faster for some networks")
+        }
+        (true, _) => Some("this CPU has no AMX: compare --numerics cpu-f32-v1, which is most likely faster"),
+    }
 }
 
 /// Figures of the whole step.
@@ -126,8 +144,10 @@ impl Setup {
             batch: plan.spec.train.batch,
             shard: plan.spec.train.shard,
             threads: measured.threads,
-            level: convoy_kernels::cpu::level().name(),
+            numerics: plan.spec.numerics.clone(),
+            level: cpu::level().name(),
             steps: measured.times.len(),
+            advice: advice(&plan.spec.numerics, cpu::level()),
         }
     }
 }
@@ -213,15 +233,19 @@ fn spread(mut times: Vec<f64>) -> Spread {
 /// Figures of the whole, then a table of the layers with a row for each of the other parts of a step.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { network, input, outputs, batch, shard, threads, level, steps } = &self.setup;
+        let Setup { network, input, outputs, batch, shard, threads, numerics, level, steps, advice } = &self.setup;
         let Speed { images_per_second, step_ms, gflops, peak_gflops, of_peak, peak_memory_bytes, .. } = &self.speed;
         writeln!(f, "network    {network}, {input} to {outputs}, batch {batch} in shards of {shard}")?;
         writeln!(f, "machine    {threads} threads, {level}, {peak_gflops:.1} GFLOP/s at most")?;
+        writeln!(f, "numerics   {numerics}")?;
         writeln!(f, "images/s   {:.1} best, {:.1} median", images_per_second.best, images_per_second.median)?;
         writeln!(f, "step       {:.2} ms best, {:.2} ms median of {steps}", step_ms.best, step_ms.median)?;
         writeln!(f, "of peak    {:.1} %, {gflops:.1} GFLOP/s", 100.0 * of_peak)?;
         if let Some(bytes) = peak_memory_bytes {
             writeln!(f, "memory     {} MiB at most", bytes.div_ceil(1 << 20))?;
+        }
+        if let Some(advice) = advice {
+            writeln!(f, "advice     {advice}")?;
         }
         write!(f, "\n{}", aligned(&self.table()))
     }
@@ -307,6 +331,21 @@ mod tests {
         let layers = vec![layer(&[1, 2], 2, 4), layer(&[3], 0, 0), layer(&[4], 1, 1)];
         let times: Vec<StepTime> = times.iter().map(time).collect();
         Report::new(&plan, &network, &Measured { threads: 2, times, layers, peak: 1e9, memory: Some(3 << 20) })
+    }
+
+    #[test]
+    fn another_class_is_advised_where_it_may_be_faster() {
+        for (level, of_f32, of_bf16) in [
+            (Level::Portable, None, Some("cpu-f32-v1")),
+            (Level::Avx512Bf16, None, Some("cpu-f32-v1")),
+            (Level::Amx, Some("cpu-bf16-v1"), None),
+        ] {
+            for (class, wanted) in [("cpu-f32-v1", of_f32), ("cpu-f32-direct-v1", of_f32), ("cpu-bf16-v1", of_bf16)] {
+                let advice = advice(class, level);
+                assert_eq!(advice.is_some(), wanted.is_some(), "{class} {level:?}");
+                assert!(advice.is_none_or(|advice| advice.contains(wanted.unwrap())), "{class} {level:?}");
+            }
+        }
     }
 
     #[test]
