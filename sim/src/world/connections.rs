@@ -7,7 +7,7 @@ use super::{Happening, World};
 use crate::scenario::Fault;
 
 /// While a message is on its way on a stream that carries many bytes, some of them come this often.
-const FLOW: Micros = Micros::millis(700);
+const FLOW: Micros = Micros::millis(300);
 
 impl World<'_> {
     /// Connects a process to the coordinator; tries again later if that is dead.
