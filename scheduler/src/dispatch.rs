@@ -25,7 +25,7 @@
 //! That clock is one of computing alone: it starts when the worker holds the parameters, and stops when it has computed
 //! the lease. A worker that does not hold the parameters is late when it has taken none of them for `ready_grace`; a
 //! node that was computed is overdue when no byte of any node of its worker came for `stall`, since nodes may wait for
-//! one another in the same connection. Both are slow after `max(spare_stall, spare_factor × what it takes usually)`, if
+//! one another in the same connection. Both are slow after `max(spare_stall, send_factor × what it takes usually)`, if
 //! that is less. Bytes that flow have `send_floor`, or `send_factor` times what nodes usually take to be sent, for each
 //! node that the worker sends.
 
@@ -70,7 +70,7 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
     let since = |at: RunTime, patience: Micros| Due { slow: at.after(patience), overdue: at.after(patience) };
     // Where a thing takes milliseconds, it is worth computing the node elsewhere long before its worker is late.
     let quiet_since = |at: RunTime, usual: Option<Micros>, patience: Micros| {
-        let spare = |usual: Micros| usual.times(u64::from(timeouts.spare_factor)).max(timeouts.spare_stall);
+        let spare = |usual: Micros| usual.times(u64::from(timeouts.send_factor)).max(timeouts.spare_stall);
         Due { slow: at.after(usual.map_or(patience, spare).min(patience)), overdue: at.after(patience) }
     };
     if let Some(computed) = lease.computed {

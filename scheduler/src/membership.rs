@@ -20,7 +20,8 @@ const SLOWEST: u64 = 16;
 /// share it unevenly.
 const UNEVEN: u64 = 2;
 const UNEVEN_LEAST: Micros = Micros::millis(50);
-/// A worker that begins so much later than others at most begins like them.
+/// A worker that begins after so many medians at most, or so soon, begins like all others.
+const LATE: u64 = 8;
 const LATE_LEAST: Micros = Micros::millis(5);
 /// The time that a worker took to send, or to compute while others were first, is forgotten so many times more slowly
 /// than it passes. So however long it takes, waiting for it again costs at most one part in so many.
@@ -433,7 +434,7 @@ impl Timing {
     pub fn delay(&self, work: Work, member: &Member, now: RunTime) -> Micros {
         let (own, others) =
             (member.delay(work, now), self.waiting.get(&work).map_or(Micros(0), |recent| recent.median));
-        let much = others.times(UNEVEN).max(Micros(others.0.saturating_add(LATE_LEAST.0)));
+        let much = others.times(LATE).max(LATE_LEAST);
         if own > much { Micros(own.0 - others.0) } else { Micros(0) }
     }
 

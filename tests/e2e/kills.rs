@@ -31,7 +31,7 @@ const SLOW: [&str; 8] = [
     "--set",
     "train.batch=150",
     "--set",
-    "train.epochs=15",
+    "train.epochs=30",
     "--set",
     "checkpoint.every_steps=100",
 ];

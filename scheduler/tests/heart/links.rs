@@ -232,7 +232,7 @@ fn a_worker_that_takes_parameters_is_alive_and_not_late() {
     );
 }
 
-/// Where nodes usually take 200 ms to be sent, one that stalls for half a second goes to an idle worker as well, long
+/// Where nodes usually take 50 ms to be sent, one that stalls for half a second goes to an idle worker as well, long
 /// before its own is late.
 #[test]
 fn a_node_that_stalls_where_others_are_fast_is_copied() {
@@ -248,8 +248,8 @@ fn a_node_that_stalls_where_others_are_fast_is_copied() {
         > 0 ready 1 @9
         > 0 ready 2 @9
         > 800 computed 1 #0
-        > 1000 done 1 #0 100
-        > 1000 reduced 0
+        > 850 done 1 #0 100
+        > 850 reduced 0
         record step 0 committed: 0..8 by 1
         commit step 0
         open training step 1: 8 shards
@@ -257,7 +257,7 @@ fn a_node_that_stalls_where_others_are_fast_is_copied() {
         send worker 2 #2: shards 4..8
         > 1400 computed 1 #1
         > 1400 computed 2 #2
-        > 1600 done 1 #1 100
+        > 1450 done 1 #1 100
         > 1700 pushed 2
         ? deadline
         at 2200 ms
