@@ -55,9 +55,16 @@ impl ParameterFormat {
         bytes.reserve(self.bytes(first..first + values.len()));
         for (part, size) in self.parts(first..first + values.len()) {
             let values = &values[part.start - first..part.end - first];
+            let before = bytes.len();
+            bytes.resize(before + size * values.len(), 0);
+            let here = &mut bytes[before..];
             match size {
-                2 => bytes.extend(values.iter().flat_map(|value| Bf16::from_f32(*value).to_bits().to_le_bytes())),
-                _ => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+                2 => here.as_chunks_mut::<2>().0.iter_mut().zip(values).for_each(|(bits, value)| {
+                    *bits = Bf16::from_f32(*value).to_bits().to_le_bytes();
+                }),
+                _ => here.as_chunks_mut::<4>().0.iter_mut().zip(values).for_each(|(bits, value)| {
+                    *bits = value.to_le_bytes();
+                }),
             }
         }
     }

@@ -29,6 +29,9 @@ const REMEMBERED: u64 = 16;
 /// The time that a lease waited for its worker is forgotten even more slowly: most of these waits are short, and who
 /// sleeps half of the time answers at once as often as not.
 const WAITS_REMEMBERED: u64 = 64;
+/// No longer wait is remembered: where there are others, they do the lease by then, and one long break must not keep a
+/// worker out for an hour.
+const LONGEST_WAIT: Micros = Micros::seconds(1);
 /// A worker sits out so many times as many steps with each strike more, and at most `PENANCE^STRIKES`.
 const PENANCE: u64 = 4;
 const STRIKES: u32 = 4;
@@ -160,8 +163,9 @@ impl Member {
         self.sent_nodes.get(&work).map_or(Micros(0), known)
     }
 
-    /// Notes that a lease waited so long until it began, although it had no others.
+    /// Notes that a lease waited so long until it began, although it had no others, or until others did it.
     pub fn delayed(&mut self, work: Work, delay: Micros, now: RunTime) {
+        let delay = delay.min(LONGEST_WAIT);
         if self.delay(work, now) <= delay {
             self.delays.insert(work, (delay, now));
         }

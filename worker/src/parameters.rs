@@ -228,11 +228,7 @@ async fn fetch(
         let start = usize::try_from(chunk.offset).unwrap_or(usize::MAX);
         let part = &mut flat[chunk_range(elements, start / CHUNK_ELEMENTS)];
         let fits = start.is_multiple_of(CHUNK_ELEMENTS) && start < elements;
-        let read = |part: &mut [f32]| match format.is_whole() {
-            true => chunk.data.copy_to(part),
-            false => format.read(start, &chunk.data.to_bytes(), part),
-        };
-        if !fits || !read(part) {
+        if !fits || !format.read(start, &chunk.data.to_bytes(), part) {
             return Err(Status::data_loss(format!("chunk at element {start} does not fit {elements} elements")));
         }
         arrived += 1;

@@ -229,8 +229,6 @@ impl Run {
             return;
         }
         let Some(waited) = step.waited(at.lease, member.threads, per_shard) else { return };
-        // Where there are others, none waits longer: then the lease is another's, too.
-        let waited = waited.min(self.plan.timeouts.spare_stall.times(2));
         member.delayed(work, waited, self.now);
         self.timing.waited(work, waited);
     }
@@ -248,8 +246,7 @@ impl Run {
                 member.sent_nodes(work, Sent { per_node: self.now.since(computed), nodes: 1 }, self.now);
             }
             if loser.slow.is_some() {
-                let waited = self.now.since(loser.sent).min(self.plan.timeouts.spare_stall.times(2));
-                member.delayed(work, waited, self.now);
+                member.delayed(work, self.now.since(loser.sent), self.now);
                 member.outrun();
             }
             // A worker that began earlier and lost may hang: without this, every step would wait to find out.
