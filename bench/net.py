@@ -53,12 +53,13 @@ def row(name, workers, log, run, alone, cores, ledger):
     for entry in (entry for step in ledgers for entry in step):
         shards[entry[2]] = shards.get(entry[2], 0) + entry[1] - entry[0]
     seconds = [after - before for before, after in zip(commits[WARM_UP:], commits[WARM_UP + 1 :])]
-    full = sum(len({entry[2] for entry in step}) == int(workers) for step in ledgers)
+    settled = ledgers[WARM_UP:]
+    full = sum(len({entry[2] for entry in step}) == int(workers) for step in settled)
     share = "/".join(str(round(100 * count / sum(shards.values()))) for count in shards.values())
     equal = "equal" if digest(run) == digest(alone) else "OTHER"
     nodes = sum(map(len, ledgers)) / len(ledgers)
     print(
-        f"| {name} | {statistics.median(seconds):.2f} | {nodes:.1f} | {full} of {len(ledgers)} | {share} | {late} "
+        f"| {name} | {statistics.median(seconds):.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {late} "
         f"| {copies} | {silent} | {cores} | {equal} | {ledger} |",
         flush=True,
     )

@@ -6,8 +6,9 @@
 #
 # `mid` has 11.2 MB of gradients and `fat` 44.7 MB, both with little arithmetic. All namespaces are joined by a bridge,
 # and every link is limited to RATE in both directions by `tbf`. Without arguments: `mid` at 250mbit and `fat` at 1gbit,
-# with 2, 4 and 8 workers each. EPOCHS of 10 steps (3), AUDIT percent of the shards (0). The digest must be that of
-# `convoy train`, and `convoy audit` must find every sample once.
+# with 2, 4 and 8 workers each. Seconds, and the steps with all workers, are of the steps after the first three. EPOCHS
+# of 10 steps (3), AUDIT percent of the shards (0). The digest must be that of `convoy train`, and `convoy audit` must
+# find every sample once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# = 0 ]; then

@@ -1,5 +1,6 @@
 //! Who is there, how fast they are, and whom to trust with a lease.
 
+mod delay;
 mod speed;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,6 +9,8 @@ use crate::contact::Contact;
 use crate::ids::{Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::trust::Trust;
+use delay::Delay;
+pub(crate) use delay::is_late;
 use speed::Speed;
 
 /// The percentile is taken over so many of the newest measurements of a kind of shard.
@@ -20,18 +23,9 @@ const SLOWEST: u64 = 16;
 /// share it unevenly.
 const UNEVEN: u64 = 2;
 const UNEVEN_LEAST: Micros = Micros::millis(50);
-/// A worker that begins after so many medians at most, or so soon, begins like all others.
-const LATE: u64 = 8;
-const LATE_LEAST: Micros = Micros::millis(5);
 /// The time that a worker took to send, or to compute while others were first, is forgotten so many times more slowly
 /// than it passes. So however long it takes, waiting for it again costs at most one part in so many.
 const REMEMBERED: u64 = 16;
-/// The time that a lease waited for its worker is forgotten even more slowly: most of these waits are short, and who
-/// sleeps half of the time answers at once as often as not.
-const WAITS_REMEMBERED: u64 = 64;
-/// No longer wait is remembered: where there are others, they do the lease by then, and one long break must not keep a
-/// worker out for an hour.
-const LONGEST_WAIT: Micros = Micros::seconds(1);
 /// A worker sits out so many times as many steps with each strike more, and at most `PENANCE^STRIKES`.
 const PENANCE: u64 = 4;
 const STRIKES: u32 = 4;
@@ -65,7 +59,7 @@ pub(crate) struct Member {
     /// The longest that it took to send nodes, as far as that is not forgotten.
     sent_nodes: BTreeMap<Work, (Sent, RunTime)>,
     /// The longest that leases waited for it although it had no others, as far as that is not forgotten.
-    delays: BTreeMap<Work, (Micros, RunTime)>,
+    delays: BTreeMap<Work, Delay>,
     strikes: Strikes,
 }
 
@@ -123,6 +117,12 @@ impl Member {
         speed(work).or_else(|| speed(Work::Train))
     }
 
+    /// The least time that a shard took it in its newest leases, or `per_shard` if that is less.
+    pub fn at_best(&self, work: Work, per_shard: Micros) -> Micros {
+        let least = self.speeds.get(&work).and_then(Speed::at_best);
+        least.map_or(per_shard, |least| least.min(per_shard))
+    }
+
     /// Time that a shard took it on one thread, over the leases that it finished; `None` before the first. Unlike
     /// [`Member::speed`] this does not change when another worker is first.
     pub fn shown(&self, work: Work) -> Option<Micros> {
@@ -163,19 +163,14 @@ impl Member {
         self.sent_nodes.get(&work).map_or(Micros(0), known)
     }
 
-    /// Notes that a lease waited so long until it began, although it had no others, or until others did it.
-    pub fn delayed(&mut self, work: Work, delay: Micros, now: RunTime) {
-        let delay = delay.min(LONGEST_WAIT);
-        if self.delay(work, now) <= delay {
-            self.delays.insert(work, (delay, now));
-        }
+    /// Notes that a lease waited for it longer than others did for others, or until others did it.
+    pub fn delayed(&mut self, work: Work, waited: Micros, now: RunTime) {
+        self.delays.entry(work).or_default().note(waited, now);
     }
 
     /// Time that the next lease may wait for it: the longest that one did, as far as that is not forgotten.
     fn delay(&self, work: Work, now: RunTime) -> Micros {
-        let forgotten = |at: RunTime| now.since(at).0 / WAITS_REMEMBERED;
-        let known = |(delay, at): &(Micros, RunTime)| Micros(delay.0.saturating_sub(forgotten(*at)));
-        self.delays.get(&work).map_or(Micros(0), known)
+        self.delays.get(&work).map_or(Micros(0), |delay| delay.left(now))
     }
 
     /// Notes that others were first with slow work of it: as long as there are others, it gets nothing more until
@@ -438,8 +433,7 @@ impl Timing {
     pub fn delay(&self, work: Work, member: &Member, now: RunTime) -> Micros {
         let (own, others) =
             (member.delay(work, now), self.waiting.get(&work).map_or(Micros(0), |recent| recent.median));
-        let much = others.times(LATE).max(LATE_LEAST);
-        if own > much { Micros(own.0 - others.0) } else { Micros(0) }
+        if is_late(own, Some(others)) { Micros(own.0 - others.0) } else { Micros(0) }
     }
 
     /// Time that a shard takes on one thread, as the median of all members; zero before the first measurement.

@@ -16,6 +16,7 @@ use crate::trust::Trust;
 
 use audit::Audit;
 pub(crate) use audit::Verdict;
+use sending::Beside;
 
 /// A step (or an evaluation) in work.
 ///
@@ -43,7 +44,9 @@ pub(crate) struct Step {
     leases: BTreeMap<LeaseId, LeaseState>,
     sending: BTreeMap<WorkerId, Sending>,
     /// Times that nodes of this step took to be sent.
-    sent: Vec<Micros>,
+    sent: Beside,
+    /// Times that leases of this step waited for their workers.
+    waited: Beside,
 }
 
 /// Nodes that a worker has computed and that are sent, in any order or all at once.
@@ -163,7 +166,8 @@ impl Step {
             nodes,
             leases: BTreeMap::new(),
             sending: BTreeMap::new(),
-            sent: Vec::new(),
+            sent: Beside::default(),
+            waited: Beside::default(),
         }
     }
 
@@ -396,8 +400,8 @@ impl Step {
         }
     }
 
-    /// How long a lease that was computed, at `per_shard` on each of so many threads, had waited for its worker; `None`
-    /// where the worker had others to compute before.
+    /// How much longer a lease took until it was computed than its shards take at `per_shard` on each of so many
+    /// threads; `None` where its worker had others to compute before.
     pub fn waited(&self, lease: LeaseId, threads: u32, per_shard: Micros) -> Option<Micros> {
         let state = self.leases.get(&lease).filter(|state| state.queue == state.node.size())?;
         let computing = per_shard.times(state.rounds(threads));

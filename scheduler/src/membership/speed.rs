@@ -31,6 +31,11 @@ impl Speed {
         Some(Micros(mean.max(least).0.saturating_sub(self.forgotten.0)))
     }
 
+    /// The least of the newest measurements.
+    pub fn at_best(&self) -> Option<Micros> {
+        self.recent.iter().min().copied()
+    }
+
     /// Notes a measurement of a lease of so many rounds, or what it took at least.
     pub fn note(&mut self, per_shard: Micros, rounds: u64, interrupted: bool) {
         if self.recent.len() == SPEEDS {

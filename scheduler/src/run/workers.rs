@@ -5,7 +5,7 @@ use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, I
 use crate::event::{Failure, GoneReason, NodeResult};
 use crate::ids::{Micros, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
-use crate::membership::{Sent, is_uneven};
+use crate::membership::{Sent, is_late, is_uneven};
 use crate::node_answer::NodeAnswer;
 use crate::outcome::Outcome;
 use crate::record::Record;
@@ -220,16 +220,19 @@ impl Run {
         self.timing.sent(work, sent.per_node);
     }
 
-    /// Notes how long a lease waited for its worker, if it had nothing else to compute: from when it was sent until it
-    /// was computed, without the time of computing. Its first lease is left out, as it is where speed is measured.
+    /// Notes how much longer a lease took than its worker needs for it at best, if it had nothing else to compute: it
+    /// waited to begin, or was interrupted. Its first lease is left out, as it is where speed is measured.
     fn waited(&mut self, worker: WorkerId, at: LeaseRef, per_shard: Micros) {
-        let (RunPhase::Working(step), Some(member)) = (&self.phase, self.members.get_mut(worker)) else { return };
+        let (RunPhase::Working(step), Some(member)) = (&mut self.phase, self.members.get_mut(worker)) else { return };
         let work = step.work;
         if member.shown(work).is_none() {
             return;
         }
-        let Some(waited) = step.waited(at.lease, member.threads, per_shard) else { return };
-        member.delayed(work, waited, self.now);
+        let at_best = member.at_best(work, per_shard);
+        let Some(waited) = step.waited(at.lease, member.threads, at_best) else { return };
+        if is_late(waited, step.delayed(waited)) {
+            member.delayed(work, waited, self.now);
+        }
         self.timing.waited(work, waited);
     }
 

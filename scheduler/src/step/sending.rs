@@ -4,6 +4,20 @@ use super::{Sending, Step};
 use crate::ids::{LeaseId, Micros, RunTime, WorkerId};
 use crate::membership::Sent;
 
+/// Times of one step: all of it share a link and a coordinator, so they are compared with one another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Beside(Vec<Micros>);
+
+impl Beside {
+    /// Notes a time. The answer is the median of those that came before.
+    fn note(&mut self, time: Micros) -> Option<Micros> {
+        let at = self.0.partition_point(|other| *other < time);
+        let median = self.0.get(self.0.len().saturating_sub(1) / 2).copied();
+        self.0.insert(at, time);
+        median
+    }
+}
+
 impl Step {
     /// What a worker sends.
     pub fn sending(&self, worker: WorkerId) -> Option<Sending> {
@@ -25,13 +39,15 @@ impl Step {
         }
     }
 
-    /// Notes the time that nodes took to be sent. The answer is the median of those that came before, if there are any:
-    /// all of a step share a link.
+    /// Notes the time that nodes took to be sent. The answer is the median of those that came before, if there are any.
     pub fn sent(&mut self, per_node: Micros) -> Option<Micros> {
-        let at = self.sent.partition_point(|other| *other < per_node);
-        let median = self.sent.get(self.sent.len().saturating_sub(1) / 2).copied();
-        self.sent.insert(at, per_node);
-        median
+        self.sent.note(per_node)
+    }
+
+    /// Notes the time that a lease waited for its worker. The answer is the median of those that came before, if there
+    /// are any.
+    pub fn delayed(&mut self, waited: Micros) -> Option<Micros> {
+        self.waited.note(waited)
     }
 
     /// Counts a lease out of what its worker sends. The answer is what it sends still.

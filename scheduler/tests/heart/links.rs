@@ -269,3 +269,72 @@ fn a_node_that_stalls_where_others_are_fast_is_copied() {
         revoke worker 2 #2: AnotherWasFirst",
     );
 }
+
+/// Both wait 200 ms in the third step, and one alone in the fifth. It gets less of the sixth, and half of the seventh:
+/// four times as long have passed by then.
+#[test]
+fn who_waits_alone_gets_less_for_a_while_and_what_all_wait_for_is_nobodys_fault() {
+    check(
+        Run::new(plan_of(1, 7, 8, 8)),
+        "> 0 join 1 x1
+        record generation 1 started at step 0
+        open training step 0: 8 shards
+        record worker 1 joined x1
+        send worker 1 #0: shards 0..8
+        > 0 join 2 x1
+        record worker 2 joined x1
+        > 0 ready 1 @9
+        > 0 ready 2 @9
+        > 800 done 1 #0 100
+        > 800 reduced 0
+        record step 0 committed: 0..8 by 1
+        commit step 0
+        open training step 1: 8 shards
+        send worker 1 #1: shards 0..4
+        send worker 2 #2: shards 4..8
+        > 1200 done 1 #1 100
+        > 1200 done 2 #2 100
+        > 1200 reduced 1
+        record step 1 committed: 0..4 by 1, 4..8 by 2
+        commit step 1
+        open training step 2: 8 shards
+        send worker 1 #3: shards 0..4
+        send worker 2 #4: shards 4..8
+        > 1800 done 1 #3 100
+        > 1800 done 2 #4 100
+        > 1800 reduced 2
+        record step 2 committed: 0..4 by 1, 4..8 by 2
+        commit step 2
+        open training step 3: 8 shards
+        send worker 1 #5: shards 0..4
+        send worker 2 #6: shards 4..8
+        > 2200 done 1 #5 100
+        > 2200 done 2 #6 100
+        > 2200 reduced 3
+        record step 3 committed: 0..4 by 1, 4..8 by 2
+        commit step 3
+        open training step 4: 8 shards
+        send worker 1 #7: shards 0..4
+        send worker 2 #8: shards 4..8
+        > 2600 done 1 #7 100
+        > 2800 done 2 #8 100
+        > 2800 reduced 4
+        record step 4 committed: 0..4 by 1, 4..8 by 2
+        commit step 4
+        open training step 5: 8 shards
+        send worker 1 #9: shards 0..4
+        send worker 1 #10: shard 6
+        send worker 2 #11: shards 4..6
+        send worker 2 #12: shard 7
+        > 3000 done 2 #11 100
+        > 3100 done 2 #12 100
+        > 3200 done 1 #9 100
+        > 3300 done 1 #10 100
+        > 3600 reduced 5
+        record step 5 committed: 0..4 by 1, 4..6 by 2, 6..7 by 1, 7..8 by 2
+        commit step 5
+        open training step 6: 8 shards
+        send worker 1 #13: shards 0..4
+        send worker 2 #14: shards 4..8",
+    );
+}

@@ -139,12 +139,17 @@ impl<'b> Arena<'b> {
     /// and another one begun.
     pub fn settle(&mut self) {
         if self.journal.committed() > ENOUGH {
-            self.check_job();
-            self.job = self.cluster.submit(self.setup.kind, &[]);
-            self.journal = Journal::follow(&self.cluster.run(self.job).join("journal"));
+            self.begin_another();
         }
         wait_for("all workers to be members", || (self.journal.members() == self.seats.len()).then_some(()));
         self.journal.wait_for(self.journal.committed() + 2);
+    }
+
+    /// Checks the job at work, and begins another one.
+    pub fn begin_another(&mut self) {
+        self.check_job();
+        self.job = self.cluster.submit(self.setup.kind, &[]);
+        self.journal = Journal::follow(&self.cluster.run(self.job).join("journal"));
     }
 
     /// Kills a worker; how many steps were committed, and when that was.

@@ -132,18 +132,21 @@ pub(super) fn pulsing(bench: &Bench) -> Outcome {
     pulsed(bench, Duration::from_millis(100), Duration::from_millis(1800))
 }
 
+/// Paces are compared over the same steps of two jobs: with one step an epoch, steps take longer the more are done.
 fn pulsed(bench: &Bench, on: Duration, off: Duration) -> Outcome {
+    let time = Duration::from_secs(20);
     let mut arena = Arena::open(bench, Setup { kind: HEAVY, ..Setup::default() });
     for _ in 0..bench.tries(1) {
-        let without = arena.pace(Duration::from_secs(8));
+        let without = arena.pace(time);
         let slow = arena.add_worker(Vec::new());
+        arena.begin_another();
         arena.settle();
         let process = arena.seats.remove(slow).process;
         let over = AtomicBool::new(false);
         let with = std::thread::scope(|scope| {
             scope.spawn(|| process.pulse(on, off, || over.load(Ordering::Relaxed)));
             let (before, since) = (arena.journal.committed(), Instant::now());
-            std::thread::sleep(Duration::from_secs(24));
+            std::thread::sleep(time);
             over.store(true, Ordering::Relaxed);
             (arena.journal.committed() - before) as f64 / since.elapsed().as_secs_f64()
         });
