@@ -2,6 +2,7 @@
 
 mod audit;
 mod audits;
+mod beside;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use crate::trust::Trust;
 
 use audit::Audit;
 pub(crate) use audit::Verdict;
-use sending::Beside;
+use beside::Beside;
 
 /// A step (or an evaluation) in work.
 ///
