@@ -247,10 +247,11 @@ impl Run {
         self.stop_if_asked(effects);
         while let Some(dispatch) = self.dispatch(effects) {
             dispatch.run();
-            // Who held an audit that is dropped has room for another one.
+            // Who held an audit that is dropped has room for another one, or may leave.
             if !self.drop_audits(effects) {
                 break;
             }
+            self.disconnect_drained(effects);
         }
         if self.next_interval().is_some_and(|at| at <= self.now) {
             self.checkpoint(CheckpointReason::Interval, effects);
