@@ -42,8 +42,8 @@ enum Happening {
     Computed(usize, LeaseRef),
     /// An answer arrives once more, under the number that its process has then.
     Again(usize, Answer),
-    /// A checkpoint of this start of the coordinator is on disk.
-    Saved(u64, StepId),
+    /// A checkpoint of this start of the coordinator is on disk, and the coordinator hears of it so much later.
+    Saved(u64, StepId, Micros),
     /// The reducer of this start of the coordinator has finished the opening of this number.
     Reduced(u64, u64, Event),
     /// This start of the coordinator is told something that no connection carries: by its disk, or that a connection
@@ -317,10 +317,11 @@ impl<'a> World<'a> {
             self.count(Fault::DiskFull, None);
             return self.at(at, Happening::Told(start, Event::CheckpointFailed { step }));
         }
-        let early = self.sabotage.is(Mutant::EarlyWritten);
-        let told = if early { self.now } else { at.after(Micros(self.dice.below(5_000))) };
-        self.at(at, Happening::Saved(start, step));
-        self.at(told, Happening::Told(start, Event::CheckpointWritten { step }));
+        if self.sabotage.is(Mutant::EarlyWritten) {
+            self.at(self.now, Happening::Told(start, Event::CheckpointWritten { step }));
+        }
+        let told_after = Micros(self.dice.below(5_000));
+        self.at(at, Happening::Saved(start, step, told_after));
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -360,9 +361,11 @@ impl<'a> World<'a> {
             }
             Happening::Pulse(i) => self.pulse(i),
             // The coordinator that these were for may be dead.
-            Happening::Saved(start, step) => {
+            Happening::Saved(start, step, told_after) => {
                 if start == self.coordinator.start {
                     self.coordinator.saved(step, &mut self.watch);
+                    let written = Event::CheckpointWritten { step };
+                    self.at(self.now.after(told_after), Happening::Told(start, written));
                 }
             }
             Happening::Reduced(start, opening, event) => {
