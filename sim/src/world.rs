@@ -324,6 +324,13 @@ impl<'a> World<'a> {
         self.at(at, Happening::Saved(start, step, told_after));
     }
 
+    fn saved(&mut self, start: u64, step: StepId, told_after: Micros) {
+        if start == self.coordinator.start {
+            self.coordinator.saved(step, &mut self.watch);
+            self.at(self.now.after(told_after), Happening::Told(start, Event::CheckpointWritten { step }));
+        }
+    }
+
     fn happen(&mut self, happening: Happening) {
         let asleep = happening
             .process()
@@ -360,14 +367,8 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Pulse(i) => self.pulse(i),
+            Happening::Saved(start, step, told_after) => self.saved(start, step, told_after),
             // The coordinator that these were for may be dead.
-            Happening::Saved(start, step, told_after) => {
-                if start == self.coordinator.start {
-                    self.coordinator.saved(step, &mut self.watch);
-                    let written = Event::CheckpointWritten { step };
-                    self.at(self.now.after(told_after), Happening::Told(start, written));
-                }
-            }
             Happening::Reduced(start, opening, event) => {
                 if (start, opening) == (self.coordinator.start, self.coordinator.reduction.openings) {
                     self.tell(event, None);
