@@ -109,17 +109,23 @@ fn has_amx() -> bool {
     false
 }
 
-/// The fastest level on this CPU: on Intel's, plain AVX-512 does more products than AVX512_BF16.
+/// The fastest level on this CPU.
 fn fastest() -> Level {
     #[cfg(target_arch = "x86_64")]
-    if detected() == Level::Avx512Bf16 {
+    {
         let leaf = std::arch::x86_64::__cpuid(0);
         let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes);
-        if vendor.as_flattened() == b"GenuineIntel" {
-            return Level::Avx512;
-        }
+        fastest_of(detected(), vendor.as_flattened())
     }
+    #[cfg(not(target_arch = "x86_64"))]
     detected()
+}
+
+/// The fastest level on CPUs of this vendor whose highest is `highest`: on Intel's, plain AVX-512 does more products
+/// than AVX512_BF16.
+#[cfg(target_arch = "x86_64")]
+fn fastest_of(highest: Level, vendor: &[u8]) -> Level {
+    if highest == Level::Avx512Bf16 && vendor == b"GenuineIntel" { Level::Avx512 } else { highest }
 }
 
 /// The level that kernels called from this thread use: the fastest one, or one that this CPU has and the environment
@@ -264,6 +270,16 @@ mod tests {
         assert_eq!(level(), before);
         assert!(std::panic::catch_unwind(|| with_level(Level::Portable, || panic!("on purpose"))).is_err());
         assert_eq!(level(), before);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_highest_level_is_the_fastest_but_on_intels_cpus_without_amx() {
+        for highest in Level::ALL {
+            let intels = if highest == Level::Avx512Bf16 { Level::Avx512 } else { highest };
+            assert_eq!(fastest_of(highest, b"GenuineIntel"), intels);
+            assert_eq!(fastest_of(highest, b"AuthenticAMD"), highest);
+        }
     }
 
     #[test]
