@@ -55,9 +55,12 @@ def main():
     folders = [os.path.realpath(folder) for folder in arguments.folders]
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
     convoy = os.environ.get("CONVOY", "target/release/convoy")
-    print("| job | class | mean | deviation | each seed | seconds |\n|---|---|---|---|---|---|", flush=True)
     known = jobs(*folders)
-    for job in arguments.jobs.split(","):
+    wanted = arguments.jobs.split(",")
+    if unknown := [job for job in wanted if job not in known]:
+        parser.error(f"no such job: {', '.join(unknown)}; there are {', '.join(known)}")
+    print("| job | class | mean | deviation | each seed | seconds |\n|---|---|---|---|---|---|", flush=True)
+    for job in wanted:
         spec, sets, metric, factor, shown = known[job]
         for numerics in arguments.classes.split(","):
             found, seconds = [], []

@@ -367,8 +367,8 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Pulse(i) => self.pulse(i),
-            Happening::Saved(start, step, told_after) => self.saved(start, step, told_after),
             // The coordinator that these were for may be dead.
+            Happening::Saved(start, step, told_after) => self.saved(start, step, told_after),
             Happening::Reduced(start, opening, event) => {
                 if (start, opening) == (self.coordinator.start, self.coordinator.reduction.openings) {
                     self.tell(event, None);
