@@ -239,11 +239,8 @@ fn an_audit_that_hangs_is_given_up() {
     );
 }
 
-#[test]
-fn whose_audits_are_given_up_has_room_for_others() {
-    check(
-        Run::new(RunPlan { audit_every: 1, ..RunPlan::new(2, 1, 12, 12) }),
-        "> 0 join 1 x1
+/// The first worker holds audits of the second one, which is gone, and is silent about them.
+const AUDITS_WAIT: &str = "> 0 join 1 x1
         record generation 1 started at step 0
         open training step 0: 12 shards
         record worker 1 joined x1
@@ -280,8 +277,12 @@ fn whose_audits_are_given_up_has_room_for_others() {
         record worker 2 gone: Closed
         > 1900 beat 1
         > 1900 deadline
-        > 3200 beat 1
-        ? deadline
+        > 3200 beat 1";
+
+#[test]
+fn whose_audits_are_given_up_has_room_for_others() {
+    let run = Run::new(RunPlan { audit_every: 1, ..RunPlan::new(2, 1, 12, 12) });
+    let then = "? deadline
         at 3208 ms
         > 3208 deadline
         overdue worker 1 #9: shard 10 for 3.2 s
@@ -289,53 +290,14 @@ fn whose_audits_are_given_up_has_room_for_others() {
         revoke worker 1 #9: AuditDropped
         send worker 1 #10 epoch 1: shard 11, audit
         ? waiting
-        worker 1 for shard 11 of the training of step 1, since 0.0 s",
-    );
+        worker 1 for shard 11 of the training of step 1, since 0.0 s";
+    check(run, &format!("{AUDITS_WAIT}\n{then}"));
 }
 
 #[test]
 fn whose_audits_are_given_up_leaves_if_it_wanted_to() {
-    check(
-        Run::new(RunPlan { audit_every: 1, ..RunPlan::new(2, 1, 12, 12) }),
-        "> 0 join 1 x1
-        record generation 1 started at step 0
-        open training step 0: 12 shards
-        record worker 1 joined x1
-        send worker 1 #0: shards 0..12
-        > 0 ready 1 @0
-        > 1 join 2 x1
-        record worker 2 joined x1
-        > 1 ready 2 @0
-        > 2 done 1 #0
-        > 2 reduced 0
-        record step 0 committed: 0..12 by 1
-        commit step 0
-        checkpoint step 1: EpochEnd
-        open training step 1: 12 shards
-        send worker 1 #1: shard 9, with its digest
-        send worker 1 #2: shards 0..4
-        send worker 2 #3: shard 11, with its digest
-        send worker 2 #4: shards 4..8
-        > 2 ready 1 @1
-        > 2 ready 2 @1
-        > 3 done 2 #3 100 =4
-        send worker 2 #5: shard 10, with its digest
-        > 4 done 2 #4 100
-        > 5 done 2 #5 100 =5
-        send worker 2 #6: shard 8, with its digest
-        > 6 done 2 #6 100 =6
-        > 7 done 1 #1 100 =7
-        send worker 1 #7 epoch 1: shard 8, audit
-        send worker 2 #8 epoch 1: shard 9, audit
-        > 8 done 1 #2 100
-        send worker 1 #9 epoch 1: shard 10, audit
-        > 9 done 2 #8 100 =7
-        > 10 left 2
-        record worker 2 gone: Closed
-        > 1900 beat 1
-        > 1900 deadline
-        > 3200 beat 1
-        > 3200 drain 1
+    let run = Run::new(RunPlan { audit_every: 1, ..RunPlan::new(2, 1, 12, 12) });
+    let then = "> 3200 drain 1
         > 3208 deadline
         overdue worker 1 #9: shard 10 for 3.2 s
         revoke worker 1 #7: AuditDropped
@@ -343,8 +305,8 @@ fn whose_audits_are_given_up_leaves_if_it_wanted_to() {
         disconnect worker 1: Drained
         record worker 1 gone: Drained
         ? waiting
-        the reducer to finish step 1, since 0.0 s",
-    );
+        the reducer to finish step 1, since 0.0 s";
+    check(run, &format!("{AUDITS_WAIT}\n{then}"));
 }
 
 #[test]
