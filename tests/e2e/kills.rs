@@ -218,14 +218,15 @@ fn a_coordinator_killed_at_random_moments_replays_what_it_must() {
     let alone = cluster.job.train("alone", &KILLED);
     let mut coordinator = cluster.start();
     let proxy = Proxy::start(&cluster.address);
-    let _workers = [worker(&cluster.address), worker(&proxy.address)];
+    // Both workers come through it: one alone would make all steps that are left before the other is back.
+    let _workers = [worker(&proxy.address), worker(&proxy.address)];
     cluster.submit(&KILLED);
     let mut before = 0;
     for start in 2..=6 {
         wait_for_step(&cluster, before + 1 + dice.below(40));
-        // Random is where in a step it happens: after so many bytes more of one of the workers.
+        // Random is where in a step it happens: after so many bytes more of the workers.
         proxy.hold_after(1 + dice.below(SOME_NODES));
-        wait_for("a worker to have sent so much", || proxy.holds().then_some(()));
+        wait_for("the workers to have sent so much", || proxy.holds().then_some(()));
         let killed = restart(&cluster, &mut coordinator);
         proxy.hang_up();
         print_return(&cluster, start, killed);
