@@ -8,6 +8,7 @@ use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, FileList, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::plan::DataFacts;
 use convoy_model::{Network, ParameterFormat};
+use convoy_reduce::{Flat, FrozenChunks, ParameterBoard};
 use convoy_scheduler::{JobId, RunGeneration, WorkerId};
 use convoy_testing::{facts, plan_of};
 use parking_lot::Mutex;
@@ -15,10 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::queue::{QueueReceiver, queue};
 use crate::run::folder::worker_logs::WorkerLogs;
-use crate::run::handle::RunHandle;
+use crate::run::handle::{FlatVector, RunHandle};
 use crate::run::leases::Leases;
-use crate::run::reduction::parameter_board::ParameterBoard;
-use crate::run::reduction::parameter_state::Flat;
 use crate::run::reduction::reducer_queue::{Command, ReducerQueue};
 use crate::run::run_inputs::RunInput;
 use crate::run::worker_links::WorkerLinks;
@@ -82,7 +81,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
         manifest: Arc::new(manifest(0)),
         files: Arc::new(NoFiles),
         generation: RunGeneration(generation),
-        elements: network.len(),
+        vector: FlatVector { elements: network.len(), frozen: FrozenChunks::of(plan, &network) },
         inputs: input_sender,
         reducer,
         board: Arc::new(ParameterBoard::new(0, &Flat::of(&vec![0.0; network.len()]), ParameterFormat::default())),

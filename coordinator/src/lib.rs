@@ -57,8 +57,6 @@ pub use run::folder::run_dir::RunDir;
 pub use run::folder::run_dir_error::RunDirError;
 pub use run::folder::sealed_plans::EarlierPlan;
 pub use run::ready::{Ready, ReadyError};
-pub use run::reduction::parameter_state::{Flat, ParameterState, moment_names};
-pub use run::reduction::update::{Elements, Scales, Update};
 pub use run::report::RunReport;
 pub use run::status::Status;
 pub use run::tracker::Waits;

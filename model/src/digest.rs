@@ -84,63 +84,13 @@ pub fn digest_elements(data: &[f32]) -> Digest {
     Digest(*hasher.finalize().as_bytes())
 }
 
-fn update_elements(hasher: &mut blake3::Hasher, data: &[f32]) {
+/// Takes in the elements, each as its four little-endian bytes.
+pub fn update_elements(hasher: &mut blake3::Hasher, data: &[f32]) {
     little_endian(data, |bytes| {
         hasher.update(bytes);
         Ok::<(), std::convert::Infallible>(())
     })
     .unwrap_or_else(|never| match never {});
-}
-
-/// [`Network::digest`] of a flat vector that comes piece by piece, in order.
-#[derive(Debug)]
-pub struct DigestInOrder {
-    /// Tensors by offset, as indices into [`Network::tensors`].
-    order: Vec<usize>,
-    /// Digests of the tensors that are whole, in that order.
-    whole: Vec<Digest>,
-    /// Of the tensor after them.
-    hasher: blake3::Hasher,
-    /// Elements that have come.
-    come: usize,
-}
-
-impl DigestInOrder {
-    /// Begins before the first element of the flat vector of `network`.
-    pub fn new(network: &Network) -> Self {
-        let mut order: Vec<usize> = (0..network.tensors.len()).collect();
-        order.sort_by_key(|tensor| network.tensors[*tensor].offset);
-        DigestInOrder { order, whole: Vec::new(), hasher: blake3::Hasher::new(), come: 0 }
-    }
-
-    /// Takes in the next elements of the vector, any number of them.
-    pub fn add(&mut self, network: &Network, mut piece: &[f32]) {
-        while let Some(tensor) = self.order.get(self.whole.len()) {
-            let end = network.tensors[*tensor].range().end;
-            let (part, rest) = piece.split_at(piece.len().min(end - self.come));
-            update_elements(&mut self.hasher, part);
-            self.come += part.len();
-            if self.come < end {
-                return;
-            }
-            self.whole.push(Digest(*self.hasher.finalize().as_bytes()));
-            self.hasher.reset();
-            piece = rest;
-        }
-    }
-
-    /// The digest, once all elements have come.
-    ///
-    /// # Panics
-    /// When some are missing.
-    pub fn finish(&self, network: &Network) -> Digest {
-        assert_eq!(self.come, network.len(), "elements that have come, and those of the network");
-        let mut tensors: Vec<_> = self.order.iter().map(|tensor| &network.tensors[*tensor]).zip(&self.whole).collect();
-        tensors.sort_by_key(|(tensor, _)| &tensor.name);
-        let mut hasher = begin(tensors.len());
-        tensors.iter().for_each(|(tensor, digest)| update_tensor(&mut hasher, &tensor.name, &tensor.shape, digest));
-        Digest(*hasher.finalize().as_bytes())
-    }
 }
 
 /// Hands the little-endian bytes of `data` to `take`, in as many pieces as it takes.
@@ -177,6 +127,22 @@ impl Network {
             shape: &tensor.shape,
             data: &flat[tensor.range()],
         })
+    }
+
+    /// The digest of all parameters and buffers, of those of the elements of each tensor ([`digest_elements`]) in the
+    /// order of [`Network::tensors`].
+    ///
+    /// # Panics
+    /// When there are fewer than tensors.
+    pub fn digest_of(&self, elements: &[Digest]) -> Digest {
+        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+        order.sort_by_key(|index| &self.tensors[*index].name);
+        let mut hasher = begin(order.len());
+        for index in order {
+            let tensor = &self.tensors[index];
+            update_tensor(&mut hasher, &tensor.name, &tensor.shape, &elements[index]);
+        }
+        Digest(*hasher.finalize().as_bytes())
     }
 
     /// The digest of all parameters and buffers: [`digest_tensors`] of [`Network::views`].

@@ -43,7 +43,7 @@ pub mod zoo;
 pub use convoy_common::plan::Input;
 pub use convoy_common::spec::Pair;
 pub use describe::{Description, LayerRow, bytes, describe};
-pub use digest::{DigestInOrder, Elements, TensorRef, digest_elements, digest_tensors};
+pub use digest::{Elements, TensorRef, digest_elements, digest_tensors, update_elements};
 pub use error::{MAX_ELEMENTS, NetworkError, Problem};
 pub use file::{NamedTensor, ReadError, TensorFile, write_atomic};
 pub use memory::{MemoryEstimate, memory_estimate};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{plan, plan_of};
 use convoy_model::model_dir::{CONFIG, TENSORS, load, save};
-use convoy_model::{DigestInOrder, Network, TensorFile, TensorRef, init_from, write_atomic};
+use convoy_model::{Network, TensorFile, TensorRef, init_from, write_atomic};
 use serde_json::{Value, json};
 
 /// A plan whose numbers need all their digits.
@@ -193,15 +193,4 @@ fn files_of_other_networks_are_refused() {
     check(&source, &["\"fc.bias\"", "not finite"]);
     std::fs::write(&path, "text").unwrap();
     check(&source, &["network.init", "start.safetensors"]);
-}
-
-#[test]
-fn pieces_in_order_have_the_digest_of_the_whole() {
-    let network = Network::of(&plan("[network]\nname = \"simple-cnn\"")).unwrap();
-    let flat = network.initial(5);
-    for piece in [7, 1000, flat.len()] {
-        let mut digest = DigestInOrder::new(&network);
-        flat.chunks(piece).for_each(|piece| digest.add(&network, piece));
-        assert_eq!(digest.finish(&network), network.digest(&flat), "pieces of {piece}");
-    }
 }

@@ -68,7 +68,7 @@ pub struct FilesCall {
 pub struct PushCall {
     /// What the node is.
     pub header: v1::NodeHeader,
-    /// Its numbers.
+    /// Its numbers: those of the chunks that came, one after the other.
     pub gradient: Vec<f32>,
     /// What came after them.
     pub summary: v1::NodeSummary,
@@ -99,7 +99,12 @@ impl Scripted {
 impl ParametersCall {
     /// Sends all of `flat`.
     pub async fn send(self, flat: &[f32]) {
-        for index in 0..chunk_count(flat.len()) {
+        self.send_from(flat, 0).await;
+    }
+
+    /// Sends the chunks of `flat` from chunk `first` on.
+    pub async fn send_from(self, flat: &[f32], first: usize) {
+        for index in first..chunk_count(flat.len()) {
             let range = chunk_range(flat.len(), index);
             let vector = std::sync::Arc::new(flat[range.clone()].to_vec());
             let data = Values::shared(vector, 0..range.len());
@@ -152,14 +157,17 @@ impl Answers for Scripted {
 
     async fn push_node(&self, mut messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
         let (mut header, mut gradient, mut summary) = (None, Vec::new(), None);
+        let mut end = 0;
         while let Some(message) = messages.message().await? {
             match message.message {
                 Some(Message::Header(first)) => header = Some(first),
                 Some(Message::Summary(last)) => summary = Some(last),
                 Some(Message::Chunk(chunk)) => {
                     let start = gradient.len();
-                    assert_eq!(chunk.offset, start as u64, "chunks come in order");
-                    gradient.resize(start + chunk.data.wire_len() / 4, 0.0);
+                    let elements = chunk.data.wire_len() / 4;
+                    assert!(chunk.offset >= end, "chunks come in order");
+                    end = chunk.offset + elements as u64;
+                    gradient.resize(start + elements, 0.0);
                     assert!(chunk.data.copy_to(&mut gradient[start..]), "a chunk is whole numbers");
                 }
                 None => {}

@@ -45,6 +45,8 @@ fn a_model_is_gone_on_from_with_a_new_head() {
     let init = format!("network.init={:?}", job.path("first/model/model.safetensors").display().to_string());
     let frozen = ["--set", &init, "--set", "network.freeze_epochs=3"];
     let second = job.train("second", &frozen);
+    let shared = job.train("shared", &[&frozen[..], &["--workers", "3"]].concat());
+    assert_eq!(second["parameters_digest"], shared["parameters_digest"]);
     assert!(second["validation"]["top1"].as_f64().expect("a number") > 0.5);
     let read = |run: &str| {
         let path = job.path(run).join("model/model.safetensors");

@@ -21,8 +21,8 @@ impl Assignment {
     }
 
     /// Asks for the parameters of `step`.
-    pub(crate) fn parameters(self, step: u64) -> v1::ParametersRequest {
-        v1::ParametersRequest { worker: self.worker, job: self.job, generation: self.generation, step }
+    pub(crate) fn parameters(self, step: u64, held: Option<u64>) -> v1::ParametersRequest {
+        v1::ParametersRequest { worker: self.worker, job: self.job, generation: self.generation, step, held }
     }
 
     /// Asks for files by their numbers in the manifest.

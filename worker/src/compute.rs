@@ -72,8 +72,8 @@ impl ComputePool {
     }
 
     /// The parameters of `step` are committed and here.
-    pub(crate) fn set_parameters(&self, step: StepId, flat: Vec<f32>) {
-        let old = self.shared.queue.set_parameters(step, Arc::new(flat));
+    pub(crate) fn set_parameters(&self, step: StepId, flat: Arc<Vec<f32>>) {
+        let old = self.shared.queue.set_parameters(step, flat);
         self.shared.evaluated.forget();
         old.into_iter().for_each(|flat| self.shared.buffers.give(flat));
     }

@@ -14,6 +14,7 @@ use convoy_proto::channel::PLAN_LIMIT;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
+use convoy_reduce::FrozenChunks;
 use convoy_scheduler::{Lease, Work};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
@@ -26,7 +27,7 @@ use crate::lease_work::LeaseResult;
 use crate::machine_memory::{memory_for, threads_that_fit};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
-use crate::parameters::{Fetched, ParameterFetches};
+use crate::parameters::{Arrival, Fetched, ParameterFetches, StepParameters};
 use crate::push::{NodePushes, failure_message};
 use crate::run_data::RunData;
 use crate::run_files::{Fetching, RunFiles};
@@ -106,18 +107,20 @@ impl Membership {
                 .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
             let pool = ComputePool::start(&plan, &network, shards, (device, threads), sender)?;
             let format = Arc::new(ParameterFormat::of(&plan, &network));
-            Ok::<_, WorkerError>((data, pool, threads, network, format))
+            let frozen = Arc::new(FrozenChunks::of(&plan, &network));
+            Ok::<_, WorkerError>((data, pool, threads, network, format, frozen))
         });
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
-        let (data, pool, fitting, network, format) = opened?;
+        let (data, pool, fitting, network, format, frozen) = opened?;
         if fitting < threads {
             tracing::warn!(fitting, wanted = threads, "there is not the memory for all threads");
         }
         let buffers = pool.buffers();
         let made = format.clone();
         let digest = Arc::new(move |flat: &[f32]| made.digest(&network, flat));
-        let parameters = ParameterFetches::new(client.clone(), assignment, buffers.clone(), format, digest);
-        let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), buffers.clone());
+        let arrival = Arrival { buffers: buffers.clone(), format, frozen: frozen.clone() };
+        let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
+        let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), buffers.clone(), frozen);
         let threads = fitting as u32;
         Ok(Membership { assignment, client, outbox, data, threads, _fetching, pool, results, parameters, pushes })
     }
@@ -173,7 +176,7 @@ impl Membership {
     pub(crate) async fn take(&mut self, progress: Progress) -> Result<(), WorkerError> {
         match progress {
             Progress::Parameters(fetched) => {
-                if let Some((step, flat)) = self.parameters.take(fetched)? {
+                if let Some(StepParameters { step, flat }) = self.parameters.take(fetched)? {
                     self.pool.set_parameters(step, flat);
                     let ready = v1::Ready { job: self.assignment.job, step: step.0 };
                     self.outbox.say(v1::worker_message::Message::Ready(ready)).await;

@@ -8,6 +8,7 @@ use convoy_common::Digest;
 use convoy_model::ParameterFormat;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range, v1};
+use convoy_reduce::FrozenChunks;
 use convoy_scheduler::StepId;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -34,13 +35,32 @@ pub(crate) struct Fetched {
     measured: Option<Measured>,
 }
 
+/// Parameters and buffers that a step is computed with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StepParameters {
+    pub(crate) step: StepId,
+    pub(crate) flat: Arc<Vec<f32>>,
+}
+
+/// How parameters arrive.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// Memory that they are written to, of their length.
+    pub(crate) buffers: Arc<SpareBuffers>,
+    /// The format in which they travel.
+    pub(crate) format: Arc<ParameterFormat>,
+    /// Chunks that need not come where those of an earlier step are here.
+    pub(crate) frozen: Arc<FrozenChunks>,
+}
+
 /// Parameters on their way. Those of a step are asked for while the step before is computed, since the coordinator
 /// sends each chunk as soon as it is made; they count once the coordinator says that the step is committed.
 pub(crate) struct ParameterFetches {
     client: CoordinatorClient<Channel>,
     assignment: Assignment,
-    buffers: Arc<SpareBuffers>,
-    format: Arc<ParameterFormat>,
+    arrival: Arrival,
+    /// The parameters that were taken over last, while there are such chunks.
+    held: Option<StepParameters>,
     /// The newest step that was said to be committed, and the digest of its parameters.
     committed: Option<(u64, Option<Digest>)>,
     checks: ParameterChecks,
@@ -56,21 +76,19 @@ pub(crate) struct ParameterFetches {
 }
 
 impl ParameterFetches {
-    /// Nothing is asked for yet. `buffers` has the length of the parameters, which travel in this `format`; `digest`
-    /// makes their digest.
+    /// Nothing is asked for yet; `digest` makes the digest of parameters.
     pub(crate) fn new(
         client: CoordinatorClient<Channel>,
         assignment: Assignment,
-        buffers: Arc<SpareBuffers>,
-        format: Arc<ParameterFormat>,
+        arrival: Arrival,
         digest: MakeDigest,
     ) -> Self {
         let (sender, arrivals) = mpsc::unbounded_channel();
         ParameterFetches {
             client,
             assignment,
-            buffers,
-            format,
+            arrival,
+            held: None,
             committed: None,
             checks: ParameterChecks::new(digest),
             early: BTreeMap::new(),
@@ -92,7 +110,14 @@ impl ParameterFetches {
     ///
     /// # Errors
     /// [`WorkerError::BadMemory`] when they came twice and were not what the coordinator has either time.
-    pub(crate) fn take(&mut self, fetched: Fetched) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
+    pub(crate) fn take(&mut self, fetched: Fetched) -> Result<Option<StepParameters>, WorkerError> {
+        let Some((step, flat)) = self.sort(fetched)? else { return Ok(None) };
+        let parameters = StepParameters { step, flat: Arc::new(flat) };
+        self.held = self.arrival.frozen.at(step.0).next().map(|_| parameters.clone());
+        Ok(Some(parameters))
+    }
+
+    fn sort(&mut self, fetched: Fetched) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
         let Fetched { step, abandonments, flat, measured } = fetched;
         if abandonments != self.abandonments {
             return Ok(None);
@@ -148,7 +173,9 @@ impl ParameterFetches {
                     step,
                     "the parameters in this worker's memory are not the coordinator's; fetched again"
                 );
-                self.buffers.give(flat);
+                self.arrival.buffers.give(flat);
+                // It may be what was kept that is wrong.
+                self.held = None;
                 self.fetch(step, Duration::ZERO);
                 Ok(None)
             }
@@ -190,8 +217,13 @@ impl ParameterFetches {
     }
 
     fn fetch(&mut self, step: u64, after: Duration) {
-        let (request, format) = (self.assignment.parameters(step), self.format.clone());
-        let fetch = fetch(self.client.clone(), request, self.buffers.clone(), format);
+        let held = self.held.clone().filter(|held| held.step.0 < step);
+        let fetch = Fetch {
+            request: self.assignment.parameters(step, held.as_ref().map(|held| held.step.0)),
+            arrival: self.arrival.clone(),
+            held: held.map(|held| held.flat),
+        };
+        let fetch = fetch.run(self.client.clone());
         let (sender, abandonments) = (self.sender.clone(), self.abandonments);
         let task = tokio::spawn(async move {
             if !after.is_zero() {
@@ -209,35 +241,47 @@ impl Drop for ParameterFetches {
     }
 }
 
-/// The parameters and buffers that `request` asks for, written to memory of `buffers`.
-async fn fetch(
-    mut client: CoordinatorClient<Channel>,
+/// Parameters and buffers that are asked for.
+struct Fetch {
     request: v1::ParametersRequest,
-    buffers: Arc<SpareBuffers>,
-    format: Arc<ParameterFormat>,
-) -> Result<Vec<f32>, Status> {
-    let step = StepId(request.step);
-    let mut chunks = client.parameters(request).await?.into_inner();
-    let mut flat = buffers.take();
-    // The time counts from the first chunk: the worker asks long before it can come.
-    let mut begun = None;
-    let elements = flat.len();
-    let mut arrived = 0;
-    while let Some(chunk) = chunks.message().await? {
-        begun.get_or_insert_with(Instant::now);
-        let start = usize::try_from(chunk.offset).unwrap_or(usize::MAX);
-        let part = &mut flat[chunk_range(elements, start / CHUNK_ELEMENTS)];
-        let fits = start.is_multiple_of(CHUNK_ELEMENTS) && start < elements;
-        if !fits || !format.read(start, &chunk.data.to_bytes(), part) {
-            return Err(Status::data_loss(format!("chunk at element {start} does not fit {elements} elements")));
+    arrival: Arrival,
+    /// Those of the step that the request says are held.
+    held: Option<Arc<Vec<f32>>>,
+}
+
+impl Fetch {
+    /// Asks for them, and takes them in as they come. Frozen chunks that do not come are those that are held.
+    async fn run(self, mut client: CoordinatorClient<Channel>) -> Result<Vec<f32>, Status> {
+        let step = StepId(self.request.step);
+        let mut chunks = client.parameters(self.request).await?.into_inner();
+        let mut flat = self.arrival.buffers.take();
+        // The time counts from the first chunk: the worker asks long before it can come.
+        let mut begun = None;
+        let elements = flat.len();
+        let mut missing = vec![true; chunk_count(elements)];
+        while let Some(chunk) = chunks.message().await? {
+            begun.get_or_insert_with(Instant::now);
+            let start = usize::try_from(chunk.offset).unwrap_or(usize::MAX);
+            let index = start / CHUNK_ELEMENTS;
+            let part = &mut flat[chunk_range(elements, index)];
+            let fits = start.is_multiple_of(CHUNK_ELEMENTS) && start < elements;
+            if !fits || !self.arrival.format.read(start, &chunk.data.to_bytes(), part) {
+                return Err(Status::data_loss(format!("chunk at element {start} does not fit {elements} elements")));
+            }
+            missing[index] = false;
         }
-        arrived += 1;
+        for index in (0..missing.len()).filter(|index| missing[*index]) {
+            // The step before made them.
+            let kept = step.0.checked_sub(1).is_some_and(|before| self.arrival.frozen.contain(before, index));
+            let Some(held) = self.held.as_ref().filter(|_| kept) else {
+                return Err(Status::data_loss(format!("chunk {index} of {} did not come", missing.len())));
+            };
+            let range = chunk_range(elements, index);
+            flat[range.clone()].copy_from_slice(&held[range]);
+        }
+        begun.into_iter().for_each(|begun| stages::over("download", step, begun));
+        Ok(flat)
     }
-    if arrived != chunk_count(elements) {
-        return Err(Status::data_loss(format!("{arrived} of {} chunks came", chunk_count(elements))));
-    }
-    begun.into_iter().for_each(|begun| stages::over("download", step, begun));
-    Ok(flat)
 }
 
 #[cfg(test)]

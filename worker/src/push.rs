@@ -6,6 +6,7 @@ use std::time::Instant;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range, v1};
+use convoy_reduce::FrozenChunks;
 use convoy_scheduler::{Failure, LeaseRef};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,6 +32,8 @@ pub(crate) struct NodePushes {
     outbox: Outbox,
     /// Takes the gradients' memory when they are sent.
     buffers: Arc<SpareBuffers>,
+    /// Chunks that are not sent.
+    frozen: Arc<FrozenChunks>,
     turns: Arc<Semaphore>,
 }
 
@@ -41,8 +44,9 @@ impl NodePushes {
         assignment: Assignment,
         outbox: Outbox,
         buffers: Arc<SpareBuffers>,
+        frozen: Arc<FrozenChunks>,
     ) -> Self {
-        NodePushes { client, assignment, outbox, buffers, turns: Arc::new(Semaphore::new(PUSHES)) }
+        NodePushes { client, assignment, outbox, buffers, frozen, turns: Arc::new(Semaphore::new(PUSHES)) }
     }
 
     /// Sends `node` as soon as it is its turn. If it does not get through, its lease fails.
@@ -55,7 +59,7 @@ impl NodePushes {
             // Never closed.
             let _turn = pushes.turns.clone().acquire_owned().await;
             let begun = Instant::now();
-            let (reply, gradient) = push(pushes.client, pushes.assignment, node).await;
+            let (reply, gradient) = push(pushes.client, pushes.assignment, node, &pushes.frozen).await;
             stages::over("upload", at.step, begun);
             gradient.into_iter().for_each(|gradient| pushes.buffers.give(gradient));
             match reply {
@@ -90,6 +94,7 @@ async fn push(
     mut client: CoordinatorClient<Channel>,
     assignment: Assignment,
     node: ComputedNode,
+    frozen: &FrozenChunks,
 ) -> (Result<String, Status>, Option<Vec<f32>>) {
     let (sender, messages) = mpsc::channel(AHEAD);
     let header = v1::NodeHeader {
@@ -113,7 +118,8 @@ async fn push(
         let mut open = sender.send(message(Message::Header(header))).await.is_ok();
         // Nobody wants the numbers of a node that is not finite.
         let len = if summary.not_finite.is_some() { 0 } else { gradient.len() };
-        for index in 0..chunk_count(len) {
+        let step = node.lease.at.step.0;
+        for index in (0..chunk_count(len)).filter(|index| !frozen.contain(step, *index)) {
             let data = Values::shared(gradient.clone(), chunk_range(len, index));
             let chunk = Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data };
             // Closed when the coordinator has answered already: the node is ignored.

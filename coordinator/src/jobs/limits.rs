@@ -4,8 +4,7 @@ use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_common::spec::{Size, Spec};
 use convoy_model::{Network, NetworkError, memory_estimate};
-
-use crate::run::reduction::parameter_state::moment_names;
+use convoy_reduce::moment_names;
 
 /// Why a job is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

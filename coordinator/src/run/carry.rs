@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use convoy_model::ParameterFormat;
+use convoy_reduce::{FrozenChunks, ParameterBoard};
 use convoy_scheduler::{Driver, JobId, Outcome, Run};
 use tokio::sync::mpsc;
 
@@ -14,11 +15,9 @@ use super::error::RunError;
 use super::folder::checkpoint::forget_after;
 use super::folder::events::{Events, RunEvent};
 use super::folder::worker_logs::WorkerLogs;
-use super::handle::RunHandle;
+use super::handle::{FlatVector, RunHandle};
 use super::leases::Leases;
 use super::members::RunMembers;
-use super::reduction::chunk_buffer;
-use super::reduction::parameter_board::ParameterBoard;
 use super::reduction::reducer::Reducer;
 use super::reduction::reducer_queue::ReducerQueue;
 use super::report::{RunReport, report};
@@ -96,7 +95,7 @@ async fn carry_once(
     if reducer.join().is_err() {
         tracing::error!("the reducer's thread crashed");
     }
-    chunk_buffer::forget_spare();
+    convoy_reduce::forget_spare();
     carried
 }
 
@@ -138,7 +137,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
         manifest: config.manifest.clone(),
         files: config.files.clone(),
         generation,
-        elements: config.network.len(),
+        vector: FlatVector { elements: config.network.len(), frozen: FrozenChunks::of(&config.plan, &config.network) },
         inputs: input_sender.clone(),
         reducer: reducer_queue,
         board: Arc::new(ParameterBoard::new(state.step, &state.flat, format)),

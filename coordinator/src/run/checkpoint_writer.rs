@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 use convoy_common::durable::{full_disk, is_full};
 use convoy_common::{Plan, panic_text};
 use convoy_model::Network;
+use convoy_reduce::ParameterState;
 
 use super::folder::checkpoint;
 use super::folder::history::History;
 use super::folder::journal::JournalSync;
 use super::patience::{PAUSES, TRY_EVERY};
-use super::reduction::parameter_state::ParameterState;
 use super::run_inputs::RunInput;
 use crate::queue::QueueSender;
 

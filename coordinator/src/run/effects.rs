@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use convoy_common::Digest;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_message::Message;
+use convoy_reduce::{ParameterBoard, ParameterState};
 use convoy_scheduler::{DisconnectReason, Effect, Node, Outbox, StepId, Work, WorkerId};
 
 use super::checkpoint_writer::{CheckpointToWrite, CheckpointWriter};
@@ -14,8 +15,6 @@ use super::handle::RunHandle;
 use super::leases::Leases;
 use super::members::RunMembers;
 use super::reduction::opening::Opening;
-use super::reduction::parameter_board::ParameterBoard;
-use super::reduction::parameter_state::ParameterState;
 use super::reduction::reducer_queue::{Command, ReducerQueue};
 use super::run_log::RunLog;
 

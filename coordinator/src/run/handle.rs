@@ -6,11 +6,11 @@ use bytes::Bytes;
 use convoy_common::Plan;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
+use convoy_reduce::{FrozenChunks, ParameterBoard};
 use convoy_scheduler::RunGeneration;
 
 use super::folder::worker_logs::WorkerLogs;
 use super::leases::Leases;
-use super::reduction::parameter_board::ParameterBoard;
 use super::reduction::reducer_queue::ReducerQueue;
 use super::run_inputs::RunInput;
 use crate::queue::QueueSender;
@@ -30,8 +30,8 @@ pub(crate) struct RunHandle {
     pub(crate) files: Arc<dyn Files>,
     /// The start of the coordinator.
     pub(crate) generation: RunGeneration,
-    /// Elements of parameters and buffers.
-    pub(crate) elements: usize,
+    /// What of the flat vector travels.
+    pub(crate) vector: FlatVector,
     /// To the loop.
     pub(crate) inputs: QueueSender<RunInput>,
     /// To the reducer.
@@ -42,6 +42,15 @@ pub(crate) struct RunHandle {
     pub(crate) leases: Arc<Leases>,
     /// What workers log.
     pub(crate) worker_logs: WorkerLogs,
+}
+
+/// A run's parameters and buffers, as far as who takes in chunks of them has to know.
+#[derive(Debug)]
+pub(crate) struct FlatVector {
+    /// How many elements there are.
+    pub(crate) elements: usize,
+    /// Chunks that nobody sends.
+    pub(crate) frozen: FrozenChunks,
 }
 
 /// The run takes nothing more.

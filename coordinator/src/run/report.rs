@@ -4,6 +4,7 @@ use convoy_common::epoch_order::EpochOrder;
 use convoy_common::manifest::Manifest;
 use convoy_common::metrics::Metrics;
 use convoy_common::{Digest, Plan};
+use convoy_reduce::Flat;
 use convoy_scheduler::{Node, Outcome, Work};
 use serde::Serialize;
 
@@ -11,7 +12,6 @@ use super::config::Config;
 use super::error::RunError;
 use super::folder::events::RunEvent;
 use super::folder::history::{Best, History};
-use super::reduction::parameter_state::Flat;
 use super::run_loop::RunLoop;
 use super::tracker::Waits;
 

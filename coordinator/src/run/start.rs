@@ -1,5 +1,6 @@
 //! The start of a run: its folder is read, and it is ready to be carried.
 
+use convoy_reduce::{Flat, ParameterState};
 use convoy_scheduler::{Journal, Micros, Record, Run, RunGeneration, RunPlan, StepId};
 
 use super::config::Config;
@@ -8,7 +9,6 @@ use super::folder::checkpoint::{self, Checkpoint, KnownSteps};
 use super::folder::earlier_plans::earlier_plans;
 use super::folder::history::History;
 use super::folder::journal::JournalFile;
-use super::reduction::parameter_state::{Flat, ParameterState, moment_names};
 
 /// A run that is ready to be carried: its folder was read, nothing has happened yet.
 pub(crate) struct LoadedRun {
@@ -77,9 +77,8 @@ fn beginning(config: &Config, initial: Vec<f32>) -> Checkpoint {
     let flat = Flat::of(&initial);
     // The state then lies in its memory.
     drop(initial);
-    let moments = moment_names(&config.plan.spec.optimizer);
-    let moments = moments.iter().map(|_| vec![0.0; config.network.parameters]).collect();
-    Checkpoint { state: ParameterState { step: 0, flat, moments }, history: History::default() }
+    let state = ParameterState::first(flat, config.network.parameters, &config.plan.spec.optimizer);
+    Checkpoint { state, history: History::default() }
 }
 
 /// The start that this is, unlike all before it. Each record that is lost may have been one.

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, WireError, chunk_count, chunk_range, v1};
+use convoy_reduce::{ChunkBuffer, Magnitude, ReceivedChunks};
 use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeResult, Work, WorkerId};
 use tonic::{Code, Status};
 
 use crate::run::handle::{RunHandle, RunOver};
 use crate::run::leases::Admitted;
-use crate::run::reduction::chunk_buffer::ChunkBuffer;
-use crate::run::reduction::received_chunks::{Magnitude, ReceivedChunks};
 use crate::run::reduction::reducer_queue::Command;
 use crate::run::run_inputs::RunInput;
 use crate::run::tracker::Waits;
@@ -49,8 +48,9 @@ impl NodePush {
             Ok(admitted) => admitted,
             Err(reason) => return Ok(Err(reason)),
         };
-        let chunks = if lease.work == Work::Train { chunk_count(run.elements) } else { 0 };
-        let received = ReceivedChunks::new(chunks, admitted.check != Check::Count);
+        let chunks = if lease.work == Work::Train { chunk_count(run.vector.elements) } else { 0 };
+        let frozen = run.vector.frozen.at(lease.at.step.0).take_while(|index| *index < chunks);
+        let received = ReceivedChunks::new(chunks, admitted.check != Check::Count).without(frozen);
         excused(run.inputs.room(), || contact.pushed()).await;
         run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
         Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, received }))
@@ -91,7 +91,8 @@ impl NodePush {
 
     async fn chunk(&mut self, chunk: Chunk) -> Result<Option<String>, Status> {
         let (index, values) = self.unpack(chunk)?;
-        let worst = self.received.add(index, &values).map_err(|twice| Status::invalid_argument(twice.to_string()))?;
+        let worst =
+            self.received.add(index, &values).map_err(|unwanted| Status::invalid_argument(unwanted.to_string()))?;
         if worst == Magnitude::NotFinite {
             // A worker of sound mind says so itself, and sends no chunks.
             let (sums, not_finite) = (vec![0.0; TRAIN_SUMS], Some(self.lease.node.first));
@@ -115,7 +116,7 @@ impl NodePush {
     fn unpack(&self, chunk: Chunk) -> Result<(usize, ChunkBuffer), WireError> {
         let chunks = self.received.chunks();
         let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
-        let range = chunk_range(self.run.elements, index.min(chunks));
+        let range = chunk_range(self.run.vector.elements, index.min(chunks));
         if index < chunks && range.start as u64 == chunk.offset {
             let mut values = ChunkBuffer::new(range.len());
             if chunk.data.copy_to(&mut values) {

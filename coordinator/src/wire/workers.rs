@@ -12,6 +12,7 @@ use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
 use convoy_proto::channel::PIECE;
 use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{Chunk, VERSION, v1};
+use convoy_reduce::PublishedParameters;
 use convoy_scheduler::WorkerId;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -25,7 +26,6 @@ use crate::fleet::connections::Connections;
 use crate::numerics::numerics_number;
 use crate::run::handle::RunHandle;
 use crate::run::outbox::WorkerOutbox;
-use crate::run::reduction::parameter_board::PublishedParameters;
 use crate::run::worker_contact::{WorkerContact, excused};
 use crate::run::worker_links::WorkerLinks;
 
@@ -107,7 +107,9 @@ impl Coordinator for WorkersService {
             .get(request.step)
             .await
             .ok_or_else(|| Status::not_found(format!("the parameters of step {} are gone", request.step)))?;
-        Ok(Response::new(Box::pin(chunks_of(published, self.contact(request.worker)?))))
+        let held = request.held.is_some_and(|held| held < request.step);
+        let first = if held { published.kept() } else { 0 };
+        Ok(Response::new(Box::pin(chunks_of(published, first, self.contact(request.worker)?))))
     }
 
     async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
@@ -295,14 +297,15 @@ async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::no
     Ok(messages.message().await?.and_then(|message| message.message))
 }
 
-/// Chunks in the order in which they are finished.
+/// Chunks in the order in which they are finished, without the `first` ones.
 fn chunks_of(
     published: Arc<PublishedParameters>,
+    first: usize,
     contact: Arc<WorkerContact>,
 ) -> impl Stream<Item = Result<Chunk, Status>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
-        for position in 0.. {
+        for position in first.. {
             let item = match published.chunk(position).await {
                 Ok(Some(chunk)) => Ok(chunk),
                 Ok(None) => return,

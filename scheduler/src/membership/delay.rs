@@ -5,9 +5,10 @@ use crate::ids::{Micros, RunTime};
 /// A lease that waits for up to so many medians, or so long, waits like all others.
 const LATE: u64 = 8;
 const LATE_LEAST: Micros = Micros::millis(5);
-/// The time that a lease waited for its worker is forgotten so many times more slowly than it passes. If one waited
-/// again within so many times the time until it was forgotten, that wait is forgotten so many times as slowly: any
-/// machine has a break now and then, and one that has them again and again is to be waited for seldom.
+/// The first time that a lease waited for its worker, that is forgotten so many times more slowly than it passes.
+const FIRST: u64 = 16;
+/// If one waited again within so many times the time until it was forgotten, that wait is forgotten so many times as
+/// slowly: any machine has a break now and then, and one that has them again and again is to be waited for seldom.
 const AGAIN: u64 = 4;
 /// No wait is forgotten more slowly than this many times the time that passes.
 const REMEMBERED: u64 = 64;
@@ -35,7 +36,7 @@ impl Delay {
         let waited = waited.min(LONGEST_WAIT);
         if self.left(now) <= waited {
             let soon = now.since(self.at) < self.waited.times(self.remembered).times(AGAIN);
-            let remembered = if soon { (self.remembered * AGAIN).min(REMEMBERED) } else { AGAIN };
+            let remembered = if soon { (self.remembered * AGAIN).min(REMEMBERED) } else { FIRST };
             *self = Delay { waited, at: now, remembered };
         }
     }
@@ -59,8 +60,8 @@ mod tests {
             delay.note(Micros(10_000), RunTime(at));
             (1..).find(|times| delay.left(RunTime(at + times * 10_000)) == Micros(0))
         };
-        let all = [0, 100_000, 600_000, 2_000_000, 2_000_000 + 5 * 640_000].map(|at| remembered(at).unwrap_or(0));
-        assert_eq!(all, [4, 16, 64, 64, 4]);
+        let all = [0, 100_000, 2_000_000, 2_000_000 + 5 * 640_000].map(|at| remembered(at).unwrap_or(0));
+        assert_eq!(all, [16, 64, 64, 16]);
     }
 
     #[test]

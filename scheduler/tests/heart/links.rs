@@ -271,7 +271,7 @@ fn a_node_that_stalls_where_others_are_fast_is_copied() {
 }
 
 /// Both wait 200 ms in the third step, and one alone in the fifth. It gets less of the sixth, and half of the seventh:
-/// four times as long have passed by then.
+/// sixteen times as long have passed by then.
 #[test]
 fn who_waits_alone_gets_less_for_a_while_and_what_all_wait_for_is_nobodys_fault() {
     check(
@@ -330,7 +330,7 @@ fn who_waits_alone_gets_less_for_a_while_and_what_all_wait_for_is_nobodys_fault(
         > 3100 done 2 #12 100
         > 3200 done 1 #9 100
         > 3300 done 1 #10 100
-        > 3600 reduced 5
+        > 6100 reduced 5
         record step 5 committed: 0..4 by 1, 4..6 by 2, 6..7 by 1, 7..8 by 2
         commit step 5
         open training step 6: 8 shards

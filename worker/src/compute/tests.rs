@@ -47,7 +47,7 @@ fn any_number_of_threads_makes_the_same_node() {
     let job = Job::at(ROOT);
     let node_of = |threads| {
         let mut started = Started::new(&job, threads);
-        started.pool.set_parameters(StepId(1), job.parameters(1));
+        started.pool.set_parameters(StepId(1), Arc::new(job.parameters(1)));
         started.pool.add(lease(Work::Train, 1, 1, 0..4));
         started.node()
     };
@@ -73,7 +73,7 @@ fn one_thread_computes_leases_in_their_order() {
     for (number, shards) in [(5, 2..4), (4, 0..1), (6, 1..2)] {
         started.pool.add(lease(Work::Train, 0, number, shards));
     }
-    started.pool.set_parameters(StepId(0), job.parameters(0));
+    started.pool.set_parameters(StepId(0), Arc::new(job.parameters(0)));
     let order = [(); 3].map(|()| started.node().lease.at.lease.0);
     assert_eq!(order, [5, 4, 6]);
 }
@@ -82,7 +82,7 @@ fn one_thread_computes_leases_in_their_order() {
 fn an_evaluation_sums_the_metrics_of_the_validation_split() {
     let job = Job::at(ROOT);
     let mut started = Started::new(&job, 2);
-    started.pool.set_parameters(StepId(3), job.parameters(3));
+    started.pool.set_parameters(StepId(3), Arc::new(job.parameters(3)));
     started.pool.add(lease(Work::Evaluate, 3, 1, 0..4));
     let node = started.node();
     assert_eq!((node.gradient.len(), node.sums[0], node.not_finite), (0, 8.0, None));
@@ -100,7 +100,7 @@ fn a_shard_that_cannot_be_computed_fails_its_lease_alone() {
     let mut started = Started::new(&job, 2);
     let mut failed = Vec::new();
     for step in 0..3 {
-        started.pool.set_parameters(StepId(step), job.parameters(step));
+        started.pool.set_parameters(StepId(step), Arc::new(job.parameters(step)));
         for shard in 0..4 {
             started.pool.add(lease(Work::Train, step, 1 + u64::from(shard), shard..shard + 1));
         }
@@ -120,7 +120,7 @@ fn a_shard_that_cannot_be_computed_fails_its_lease_alone() {
 fn a_panic_fails_the_lease_and_not_the_thread() {
     let job = Job::at(ROOT);
     let mut started = Started::new(&job, 1);
-    started.pool.set_parameters(StepId(0), job.parameters(0));
+    started.pool.set_parameters(StepId(0), Arc::new(job.parameters(0)));
     // A step has four shards.
     started.pool.add(lease(Work::Train, 0, 1, 4..5));
     let failed = started.failure();
@@ -134,7 +134,7 @@ fn a_panic_fails_the_lease_and_not_the_thread() {
 fn a_lease_without_its_data_fails_once() {
     let job = Job::without_training_files();
     let mut started = Started::new(&job, 2);
-    started.pool.set_parameters(StepId(0), job.parameters(0));
+    started.pool.set_parameters(StepId(0), Arc::new(job.parameters(0)));
     started.pool.add(lease(Work::Train, 0, 1, 0..4));
     let failed = started.failure();
     assert_eq!(failed.failure, Failure::DataUnreadable);
@@ -147,12 +147,12 @@ fn a_lease_without_its_data_fails_once() {
 fn parameters_of_another_length_fail_the_lease() {
     let job = Job::at(ROOT);
     let mut started = Started::new(&job, 1);
-    started.pool.set_parameters(StepId(0), vec![0.0; 3]);
+    started.pool.set_parameters(StepId(0), Arc::new(vec![0.0; 3]));
     started.pool.add(lease(Work::Train, 0, 1, 0..2));
     let failed = started.failure();
     assert_eq!(failed.failure, Failure::Internal);
     assert!(failed.reason.contains("numbers"), "{failed:?}");
-    started.pool.set_parameters(StepId(1), job.parameters(1));
+    started.pool.set_parameters(StepId(1), Arc::new(job.parameters(1)));
     started.pool.add(lease(Work::Train, 1, 2, 0..2));
     assert_eq!(started.node().lease.at.lease.0, 2);
 }
@@ -161,7 +161,7 @@ fn parameters_of_another_length_fail_the_lease() {
 fn numbers_that_are_not_finite_are_reported_with_their_first_shard() {
     let job = Job::at(ROOT);
     let mut started = Started::new(&job, 2);
-    started.pool.set_parameters(StepId(0), vec![f32::NAN; job.network.len()]);
+    started.pool.set_parameters(StepId(0), Arc::new(vec![f32::NAN; job.network.len()]));
     started.pool.add(lease(Work::Train, 0, 1, 2..4));
     assert_eq!(started.node().not_finite, Some(2));
 }
@@ -174,7 +174,7 @@ fn a_revoked_lease_gives_nothing() {
     started.pool.add(first);
     started.pool.add(second);
     started.pool.revoke(first.at);
-    started.pool.set_parameters(StepId(0), job.parameters(0));
+    started.pool.set_parameters(StepId(0), Arc::new(job.parameters(0)));
     assert_eq!(started.node().lease, second);
     assert!(started.results.try_recv().is_err());
 }
@@ -183,7 +183,7 @@ fn a_revoked_lease_gives_nothing() {
 fn memory_of_gradients_is_used_again() {
     let job = Job::at(ROOT);
     let mut started = Started::new(&job, 1);
-    started.pool.set_parameters(StepId(0), job.parameters(0));
+    started.pool.set_parameters(StepId(0), Arc::new(job.parameters(0)));
     for step in 0..3 {
         started.pool.add(lease(Work::Train, 0, step, 0..4));
         let node = started.node();

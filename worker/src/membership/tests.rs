@@ -77,7 +77,7 @@ impl Member {
 
     async fn send_parameters(&mut self, step: u64) {
         let call = self.calls.parameters.recv().await.expect("the member lives");
-        assert_eq!(call.request, ASSIGNMENT.parameters(step));
+        assert_eq!(call.request, ASSIGNMENT.parameters(step, None));
         call.send(&self.job.parameters(step)).await;
     }
 

@@ -28,10 +28,17 @@ struct Fetching {
 
 impl Fetching {
     async fn new() -> Self {
+        Fetching::with(FrozenChunks::default()).await
+    }
+
+    /// Where these chunks are frozen.
+    async fn with(frozen: FrozenChunks) -> Self {
         let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
         let buffers = Arc::new(SpareBuffers::new(ELEMENTS));
-        let (client, format) = (connect(scripted).await, Arc::new(ParameterFormat::default()));
-        let fetches = ParameterFetches::new(client, ASSIGNMENT, buffers, format, Arc::new(digest));
+        let client = connect(scripted).await;
+        let format = Arc::new(ParameterFormat::default());
+        let arrival = Arrival { buffers, format, frozen: Arc::new(frozen) };
+        let fetches = ParameterFetches::new(client, ASSIGNMENT, arrival, Arc::new(digest));
         Fetching { fetches, calls }
     }
 
@@ -42,15 +49,15 @@ impl Fetching {
     /// Answers the next call, which is for `step`.
     async fn answer(&mut self, step: u64) {
         let call = self.call().await;
-        assert_eq!(call.request, ASSIGNMENT.parameters(step));
+        assert_eq!(call.request, ASSIGNMENT.parameters(step, None));
         call.send(&flat(step)).await;
     }
 
     /// Takes the next answer over.
     async fn take(&mut self) -> Option<u64> {
         let fetched = in_time(self.fetches.next()).await;
-        self.fetches.take(fetched).expect("memory is good").map(|(step, values)| {
-            assert_eq!(values, flat(step.0));
+        self.fetches.take(fetched).expect("memory is good").map(|StepParameters { step, flat: values }| {
+            assert_eq!(*values, flat(step.0));
             step.0
         })
     }
@@ -140,7 +147,7 @@ async fn chunks_that_do_not_fit_or_do_not_suffice_are_no_parameters() {
     fetching.fetches.commit(1, None);
     let short: Vec<f32> = flat(1)[..65_536].to_vec();
     let long: Vec<f32> = [flat(1), vec![0.0]].concat();
-    for (values, problem) in [(short, "1 of 2 chunks came"), (long, "does not fit 70000 elements")] {
+    for (values, problem) in [(short, "chunk 1 of 2 did not come"), (long, "does not fit 70000 elements")] {
         fetching.call().await.send(&values).await;
         let fetched = fetching.fetches.next().await;
         let status = fetched.flat.as_ref().expect_err("they are no parameters");
@@ -257,4 +264,45 @@ async fn memory_that_is_wrong_twice_ends_the_worker() {
             _ => assert!(matches!(taken, Err(WorkerError::BadMemory { step: 4 }))),
         }
     }
+}
+
+/// Parameters of a step whose first chunk is that of step 1.
+fn half_frozen(step: u64) -> Vec<f32> {
+    let mut values = flat(step);
+    values[..CHUNK_ELEMENTS].copy_from_slice(&flat(1)[..CHUNK_ELEMENTS]);
+    values
+}
+
+#[tokio::test(start_paused = true)]
+async fn frozen_chunks_that_do_not_come_are_those_that_are_held() {
+    let mut fetching = Fetching::with(FrozenChunks::made_up(vec![true, false], 3)).await;
+    fetching.fetches.commit(1, None);
+    let call = fetching.call().await;
+    assert_eq!(call.request.held, None, "nothing is held yet");
+    call.send(&flat(1)).await;
+    assert_eq!(fetching.take().await, Some(1));
+    for step in [2, 3] {
+        fetching.fetches.commit(step, Some(digest(&half_frozen(step))));
+        let call = fetching.call().await;
+        assert_eq!(call.request, ASSIGNMENT.parameters(step, Some(step - 1)));
+        call.send_from(&half_frozen(step), 1).await;
+        let taken = in_time(async {
+            loop {
+                let fetched = fetching.fetches.next().await;
+                if let Some(taken) = fetching.fetches.take(fetched).expect("memory is good") {
+                    return taken;
+                }
+            }
+        });
+        let wanted = StepParameters { step: StepId(step), flat: Arc::new(half_frozen(step)) };
+        assert_eq!(taken.await, wanted);
+    }
+    // Step 3 trains all layers: nothing of it may be missing in the parameters of step 4.
+    fetching.fetches.commit(4, None);
+    let call = fetching.call().await;
+    assert_eq!(call.request.held, None);
+    call.send_from(&flat(4), 1).await;
+    assert_eq!(fetching.take().await, None, "a chunk is missing");
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, Some(4));
 }

@@ -30,10 +30,15 @@ struct Pushing {
 
 impl Pushing {
     async fn new() -> Self {
+        Pushing::with(FrozenChunks::default()).await
+    }
+
+    /// Where these chunks are frozen.
+    async fn with(frozen: FrozenChunks) -> Self {
         let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
         let buffers = Arc::new(SpareBuffers::new(ELEMENTS));
         let (outbox, inbox) = Outbox::new(16);
-        let pushes = NodePushes::new(connect(scripted).await, ASSIGNMENT, outbox, buffers.clone());
+        let pushes = NodePushes::new(connect(scripted).await, ASSIGNMENT, outbox, buffers.clone(), Arc::new(frozen));
         Pushing { pushes, calls, buffers, inbox }
     }
 
@@ -127,4 +132,18 @@ async fn eight_nodes_are_on_their_way_at_a_time() {
     assert!(pushing.calls.pushes.try_recv().is_err(), "the ninth waits");
     calls.pop().expect("eight").reply.send(Ok(v1::PushNodeReply::default())).unwrap();
     pushing.call().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn frozen_chunks_are_not_sent_while_they_are_frozen() {
+    // The first of two chunks, in the first five steps; the node is of step 4.
+    for (steps, sent) in [(5, 1), (4, 2)] {
+        let mut pushing = Pushing::with(FrozenChunks::made_up(vec![true, false], steps)).await;
+        pushing.pushes.send(node(4, None));
+        let call = pushing.call().await;
+        let gradient = node(4, None).gradient;
+        assert_eq!(call.gradient, gradient[chunk_range(ELEMENTS, 2 - sent).start..], "{sent} chunks");
+        call.reply.send(Ok(v1::PushNodeReply::default())).unwrap();
+        pushing.settle().await;
+    }
 }

@@ -10,11 +10,11 @@ use convoy_common::batch::{Batch, Targets};
 use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::Task;
 use convoy_common::tree_sum::{TreeSum, add_f64};
-use convoy_coordinator::{Elements, Scales, Update, moment_names};
 use convoy_kernels::optimizer::global_norm_sq;
 use convoy_kernels::tree::add_into;
 use convoy_model::Network;
 use convoy_nn::{Device, Executor, GradientTarget, LayerTime, LayerTimes};
+use convoy_reduce::{Elements, Scales, Update, moment_names};
 use convoy_scheduler::Node;
 use parking_lot::Mutex;
 
@@ -161,7 +161,12 @@ impl Steps {
             let State { flat, moments } = &mut self.next;
             let values = &mut flat[block.clone()];
             values.copy_from_slice(&self.now.flat[block.clone()]);
-            self.update.carry(&block, &self.now.moments, moments);
+            let state = block.start.min(self.network.parameters)..block.end.min(self.network.parameters);
+            let carried = moments.iter_mut().zip(&self.now.moments).map(|(moment, now)| {
+                moment[state.clone()].copy_from_slice(&now[state.clone()]);
+                &mut moment[state.clone()]
+            });
+            let moments = &mut carried.collect::<Vec<_>>();
             self.update.apply(self.step, scales, Elements { first: block.start, values, moments, sum });
         }
         self.step += 1;

@@ -1,12 +1,12 @@
 use std::sync::mpsc::sync_channel;
 
 use convoy_common::durable::faults::{Fault, FaultPlan, Faults};
+use convoy_reduce::Flat;
 
 use super::*;
 use crate::fixtures::plan;
 use crate::queue::{QueueReceiver, queue};
 use crate::run::folder::journal::JournalFile;
-use crate::run::reduction::parameter_state::Flat;
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -22,7 +22,7 @@ fn bench() -> Bench {
     let network = Arc::new(Network::of(&plan).unwrap());
     let (journal, _) = JournalFile::open(&folder.path().join("journal")).unwrap();
     let (inputs, told) = queue(16);
-    let moments = vec![vec![0.0; network.parameters]];
+    let moments = vec![Flat::zeros(network.parameters)];
     let state = Arc::new(ParameterState { step: 0, flat: Flat::of(&network.initial(0)), moments });
     let writer = CheckpointWriter::start(folder.path().to_owned(), plan, network, journal.syncer(), inputs);
     Bench { folder, writer, told, state, _journal: journal }
@@ -91,7 +91,7 @@ async fn a_newer_one_takes_the_place_of_one_that_waits() {
 #[tokio::test]
 async fn a_panic_is_told_and_the_next_one_is_written() {
     let mut bench = bench();
-    let broken = ParameterState { moments: vec![Vec::new()], ..ParameterState::clone(&bench.state) };
+    let broken = ParameterState { moments: vec![Flat::default()], ..ParameterState::clone(&bench.state) };
     bench.ask(1, &broken);
     let RunInput::CheckpointFailed { step: 1, reason } = bench.hear().await else { panic!("nobody is told") };
     assert!(reason.contains("crashed"), "{reason}");

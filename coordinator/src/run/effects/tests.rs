@@ -111,7 +111,7 @@ async fn an_abandoned_training_step_is_taken_back_everywhere() {
     let mut messages = bench.join(1, "ox", 16);
     bench.open();
     let at = bench.lend(1);
-    let next = bench.handle.board.open(1, 1);
+    let next = bench.handle.board.open(1, 1, []);
     read(&mut messages);
     let why = AbandonReason::Doubted;
     bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Train, why });
@@ -213,8 +213,8 @@ async fn a_checkpoint_holds_the_state_that_the_reducer_has_when_it_comes_to_it()
     let Some(Command::Snapshot { reply }) = commands.pop() else { panic!("{commands:?}") };
     assert!(bench.written.try_recv().is_none(), "nothing is written before");
     let network = Network::of(&bench.handle.plan).unwrap();
-    let flat = crate::run::reduction::parameter_state::Flat::of(&network.initial(0));
-    let moments = vec![vec![0.0; network.parameters]];
+    let flat = convoy_reduce::Flat::of(&network.initial(0));
+    let moments = vec![convoy_reduce::Flat::zeros(network.parameters)];
     reply.send(Arc::new(ParameterState { step: 3, flat, moments })).unwrap();
     let input = bench.written.recv().await;
     let Some(RunInput::CheckpointWritten { step: 3, path }) = input else { panic!("{input:?}") };

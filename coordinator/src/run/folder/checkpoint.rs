@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use convoy_common::durable::{WriteError, remove_file};
 use convoy_common::{Digest, Plan};
-use convoy_model::{Network, ReadError, Role, TensorFile, TensorRef, write_atomic};
+use convoy_model::{Network, ReadError, Role, Tensor, TensorFile, TensorRef, write_atomic};
+use convoy_reduce::{Flat, ParameterState, moment_names};
 use convoy_scheduler::{Record, StepId, believed};
 
 use super::history::History;
 use super::sealed_plans::EarlierPlan;
-use crate::run::reduction::parameter_state::{Flat, ParameterState, moment_names};
 
 const STEP: &str = "convoy.step";
 const PLAN: &str = "convoy.plan_digest";
@@ -64,16 +64,15 @@ pub fn write(
     history: &History,
 ) -> Result<PathBuf, WriteError> {
     let names = moment_names(&plan.spec.optimizer);
-    let state: Vec<(String, &[usize], &[f32])> = names
-        .iter()
-        .zip(&at.moments)
-        .flat_map(|(moment, values)| {
-            parameters(network).map(move |tensor| {
-                (format!("{OPTIMIZER}{moment}.{}", tensor.name), &tensor.shape[..], &values[tensor.range()])
-            })
-        })
-        .collect();
-    let state = state.iter().map(|(name, shape, data)| TensorRef { name, shape, data: vec![*data] });
+    let named = names.iter().zip(&at.moments).flat_map(|(moment, values)| {
+        parameters(network).map(move |tensor| (format!("{OPTIMIZER}{moment}.{}", tensor.name), tensor, values))
+    });
+    let named: Vec<(String, &Tensor, &Flat)> = named.collect();
+    let state = named.iter().map(|(name, tensor, values)| TensorRef {
+        name,
+        shape: &tensor.shape,
+        data: values.pieces(tensor.range()),
+    });
     let tensors: Vec<_> = at.flat.views(network).chain(state).collect();
     let metadata = BTreeMap::from([
         (STEP.to_owned(), at.step.to_string()),
@@ -94,7 +93,7 @@ pub(super) fn plan_of(path: &Path) -> Option<Plan> {
     plan.check().is_ok().then_some(plan)
 }
 
-fn parameters(network: &Network) -> impl Iterator<Item = &convoy_model::Tensor> {
+fn parameters(network: &Network) -> impl Iterator<Item = &Tensor> {
     network.tensors.iter().filter(|tensor| matches!(tensor.role, Role::Parameter { .. }))
 }
 
@@ -143,7 +142,7 @@ pub fn read(
         for tensor in parameters(network) {
             take(&format!("{OPTIMIZER}{moment}.{}", tensor.name), &tensor.shape, &mut values[tensor.range()])?;
         }
-        moments.push(values);
+        moments.push(Flat::of(&values));
     }
     if entry(PARAMETERS)?.parse() != Ok(network.digest(&flat)) {
         return Err(foreign("its parameters do not have the digest it names".to_owned()));

@@ -1,14 +1,7 @@
-//! The arithmetic of a run: chunks of nodes come in, are added over the reduce tree, and become the next parameters,
-//! which go out from where they were made.
+//! The thread on which the arithmetic of a run is done, which `reduce/` knows: what it is told, and what it tells.
 //!
 //! What it must not know: leases, files, the clock (but for the log); of workers it passes on the numbers.
 
-pub(crate) mod chunk_buffer;
 pub(crate) mod opening;
-pub(crate) mod parameter_board;
-pub(crate) mod parameter_state;
-pub(crate) mod received_chunks;
 pub(crate) mod reducer;
 pub(crate) mod reducer_queue;
-pub(crate) mod stages;
-pub(crate) mod update;

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use convoy_common::Digest;
+use convoy_reduce::{ChunkBuffer, ParameterState};
 use convoy_scheduler::{Event, Node, StepId, Work, WorkerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::chunk_buffer::ChunkBuffer;
 use super::opening::Opening;
-use super::parameter_state::ParameterState;
 
 /// Chunks that may wait for the reducer, 256 KiB each: few enough to be in the caches still when it comes to them.
 const CHUNKS_WAITING: usize = 32;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use convoy_common::Digest;
 use convoy_model::Network;
 use convoy_proto::v1;
+use convoy_reduce::{Flat, ParameterState};
 use convoy_scheduler::{Failure, GoneReason, JobId, LeaseId, LeaseRef, NodeResult, RunGeneration, RunPlan};
 
 use super::*;
@@ -13,7 +14,6 @@ use crate::run::checkpoint_writer::CheckpointWriter;
 use crate::run::folder::events::Events;
 use crate::run::folder::history::History;
 use crate::run::members::RunMembers;
-use crate::run::reduction::parameter_state::{Flat, ParameterState};
 use crate::run::reduction::reducer_queue::Command;
 use crate::run::run_log::RunLog;
 use crate::run::tracker::Tracker;
@@ -96,7 +96,7 @@ fn snapshots(ends: RunEnds, state: ParameterState) -> std::thread::JoinHandle<()
 
 fn initial() -> ParameterState {
     let network = Network::of(&plan("[train]\nepochs = 1\nbatch = 8\nshard = 8", 8, 0)).unwrap();
-    let moments = vec![vec![0.0; network.parameters]];
+    let moments = vec![Flat::zeros(network.parameters)];
     ParameterState { step: 0, flat: Flat::of(&network.initial(0)), moments }
 }
 

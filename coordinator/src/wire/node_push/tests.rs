@@ -22,8 +22,12 @@ struct Bench {
 impl Bench {
     fn new(work: Work, check: Check) -> Self {
         let plan: Arc<Plan> = plan("[network]\nname = \"simple-cnn\"\n[train]\nbatch = 24\nshard = 8", 24, 16);
+        Bench::of(&plan, work, check)
+    }
+
+    fn of(plan: &Arc<Plan>, work: Work, check: Check) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (run, ends) = run_handle(&plan, 1, folder.path());
+        let (run, ends) = run_handle(plan, 1, folder.path());
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(3), epoch: 0 };
         run.leases.clear();
         run.leases.add(WORKER, Lease { at, work, node: NODE }, check);
@@ -44,11 +48,11 @@ impl Bench {
     }
 
     fn chunks(&self) -> usize {
-        chunk_count(self.run.elements)
+        chunk_count(self.run.vector.elements)
     }
 
     fn chunk(&self, index: usize, value: f32) -> Option<Message> {
-        let range = chunk_range(self.run.elements, index);
+        let range = chunk_range(self.run.vector.elements, index);
         let bytes: Vec<u8> = range.clone().flat_map(|_| value.to_le_bytes()).collect();
         Some(Message::Chunk(Chunk { offset: range.start as u64, data: Bytes::from(bytes).into() }))
     }
@@ -159,7 +163,7 @@ async fn what_no_worker_of_this_version_sends_is_refused() {
     assert_eq!(code(&mut bench.push().await, None).await, Some(Code::Cancelled));
     let chunk =
         |offset: u64, bytes: usize| Some(Message::Chunk(Chunk { offset, data: Bytes::from(vec![0; bytes]).into() }));
-    for (offset, bytes) in [(1, 4 * CHUNK_ELEMENTS), (0, 4), (u64::MAX, 4), (bench.run.elements as u64, 0)] {
+    for (offset, bytes) in [(1, 4 * CHUNK_ELEMENTS), (0, 4), (u64::MAX, 4), (bench.run.vector.elements as u64, 0)] {
         assert_eq!(code(&mut bench.push().await, chunk(offset, bytes)).await, invalid, "{bytes} bytes at {offset}");
     }
 }
@@ -261,4 +265,27 @@ fn a_summary_that_cannot_be_true_is_refused() {
     assert!(refused(vec![f64::NAN; TRAIN_SUMS], None), "NaN in a node that is said to be finite");
     assert!(refused(vec![1.0; TRAIN_SUMS], Some(6)), "a shard of another node");
     assert!(refused(vec![2.0; TRAIN_SUMS], None), "more samples than the node has");
+}
+
+#[tokio::test]
+async fn frozen_chunks_are_not_waited_for_and_who_sends_one_has_failed() {
+    let spec = "[network]\nname = \"simple-cnn\"\nfreeze_epochs = 1\n[train]\nbatch = 24\nshard = 8";
+    let plan: Arc<Plan> = plan(spec, 24, 16);
+    for evil in [false, true] {
+        let mut bench = Bench::of(&plan, Work::Train, Check::Count);
+        let frozen: Vec<usize> = bench.run.vector.frozen.at(0).collect();
+        assert!(!frozen.is_empty() && frozen.len() < bench.chunks());
+        let mut push = bench.push().await;
+        if evil {
+            assert_eq!(code(&mut push, bench.chunk(frozen[0], 0.0)).await, Some(Code::InvalidArgument));
+            assert!(matches!(bench.inputs()[..], [RunInput::LeaseFailed { failure: Failure::Internal, .. }]));
+            assert!(bench.commands().is_empty());
+            continue;
+        }
+        for index in (0..bench.chunks()).filter(|index| !frozen.contains(index)) {
+            assert_eq!(push.take(bench.chunk(index, 0.5)).await.unwrap(), None);
+        }
+        assert_eq!(push.take(Some(Message::Summary(summary()))).await.unwrap(), Some(String::new()));
+        assert_eq!(bench.commands().len(), bench.chunks() - frozen.len() + 1);
+    }
 }

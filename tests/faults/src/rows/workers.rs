@@ -133,15 +133,19 @@ pub(super) fn pulsing(bench: &Bench) -> Outcome {
 }
 
 /// Paces are compared over the same steps of two jobs, as with one step an epoch steps take longer the more are done.
-/// They are compared over all tries together, as one pace differs from the next by a twentieth by itself.
+/// They are compared over all tries together, as one pace differs from the next by a twentieth by itself. What the
+/// worker costs while it is awake all the time is not asked of its sleep: where cores are few it takes of those of the
+/// others.
 fn pulsed(bench: &Bench, on: Duration, off: Duration) -> Outcome {
     let time = Duration::from_secs(24);
     let mut arena = Arena::open(bench, Setup { kind: HEAVY, ..Setup::default() });
-    let (mut without, mut with) = (0.0, 0.0);
+    let (mut without, mut awake, mut with) = (0.0, 0.0, 0.0);
     for _ in 0..bench.tries(2) {
         arena.begin_another();
         let alone = arena.pace(time);
         let slow = arena.add_worker(Vec::new());
+        arena.begin_another();
+        let third = arena.pace(time);
         arena.begin_another();
         arena.settle();
         let process = arena.seats.remove(slow).process;
@@ -156,10 +160,10 @@ fn pulsed(bench: &Bench, on: Duration, off: Duration) -> Outcome {
         drop(process);
         wait_for("it to be gone", || (arena.journal.members() == 2).then_some(()));
         arena.outcome.tries += 1;
-        arena.outcome.saw(format!("{alone:.1} steps/s without it, {beside:.1} with it"));
-        (without, with) = (without + alone, with + beside);
+        arena.outcome.saw(format!("{alone:.1} steps/s without it, {third:.1} with it awake, {beside:.1} asleep"));
+        (without, awake, with) = (without + alone, awake + third, with + beside);
     }
-    arena.outcome.expect(with >= 0.9 * without, "the others are slower by more than a tenth");
+    arena.outcome.expect(with >= 0.9 * without.min(awake), "the others are slower by more than a tenth");
     arena.close()
 }
 

@@ -2,6 +2,7 @@ use std::fs;
 use std::sync::Arc;
 
 use convoy_model::Network;
+use convoy_reduce::{Flat, ParameterState};
 use convoy_scheduler::{Journal, Node, RunGeneration, WorkerId};
 
 use super::*;
@@ -10,7 +11,6 @@ use crate::run::folder::checkpoint;
 use crate::run::folder::earlier_plans::read_earlier;
 use crate::run::folder::history::History;
 use crate::run::folder::journal::JournalFile;
-use crate::run::reduction::parameter_state::{Flat, ParameterState, moment_names};
 
 /// A plan of `epochs` epochs of 5 steps with the rest of `[schedule]`.
 fn planned(epochs: u32, schedule: &str) -> Arc<Plan> {
@@ -127,8 +127,8 @@ fn a_crash_between_the_files_leaves_the_old_plan_in_force() {
 /// Writes the checkpoint after `step` steps of a run that was planned as `plan`.
 fn save(dir: &RunDir, plan: &Plan, step: u64) {
     let network = Network::of(plan).unwrap();
-    let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
-    let state = ParameterState { step, flat: Flat::of(&network.initial(1)), moments };
+    let first = ParameterState::first(Flat::of(&network.initial(1)), network.parameters, &plan.spec.optimizer);
+    let state = ParameterState { step, ..first };
     checkpoint::write(&dir.checkpoints(), plan, &network, &state, &History::default()).unwrap();
 }
 

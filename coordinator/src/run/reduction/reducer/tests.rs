@@ -1,11 +1,11 @@
-use convoy_kernels::optimizer::NORM_BLOCK;
+use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
 use convoy_model::ParameterFormat;
+use convoy_proto::{TRAIN_SUMS, chunk_count, chunk_range};
+use convoy_reduce::{Abandoned, Elements, Flat, Scales, Update};
 use convoy_scheduler::{Event, LeaseId, LeaseRef, NodeResult, RunGeneration, WorkerId};
 
 use super::*;
 use crate::fixtures::{permit, plan};
-use crate::run::reduction::parameter_board::Abandoned;
-use crate::run::reduction::parameter_state::{Flat, moment_names};
 
 /// Two epochs of two steps of three shards of 8 samples, and an evaluation of two shards.
 const TRAIN: &str = "[train]\nepochs = 2\nbatch = 24\nshard = 8\n[network]\nname = \"simple-cnn\"\n";
@@ -39,6 +39,11 @@ fn sum(left: &[f32], right: &[f32]) -> Vec<f32> {
     left.iter().zip(right).map(|(left, right)| left + right).collect()
 }
 
+/// The optimizer's state, each part of it in one piece.
+fn moments(state: &ParameterState) -> Vec<Vec<f32>> {
+    state.moments.iter().map(Flat::to_vec).collect()
+}
+
 fn sums_of(node: Node) -> Vec<f64> {
     vec![8.0, 0.1, 8.0, 3.0].into_iter().map(|sum| sum * f64::from(node.size())).collect()
 }
@@ -47,8 +52,8 @@ impl Bench {
     fn new(spec: &str) -> Self {
         let plan = plan(&format!("{TRAIN}{spec}"), 48, 16);
         let network = Arc::new(Network::of(&plan).expect("a network of a test is right"));
-        let moments = moment_names(&plan.spec.optimizer).iter().map(|_| vec![0.0; network.parameters]).collect();
-        let state = Arc::new(ParameterState { step: 0, flat: Flat::of(&network.initial(1)), moments });
+        let flat = Flat::of(&network.initial(1));
+        let state = Arc::new(ParameterState::first(flat, network.parameters, &plan.spec.optimizer));
         let board = Arc::new(ParameterBoard::new(0, &state.flat, ParameterFormat::default()));
         let (sender, news) = mpsc::unbounded_channel();
         let reducer = Reducer::new(plan.clone(), network.clone(), board.clone(), state, sender);
@@ -115,9 +120,15 @@ impl Bench {
     fn expected(&mut self) -> (Vec<f32>, Vec<Vec<f32>>) {
         let before = self.snapshot();
         let mut root = sum(&sum(&self.gradient(0), &self.gradient(1)), &self.gradient(2));
-        let (mut values, mut moments) = (before.flat.to_vec(), before.moments.clone());
         let scales = Scales { gradient: 1.0 / 24.0, statistics: 1.0 / 24.0 };
-        let elements = Elements { first: 0, values: &mut values, moments: &mut moments, sum: &mut root };
+        self.update(&before, scales, &mut root)
+    }
+
+    /// What one update of all elements comes to.
+    fn update(&self, before: &ParameterState, scales: Scales, root: &mut [f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let (mut values, mut moments) = (before.flat.to_vec(), moments(before));
+        let mut parts: Vec<&mut [f32]> = moments.iter_mut().map(|moment| &mut moment[..]).collect();
+        let elements = Elements { first: 0, values: &mut values, moments: &mut parts, sum: root };
         Update::new(&self.plan, &self.network).apply(0, scales, elements);
         (values, moments)
     }
@@ -129,7 +140,7 @@ impl Bench {
         self.reducer.handle(Command::Commit);
         let state = self.snapshot();
         assert_eq!(state.step, 1, "{what}");
-        assert!(state.flat.to_vec() == expected.0 && state.moments == expected.1, "{what}: other bits");
+        assert!(state.flat.to_vec() == expected.0 && moments(&state) == expected.1, "{what}: other bits");
         assert_eq!(state.flat.digest(&self.network), digest, "{what}");
     }
 }
@@ -316,20 +327,6 @@ fn a_snapshot_is_the_committed_state_as_it_was_then() {
 }
 
 #[test]
-fn optimizer_state_is_written_over_once_nobody_has_it() {
-    let mut bench = Bench::new(SGD);
-    let held = bench.snapshot();
-    bench.step(STEP);
-    bench.reducer.handle(Command::Commit);
-    assert!(bench.reducer.previous.is_some() && bench.reducer.spare.is_none(), "a checkpoint still reads it");
-    bench.open(StepId(1), Work::Train, SHARDS);
-    drop(held);
-    let gradient = bench.gradient(0);
-    bench.chunk(leaf(0), 0, &gradient);
-    assert!(bench.reducer.previous.is_none() && bench.reducer.spare.is_some(), "the next chunk finds it free");
-}
-
-#[test]
 fn a_commit_without_a_reduced_step_changes_nothing() {
     let mut bench = Bench::new(SGD);
     bench.reducer.handle(Command::Commit);
@@ -392,9 +389,7 @@ async fn clipping_waits_for_the_whole_gradient() {
     let (scales, expected) = Scales::new(24.0, 24.0, Some(0.5), || squares);
     assert_eq!(Some(norm), expected);
     assert!(norm > 0.5, "else nothing is clipped");
-    let (mut values, mut moments) = (before.flat.to_vec(), before.moments.clone());
-    let elements = Elements { first: 0, values: &mut values, moments: &mut moments, sum: &mut root };
-    Update::new(&bench.plan, &bench.network).apply(0, scales, elements);
+    let (values, _) = bench.update(&before, scales, &mut root);
     bench.reducer.handle(Command::Commit);
     assert!(bench.snapshot().flat.to_vec() == values);
 }
@@ -438,4 +433,38 @@ fn the_thread_ends_when_it_is_told_whoever_could_still_tell_it_something() {
     sender.send(Command::End).expect("it listens");
     thread.join().expect("it does not crash");
     assert!(sender.send(Command::Commit).is_err(), "nobody listens");
+}
+
+#[test]
+fn a_step_of_the_head_alone_needs_no_frozen_chunk() {
+    for clip in ["", "\nclip_norm = 0.01"] {
+        let mut bench = Bench::new(&format!("freeze_epochs = 1\n{ADAMW}{clip}"));
+        let before = bench.snapshot();
+        let chunks = chunk_count(bench.network.len());
+        let frozen: Vec<usize> = bench.reducer.rules.frozen.at(0).collect();
+        assert!(!frozen.is_empty() && frozen.len() < chunks, "{frozen:?} of {chunks}");
+        // As a worker computes it: 0 but for the head.
+        let mut gradients = [0, 1, 2].map(|shard| bench.gradient(shard));
+        for tensor in bench.network.tensors.iter().filter(|tensor| !tensor.head) {
+            gradients.iter_mut().for_each(|gradient| gradient[tensor.range()].fill(0.0));
+        }
+        bench.open(STEP, Work::Train, SHARDS);
+        for shard in 0..SHARDS {
+            for index in (0..chunks).filter(|index| !frozen.contains(index)) {
+                bench.chunk(leaf(shard), index, &gradients[shard as usize]);
+            }
+            bench.summary(leaf(shard), sums_of(leaf(shard)), None);
+        }
+        let mut root = sum(&sum(&gradients[0], &gradients[1]), &gradients[2]);
+        let squares =
+            root[..bench.network.parameters].chunks(NORM_BLOCK).map(norm_sq_block).fold(0.0, |sum, block| sum + block);
+        let limit = bench.plan.spec.optimizer.clip_norm;
+        let (scales, _) = Scales::new(24.0, 24.0, limit, || squares);
+        let expected = bench.update(&before, scales, &mut root);
+        bench.check(&expected, &format!("frozen {clip}"));
+        let after = bench.snapshot();
+        for index in frozen {
+            assert!(Arc::ptr_eq(&before.flat.chunks()[index], &after.flat.chunks()[index]), "it is the same memory");
+        }
+    }
 }

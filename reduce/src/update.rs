@@ -8,6 +8,8 @@ use convoy_common::spec::{Optimizer, OptimizerKind};
 use convoy_kernels::optimizer::{AdamStep, SgdStep, adam, adamw, bias_correction, sgd};
 use convoy_model::{Network, Role};
 
+use crate::frozen_chunks::frozen_steps;
+
 /// What a step does to each element.
 #[derive(Debug)]
 pub struct Update {
@@ -16,7 +18,6 @@ pub struct Update {
     rate: LearningRate,
     /// Steps in which only the head is trained.
     frozen_steps: u64,
-    parameters: usize,
 }
 
 #[derive(Debug)]
@@ -34,13 +35,13 @@ enum SegmentKind {
 
 /// Elements of the flat vector whose step is made, in place.
 #[derive(Debug)]
-pub struct Elements<'a> {
+pub struct Elements<'a, 'm> {
     /// Index of the first of them.
     pub first: usize,
     /// Before the step; after it, what the step made of them.
     pub values: &'a mut [f32],
-    /// The whole of the optimizer's state, of which that of these elements is written over.
-    pub moments: &'a mut [Vec<f32>],
+    /// The optimizer's state of those of them that are parameters, which come first: a slice for each of its names.
+    pub moments: &'a mut [&'m mut [f32]],
     /// The root of the reduce tree over these elements; it is scaled in place.
     pub sum: &'a mut [f32],
 }
@@ -99,25 +100,11 @@ impl Update {
             })
             .collect();
         segments.sort_by_key(|segment| segment.range.start);
-        Update {
-            segments,
-            optimizer,
-            rate: plan.learning_rate(),
-            frozen_steps: u64::from(plan.spec.network.freeze_epochs) * plan.train_cut().steps(),
-            parameters: network.parameters,
-        }
-    }
-
-    /// Copies the optimizer's state of the elements `range` from `now` to `next`. Buffers have none.
-    pub fn carry(&self, range: &Range<usize>, now: &[Vec<f32>], next: &mut [Vec<f32>]) {
-        let range = range.start.min(self.parameters)..range.end.min(self.parameters);
-        for (next, now) in next.iter_mut().zip(now) {
-            next[range.clone()].copy_from_slice(&now[range.clone()]);
-        }
+        Update { segments, optimizer, rate: plan.learning_rate(), frozen_steps: frozen_steps(plan) }
     }
 
     /// Makes step `step` of some elements. Elements stand alone, so ranges may come in any order.
-    pub fn apply(&self, step: u64, scales: Scales, elements: Elements<'_>) {
+    pub fn apply(&self, step: u64, scales: Scales, elements: Elements<'_, '_>) {
         let Elements { first, values, moments, sum } = elements;
         let range = first..first + values.len();
         let from = self.segments.partition_point(|segment| segment.range.end <= range.start);
@@ -126,7 +113,7 @@ impl Update {
             let here = part.start - range.start..part.end - range.start;
             let moments: Vec<&mut [f32]> = match segment.kind {
                 SegmentKind::Buffer { .. } => Vec::new(),
-                SegmentKind::Parameter { .. } => moments.iter_mut().map(|moment| &mut moment[part.clone()]).collect(),
+                SegmentKind::Parameter { .. } => moments.iter_mut().map(|moment| &mut moment[here.clone()]).collect(),
             };
             let part = SegmentPart { values: &mut values[here.clone()], moments, sum: &mut sum[here] };
             self.apply_segment(segment, step, scales, part);

@@ -1,28 +1,16 @@
-//! Parameters, buffers and optimizer state after some step, chunk by chunk.
+//! A flat vector, chunk by chunk.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_common::spec::{Optimizer, OptimizerKind};
-use convoy_model::{DigestInOrder, Network, TensorRef};
+use convoy_model::{Network, TensorRef, digest_tensors};
 use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range};
 
-use super::chunk_buffer::ChunkBuffer;
+use crate::ChunkBuffer;
 
-/// Parameters, buffers and optimizer state after some number of steps.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ParameterState {
-    /// Steps that made it.
-    pub step: u64,
-    /// Parameters, then buffers.
-    pub flat: Flat,
-    /// Optimizer state, each as long as the parameters: SGD's momentum, or Adam's first and second moment.
-    pub moments: Vec<Vec<f32>>,
-}
-
-/// The flat vector of a [`Network`], chunk by chunk: each in the memory of the root that it was made of, and shared
-/// with the workers that read it.
+/// A flat vector, as that of a [`Network`], chunk by chunk: each in the memory that it was made in, and shared with
+/// whoever reads it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Flat(Vec<Arc<ChunkBuffer>>);
 
@@ -31,6 +19,12 @@ impl Flat {
     pub fn of(values: &[f32]) -> Self {
         let ranges = (0..chunk_count(values.len())).map(|index| chunk_range(values.len(), index));
         ranges.map(|range| Arc::new(ChunkBuffer::of(&values[range]))).collect()
+    }
+
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        let ranges = (0..chunk_count(len)).map(|index| chunk_range(len, index));
+        ranges.map(|range| Arc::new(ChunkBuffer::zeros(range.len()))).collect()
     }
 
     /// The chunks, in order.
@@ -43,9 +37,7 @@ impl Flat {
     /// # Panics
     /// When the network has more elements.
     pub fn digest(&self, network: &Network) -> Digest {
-        let mut digest = DigestInOrder::new(network);
-        self.0.iter().for_each(|chunk| digest.add(network, chunk));
-        digest.finish(network)
+        digest_tensors(self.views(network))
     }
 
     /// The tensors of `network` as they lie here, in the order of [`Network::tensors`].
@@ -60,7 +52,11 @@ impl Flat {
         })
     }
 
-    fn pieces(&self, range: Range<usize>) -> Vec<&[f32]> {
+    /// The elements `range`, as they lie in the chunks.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn pieces(&self, range: Range<usize>) -> Vec<&[f32]> {
         let piece = |index: usize| {
             let first = index * CHUNK_ELEMENTS;
             let end = range.end.min(first + CHUNK_ELEMENTS);
@@ -84,15 +80,6 @@ impl FromIterator<Arc<ChunkBuffer>> for Flat {
     }
 }
 
-/// Names of the optimizer's state, in the order of [`ParameterState::moments`].
-pub fn moment_names(optimizer: &Optimizer) -> &'static [&'static str] {
-    match optimizer.kind {
-        OptimizerKind::Sgd if optimizer.momentum == Some(0.0) => &[],
-        OptimizerKind::Sgd => &["momentum"],
-        OptimizerKind::Adam | OptimizerKind::Adamw => &["first_moment", "second_moment"],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +97,12 @@ mod tests {
             let chunks = range.clone().map(|i| i / c).collect::<std::collections::BTreeSet<_>>();
             assert_eq!(pieces.iter().filter(|piece| !piece.is_empty()).count(), chunks.len(), "{range:?}");
         }
+    }
+
+    #[test]
+    fn zeros_are_zeros_in_memory_that_was_used_before() {
+        let len = CHUNK_ELEMENTS + 3;
+        drop(Flat::of(&vec![5.0; len]));
+        assert_eq!(Flat::zeros(len).to_vec(), vec![0.0; len]);
     }
 }

@@ -43,6 +43,13 @@ impl ChunkBuffer {
         ChunkBuffer(values)
     }
 
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        let mut buffer = ChunkBuffer::new(len);
+        buffer.fill(0.0);
+        buffer
+    }
+
     /// A copy of `values`.
     pub fn of(values: &[f32]) -> Self {
         let mut buffer = ChunkBuffer::new(values.len());
@@ -87,7 +94,7 @@ impl AsRef<[f32]> for ChunkBuffer {
     }
 }
 
-/// Gives back what no chunk uses, when a run is over.
+/// Gives the memory back that no chunk uses, when a run is over.
 pub fn forget_spare() {
     POOL.lock().spare = Vec::new();
 }

@@ -9,74 +9,100 @@ const ABSURD: u32 = (127 + 64) << 23;
 
 /// How large the numbers of a chunk are, from what is usual to what is worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Magnitude {
+pub enum Magnitude {
+    /// They can be believed.
     Good,
+    /// They are not believed before they have come out so twice.
     Absurd,
+    /// A NaN or an infinity is among them.
     NotFinite,
 }
 
 /// The chunks of a node, as they come, each of them once.
 #[derive(Debug)]
-pub(crate) struct ReceivedChunks {
-    chunks: Vec<Option<Seen>>,
+pub struct ReceivedChunks {
+    chunks: Vec<Expected>,
     with_digest: bool,
     worst: Magnitude,
 }
 
-/// A chunk that has come; its digest, where it is wanted.
+/// What is known of a chunk.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    digest: Option<[u8; 32]>,
+enum Expected {
+    Missing,
+    /// It has come; its digest, where it is wanted.
+    Seen(Option<[u8; 32]>),
+    /// Its layers are frozen, and nobody sends it.
+    Frozen,
 }
 
-/// A chunk has come before in the same node.
+/// Why a chunk is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("chunk {0} of the node came twice; a node has each of its chunks once")]
-pub(crate) struct CameTwice(usize);
+pub enum UnwantedChunk {
+    /// It has come before in the same node.
+    #[error("chunk {0} of the node came twice; a node has each of its chunks once")]
+    Twice(usize),
+    /// Nobody sends it in this step.
+    #[error("chunk {0} of the node came, of which all layers are frozen in this step")]
+    Frozen(usize),
+}
 
 impl ReceivedChunks {
     /// Nothing of `chunks` chunks.
-    pub(crate) fn new(chunks: usize, with_digest: bool) -> Self {
-        ReceivedChunks { chunks: vec![None; chunks], with_digest, worst: Magnitude::Good }
+    pub fn new(chunks: usize, with_digest: bool) -> Self {
+        ReceivedChunks { chunks: vec![Expected::Missing; chunks], with_digest, worst: Magnitude::Good }
+    }
+
+    /// Without the chunks that are `frozen`: these do not come.
+    #[must_use]
+    pub fn without(mut self, frozen: impl Iterator<Item = usize>) -> Self {
+        frozen.for_each(|index| self.chunks[index] = Expected::Frozen);
+        self
     }
 
     /// How many chunks there are in all.
-    pub(crate) fn chunks(&self) -> usize {
+    pub fn chunks(&self) -> usize {
         self.chunks.len()
     }
 
     /// Chunk `index` has come. The answer is the worst that is known of the node now.
     ///
     /// # Errors
-    /// When it came before, whatever was in it.
-    pub(crate) fn add(&mut self, index: usize, values: &[f32]) -> Result<Magnitude, CameTwice> {
-        if self.chunks[index].is_some() {
-            return Err(CameTwice(index));
+    /// When it came before, whatever was in it, or is not to come.
+    pub fn add(&mut self, index: usize, values: &[f32]) -> Result<Magnitude, UnwantedChunk> {
+        match self.chunks[index] {
+            Expected::Missing => {}
+            Expected::Seen(_) => return Err(UnwantedChunk::Twice(index)),
+            Expected::Frozen => return Err(UnwantedChunk::Frozen(index)),
         }
-        self.chunks[index] = Some(Seen { digest: self.with_digest.then(|| digest_elements(values).0) });
+        self.chunks[index] = Expected::Seen(self.with_digest.then(|| digest_elements(values).0));
         self.worst = self.worst.max(magnitude(values));
         Ok(self.worst)
     }
 
-    /// Whether all chunks have come.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.chunks.iter().all(Option::is_some)
+    /// Whether all chunks have come that are to come.
+    pub fn is_whole(&self) -> bool {
+        !self.chunks.iter().any(|chunk| matches!(chunk, Expected::Missing))
     }
 
     /// The worst that was seen.
-    pub(crate) fn worst(&self) -> Magnitude {
+    pub fn worst(&self) -> Magnitude {
         self.worst
     }
 
     /// blake3 over the digests of the chunks, in order, and the node's sums, little-endian. `None` where it was not
     /// wanted, or not all chunks have come.
-    pub(crate) fn digest(&self, sums: &[f64]) -> Option<[u8; 32]> {
+    pub fn digest(&self, sums: &[f64]) -> Option<[u8; 32]> {
         let mut hasher = Hasher::new();
         if !self.with_digest {
             return None;
         }
-        for seen in &self.chunks {
-            hasher.update(&(*seen)?.digest?);
+        for chunk in &self.chunks {
+            match chunk {
+                Expected::Missing => return None,
+                Expected::Seen(digest) => _ = hasher.update(&(*digest)?),
+                Expected::Frozen => {}
+            }
         }
         sums.iter().for_each(|sum| _ = hasher.update(&sum.to_le_bytes()));
         Some(*hasher.finalize().as_bytes())
@@ -148,9 +174,18 @@ mod tests {
         received.add(0, &[1.0]).unwrap();
         let digest = received.digest(&[]);
         for again in [2.0, 1.0] {
-            assert_eq!(received.add(0, &[again]), Err(CameTwice(0)));
+            assert_eq!(received.add(0, &[again]), Err(UnwantedChunk::Twice(0)));
         }
         assert_eq!(received.digest(&[]), digest, "what was counted is what the digest is of");
+    }
+
+    #[test]
+    fn a_frozen_chunk_is_not_waited_for_and_not_taken() {
+        let mut received = ReceivedChunks::new(3, true).without([0, 2].into_iter());
+        assert!(!received.is_whole());
+        assert_eq!(received.add(2, &[0.0]), Err(UnwantedChunk::Frozen(2)));
+        received.add(1, &[1.0]).unwrap();
+        assert!(received.is_whole() && received.digest(&[]).is_some());
     }
 
     #[test]

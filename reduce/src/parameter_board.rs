@@ -10,14 +10,15 @@ use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::chunk_buffer::ChunkBuffer;
-use super::parameter_state::Flat;
+use crate::{ChunkBuffer, Flat};
 
 /// The parameters and buffers of one step, chunk by chunk.
 #[derive(Debug)]
 pub struct PublishedParameters {
     format: Arc<ParameterFormat>,
     chunks: Vec<OnceLock<Values>>,
+    /// How many of them are those of the step before. They were finished first.
+    kept: usize,
     finished: watch::Sender<Finished>,
     /// Of what does not travel as it lies here.
     digest: Mutex<DigestOnTheWay>,
@@ -47,6 +48,7 @@ impl PublishedParameters {
         PublishedParameters {
             format,
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
+            kept: 0,
             finished: watch::Sender::new(Finished::default()),
             digest: Mutex::default(),
         }
@@ -95,6 +97,11 @@ impl PublishedParameters {
         all.then(|| Digest(*digest.hasher.finalize().as_bytes()))
     }
 
+    /// How many chunks are those of the step before: in the order in which they were finished they come first.
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
     fn abandon(&self) {
         self.finished.send_modify(|finished| finished.abandoned = true);
     }
@@ -134,9 +141,19 @@ impl ParameterBoard {
         ParameterBoard { format, steps: Mutex::new(steps), newest: watch::Sender::new(step) }
     }
 
-    /// Begins to publish the parameters of `step`.
-    pub fn open(&self, step: u64, len: usize) -> Arc<PublishedParameters> {
-        let published = Arc::new(PublishedParameters::new(chunk_count(len), self.format.clone()));
+    /// Begins to publish the parameters of `step`, `len` elements. The chunks `kept` are those of the step before.
+    pub fn open(
+        &self,
+        step: u64,
+        len: usize,
+        kept: impl IntoIterator<Item = (usize, Arc<ChunkBuffer>)>,
+    ) -> Arc<PublishedParameters> {
+        let mut published = PublishedParameters::new(chunk_count(len), self.format.clone());
+        for (index, values) in kept {
+            published.finish(index, values);
+            published.kept += 1;
+        }
+        let published = Arc::new(published);
         self.steps.lock().insert(step, published.clone());
         self.newest.send_replace(step);
         published
@@ -185,7 +202,7 @@ mod tests {
     async fn chunks_come_in_the_order_they_are_finished() {
         let len = 2 * CHUNK_ELEMENTS + 5;
         let board = ParameterBoard::new(3, &Flat::of(&vec![3.0; len]), ParameterFormat::default());
-        let next = board.open(4, len);
+        let next = board.open(4, len, []);
         next.finish(2, buffer(5, 1.0));
         next.finish(0, buffer(CHUNK_ELEMENTS, 2.0));
         let reader = board.get(4).await.unwrap();
@@ -203,7 +220,7 @@ mod tests {
         let len = CHUNK_ELEMENTS + 1;
         let (old, new) = (Flat::of(&vec![3.0; len]), Flat::of(&vec![4.0; len]));
         let board = ParameterBoard::new(3, &old, ParameterFormat::default());
-        let next = board.open(4, len);
+        let next = board.open(4, len, []);
         new.chunks().iter().enumerate().for_each(|(index, chunk)| next.finish(index, chunk.clone()));
         board.commit(4);
         assert!(board.get(3).await.is_none());
@@ -214,9 +231,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_kept_comes_first_so_that_who_has_it_may_begin_behind_it() {
+        let len = 2 * CHUNK_ELEMENTS + 5;
+        let old = Flat::of(&vec![3.0; len]);
+        let board = ParameterBoard::new(3, &old, ParameterFormat::default());
+        assert_eq!(board.get(3).await.unwrap().kept(), 0);
+        let kept = [0, 1].map(|index| (index, old.chunks()[index].clone()));
+        let next = board.open(4, len, kept);
+        next.finish(2, buffer(5, 4.0));
+        assert_eq!(next.kept(), 2);
+        assert_eq!(values(&next.chunk(2).await.unwrap().unwrap()), [4.0; 5]);
+        assert_eq!(next.chunk(3).await, Ok(None));
+        assert_eq!(next.chunk(0).await.unwrap().unwrap().offset, 0, "and who has nothing gets all");
+    }
+
+    #[tokio::test]
     async fn readers_of_an_abandoned_step_are_told() {
         let board = ParameterBoard::new(0, &Flat::of(&[0.0]), ParameterFormat::default());
-        let next = board.open(1, 1);
+        let next = board.open(1, 1, []);
         board.abandon(1);
         assert_eq!(next.chunk(0).await, Err(Abandoned));
         assert!(board.get(1).await.is_none());
@@ -237,7 +269,7 @@ mod tests {
         assert_eq!(chunks.chunks().len(), 2);
         let board = ParameterBoard::new(3, &chunks, format.clone());
         assert_eq!(board.digest_of(3, old), wanted);
-        let next = board.open(4, flat.len());
+        let next = board.open(4, flat.len(), []);
         next.finish(1, chunks.chunks()[1].clone());
         assert_eq!(board.digest_of(4, old), old, "it is not there yet");
         next.finish(0, chunks.chunks()[0].clone());
