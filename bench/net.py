@@ -1,7 +1,7 @@
 """Made-up data for bench/net.sh, and a row of its table.
 
     net.py data DIR
-    net.py row NAME WORKERS COORDINATOR_LOG RUN_FOLDER FOLDER_OF_TRAIN CORES_PERCENT LEDGER
+    net.py row NAME WORKERS COORDINATOR_LOG RUN_FOLDER FOLDER_OF_TRAIN CORES_PERCENT LEDGER RECEIVED SENT DDP
 """
 
 import json
@@ -36,7 +36,7 @@ def digest(run):
     return [event["parameters_digest"] for event in lines(f"{run}/events.jsonl") if event["event"] == "finished"][-1]
 
 
-def row(name, workers, log, run, alone, cores, ledger):
+def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
     commits, copies, late, silent = [], 0, 0, 0
     for line in lines(log):
         fields = line.get("fields", line)
@@ -58,9 +58,10 @@ def row(name, workers, log, run, alone, cores, ledger):
     share = "/".join(str(round(100 * count / sum(shards.values()))) for count in shards.values())
     equal = "equal" if digest(run) == digest(alone) else "OTHER"
     nodes = sum(map(len, ledgers)) / len(ledgers)
+    carried = "/".join(f"{int(size) / 1e6 / len(ledgers):.1f}" for size in (received, sent))
     print(
         f"| {name} | {statistics.median(seconds):.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {late} "
-        f"| {copies} | {silent} | {cores} | {equal} | {ledger} |",
+        f"| {copies} | {silent} | {carried} | {cores} | {equal} | {ledger} | {ddp} |",
         flush=True,
     )
 

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # Training over emulated links, one network namespace for the coordinator and one for each worker: seconds of a step, who
-# computed what, and who was late, copied or put out. Needs root, iproute2 and two cores.
+# computed what, who was late, copied or put out, and what passed the coordinator's link; beside PyTorch's DDP over gloo
+# in the same namespaces. Needs root, iproute2 and two cores.
 #
-#     bench/net.sh [mid|fat [RATE [WORKERS...]]]
+#     bench/net.sh [mid|fat|cnn [RATE [WORKERS...]]]
 #
-# `mid` has 11.2 MB of gradients and `fat` 44.7 MB, both with little arithmetic. All namespaces are joined by a bridge,
-# and every link is limited to RATE in both directions by `tbf`. Without arguments: `mid` at 250mbit and `fat` at 1gbit,
-# with 2, 4 and 8 workers each. Seconds, and the steps with all workers, are of the steps after the first three. EPOCHS
-# of 10 steps (3), AUDIT percent of the shards (0). The digest must be that of `convoy train`, and `convoy audit` must
-# find every sample once.
+# `mid` has 11.2 MB of gradients and `fat` 44.7 MB, both with little arithmetic; `cnn` has 10.9 MB, and the arithmetic
+# of six convolutions over 64 images a step. All namespaces are joined by a bridge, and every link is limited to RATE in
+# both directions by `tbf`. Without arguments: `mid` and `cnn` at 250mbit and `fat` at 1gbit, with 2, 4 and 8 workers
+# each. Seconds, and the steps with all workers, are of the steps after the first three. EPOCHS of 10 steps (3; of 20
+# for `cnn`), AUDIT percent of the shards (0). The digest must be that of `convoy train`, and `convoy audit` must find
+# every sample once. DDP: its medians with buckets of 25 and 4 MB, just before; DDP=no leaves it out. A row with more
+# than 60 % of the cores in use measures them, and not the network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# = 0 ]; then
     "$0" mid 250mbit 2 4 8
+    "$0" cnn 250mbit 2 4 8
     exec "$0" fat 1gbit 2 4 8
 fi
 kind=$1 rate=${2:-250mbit}
@@ -22,23 +26,27 @@ if [ -z "${CONVOY:-}" ]; then
     cargo build --quiet --release -p convoy
     CONVOY=$PWD/target/release/convoy
 fi
-convoy=$(realpath "$CONVOY") table=$PWD/bench/net.py
+[ "${DDP:-yes}" = no ] || . bench/python.sh
+convoy=$(realpath "$CONVOY") table=$PWD/bench/net.py ddp=$PWD/bench/net_ddp.py python=$(realpath -s "${python:-python3}")
+. bench/namespaces.sh
 work=$(mktemp -d)
-pids=() spaces=()
-stop() {
-    [ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null || true
-    wait 2>/dev/null || true
-    local space
-    for space in "${spaces[@]}"; do ip netns del "$space" 2>/dev/null || true; done
-    pids=() spaces=()
-}
 trap 'stop; rm -rf "$work"' EXIT
 cd "$work"
 python3 "$table" data data
+batch=128 shard=16
+mlp() { echo "{type=\"avg_pool\", kernel=$1}, {type=\"flatten\"}, {type=\"linear\", out=$2}, {type=\"relu\"}"; }
 case $kind in
-mid) pool=4 width=13800 ;;
-fat) pool=2 width=14500 ;;
-*) echo "mid or fat, not $kind" >&2; exit 2 ;;
+mid) layers=$(mlp 4 13800) ;;
+fat) layers=$(mlp 2 14500) ;;
+cnn)
+    batch=64 shard=8 layers=
+    for width in 64 128 256; do
+        conv="{type=\"conv\", out=$width, kernel=3, padding=1}, {type=\"relu\"}"
+        layers+="$conv, $conv, {type=\"max_pool\", kernel=2}, "
+    done
+    layers+='{type="flatten"}, {type="linear", out=384}, {type="relu"}'
+    ;;
+*) echo "mid, fat or cnn, not $kind" >&2; exit 2 ;;
 esac
 cat >spec.toml <<EOF
 name = "$kind"
@@ -47,8 +55,7 @@ train = "data/train-images-idx4-ubyte"
 format = "idx"
 validation_fraction = 0
 [network]
-layers = [{type="avg_pool", kernel=$pool}, {type="flatten"}, {type="linear", out=$width}, {type="relu"},
-          {type="linear", out=10}]
+layers = [$layers, {type="linear", out=10}]
 [optimizer]
 kind = "sgd"
 lr = 0.001
@@ -57,44 +64,39 @@ momentum = 0.9
 kind = "constant"
 [train]
 epochs = ${EPOCHS:-3}
-batch = 128
-shard = 16
+batch = $batch
+shard = $shard
 [checkpoint]
 every_seconds = 0
 EOF
 export CONVOY_HOME=$work/admin CONVOY_CACHE=$work/cache
 "$convoy" train spec.toml --out alone --json >alone.json 2>alone.log
 
-# A namespace on the bridge: NAME NUMBER.
-join_bridge() {
-    local space=$work_id-$1
-    ip netns add "$space"
-    spaces+=("$space")
-    ip -n "$bridge" link add "v$1" type veth peer name e0 netns "$space"
-    ip -n "$bridge" link set "v$1" master bridge0 up
-    ip -n "$space" addr add "10.99.0.$2/24" dev e0
-    ip -n "$space" link set e0 up
-    ip -n "$space" link set lo up
-    ip netns exec "$space" tc qdisc add dev e0 root tbf rate "$rate" burst 64kb latency 20ms
-    ip netns exec "$bridge" tc qdisc add dev "v$1" root tbf rate "$rate" burst 64kb latency 20ms
+# The median of DDP's steps: WORKERS BUCKET_MB.
+ddp_seconds() {
+    local i rank
+    for ((rank = $1 - 1; rank >= 0; rank--)); do
+        i=$((rank + 1))
+        ip netns exec "$net-w$i" "$python" "$ddp" "$kind" "$rank" "$1" "$2" 10.99.0.11 2>>"$dir/ddp.log" &
+    done | tail -1
 }
-# Hundredths of seconds that all processes used so far.
-used() { local pid; for pid in "${pids[@]}"; do awk '{print $14 + $15}' "/proc/$pid/stat"; done | awk '{sum += $1} END {print sum}'; }
 
 printf '| link, workers | s/step (median) | nodes a step | steps with all workers | shards of each, percent |'
-printf ' late | copies lost | put out | cores, percent | digest | ledger |\n|---|---|---|---|---|---|---|---|---|---|---|\n'
+printf ' late | copies lost | put out | coordinator, MB a step in/out | cores, percent | digest | ledger | DDP s/step |'
+printf '\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n'
 for workers in "$@"; do
-    work_id=cvy$$-$workers dir=$work/$workers bridge=cvy$$-$workers-br
+    dir=$work/$workers
     mkdir "$dir"
-    ip netns add "$bridge"
-    spaces+=("$bridge")
-    ip -n "$bridge" link add bridge0 type bridge
-    ip -n "$bridge" link set bridge0 up
+    open_bridge "cvy$$-$workers"
     join_bridge c 1
     for i in $(seq "$workers"); do join_bridge "w$i" $((10 + i)); done
+    ddp_took=-
+    if [ "${DDP:-yes}" != no ] && [ "$workers" -gt 1 ]; then
+        ddp_took="$(ddp_seconds "$workers" 25), $(ddp_seconds "$workers" 4)"
+    fi
     export CONVOY_HOME=$dir/admin
     "$convoy" cluster init --state "$dir/state" --host 10.99.0.1 --coordinator 10.99.0.1:7070 >"$dir/init.log"
-    at_coordinator=(ip netns exec "$work_id-c")
+    at_coordinator=(ip netns exec "$net-c")
     # `exec` keeps the process, so that its number is that of the coordinator.
     RUST_LOG=info,convoy_coordinator=debug "${at_coordinator[@]}" "$convoy" coordinator --state "$dir/state" \
         --listen 10.99.0.1:7070 --audit "${AUDIT:-0}" --log json 2>"$dir/coordinator.log" &
@@ -102,17 +104,20 @@ for workers in "$@"; do
     until "${at_coordinator[@]}" "$convoy" health >/dev/null 2>&1; do sleep 0.2; done
     "${at_coordinator[@]}" "$convoy" token create --role worker --ttl 1h --uses 0 >"$dir/token"
     for i in $(seq "$workers"); do
-        CONVOY_HOME=$dir/home$i CONVOY_CACHE=$dir/cache$i ip netns exec "$work_id-w$i" "$convoy" worker \
+        CONVOY_HOME=$dir/home$i CONVOY_CACHE=$dir/cache$i ip netns exec "$net-w$i" "$convoy" worker \
             --coordinator 10.99.0.1:7070 --token-file "$dir/token" --threads 1 --name "w$i" 2>"$dir/w$i.log" &
         pids+=($!)
     done
     before=$(used) begun=$(date +%s%N)
+    read -r received sent < <(carried c)
     "${at_coordinator[@]}" "$convoy" submit spec.toml --min-workers "$workers" --json >"$dir/job.json" 2>"$dir/job.log"
     after=$(used) ended=$(date +%s%N)
+    read -r received_then sent_then < <(carried c)
     run=$(dirname "$(find "$dir/state" -name journal)")
     ledger=$("$convoy" audit "$run" --json | grep -q '"exact": *true' && echo exact || echo WRONG)
     python3 "$table" row "$rate, $workers" "$workers" "$dir/coordinator.log" "$run" alone \
-        "$(((after - before) * 10000000 * 100 / 2 / (ended - begun)))" "$ledger"
+        "$(((after - before) * 10000000 * 100 / 2 / (ended - begun)))" "$ledger" \
+        "$((received_then - received))" "$((sent_then - sent))" "$ddp_took"
     [ -z "${KEEP:-}" ] || cp -r "$dir" "$KEEP"
     stop
 done
