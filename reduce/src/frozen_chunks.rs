@@ -25,11 +25,11 @@ impl FrozenChunks {
         for range in network.tensors.iter().filter(|tensor| tensor.head).map(|tensor| tensor.range()) {
             frozen[range.start / CHUNK_ELEMENTS..range.end.div_ceil(CHUNK_ELEMENTS)].fill(false);
         }
-        FrozenChunks { frozen, steps: frozen_steps(plan) }
+        FrozenChunks::new(frozen, frozen_steps(plan))
     }
 
-    /// Chunks that are said to be frozen in the first `steps` steps, for tests.
-    pub fn made_up(frozen: Vec<bool>, steps: u64) -> Self {
+    /// Those chunks of which `frozen` says so, in the first `steps` steps.
+    pub fn new(frozen: Vec<bool>, steps: u64) -> Self {
         FrozenChunks { frozen, steps }
     }
 

@@ -11,7 +11,10 @@ use convoy_model::Network;
 use convoy_proto::{CHUNK_ELEMENTS, TRAIN_SUMS, chunk_count};
 use convoy_scheduler::{Node, WorkerId};
 
-use crate::{ChunkBuffer, DigestByTensor, Elements, FrozenChunks, ParameterState, PublishedParameters, Scales, Update};
+use crate::{
+    ChunkBuffer, DigestByTensor, Elements, FrozenChunks, ParameterBoard, ParameterState, PublishedParameters, Scales,
+    Update,
+};
 
 /// Elements that the optimizer makes at a time, so that what follows finds them in the fastest cache.
 const BLOCK: usize = 4096;
@@ -36,7 +39,7 @@ impl StepRules {
     }
 
     /// Chunks that the step after `before` leaves as they are.
-    pub fn kept<'a>(&'a self, before: &'a ParameterState) -> impl Iterator<Item = (usize, Arc<ChunkBuffer>)> + 'a {
+    fn kept<'a>(&'a self, before: &'a ParameterState) -> impl Iterator<Item = (usize, Arc<ChunkBuffer>)> + 'a {
         self.frozen.at(before.step).map(|index| (index, before.flat.chunks()[index].clone()))
     }
 
@@ -143,14 +146,9 @@ fn lap(stage: &mut Duration, begun: Instant) -> Instant {
 }
 
 impl StepSums {
-    /// The step after `before`, with `shards` shards, of which nothing has come. What it makes goes to `published`,
-    /// which has [`StepRules::kept`] already.
-    pub fn open(
-        rules: Arc<StepRules>,
-        before: Arc<ParameterState>,
-        shards: u32,
-        published: Arc<PublishedParameters>,
-    ) -> Self {
+    /// The step after `before`, with `shards` shards, of which nothing has come. What it makes is published on `board`.
+    pub fn open(rules: Arc<StepRules>, before: Arc<ParameterState>, shards: u32, board: &ParameterBoard) -> Self {
+        let published = board.open(before.step + 1, rules.network.len(), rules.kept(&before));
         let chunk = |_| ChunkSum { counted: CountedSum::over(shards), root: Root::Missing };
         let mut step = StepSums {
             chunks: (0..chunk_count(rules.network.len())).map(chunk).collect(),

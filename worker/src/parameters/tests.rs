@@ -275,7 +275,7 @@ fn half_frozen(step: u64) -> Vec<f32> {
 
 #[tokio::test(start_paused = true)]
 async fn frozen_chunks_that_do_not_come_are_those_that_are_held() {
-    let mut fetching = Fetching::with(FrozenChunks::made_up(vec![true, false], 3)).await;
+    let mut fetching = Fetching::with(FrozenChunks::new(vec![true, false], 3)).await;
     fetching.fetches.commit(1, None);
     let call = fetching.call().await;
     assert_eq!(call.request.held, None, "nothing is held yet");

@@ -138,7 +138,7 @@ async fn eight_nodes_are_on_their_way_at_a_time() {
 async fn frozen_chunks_are_not_sent_while_they_are_frozen() {
     // The first of two chunks, in the first five steps; the node is of step 4.
     for (steps, sent) in [(5, 1), (4, 2)] {
-        let mut pushing = Pushing::with(FrozenChunks::made_up(vec![true, false], steps)).await;
+        let mut pushing = Pushing::with(FrozenChunks::new(vec![true, false], steps)).await;
         pushing.pushes.send(node(4, None));
         let call = pushing.call().await;
         let gradient = node(4, None).gradient;

@@ -85,8 +85,7 @@ impl Reducer {
             Work::Evaluate => OpenTree::Evaluate { step, sums: CountedSum::over(shards) },
             Work::Train => {
                 let (rules, before) = (self.rules.clone(), self.committed.clone());
-                let published = self.board.open(step.next().0, rules.network.len(), rules.kept(&before));
-                OpenTree::Train(Box::new(StepSums::open(rules, before, shards, published)))
+                OpenTree::Train(Box::new(StepSums::open(rules, before, shards, &self.board)))
             }
         });
     }
