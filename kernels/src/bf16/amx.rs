@@ -13,7 +13,7 @@ use super::block_memory::Operand;
 use super::blocks::BLOCK;
 use super::dot::{pairs, store};
 use super::element::Element;
-use super::step::{BLOCK_LEN, Run, Sums};
+use super::step::{BLOCK_LEN, Run, Slide, Sums};
 use crate::cpu::{self, Level};
 
 /// All eight tiles as 16 rows of 64 bytes.
@@ -46,36 +46,14 @@ impl Drop for Tiles {
     }
 }
 
-impl Element for Bf16 {
-    type Unit = Tiles;
-
-    fn unit() -> Tiles {
-        assert!(cpu::level() == Level::Amx, "weights packed for AMX are multiplied on a thread that does not use it");
-        // SAFETY: the level says that there is AMX, and `CONFIG` is one that every CPU with AMX takes.
-        unsafe { asm!("ldtilecfg [{config}]", config = in(reg) &raw const CONFIG, options(nostack)) };
-        Tiles(PhantomData)
-    }
-
-    #[inline(always)]
-    fn of(value: Bf16) -> Bf16 {
-        value
-    }
-
-    fn as_they_lie(tensor: &[Bf16]) -> Option<&[Bf16]> {
-        Some(tensor)
-    }
-
-    fn multiply(_: &Tiles, sums: &mut Sums, a: &[Bf16], b: &[Bf16], runs: &[Run], _: bool) {
-        expect_inside(a, b, runs);
+/// The products of all runs with the sums as `$begin` makes them. Whoever uses it has a `Tiles` and has checked the runs.
+macro_rules! multiply_blocks {
+    ($sums:ident, $a:ident, $b:ident, $runs:ident, $($begin:literal),+) => {
         // SAFETY: a `Tiles` says that the tiles are there and configured. Every block that is read lies in its slice,
         // as was just checked, and `sums` is 32 rows of 128 bytes.
         unsafe {
             asm!(
-                "mov {stride}, 128",
-                "tileloadd tmm0, [{sums} + {stride}]",
-                "tileloadd tmm1, [{sums} + {stride} + 64]",
-                "tileloadd tmm2, [{sums} + {stride} + 2048]",
-                "tileloadd tmm3, [{sums} + {stride} + 2112]",
+                $($begin,)+
                 "mov {stride}, 64",
                 "test {count}, {count}; jz 4f",
                 "2:",
@@ -107,11 +85,11 @@ impl Element for Bf16 {
                 "tilestored [{sums} + {stride} + 64], tmm1",
                 "tilestored [{sums} + {stride} + 2048], tmm2",
                 "tilestored [{sums} + {stride} + 2112], tmm3",
-                sums = in(reg) sums.as_mut_ptr(),
-                a_base = in(reg) a.as_ptr(),
-                b_base = in(reg) b.as_ptr(),
-                runs = inout(reg) runs.as_ptr() => _,
-                count = inout(reg) runs.len() => _,
+                sums = in(reg) $sums.as_mut_ptr(),
+                a_base = in(reg) $a.as_ptr(),
+                b_base = in(reg) $b.as_ptr(),
+                runs = inout(reg) $runs.as_ptr() => _,
+                count = inout(reg) $runs.len() => _,
                 stride = out(reg) _,
                 a = out(reg) _,
                 a_step = out(reg) _,
@@ -122,10 +100,62 @@ impl Element for Bf16 {
                 options(nostack),
             );
         }
+    };
+}
+
+impl Element for Bf16 {
+    type Unit = Tiles;
+
+    fn unit() -> Tiles {
+        assert!(cpu::level() == Level::Amx, "weights packed for AMX are multiplied on a thread that does not use it");
+        // SAFETY: the level says that there is AMX, and `CONFIG` is one that every CPU with AMX takes.
+        unsafe { asm!("ldtilecfg [{config}]", config = in(reg) &raw const CONFIG, options(nostack)) };
+        Tiles(PhantomData)
     }
 
-    fn multiply_terms(unit: &Tiles, sums: &mut Sums, a: &[Bf16], b: &[Bf16], runs: &[Run], small: bool) {
-        Bf16::multiply(unit, sums, a, b, runs, small);
+    #[inline(always)]
+    fn of(value: Bf16) -> Bf16 {
+        value
+    }
+
+    fn as_they_lie(tensor: &[Bf16]) -> Option<&[Bf16]> {
+        Some(tensor)
+    }
+
+    fn multiply(_: &Tiles, sums: &mut Sums, a: &[Bf16], b: &[Bf16], runs: &[Run], _: bool) {
+        expect_inside(a, b, runs);
+        multiply_blocks!(sums, a, b, runs, "tilezero tmm0; tilezero tmm1; tilezero tmm2; tilezero tmm3");
+    }
+
+    fn multiply_terms(_: &Tiles, sums: &mut Sums, a: &[Bf16], b: &[Bf16], runs: &[Run], _: bool) {
+        expect_inside(a, b, runs);
+        multiply_blocks!(
+            sums,
+            a,
+            b,
+            runs,
+            "mov {stride}, 128",
+            "tileloadd tmm0, [{sums} + {stride}]",
+            "tileloadd tmm1, [{sums} + {stride} + 64]",
+            "tileloadd tmm2, [{sums} + {stride} + 2048]",
+            "tileloadd tmm3, [{sums} + {stride} + 2112]"
+        );
+    }
+
+    fn multiply_neighbours(_: &Tiles, sums: [&mut Sums; 3], a: &[Bf16], b: &[Bf16], rows: &[Slide], _: bool) {
+        rows.iter().for_each(|row| row.expect_inside(a, b));
+        let step = rows.first().map_or(0, |row| row.a_step);
+        assert!(rows.iter().all(|row| row.a_step == step), "one step for all rows");
+        let sums = sums.map(|sums| sums.as_flattened_mut().as_mut_ptr());
+        for (half_a, half_b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let tile = half_a * 16 * BLOCK + half_b * 16;
+            // SAFETY: a `Tiles` says that the tiles are there and configured. Every block that a row reads lies in its
+            // slice, as was just checked, and each of the sums is 32 rows of 128 bytes.
+            unsafe {
+                let sums = sums.map(|sums| sums.add(tile));
+                slide(sums, a.as_ptr().add(half_a * 512), b.as_ptr().add(half_b * 512), rows, step);
+            }
+        }
     }
 
     fn for_terms(a: &mut Operand<'_, Bf16>, every: usize, b: &mut Operand<'_, Bf16>) {
@@ -137,12 +167,130 @@ impl Element for Bf16 {
     }
 
     fn pack(block: &[[Bf16; BLOCK]; BLOCK], to: &mut [Bf16]) {
-        for (terms, pair) in block.as_chunks::<2>().0.iter().zip(0..) {
-            for (column, (even, odd)) in terms[0].iter().zip(&terms[1]).enumerate() {
-                let place = ((column / 16 * 16 + pair) * 16 + column % 16) * 2;
-                (to[place], to[place + 1]) = (*even, *odd);
-            }
-        }
+        assert!(cpu::level() == Level::Amx);
+        let to = to.first_chunk_mut().expect("there is room for a block");
+        let block = block.as_flattened().first_chunk().expect("a block is one");
+        // SAFETY: the level says that there is AVX-512, too.
+        unsafe { pair_terms(block, to) }
+    }
+
+    fn pack_turned(block: &[[Bf16; BLOCK]; BLOCK], to: &mut [Bf16]) {
+        assert!(cpu::level() == Level::Amx);
+        let to = to.first_chunk_mut().expect("there is room for a block");
+        // SAFETY: as above.
+        unsafe { turn_pairs(block, to) }
+    }
+}
+
+/// Adds to a tile of each of three sums what all rows give. Of x each tile is loaded once: three tiles of it are kept, for
+/// the positions before, at and after the one of dy, and take turns.
+///
+/// # Safety
+/// The tiles must be there and configured; for each row the tiles of `a` and `b` that it names must be in memory, and
+/// each of the sums 16 rows, 128 bytes apart.
+unsafe fn slide(sums: [*mut f32; 3], a: *const Bf16, b: *const Bf16, rows: &[Slide], a_step: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "mov {stride}, 128",
+            "tileloadd tmm0, [{first} + {stride}]",
+            "tileloadd tmm1, [{second} + {stride}]",
+            "tileloadd tmm2, [{third} + {stride}]",
+            "mov {stride}, 64",
+            "test {count}, {count}; jz 9f",
+            "2:",
+            "mov {a}, [{rows}]; mov {b}, [{rows} + 16]; mov {whole}, [{rows} + 24]",
+            "lea {a}, [{a_base} + 2 * {a}]",
+            "shl {b}, 11; add {b}, {b_base}",
+            "tileloadd tmm4, [{a} + {stride}]",
+            // One position alone.
+            "cmp qword ptr [{rows} + 48], 0; je 3f",
+            "tileloadd tmm6, [{b} + {stride}]",
+            "tdpbf16ps tmm1, tmm4, tmm6",
+            "jmp 8f",
+            // A first one without a tap before.
+            "3:",
+            "cmp qword ptr [{rows} + 32], 0; je 4f",
+            "tileloadd tmm7, [{b} + {stride}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {a}, {a_step}; add {b}, 2048",
+            "tileloadd tmm5, [{a} + {stride}]",
+            "tdpbf16ps tmm2, tmm5, tmm7",
+            "jmp 5f",
+            "4:",
+            "sub {a}, {a_step}",
+            "tileloadd tmm3, [{a} + {stride}]",
+            "add {a}, {a_step}",
+            // Whole ones; {a} is the tile at the position, the one after it is loaded.
+            "6:",
+            "test {whole}, {whole}; jz 20f",
+            "add {a}, {a_step}",
+            "tileloadd tmm6, [{b} + {stride}]",
+            "tileloadd tmm5, [{a} + {stride}]",
+            "tdpbf16ps tmm0, tmm3, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "add {b}, 2048; dec {whole}",
+            "5:",
+            "test {whole}, {whole}; jz 21f",
+            "add {a}, {a_step}",
+            "tileloadd tmm7, [{b} + {stride}]",
+            "tileloadd tmm3, [{a} + {stride}]",
+            "tdpbf16ps tmm0, tmm4, tmm7",
+            "tdpbf16ps tmm1, tmm5, tmm7",
+            "tdpbf16ps tmm2, tmm3, tmm7",
+            "add {b}, 2048; dec {whole}",
+            "test {whole}, {whole}; jz 22f",
+            "add {a}, {a_step}",
+            "tileloadd tmm6, [{b} + {stride}]",
+            "tileloadd tmm4, [{a} + {stride}]",
+            "tdpbf16ps tmm0, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm3, tmm6",
+            "tdpbf16ps tmm2, tmm4, tmm6",
+            "add {b}, 2048; dec {whole}",
+            "jmp 6b",
+            // A last one without a tap after.
+            "20:",
+            "cmp qword ptr [{rows} + 40], 0; je 8f",
+            "tileloadd tmm6, [{b} + {stride}]",
+            "tdpbf16ps tmm0, tmm3, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm6",
+            "jmp 8f",
+            "21:",
+            "cmp qword ptr [{rows} + 40], 0; je 8f",
+            "tileloadd tmm6, [{b} + {stride}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm5, tmm6",
+            "jmp 8f",
+            "22:",
+            "cmp qword ptr [{rows} + 40], 0; je 8f",
+            "tileloadd tmm6, [{b} + {stride}]",
+            "tdpbf16ps tmm0, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm3, tmm6",
+            "8:",
+            "add {rows}, 56",
+            "dec {count}; jnz 2b",
+            "9:",
+            "mov {stride}, 128",
+            "tilestored [{first} + {stride}], tmm0",
+            "tilestored [{second} + {stride}], tmm1",
+            "tilestored [{third} + {stride}], tmm2",
+            first = in(reg) sums[0],
+            second = in(reg) sums[1],
+            third = in(reg) sums[2],
+            a_base = in(reg) a,
+            b_base = in(reg) b,
+            a_step = in(reg) 2 * a_step,
+            rows = inout(reg) rows.as_ptr() => _,
+            count = inout(reg) rows.len() => _,
+            stride = out(reg) _,
+            a = out(reg) _,
+            b = out(reg) _,
+            whole = out(reg) _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
     }
 }
 
@@ -167,30 +315,49 @@ fn pair_terms(from: &[Bf16; BLOCK_LEN], to: &mut [Bf16; BLOCK_LEN]) {
     }
 }
 
+/// A block `[column][term]` as two tiles of B: `[16 columns][pair of terms][column][term of the pair]`.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn turn_pairs(from: &[[Bf16; BLOCK]; BLOCK], to: &mut [Bf16; BLOCK_LEN]) {
+    for (columns, to) in from.as_chunks::<16>().0.iter().zip(to.as_chunks_mut::<512>().0) {
+        // SAFETY: a row is 64 bytes, and the load asks for no alignment.
+        let rows = std::array::from_fn(|i| unsafe { _mm512_loadu_si512(columns[i].as_ptr().cast()) });
+        for (row, to) in transpose_words(rows).into_iter().zip(to.as_chunks_mut::<BLOCK>().0) {
+            store(row, to);
+        }
+    }
+}
+
 /// A block `[term][row]` as two tiles of A: `[row][term]`.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn transpose(from: &[Bf16; BLOCK_LEN], to: &mut [Bf16; BLOCK_LEN]) {
     let from = from.as_chunks::<16>().0;
-    for half in 0..2 {
+    for (half, to) in to.as_chunks_mut::<512>().0.iter_mut().enumerate() {
         // [pair of terms][row], of 32 bits each; then the other way round.
-        let r: [__m512i; 16] = std::array::from_fn(|pair| pairs(&from[4 * pair + half], &from[4 * pair + 2 + half]));
-        let t: [__m512i; 16] = std::array::from_fn(|i| match i % 2 {
-            0 => _mm512_unpacklo_epi32(r[i], r[i + 1]),
-            _ => _mm512_unpackhi_epi32(r[i - 1], r[i]),
-        });
-        let r: [__m512i; 16] = std::array::from_fn(|i| {
-            let (low, high) = (t[i / 4 * 4 + i % 4 / 2], t[i / 4 * 4 + i % 4 / 2 + 2]);
-            if i % 2 == 0 { _mm512_unpacklo_epi64(low, high) } else { _mm512_unpackhi_epi64(low, high) }
-        });
-        let t: [__m512i; 16] = std::array::from_fn(|i| {
-            let (low, high) = (r[i / 8 * 8 + i % 4], r[i / 8 * 8 + i % 4 + 4]);
-            if i % 8 < 4 { _mm512_shuffle_i32x4::<0x88>(low, high) } else { _mm512_shuffle_i32x4::<0xdd>(low, high) }
-        });
-        for i in 0..16 {
-            let (low, high) = (t[i % 8], t[i % 8 + 8]);
-            let row =
-                if i < 8 { _mm512_shuffle_i32x4::<0x88>(low, high) } else { _mm512_shuffle_i32x4::<0xdd>(low, high) };
-            store(row, &mut to.as_chunks_mut::<BLOCK>().0[half * 16 + i]);
+        let r = std::array::from_fn(|pair| pairs(&from[4 * pair + half], &from[4 * pair + 2 + half]));
+        for (row, to) in transpose_words(r).into_iter().zip(to.as_chunks_mut::<BLOCK>().0) {
+            store(row, to);
         }
     }
+}
+
+/// 16 x 16 of 32 bits, the other way round.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_words(r: [__m512i; 16]) -> [__m512i; 16] {
+    let t: [__m512i; 16] = std::array::from_fn(|i| match i % 2 {
+        0 => _mm512_unpacklo_epi32(r[i], r[i + 1]),
+        _ => _mm512_unpackhi_epi32(r[i - 1], r[i]),
+    });
+    let r: [__m512i; 16] = std::array::from_fn(|i| {
+        let (low, high) = (t[i / 4 * 4 + i % 4 / 2], t[i / 4 * 4 + i % 4 / 2 + 2]);
+        if i % 2 == 0 { _mm512_unpacklo_epi64(low, high) } else { _mm512_unpackhi_epi64(low, high) }
+    });
+    let t: [__m512i; 16] = std::array::from_fn(|i| {
+        let (low, high) = (r[i / 8 * 8 + i % 4], r[i / 8 * 8 + i % 4 + 4]);
+        if i % 8 < 4 { _mm512_shuffle_i32x4::<0x88>(low, high) } else { _mm512_shuffle_i32x4::<0xdd>(low, high) }
+    });
+    std::array::from_fn(|i| {
+        let (low, high) = (t[i % 8], t[i % 8 + 8]);
+        if i < 8 { _mm512_shuffle_i32x4::<0x88>(low, high) } else { _mm512_shuffle_i32x4::<0xdd>(low, high) }
+    })
 }

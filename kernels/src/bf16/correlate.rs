@@ -6,7 +6,7 @@ use super::Bf16;
 use super::block_memory::Operand;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
-use super::operand::{SourceImages, TermBlocks, bands, operand};
+use super::operand::{BAND_BYTES, SourceImages, TermBlocks, bands, operand};
 use super::step::{Lies, Run, Sums};
 use super::weights::{PackedWeight, blocks_of_group, is_small};
 use crate::conv::geometry::{Axis, Correlation, Tap};
@@ -50,7 +50,7 @@ pub(super) fn correlate<T: Element>(
             for group in 0..of.groups {
                 let source = SourceImages { values, shape, channel: group * of.depth(), depth: of.depth() };
                 let pass = GroupPass { unit: &unit, of, images, group, source, packed, first_block, small };
-                for band in bands::<T>(of, shape.lanes(), rows.clone(), 0) {
+                for band in bands::<T>(of, shape.lanes(), rows.clone(), 0, BAND_BYTES) {
                     pass.band(&band, weight.finite, emit);
                 }
                 first_block += blocks_of_group(of);
@@ -82,6 +82,7 @@ impl<T: Element> GroupPass<'_, T> {
         let [down, right] = blocks.taps(of);
         let width = of.target_channels / of.groups;
         let mut runs = Vec::new();
+        let mut sums = LineAligned([[0.0; BLOCK]; BLOCK]);
         for (panel, first) in (0..width).step_by(BLOCK).enumerate() {
             let b = self.first_block + panel * down.len() * right.len() * blocks.count;
             for row in rows.clone() {
@@ -89,16 +90,19 @@ impl<T: Element> GroupPass<'_, T> {
                     let count = at_once.min(columns.end - column);
                     runs.clear();
                     Taps { of, a: &a, blocks, down, right, b }.runs(row, column, count, &mut runs);
-                    let mut sums = [[0.0; BLOCK]; BLOCK];
-                    T::multiply(self.unit, &mut sums, a.values(), self.packed, &runs, self.small);
+                    T::multiply(self.unit, &mut sums.0, a.values(), self.packed, &runs, self.small);
                     let channel = self.group * width + first;
                     let (images, width) = (self.images, BLOCK.min(width - first));
-                    emit(&sums, &Place { of, images, row, column, columns: count, channel, width });
+                    emit(&sums.0, &Place { of, images, row, column, columns: count, channel, width });
                 }
             }
         }
     }
 }
+
+/// Sums that begin with a cache line, so that no row of a tile lies in two.
+#[repr(align(64))]
+struct LineAligned(Sums);
 
 /// The taps of a band's positions, for one panel of target channels, whose weights begin with block `b`.
 struct Taps<'a, T: Element> {
@@ -129,8 +133,13 @@ impl<T: Element> Taps<'_, T> {
                 let x = at(&of.cols, column, right);
                 let inside =
                     |position: usize| (0..of.cols.source as isize).contains(&(x + (position * of.cols.step) as isize));
-                if self.blocks.flattened || (0..count).any(inside) {
-                    runs.push(Run { a: self.a.at(y as usize, x), a_step: self.a.block, b, count: blocks });
+                if !self.blocks.flattened && !(0..count).any(inside) {
+                    continue;
+                }
+                let run = Run { a: self.a.at(y as usize, x), a_step: self.a.block, b, count: blocks };
+                match runs.last_mut() {
+                    Some(last) if last.goes_on_in(&run) => last.count += blocks,
+                    _ => runs.push(run),
                 }
             }
         }

@@ -70,6 +70,7 @@ impl Element for PairedHalf {
 
     fn multiply((): &(), sums: &mut Sums, a: &[PairedHalf], b: &[PairedHalf], runs: &[Run], _: bool) {
         assert!(cpu::level() >= Level::Avx512Bf16);
+        *sums = [[0.0; BLOCK]; BLOCK];
         // SAFETY: the level says that the instructions are there.
         unsafe { multiply::<false>(sums, a, b, runs) }
     }

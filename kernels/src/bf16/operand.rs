@@ -13,7 +13,7 @@ use crate::cpu::{self, Kernel};
 use crate::scratch::scratch;
 
 /// Bytes of the operands of a band: about as many as stay in the second-level cache with the weights they meet.
-const BAND_BYTES: usize = 3 << 18;
+pub(super) const BAND_BYTES: usize = 3 << 18;
 
 /// The blocks of terms of one correlation.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +59,16 @@ impl SourceImages<'_> {
     }
 }
 
-/// The positions `rows` of a grid, in bands whose operands stay in the cache, raster. `extra` values are read of each
-/// position besides what the correlation reads.
+/// The positions `rows` of a grid, in bands whose operands take about so many `bytes`, raster. `extra` values are read
+/// of each position besides what the correlation reads.
 pub(super) fn bands<T: Element>(
     of: &Correlation,
     lanes: usize,
     rows: Range<usize>,
     extra: usize,
+    bytes: usize,
 ) -> Vec<[Range<usize>; 2]> {
-    let (blocks, most) = (TermBlocks::new(of), BAND_BYTES / size_of::<T>());
+    let (blocks, most) = (TermBlocks::new(of), bytes / size_of::<T>());
     let ([step_y, step_x], [reach_y, reach_x]) = match blocks.flattened {
         true => ([1, 1], [1, 1]),
         false => ([of.rows.step, of.cols.step], [of.rows.reach().1, of.cols.reach().1]),

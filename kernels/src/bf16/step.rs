@@ -23,6 +23,65 @@ pub(super) struct Run {
     pub count: usize,
 }
 
+impl Run {
+    /// Whether the other one's blocks come right after these.
+    pub fn goes_on_in(&self, next: &Run) -> bool {
+        let a = self.a + self.count * self.a_step;
+        self.a_step == next.a_step && a == next.a && self.b + self.count == next.b
+    }
+}
+
+/// Positions of dy side by side, each with the blocks of x before, at and after it, for the gradients of three taps; at
+/// most the first lacks the one before and the last the one after.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Slide {
+    /// Where the block of `a` at the first position begins.
+    pub a: usize,
+    /// From one block of `a` to the next.
+    pub a_step: usize,
+    /// The first block of `b`; they lie side by side.
+    pub b: usize,
+    /// How many positions have all three.
+    pub whole: usize,
+    /// 1 if before these there is one without a block before.
+    pub starts: usize,
+    /// 1 if after these there is one without a block after.
+    pub ends: usize,
+    /// 1 if instead of all these there is one with neither.
+    pub lone: usize,
+}
+
+impl Slide {
+    /// `count` positions, of which the first may have a block before and the last one after.
+    pub fn new([a, a_step, b]: [usize; 3], count: usize, before: bool, after: bool) -> Slide {
+        if count == 1 && !before && !after {
+            return Slide { a, a_step, b, whole: 0, starts: 0, ends: 0, lone: 1 };
+        }
+        let (starts, ends) = (usize::from(!before), usize::from(!after));
+        Slide { a, a_step, b, whole: count - starts - ends, starts, ends, lone: 0 }
+    }
+
+    /// Panics unless every block lies in its slice.
+    pub fn expect_inside<T>(&self, a: &[T], b: &[T]) {
+        let count = self.whole + self.starts + self.ends + self.lone;
+        let before = if self.starts + self.lone == 0 { self.a_step } else { 0 };
+        let steps = if self.ends + self.lone == 0 { count } else { count - 1 };
+        let end = steps.checked_mul(self.a_step).and_then(|last| last.checked_add(self.a + BLOCK_LEN));
+        assert!(before <= self.a && end.is_some_and(|end| end <= a.len()), "blocks of a lie in their slice");
+        assert!(self.b + count <= b.len() / BLOCK_LEN, "blocks of b lie in their slice");
+    }
+
+    /// The blocks of one of the taps: 0 before, 1 at, 2 after.
+    pub fn run(&self, tap: usize) -> Run {
+        let count = self.whole + self.starts + self.ends + self.lone;
+        let first = if tap == 0 { self.starts + self.lone } else { 0 };
+        let last = if tap == 2 { self.ends + self.lone } else { 0 };
+        let a = self.a + (first + tap) * self.a_step - self.a_step;
+        Run { a, a_step: self.a_step, b: self.b + first, count: count - (first + last).min(count) }
+    }
+}
+
 /// How the blocks of `a` lie: `a[row][term]` for sums `[row]`, or `a[term][row]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lies {

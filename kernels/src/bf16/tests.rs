@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::scratch::scratch;
 use crate::test_support::{UNIT, conv_shapes, noise, on_every_level};
 
 /// Odd, non-square, strided, padded, dilated and grouped shapes, of few images and many.
@@ -273,23 +274,32 @@ fn every_level_gives_what_amx_gave() {
 
 /// The step of the tile as a quarter of a block.
 fn multiply_tile<T: element::Element>(tile: &RecordedTile, sums: &mut [f32]) {
-    let mut a = vec![Bf16::ZERO; step::BLOCK_LEN];
-    round(tile.a.as_flattened(), &mut a[..512]);
-    let mut b = [[Bf16::ZERO; BLOCK]; BLOCK];
-    for (column, terms) in tile.b.iter().enumerate() {
-        for (term, value) in terms.iter().enumerate() {
-            b[term][column] = Bf16::from_f32(*value);
+    let block = |rows: &[[f32; 32]]| {
+        let mut block = scratch::<T>(step::BLOCK_LEN);
+        let value = |i: usize| rows.get(i % BLOCK).map_or(Bf16::ZERO, |row| Bf16::from_f32(row[i / BLOCK]));
+        let values: Vec<Bf16> = (0..step::BLOCK_LEN).map(value).collect();
+        T::copy(&values, &mut block, step::Lies::Term);
+        block_memory::Operand {
+            values: block_memory::Memory::Copied(block),
+            rows: 0..1,
+            blocks: 1,
+            positions: 1,
+            first_column: 0,
+            residues: 1,
+            columns: 1,
+            row: step::BLOCK_LEN,
+            block: step::BLOCK_LEN,
+            column: step::BLOCK_LEN,
         }
-    }
-    let (mut a_of, mut b_of) = (vec![T::default(); step::BLOCK_LEN], vec![T::default(); step::BLOCK_LEN]);
-    T::copy(&a, &mut a_of, step::Lies::Row);
-    T::pack(&b, &mut b_of);
+    };
+    let (mut a, mut b) = (block(&tile.a), block(&tile.b));
+    T::for_terms(&mut a, 1, &mut b);
     let mut block = [[0.0; BLOCK]; BLOCK];
     for (to, from) in block.iter_mut().zip(sums.as_chunks::<16>().0) {
         to[..16].copy_from_slice(from);
     }
     let runs = [step::Run { a: 0, a_step: 0, b: 0, count: 1 }];
-    T::multiply(&T::unit(), &mut block, &a_of, &b_of, &runs, false);
+    T::multiply_terms(&T::unit(), &mut block, a.values(), b.values(), &runs, false);
     for (from, to) in block.iter().zip(sums.as_chunks_mut::<16>().0) {
         to.copy_from_slice(&from[..16]);
     }

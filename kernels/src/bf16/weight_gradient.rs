@@ -6,8 +6,8 @@ use super::Bf16;
 use super::block_memory::Operand;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
-use super::operand::{SourceImages, TermBlocks, bands, operand};
-use super::step::{BLOCK_LEN, Lies, Run, Sums};
+use super::operand::{BAND_BYTES, SourceImages, TermBlocks, bands, operand};
+use super::step::{BLOCK_LEN, Lies, Run, Slide, Sums};
 use super::weights::is_small;
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Axis, Correlation, Tap};
@@ -53,11 +53,21 @@ fn group_gradient<T: Element>(
     let blocks = TermBlocks::new(of);
     let [down, right] = blocks.taps(of);
     let panels = channels.len().div_ceil(BLOCK);
-    let mut sums = scratch::<f32>(panels * blocks.count * down.len() * right.len() * BLOCK_LEN);
-    sums.fill(0.0);
     let pixels = pixels(of, &y_shape);
+    let (squares, taps) = (panels * blocks.count, down.len() * right.len());
+    // Sums that are read and written once for each band should not be read and written often.
+    let band_bytes = BAND_BYTES.max(squares * taps * size_of::<Sums>());
+    let extra = panels * BLOCK * x_shape.lanes();
+    let bands = bands::<T>(of, x_shape.lanes(), 0..of.rows.grid, extra, band_bytes);
+    let last = x_shape.groups() * bands.len() - 1;
+    // Where one band is all, the sums of one square after the other are enough.
+    let kept = if last == 0 { 1 } else { squares };
+    let mut memory = scratch::<f32>(kept * taps * BLOCK_LEN);
+    let sums = memory.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<BLOCK>().0;
     let mut runs = Vec::new();
-    for images in 0..x_shape.groups() {
+    for (step, (images, band)) in
+        (0..x_shape.groups()).flat_map(|images| bands.iter().map(move |band| (images, band))).enumerate()
+    {
         let values = |tensor, shape: Blocks| -> &[Bf16] {
             let tensor: &[Bf16] = tensor;
             &tensor[images * shape.h * shape.row_len()..][..shape.h * shape.row_len()]
@@ -66,27 +76,30 @@ fn group_gradient<T: Element>(
             SourceImages { values: values(x, x_shape), shape: x_shape, channel: group * of.depth(), depth: of.depth() };
         let (channel, depth) = (channels.start, channels.len());
         let dy = SourceImages { values: values(dy, y_shape), shape: y_shape, channel, depth };
-        for band in bands::<T>(of, x_shape.lanes(), 0..of.rows.grid, panels * BLOCK * x_shape.lanes()) {
-            let mut a = operand::<T>(of, x, &band, Lies::Term);
-            let mut b = operand::<T>(&pixels, dy, &band, Lies::Term);
-            // With one tap along the row, blocks begin where those of dy do.
-            let every = if right.len() == 1 { a.positions } else { 1 };
-            T::for_terms(&mut a, every, &mut b);
-            let mut sums = sums.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<BLOCK>().0.iter_mut();
-            for panel in 0..panels {
-                for block in 0..blocks.count {
-                    for (down, right) in down.iter().flat_map(|down| right.iter().map(move |right| (down, right))) {
-                        let band = Positions { of, blocks, band: &band, a: &a, b: &b, panel, block };
-                        runs.clear();
-                        band.runs(down, right, &mut runs);
-                        let sums: &mut Sums = sums.next().expect("there are sums for each");
-                        T::multiply_terms(&unit, sums, a.values(), b.values(), &runs, small);
-                    }
-                }
+        let mut a = operand::<T>(of, x, band, Lies::Term);
+        let mut b = operand::<T>(&pixels, dy, band, Lies::Term);
+        // With one tap along the row, blocks begin where those of dy do.
+        let every = if right.len() == 1 { a.positions } else { 1 };
+        T::for_terms(&mut a, every, &mut b);
+        for square in 0..squares {
+            let (panel, block) = (square / blocks.count, square % blocks.count);
+            let sums = &mut sums[square % kept * taps..][..taps];
+            if step == 0 {
+                sums.fill([[0.0; BLOCK]; BLOCK]);
+            }
+            let band = Positions { of, blocks, band, a: &a, b: &b, panel, block };
+            band.add(&unit, [down, right], sums, &mut runs, small);
+            if step == last {
+                let dw = &mut dw[panel * BLOCK * depth_len(of)..];
+                unpack(of, blocks, block, sums, BLOCK.min(channels.len() - panel * BLOCK), dw);
             }
         }
     }
-    unpack(of, blocks, &sums, channels.len(), dw);
+}
+
+/// Weights of one output channel.
+fn depth_len(of: &Correlation) -> usize {
+    of.depth() * of.kernel[0] * of.kernel[1]
 }
 
 /// The pixels of y as what is read of it: each position reads its own.
@@ -115,6 +128,44 @@ struct Positions<'a, T: Element> {
 }
 
 impl<T: Element> Positions<'_, T> {
+    /// Adds what the band gives to the sums of each tap.
+    fn add(&self, unit: &T::Unit, [down, right]: [&[Tap]; 2], sums: &mut [Sums], runs: &mut Vec<Run>, small: bool) {
+        let (a, b) = (self.a.values(), self.b.values());
+        for (down, sums) in down.iter().zip(sums.chunks_exact_mut(right.len())) {
+            if let ([left, middle, beyond], true) = (&mut *sums, self.are_neighbours(right)) {
+                T::multiply_neighbours(unit, [left, middle, beyond], a, b, &self.slides(down), small);
+                continue;
+            }
+            for (right, sums) in right.iter().zip(sums) {
+                runs.clear();
+                self.runs(down, right, runs);
+                T::multiply_terms(unit, sums, a, b, runs, small);
+            }
+        }
+    }
+
+    /// Whether the taps of a row read before, at and after each position, which is a block.
+    fn are_neighbours(&self, right: &[Tap]) -> bool {
+        let side_by_side = right.len() == 3 && right.iter().zip(-1..).all(|(tap, offset)| tap.offset == offset);
+        !self.blocks.flattened && self.of.cols.step == 1 && self.b.positions == 1 && side_by_side
+    }
+
+    /// The rows of positions whose row of taps is inside.
+    fn slides(&self, down: &Tap) -> Vec<Slide> {
+        let (of, [rows, columns]) = (self.of, self.band);
+        let inside = |row: usize| {
+            let y = (row * of.rows.step) as isize + down.offset;
+            (0..of.rows.source as isize).contains(&y).then_some((row, y as usize))
+        };
+        let slide = |(row, y)| {
+            let a = self.a.at(y, columns.start as isize) + self.block * self.a.block;
+            let b = (self.b.at(row, columns.start as isize) + self.panel * self.b.block) / BLOCK_LEN;
+            let (before, after) = (columns.start > 0, columns.end < of.cols.source);
+            Slide::new([a, self.a.column, b], columns.len(), before, after)
+        };
+        rows.clone().filter_map(inside).map(slide).collect()
+    }
+
     /// The blocks of positions of which one has the tap inside, raster.
     fn runs(&self, down: &Tap, right: &Tap, runs: &mut Vec<Run>) {
         let (of, [rows, columns]) = (self.of, self.band);
@@ -143,22 +194,38 @@ impl<T: Element> Positions<'_, T> {
     }
 }
 
-/// Writes the gradient from sums `[32 outputs][block][tap][32 inputs][32 outputs]`.
-fn unpack(of: &Correlation, blocks: TermBlocks, sums: &[f32], width: usize, dw: &mut [f32]) {
-    let kernel_len = of.kernel[0] * of.kernel[1];
-    let depth = of.depth();
-    let taps = if blocks.flattened { 1 } else { kernel_len };
-    let sums = sums.as_chunks::<BLOCK>().0.as_chunks::<BLOCK>().0;
-    let panels = dw.chunks_mut(BLOCK * depth * kernel_len).zip(sums.chunks_exact(blocks.count * taps));
-    for ((dw, sums), first) in panels.zip((0..width).step_by(BLOCK)) {
-        let lanes = (width - first).min(BLOCK);
-        for (lane, dw) in dw.chunks_exact_mut(depth * kernel_len).enumerate().take(lanes) {
-            for (channel, dw) in dw.chunks_exact_mut(kernel_len).enumerate() {
-                for (tap, dw) in dw.iter_mut().enumerate() {
-                    let (tap, term) = if blocks.flattened { (0, tap * depth + channel) } else { (tap, channel) };
-                    *dw = sums[term / BLOCK * taps + tap][term % BLOCK][lane];
+/// Writes the gradient of one block of terms, `[output][..]`, from sums `[tap][32 terms][32 outputs]`.
+fn unpack(of: &Correlation, blocks: TermBlocks, block: usize, sums: &[Sums], width: usize, dw: &mut [f32]) {
+    let (depth, kernel_len) = (of.depth(), of.kernel[0] * of.kernel[1]);
+    if blocks.flattened {
+        for (lane, dw) in dw.chunks_exact_mut(depth * kernel_len).enumerate().take(width) {
+            for (row, term) in sums[0].iter().zip(block * BLOCK..depth * kernel_len) {
+                dw[term % depth * kernel_len + term / depth] = row[lane];
+            }
+        }
+        return;
+    }
+    let (first, len) = (block * BLOCK * kernel_len, BLOCK.min(depth - block * BLOCK) * kernel_len);
+    let outputs = dw.chunks_mut(depth * kernel_len).take(width).map(|dw| &mut dw[first..][..len]);
+    for (lane, dw) in outputs.enumerate() {
+        match kernel_len {
+            1 => interleave::<1>(sums, lane, dw),
+            9 => interleave::<9>(sums, lane, dw),
+            _ => {
+                for (term, dw) in dw.chunks_exact_mut(kernel_len).enumerate() {
+                    dw.iter_mut().zip(sums).for_each(|(dw, sums)| *dw = sums[term][lane]);
                 }
             }
+        }
+    }
+}
+
+/// Writes the weights of one output, `[term][tap]`.
+fn interleave<const TAPS: usize>(sums: &[Sums], lane: usize, dw: &mut [f32]) {
+    let sums: &[Sums; TAPS] = sums.first_chunk().expect("there are sums for each tap");
+    for (term, dw) in dw.as_chunks_mut::<TAPS>().0.iter_mut().take(BLOCK).enumerate() {
+        for tap in 0..TAPS {
+            dw[tap] = sums[tap][term][lane % BLOCK];
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::Bf16;
 #[cfg(target_arch = "x86_64")]
 use super::PairedHalf;
@@ -8,7 +10,7 @@ use super::step::BLOCK_LEN;
 use super::weight_steps::{PackedFor, WeightSteps, is_chain, pack_chains};
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Correlation};
-use crate::cpu::{self, Level};
+use crate::cpu::{self, Kernel, Level};
 use crate::scratch::Aligned;
 use crate::shape::expect_len;
 
@@ -126,35 +128,131 @@ pub(super) fn blocks_of_group(of: &Correlation) -> usize {
 fn pack<T: Element>(all: &[Correlation], shape: &ConvShape, pass: PackedFor, w_oihw: &[f32], packed: &mut Aligned<T>) {
     let count: usize = all.iter().map(|of| of.groups * blocks_of_group(of)).sum();
     packed.resize(count * BLOCK_LEN);
-    let mut to = packed.chunks_exact_mut(BLOCK_LEN);
-    let WeightSteps { lane, depth, group: group_len } = WeightSteps::new(shape, pass);
+    let mut square = Square::new(shape);
+    let mut rest = &mut packed[..];
     for of in all {
         let blocks = TermBlocks::new(of);
         let indices: Vec<usize> = of.tap_indices().collect();
-        let passes = if blocks.flattened { 1 } else { indices.len() };
-        let width = of.target_channels / of.groups;
         for group in 0..of.groups {
-            for first in (0..width).step_by(BLOCK) {
-                let lanes = (width - first).min(BLOCK);
-                let origin = &w_oihw[group * group_len + first * lane..];
-                for tap in 0..passes {
-                    for block in 0..blocks.count {
-                        let mut values = [[Bf16::ZERO; BLOCK]; BLOCK];
-                        for (values, term) in values.iter_mut().zip(block * BLOCK..) {
-                            let (tap, term) = match blocks.flattened {
-                                true => (term / of.depth(), term % of.depth()),
-                                false => (tap, term),
-                            };
-                            if tap >= indices.len() || term >= of.depth() {
-                                break;
-                            }
-                            let from = origin[term * depth + indices[tap]..].iter().step_by(lane);
-                            for (to, from) in values[..lanes].iter_mut().zip(from) {
-                                *to = Bf16::from_f32(*from);
-                            }
-                        }
-                        T::pack(&values, to.next().expect("there is a block for each"));
-                    }
+            let (now, later) = rest.split_at_mut(blocks_of_group(of) * BLOCK_LEN);
+            rest = later;
+            match blocks.flattened {
+                true => pack_flattened(of, &indices, &WeightSteps::new(shape, pass), group, w_oihw, now),
+                false => pack_by_tap(of, &indices, pass, group, w_oihw, &mut square, now),
+            }
+        }
+    }
+}
+
+/// Of a group whose blocks take their terms from several taps: few weights.
+fn pack_flattened<T: Element>(
+    of: &Correlation,
+    indices: &[usize],
+    steps: &WeightSteps,
+    group: usize,
+    w_oihw: &[f32],
+    packed: &mut [T],
+) {
+    let (width, count) = (of.target_channels / of.groups, TermBlocks::new(of).count);
+    let mut to = packed.chunks_exact_mut(BLOCK_LEN);
+    for first in (0..width).step_by(BLOCK) {
+        let lanes = (width - first).min(BLOCK);
+        let origin = &w_oihw[group * steps.group + first * steps.lane..];
+        for block in 0..count {
+            let mut values = [[Bf16::ZERO; BLOCK]; BLOCK];
+            for (values, term) in values.iter_mut().zip(block * BLOCK..of.terms()) {
+                let (tap, term) = (term / of.depth(), term % of.depth());
+                let from = origin[term * steps.depth + indices[tap]..].iter().step_by(steps.lane);
+                for (to, from) in values[..lanes].iter_mut().zip(from) {
+                    *to = Bf16::from_f32(*from);
+                }
+            }
+            T::pack(&values, to.next().expect("there is a block for each"));
+        }
+    }
+}
+
+/// Of a group whose blocks are of one tap each.
+fn pack_by_tap<T: Element>(
+    of: &Correlation,
+    indices: &[usize],
+    pass: PackedFor,
+    group: usize,
+    w_oihw: &[f32],
+    square: &mut Square,
+    packed: &mut [T],
+) {
+    let (width, depth, count) = (of.target_channels / of.groups, of.depth(), TermBlocks::new(of).count);
+    let panels = packed.chunks_exact_mut((indices.len() * count * BLOCK_LEN).max(1));
+    for (to, first) in panels.zip((0..width).step_by(BLOCK)) {
+        for block in 0..count {
+            let targets = first..width.min(first + BLOCK);
+            let terms = block * BLOCK..depth.min((block + 1) * BLOCK);
+            match pass {
+                PackedFor::Forward => square.read(w_oihw, group * width, targets, terms),
+                PackedFor::InputGradient => square.read(w_oihw, group * depth, terms, targets),
+            }
+            for (index, to) in indices.iter().zip(to.chunks_exact_mut(BLOCK_LEN).skip(block).step_by(count)) {
+                match pass {
+                    PackedFor::Forward => T::pack_turned(&square.taps[*index], to),
+                    PackedFor::InputGradient => T::pack(&square.taps[*index], to),
+                }
+            }
+        }
+    }
+}
+
+/// The weights between 32 outputs and 32 inputs of a group, rounded: `[tap][output][input]`, +0.0 where there are none.
+struct Square {
+    taps: Vec<[[Bf16; BLOCK]; BLOCK]>,
+    inputs: usize,
+    /// An output's weights of 32 inputs, as they lie.
+    line: Vec<Bf16>,
+}
+
+impl Square {
+    fn new(shape: &ConvShape) -> Square {
+        let taps = shape.kh * shape.kw;
+        Square {
+            taps: vec![[[Bf16::ZERO; BLOCK]; BLOCK]; taps],
+            inputs: shape.ci / shape.groups,
+            line: vec![Bf16::ZERO; BLOCK * taps],
+        }
+    }
+
+    /// Reads the weights of some outputs, counted from `first`, and some inputs.
+    fn read(&mut self, w_oihw: &[f32], first: usize, outputs: Range<usize>, inputs: Range<usize>) {
+        if outputs.len() < BLOCK || inputs.len() < BLOCK {
+            self.taps.fill([[Bf16::ZERO; BLOCK]; BLOCK]);
+        }
+        cpu::dispatch(ReadSquare { square: self, w_oihw, first, outputs, inputs });
+    }
+}
+
+struct ReadSquare<'a> {
+    square: &'a mut Square,
+    w_oihw: &'a [f32],
+    first: usize,
+    outputs: Range<usize>,
+    inputs: Range<usize>,
+}
+
+impl Kernel for ReadSquare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        let Square { taps, inputs, line } = self.square;
+        let count = taps.len();
+        for (row, output) in self.outputs.enumerate() {
+            let first = ((self.first + output) * *inputs + self.inputs.start) * count;
+            let line = &mut line[..self.inputs.len() * count];
+            for (to, from) in line.iter_mut().zip(&self.w_oihw[first..]) {
+                *to = Bf16::from_f32(*from);
+            }
+            for (tap, to) in taps.iter_mut().enumerate() {
+                for (to, from) in to[row].iter_mut().zip(line[tap..].iter().step_by(count)) {
+                    *to = *from;
                 }
             }
         }

@@ -1,11 +1,14 @@
 //! Sums to values in memory, rounded once.
+#![allow(unsafe_code)]
 
 use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
 use super::correlate::Place;
 use super::step::Sums;
+#[cfg(target_arch = "x86_64")]
+use super::value::round_by_conversion;
 use crate::conv::geometry::Correlation;
-use crate::cpu::{self, Kernel};
+use crate::cpu::{self, Kernel, Level};
 
 /// Where sums are written: rows of a tensor.
 pub(super) struct Rows<'a> {
@@ -46,16 +49,14 @@ impl Rows<'_> {
         if place.channel.is_multiple_of(BLOCK) && (place.width == BLOCK || end == shape.c) {
             let to = &mut to[place.channel * lanes..];
             let width = place.width;
-            return cpu::dispatch(WriteBlocks {
-                sums,
-                added: &added,
-                width,
-                columns: place.columns,
-                lanes,
-                images,
-                step,
-                to,
-            });
+            let added = bias.is_some().then_some(&added);
+            let blocks = WriteBlocks { sums, added, width, columns: place.columns, lanes, images, step, to };
+            #[cfg(target_arch = "x86_64")]
+            if cpu::level() >= Level::Avx512Bf16 {
+                // SAFETY: the level says that the instructions are there.
+                return unsafe { write_by_conversions(blocks) };
+            }
+            return cpu::dispatch(blocks);
         }
         // The channels of a group begin within a block. Who writes the last one writes the padding, too.
         let padded = if end == shape.c { end.next_multiple_of(BLOCK) } else { end };
@@ -74,7 +75,7 @@ impl Rows<'_> {
 
 struct WriteBlocks<'a> {
     sums: &'a Sums,
-    added: &'a [f32; BLOCK],
+    added: Option<&'a [f32; BLOCK]>,
     width: usize,
     columns: usize,
     lanes: usize,
@@ -84,21 +85,48 @@ struct WriteBlocks<'a> {
     to: &'a mut [Bf16],
 }
 
+impl WriteBlocks<'_> {
+    /// Has `round` write what each image's sums become.
+    #[inline(always)]
+    fn write(self, round: impl Fn(&[f32; BLOCK], &mut [Bf16; BLOCK])) {
+        let columns = self.sums.chunks_exact(self.lanes).take(self.columns);
+        for (sums, to) in columns.zip(self.to.chunks_mut(self.step)) {
+            let to = to[..self.lanes * BLOCK].as_chunks_mut::<BLOCK>().0;
+            for (to, sums) in to[..self.images].iter_mut().zip(sums) {
+                match self.added {
+                    None => round(sums, to),
+                    Some(added) => {
+                        let mut with = *sums;
+                        for c in 0..BLOCK {
+                            with[c] += added[c];
+                        }
+                        round(&with, to);
+                    }
+                }
+                if self.width < BLOCK {
+                    to[self.width..].fill(Bf16::ZERO);
+                }
+            }
+            to[self.images..].fill([Bf16::ZERO; BLOCK]);
+        }
+    }
+}
+
 impl Kernel for WriteBlocks<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let columns = self.sums.chunks_exact(self.lanes).take(self.columns);
-        for (sums, to) in columns.zip(self.to.chunks_mut(self.step)) {
-            let to = to[..self.lanes * BLOCK].as_chunks_mut::<BLOCK>().0;
-            for (to, sums) in to[..self.images].iter_mut().zip(sums) {
-                for c in 0..BLOCK {
-                    to[c] = Bf16::from_f32(sums[c] + self.added[c]);
-                }
-                to[self.width..].fill(Bf16::ZERO);
+        self.write(|sums, to| {
+            for c in 0..BLOCK {
+                to[c] = Bf16::from_f32(sums[c]);
             }
-            to[self.images..].fill([Bf16::ZERO; BLOCK]);
-        }
+        });
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
+fn write_by_conversions(blocks: WriteBlocks<'_>) {
+    blocks.write(|sums, to| round_by_conversion(sums, to));
 }
