@@ -20,6 +20,8 @@ pub struct PackedWeight {
     shape: ConvShape,
     pass: PackedFor,
     pub(super) of: Vec<Correlation>,
+    /// What they are packed for.
+    level: Level,
     pub(super) values: PackedValues,
     /// Whether all of them are finite: only then may a product with a zero be made and not left out.
     pub(super) finite: bool,
@@ -39,6 +41,20 @@ pub(super) enum PackedValues {
     Tiles(Aligned<Bf16>),
     /// For sums without blocks: see [`pack_chains`].
     Chains(Vec<f32>),
+}
+
+impl PackedValues {
+    /// No memory yet, for weights of this shape at a level.
+    fn nothing(shape: &ConvShape, level: Level) -> PackedValues {
+        match level {
+            _ if is_chain(shape) => PackedValues::Chains(Vec::new()),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Level::Amx => PackedValues::Tiles(Aligned::default()),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => PackedValues::Pairs(Aligned::default()),
+            _ => PackedValues::Blocks(Aligned::default()),
+        }
+    }
 }
 
 /// Finite values up to this have products that do not overflow.
@@ -73,15 +89,9 @@ impl PackedWeight {
             PackedFor::Forward => vec![geometry::forward(&shape)],
             PackedFor::InputGradient => geometry::backward(&shape),
         };
-        let values = match is_chain(&shape) {
-            true => PackedValues::Chains(Vec::new()),
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            false if cpu::level() == Level::Amx => PackedValues::Tiles(Aligned::default()),
-            #[cfg(target_arch = "x86_64")]
-            false if cpu::level() == Level::Avx512Bf16 => PackedValues::Pairs(Aligned::default()),
-            false => PackedValues::Blocks(Aligned::default()),
-        };
-        let mut packed = PackedWeight { shape, pass, of, values, finite: true, small: true };
+        let level = cpu::level();
+        let values = PackedValues::nothing(&shape, level);
+        let mut packed = PackedWeight { shape, pass, of, level, values, finite: true, small: true };
         packed.repack(w_oihw);
         packed
     }
@@ -92,6 +102,10 @@ impl PackedWeight {
     /// If the length of the weight is not its shape's.
     pub fn repack(&mut self, w_oihw: &[f32]) {
         expect_len("w_oihw", w_oihw.len(), self.shape.w_len());
+        if self.level != cpu::level() {
+            self.level = cpu::level();
+            self.values = PackedValues::nothing(&self.shape, self.level);
+        }
         self.finite = w_oihw.iter().all(|w| Bf16::from_f32(*w).to_f32().is_finite());
         self.small = w_oihw.iter().all(|w| is_small(*w));
         match &mut self.values {
