@@ -3,7 +3,8 @@
 //!
 //! Both in turns, the best of several repetitions, in GFLOP/s of the nominal products; the last column is how many
 //! times as fast forward, input gradient and weight gradient together are in bf16. `CONVOY_CPU` chooses the
-//! instructions. Weights are packed beforehand, as once a step; f32 takes Winograd's algorithm where a network does.
+//! instructions. Weights are packed beforehand, as once a step, which takes the milliseconds at the end (forward, to
+//! input); f32 takes Winograd's algorithm where a network does.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,8 @@ fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let peak = peak_flops::flops_per_second(Duration::from_millis(300)) / 1e9;
     println!("instructions: {}, multiply-add peak {peak:.1} GFLOP/s", cpu::level().name());
-    println!("{:<30} {:>17} {:>17} {:>17} {:>6}", "", "forward f32 bf16", "to input", "to weight", "times");
+    let columns = ["forward f32 bf16", "to input", "to weight"].map(|column| format!("{column:>17}")).join(" ");
+    println!("{:<30} {columns} {:>6} {:>15}", "", "times", "packing, ms");
     for [n, side, ci, co, kernel, stride, groups] in CONVOLUTIONS {
         let shape = ConvShape {
             n,
@@ -107,7 +109,9 @@ fn measure(name: &str, s: ConvShape) {
     let flops = 2.0 * s.y_len() as f64 * (s.w_len() / s.co) as f64 / 1e9;
     let columns = best.map(|[f32, bf16]| format!("{:>9.1} {:>7.1}", flops / f32, flops / bf16));
     let [f32, bf16] = [0, 1].map(|class| best.iter().map(|times| times[class]).sum::<f64>());
-    println!("{name:<30} {} {} {} {:>6.2}", columns[0], columns[1], columns[2], f32 / bf16);
+    let (mut forward, mut back) = (forward, back);
+    let pack = turns(|| forward.repack(&w), || back.repack(&w)).map(|seconds| format!("{:>7.3}", 1e3 * seconds));
+    println!("{name:<30} {} {} {} {:>6.2} {}", columns[0], columns[1], columns[2], f32 / bf16, pack.join(" "));
 }
 
 /// Runs both in turns; the seconds of the best of each.

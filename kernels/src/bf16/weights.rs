@@ -106,8 +106,10 @@ impl PackedWeight {
             self.level = cpu::level();
             self.values = PackedValues::nothing(&self.shape, self.level);
         }
-        self.finite = w_oihw.iter().all(|w| Bf16::from_f32(*w).to_f32().is_finite());
-        self.small = w_oihw.iter().all(|w| is_small(*w));
+        let [largest, largest_finite] = cpu::dispatch(Largest(w_oihw));
+        // What is rounded up to infinity is not finite, either.
+        self.finite = Bf16::from_f32(largest).to_f32().is_finite();
+        self.small = is_small(largest_finite);
         match &mut self.values {
             PackedValues::Blocks(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -128,6 +130,25 @@ impl PackedWeight {
             self.pass,
             self.shape
         );
+    }
+}
+
+/// The largest magnitude (NaN if there is one), and the largest that is finite.
+struct Largest<'a>(&'a [f32]);
+
+impl Kernel for Largest<'_> {
+    type Output = [f32; 2];
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) -> [f32; 2] {
+        // As whole numbers magnitudes have the same order, and NaN comes last.
+        let (mut largest, mut finite) = (0, 0);
+        for value in self.0 {
+            let bits = value.to_bits() & 0x7fff_ffff;
+            largest = bits.max(largest);
+            finite = finite.max(if bits < f32::INFINITY.to_bits() { bits } else { 0 });
+        }
+        [largest, finite].map(f32::from_bits)
     }
 }
 
