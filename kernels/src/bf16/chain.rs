@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
+use super::rounding::{self, Rounding, RoundingKernel};
 use super::write::Rows;
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Correlation};
@@ -66,7 +67,7 @@ pub(super) fn correlate(
                         let images = shape.images(images);
                         let source = values;
                         let (taps, added) = (&taps[..], &added);
-                        cpu::dispatch(Chains { source, taps, channels: &channels, weights, added, width, images, to });
+                        rounding::dispatch(Chains { source, taps, channels: &channels, weights, added, width, images, to });
                     }
                 }
             }
@@ -100,26 +101,24 @@ struct Chains<'a> {
     to: &'a mut [Bf16],
 }
 
-impl Kernel for Chains<'_> {
-    type Output = ();
-
+impl RoundingKernel for Chains<'_> {
     #[inline(always)]
-    fn run<const PANEL: usize>(mut self) {
+    fn run<R: Rounding>(mut self, rounding: R) {
         let lanes = self.to.len() / BLOCK;
         let mut lane = 0;
         while lane + 4 <= lanes {
-            self.lanes::<4>(lane);
+            self.lanes::<4>(lane, rounding);
             lane += 4;
         }
         for lane in lane..lanes {
-            self.lanes::<1>(lane);
+            self.lanes::<1>(lane, rounding);
         }
     }
 }
 
 impl Chains<'_> {
     #[inline(always)]
-    fn lanes<const R: usize>(&mut self, first: usize) {
+    fn lanes<const R: usize>(&mut self, first: usize, rounding: impl Rounding) {
         let weights = self.weights.as_chunks::<BLOCK>().0;
         let mut sums = [[0.0f32; BLOCK]; R];
         for &[pixel, tap] in self.taps {
@@ -145,10 +144,14 @@ impl Chains<'_> {
             }
         }
         let to = self.to.as_chunks_mut::<BLOCK>().0;
-        for (lane, sums) in (first..).zip(&sums) {
+        for (lane, sums) in (first..).zip(&mut sums) {
             for c in 0..BLOCK {
-                let value = Bf16::from_f32(sums[c] + self.added[c]);
-                to[lane][c] = if lane < self.images && c < self.width { value } else { Bf16::ZERO };
+                sums[c] += self.added[c];
+            }
+            rounding.round(sums, &mut to[lane]);
+            let kept = if lane < self.images { self.width } else { 0 };
+            if kept < BLOCK {
+                to[lane][kept..].fill(Bf16::ZERO);
             }
         }
     }

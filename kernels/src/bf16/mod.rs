@@ -62,6 +62,7 @@ pub mod elementwise;
 mod emulated_amx;
 pub mod linear;
 mod operand;
+mod rounding;
 mod self_check;
 mod step;
 #[cfg(test)]

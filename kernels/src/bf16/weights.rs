@@ -285,11 +285,26 @@ impl Kernel for ReadSquare<'_> {
             for (to, from) in line.iter_mut().zip(&self.w_oihw[first..]) {
                 *to = Bf16::from_f32(*from);
             }
-            for (tap, to) in taps.iter_mut().enumerate() {
-                for (to, from) in to[row].iter_mut().zip(line[tap..].iter().step_by(count)) {
-                    *to = *from;
+            match count {
+                1 => spread::<1>(line, row, taps),
+                9 => spread::<9>(line, row, taps),
+                _ => {
+                    for (input, line) in line.chunks_exact(count).enumerate() {
+                        taps.iter_mut().zip(line).for_each(|(tap, value)| tap[row][input] = *value);
+                    }
                 }
             }
+        }
+    }
+}
+
+/// An output's weights, `[input][tap]`, to its row of each tap.
+#[inline(always)]
+fn spread<const TAPS: usize>(line: &[Bf16], row: usize, taps: &mut [[[Bf16; BLOCK]; BLOCK]]) {
+    let taps: &mut [_; TAPS] = taps.first_chunk_mut().expect("there are so many taps");
+    for (input, values) in line.as_chunks::<TAPS>().0.iter().take(BLOCK).enumerate() {
+        for tap in 0..TAPS {
+            taps[tap][row % BLOCK][input] = values[tap];
         }
     }
 }

@@ -1,14 +1,11 @@
 //! Sums to values in memory, rounded once.
-#![allow(unsafe_code)]
 
 use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
 use super::correlate::Place;
+use super::rounding::{self, Rounding, RoundingKernel};
 use super::step::Sums;
-#[cfg(target_arch = "x86_64")]
-use super::value::round_by_conversion;
 use crate::conv::geometry::Correlation;
-use crate::cpu::{self, Kernel, Level};
 
 /// Where sums are written: rows of a tensor.
 pub(super) struct Rows<'a> {
@@ -51,12 +48,7 @@ impl Rows<'_> {
             let width = place.width;
             let added = bias.is_some().then_some(&added);
             let blocks = WriteBlocks { sums, added, width, columns: place.columns, lanes, images, step, to };
-            #[cfg(target_arch = "x86_64")]
-            if cpu::level() >= Level::Avx512Bf16 {
-                // SAFETY: the level says that the instructions are there.
-                return unsafe { write_by_conversions(blocks) };
-            }
-            return cpu::dispatch(blocks);
+            return rounding::dispatch(blocks);
         }
         // The channels of a group begin within a block. Who writes the last one writes the padding, too.
         let padded = if end == shape.c { end.next_multiple_of(BLOCK) } else { end };
@@ -85,22 +77,21 @@ struct WriteBlocks<'a> {
     to: &'a mut [Bf16],
 }
 
-impl WriteBlocks<'_> {
-    /// Has `round` write what each image's sums become.
+impl RoundingKernel for WriteBlocks<'_> {
     #[inline(always)]
-    fn write(self, round: impl Fn(&[f32; BLOCK], &mut [Bf16; BLOCK])) {
+    fn run<R: Rounding>(self, rounding: R) {
         let columns = self.sums.chunks_exact(self.lanes).take(self.columns);
         for (sums, to) in columns.zip(self.to.chunks_mut(self.step)) {
             let to = to[..self.lanes * BLOCK].as_chunks_mut::<BLOCK>().0;
             for (to, sums) in to[..self.images].iter_mut().zip(sums) {
                 match self.added {
-                    None => round(sums, to),
+                    None => rounding.round(sums, to),
                     Some(added) => {
                         let mut with = *sums;
                         for c in 0..BLOCK {
                             with[c] += added[c];
                         }
-                        round(&with, to);
+                        rounding.round(&with, to);
                     }
                 }
                 if self.width < BLOCK {
@@ -110,23 +101,4 @@ impl WriteBlocks<'_> {
             to[self.images..].fill([Bf16::ZERO; BLOCK]);
         }
     }
-}
-
-impl Kernel for WriteBlocks<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const PANEL: usize>(self) {
-        self.write(|sums, to| {
-            for c in 0..BLOCK {
-                to[c] = Bf16::from_f32(sums[c]);
-            }
-        });
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
-fn write_by_conversions(blocks: WriteBlocks<'_>) {
-    blocks.write(|sums, to| round_by_conversion(sums, to));
 }

@@ -24,6 +24,8 @@ pub(crate) struct HalfBuffers {
     pub packed: Arc<PackedWeights>,
     /// On their way back.
     pub gradients: Gradients<Bf16>,
+    /// By the node of a norm's output: sums of the rows of its gradient, if they were taken as that was written.
+    pub norm_sums: Vec<Option<Vec<f64>>>,
     /// What a linear layer that ends the network puts out, row after row.
     pub logits: Option<Vec<f32>>,
     /// By the node of a dropout: which numbers stay.
@@ -83,6 +85,7 @@ impl PassState for HalfBuffers {
             values,
             packed,
             gradients: Gradients::new(count),
+            norm_sums: vec![None; count],
             logits: None,
             masks: vec![None; count],
             address,

@@ -2,21 +2,29 @@
 
 use std::fmt;
 
-use convoy_kernels::bf16;
+use convoy_kernels::bf16::{self, Bf16, elementwise};
 use convoy_kernels::conv::ConvShape;
+use convoy_model::Op;
 
 use super::buffers::HalfBuffers;
-use super::rows::{HalfLayer, tensor_of_rows};
+use super::norm::{self, HalfNorm};
+use super::rows::{HalfLayer, fill_and_sum, fill_rows};
 use crate::ComputeError;
+use crate::fusion::Group;
 use crate::lowering::conv_shape;
+use crate::mode::Mode;
 use crate::ops::{Keeps, Operation, Ports, Wanted};
-use crate::thread_team::cut;
+use crate::thread_team::{cut, ranges};
 
 /// A convolution, with the indices of its weight and bias in the network.
 pub(super) struct HalfConv {
     shape: ConvShape,
     weight: usize,
     bias: Option<usize>,
+    /// Whether a norm that reads its output wants to know the statistics of it.
+    measured: bool,
+    /// The norm whose output nobody else reads, so that its gradient is summed as it is written.
+    norm: Option<HalfNorm>,
 }
 
 impl HalfConv {
@@ -25,7 +33,57 @@ impl HalfConv {
     /// # Errors
     /// When the geometry makes no sense.
     pub fn resolve(layer: &HalfLayer<'_>, weight: usize, bias: Option<usize>) -> Result<Self, ComputeError> {
-        Ok(HalfConv { shape: conv_shape(layer.network, layer.node(), layer.kind.images)?, weight, bias })
+        let is_norm = |group: &Group| matches!(layer.network.nodes[group.node].op, Op::BatchNorm { .. });
+        let measured = layer.kind.mode.measures_shard() && layer.readers(layer.group.output).any(is_norm);
+        let input = layer.node().inputs[0];
+        let norm = layer.groups.iter().find(|group| group.output == input && group.residual.is_none());
+        let alone = layer.readers(input).count() == 1;
+        let norm = norm.filter(|group| alone && layer.kind.mode != Mode::Evaluate && is_norm(group));
+        let norm = norm.map(|group| HalfNorm::resolve(&HalfLayer { group, ..*layer })).transpose()?;
+        let shape = conv_shape(layer.network, layer.node(), layer.kind.images)?;
+        Ok(HalfConv { shape, weight, bias, measured, norm })
+    }
+
+    /// Writes y, and measures it meanwhile where no other thread helps: the sums of its rows.
+    fn write_output(&self, buffers: &HalfBuffers, input: usize, y: &mut [Bf16]) -> Option<Vec<f64>> {
+        let (shape, blocks, values) = (self.shape, self.shape.y_blocks(), &buffers.values);
+        let w = buffers.packed.forward(self.weight, shape, values.weight(self.weight));
+        let (x, bias) = (values.output(input), self.bias.map(|bias| values.weight(bias)));
+        let fill = |rows, y: &mut [Bf16]| bf16::forward_rows(shape, x, w, bias, rows, y);
+        let threads = buffers.team.threads(blocks.len(), blocks.rows());
+        if !self.measured || threads.count() > 1 {
+            threads.each(cut(y, blocks.row_len(), ranges(blocks.rows(), threads.count())), |(rows, y)| fill(rows, y));
+            return None;
+        }
+        let mut sums = vec![0.0; blocks.rows() * blocks.row_sums_len()];
+        fill_and_sum(blocks, 0..blocks.rows(), y, &mut sums, fill, |rows, y, sums| {
+            elementwise::statistics_rows(blocks, y, rows, sums);
+        });
+        Some(sums)
+    }
+
+    /// Writes dx, and what a norm wants to know of it meanwhile: the sums of its rows.
+    fn write_input_gradient(&self, buffers: &HalfBuffers, dy: &[Bf16], dx: &mut [Bf16]) -> Option<Vec<f64>> {
+        let (shape, blocks, values) = (self.shape, self.shape.x_blocks(), &buffers.values);
+        let w = buffers.packed.input_gradient(self.weight, shape, values.weight(self.weight));
+        let fill = |rows, dx: &mut [Bf16]| bf16::backward_data_rows(shape, dy, w, rows, dx);
+        let Some(norm) = &self.norm else {
+            fill_rows(&buffers.team, blocks, dx, fill);
+            return None;
+        };
+        let group = norm.group(values);
+        let (len, sums_len) = (blocks.row_len(), blocks.row_sums_len());
+        let mut sums = vec![0.0; blocks.rows() * sums_len];
+        let threads = buffers.team.threads(blocks.len(), blocks.rows());
+        let parts = || ranges(blocks.rows(), threads.count());
+        let cuts = cut(dx, len, parts()).zip(cut(&mut sums, sums_len, parts()));
+        threads.each(cuts, |((all, dx), (_, sums))| {
+            fill_and_sum(blocks, all.clone(), dx, sums, fill, |rows, dx, sums| {
+                let dx = &dx[(rows.start - all.start) * len..];
+                norm.sum_part(&group, values, rows, dx, sums);
+            });
+        });
+        Some(sums)
     }
 }
 
@@ -53,13 +111,11 @@ impl Operation<HalfBuffers> for HalfConv {
     }
 
     fn forward(&self, buffers: &mut HalfBuffers, ports: &Ports) {
-        let shape = self.shape;
-        let y = tensor_of_rows(buffers, shape.y_blocks(), |buffers, rows, y| {
-            let values = &buffers.values;
-            let w = buffers.packed.forward(self.weight, shape, values.weight(self.weight));
-            let bias = self.bias.map(|bias| values.weight(bias));
-            bf16::forward_rows(shape, values.output(ports.inputs[0]), w, bias, rows, y);
-        });
+        let blocks = self.shape.y_blocks();
+        let mut y = buffers.pool.take(blocks.len());
+        if let Some(sums) = self.write_output(buffers, ports.inputs[0], &mut y) {
+            buffers.values.set_statistics(ports.output, norm::statistics(blocks, &y, &sums));
+        }
         buffers.values.set_output(ports.output, y);
     }
 
@@ -73,10 +129,10 @@ impl Operation<HalfBuffers> for HalfConv {
             }
         }
         if wanted.inputs[0] {
-            let dx = tensor_of_rows(buffers, shape.x_blocks(), |buffers, rows, dx| {
-                let w = buffers.packed.input_gradient(self.weight, shape, buffers.values.weight(self.weight));
-                bf16::backward_data_rows(shape, &dy, w, rows, dx);
-            });
+            let mut dx = buffers.pool.take(shape.x_blocks().len());
+            if let Some(sums) = self.write_input_gradient(buffers, &dy, &mut dx) {
+                buffers.norm_sums[ports.inputs[0]] = Some(sums);
+            }
             buffers.gradients.add(ports.inputs[0], dx, &mut buffers.pool);
         }
         buffers.pool.give(dy);
@@ -89,7 +145,7 @@ pub(super) fn write_weight_gradient(
     shape: ConvShape,
     weight: usize,
     input: usize,
-    dy: &[bf16::Bf16],
+    dy: &[Bf16],
 ) {
     let HalfBuffers { values, shard_gradient, team, .. } = buffers;
     let x = values.output(input);

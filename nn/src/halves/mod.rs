@@ -25,10 +25,11 @@ pub(crate) use weights::SharedWeights;
 use convoy_model::{Network, Op};
 
 use crate::ComputeError;
-use crate::fusion::{Group, groups};
+use crate::fusion::groups;
 use crate::lowering::blocks_of;
 use crate::ops::Operation;
 use crate::pass_plan::{PassKind, PassPlan};
+use rows::HalfLayer;
 
 /// The plan for passes of one kind.
 ///
@@ -38,27 +39,29 @@ pub(crate) fn resolve(network: &Network, kind: PassKind) -> Result<PassPlan<Half
     for node in &network.nodes {
         blocks_of(node, kind.images)?;
     }
-    PassPlan::by(network, kind.mode, &groups(network), |input| input, |group| operation(network, kind, group))
+    let groups = groups(network);
+    PassPlan::by(
+        network,
+        kind.mode,
+        &groups,
+        |input| input,
+        |group| operation(&HalfLayer { network, kind, groups: &groups, group }),
+    )
 }
 
 /// The operation that computes a group.
-fn operation(
-    network: &Network,
-    kind: PassKind,
-    group: &Group,
-) -> Result<Box<dyn Operation<HalfBuffers>>, ComputeError> {
-    let layer = rows::HalfLayer { network, kind, group };
+fn operation(layer: &HalfLayer<'_>) -> Result<Box<dyn Operation<HalfBuffers>>, ComputeError> {
     Ok(match layer.node().op {
         Op::Input => unreachable!("only the first node is the input"),
-        Op::Conv { weight, bias, .. } => Box::new(conv::HalfConv::resolve(&layer, weight, bias)?),
-        Op::Linear { weight, bias, .. } => Box::new(linear::HalfLinear::resolve(&layer, weight, bias)?),
-        Op::MaxPool { .. } | Op::AvgPool { .. } => Box::new(pool::HalfPool::resolve(&layer)?),
-        Op::GlobalAvgPool => Box::new(pool::HalfGlobalPool::resolve(&layer)?),
-        Op::Flatten => Box::new(reorder::HalfFlatten::resolve(&layer)?),
-        Op::BatchNorm { .. } => Box::new(norm::HalfNorm::resolve(&layer)?),
-        Op::Activation(activation) => Box::new(pointwise::HalfActivation::resolve(&layer, activation)?),
-        Op::Softmax => Box::new(reorder::HalfSoftmax::resolve(&layer)?),
-        Op::Dropout { p, stream } => Box::new(pointwise::HalfDropout::resolve(&layer, p, stream)?),
-        Op::Add => Box::new(pointwise::HalfSum::resolve(&layer)?),
+        Op::Conv { weight, bias, .. } => Box::new(conv::HalfConv::resolve(layer, weight, bias)?),
+        Op::Linear { weight, bias, .. } => Box::new(linear::HalfLinear::resolve(layer, weight, bias)?),
+        Op::MaxPool { .. } | Op::AvgPool { .. } => Box::new(pool::HalfPool::resolve(layer)?),
+        Op::GlobalAvgPool => Box::new(pool::HalfGlobalPool::resolve(layer)?),
+        Op::Flatten => Box::new(reorder::HalfFlatten::resolve(layer)?),
+        Op::BatchNorm { .. } => Box::new(norm::HalfNorm::resolve(layer)?),
+        Op::Activation(activation) => Box::new(pointwise::HalfActivation::resolve(layer, activation)?),
+        Op::Softmax => Box::new(reorder::HalfSoftmax::resolve(layer)?),
+        Op::Dropout { p, stream } => Box::new(pointwise::HalfDropout::resolve(layer, p, stream)?),
+        Op::Add => Box::new(pointwise::HalfSum::resolve(layer)?),
     })
 }

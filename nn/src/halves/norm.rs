@@ -1,6 +1,7 @@
 //! Batch norm with what follows it.
 
 use std::fmt;
+use std::ops::Range;
 
 use convoy_kernels::activation::Activation;
 use convoy_kernels::bf16::elementwise::{self, GradientOf, NormGroup};
@@ -64,7 +65,11 @@ impl HalfNorm {
         Ok(HalfNorm { shape, input: node.inputs[0], of_shard, eps, activation, affine, running, follows })
     }
 
-    fn group<'a>(&self, values: &'a Values<Bf16>) -> NormGroup<'a> {
+    /// Its group, with what is known of x.
+    ///
+    /// # Panics
+    /// If statistics are those of the shard and were not measured yet.
+    pub fn group<'a>(&self, values: &'a Values<Bf16>) -> NormGroup<'a> {
         let [gamma, beta] = self.affine.map(|index| values.weight(index));
         let stats = if self.of_shard {
             let statistics = values.statistics(self.input).expect("the forward pass measures first");
@@ -84,8 +89,7 @@ impl HalfNorm {
             let sums = row_sums(&buffers.team, shape, |rows, sums| {
                 elementwise::statistics_rows(shape, x, rows, sums);
             });
-            let mut statistics = Statistics { mean: vec![0.0; shape.c], variance: vec![0.0; shape.c] };
-            elementwise::statistics(shape, x, &sums, &mut statistics.mean, &mut statistics.variance);
+            let statistics = statistics(shape, x, &sums);
             buffers.values.set_statistics(self.input, statistics);
         }
         let statistics = buffers.values.statistics(self.input).expect("it has been measured");
@@ -103,15 +107,33 @@ impl HalfNorm {
 
     /// The sums of the backward pass, by rows of the gradient `d`.
     fn sums(&self, group: &NormGroup<'_>, buffers: &HalfBuffers, d: &[Bf16]) -> Vec<f64> {
-        let (shape, x) = (self.shape, buffers.values.output(self.input));
+        let shape = self.target();
+        row_sums(&buffers.team, shape, |rows, sums| {
+            self.sum_part(group, &buffers.values, rows.clone(), part(d, &shape, &rows), sums);
+        })
+    }
+
+    /// The same of some rows, whose gradient is `d`.
+    pub fn sum_part(
+        &self,
+        group: &NormGroup<'_>,
+        values: &Values<Bf16>,
+        rows: Range<usize>,
+        d: &[Bf16],
+        sums: &mut [f64],
+    ) {
+        let x = values.output(self.input);
         match self.follows {
-            Follows::Pooling(pool) => row_sums(&buffers.team, pool.y_blocks(), |rows, sums| {
-                group.sum_pooled_rows(pool, rows.clone(), x, part(d, &pool.y_blocks(), &rows), sums);
-            }),
-            _ => row_sums(&buffers.team, shape, |rows, sums| {
-                let d = self.gradient_of(part(d, &shape, &rows));
-                group.sum_rows(rows.clone(), part(x, &shape, &rows), d, sums);
-            }),
+            Follows::Pooling(pool) => group.sum_pooled_rows(pool, rows, x, d, sums),
+            _ => group.sum_rows(rows.clone(), part(x, &self.shape, &rows), self.gradient_of(d), sums),
+        }
+    }
+
+    /// What the group puts out.
+    fn target(&self) -> Blocks {
+        match self.follows {
+            Follows::Pooling(pool) => pool.y_blocks(),
+            _ => self.shape,
         }
     }
 
@@ -154,11 +176,7 @@ impl Operation<HalfBuffers> for HalfNorm {
         if self.of_shard {
             self.measure(buffers);
         }
-        let shape = self.shape;
-        let target = match self.follows {
-            Follows::Pooling(pool) => pool.y_blocks(),
-            _ => shape,
-        };
+        let (shape, target) = (self.shape, self.target());
         let mut y = buffers.pool.take(target.len());
         let (group, x) = (self.group(&buffers.values), buffers.values.output(self.input));
         let residual = (self.follows == Follows::Residual).then(|| buffers.values.output(ports.inputs[1]));
@@ -175,13 +193,14 @@ impl Operation<HalfBuffers> for HalfNorm {
     fn backward(&self, buffers: &mut HalfBuffers, ports: &Ports, wanted: Wanted) {
         let shape = self.shape;
         let mut d = buffers.gradients.take(ports.output);
+        let sums_before = buffers.norm_sums[ports.output].take();
         if self.follows == Follows::Residual {
             let of_sum = self.residual_gradient(buffers, ports, &d);
             buffers.pool.give(std::mem::replace(&mut d, of_sum));
         }
         let mut dx = buffers.pool.take(shape.len());
         let group = self.group(&buffers.values);
-        let sums = self.sums(&group, buffers, &d);
+        let sums = sums_before.unwrap_or_else(|| self.sums(&group, buffers, &d));
         let [mut dgamma, mut dbeta] = [0, 1].map(|_| vec![0.0; shape.c]);
         let to = AffineGradients { dgamma: &mut dgamma, dbeta: &mut dbeta, training: self.of_shard };
         let rest = group.finish(&sums, to);
@@ -209,12 +228,19 @@ impl Operation<HalfBuffers> for HalfNorm {
     }
 }
 
+/// Mean and variance of x, from the sums of its rows.
+pub(super) fn statistics(shape: Blocks, x: &[Bf16], sums: &[f64]) -> Statistics {
+    let mut statistics = Statistics { mean: vec![0.0; shape.c], variance: vec![0.0; shape.c] };
+    elementwise::statistics(shape, x, sums, &mut statistics.mean, &mut statistics.variance);
+    statistics
+}
+
 /// Has `fill` write all of dx, the rows of x that some rows of the pooling's output stand for at a time.
 fn write_pooled(
     buffers: &HalfBuffers,
     pool: PoolShape,
     mut dx: &mut [Bf16],
-    fill: impl Fn(std::ops::Range<usize>, &mut [Bf16]) + Sync,
+    fill: impl Fn(Range<usize>, &mut [Bf16]) + Sync,
 ) {
     let (source, target) = (pool.x_blocks(), pool.y_blocks());
     let threads = buffers.team.threads(source.len(), target.rows());

@@ -18,6 +18,8 @@ pub(super) struct HalfLayer<'a> {
     pub network: &'a Network,
     /// What the pass is for.
     pub kind: PassKind,
+    /// All groups.
+    pub groups: &'a [Group],
     /// Its nodes.
     pub group: &'a Group,
 }
@@ -26,6 +28,11 @@ impl HalfLayer<'_> {
     /// Its first node.
     pub fn node(&self) -> &Node {
         &self.network.nodes[self.group.node]
+    }
+
+    /// The groups that read what `node` puts out.
+    pub fn readers(&self, node: usize) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(move |group| group.inputs(self.network).contains(&node))
     }
 
     /// Its first input.
@@ -59,6 +66,29 @@ pub(super) fn tensor_of_rows(
     let buffers = &*buffers;
     fill_rows(&buffers.team, shape, &mut to, |rows, to| fill(buffers, rows, to));
     to
+}
+
+/// Values that a thread writes of a tensor before it reads them again: about as many as stay in the second-level cache.
+const PIECE: usize = 1 << 18;
+
+/// Has `fill` write rows of a tensor, and `sum` their sums while they are in the cache: of all rows that are written so
+/// far, those in the range.
+pub(super) fn fill_and_sum(
+    shape: Blocks,
+    rows: Range<usize>,
+    to: &mut [Bf16],
+    sums: &mut [f64],
+    fill: impl Fn(Range<usize>, &mut [Bf16]),
+    sum: impl Fn(Range<usize>, &[Bf16], &mut [f64]),
+) {
+    let [len, sums_len] = [shape.row_len(), shape.row_sums_len()];
+    let step = (PIECE / len).max(1);
+    for first in rows.clone().step_by(step) {
+        let piece = first..rows.end.min(first + step);
+        let [from, end] = [piece.start - rows.start, piece.end - rows.start];
+        fill(piece.clone(), &mut to[from * len..end * len]);
+        sum(piece, &to[..end * len], &mut sums[from * sums_len..end * sums_len]);
+    }
 }
 
 /// The sums of each row of `shape`, which `fill` writes.

@@ -20,16 +20,17 @@ pub use pool::{PoolKind, global_average, global_average_gradient_rows, pool_grad
 
 use std::ops::Range;
 
-use curve::BlockCurve;
+use curve::{BlockCurve, Values};
 use norm_gradient::SlopeRows;
 use tiles::{block_at, write_block};
 
 use super::Bf16;
 use super::blocks::{BLOCK, Blocks};
+use super::rounding::{self, Rounding, RoundingKernel};
 use crate::activation::Activation;
-use crate::cpu::{self, Kernel, simd};
 use crate::norm_block::curves::by_curve;
 use crate::shape::expect_len;
+use crate::simd_lanes::chunk;
 
 /// `y = f(x)` of some rows.
 ///
@@ -37,7 +38,7 @@ use crate::shape::expect_len;
 /// If a slice does not fit, or there are no such rows.
 pub fn activation_rows(activation: Activation, shape: Blocks, rows: Range<usize>, x: &[Bf16], y: &mut [Bf16]) {
     shape.expect_rows(&rows, &[("x", x.len()), ("y", y.len())]);
-    by_curve!(Some(activation), |curve| cpu::dispatch(ValueRows { curve, shape, rows, x, y }), |curve| cpu::dispatch(
+    by_curve!(Some(activation), |curve| rounding::dispatch(ValueRows { curve, shape, rows, x, y }), |curve| rounding::dispatch(
         ValueRows { curve, shape, rows, x, y }
     ));
 }
@@ -49,7 +50,7 @@ pub fn activation_rows(activation: Activation, shape: Blocks, rows: Range<usize>
 pub fn activation_gradient(activation: Activation, x: &[Bf16], dy: &[Bf16], dx: &mut [Bf16]) {
     expect_len("dy", dy.len(), x.len());
     expect_len("dx", dx.len(), x.len());
-    by_curve!(Some(activation), |curve| cpu::dispatch(SlopeRows { curve, x, dy, dx }), |curve| cpu::dispatch(
+    by_curve!(Some(activation), |curve| rounding::dispatch(SlopeRows { curve, x, dy, dx }), |curve| rounding::dispatch(
         SlopeRows { curve, x, dy, dx }
     ));
 }
@@ -62,14 +63,12 @@ struct ValueRows<'a, C> {
     y: &'a mut [Bf16],
 }
 
-impl<C: BlockCurve> Kernel for ValueRows<'_, C> {
-    type Output = ();
-
+impl<C: BlockCurve> RoundingKernel for ValueRows<'_, C> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         for tile in self.shape.tiles(self.rows) {
             for at in tile.images() {
-                write_block(&self.curve.values(&block_at(self.x, at)), tile.width, self.y, at);
+                write_block(rounding, &self.curve.values(&block_at(self.x, at)), tile.width, self.y, at);
             }
             self.y[tile.padding(self.shape.lanes())].fill(Bf16::ZERO);
         }
@@ -79,34 +78,58 @@ impl<C: BlockCurve> Kernel for ValueRows<'_, C> {
 /// `y = a + b`, value by value.
 ///
 /// # Panics
-/// If the lengths differ.
+/// If the lengths differ or are not whole blocks.
 pub fn add(a: &[Bf16], b: &[Bf16], y: &mut [Bf16]) {
     expect_len("b", b.len(), a.len());
     expect_len("y", y.len(), a.len());
-    write_sums(a, b, y);
+    rounding::dispatch(Sums { a, b, y });
 }
 
-simd! {
-    fn write_sums(a: &[Bf16], b: &[Bf16], y: &mut [Bf16]) {
-        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-            *y = Bf16::from_f32(a.to_f32() + b.to_f32());
+struct Sums<'a> {
+    a: &'a [Bf16],
+    b: &'a [Bf16],
+    y: &'a mut [Bf16],
+}
+
+impl RoundingKernel for Sums<'_> {
+    #[inline(always)]
+    fn run<R: Rounding>(self, rounding: R) {
+        for at in (0..self.y.len()).step_by(BLOCK) {
+            let sum = sum(&block_at(self.a, at), &block_at(self.b, at));
+            write_block(rounding, &sum, BLOCK, self.y, at);
         }
     }
+}
+
+#[inline(always)]
+fn sum(a: &Values, b: &Values) -> Values {
+    let mut sum = [0.0; BLOCK];
+    for c in 0..BLOCK {
+        sum[c] = a[c] + b[c];
+    }
+    sum
 }
 
 /// `left = left + right`, value by value.
 ///
 /// # Panics
-/// If the lengths differ.
+/// If the lengths differ or are not whole blocks.
 pub fn add_into(left: &mut [Bf16], right: &[Bf16]) {
     expect_len("right", right.len(), left.len());
-    add_to(left, right);
+    rounding::dispatch(AddInto { left, right });
 }
 
-simd! {
-    fn add_to(left: &mut [Bf16], right: &[Bf16]) {
-        for (left, right) in left.iter_mut().zip(right) {
-            *left = Bf16::from_f32(left.to_f32() + right.to_f32());
+struct AddInto<'a> {
+    left: &'a mut [Bf16],
+    right: &'a [Bf16],
+}
+
+impl RoundingKernel for AddInto<'_> {
+    #[inline(always)]
+    fn run<R: Rounding>(self, rounding: R) {
+        for at in (0..self.left.len()).step_by(BLOCK) {
+            let sum = sum(&block_at(self.left, at), &block_at(self.right, at));
+            write_block(rounding, &sum, BLOCK, self.left, at);
         }
     }
 }
@@ -114,17 +137,29 @@ simd! {
 /// `y = x * scale` where `keep`, else 0: dropout, and its gradient. Padding is 0 either way.
 ///
 /// # Panics
-/// If the lengths differ.
+/// If the lengths differ or are not whole blocks.
 pub fn dropout(x: &[Bf16], keep: &[bool], scale: f32, y: &mut [Bf16]) {
     expect_len("keep", keep.len(), x.len());
     expect_len("y", y.len(), x.len());
-    drop_out(x, keep, scale, y);
+    rounding::dispatch(DropOut { x, keep, scale, y });
 }
 
-simd! {
-    fn drop_out(x: &[Bf16], keep: &[bool], scale: f32, y: &mut [Bf16]) {
-        for ((y, x), keep) in y.iter_mut().zip(x).zip(keep) {
-            *y = if *keep { Bf16::from_f32(x.to_f32() * scale) } else { Bf16::ZERO };
+struct DropOut<'a> {
+    x: &'a [Bf16],
+    keep: &'a [bool],
+    scale: f32,
+    y: &'a mut [Bf16],
+}
+
+impl RoundingKernel for DropOut<'_> {
+    #[inline(always)]
+    fn run<R: Rounding>(self, rounding: R) {
+        for at in (0..self.y.len()).step_by(BLOCK) {
+            let (mut kept, keep): (Values, &[bool; BLOCK]) = (block_at(self.x, at), chunk(self.keep, at));
+            for c in 0..BLOCK {
+                kept[c] = if keep[c] { kept[c] * self.scale } else { 0.0 };
+            }
+            write_block(rounding, &kept, BLOCK, self.y, at);
         }
     }
 }

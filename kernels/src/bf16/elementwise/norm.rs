@@ -8,6 +8,7 @@ use super::tiles::{BlockTile, block_at, padded, write_block};
 use crate::activation::Activation;
 use crate::bf16::Bf16;
 use crate::bf16::blocks::{BLOCK, Blocks};
+use crate::bf16::rounding::{self, Rounding, RoundingKernel};
 use crate::cpu::{self, Kernel};
 use crate::norm::{Affine, BatchSums, Normalize, RowSums, Stats};
 use crate::norm_block::curves::by_curve;
@@ -16,13 +17,13 @@ use crate::shape::expect_len;
 use crate::simd_lanes::chunk;
 
 /// For [`statistics`]: the sums of some rows of x, of `x - x0` and of its square, where x0 is the first image's first
-/// pixel. `sums` has [`Blocks::row_sums_len`] numbers for each of the rows.
+/// pixel. `sums` has [`Blocks::row_sums_len`] numbers for each of the rows, `x` all rows up to them or more.
 ///
 /// # Panics
 /// If a slice does not fit, or there are no such rows.
 pub fn statistics_rows(shape: Blocks, x: &[Bf16], rows: Range<usize>, sums: &mut [f64]) {
-    expect_len("x", x.len(), shape.len());
     shape.expect_rows(&rows, &[]);
+    expect_len("x", x.len(), x.len().clamp(rows.end * shape.row_len(), shape.len()));
     expect_len("sums", sums.len(), rows.len() * shape.row_sums_len());
     let first = padded(&first_pixel(shape, x));
     let x = &x[rows.start * shape.row_len()..];
@@ -137,8 +138,8 @@ impl<'a> NormGroup<'a> {
             self.shape.expect_rows(&rows, &[("residual", residual.len())]);
         }
         let of = self;
-        by_curve!(self.activation, |curve| cpu::dispatch(GroupRows { of, curve, rows, x, residual, y }), |curve| {
-            cpu::dispatch(GroupRows { of, curve, rows, x, residual, y })
+        by_curve!(self.activation, |curve| rounding::dispatch(GroupRows { of, curve, rows, x, residual, y }), |curve| {
+            rounding::dispatch(GroupRows { of, curve, rows, x, residual, y })
         });
     }
 
@@ -153,8 +154,8 @@ impl<'a> NormGroup<'a> {
         let of = self;
         by_curve!(
             self.activation,
-            |curve| cpu::dispatch(ForwardPooledRows { of, curve, windows, rows, x, y }),
-            |curve| cpu::dispatch(ForwardPooledRows { of, curve, windows, rows, x, y })
+            |curve| rounding::dispatch(ForwardPooledRows { of, curve, windows, rows, x, y }),
+            |curve| rounding::dispatch(ForwardPooledRows { of, curve, windows, rows, x, y })
         );
     }
 }
@@ -168,11 +169,9 @@ struct GroupRows<'a, C> {
     y: &'a mut [Bf16],
 }
 
-impl<C: BlockCurve> Kernel for GroupRows<'_, C> {
-    type Output = ();
-
+impl<C: BlockCurve> RoundingKernel for GroupRows<'_, C> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         let shape = self.of.shape;
         for tile in shape.tiles(self.rows) {
             for at in tile.images() {
@@ -183,7 +182,7 @@ impl<C: BlockCurve> Kernel for GroupRows<'_, C> {
                         u[c] += residual[c];
                     }
                 }
-                write_block(&self.curve.values(&u), tile.width, self.y, at);
+                write_block(rounding, &self.curve.values(&u), tile.width, self.y, at);
             }
             self.y[tile.padding(shape.lanes())].fill(Bf16::ZERO);
         }
@@ -236,11 +235,9 @@ struct ForwardPooledRows<'a, C> {
     y: &'a mut [Bf16],
 }
 
-impl<C: BlockCurve> Kernel for ForwardPooledRows<'_, C> {
-    type Output = ();
-
+impl<C: BlockCurve> RoundingKernel for ForwardPooledRows<'_, C> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         let (windows, [height, width]) = (self.windows, self.windows.kernel);
         for tile in windows.target.tiles(self.rows) {
             let [row, column] = windows.corner(tile);
@@ -255,7 +252,7 @@ impl<C: BlockCurve> Kernel for ForwardPooledRows<'_, C> {
                         best[c] = if first | wins(y[c], best[c]) { y[c] } else { best[c] };
                     }
                 }
-                write_block(&best, tile.width, self.y, at);
+                write_block(rounding, &best, tile.width, self.y, at);
             }
             self.y[tile.padding(windows.target.lanes())].fill(Bf16::ZERO);
         }

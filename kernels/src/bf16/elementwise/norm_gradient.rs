@@ -9,6 +9,7 @@ use super::tiles::{BlockTile, block_at, padded, write_block};
 use crate::activation::Activation;
 use crate::bf16::Bf16;
 use crate::bf16::blocks::{BLOCK, Blocks};
+use crate::bf16::rounding::{self, Rounding, RoundingKernel};
 use crate::cpu::{self, Kernel};
 use crate::norm::{RowSums, Scaling, Terms};
 use crate::norm_block::AffineGradients;
@@ -35,7 +36,7 @@ impl<'a> NormGroup<'a> {
     pub fn residual_gradient_rows(&self, rows: Range<usize>, y: &[Bf16], dy: &[Bf16], d: &mut [Bf16]) {
         self.shape.expect_rows(&rows, &[("y", y.len()), ("dy", dy.len()), ("d", d.len())]);
         assert!(self.activation.is_none_or(Activation::slope_of_output), "the output does not tell the slope");
-        by_curve!(self.activation, |curve| cpu::dispatch(SlopeRows { curve, x: y, dy, dx: d }), |curve| cpu::dispatch(
+        by_curve!(self.activation, |curve| rounding::dispatch(SlopeRows { curve, x: y, dy, dx: d }), |curve| rounding::dispatch(
             SlopeRows { curve, x: y, dy, dx: d }
         ));
     }
@@ -110,15 +111,13 @@ pub(super) struct SlopeRows<'a, C> {
     pub dx: &'a mut [Bf16],
 }
 
-impl<C: BlockCurve> Kernel for SlopeRows<'_, C> {
-    type Output = ();
-
+impl<C: BlockCurve> RoundingKernel for SlopeRows<'_, C> {
     // Where dy is padding it is 0, and so is dx.
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         for at in (0..self.dx.len()).step_by(BLOCK) {
             let d = self.curve.slopes(&block_at(self.x, at), &block_at(self.dy, at));
-            write_block(&d, BLOCK, self.dx, at);
+            write_block(rounding, &d, BLOCK, self.dx, at);
         }
     }
 }
@@ -256,8 +255,8 @@ impl GroupGradient<'_> {
         let of = self;
         by_curve!(
             gradient.activation(self.of),
-            |curve| cpu::dispatch(DxRows { of, curve, rows, x, dy, dx }),
-            |curve| cpu::dispatch(DxRows { of, curve, rows, x, dy, dx })
+            |curve| rounding::dispatch(DxRows { of, curve, rows, x, dy, dx }),
+            |curve| rounding::dispatch(DxRows { of, curve, rows, x, dy, dx })
         );
     }
 
@@ -274,8 +273,8 @@ impl GroupGradient<'_> {
         let of = self;
         by_curve!(
             self.of.activation,
-            |curve| cpu::dispatch(GradientPooledRows { of, curve, windows, rows, x, dy, dx }),
-            |curve| cpu::dispatch(GradientPooledRows { of, curve, windows, rows, x, dy, dx })
+            |curve| rounding::dispatch(GradientPooledRows { of, curve, windows, rows, x, dy, dx }),
+            |curve| rounding::dispatch(GradientPooledRows { of, curve, windows, rows, x, dy, dx })
         );
     }
 
@@ -301,18 +300,16 @@ struct DxRows<'a, C> {
     dx: &'a mut [Bf16],
 }
 
-impl<C: BlockCurve> Kernel for DxRows<'_, C> {
-    type Output = ();
-
+impl<C: BlockCurve> RoundingKernel for DxRows<'_, C> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         let shape = self.of.of.shape;
         for tile in shape.tiles(self.rows) {
             for at in tile.images() {
                 let x = block_at(self.x, at);
                 let u = self.of.of.scaling.normalised(&x, tile.block);
                 let d = self.curve.slopes(&u, &block_at(self.dy, at));
-                write_block(&self.of.of_block(&x, &d, tile.block), tile.width, self.dx, at);
+                write_block(rounding, &self.of.of_block(&x, &d, tile.block), tile.width, self.dx, at);
             }
             self.dx[tile.padding(shape.lanes())].fill(Bf16::ZERO);
         }
@@ -329,11 +326,9 @@ struct GradientPooledRows<'a, C> {
     dx: &'a mut [Bf16],
 }
 
-impl<C: BlockCurve> Kernel for GradientPooledRows<'_, C> {
-    type Output = ();
-
+impl<C: BlockCurve> RoundingKernel for GradientPooledRows<'_, C> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         let windows = self.windows;
         let (source, [height, width]) = (windows.source, windows.kernel);
         let first = windows.first_row(self.rows.start);
@@ -347,7 +342,7 @@ impl<C: BlockCurve> Kernel for GradientPooledRows<'_, C> {
             }
             for at in tile.images() {
                 let dx = self.of.of_block(&block_at(self.x, before + at), &[0.0; BLOCK], tile.block);
-                write_block(&dx, tile.width, self.dx, at);
+                write_block(rounding, &dx, tile.width, self.dx, at);
             }
             self.dx[tile.padding(source.lanes())].fill(Bf16::ZERO);
         }
@@ -364,7 +359,7 @@ impl<C: BlockCurve> Kernel for GradientPooledRows<'_, C> {
                         d[c] = if winner.position[c] == position as u32 { won[c] } else { 0.0 };
                     }
                     let dx = self.of.of_block(&block_at(self.x, place), &d, tile.block);
-                    write_block(&dx, tile.width, self.dx, place - before);
+                    write_block(rounding, &dx, tile.width, self.dx, place - before);
                 }
             }
             for position in 0..height * width {

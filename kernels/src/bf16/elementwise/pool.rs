@@ -6,6 +6,7 @@ use super::norm::wins;
 use super::tiles::{BlockTile, block_at, write_block};
 use crate::bf16::Bf16;
 use crate::bf16::blocks::{BLOCK, Blocks};
+use crate::bf16::rounding::{self, Rounding, RoundingKernel};
 use crate::cpu::{self, Kernel};
 use crate::pool::PoolShape;
 use crate::scratch::scratch;
@@ -44,7 +45,7 @@ pub fn pool_rows(kind: PoolKind, shape: PoolShape, rows: Range<usize>, x: &[Bf16
     check(&shape);
     expect_len("x", x.len(), shape.x_blocks().len());
     shape.y_blocks().expect_rows(&rows, &[("y", y.len())]);
-    cpu::dispatch(PoolRows { kind, shape, rows, x, y });
+    rounding::dispatch(PoolRows { kind, shape, rows, x, y });
 }
 
 /// Some rows of dx, from all of dy and, for a maximum, of x: f32 sums over the windows in the order of the outputs,
@@ -101,11 +102,9 @@ struct PoolRows<'a> {
     y: &'a mut [Bf16],
 }
 
-impl Kernel for PoolRows<'_> {
-    type Output = ();
-
+impl RoundingKernel for PoolRows<'_> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         let (source, target) = (self.shape.x_blocks(), self.shape.y_blocks());
         let size = (self.shape.kernel[0] * self.shape.kernel[1]) as f32;
         for tile in target.tiles(self.rows) {
@@ -139,7 +138,7 @@ impl Kernel for PoolRows<'_> {
                         *best /= size;
                     }
                 }
-                write_block(&best, tile.width, self.y, at);
+                write_block(rounding, &best, tile.width, self.y, at);
             }
             self.y[tile.padding(target.lanes())].fill(Bf16::ZERO);
         }
@@ -220,7 +219,7 @@ pub fn global_average(shape: Blocks, x: &[Bf16], y: &mut [Bf16]) {
     let target = Blocks { h: 1, w: 1, ..shape };
     expect_len("x", x.len(), shape.len());
     expect_len("y", y.len(), target.len());
-    cpu::dispatch(GlobalAverage { shape, target, x, y });
+    rounding::dispatch(GlobalAverage { shape, target, x, y });
 }
 
 struct GlobalAverage<'a> {
@@ -230,11 +229,9 @@ struct GlobalAverage<'a> {
     y: &'a mut [Bf16],
 }
 
-impl Kernel for GlobalAverage<'_> {
-    type Output = ();
-
+impl RoundingKernel for GlobalAverage<'_> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
+    fn run<R: Rounding>(self, rounding: R) {
         let pixels = self.shape.h * self.shape.w;
         for tile in self.target.tiles(0..self.target.rows()) {
             for at in tile.images() {
@@ -248,7 +245,7 @@ impl Kernel for GlobalAverage<'_> {
                         sums[c] += f64::from(x[c]);
                     }
                 }
-                write_block(&sums.map(|sum| (sum / pixels as f64) as f32), tile.width, self.y, at);
+                write_block(rounding, &sums.map(|sum| (sum / pixels as f64) as f32), tile.width, self.y, at);
             }
             self.y[tile.padding(self.target.lanes())].fill(Bf16::ZERO);
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::curve::Values;
 use crate::bf16::Bf16;
 use crate::bf16::blocks::{BLOCK, Blocks};
+use crate::bf16::rounding::Rounding;
 use crate::shape::expect_len;
 use crate::simd_lanes::{chunk, chunk_mut};
 
@@ -26,11 +27,9 @@ pub(super) fn block_at(tensor: &[Bf16], at: usize) -> Values {
 
 /// Rounds the first `width` values to the block that begins at `at`, and writes the padding after them.
 #[inline(always)]
-pub(super) fn write_block(values: &Values, width: usize, to: &mut [Bf16], at: usize) {
+pub(super) fn write_block(rounding: impl Rounding, values: &Values, width: usize, to: &mut [Bf16], at: usize) {
     let to: &mut [Bf16; BLOCK] = chunk_mut(to, at);
-    for c in 0..BLOCK {
-        to[c] = Bf16::from_f32(values[c]);
-    }
+    rounding.round(values, to);
     if width < BLOCK {
         to[width..].fill(Bf16::ZERO);
     }
