@@ -258,10 +258,21 @@ impl<T: Element> Kernel for Flatten<'_, T> {
         let lanes = self.source.shape.lanes();
         let (pixel_len, pixel) = (self.source.shape.pixel_len(), lanes * BLOCK);
         let (of, depth) = (self.of, self.source.depth);
+        // Four terms are copied at once, which may be more than there are: what follows them is written later, and is
+        // +0.0 until then, if the last channel is followed by padding.
+        let wide = depth.next_multiple_of(4);
+        let channel = self.source.channel;
+        let zeros_follow = (channel, depth) == (0, self.source.shape.c);
+        let in_place = (0..4).all(|term| place::<T>(self.lies, term) == term);
         let row_len = TermBlocks::new(of).count * self.block;
-        self.values.fill(T::default());
         for (row, to) in self.rows.clone().zip(self.values.chunks_exact_mut(row_len)) {
+            for block in to.chunks_exact_mut(self.block) {
+                block[self.columns.len() * pixel..].fill(T::default());
+            }
             for (index, column) in self.columns.clone().enumerate() {
+                for block in to.chunks_exact_mut(self.block) {
+                    block[index * pixel..][..pixel].fill(T::default());
+                }
                 let mut term = 0;
                 for down in &of.rows.taps {
                     for right in &of.cols.taps {
@@ -273,14 +284,13 @@ impl<T: Element> Kernel for Flatten<'_, T> {
                             continue;
                         }
                         let from = &self.source.values[(y as usize * w + x as usize) * pixel_len..][..pixel_len];
-                        let channel = self.source.channel;
-                        let together = [first, channel].map(|at| at % BLOCK + depth <= BLOCK) == [true; 2];
-                        if together && (first % 4, depth % 4) == (0, 0) {
+                        let together = [first, channel].map(|at| at % BLOCK + wide <= BLOCK) == [true; 2];
+                        if together && ((first % 4, depth % 4) == (0, 0) || (zeros_follow && in_place)) {
                             let to = &mut to[first / BLOCK * self.block + index * pixel + first % BLOCK..];
                             let from = &from[channel / BLOCK * pixel + channel % BLOCK..];
                             for lane in 0..lanes {
-                                let from = from[lane * BLOCK..][..depth].as_chunks::<4>().0;
-                                let to = to[lane * BLOCK..][..depth].as_chunks_mut::<4>().0;
+                                let from = from[lane * BLOCK..][..wide].as_chunks::<4>().0;
+                                let to = to[lane * BLOCK..][..wide].as_chunks_mut::<4>().0;
                                 to.iter_mut().zip(from).for_each(|(to, from)| *to = four(self.lies, from));
                             }
                             continue;
