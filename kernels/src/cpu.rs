@@ -207,22 +207,22 @@ fn avx2<K: Kernel>(kernel: K) -> K::Output {
 
 /// Prefetches the `N` values from `at` on, which will be read or written soon, where this CPU has such an instruction.
 #[inline(always)]
-pub(crate) fn prefetch<const N: usize>(values: &[f32], at: usize) {
-    prefetch_lines::<N, false>(values, at);
+pub(crate) fn prefetch<const N: usize>(values: &[impl Copy], at: usize) {
+    prefetch_lines::<_, N, false>(values, at);
 }
 
 /// As [`prefetch`], but only as near as the second-level cache: for what would be too much for the first.
 #[inline(always)]
-pub(crate) fn prefetch_far<const N: usize>(values: &[f32], at: usize) {
-    prefetch_lines::<N, true>(values, at);
+pub(crate) fn prefetch_far<const N: usize>(values: &[impl Copy], at: usize) {
+    prefetch_lines::<_, N, true>(values, at);
 }
 
 #[inline(always)]
-fn prefetch_lines<const N: usize, const FAR: bool>(values: &[f32], at: usize) {
+fn prefetch_lines<T: Copy, const N: usize, const FAR: bool>(values: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in 0..N.div_ceil(16) {
+    for line in 0..(N * size_of::<T>()).div_ceil(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-        let line = values.as_ptr().wrapping_add(at + 16 * line).cast();
+        let line = values.as_ptr().wrapping_add(at).cast::<i8>().wrapping_add(64 * line);
         // SAFETY: a prefetch reads nothing the program sees, and any address may be prefetched.
         unsafe {
             if FAR {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::step::BLOCK_LEN;
+use crate::cpu::prefetch;
 use crate::scratch::{Pooled, Scratch, scratch};
 
 /// Blocks in memory.
@@ -57,14 +58,16 @@ impl<T: Pooled> Operand<'_, T> {
         let places = self.residues * self.columns;
         let each = places / every;
         let mut turned = scratch::<T>(self.rows.len() * self.blocks * each * BLOCK_LEN);
-        let mut to = turned.as_chunks_mut::<BLOCK_LEN>().0.iter_mut();
+        let to = turned.as_chunks_mut::<BLOCK_LEN>().0;
         for row in 0..self.rows.len() {
-            for block in 0..self.blocks {
-                let first = row * self.row + block * self.block;
-                for (place, to) in (0..places).step_by(every).zip(&mut to) {
+            // In the order of the tensor's memory.
+            for (index, place) in (0..places).step_by(every).enumerate() {
+                for block in 0..self.blocks {
+                    let first = row * self.row + block * self.block + place * self.column;
                     // Those that would end beyond the memory are asked for by nobody.
-                    if let Some(from) = from.get(first + place * self.column..).and_then(<[T]>::first_chunk) {
-                        turn(from, to);
+                    if let Some(from) = from.get(first..).and_then(<[T]>::first_chunk::<BLOCK_LEN>) {
+                        prefetch::<BLOCK_LEN>(from, 2 * BLOCK_LEN);
+                        turn(from, &mut to[(row * self.blocks + block) * each + index]);
                     }
                 }
             }

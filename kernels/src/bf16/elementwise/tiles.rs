@@ -6,6 +6,7 @@ use super::curve::Values;
 use crate::bf16::Bf16;
 use crate::bf16::blocks::{BLOCK, Blocks};
 use crate::bf16::rounding::Rounding;
+use crate::cpu::prefetch;
 use crate::shape::expect_len;
 use crate::simd_lanes::{chunk, chunk_mut};
 
@@ -19,9 +20,14 @@ pub(super) fn widened(from: &[Bf16; BLOCK]) -> Values {
     to
 }
 
+/// How far before its turn a block is asked for where blocks are read in the order of the memory. Many hosts of virtual
+/// machines leave too much of this to the program.
+const AHEAD: usize = 64 * BLOCK;
+
 /// The values of the block that begins at `at`.
 #[inline(always)]
 pub(super) fn block_at(tensor: &[Bf16], at: usize) -> Values {
+    prefetch::<BLOCK>(tensor, at + AHEAD);
     widened(chunk(tensor, at))
 }
 
