@@ -4,7 +4,7 @@
 use super::Bf16;
 use super::blocks::BLOCK;
 #[cfg(target_arch = "x86_64")]
-use super::value::round_by_conversion;
+use super::value::{NAN, SMALLEST};
 use crate::cpu::{self, Kernel, Level};
 
 /// A way to round values, all of which give the bits of [`Bf16::from_f32`].
@@ -37,6 +37,26 @@ impl Rounding for ByConversion {
     fn round(self, from: &[f32; BLOCK], to: &mut [Bf16; BLOCK]) {
         // SAFETY: there is a `ByConversion` only where the instructions are.
         unsafe { round_by_conversion(from, to) }
+    }
+}
+
+/// [`Bf16::from_f32`] by the instruction for it, which takes denormals for zeros and leaves NaNs as they are.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn round_by_conversion(from: &[f32; BLOCK], to: &mut [Bf16; BLOCK]) {
+    use std::arch::x86_64::*;
+    // SAFETY: 32 values are twice 64 bytes, 32 halves are 64, of which every pattern of bits that is stored is a
+    // value; none of these asks for an alignment.
+    unsafe {
+        let (low, high) = (_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16)));
+        let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+        let magnitude = _mm512_and_si512(rounded, _mm512_set1_epi16(0x7fff));
+        let kept = _mm512_cmpge_epu16_mask(magnitude, _mm512_set1_epi16(SMALLEST as i16));
+        let nan = _mm512_cmpgt_epu16_mask(magnitude, _mm512_set1_epi16(0x7f80));
+        let values = _mm512_maskz_mov_epi16(kept, rounded);
+        let values = _mm512_mask_mov_epi16(values, nan, _mm512_set1_epi16(NAN as i16));
+        _mm512_storeu_si512(to.as_mut_ptr().cast(), values);
     }
 }
 

@@ -1,5 +1,3 @@
-#![allow(unsafe_code)]
-
 use std::cell::RefCell;
 use std::fmt;
 use std::thread::LocalKey;
@@ -15,10 +13,10 @@ use crate::shape::expect_len;
 pub struct Bf16(u16);
 
 /// The bits of 2^-56, the smallest magnitude above 0.
-const SMALLEST: u32 = 0x2380;
+pub(super) const SMALLEST: u32 = 0x2380;
 
 /// The bits of the one NaN.
-const NAN: u32 = 0x7fc0;
+pub(super) const NAN: u32 = 0x7fc0;
 
 impl Bf16 {
     /// +0.0.
@@ -47,26 +45,6 @@ impl Bf16 {
     /// The upper half of the `f32`'s bits.
     pub fn to_bits(self) -> u16 {
         self.0
-    }
-}
-
-/// [`Bf16::from_f32`] by the instruction for it, which takes denormals for zeros and leaves NaNs as they are.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn round_by_conversion(from: &[f32; 32], to: &mut [Bf16; 32]) {
-    use std::arch::x86_64::*;
-    // SAFETY: 32 values are twice 64 bytes, 32 halves are 64, of which every pattern of bits that is stored is a
-    // value; none of these asks for an alignment.
-    unsafe {
-        let (low, high) = (_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16)));
-        let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-        let magnitude = _mm512_and_si512(rounded, _mm512_set1_epi16(0x7fff));
-        let kept = _mm512_cmpge_epu16_mask(magnitude, _mm512_set1_epi16(SMALLEST as i16));
-        let nan = _mm512_cmpgt_epu16_mask(magnitude, _mm512_set1_epi16(0x7f80));
-        let values = _mm512_maskz_mov_epi16(kept, rounded);
-        let values = _mm512_mask_mov_epi16(values, nan, _mm512_set1_epi16(NAN as i16));
-        _mm512_storeu_si512(to.as_mut_ptr().cast(), values);
     }
 }
 

@@ -99,3 +99,37 @@ pub(super) fn row_sums(team: &Team, shape: Blocks, fill: impl Fn(Range<usize>, &
     threads.each(cut(&mut sums, len, ranges(shape.rows(), threads.count())), |(rows, sums)| fill(rows, sums));
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use convoy_kernels::bf16::elementwise::statistics_rows;
+
+    use super::*;
+
+    /// A row is more than a piece, so that each is one; of a second range, whose sums stand at its beginning.
+    #[test]
+    fn sums_by_pieces_are_those_of_the_whole() {
+        let shape = Blocks { n: 32, h: 5, w: 9, c: 1024 };
+        assert!(shape.row_len() > PIECE);
+        let value = |i: usize| Bf16::from_f32((i * 7919 % 1013) as f32 / 506.5 - 1.0);
+        let x: Vec<Bf16> = (0..shape.len()).map(value).collect();
+        let mut expected = vec![0.0; shape.rows() * shape.row_sums_len()];
+        statistics_rows(shape, &x, 0..shape.rows(), &mut expected);
+
+        let mut written = vec![Bf16::ZERO; shape.len()];
+        let mut sums = vec![0.0; expected.len()];
+        let fill = |rows: Range<usize>, to: &mut [Bf16]| to.copy_from_slice(part(&x, &shape, &rows));
+        let sum = |rows, written: &[Bf16], sums: &mut [f64]| statistics_rows(shape, written, rows, sums);
+        fill_and_sum(shape, 0..shape.rows(), &mut written, &mut sums, fill, sum);
+        assert!(written == x && sums == expected);
+
+        let (row, sums_len) = (shape.row_len(), shape.row_sums_len());
+        let (mut written, mut sums) = (vec![Bf16::ZERO; 3 * row], vec![0.0; 3 * sums_len]);
+        let sum = |rows: Range<usize>, written: &[Bf16], sums: &mut [f64]| {
+            assert_eq!(written.len(), (rows.end - 2) * row);
+            statistics_rows(shape, &x, rows, sums);
+        };
+        fill_and_sum(shape, 2..5, &mut written, &mut sums, fill, sum);
+        assert!(written == x[2 * row..] && sums == expected[2 * sums_len..]);
+    }
+}
