@@ -195,7 +195,7 @@ def prepared(spec, parts):
     return Augmented(spec, images, labels), (held_out, truth), seen
 
 
-def train(spec, prepared, seed, workers):
+def train(spec, prepared, seed, workers, bf16):
     """Top-1 on the validation data after training, and seconds of training."""
     torch.manual_seed(seed)
     data, (held_out, truth), seen = prepared
@@ -208,11 +208,13 @@ def train(spec, prepared, seed, workers):
         net.train()
         for x, y in epoch_of():
             chosen.zero_grad(set_to_none=True)
-            F.cross_entropy(net(seen(x)), y).backward()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                loss = F.cross_entropy(net(seen(x)), y)
+            loss.backward()
             chosen.step()
             schedule.step()
         net.eval()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             parts = zip(held_out.split(256), truth.split(256))
             hits = sum((net(x).argmax(1) == y).sum().item() for x, y in parts)
         print(f"seed {seed} epoch {epoch + 1} top1 {hits / len(truth):.4f}", file=sys.stderr)
@@ -224,6 +226,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="forward passes under autocast with bfloat16")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     spec = json.load(sys.stdin)
@@ -232,7 +235,7 @@ def main():
     parts = idx_data(folder) if list(folder.glob("*-idx3-ubyte*")) else folder_data(folder)
     ready = prepared(spec, parts)
     loading = time.perf_counter() - start
-    results = [train(spec, ready, seed, args.workers) for seed in args.seeds]
+    results = [train(spec, ready, seed, args.workers, args.bf16) for seed in args.seeds]
     top1, seconds = [[round(r[i], 4) for r in results] for i in (0, 1)]
     mean = {"top1": sum(top1) / len(top1), "seconds": sum(seconds) / len(seconds)}
     print(json.dumps({"torch": torch.__version__, "seeds": args.seeds, "top1": top1, "seconds": seconds,
