@@ -46,7 +46,8 @@ impl Drop for Tiles {
     }
 }
 
-/// The products of all runs with the sums as `$begin` makes them. Whoever uses it has a `Tiles` and has checked the runs.
+/// The products of all runs with the sums as `$begin` makes them. Whoever uses it has a `Tiles` and has checked the
+/// runs.
 macro_rules! multiply_blocks {
     ($sums:ident, $a:ident, $b:ident, $runs:ident, $($begin:literal),+) => {
         // SAFETY: a `Tiles` says that the tiles are there and configured. Every block that is read lies in its slice,
@@ -182,8 +183,8 @@ impl Element for Bf16 {
     }
 }
 
-/// Adds to a tile of each of three sums what all rows give. Of x each tile is loaded once: three tiles of it are kept, for
-/// the positions before, at and after the one of dy, and take turns.
+/// Adds to a tile of each of three sums what all rows give. Of x each tile is loaded once: three tiles of it are kept,
+/// for the positions before, at and after the one of dy, and take turns.
 ///
 /// # Safety
 /// The tiles must be there and configured; for each row the tiles of `a` and `b` that it names must be in memory, and
@@ -192,89 +193,91 @@ unsafe fn slide(sums: [*mut f32; 3], a: *const Bf16, b: *const Bf16, rows: &[Sli
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
-            "mov {stride}, 128",
-            "tileloadd tmm0, [{first} + {stride}]",
-            "tileloadd tmm1, [{second} + {stride}]",
-            "tileloadd tmm2, [{third} + {stride}]",
-            "mov {stride}, 64",
-            "test {count}, {count}; jz 9f",
-            "2:",
-            "mov {a}, [{rows}]; mov {b}, [{rows} + 16]; mov {whole}, [{rows} + 24]",
-            "lea {a}, [{a_base} + 2 * {a}]",
-            "shl {b}, 11; add {b}, {b_base}",
-            "tileloadd tmm4, [{a} + {stride}]",
+            r"
+            mov {stride}, 128
+            tileloadd tmm0, [{first} + {stride}]
+            tileloadd tmm1, [{second} + {stride}]
+            tileloadd tmm2, [{third} + {stride}]
+            mov {stride}, 64
+            test {count}, {count}; jz 9f
+            2:
+            mov {a}, [{rows}]; mov {b}, [{rows} + 16]; mov {whole}, [{rows} + 24]
+            lea {a}, [{a_base} + 2 * {a}]
+            shl {b}, 11; add {b}, {b_base}
+            tileloadd tmm4, [{a} + {stride}]
             // One position alone.
-            "cmp qword ptr [{rows} + 48], 0; je 3f",
-            "tileloadd tmm6, [{b} + {stride}]",
-            "tdpbf16ps tmm1, tmm4, tmm6",
-            "jmp 8f",
+            cmp qword ptr [{rows} + 48], 0; je 3f
+            tileloadd tmm6, [{b} + {stride}]
+            tdpbf16ps tmm1, tmm4, tmm6
+            jmp 8f
             // A first one without a tap before.
-            "3:",
-            "cmp qword ptr [{rows} + 32], 0; je 4f",
-            "tileloadd tmm7, [{b} + {stride}]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "add {a}, {a_step}; add {b}, 2048",
-            "tileloadd tmm5, [{a} + {stride}]",
-            "tdpbf16ps tmm2, tmm5, tmm7",
-            "jmp 5f",
-            "4:",
-            "sub {a}, {a_step}",
-            "tileloadd tmm3, [{a} + {stride}]",
-            "add {a}, {a_step}",
+            3:
+            cmp qword ptr [{rows} + 32], 0; je 4f
+            tileloadd tmm7, [{b} + {stride}]
+            tdpbf16ps tmm1, tmm4, tmm7
+            add {a}, {a_step}; add {b}, 2048
+            tileloadd tmm5, [{a} + {stride}]
+            tdpbf16ps tmm2, tmm5, tmm7
+            jmp 5f
+            4:
+            sub {a}, {a_step}
+            tileloadd tmm3, [{a} + {stride}]
+            add {a}, {a_step}
             // Whole ones; {a} is the tile at the position, the one after it is loaded.
-            "6:",
-            "test {whole}, {whole}; jz 20f",
-            "add {a}, {a_step}",
-            "tileloadd tmm6, [{b} + {stride}]",
-            "tileloadd tmm5, [{a} + {stride}]",
-            "tdpbf16ps tmm0, tmm3, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "add {b}, 2048; dec {whole}",
-            "5:",
-            "test {whole}, {whole}; jz 21f",
-            "add {a}, {a_step}",
-            "tileloadd tmm7, [{b} + {stride}]",
-            "tileloadd tmm3, [{a} + {stride}]",
-            "tdpbf16ps tmm0, tmm4, tmm7",
-            "tdpbf16ps tmm1, tmm5, tmm7",
-            "tdpbf16ps tmm2, tmm3, tmm7",
-            "add {b}, 2048; dec {whole}",
-            "test {whole}, {whole}; jz 22f",
-            "add {a}, {a_step}",
-            "tileloadd tmm6, [{b} + {stride}]",
-            "tileloadd tmm4, [{a} + {stride}]",
-            "tdpbf16ps tmm0, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm3, tmm6",
-            "tdpbf16ps tmm2, tmm4, tmm6",
-            "add {b}, 2048; dec {whole}",
-            "jmp 6b",
+            6:
+            test {whole}, {whole}; jz 20f
+            add {a}, {a_step}
+            tileloadd tmm6, [{b} + {stride}]
+            tileloadd tmm5, [{a} + {stride}]
+            tdpbf16ps tmm0, tmm3, tmm6
+            tdpbf16ps tmm1, tmm4, tmm6
+            tdpbf16ps tmm2, tmm5, tmm6
+            add {b}, 2048; dec {whole}
+            5:
+            test {whole}, {whole}; jz 21f
+            add {a}, {a_step}
+            tileloadd tmm7, [{b} + {stride}]
+            tileloadd tmm3, [{a} + {stride}]
+            tdpbf16ps tmm0, tmm4, tmm7
+            tdpbf16ps tmm1, tmm5, tmm7
+            tdpbf16ps tmm2, tmm3, tmm7
+            add {b}, 2048; dec {whole}
+            test {whole}, {whole}; jz 22f
+            add {a}, {a_step}
+            tileloadd tmm6, [{b} + {stride}]
+            tileloadd tmm4, [{a} + {stride}]
+            tdpbf16ps tmm0, tmm5, tmm6
+            tdpbf16ps tmm1, tmm3, tmm6
+            tdpbf16ps tmm2, tmm4, tmm6
+            add {b}, 2048; dec {whole}
+            jmp 6b
             // A last one without a tap after.
-            "20:",
-            "cmp qword ptr [{rows} + 40], 0; je 8f",
-            "tileloadd tmm6, [{b} + {stride}]",
-            "tdpbf16ps tmm0, tmm3, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm6",
-            "jmp 8f",
-            "21:",
-            "cmp qword ptr [{rows} + 40], 0; je 8f",
-            "tileloadd tmm6, [{b} + {stride}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm5, tmm6",
-            "jmp 8f",
-            "22:",
-            "cmp qword ptr [{rows} + 40], 0; je 8f",
-            "tileloadd tmm6, [{b} + {stride}]",
-            "tdpbf16ps tmm0, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm3, tmm6",
-            "8:",
-            "add {rows}, 56",
-            "dec {count}; jnz 2b",
-            "9:",
-            "mov {stride}, 128",
-            "tilestored [{first} + {stride}], tmm0",
-            "tilestored [{second} + {stride}], tmm1",
-            "tilestored [{third} + {stride}], tmm2",
+            20:
+            cmp qword ptr [{rows} + 40], 0; je 8f
+            tileloadd tmm6, [{b} + {stride}]
+            tdpbf16ps tmm0, tmm3, tmm6
+            tdpbf16ps tmm1, tmm4, tmm6
+            jmp 8f
+            21:
+            cmp qword ptr [{rows} + 40], 0; je 8f
+            tileloadd tmm6, [{b} + {stride}]
+            tdpbf16ps tmm0, tmm4, tmm6
+            tdpbf16ps tmm1, tmm5, tmm6
+            jmp 8f
+            22:
+            cmp qword ptr [{rows} + 40], 0; je 8f
+            tileloadd tmm6, [{b} + {stride}]
+            tdpbf16ps tmm0, tmm5, tmm6
+            tdpbf16ps tmm1, tmm3, tmm6
+            8:
+            add {rows}, 56
+            dec {count}; jnz 2b
+            9:
+            mov {stride}, 128
+            tilestored [{first} + {stride}], tmm0
+            tilestored [{second} + {stride}], tmm1
+            tilestored [{third} + {stride}], tmm2
+            ",
             first = in(reg) sums[0],
             second = in(reg) sums[1],
             third = in(reg) sums[2],

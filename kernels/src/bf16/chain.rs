@@ -67,7 +67,8 @@ pub(super) fn correlate(
                         let images = shape.images(images);
                         let source = values;
                         let (taps, added) = (&taps[..], &added);
-                        rounding::dispatch(Chains { source, taps, channels: &channels, weights, added, width, images, to });
+                        let channels = &channels;
+                        rounding::dispatch(Chains { source, taps, channels, weights, added, width, images, to });
                     }
                 }
             }
@@ -145,9 +146,7 @@ impl Chains<'_> {
         }
         let to = self.to.as_chunks_mut::<BLOCK>().0;
         for (lane, sums) in (first..).zip(&mut sums) {
-            for c in 0..BLOCK {
-                sums[c] += self.added[c];
-            }
+            sums.iter_mut().zip(self.added).for_each(|(sum, added)| *sum += added);
             rounding.round(sums, &mut to[lane]);
             let kept = if lane < self.images { self.width } else { 0 };
             if kept < BLOCK {

@@ -112,7 +112,8 @@ mod tests {
     /// Bits of all kinds, and all that are halfway between two values or beside that.
     #[test]
     fn every_level_rounds_as_the_definition_does() {
-        let halfway = (0..=u16::MAX).flat_map(|high| [0x7fff, 0x8000, 0x8001, 0, 1].map(|low| u32::from(high) << 16 | low));
+        let halfway =
+            (0..=u16::MAX).flat_map(|high| [0x7fff, 0x8000, 0x8001, 0, 1].map(|low| u32::from(high) << 16 | low));
         let any = noise(1, 1 << 14).into_iter().map(|value| value.to_bits().wrapping_mul(0x9e37_79b9));
         let mut values: Vec<f32> = halfway.chain(any).map(f32::from_bits).collect();
         values.resize(values.len().next_multiple_of(BLOCK), 0.0);

@@ -208,6 +208,23 @@ proptest! {
     }
 }
 
+/// Rows of one position, of a first and a last one, and of every number modulo three between them.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn tiles_of_x_take_turns_in_rows_of_any_width() {
+    for w in 1..7 {
+        let s = ConvShape { n: 20, h: 3, w, ci: 40, co: 33, kh: 3, kw: 3, padding: [1, 1], ..UNIT };
+        for kind in [Kind::Unit, Kind::Infinite] {
+            let [x, w] = [s.x_len(), s.w_len()].map(|len| values(Kind::Unit, 1, len));
+            let values = [x, w, values(kind, 2, s.y_len())];
+            let expected = cpu::with_level(Level::Portable, || results(s, &values)).expect("every CPU has it");
+            if let Some(found) = emulated_amx::with_amx(|| results(s, &values)) {
+                assert_same("dw", s, &found[2], &expected[2]);
+            }
+        }
+    }
+}
+
 /// Tiles that an Intel Xeon with AMX gave: a `[16][32]`, b `[16 pairs][16 columns][2]`, sums before and after, of 1 KiB
 /// each.
 /// Tile t is of kind t % 9; kinds 6 and 7 have operands that are no values of the class.

@@ -40,10 +40,8 @@ pub(crate) struct HalfBuffers {
     aside: BufferPool,
     /// Who may help.
     pub team: Arc<Team>,
-    /// The last node.
-    last: usize,
-    /// What it puts out.
-    outputs: Blocks,
+    /// The last node, and what it puts out.
+    last: (usize, Blocks),
 }
 
 impl HalfBuffers {
@@ -93,8 +91,7 @@ impl PassState for HalfBuffers {
             pool,
             aside,
             team,
-            last,
-            outputs,
+            last: (last, outputs),
         }
     }
 
@@ -102,15 +99,17 @@ impl PassState for HalfBuffers {
         if let Some(logits) = &self.logits {
             return Cow::Borrowed(logits);
         }
-        let mut outputs = vec![0.0; self.outputs.n * self.outputs.c];
-        self.outputs.to_nhwc(self.values.output(self.last), &mut outputs);
+        let (last, shape) = self.last;
+        let mut outputs = vec![0.0; shape.n * shape.c];
+        shape.to_nhwc(self.values.output(last), &mut outputs);
         Cow::Owned(outputs)
     }
 
     fn add_loss_gradient(&mut self, doutputs: &[f32]) {
-        let mut rounded = self.pool.take(self.outputs.len());
-        self.outputs.from_nhwc(doutputs, &mut rounded);
-        self.gradients.add(self.last, rounded, &mut self.pool);
+        let (last, shape) = self.last;
+        let mut rounded = self.pool.take(shape.len());
+        shape.from_nhwc(doutputs, &mut rounded);
+        self.gradients.add(last, rounded, &mut self.pool);
     }
 
     fn drop_output(&mut self, node: usize) {

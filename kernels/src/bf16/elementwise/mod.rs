@@ -38,9 +38,9 @@ use crate::simd_lanes::chunk;
 /// If a slice does not fit, or there are no such rows.
 pub fn activation_rows(activation: Activation, shape: Blocks, rows: Range<usize>, x: &[Bf16], y: &mut [Bf16]) {
     shape.expect_rows(&rows, &[("x", x.len()), ("y", y.len())]);
-    by_curve!(Some(activation), |curve| rounding::dispatch(ValueRows { curve, shape, rows, x, y }), |curve| rounding::dispatch(
-        ValueRows { curve, shape, rows, x, y }
-    ));
+    by_curve!(Some(activation), |curve| rounding::dispatch(ValueRows { curve, shape, rows, x, y }), |curve| {
+        rounding::dispatch(ValueRows { curve, shape, rows, x, y })
+    });
 }
 
 /// `dx = dy f'(x)`, where f(x) that the slope is computed from is not rounded.
@@ -50,9 +50,11 @@ pub fn activation_rows(activation: Activation, shape: Blocks, rows: Range<usize>
 pub fn activation_gradient(activation: Activation, x: &[Bf16], dy: &[Bf16], dx: &mut [Bf16]) {
     expect_len("dy", dy.len(), x.len());
     expect_len("dx", dx.len(), x.len());
-    by_curve!(Some(activation), |curve| rounding::dispatch(SlopeRows { curve, x, dy, dx }), |curve| rounding::dispatch(
-        SlopeRows { curve, x, dy, dx }
-    ));
+    by_curve!(
+        Some(activation),
+        |curve| rounding::dispatch(SlopeRows { curve, x, dy, dx }),
+        |curve| rounding::dispatch(SlopeRows { curve, x, dy, dx })
+    );
 }
 
 struct ValueRows<'a, C> {
@@ -82,16 +84,16 @@ impl<C: BlockCurve> RoundingKernel for ValueRows<'_, C> {
 pub fn add(a: &[Bf16], b: &[Bf16], y: &mut [Bf16]) {
     expect_len("b", b.len(), a.len());
     expect_len("y", y.len(), a.len());
-    rounding::dispatch(Sums { a, b, y });
+    rounding::dispatch(AddBoth { a, b, y });
 }
 
-struct Sums<'a> {
+struct AddBoth<'a> {
     a: &'a [Bf16],
     b: &'a [Bf16],
     y: &'a mut [Bf16],
 }
 
-impl RoundingKernel for Sums<'_> {
+impl RoundingKernel for AddBoth<'_> {
     #[inline(always)]
     fn run<R: Rounding>(self, rounding: R) {
         for at in (0..self.y.len()).step_by(BLOCK) {

@@ -138,9 +138,11 @@ impl<'a> NormGroup<'a> {
             self.shape.expect_rows(&rows, &[("residual", residual.len())]);
         }
         let of = self;
-        by_curve!(self.activation, |curve| rounding::dispatch(GroupRows { of, curve, rows, x, residual, y }), |curve| {
-            rounding::dispatch(GroupRows { of, curve, rows, x, residual, y })
-        });
+        by_curve!(
+            self.activation,
+            |curve| rounding::dispatch(GroupRows { of, curve, rows, x, residual, y }),
+            |curve| { rounding::dispatch(GroupRows { of, curve, rows, x, residual, y }) }
+        );
     }
 
     /// Some rows of the pooling's output, from all of x.

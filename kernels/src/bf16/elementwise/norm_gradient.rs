@@ -36,9 +36,9 @@ impl<'a> NormGroup<'a> {
     pub fn residual_gradient_rows(&self, rows: Range<usize>, y: &[Bf16], dy: &[Bf16], d: &mut [Bf16]) {
         self.shape.expect_rows(&rows, &[("y", y.len()), ("dy", dy.len()), ("d", d.len())]);
         assert!(self.activation.is_none_or(Activation::slope_of_output), "the output does not tell the slope");
-        by_curve!(self.activation, |curve| rounding::dispatch(SlopeRows { curve, x: y, dy, dx: d }), |curve| rounding::dispatch(
-            SlopeRows { curve, x: y, dy, dx: d }
-        ));
+        by_curve!(self.activation, |curve| rounding::dispatch(SlopeRows { curve, x: y, dy, dx: d }), |curve| {
+            rounding::dispatch(SlopeRows { curve, x: y, dy, dx: d })
+        });
     }
 
     /// For [`NormGroup::finish`]: the sums of some rows, of d and of d (x - mean). `sums` has [`Blocks::row_sums_len`]
