@@ -36,6 +36,15 @@ def digest(run):
     return [event["parameters_digest"] for event in lines(f"{run}/events.jsonl") if event["event"] == "finished"][-1]
 
 
+def predicted(alone, link, workers, bytes_a_step):
+    """Seconds of a step that computes, then carries all that passes the coordinator's link, one after the other."""
+    run = list(lines(f"{alone}.json"))[-1]
+    number, unit = int("".join(filter(str.isdigit, link))), link.lstrip("0123456789")
+    rate = number * {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}[unit] / 8
+    # `alone` has two threads, and so have all workers together.
+    return run["seconds"] / run["steps"] * 2 / min(workers, 2) + bytes_a_step / rate
+
+
 def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
     commits, copies, late, silent = [], 0, 0, 0
     for line in lines(log):
@@ -59,8 +68,9 @@ def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
     equal = "equal" if digest(run) == digest(alone) else "OTHER"
     nodes = sum(map(len, ledgers)) / len(ledgers)
     carried = "/".join(f"{int(size) / 1e6 / len(ledgers):.1f}" for size in (received, sent))
+    model = predicted(alone, name.split(",")[0], int(workers), (int(received) + int(sent)) / len(ledgers))
     print(
-        f"| {name} | {statistics.median(seconds):.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {late} "
+        f"| {name} | {statistics.median(seconds):.2f} | {model:.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {late} "
         f"| {copies} | {silent} | {carried} | {cores} | {equal} | {ledger} | {ddp} |",
         flush=True,
     )

@@ -10,8 +10,9 @@
 # both directions by `tbf`. Without arguments: `mid` and `cnn` at 250mbit and `fat` at 1gbit, with 2, 4 and 8 workers
 # each. Seconds, and the steps with all workers, are of the steps after the first three. EPOCHS of 10 steps (3; of 20
 # for `cnn`), AUDIT percent of the shards (0). The digest must be that of `convoy train`, and `convoy audit` must find
-# every sample once. DDP: its medians with buckets of 25 and 4 MB, just before; DDP=no leaves it out. A row with more
-# than 60 % of the cores in use measures them, and not the network.
+# every sample once. "Computing, then carrying" is what a step would take that hides nothing of one behind the other,
+# with the bytes that passed the coordinator's link. DDP: its medians with buckets of 25 and 4 MB, just before; DDP=no
+# leaves it out. A row with more than 60 % of the cores in use measures them, and not the network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# = 0 ]; then
@@ -81,9 +82,9 @@ ddp_seconds() {
     done | tail -1
 }
 
-printf '| link, workers | s/step (median) | nodes a step | steps with all workers | shards of each, percent |'
+printf '| link, workers | s/step (median) | computing, then carrying | nodes a step | steps with all workers | shards of each, percent |'
 printf ' late | copies lost | put out | coordinator, MB a step in/out | cores, percent | digest | ledger | DDP s/step |'
-printf '\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n'
+printf '\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n'
 for workers in "$@"; do
     dir=$work/$workers
     mkdir "$dir"
