@@ -44,5 +44,7 @@ for side, name in sides.items():
     best, middle, rate, memory = found[side]
     ratio = f"{fastest[0] / best:24.2f}" if fastest else ""
     print(f"{name:20}{best:10.1f}{middle:11.1f}{rate:10.1f}{memory:7.0f}{ratio}")
-peak = max(run["of_peak"] for run in runs(classes[0]))
-print(f"convoy {classes[0]}: {100 * peak:.0f} % of this machine's peak of f32 multiply-adds")
+for name in classes:
+    fastest = max(runs(name), key=lambda run: run["of_peak"])
+    print(f"convoy {name}: {100 * fastest['of_peak']:.0f} % of the {fastest['peak_gflops']:.0f} GFLOP/s that this machine "
+          "makes of the class without memory")

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use crate::bf16;
 use crate::cpu::{Kernel, dispatch};
 
 /// Panels of sums that stand for themselves: 12 vectors, as in the tiles of the convolutions, which is more than the
@@ -37,14 +38,28 @@ impl Kernel for MultiplyAdds {
 }
 
 /// Floating-point operations per second (a multiply-add is two) of the calling thread at its level, with nothing read
-/// from memory: the best of the stretches that fit into `time`, at least one. No kernel is faster.
+/// from memory: the best of the stretches that fit into `time`, at least one. No kernel of f32 is faster.
 pub fn flops_per_second(time: Duration) -> f64 {
+    // Sums that stay what they are, of which the compiler does not know it.
+    best_stretch(time, || dispatch(MultiplyAdds { factor: black_box(0.5), summand: black_box(0.5) }))
+}
+
+/// The same of [`crate::bf16`]: of its tiles where there is AMX, else [`flops_per_second`]. With AVX512_BF16 kernels may
+/// be faster than that.
+pub fn bf16_flops_per_second(time: Duration) -> f64 {
+    match bf16::multiply_registers() {
+        None => flops_per_second(time),
+        Some(_) => best_stretch(time, || bf16::multiply_registers().expect("the level is the same")),
+    }
+}
+
+/// The best of the stretches that fit into `time`, by what each says it has done.
+fn best_stretch(time: Duration, stretch: impl Fn() -> f64) -> f64 {
     let begun = Instant::now();
     let mut best = 0.0f64;
     loop {
         let start = Instant::now();
-        // Sums that stay what they are, of which the compiler does not know it.
-        let flops = dispatch(MultiplyAdds { factor: black_box(0.5), summand: black_box(0.5) });
+        let flops = stretch();
         best = best.max(flops / start.elapsed().as_secs_f64());
         if begun.elapsed() >= time {
             return best;
@@ -60,8 +75,10 @@ mod tests {
     #[test]
     fn every_level_has_a_peak() {
         for level in Level::ALL {
-            let peak = with_level(level, || flops_per_second(Duration::ZERO));
-            assert!(peak.is_none_or(|peak| peak.is_finite() && peak > 0.0), "{level:?}: {peak:?}");
+            for peak in [flops_per_second, bf16_flops_per_second] {
+                let peak = with_level(level, || peak(Duration::ZERO));
+                assert!(peak.is_none_or(|peak| peak.is_finite() && peak > 0.0), "{level:?}: {peak:?}");
+            }
         }
     }
 

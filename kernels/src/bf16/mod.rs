@@ -220,6 +220,16 @@ pub fn backward_weight_channels(
     }
 }
 
+/// Multiplies what lies in tiles of AMX for a while: the floating-point operations that were done. `None` at levels
+/// without it.
+pub(crate) fn multiply_registers() -> Option<f64> {
+    match cpu::level() {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Level::Amx => Some(amx::multiply_registers()),
+        _ => None,
+    }
+}
+
 /// Cuts the output channels into at most `parts` ranges, whose weights' gradients can be computed apart from each
 /// other.
 ///

@@ -47,7 +47,7 @@ impl HalfConv {
     /// Writes y, and measures it meanwhile where no other thread helps: the sums of its rows.
     fn write_output(&self, buffers: &HalfBuffers, input: usize, y: &mut [Bf16]) -> Option<Vec<f64>> {
         let (shape, blocks, values) = (self.shape, self.shape.y_blocks(), &buffers.values);
-        let w = buffers.packed.forward(self.weight, shape, values.weight(self.weight));
+        let w = buffers.packed.forward(self.weight, shape);
         let (x, bias) = (values.output(input), self.bias.map(|bias| values.weight(bias)));
         let fill = |rows, y: &mut [Bf16]| bf16::forward_rows(shape, x, w, bias, rows, y);
         let threads = buffers.team.threads(blocks.len(), blocks.rows());
@@ -65,7 +65,7 @@ impl HalfConv {
     /// Writes dx, and what a norm wants to know of it meanwhile: the sums of its rows.
     fn write_input_gradient(&self, buffers: &HalfBuffers, dy: &[Bf16], dx: &mut [Bf16]) -> Option<Vec<f64>> {
         let (shape, blocks, values) = (self.shape, self.shape.x_blocks(), &buffers.values);
-        let w = buffers.packed.input_gradient(self.weight, shape, values.weight(self.weight));
+        let w = buffers.packed.input_gradient(self.weight, shape);
         let fill = |rows, dx: &mut [Bf16]| bf16::backward_data_rows(shape, dy, w, rows, dx);
         let Some(norm) = &self.norm else {
             fill_rows(&buffers.team, blocks, dx, fill);

@@ -50,7 +50,7 @@ impl Operation<HalfBuffers> for HalfLinear {
 
     fn forward(&self, buffers: &mut HalfBuffers, ports: &Ports) {
         let (shape, values) = (self.shape, &buffers.values);
-        let w = buffers.packed.forward(self.weight, linear::as_conv(shape), values.weight(self.weight));
+        let w = buffers.packed.forward(self.weight, linear::as_conv(shape));
         let bias = self.bias.map(|bias| values.weight(bias));
         let mut sums = vec![0.0; shape.samples * shape.outputs];
         linear::forward(shape, values.output(ports.inputs[0]), w, bias, &mut sums);
@@ -76,7 +76,7 @@ impl Operation<HalfBuffers> for HalfLinear {
         }
         if wanted.inputs[0] {
             let mut dx = buffers.pool.take(conv.x_blocks().len());
-            let w = buffers.packed.input_gradient(self.weight, conv, buffers.values.weight(self.weight));
+            let w = buffers.packed.input_gradient(self.weight, conv);
             linear::backward_data(shape, &dy, w, &mut dx);
             buffers.gradients.add(ports.inputs[0], dx, &mut buffers.pool);
         }

@@ -1,22 +1,36 @@
 //! The weights of convolutions and linear layers, packed once for all threads of a team.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use convoy_kernels::bf16::PackedWeight;
+use convoy_kernels::bf16::linear::as_conv;
 use convoy_kernels::conv::ConvShape;
-use convoy_model::Network;
+use convoy_model::{Network, Node, Op};
 use parking_lot::Mutex;
+
+use crate::lowering::{conv_shape, linear_shape};
 
 /// For the forward pass and for the input gradient.
 type Passes<T> = [T; 2];
 
-/// Parameters and buffers, and what is packed of them: by whoever needs it first.
+/// Parameters and buffers, and what is packed of them: by whoever needs it first. Who finds that another thread is at
+/// it packs meanwhile what comes next.
 pub(crate) struct PackedWeights {
+    network: Arc<Network>,
     /// Flat, as [`Network`] says.
     flat: Arc<Vec<f32>>,
     /// Of each tensor that is a weight.
-    packed: Vec<Passes<OnceLock<PackedWeight>>>,
+    packed: Vec<Passes<Slot>>,
     spare: Arc<Spare>,
+}
+
+/// A weight for one of the passes.
+#[derive(Default)]
+struct Slot {
+    packed: OnceLock<PackedWeight>,
+    /// Whether somebody has begun.
+    begun: AtomicBool,
 }
 
 /// Of each tensor the memory of packed weights that nobody reads any more.
@@ -24,9 +38,9 @@ pub(crate) struct PackedWeights {
 struct Spare(Mutex<Vec<Passes<Option<PackedWeight>>>>);
 
 impl PackedWeights {
-    fn new(network: &Network, flat: Arc<Vec<f32>>, spare: Arc<Spare>) -> Self {
+    fn new(network: Arc<Network>, flat: Arc<Vec<f32>>, spare: Arc<Spare>) -> Self {
         let packed = network.tensors.iter().map(|_| Default::default()).collect();
-        PackedWeights { flat, packed, spare }
+        PackedWeights { network, flat, packed, spare }
     }
 
     /// Parameters and buffers, flat.
@@ -34,23 +48,59 @@ impl PackedWeights {
         &self.flat
     }
 
-    /// The weight `tensor`, whose values are `w_oihw`, for the forward pass of the convolution.
-    pub fn forward(&self, tensor: usize, shape: ConvShape, w_oihw: &[f32]) -> &PackedWeight {
-        self.get(tensor, 0, w_oihw, || PackedWeight::forward(shape, w_oihw))
+    /// The weight `tensor` for the forward pass of the convolution.
+    pub fn forward(&self, tensor: usize, shape: ConvShape) -> &PackedWeight {
+        self.get(tensor, 0, shape)
     }
 
-    /// The weight `tensor`, whose values are `w_oihw`, for the input gradient of the convolution.
-    pub fn input_gradient(&self, tensor: usize, shape: ConvShape, w_oihw: &[f32]) -> &PackedWeight {
-        self.get(tensor, 1, w_oihw, || PackedWeight::input_gradient(shape, w_oihw))
+    /// The weight `tensor` for the input gradient of the convolution.
+    pub fn input_gradient(&self, tensor: usize, shape: ConvShape) -> &PackedWeight {
+        self.get(tensor, 1, shape)
     }
 
-    fn get(&self, tensor: usize, pass: usize, w_oihw: &[f32], new: impl FnOnce() -> PackedWeight) -> &PackedWeight {
-        self.packed[tensor][pass].get_or_init(|| {
+    fn get(&self, tensor: usize, pass: usize, shape: ConvShape) -> &PackedWeight {
+        let slot = &self.packed[tensor][pass];
+        if slot.begun.swap(true, Ordering::Relaxed) && slot.packed.get().is_none() {
+            for (next, shape) in self.following(tensor, pass) {
+                if slot.packed.get().is_some() {
+                    break;
+                }
+                if !self.packed[next][pass].begun.swap(true, Ordering::Relaxed) {
+                    self.pack(next, pass, shape);
+                }
+            }
+        }
+        self.pack(tensor, pass, shape)
+    }
+
+    /// The weights that a pass needs after this one: backward those of earlier layers, but of the first.
+    fn following(&self, tensor: usize, pass: usize) -> Vec<(usize, ConvShape)> {
+        let weight = |node: &Node| match node.op {
+            Op::Conv { weight, .. } => Some((weight, conv_shape(&self.network, node, 1).ok()?)),
+            Op::Linear { weight, .. } => Some((weight, as_conv(linear_shape(&self.network, node, 1).ok()?))),
+            _ => None,
+        };
+        let nodes = self.network.nodes.iter().filter(|node| pass == 0 || node.inputs != [0]);
+        let mut all: Vec<_> = nodes.filter_map(weight).collect();
+        if pass == 1 {
+            all.reverse();
+        }
+        all.into_iter().skip_while(|(other, _)| *other != tensor).skip(1).collect()
+    }
+
+    /// Packs it, if nobody has; waits for who is at it.
+    fn pack(&self, tensor: usize, pass: usize, shape: ConvShape) -> &PackedWeight {
+        let w_oihw = &self.flat[self.network.tensors[tensor].range()];
+        self.packed[tensor][pass].packed.get_or_init(|| {
             let spare = self.spare.0.lock().get_mut(tensor).and_then(|spare| spare[pass].take());
-            spare.map_or_else(new, |mut packed| {
-                packed.repack(w_oihw);
-                packed
-            })
+            match spare {
+                Some(mut packed) => {
+                    packed.repack(w_oihw);
+                    packed
+                }
+                None if pass == 0 => PackedWeight::forward(shape, w_oihw),
+                None => PackedWeight::input_gradient(shape, w_oihw),
+            }
         })
     }
 }
@@ -61,7 +111,7 @@ impl Drop for PackedWeights {
         spare.resize_with(self.packed.len(), Default::default);
         for (spare, packed) in spare.iter_mut().zip(&mut self.packed) {
             for (spare, packed) in spare.iter_mut().zip(packed) {
-                *spare = packed.take().or_else(|| spare.take());
+                *spare = packed.packed.take().or_else(|| spare.take());
             }
         }
     }
@@ -76,25 +126,28 @@ pub(crate) struct SharedWeights {
 
 impl SharedWeights {
     /// The packed weights of `flat`: one and the same for all that come with the same vector.
-    pub fn of(&self, network: &Network, flat: &Arc<Vec<f32>>) -> Arc<PackedWeights> {
+    pub fn of(&self, network: &Arc<Network>, flat: &Arc<Vec<f32>>) -> Arc<PackedWeights> {
         let mut last = self.last.lock();
         if let Some(last) = last.as_ref().filter(|last| Arc::ptr_eq(&last.flat, flat)) {
             return last.clone();
         }
-        last.insert(Arc::new(PackedWeights::new(network, flat.clone(), self.spare.clone()))).clone()
+        last.insert(Arc::new(PackedWeights::new(network.clone(), flat.clone(), self.spare.clone()))).clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lowering::conv_shape;
+
+    fn lenet() -> Arc<Network> {
+        let spec = convoy_common::spec::parse("[network]\nname = \"lenet5\"\n[data]\ntrain = \"x\"\n", &[]).unwrap();
+        let input = convoy_common::plan::Input { height: 28, width: 28, channels: 1 };
+        Arc::new(Network::build(&spec.network, input, 2).unwrap())
+    }
 
     #[test]
     fn one_vector_is_packed_once() {
-        let spec = convoy_common::spec::parse("[network]\nname = \"lenet5\"\n[data]\ntrain = \"x\"\n", &[]).unwrap();
-        let input = convoy_common::plan::Input { height: 28, width: 28, channels: 1 };
-        let network = Network::build(&spec.network, input, 2).unwrap();
+        let network = lenet();
         let shared = SharedWeights::default();
         let [a, b] = [0, 1].map(|_| Arc::new(network.initial(1)));
         let first = shared.of(&network, &a);
@@ -103,12 +156,40 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &second));
 
         // Packed weights that are let go are the memory of the next ones.
-        let (tensor, shape) = (0, conv_shape(&network, &network.nodes[1], 1).unwrap());
-        let values = &a[network.tensors[tensor].range()];
-        _ = first.forward(tensor, shape, values);
+        let shape = conv_shape(&network, &network.nodes[1], 1).unwrap();
+        _ = first.forward(0, shape);
         drop(first);
-        assert!(shared.spare.0.lock()[tensor][0].is_some());
-        _ = second.forward(tensor, shape, values);
-        assert!(shared.spare.0.lock()[tensor][0].is_none());
+        assert!(shared.spare.0.lock()[0][0].is_some());
+        _ = second.forward(0, shape);
+        assert!(shared.spare.0.lock()[0][0].is_none());
+    }
+
+    #[test]
+    fn who_would_wait_packs_what_comes_next() {
+        let network = lenet();
+        let flat = Arc::new(network.initial(1));
+        let weights = &PackedWeights::new(network.clone(), flat, Arc::default());
+        let layers: Vec<usize> = network.nodes.iter().filter_map(weight_of).collect();
+        let shape = conv_shape(&network, &network.nodes[1], 1).unwrap();
+        // Another thread has begun with the first layer.
+        weights.packed[layers[0]][0].begun.store(true, Ordering::Relaxed);
+        _ = weights.forward(layers[0], shape);
+        let packed =
+            |pass: usize| layers.iter().filter(move |layer| weights.packed[**layer][pass].packed.get().is_some());
+        assert_eq!((packed(0).count(), packed(1).count()), (layers.len(), 0));
+
+        // And with the last one on the way back, where the first has no input gradient.
+        let last = *layers.last().unwrap();
+        let node = network.nodes.iter().rfind(|node| weight_of(node) == Some(last)).unwrap();
+        weights.packed[last][1].begun.store(true, Ordering::Relaxed);
+        _ = weights.input_gradient(last, as_conv(linear_shape(&network, node, 1).unwrap()));
+        assert_eq!(packed(1).count(), layers.len() - 1);
+    }
+
+    fn weight_of(node: &Node) -> Option<usize> {
+        match node.op {
+            Op::Conv { weight, .. } | Op::Linear { weight, .. } => Some(weight),
+            _ => None,
+        }
     }
 }

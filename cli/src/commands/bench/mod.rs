@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use convoy_common::spec::CPU_BF16_V1;
 use convoy_kernels::peak_flops;
 use convoy_planning::{Assumed, plan_without_data, spec_or_network};
 
@@ -70,7 +71,11 @@ pub fn run(mut args: BenchArgs) -> Result<ExitCode, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, |threads| threads as usize);
 
-    let before = machine_peak(threads);
+    let peak_of_class = match plan.spec.numerics.as_str() {
+        CPU_BF16_V1 => peak_flops::bf16_flops_per_second,
+        _ => peak_flops::flops_per_second,
+    };
+    let before = machine_peak(threads, peak_of_class);
     let mut steps = Steps::new(&plan, &network, threads)?;
     let counter = Counter::new("measuring steps");
     let mut times = Vec::new();
@@ -86,7 +91,7 @@ pub fn run(mut args: BenchArgs) -> Result<ExitCode, CliError> {
     }
     drop(counter);
     // Of two looks the better one: whoever else computes on this machine makes it look slow.
-    let peak = machine_peak(threads).max(before);
+    let peak = machine_peak(threads, peak_of_class).max(before);
     let layers = steps.layers();
     let report = Report::new(&plan, &network, &Measured { threads, times, layers, peak, memory: peak_memory() });
     if args.json {
@@ -97,10 +102,10 @@ pub fn run(mut args: BenchArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Floating-point operations per second of `threads` threads at the same time.
-fn machine_peak(threads: usize) -> f64 {
+/// Floating-point operations per second of `threads` threads at the same time, each as `of_thread` finds.
+fn machine_peak(threads: usize, of_thread: fn(Duration) -> f64) -> f64 {
     std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| peak_flops::flops_per_second(PEAK_TIME))).collect();
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| of_thread(PEAK_TIME))).collect();
         running.into_iter().map(|thread| thread.join().expect("multiplying does not panic")).sum()
     })
 }
