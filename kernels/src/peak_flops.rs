@@ -44,8 +44,8 @@ pub fn flops_per_second(time: Duration) -> f64 {
     best_stretch(time, || dispatch(MultiplyAdds { factor: black_box(0.5), summand: black_box(0.5) }))
 }
 
-/// The same of [`crate::bf16`]: of its tiles where there is AMX, else [`flops_per_second`]. With AVX512_BF16 kernels may
-/// be faster than that.
+/// The same of [`crate::bf16`]: of its tiles where there is AMX, else [`flops_per_second`]. With AVX512_BF16 kernels
+/// may be faster than that.
 pub fn bf16_flops_per_second(time: Duration) -> f64 {
     match bf16::multiply_registers() {
         None => flops_per_second(time),

@@ -6,8 +6,8 @@
 //! of the bits: nothing inside of one is rounded. A linear layer that ends the network puts out f32.
 //!
 //! A convolution does for the norms beside it what is cheap while a row is in the cache: it measures its output for a
-//! norm that reads it, and sums the gradient of its input for the norm that put it out. Where it does not, the norm does
-//! it itself, with the same bits.
+//! norm that reads it, and sums the gradient of its input for the norm that put it out. Where it does not, the norm
+//! does it itself, with the same bits.
 
 mod buffers;
 mod conv;
