@@ -148,10 +148,10 @@ pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Option<R> {
     (level <= detected()).then(|| at_level(level, f))
 }
 
-/// As [`with_level`], whatever the CPU has; for a test that does itself what the CPU cannot do, and has AVX-512.
+/// As [`with_level`], whatever the CPU has; for a test that does itself what the CPU cannot do, and has AVX512_BF16.
 #[cfg(test)]
 pub(crate) fn pretending<R>(level: Level, f: impl FnOnce() -> R) -> R {
-    assert!(level <= detected() || detected() >= Level::Avx512, "nothing but AMX can be pretended");
+    assert!(level <= detected() || detected() >= Level::Avx512Bf16, "nothing but AMX can be pretended");
     at_level(level, f)
 }
 

@@ -19,7 +19,7 @@ use convoy_testing::facts;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ROUNDS: usize = 30;
+const ROUNDS: usize = 5;
 
 fn main() {
     // As in the binary: nothing else runs yet that could read the environment.

@@ -9,10 +9,10 @@ use std::sync::Once;
 use super::step::step_of_one;
 use crate::cpu::{self, Level};
 
-/// Runs `f` at the level of AMX, emulated if need be; `None` without AVX-512, which that level has, too.
+/// Runs `f` at the level of AMX, emulated if need be; `None` without AVX512_BF16, which that level has, too.
 pub(super) fn with_amx<R>(f: impl FnOnce() -> R) -> Option<R> {
     static HANDLER: Once = Once::new();
-    if cpu::detected() < Level::Avx512 {
+    if cpu::detected() < Level::Avx512Bf16 {
         return None;
     }
     if cpu::detected() < Level::Amx {

@@ -191,7 +191,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The program's own code for AMX, whose instructions are emulated where the CPU has none; see `tests/amx.rs` for
-    /// the CPU's. Without AVX-512 there is nothing to run it on.
+    /// the CPU's. Without AVX512_BF16 there is nothing to run it on.
     #[test]
     fn emulated_amx_has_the_bits_of_the_other_levels(
         s in shapes(), kinds in [0usize..5, 0usize..5, 0usize..5], seed in 0u64..1000
