@@ -37,7 +37,7 @@ const STACK_BYTES: usize = 64 << 20;
 ///
 /// # Examples
 ///
-/// A shard of two samples, whose gradient is written, and a second one that is added to it:
+/// A shard of two samples, whose gradient is written, and a second one that hands it on chunk by chunk:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -47,7 +47,7 @@ const STACK_BYTES: usize = 64 << 20;
 /// use convoy_common::plan::{DataFacts, Plan};
 /// use convoy_common::{Digest, spec};
 /// use convoy_model::Network;
-/// use convoy_nn::{Executor, GradientTarget};
+/// use convoy_nn::{ChunkTaker, Executor, GradientTarget};
 ///
 /// let spec = r#"
 ///     [data]
@@ -86,9 +86,19 @@ const STACK_BYTES: usize = 64 << 20;
 /// };
 /// let mut gradient = vec![0.0; network.len()];
 /// let first = executor.train_shard(&shard(vec![0, 1]), 0, GradientTarget::Write(&mut gradient), None)?;
-/// let second = executor.train_shard(&shard(vec![2, 3]), 0, GradientTarget::AddTo(&mut gradient), None)?;
+/// assert!(first.finite && gradient.iter().any(|value| *value != 0.0));
+///
+/// let sums = Arc::new(std::sync::Mutex::new(gradient.clone()));
+/// let taker = ChunkTaker::new(100, {
+///     let sums = sums.clone();
+///     move |index, chunk| {
+///         let mut sums = sums.lock().expect("no panic");
+///         sums[100 * index..].iter_mut().zip(chunk).for_each(|(sum, value)| *sum += value);
+///     }
+/// });
+/// let second = executor.train_shard(&shard(vec![2, 3]), 0, GradientTarget::Chunks(&mut gradient, taker), None)?;
 /// assert_eq!(first.count + second.count, 4);
-/// assert!(first.finite && second.finite && gradient.iter().any(|value| *value != 0.0));
+/// assert_ne!(*sums.lock().expect("no panic"), gradient, "it has the first one's, too");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Executor {
@@ -238,7 +248,7 @@ impl Executor {
         times: Option<&Arc<LayerTimes>>,
     ) -> Result<ShardResult, ComputeError> {
         check_batch(&self.plan, &self.network, batch)?;
-        check_length("the sum", target.flat().len(), self.network.len())?;
+        check_length("the gradient", target.flat().len(), self.network.len())?;
         let mode = if epoch < self.plan.spec.network.freeze_epochs { Mode::TrainHead } else { Mode::Train };
         let address = ShardAddress { seed: self.plan.spec.seed, epoch, samples: batch.samples.clone() };
         let shard = TrainingShard { x_nhwc: &batch.x_nhwc, mode, address };

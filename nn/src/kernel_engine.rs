@@ -79,13 +79,11 @@ impl<B: PassState> KernelEngine<B> {
     ) -> Result<(R, bool), ComputeError> {
         let count = shard.count();
         let plan = self.plan(PassKind { mode: shard.mode, images: count })?;
-        let mut pool = self.take_pool(count);
-        let longest = self.network.tensors.iter().map(|tensor| tensor.len()).max().unwrap_or(0);
-        let aside = target.is_added_to().then(|| B::aside(&mut pool, longest));
-        let gradient = ShardGradient::new(self.network.clone(), std::mem::take(target.flat()), aside);
+        let flat = std::mem::take(target.flat());
+        let gradient = ShardGradient::new(self.network.clone(), flat, target.taker());
         let (network, address) = (self.network.clone(), shard.address.clone());
         let shard = ShardInput { network, x_nhwc: shard.x_nhwc, images: count, address, gradient };
-        let pass = SharedPass::new(plan, times.cloned(), self.begin(shard, pool));
+        let pass = SharedPass::new(plan, times.cloned(), self.begin(shard, self.take_pool(count)));
         let trained = self.busy(|| {
             let outputs = pass.forward()?;
             let (result, doutputs) = loss(&pass.lock().outputs())?;

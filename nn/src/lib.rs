@@ -50,4 +50,4 @@ pub use device::{Device, DeviceError};
 pub use error::ComputeError;
 pub use executor::{Executor, ShardResult};
 pub use op_timings::{LayerTime, LayerTimes};
-pub use shard_gradient::GradientTarget;
+pub use shard_gradient::{ChunkTaker, GradientTarget};

@@ -111,10 +111,6 @@ impl PassState for PassBuffers {
     type Weights = Arc<Vec<f32>>;
     type Pool = BufferPool;
 
-    fn aside(pool: &mut BufferPool, len: usize) -> Vec<f32> {
-        pool.take(len)
-    }
-
     fn begin(shard: ShardInput<'_>, weights: Arc<Vec<f32>>, mut pool: BufferPool, team: Arc<Team>) -> Self {
         let x = pool.take_copy(shard.x_nhwc);
         let mut buffers = PassBuffers::new(shard.network, weights, shard.address, shard.gradient, pool, team);
@@ -142,9 +138,7 @@ impl PassState for PassBuffers {
 
     fn end(self) -> (Vec<f32>, BufferPool) {
         let mut pool = self.pool;
-        let (flat, aside) = self.shard_gradient.into_parts();
-        let left = self.values.into_buffers().chain(self.gradients.into_buffers()).chain(aside);
-        left.for_each(|buffer| pool.give(buffer));
-        (flat, pool)
+        self.values.into_buffers().chain(self.gradients.into_buffers()).for_each(|buffer| pool.give(buffer));
+        (self.shard_gradient.into_flat(), pool)
     }
 }

@@ -16,9 +16,6 @@ pub(crate) trait PassState: Sized + Send + 'static {
     /// Where buffers come from and go.
     type Pool: Default + Send;
 
-    /// The buffer of [`ShardGradient`] for the longest tensor.
-    fn aside(pool: &mut Self::Pool, len: usize) -> Vec<f32>;
-
     /// For a pass of so many `images`, NHWC.
     fn begin(shard: ShardInput<'_>, weights: Self::Weights, pool: Self::Pool, team: Arc<Team>) -> Self;
 

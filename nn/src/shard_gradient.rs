@@ -1,9 +1,10 @@
 //! The gradient that a training shard gives, as the backward pass makes it tensor by tensor.
 
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use convoy_kernels::finite_check::all_finite;
-use convoy_kernels::tree::add_into;
 use convoy_model::Network;
 
 /// Where a training shard's gradient goes, flat as [`Network`] says.
@@ -11,22 +12,58 @@ use convoy_model::Network;
 pub enum GradientTarget<'a> {
     /// Over what stands there.
     Write(&'a mut Vec<f32>),
-    /// Added to what stands there, tensor by tensor as soon as each is made, with the bits of an addition of the whole
-    /// gradient afterwards: `target + gradient`, number by number.
-    AddTo(&'a mut Vec<f32>),
+    /// The same, and each chunk is handed on as soon as all of it is there, during the backward pass: those of the last
+    /// layers first. None is handed on from the first number on that is not finite.
+    Chunks(&'a mut Vec<f32>, ChunkTaker),
 }
 
 impl GradientTarget<'_> {
     /// The vector.
     pub(crate) fn flat(&mut self) -> &mut Vec<f32> {
         match self {
-            GradientTarget::Write(flat) | GradientTarget::AddTo(flat) => flat,
+            GradientTarget::Write(flat) | GradientTarget::Chunks(flat, _) => flat,
         }
     }
 
-    /// Whether the gradient is added to what stands there.
-    pub(crate) fn is_added_to(&self) -> bool {
-        matches!(self, GradientTarget::AddTo(_))
+    /// Who takes chunks.
+    pub(crate) fn taker(&self) -> Option<&ChunkTaker> {
+        match self {
+            GradientTarget::Write(_) => None,
+            GradientTarget::Chunks(_, taker) => Some(taker),
+        }
+    }
+}
+
+/// What is done with a chunk: its index, and its numbers.
+type Take = dyn Fn(usize, &[f32]) + Send + Sync;
+
+/// Takes the chunks of a shard's gradient.
+#[derive(Clone)]
+pub struct ChunkTaker {
+    elements: usize,
+    take: Arc<Take>,
+}
+
+impl ChunkTaker {
+    /// Chunks of `elements` numbers, the last one of what is left; chunk `index` begins at `index * elements`. `take`
+    /// gets each one's index and numbers, on the thread that computes the shard, which does not go on before it returns.
+    ///
+    /// # Panics
+    /// If `elements` is 0.
+    pub fn new(elements: usize, take: impl Fn(usize, &[f32]) + Send + Sync + 'static) -> Self {
+        assert!(elements > 0, "a chunk has numbers");
+        ChunkTaker { elements, take: Arc::new(take) }
+    }
+
+    /// Hands on all chunks of a gradient that is made.
+    pub(crate) fn take_all(&self, flat: &[f32]) {
+        flat.chunks(self.elements).enumerate().for_each(|(index, chunk)| (self.take)(index, chunk));
+    }
+}
+
+impl fmt::Debug for ChunkTaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkTaker").field("elements", &self.elements).finish_non_exhaustive()
     }
 }
 
@@ -37,47 +74,61 @@ pub(crate) struct ShardGradient {
     flat: Vec<f32>,
     /// Which tensors have been written.
     written: Vec<bool>,
-    /// Where a tensor's gradient is made before it is added to its place, as long as the longest tensor; none if it is
-    /// made in its place.
-    aside: Option<Vec<f32>>,
     finite: bool,
+    chunks: Option<UnfinishedChunks>,
+}
+
+/// What is missing until chunks can be handed on.
+struct UnfinishedChunks {
+    taker: ChunkTaker,
+    /// How many numbers of each chunk are not written yet.
+    missing: Vec<usize>,
+}
+
+impl UnfinishedChunks {
+    fn of(taker: ChunkTaker, len: usize) -> Self {
+        let starts = (0..len).step_by(taker.elements);
+        UnfinishedChunks { missing: starts.map(|start| taker.elements.min(len - start)).collect(), taker }
+    }
+
+    /// The numbers `range` of `flat` are written; hands on the chunks that were waiting for them, unless `held_back`.
+    fn written(&mut self, range: Range<usize>, flat: &[f32], held_back: bool) {
+        let elements = self.taker.elements;
+        for index in range.start / elements..range.end.div_ceil(elements) {
+            let chunk = index * elements..((index + 1) * elements).min(flat.len());
+            self.missing[index] -= range.end.min(chunk.end) - range.start.max(chunk.start);
+            if self.missing[index] == 0 && !held_back {
+                (self.taker.take)(index, &flat[chunk]);
+            }
+        }
+    }
 }
 
 impl ShardGradient {
-    /// A gradient that is written to `flat`, or added to it if there is a buffer `aside` for the longest tensor of
-    /// `network`.
-    pub fn new(network: Arc<Network>, flat: Vec<f32>, aside: Option<Vec<f32>>) -> Self {
+    /// A gradient of `network` that is written to `flat`, whose chunks `taker` takes.
+    pub fn new(network: Arc<Network>, flat: Vec<f32>, taker: Option<&ChunkTaker>) -> Self {
         let written = vec![false; network.tensors.len()];
-        ShardGradient { network, flat, written, aside, finite: true }
+        let chunks = taker.map(|taker| UnfinishedChunks::of(taker.clone(), flat.len()));
+        ShardGradient { network, flat, written, finite: true, chunks }
     }
 
-    /// Has `fill` write the gradient of a parameter, or what is measured for a buffer: all of its numbers.
+    /// Has `fill` write the gradient of a parameter, or what is measured for a buffer: all of its numbers, once.
     pub fn write(&mut self, tensor: usize, fill: impl FnOnce(&mut [f32])) {
-        let place = &mut self.flat[self.network.tensors[tensor].range()];
-        match &mut self.aside {
-            None => {
-                fill(place);
-                self.finite &= all_finite(place);
-            }
-            Some(aside) => {
-                let aside = &mut aside[..place.len()];
-                fill(aside);
-                self.finite &= all_finite(aside);
-                add_into(place, aside);
-            }
-        }
+        let range = self.network.tensors[tensor].range();
+        let place = &mut self.flat[range.clone()];
+        fill(place);
+        self.finite &= all_finite(place);
         self.written[tensor] = true;
+        if let Some(chunks) = &mut self.chunks {
+            chunks.written(range, &self.flat, !self.finite);
+        }
     }
 
     /// The gradient is 0 where nothing was written.
     pub fn fill_rest(&mut self) {
-        for (tensor, written) in self.network.tensors.iter().zip(&self.written) {
-            let place = &mut self.flat[tensor.range()];
-            match self.aside {
-                None if !written => place.fill(0.0),
-                // Not without effect: -0 becomes 0.
-                Some(_) if !written => place.iter_mut().for_each(|value| *value += 0.0),
-                _ => {}
+        for tensor in 0..self.written.len() {
+            if !self.written[tensor] {
+                self.write(tensor, |place| place.fill(0.0));
             }
         }
     }
@@ -87,9 +138,9 @@ impl ShardGradient {
         self.finite
     }
 
-    /// The flat vector, and the buffer aside.
-    pub fn into_parts(self) -> (Vec<f32>, Option<Vec<f32>>) {
-        (self.flat, self.aside)
+    /// The flat vector.
+    pub fn into_flat(self) -> Vec<f32> {
+        self.flat
     }
 }
 
@@ -97,6 +148,7 @@ impl ShardGradient {
 mod tests {
     use convoy_common::plan::Input;
     use convoy_common::spec::parse;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -107,36 +159,75 @@ mod tests {
         Arc::new(Network::build(&spec.network, Input { height: 1, width: 2, channels: 1 }, 2).unwrap())
     }
 
-    /// What becomes of `flat` when the bias gets these numbers and the weight none, bit by bit.
-    fn gradient(flat: [f32; 6], aside: Option<Vec<f32>>, bias: [f32; 2]) -> (Vec<u32>, bool) {
-        let mut gradient = ShardGradient::new(network(), flat.to_vec(), aside);
-        gradient.write(1, |place| place.copy_from_slice(&bias));
-        gradient.fill_rest();
-        let finite = gradient.is_finite();
-        (gradient.into_parts().0.into_iter().map(f32::to_bits).collect(), finite)
-    }
+    /// A chunk's index and numbers.
+    type Handed = (usize, Vec<f32>);
 
-    fn bits(values: [f32; 6]) -> Vec<u32> {
-        values.map(f32::to_bits).to_vec()
+    /// Chunks of a gradient, in the order in which they were handed on.
+    #[derive(Clone, Default)]
+    struct Taken(Arc<Mutex<Vec<Handed>>>);
+
+    impl Taken {
+        fn taker(&self, elements: usize) -> ChunkTaker {
+            let taken = self.clone();
+            ChunkTaker::new(elements, move |index, chunk| taken.0.lock().push((index, chunk.to_vec())))
+        }
+
+        fn indices(&self) -> Vec<usize> {
+            self.0.lock().iter().map(|(index, _)| *index).collect()
+        }
     }
 
     #[test]
     fn what_stands_there_is_written_over() {
-        let expected = bits([0.0, 0.0, 0.0, 0.0, -0.0, 3.0]);
-        assert_eq!(gradient([f32::NAN; 6], None, [-0.0, 3.0]), (expected, true));
-    }
-
-    /// Also where nothing was written, as if zeros were added: -0 becomes 0.
-    #[test]
-    fn what_stands_there_is_added_to() {
-        let sum = gradient([-0.0, 1.0, -0.0, 2.0, -0.0, 4.0], Some(vec![f32::NAN; 4]), [-0.0, 3.0]);
-        assert_eq!(sum, (bits([0.0, 1.0, 0.0, 2.0, -0.0, 7.0]), true));
+        let mut gradient = ShardGradient::new(network(), vec![f32::NAN; 6], None);
+        gradient.write(1, |place| place.copy_from_slice(&[-0.0, 3.0]));
+        gradient.fill_rest();
+        assert!(gradient.is_finite(), "what stood there does not count");
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&gradient.into_flat()), bits(&[0.0, 0.0, 0.0, 0.0, -0.0, 3.0]));
     }
 
     #[test]
-    fn finite_is_said_of_the_shards_own_part() {
-        assert!(gradient([f32::INFINITY; 6], Some(vec![0.0; 4]), [1.0, 2.0]).1);
-        assert!(!gradient([0.0; 6], Some(vec![0.0; 4]), [1.0, f32::NAN]).1);
-        assert!(!gradient([0.0; 6], None, [f32::INFINITY, 0.0]).1);
+    fn a_number_that_is_not_finite_is_noticed() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut gradient = ShardGradient::new(network(), vec![0.0; 6], None);
+            gradient.write(0, |place| place.fill(1.0));
+            gradient.write(1, |place| place.copy_from_slice(&[1.0, wrong]));
+            assert!(!gradient.is_finite(), "{wrong}");
+        }
+    }
+
+    /// Of three numbers each: the first holds weights alone, the second the last weight and the bias.
+    #[test]
+    fn a_chunk_is_handed_on_when_the_last_tensor_in_it_is_written() {
+        let taken = Taken::default();
+        let mut gradient = ShardGradient::new(network(), vec![0.0; 6], Some(&taken.taker(3)));
+        gradient.write(1, |place| place.copy_from_slice(&[5.0, 6.0]));
+        assert!(taken.indices().is_empty(), "a weight is missing in the second");
+        gradient.write(0, |place| place.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]));
+        assert_eq!(*taken.0.lock(), [(0, vec![1.0, 2.0, 3.0]), (1, vec![4.0, 5.0, 6.0])]);
+        gradient.fill_rest();
+        assert_eq!(taken.indices(), [0, 1], "each once");
+    }
+
+    #[test]
+    fn every_chunk_is_handed_on_once_whatever_its_length() {
+        for (elements, order) in [(1, vec![4, 5, 0, 1, 2, 3]), (2, vec![2, 0, 1]), (4, vec![1, 0]), (7, vec![0])] {
+            let taken = Taken::default();
+            let mut gradient = ShardGradient::new(network(), vec![0.0; 6], Some(&taken.taker(elements)));
+            gradient.write(1, |place| place.fill(1.0));
+            gradient.fill_rest();
+            assert_eq!(taken.indices(), order, "chunks of {elements}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_handed_on_from_a_number_on_that_is_not_finite() {
+        let taken = Taken::default();
+        let mut gradient = ShardGradient::new(network(), vec![0.0; 6], Some(&taken.taker(2)));
+        gradient.write(1, |place| place.fill(1.0));
+        gradient.write(0, |place| place.copy_from_slice(&[1.0, f32::NAN, 1.0, 1.0]));
+        assert_eq!(taken.indices(), [2]);
+        assert!(!gradient.is_finite());
     }
 }

@@ -107,6 +107,7 @@ fn compare_on(on: On, name: &str, setting: &Setting, batch: &Batch, bound: f64) 
         assert!(error <= bound, "{name} on {on:?}: {what} is off by {error:.1e}");
     };
     let (found, sums) = train(&composed);
+    setting.check_chunks(&composed, batch, 1000);
     assert!(found.finite && (found.count, found.weight_sum) == (result.count, result.weight_sum), "{found:?}");
     check("the loss", (found.loss_sum / result.loss_sum - 1.0).abs());
     for tensor in &setting.network.tensors {
@@ -278,5 +279,7 @@ fn what_is_not_finite_is_told(on: On) {
         let mut sum = vec![0.0; setting.network.len()];
         let result = executor.train_shard(&batch, 0, GradientTarget::Write(&mut sum), None).unwrap();
         assert!(result.loss_sum.is_finite() && !result.finite, "{result:?}");
+        let (result, taken) = setting.train_by_chunks(&executor, &batch, 8);
+        assert!(!result.finite && taken.len() < 4, "not all of it is handed on: {taken:?}");
     }
 }

@@ -48,19 +48,22 @@ fn a_shard_has_the_same_bits_whatever_ran_before_and_wherever() {
 }
 
 #[test]
-fn a_shard_is_added_to_its_sibling_with_the_bits_of_an_addition() {
+fn a_gradient_leaves_by_chunks_with_the_bits_of_one_that_is_written() {
     for spec in [SMALL.to_owned(), SMALL.replace("[network]", "[network]\nfreeze_epochs = 3")] {
         let setting = setting(&spec, [11, 9, 3], 5);
         let executor = setting.executor();
-        let (a, b) = (setting.batch(0, 6), setting.batch(50, 3));
-        let (_, first) = setting.train(&executor, &a);
-        let (result, second) = setting.train(&executor, &b);
-        let float = |bits: &u32| f32::from_bits(*bits);
-        let mut sum: Vec<f32> = first.iter().map(|bits| if *bits == 0 { -0.0 } else { float(bits) }).collect();
-        let expected: Vec<u32> = sum.iter().zip(&second).map(|(a, b)| (a + float(b)).to_bits()).collect();
-        assert_eq!(executor.train_shard(&b, 2, GradientTarget::AddTo(&mut sum), None).unwrap(), result);
-        assert_eq!(sum.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), expected);
+        for elements in [1, 7, 64, 1000, setting.network.len(), 1 << 20] {
+            setting.check_chunks(&executor, &setting.batch(0, 6), elements);
+        }
     }
+}
+
+#[test]
+fn the_last_layers_chunks_leave_first() {
+    let setting = setting(SMALL, [11, 9, 3], 5);
+    let order = setting.check_chunks(&setting.executor(), &setting.batch(0, 6), 64);
+    let (first, last) = (order[0], order[order.len() - 1]);
+    assert!(order.len() > 4 && first > order.len() / 2 && last < order.len() / 2, "{order:?}");
 }
 
 /// Every way to compute a convolution, and norms beside them, large enough that help pays.
@@ -291,7 +294,7 @@ fn what_does_not_fit_is_said() {
         "sample 1 of the shard has label 7, but there are only 5 classes (0 to 4)",
     );
     let error = executor.train_shard(&good, 0, GradientTarget::Write(&mut vec![0.0; 3]), None).unwrap_err().to_string();
-    assert!(error.starts_with("the sum: "), "{error}");
+    assert!(error.starts_with("the gradient: "), "{error}");
     let short = Arc::new(setting.state[1..].to_vec());
     assert!(executor.load(&short).unwrap_err().to_string().starts_with("the network's state: "));
     executor.train_shard(&good, 0, GradientTarget::Write(&mut sum), None).unwrap();

@@ -56,6 +56,14 @@ impl ChunkBuffer {
         buffer.copy_from_slice(values);
         buffer
     }
+
+    /// Adds `right`, element by element.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn add_slice(&mut self, right: &[f32]) {
+        add_into(self, right);
+    }
 }
 
 impl Summand for ChunkBuffer {

@@ -1,5 +1,7 @@
 //! A coordinator that hands each call to the test, which answers it when it wants.
 
+use std::collections::BTreeMap;
+
 use convoy_common::Plan;
 use convoy_common::manifest::Manifest;
 use convoy_proto::v1::node_message::Message;
@@ -68,7 +70,7 @@ pub struct FilesCall {
 pub struct PushCall {
     /// What the node is.
     pub header: v1::NodeHeader,
-    /// Its numbers: those of the chunks that came, one after the other.
+    /// Its numbers: those of the chunks that came, in the order of their offsets.
     pub gradient: Vec<f32>,
     /// What came after them.
     pub summary: v1::NodeSummary,
@@ -156,25 +158,22 @@ impl Answers for Scripted {
     }
 
     async fn push_node(&self, mut messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
-        let (mut header, mut gradient, mut summary) = (None, Vec::new(), None);
-        let mut end = 0;
+        let (mut header, mut chunks, mut summary) = (None, BTreeMap::new(), None);
         while let Some(message) = messages.message().await? {
             match message.message {
                 Some(Message::Header(first)) => header = Some(first),
                 Some(Message::Summary(last)) => summary = Some(last),
                 Some(Message::Chunk(chunk)) => {
-                    let start = gradient.len();
-                    let elements = chunk.data.wire_len() / 4;
-                    assert!(chunk.offset >= end, "chunks come in order");
-                    end = chunk.offset + elements as u64;
-                    gradient.resize(start + elements, 0.0);
-                    assert!(chunk.data.copy_to(&mut gradient[start..]), "a chunk is whole numbers");
+                    let mut values = vec![0.0; chunk.data.wire_len() / 4];
+                    assert!(chunk.data.copy_to(&mut values), "a chunk is whole numbers");
+                    assert!(chunks.insert(chunk.offset, values).is_none(), "a chunk comes once");
                 }
                 None => {}
             }
         }
         let incomplete = || Status::invalid_argument("a node has a header and a summary");
         let (header, summary) = (header.ok_or_else(incomplete)?, summary.ok_or_else(incomplete)?);
+        let gradient = chunks.into_values().flatten().collect();
         let (reply, answer) = oneshot::channel();
         self.pushes.send(PushCall { header, gradient, summary, reply }).map_err(over)?;
         answer.await.map_err(over)?

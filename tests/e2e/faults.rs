@@ -64,7 +64,8 @@ fn a_checkpoint_on_a_full_disk_is_tried_again() {
     let address = free_address();
     let child = coordinator(&job, &address, "run").spawn().expect("convoy starts");
     let folder = job.path("run/checkpoints");
-    wait_for("the run folder", || folder.is_dir().then_some(()));
+    // The plan is written last: before, hidden files in the folder are cleared away as left by a killed process.
+    wait_for("the run's plan", || job.path("run/plan.json").is_file().then_some(()));
     // From step 10 on, checkpoints go to a device that is always full, the first time.
     for step in 10..=15 {
         let name = format!(".step-{step:08}.safetensors.{}.tmp", child.id());

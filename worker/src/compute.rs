@@ -7,13 +7,16 @@ use std::time::Instant;
 
 use convoy_common::{Plan, panic_text};
 use convoy_model::Network;
-use convoy_nn::{ComputeError, Device, Executor, GradientTarget};
+use convoy_nn::{ChunkTaker, ComputeError, Device, Executor, GradientTarget};
+use convoy_proto::CHUNK_ELEMENTS;
+use convoy_reduce::{FrozenChunks, forget_spare};
 use convoy_scheduler::{Failure, Lease, LeaseRef, StepId, Work};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::evaluated_weights::EvaluatedWeights;
 use crate::lease_queue::{LeaseQueue, NextShard};
-use crate::lease_work::{ComputedShard, LeaseFailure, LeaseResult, LeaseWork, leaf};
+use crate::lease_work::{ComputedShard, LeaseFailure, LeaseWork};
+use crate::node_parts::NodeSender;
 use crate::shards::Shards;
 use crate::spare_buffers::SpareBuffers;
 use crate::stages;
@@ -30,14 +33,16 @@ struct PoolShared {
     shards: Shards,
     /// Memory for gradients and parameters.
     buffers: Arc<SpareBuffers>,
-    results: UnboundedSender<LeaseResult>,
+    failures: UnboundedSender<LeaseFailure>,
+    /// Chunks that steps leave as they are.
+    frozen: Arc<FrozenChunks>,
     /// What the network's weights become for evaluations.
     evaluated: EvaluatedWeights,
 }
 
 impl ComputePool {
-    /// Starts `threads` threads (at least one) that compute shards of `plan` on `network`, on `device`. What becomes of
-    /// each lease goes to `results`.
+    /// Starts `threads` threads (at least one) that compute shards of `plan` on `network`, on `device`. Leases that
+    /// could not be done go to `failures`.
     ///
     /// # Errors
     /// When a thread cannot be started, or the device cannot be had.
@@ -46,11 +51,13 @@ impl ComputePool {
         network: &Arc<Network>,
         shards: Shards,
         (device, threads): (Device, usize),
-        results: UnboundedSender<LeaseResult>,
+        failures: UnboundedSender<LeaseFailure>,
     ) -> Result<Self, ComputeError> {
         let buffers = Arc::new(SpareBuffers::new(network.len()));
         let evaluated = EvaluatedWeights::new(plan.clone(), network.clone());
-        let shared = Arc::new(PoolShared { queue: LeaseQueue::default(), shards, buffers, results, evaluated });
+        let frozen = Arc::new(FrozenChunks::of(plan, network));
+        let queue = LeaseQueue::default();
+        let shared = Arc::new(PoolShared { queue, shards, buffers, failures, frozen, evaluated });
         let mut pool = ComputePool { shared, threads: Vec::new() };
         for executor in Executor::team(device, plan, network, threads.max(1))? {
             let thread = ShardThread { shared: pool.shared.clone(), executor, loaded: None };
@@ -60,15 +67,17 @@ impl ComputePool {
         Ok(pool)
     }
 
-    /// Takes a lease in, and begins to load its samples.
-    pub(crate) fn add(&self, lease: Lease) {
+    /// Takes a lease in, whose node goes to `sender` as it is computed, and begins to load its samples.
+    pub(crate) fn add(&self, lease: Lease, sender: NodeSender) {
         self.shared.shards.prepare(lease.work, lease.at.step, lease.node);
-        self.shared.queue.add(lease);
+        self.shared.queue.add(LeaseWork::new(lease, self.shared.buffers.elements(), sender));
     }
 
     /// Drops a lease; shards of it that are being computed are thrown away.
     pub(crate) fn revoke(&self, at: LeaseRef) {
-        self.shared.queue.remove(at);
+        if let Some(work) = self.shared.queue.remove(at) {
+            work.give_up();
+        }
     }
 
     /// The parameters of `step` are committed and here.
@@ -90,6 +99,7 @@ impl Drop for ComputePool {
         for thread in self.threads.drain(..) {
             _ = thread.join();
         }
+        forget_spare();
     }
 }
 
@@ -143,24 +153,25 @@ impl ShardThread {
         Ok(())
     }
 
-    fn train(&self, work: &LeaseWork, shard: u32) -> Result<ComputedShard, (Failure, String)> {
+    fn train(&self, work: &Arc<LeaseWork>, shard: u32) -> Result<ComputedShard, (Failure, String)> {
         let step = work.lease.at.step;
         let (batch, data) = self.shared.shards.take(Work::Train, step, shard);
         let batch = batch.map_err(|error| (Failure::DataUnreadable, error.to_string()))?;
         let begun = Instant::now();
-        let sibling = work.take_sibling(shard);
-        let adds = sibling.is_some();
-        let (node, mut gradient) = sibling.unwrap_or_else(|| (leaf(shard), self.shared.buffers.take()));
-        let target = match adds {
-            true => GradientTarget::AddTo(&mut gradient),
-            false => GradientTarget::Write(&mut gradient),
-        };
-        let epoch = self.shared.shards.epoch(step);
-        let result = self.executor.train_shard(&batch, epoch, target, None).map_err(internal)?;
+        let mut gradient = self.shared.buffers.take();
+        let (to, frozen) = (work.clone(), self.shared.frozen.clone());
+        let taker = ChunkTaker::new(CHUNK_ELEMENTS, move |index, values| {
+            if !frozen.contain(step.0, index) {
+                to.add_chunk(shard, index, values);
+            }
+        });
+        let target = GradientTarget::Chunks(&mut gradient, taker);
+        let result = self.executor.train_shard(&batch, self.shared.shards.epoch(step), target, None);
+        self.shared.buffers.give(gradient);
+        let result = result.map_err(internal)?;
         stages::over("shard", step, begun);
         Ok(ComputedShard {
             shard,
-            gradient: Some((node, gradient)),
             sums: vec![f64::from(result.count), result.loss_sum, result.weight_sum, result.correct],
             finite: result.finite,
             computing: begun.elapsed(),
@@ -174,7 +185,7 @@ impl ShardThread {
         let begun = Instant::now();
         let sums = self.executor.evaluate_shard(&batch).map_err(internal)?;
         let finite = sums.iter().all(|sum| sum.is_finite());
-        Ok(ComputedShard { shard, gradient: None, sums, finite, computing: begun.elapsed(), data })
+        Ok(ComputedShard { shard, sums, finite, computing: begun.elapsed(), data })
     }
 }
 
@@ -183,22 +194,19 @@ fn internal(error: ComputeError) -> (Failure, String) {
 }
 
 impl PoolShared {
-    /// Counts a shard, and hands the node on after the last one unless the lease is gone.
+    /// Counts a shard, and ends the node after the last one unless the lease is gone.
     fn add(&self, work: &LeaseWork, computed: ComputedShard) {
-        let (node, spent) = work.add(computed);
-        if let Some(node) = node {
-            if self.queue.remove(work.lease.at) {
-                _ = self.results.send(LeaseResult::Done(node));
-            } else {
-                self.buffers.give(node.gradient);
-            }
+        if let Some(node) = work.add(computed)
+            && self.queue.remove(work.lease.at).is_some()
+        {
+            work.finish(node);
         }
-        spent.into_iter().for_each(|buffer| self.buffers.give(buffer));
     }
 
     fn fail(&self, work: &LeaseWork, failure: Failure, reason: String) {
-        if work.fail() && self.queue.remove(work.lease.at) {
-            _ = self.results.send(LeaseResult::Failed(LeaseFailure { at: work.lease.at, failure, reason }));
+        if work.fail() && self.queue.remove(work.lease.at).is_some() {
+            work.give_up();
+            _ = self.failures.send(LeaseFailure { at: work.lease.at, failure, reason });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoy_scheduler::{Lease, LeaseRef, StepId};
+use convoy_scheduler::{LeaseRef, StepId};
 use parking_lot::{Condvar, Mutex};
 
 use crate::lease_work::LeaseWork;
@@ -39,8 +39,8 @@ pub(crate) struct NextShard {
 
 impl LeaseQueue {
     /// Takes a lease in.
-    pub(crate) fn add(&self, lease: Lease) {
-        let work = Arc::new(LeaseWork::new(lease));
+    pub(crate) fn add(&self, work: LeaseWork) {
+        let (lease, work) = (work.lease, Arc::new(work));
         let mut state = self.state.lock();
         state.leases.insert(lease.at, work.clone());
         state.shards.extend(lease.node.leaves().map(|shard| (work.clone(), shard.0)));
@@ -48,20 +48,26 @@ impl LeaseQueue {
         self.changed.notify_all();
     }
 
-    /// Drops a lease. Whether it was still there: nobody else may answer it from now on.
-    pub(crate) fn remove(&self, at: LeaseRef) -> bool {
+    /// Takes out a lease, if it is still there: nobody else may answer it or give it up from now on.
+    pub(crate) fn remove(&self, at: LeaseRef) -> Option<Arc<LeaseWork>> {
         let mut state = self.state.lock();
         state.shards.retain(|(work, _)| work.lease.at != at);
-        state.leases.remove(&at).is_some()
+        state.leases.remove(&at)
     }
 
-    /// The parameters of `step` are committed and here. Leases of earlier steps are stale and dropped. Gives the
+    /// The parameters of `step` are committed and here. Leases of earlier steps are stale and given up. Gives the
     /// earlier parameters' memory if no thread still loads them.
     pub(crate) fn set_parameters(&self, step: StepId, flat: Arc<Vec<f32>>) -> Option<Vec<f32>> {
         let mut state = self.state.lock();
         let old = state.parameters.replace((step, flat));
         state.shards.retain(|(work, _)| work.lease.at.step >= step);
-        state.leases.retain(|at, _| at.step >= step);
+        state.leases.retain(|at, work| {
+            let current = at.step >= step;
+            if !current {
+                work.give_up();
+            }
+            current
+        });
         drop(state);
         self.changed.notify_all();
         old.and_then(|(_, flat)| Arc::into_inner(flat))
@@ -105,11 +111,17 @@ impl QueueState {
 
 #[cfg(test)]
 mod tests {
-    use convoy_scheduler::Work;
+    use convoy_scheduler::{Lease, Work};
     use convoy_testing::wait_for;
 
     use super::*;
     use crate::fixtures::lease;
+    use crate::node_parts::node_parts;
+
+    /// Takes in a lease whose node goes nowhere.
+    fn add(queue: &LeaseQueue, lease: Lease) {
+        queue.add(LeaseWork::new(lease, 1, node_parts().0));
+    }
 
     fn parameters(queue: &LeaseQueue, step: u64) {
         queue.set_parameters(StepId(step), Arc::new(vec![step as f32]));
@@ -127,35 +139,36 @@ mod tests {
     fn shards_come_in_the_order_of_their_leases() {
         let queue = LeaseQueue::default();
         parameters(&queue, 3);
-        queue.add(lease(Work::Train, 3, 8, 4..6));
-        queue.add(lease(Work::Evaluate, 3, 7, 0..2));
+        add(&queue, lease(Work::Train, 3, 8, 4..6));
+        add(&queue, lease(Work::Evaluate, 3, 7, 0..2));
         assert_eq!(drain(&queue), [(3, 8, 4), (3, 8, 5), (3, 7, 0), (3, 7, 1)]);
     }
 
     #[test]
     fn a_shard_waits_for_the_parameters_of_its_step() {
         let queue = LeaseQueue::default();
-        queue.add(lease(Work::Train, 4, 1, 0..1));
+        add(&queue, lease(Work::Train, 4, 1, 0..1));
         assert!(drain(&queue).is_empty());
         parameters(&queue, 3);
         assert!(drain(&queue).is_empty());
-        queue.add(lease(Work::Train, 3, 2, 0..1));
+        add(&queue, lease(Work::Train, 3, 2, 0..1));
         assert_eq!(drain(&queue), [(3, 2, 0)], "the lease behind does not wait for the one before it");
         parameters(&queue, 4);
         assert_eq!(drain(&queue), [(4, 1, 0)]);
     }
 
-    #[test]
-    fn leases_of_earlier_steps_are_stale() {
+    #[tokio::test]
+    async fn leases_of_earlier_steps_are_stale() {
         let queue = LeaseQueue::default();
         let (old, new) = (lease(Work::Train, 3, 1, 0..4), lease(Work::Train, 4, 2, 0..1));
-        queue.add(old);
-        queue.add(new);
+        let (sender, mut parts, _) = node_parts();
+        queue.add(LeaseWork::new(old, 1, sender));
+        add(&queue, new);
         parameters(&queue, 4);
         assert_eq!(queue.state.lock().shards.len(), 1, "their shards are forgotten");
-        assert!(!queue.remove(old.at));
+        assert!(queue.remove(old.at).is_none() && !parts.begun().await, "nothing of them is sent");
         assert_eq!(drain(&queue), [(4, 2, 0)]);
-        assert!(queue.remove(new.at), "a lease is there until it is answered, though its shards are taken");
+        assert!(queue.remove(new.at).is_some(), "a lease is there until it is answered, though its shards are taken");
     }
 
     #[test]
@@ -163,16 +176,16 @@ mod tests {
         let queue = LeaseQueue::default();
         parameters(&queue, 0);
         let (first, second) = (lease(Work::Train, 0, 1, 0..2), lease(Work::Train, 0, 2, 2..4));
-        queue.add(first);
-        queue.add(second);
-        assert!(queue.remove(first.at) && !queue.remove(first.at));
+        add(&queue, first);
+        add(&queue, second);
+        assert!(queue.remove(first.at).is_some() && queue.remove(first.at).is_none());
         assert_eq!(drain(&queue), [(0, 2, 2), (0, 2, 3)]);
     }
 
     #[test]
     fn memory_of_earlier_parameters_comes_back_when_nobody_reads_them() {
         let queue = LeaseQueue::default();
-        queue.add(lease(Work::Train, 0, 1, 0..1));
+        add(&queue, lease(Work::Train, 0, 1, 0..1));
         assert_eq!(queue.set_parameters(StepId(0), Arc::new(vec![1.0])), None);
         let reader = queue.next().expect("a shard").parameters;
         assert_eq!(queue.set_parameters(StepId(1), Arc::new(vec![2.0])), None, "a thread still reads the first");
@@ -183,7 +196,7 @@ mod tests {
     #[test]
     fn a_thread_is_woken_by_parameters_and_by_the_end() {
         let queue = Arc::new(LeaseQueue::default());
-        queue.add(lease(Work::Train, 0, 1, 0..1));
+        add(&queue, lease(Work::Train, 0, 1, 0..1));
         let thread = std::thread::spawn({
             let queue = queue.clone();
             move || {
@@ -200,7 +213,7 @@ mod tests {
     #[test]
     fn a_shard_that_is_ready_was_not_waited_for() {
         let queue = LeaseQueue::default();
-        queue.add(lease(Work::Train, 0, 1, 0..1));
+        add(&queue, lease(Work::Train, 0, 1, 0..1));
         parameters(&queue, 0);
         assert_eq!(queue.next().expect("a shard").waited, Duration::ZERO);
     }

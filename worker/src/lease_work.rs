@@ -1,30 +1,17 @@
 //! A lease in work: the sums of its shards as they are computed, and the node that they make.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use convoy_common::tree_sum::{TreeSum, add_f64};
-use convoy_kernels::tree::add_into;
+use convoy_reduce::NodeSums;
 use convoy_scheduler::{Failure, Lease, LeaseRef, Node};
 use parking_lot::Mutex;
 
-use crate::stages;
+use crate::node_parts::NodeSender;
 
-/// What became of a lease.
-#[derive(Debug)]
-pub(crate) enum LeaseResult {
-    /// Its node.
-    Done(ComputedNode),
-    /// It could not be done.
-    Failed(LeaseFailure),
-}
-
-/// A node, ready to be sent.
-#[derive(Debug)]
+/// What a node has beside its chunks.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ComputedNode {
-    /// The lease that asked for it.
-    pub(crate) lease: Lease,
-    /// Flat sum of gradients and batch statistics; empty for an evaluation and where something is not finite.
-    pub(crate) gradient: Vec<f32>,
     /// Sums of the metrics, in the layout of the lease's work.
     pub(crate) sums: Vec<f64>,
     /// The first shard with a NaN or an infinity.
@@ -55,26 +42,25 @@ pub(crate) struct Times {
 #[derive(Debug)]
 pub(crate) struct LeaseWork {
     pub(crate) lease: Lease,
+    gradient: NodeSums,
     sums: Mutex<LeaseSums>,
+    /// Where the node goes, until it has gone or is given up.
+    sender: Mutex<Option<NodeSender>>,
 }
 
 #[derive(Debug)]
 struct LeaseSums {
     shards_left: u32,
-    gradient: TreeSum<Vec<f32>>,
     sums: TreeSum<Vec<f64>>,
     not_finite: Option<u32>,
     failed: bool,
     times: Times,
 }
 
-/// A shard that was computed.
+/// A shard that was computed. Its gradient has been added already, chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct ComputedShard {
     pub(crate) shard: u32,
-    /// The node that the gradient is the sum of, and the gradient: the shard's own, or that of its parent where it was
-    /// added to its sibling's as it was made. None for an evaluation.
-    pub(crate) gradient: Option<(Node, Vec<f32>)>,
     pub(crate) sums: Vec<f64>,
     /// Whether all numbers are finite.
     pub(crate) finite: bool,
@@ -83,23 +69,18 @@ pub(crate) struct ComputedShard {
     pub(crate) data: Duration,
 }
 
-/// The node of shard `shard` alone.
-pub(crate) fn leaf(shard: u32) -> Node {
-    Node { first: shard, last: shard + 1 }
-}
-
 impl LeaseWork {
-    /// No shard is computed yet.
-    pub(crate) fn new(lease: Lease) -> Self {
+    /// No shard is computed yet. Gradients have `elements` elements, and the node goes to `sender`.
+    pub(crate) fn new(lease: Lease, elements: usize, sender: NodeSender) -> Self {
         let sums = LeaseSums {
             shards_left: lease.node.size(),
-            gradient: TreeSum::new(lease.node),
             sums: TreeSum::new(lease.node),
             not_finite: None,
             failed: false,
             times: Times::default(),
         };
-        LeaseWork { lease, sums: Mutex::new(sums) }
+        let gradient = NodeSums::new(lease.node, elements);
+        LeaseWork { lease, gradient, sums: Mutex::new(sums), sender: Mutex::new(Some(sender)) }
     }
 
     /// A thread had nothing to do but wait for the parameters of one of these shards.
@@ -107,41 +88,49 @@ impl LeaseWork {
         self.sums.lock().times.parameters += time;
     }
 
-    /// Takes out the gradient of the shard's sibling if it is there, to be added to in place. It saves the memory for
-    /// the shard's own gradient and the addition afterwards. The sum is that of the node that comes with it.
-    pub(crate) fn take_sibling(&self, shard: u32) -> Option<(Node, Vec<f32>)> {
-        self.sums.lock().gradient.take_sibling(leaf(shard))
+    /// Adds chunk `index` of the gradient of `shard`, and hands the node's on where it is whole.
+    pub(crate) fn add_chunk(&self, shard: u32, index: usize, values: &[f32]) {
+        if self.sender.lock().is_none() {
+            return;
+        }
+        if let Some(sum) = self.gradient.add(shard, index, values)
+            && let Some(sender) = &*self.sender.lock()
+        {
+            sender.chunk(index, sum);
+        }
     }
 
-    /// Adds a shard, and gives the node with the last one unless the lease has failed. The buffers are those that the
-    /// additions left over.
-    pub(crate) fn add(&self, computed: ComputedShard) -> (Option<ComputedNode>, Vec<Vec<f32>>) {
-        let ComputedShard { shard, gradient, sums, finite, computing, data } = computed;
+    /// Adds a shard, and gives what the node ends with after the last one unless the lease has failed.
+    pub(crate) fn add(&self, computed: ComputedShard) -> Option<ComputedNode> {
+        let ComputedShard { shard, sums, finite, computing, data } = computed;
         let mut so_far = self.sums.lock();
         so_far.times.computing += computing;
         so_far.times.data += data;
         if !finite {
             so_far.not_finite = Some(so_far.not_finite.map_or(shard, |first| first.min(shard)));
         }
-        let mut spent = Vec::new();
-        if let Some((node, gradient)) = gradient {
-            let begun = Instant::now();
-            spent = so_far.gradient.insert(node, gradient, |left, right| add_into(left, right));
-            stages::over("tree", self.lease.at.step, begun);
-        }
-        so_far.sums.insert(leaf(shard), sums, add_f64);
+        so_far.sums.insert(Node { first: shard, last: shard + 1 }, sums, add_f64);
         so_far.shards_left -= 1;
         if so_far.shards_left > 0 || so_far.failed {
-            return (None, spent);
+            return None;
         }
-        let node = ComputedNode {
-            lease: self.lease,
-            gradient: so_far.gradient.take().unwrap_or_default(),
+        Some(ComputedNode {
             sums: so_far.sums.take().unwrap_or_default(),
             not_finite: so_far.not_finite,
             times: so_far.times,
-        };
-        (Some(node), spent)
+        })
+    }
+
+    /// All of the node is computed.
+    pub(crate) fn finish(&self, node: ComputedNode) {
+        if let Some(sender) = self.sender.lock().take() {
+            sender.finish(node);
+        }
+    }
+
+    /// Nobody wants the node any more, or it cannot be computed: what is left of it is not sent.
+    pub(crate) fn give_up(&self) {
+        *self.sender.lock() = None;
     }
 
     /// A shard could not be computed. True for the first one.
@@ -152,97 +141,88 @@ impl LeaseWork {
 
 #[cfg(test)]
 mod tests {
+    use convoy_reduce::ChunkBuffer;
     use convoy_scheduler::Work;
 
     use super::*;
     use crate::fixtures::lease;
+    use crate::node_parts::{NodePart, NodeParts, node_parts};
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn shard(shard: u32, value: f32) -> ComputedShard {
-        ComputedShard {
-            shard,
-            gradient: Some((leaf(shard), vec![value; 2])),
-            sums: vec![f64::from(value)],
-            finite: true,
-            computing: 3 * MS,
-            data: MS,
-        }
+    /// A lease of gradients of two elements, and where its node goes.
+    fn work(work: Work, shards: std::ops::Range<u32>) -> (LeaseWork, NodeParts) {
+        let (sender, parts, _) = node_parts();
+        (LeaseWork::new(lease(work, 0, 1, shards), 2, sender), parts)
     }
 
-    /// The node that the shards make when they come in this order.
-    fn node_of(order: [u32; 4], values: [f32; 4]) -> ComputedNode {
-        let work = LeaseWork::new(lease(Work::Train, 0, 1, 0..4));
-        let mut added = order.map(|index| work.add(shard(index, values[index as usize])).0);
-        assert!(added[..3].iter().all(Option::is_none), "the last shard makes the node");
-        added[3].take().expect("the node")
+    fn shard(shard: u32, value: f64) -> ComputedShard {
+        ComputedShard { shard, sums: vec![value], finite: true, computing: 3 * MS, data: MS }
     }
 
-    #[test]
-    fn shards_are_added_as_the_tree_says_in_whatever_order_they_come() {
-        let values = [1.0e8, 1.0, -1.0e8, 3.0];
+    #[tokio::test]
+    async fn shards_are_added_as_the_tree_says_in_whatever_order_they_come() {
+        let values = [1.0e8f32, 1.0, -1.0e8, 3.0];
         let expected = (values[0] + values[1]) + (values[2] + values[3]);
         assert_ne!(expected, values[0] + values[1] + values[2] + values[3], "the order of additions shows");
         for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
-            let node = node_of(order, values);
-            assert_eq!(node.gradient, [expected; 2], "{order:?}");
+            let (work, mut parts) = work(Work::Train, 0..4);
+            for index in order {
+                work.add_chunk(index, 0, &[values[index as usize]; 2]);
+            }
+            assert_eq!(parts.next().await, Some(NodePart::Chunk(0, ChunkBuffer::of(&[expected; 2]))), "{order:?}");
+            let mut added = order.map(|index| work.add(shard(index, f64::from(values[index as usize]))));
+            assert!(added[..3].iter().all(Option::is_none), "the last shard makes the node");
+            let node = added[3].take().expect("the node");
             assert_eq!(node.sums, [values.map(f64::from).iter().sum::<f64>()], "{order:?}");
+            work.finish(node.clone());
+            assert_eq!(parts.next().await, Some(NodePart::Computed(node)));
         }
     }
 
-    #[test]
-    fn additions_leave_buffers_over() {
-        let work = LeaseWork::new(lease(Work::Train, 0, 1, 0..2));
-        assert!(work.add(shard(0, 1.0)).1.is_empty());
-        let (node, spent) = work.add(shard(1, 2.0));
-        assert_eq!((node.expect("the node").gradient, spent), (vec![3.0; 2], vec![vec![2.0; 2]]));
-    }
-
-    #[test]
-    fn a_shard_may_be_added_to_its_sibling_as_it_is_made() {
-        let work = LeaseWork::new(lease(Work::Train, 0, 1, 0..2));
-        assert!(work.take_sibling(0).is_none(), "shard 1 is not there");
-        work.add(shard(1, 2.0));
-        let (parent, mut sum) = work.take_sibling(0).expect("shard 1 is there");
-        assert_eq!(parent, Node { first: 0, last: 2 });
-        sum.iter_mut().for_each(|value| *value += 1.0);
-        let (node, spent) = work.add(ComputedShard { gradient: Some((parent, sum)), ..shard(0, 1.0) });
-        assert_eq!((node.expect("the node").gradient, spent.len()), (vec![3.0; 2], 0));
+    #[tokio::test]
+    async fn nothing_of_a_lease_that_is_given_up_is_sent() {
+        let (work, mut parts) = work(Work::Train, 0..1);
+        work.give_up();
+        work.add_chunk(0, 0, &[1.0; 2]);
+        work.finish(work.add(shard(0, 1.0)).expect("the node"));
+        assert_eq!(parts.next().await, None);
     }
 
     #[test]
     fn the_first_shard_that_is_not_finite_is_named() {
-        let work = LeaseWork::new(lease(Work::Train, 0, 1, 0..4));
-        work.add(ComputedShard { finite: false, ..shard(3, f32::NAN) });
+        let (work, _parts) = work(Work::Train, 0..4);
+        work.add(ComputedShard { finite: false, ..shard(3, 1.0) });
         work.add(shard(0, 1.0));
-        work.add(ComputedShard { finite: false, ..shard(1, f32::INFINITY) });
-        let (node, _) = work.add(shard(2, 1.0));
+        work.add(ComputedShard { finite: false, ..shard(1, 1.0) });
+        let node = work.add(shard(2, 1.0));
         assert_eq!(node.expect("the node").not_finite, Some(1));
     }
 
     #[test]
     fn a_lease_fails_once_and_makes_no_node() {
-        let work = LeaseWork::new(lease(Work::Train, 0, 1, 0..2));
+        let (work, _parts) = work(Work::Train, 0..2);
         assert!(work.fail() && !work.fail());
-        assert!(work.add(shard(0, 1.0)).0.is_none());
-        assert!(work.add(shard(1, 1.0)).0.is_none());
+        assert!(work.add(shard(0, 1.0)).is_none());
+        assert!(work.add(shard(1, 1.0)).is_none());
     }
 
     #[test]
     fn times_are_those_of_all_threads_together() {
-        let work = LeaseWork::new(lease(Work::Train, 0, 1, 0..2));
+        let (work, _parts) = work(Work::Train, 0..2);
         work.waited_for_parameters(5 * MS);
         work.waited_for_parameters(2 * MS);
         work.add(shard(1, 1.0));
-        let node = work.add(shard(0, 1.0)).0.expect("the node");
+        let node = work.add(shard(0, 1.0)).expect("the node");
         assert_eq!(node.times, Times { computing: 6 * MS, data: 2 * MS, parameters: 7 * MS });
     }
 
-    #[test]
-    fn an_evaluation_has_sums_and_no_gradient() {
-        let work = LeaseWork::new(lease(Work::Evaluate, 0, 1, 2..4));
-        work.add(ComputedShard { gradient: None, ..shard(2, 1.0) });
-        let node = work.add(ComputedShard { gradient: None, ..shard(3, 2.0) }).0.expect("the node");
-        assert_eq!((node.gradient.len(), &node.sums[..]), (0, &[3.0][..]));
+    #[tokio::test]
+    async fn an_evaluation_has_sums_and_no_gradient() {
+        let (work, mut parts) = work(Work::Evaluate, 2..4);
+        work.add(shard(2, 1.0));
+        work.finish(work.add(shard(3, 2.0)).expect("the node"));
+        let Some(NodePart::Computed(node)) = parts.next().await else { panic!("it has no chunks") };
+        assert_eq!(node.sums, [3.0]);
     }
 }

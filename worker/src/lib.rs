@@ -43,6 +43,7 @@ mod lease_queue;
 mod lease_work;
 mod machine_memory;
 mod membership;
+mod node_parts;
 mod open_error;
 mod outbox;
 mod parameter_checks;

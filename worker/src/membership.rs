@@ -23,7 +23,7 @@ use crate::assignment::Assignment;
 use crate::compute::ComputePool;
 use crate::disk_cache::DiskCache;
 use crate::error::WorkerError;
-use crate::lease_work::LeaseResult;
+use crate::lease_work::LeaseFailure;
 use crate::machine_memory::{memory_for, threads_that_fit};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
@@ -51,13 +51,13 @@ pub(crate) struct SetUp {
 /// What a membership waits for.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// A lease is computed, or failed.
-    Lease(LeaseResult),
+    /// A lease could not be done.
+    Failed(LeaseFailure),
     /// Parameters came, or did not.
     Parameters(Fetched),
 }
 
-/// One membership. It ends when it is dropped: leases in work are thrown away, nodes on their way still arrive.
+/// One membership. It ends when it is dropped: leases in work are thrown away, nodes that are computed still arrive.
 pub(crate) struct Membership {
     assignment: Assignment,
     client: CoordinatorClient<Channel>,
@@ -68,7 +68,7 @@ pub(crate) struct Membership {
     /// Keeps files coming.
     _fetching: Option<Fetching>,
     pool: ComputePool,
-    results: mpsc::UnboundedReceiver<LeaseResult>,
+    failures: mpsc::UnboundedReceiver<LeaseFailure>,
     parameters: ParameterFetches,
     pushes: NodePushes,
 }
@@ -88,7 +88,7 @@ impl Membership {
             None => Some(Arc::new(RunFiles::new(&manifest, sees, cache))),
         };
         let _fetching = files.as_ref().map(|files| files.fetch_from(client.clone(), assignment));
-        let (sender, results) = mpsc::unbounded_channel();
+        let (sender, failures) = mpsc::unbounded_channel();
         let opened = tokio::task::spawn_blocking(move || {
             device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
             check_bf16(&plan)?;
@@ -118,11 +118,11 @@ impl Membership {
         let buffers = pool.buffers();
         let made = format.clone();
         let digest = Arc::new(move |flat: &[f32]| made.digest(&network, flat));
-        let arrival = Arrival { buffers: buffers.clone(), format, frozen: frozen.clone() };
+        let arrival = Arrival { buffers: buffers.clone(), format, frozen };
         let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
-        let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), buffers.clone(), frozen);
+        let pushes = NodePushes::new(client.clone(), assignment, outbox.clone());
         let threads = fitting as u32;
-        Ok(Membership { assignment, client, outbox, data, threads, _fetching, pool, results, parameters, pushes })
+        Ok(Membership { assignment, client, outbox, data, threads, _fetching, pool, failures, parameters, pushes })
     }
 
     /// Tells the coordinator that this worker is ready to be a member.
@@ -159,13 +159,13 @@ impl Membership {
         self.client.clone()
     }
 
-    /// Waits for a lease to be done or parameters to come; parameters go first.
+    /// Waits for a lease to fail or parameters to come; parameters go first.
     pub(crate) async fn next(&mut self) -> Progress {
         tokio::select! {
             biased;
             fetched = self.parameters.next() => Progress::Parameters(fetched),
             // The pool holds a sender.
-            Some(result) = self.results.recv() => Progress::Lease(result),
+            Some(failed) = self.failures.recv() => Progress::Failed(failed),
         }
     }
 
@@ -182,8 +182,7 @@ impl Membership {
                     self.outbox.say(v1::worker_message::Message::Ready(ready)).await;
                 }
             }
-            Progress::Lease(LeaseResult::Done(node)) => self.pushes.send(node),
-            Progress::Lease(LeaseResult::Failed(failed)) => {
+            Progress::Failed(failed) => {
                 tracing::warn!(at = %failed.at, reason = failed.reason, "a lease failed");
                 self.outbox.say(failure_message(self.assignment, failed)).await;
             }
@@ -206,7 +205,7 @@ impl Membership {
             }
             Message::Lease(lease) => {
                 let lease = Lease::try_from(lease).map_err(|error| WorkerError::nonsense("a lease", error))?;
-                self.pool.add(lease);
+                self.pool.add(lease, self.pushes.begin(lease));
                 if lease.work == Work::Train {
                     // Chunks of the next parameters are sent as soon as they are made.
                     self.parameters.ask_for(lease.at.step.0 + 1);

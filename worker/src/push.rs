@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range, v1};
-use convoy_reduce::FrozenChunks;
-use convoy_scheduler::{Failure, LeaseRef};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
+use convoy_scheduler::{Failure, Lease, LeaseRef};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -15,8 +14,8 @@ use tonic::transport::Channel;
 
 use crate::assignment::Assignment;
 use crate::lease_work::{ComputedNode, LeaseFailure};
+use crate::node_parts::{NodePart, NodeParts, NodeSender, node_parts};
 use crate::outbox::Outbox;
-use crate::spare_buffers::SpareBuffers;
 use crate::stages;
 
 /// Nodes on their way at a time; a coordinator takes twice as many, those of a connection that was lost included.
@@ -30,49 +29,50 @@ pub(crate) struct NodePushes {
     client: CoordinatorClient<Channel>,
     assignment: Assignment,
     outbox: Outbox,
-    /// Takes the gradients' memory when they are sent.
-    buffers: Arc<SpareBuffers>,
-    /// Chunks that are not sent.
-    frozen: Arc<FrozenChunks>,
     turns: Arc<Semaphore>,
 }
 
 impl NodePushes {
     /// Nothing is on its way.
-    pub(crate) fn new(
-        client: CoordinatorClient<Channel>,
-        assignment: Assignment,
-        outbox: Outbox,
-        buffers: Arc<SpareBuffers>,
-        frozen: Arc<FrozenChunks>,
-    ) -> Self {
-        NodePushes { client, assignment, outbox, buffers, frozen, turns: Arc::new(Semaphore::new(PUSHES)) }
+    pub(crate) fn new(client: CoordinatorClient<Channel>, assignment: Assignment, outbox: Outbox) -> Self {
+        NodePushes { client, assignment, outbox, turns: Arc::new(Semaphore::new(PUSHES)) }
     }
 
-    /// Sends `node` as soon as it is its turn. If it does not get through, its lease fails.
-    pub(crate) fn send(&self, node: ComputedNode) {
-        let (pushes, at) = (self.clone(), node.lease.at);
+    /// Where the node of `lease` goes as it is computed. Its first chunk is sent as soon as it is there and it is the
+    /// node's turn. If the node does not get through, the lease fails, unless the node is given up.
+    pub(crate) fn begin(&self, lease: Lease) -> NodeSender {
+        let (sender, parts, computed) = node_parts();
+        let (outbox, job, at) = (self.outbox.clone(), self.assignment.job, lease.at.into());
         tokio::spawn(async move {
-            let computed = v1::Computed { job: pushes.assignment.job, at: Some(at.into()) };
-            // The node does not wait for that: its header says it, too.
-            pushes.outbox.say_if_there_is_room(v1::worker_message::Message::Computed(computed));
-            // Never closed.
-            let _turn = pushes.turns.clone().acquire_owned().await;
-            let begun = Instant::now();
-            let (reply, gradient) = push(pushes.client, pushes.assignment, node, &pushes.frozen).await;
-            stages::over("upload", at.step, begun);
-            gradient.into_iter().for_each(|gradient| pushes.buffers.give(gradient));
-            match reply {
-                Ok(ignored) if ignored.is_empty() => {}
-                Ok(ignored) => tracing::debug!(%at, ignored, "node ignored"),
-                Err(status) => {
-                    tracing::warn!(%at, %status, "a node did not get through");
-                    let reason = status.message().to_owned();
-                    let failed = LeaseFailure { at, failure: Failure::Internal, reason };
-                    pushes.outbox.say(failure_message(pushes.assignment, failed)).await;
-                }
+            if computed.await.is_ok() {
+                outbox.say(v1::worker_message::Message::Computed(v1::Computed { job, at: Some(at) })).await;
             }
         });
+        tokio::spawn(self.clone().carry(lease, parts));
+        sender
+    }
+
+    async fn carry(self, lease: Lease, mut parts: NodeParts) {
+        if !parts.begun().await {
+            return;
+        }
+        let at = lease.at;
+        // Never closed.
+        let _turn = self.turns.clone().acquire_owned().await;
+        let begun = Instant::now();
+        let (reply, given_up) = push(self.client, self.assignment, lease, parts).await;
+        stages::over("upload", at.step, begun);
+        match reply {
+            _ if given_up => tracing::debug!(%at, "node given up"),
+            Ok(ignored) if ignored.is_empty() => {}
+            Ok(ignored) => tracing::debug!(%at, ignored, "node ignored"),
+            Err(status) => {
+                tracing::warn!(%at, %status, "a node did not get through");
+                let reason = status.message().to_owned();
+                let failed = LeaseFailure { at, failure: Failure::Internal, reason };
+                self.outbox.say(failure_message(self.assignment, failed)).await;
+            }
+        }
     }
 }
 
@@ -88,50 +88,63 @@ pub(crate) fn failure_message(assignment: Assignment, failed: LeaseFailure) -> v
     })
 }
 
-/// Sends `node` and returns why it was ignored (empty when it was not), with the gradient's memory where nothing holds
-/// it any more.
+/// Sends the node of `lease` as its parts come. Why it was ignored (empty when it was not), and whether it was given up
+/// on the way.
 async fn push(
     mut client: CoordinatorClient<Channel>,
     assignment: Assignment,
-    node: ComputedNode,
-    frozen: &FrozenChunks,
-) -> (Result<String, Status>, Option<Vec<f32>>) {
+    lease: Lease,
+    mut parts: NodeParts,
+) -> (Result<String, Status>, bool) {
     let (sender, messages) = mpsc::channel(AHEAD);
     let header = v1::NodeHeader {
         worker: assignment.worker,
         job: assignment.job,
-        at: Some(node.lease.at.into()),
-        work: v1::Work::from(node.lease.work).into(),
-        node: Some(node.lease.node.into()),
+        at: Some(lease.at.into()),
+        work: v1::Work::from(lease.work).into(),
+        node: Some(lease.node.into()),
+        computing: !parts.is_computed(),
     };
-    let shards = node.lease.node.size();
-    let summary = v1::NodeSummary {
+    let feed = async move {
+        let mut message = Message::Header(header);
+        loop {
+            // Closed when the coordinator has answered already: the node is ignored, or there is no connection.
+            if sender.send(v1::NodeMessage { message: Some(message) }).await.is_err() {
+                return false;
+            }
+            message = match parts.next().await {
+                Some(NodePart::Chunk(index, values)) => {
+                    let len = values.len();
+                    let data = Values::shared(Arc::new(values), 0..len);
+                    Message::Chunk(Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data })
+                }
+                Some(NodePart::Computed(node)) => {
+                    let summary = Message::Summary(summary(lease, node));
+                    _ = sender.send(v1::NodeMessage { message: Some(summary) }).await;
+                    return false;
+                }
+                None => return true,
+            };
+        }
+    };
+    let call = async { client.push_node(ReceiverStream::new(messages)).await.map(|reply| reply.into_inner().ignored) };
+    tokio::pin!(call, feed);
+    let given_up = tokio::select! {
+        biased;
+        given_up = &mut feed => given_up,
+        reply = &mut call => return (reply, false),
+    };
+    (call.await, given_up)
+}
+
+fn summary(lease: Lease, node: ComputedNode) -> v1::NodeSummary {
+    v1::NodeSummary {
         sums: node.sums,
         not_finite: node.not_finite,
-        shard_micros: node.times.computing.as_micros() as u64 / u64::from(shards),
+        shard_micros: node.times.computing.as_micros() as u64 / u64::from(lease.node.size()),
         data_wait_micros: node.times.data.as_micros() as u64,
         parameters_wait_micros: node.times.parameters.as_micros() as u64,
-    };
-    let gradient = Arc::new(node.gradient);
-    let feed = async {
-        let message = |message| v1::NodeMessage { message: Some(message) };
-        let mut open = sender.send(message(Message::Header(header))).await.is_ok();
-        // Nobody wants the numbers of a node that is not finite.
-        let len = if summary.not_finite.is_some() { 0 } else { gradient.len() };
-        let step = node.lease.at.step.0;
-        for index in (0..chunk_count(len)).filter(|index| !frozen.contain(step, *index)) {
-            let data = Values::shared(gradient.clone(), chunk_range(len, index));
-            let chunk = Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data };
-            // Closed when the coordinator has answered already: the node is ignored.
-            open = open && sender.send(message(Message::Chunk(chunk))).await.is_ok();
-        }
-        if open {
-            _ = sender.send(message(Message::Summary(summary))).await;
-        }
-        drop(sender);
-    };
-    let (reply, ()) = tokio::join!(client.push_node(ReceiverStream::new(messages)), feed);
-    (reply.map(|reply| reply.into_inner().ignored), Arc::into_inner(gradient))
+    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ impl NodePush {
         contact: Arc<WorkerContact>,
         header: v1::NodeHeader,
     ) -> Result<Result<Self, String>, Status> {
+        let computing = header.computing;
         let lease = Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node })?;
         let worker = WorkerId(header.worker);
         let admitted = match run.leases.admit(worker, lease.at, lease.work, lease.node) {
@@ -51,8 +52,10 @@ impl NodePush {
         let chunks = if lease.work == Work::Train { chunk_count(run.vector.elements) } else { 0 };
         let frozen = run.vector.frozen.at(lease.at.step.0).take_while(|index| *index < chunks);
         let received = ReceivedChunks::new(chunks, admitted.check != Check::Count).without(frozen);
-        excused(run.inputs.room(), || contact.pushed()).await;
-        run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
+        if !computing {
+            excused(run.inputs.room(), || contact.pushed()).await;
+            run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
+        }
         Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, received }))
     }
 

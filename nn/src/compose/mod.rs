@@ -13,7 +13,6 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use convoy_common::spec::Pair;
 use convoy_kernels::finite_check::all_finite;
-use convoy_kernels::tree::add_into;
 use convoy_model::{Network, Node, Op, Shape};
 
 use crate::liveness::last_reads;
@@ -80,10 +79,7 @@ impl Composed {
         let (result, doutputs) = loss(&host(&outputs)?)?;
         let doutputs = Tensor::from_vec(doutputs, outputs.shape(), &self.device)?;
         let gradients = (outputs * doutputs)?.sum_all()?.backward()?;
-        let mut gradient = match target {
-            GradientTarget::Write(flat) => std::mem::take(*flat),
-            GradientTarget::AddTo(flat) => vec![0.0; flat.len()],
-        };
+        let gradient = target.flat();
         gradient.fill(0.0);
         let mut finite = true;
         let mut write = |tensor: usize, values: &Tensor, factor: f64| {
@@ -102,9 +98,10 @@ impl Composed {
         for (tensor, values, factor) in &pass.measured {
             write(*tensor, values, *factor)?;
         }
-        match target {
-            GradientTarget::Write(flat) => **flat = gradient,
-            GradientTarget::AddTo(flat) => add_into(flat, &gradient),
+        if let GradientTarget::Chunks(flat, taker) = target
+            && finite
+        {
+            taker.take_all(flat);
         }
         Ok((result, finite))
     }

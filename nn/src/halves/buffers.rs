@@ -36,8 +36,6 @@ pub(crate) struct HalfBuffers {
     pub shard_gradient: ShardGradient,
     /// Where buffers come from and go.
     pub pool: BufferPool<Bf16>,
-    /// The same for what is added to a gradient.
-    aside: BufferPool,
     /// Who may help.
     pub team: Arc<Team>,
     /// The last node, and what it puts out.
@@ -54,26 +52,14 @@ impl HalfBuffers {
     }
 }
 
-/// Buffers that nobody uses at the moment.
-#[derive(Default)]
-pub(crate) struct HalfPools {
-    halves: BufferPool<Bf16>,
-    aside: BufferPool,
-}
-
 impl PassState for HalfBuffers {
     type Weights = Arc<PackedWeights>;
-    type Pool = HalfPools;
+    type Pool = BufferPool<Bf16>;
 
-    fn aside(pool: &mut HalfPools, len: usize) -> Vec<f32> {
-        pool.aside.take(len)
-    }
-
-    fn begin(shard: ShardInput<'_>, packed: Arc<PackedWeights>, pool: HalfPools, team: Arc<Team>) -> Self {
+    fn begin(shard: ShardInput<'_>, packed: Arc<PackedWeights>, mut pool: BufferPool<Bf16>, team: Arc<Team>) -> Self {
         let ShardInput { network, x_nhwc, images, address, gradient } = shard;
         let Network { nodes, .. } = &*network;
         let (last, input) = (nodes.len() - 1, blocks(nodes[0].output, images));
-        let HalfPools { halves: mut pool, aside } = pool;
         let mut x = pool.take(input.len());
         input.from_nhwc(x_nhwc, &mut x);
         let (outputs, count) = (blocks(nodes[last].output, images), nodes.len());
@@ -89,7 +75,6 @@ impl PassState for HalfBuffers {
             address,
             shard_gradient: gradient,
             pool,
-            aside,
             team,
             last: (last, outputs),
         }
@@ -122,11 +107,9 @@ impl PassState for HalfBuffers {
         &mut self.shard_gradient
     }
 
-    fn end(self) -> (Vec<f32>, HalfPools) {
-        let HalfBuffers { mut pool, aside: mut kept, .. } = self;
-        let (flat, aside) = self.shard_gradient.into_parts();
+    fn end(self) -> (Vec<f32>, BufferPool<Bf16>) {
+        let mut pool = self.pool;
         self.values.into_buffers().chain(self.gradients.into_buffers()).for_each(|buffer| pool.give(buffer));
-        aside.into_iter().for_each(|buffer| kept.give(buffer));
-        (flat, HalfPools { halves: pool, aside: kept })
+        (self.shard_gradient.into_flat(), pool)
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses some of these")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::manifest::LabelKind;
@@ -10,7 +10,7 @@ use convoy_common::plan::{DataFacts, Plan};
 use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::{Task, parse};
 use convoy_model::Network;
-use convoy_nn::{Executor, GradientTarget, ShardResult};
+use convoy_nn::{ChunkTaker, Executor, GradientTarget, ShardResult};
 
 /// Facts about data of `names` classes, labels or targets.
 pub fn facts(size: [u32; 3], labels: LabelKind, names: usize) -> DataFacts {
@@ -29,6 +29,14 @@ pub fn targets(task: Task, numbers: &[f32], names: usize) -> Targets {
         }
         Task::Multilabel | Task::Regression => Targets::Values { width: names, values: numbers.to_vec() },
     }
+}
+
+/// A chunk that was handed on: its index and the bits of its numbers.
+pub type Taken = (usize, Vec<u32>);
+
+/// The bits of numbers.
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// A plan with its network and its initial numbers.
@@ -91,6 +99,30 @@ impl Setting {
     pub fn train(&self, executor: &Executor, batch: &Batch) -> (ShardResult, Vec<u32>) {
         let mut sum = vec![f32::NAN; self.network.len()];
         let result = executor.train_shard(batch, 2, GradientTarget::Write(&mut sum), None).unwrap();
-        (result, sum.iter().map(|value| value.to_bits()).collect())
+        (result, bits(&sum))
+    }
+
+    /// The same by chunks of `elements` numbers, in the order in which they were handed on.
+    pub fn train_by_chunks(&self, executor: &Executor, batch: &Batch, elements: usize) -> (ShardResult, Vec<Taken>) {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let to = taken.clone();
+        let taker = ChunkTaker::new(elements, move |index, chunk| to.lock().unwrap().push((index, bits(chunk))));
+        let mut flat = vec![f32::NAN; self.network.len()];
+        let result = executor.train_shard(batch, 2, GradientTarget::Chunks(&mut flat, taker), None).unwrap();
+        let taken = taken.lock().unwrap().clone();
+        (result, taken)
+    }
+
+    /// Checks that a shard's gradient has the same bits whether it is written or leaves by chunks, each once. The
+    /// order in which they leave.
+    pub fn check_chunks(&self, executor: &Executor, batch: &Batch, elements: usize) -> Vec<usize> {
+        let (result, gradient) = self.train(executor, batch);
+        let (same, mut taken) = self.train_by_chunks(executor, batch, elements);
+        assert_eq!(same, result);
+        let order = taken.iter().map(|(index, _)| *index).collect();
+        taken.sort();
+        let expected: Vec<Taken> = gradient.chunks(elements).map(<[u32]>::to_vec).enumerate().collect();
+        assert!(taken == expected, "all chunks of {elements}, with the bits of the gradient");
+        order
     }
 }

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
+use convoy_proto::chunk_range;
+use convoy_reduce::ChunkBuffer;
 use convoy_scheduler::Work;
-use convoy_testing::{Calls, PushCall, Scripted, connect};
+use convoy_testing::{Answers, Calls, PushCall, Scripted, connect};
+use tonic::Streaming;
 
 use super::*;
 use crate::fixtures::{ASSIGNMENT, lease};
@@ -9,42 +12,51 @@ use crate::lease_work::Times;
 
 const ELEMENTS: usize = 70_000;
 
-fn node(shards: u32, not_finite: Option<u32>) -> ComputedNode {
+/// What a node ends with.
+fn computed(not_finite: Option<u32>) -> ComputedNode {
     let ms = Duration::from_millis;
-    ComputedNode {
-        lease: lease(Work::Train, 4, 9, 0..shards),
-        gradient: (0..ELEMENTS).map(|index| index as f32).collect(),
-        sums: vec![8.0, 1.5, 8.0, 3.0],
-        not_finite,
-        times: Times { computing: ms(12), data: ms(2), parameters: ms(1) },
-    }
+    let times = Times { computing: ms(12), data: ms(2), parameters: ms(1) };
+    ComputedNode { sums: vec![8.0, 1.5, 8.0, 3.0], not_finite, times }
+}
+
+fn gradient() -> Vec<f32> {
+    (0..ELEMENTS).map(|index| index as f32).collect()
+}
+
+fn send_chunk(sender: &NodeSender, index: usize) {
+    sender.chunk(index, ChunkBuffer::of(&gradient()[chunk_range(ELEMENTS, index)]));
 }
 
 /// Pushes to a coordinator that a test plays.
 struct Pushing {
     pushes: NodePushes,
     calls: Calls,
-    buffers: Arc<SpareBuffers>,
     inbox: mpsc::Receiver<v1::WorkerMessage>,
 }
 
 impl Pushing {
     async fn new() -> Self {
-        Pushing::with(FrozenChunks::default()).await
-    }
-
-    /// Where these chunks are frozen.
-    async fn with(frozen: FrozenChunks) -> Self {
         let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
-        let buffers = Arc::new(SpareBuffers::new(ELEMENTS));
         let (outbox, inbox) = Outbox::new(16);
-        let pushes = NodePushes::new(connect(scripted).await, ASSIGNMENT, outbox, buffers.clone(), Arc::new(frozen));
-        Pushing { pushes, calls, buffers, inbox }
+        Pushing { pushes: NodePushes::new(connect(scripted).await, ASSIGNMENT, outbox), calls, inbox }
     }
 
-    /// What the worker says next on its control stream.
+    /// Begins a node of step 4.
+    fn begin(&self, shards: u32) -> NodeSender {
+        self.pushes.begin(lease(Work::Train, 4, 9, 0..shards))
+    }
+
+    /// Sends a node that is computed, the last chunk first.
+    fn send(&self, shards: u32, not_finite: Option<u32>) {
+        let sender = self.begin(shards);
+        (0..2).rev().for_each(|index| send_chunk(&sender, index));
+        sender.finish(computed(not_finite));
+    }
+
+    /// What the worker has said on its control stream, but that a node is computed.
     fn said(&mut self) -> Option<v1::worker_message::Message> {
-        self.inbox.try_recv().ok().and_then(|message| message.message)
+        let mut said = std::iter::from_fn(|| self.inbox.try_recv().ok()).filter_map(|message| message.message);
+        said.find(|message| !matches!(message, v1::worker_message::Message::Computed(_)))
     }
 
     async fn call(&mut self) -> PushCall {
@@ -60,7 +72,7 @@ impl Pushing {
 #[tokio::test(start_paused = true)]
 async fn a_node_arrives_with_its_header_and_summary() {
     let mut pushing = Pushing::new().await;
-    pushing.pushes.send(node(4, None));
+    pushing.send(4, None);
     let call = pushing.call().await;
     let Assignment { worker, job, .. } = ASSIGNMENT;
     let at = v1::LeaseRef { generation: 2, step: 4, lease: 9, epoch: 0 };
@@ -70,6 +82,7 @@ async fn a_node_arrives_with_its_header_and_summary() {
         at: Some(at),
         work: v1::Work::Train.into(),
         node: Some(v1::Node { first: 0, last: 4 }),
+        computing: false,
     };
     let summary = v1::NodeSummary {
         sums: vec![8.0, 1.5, 8.0, 3.0],
@@ -79,18 +92,18 @@ async fn a_node_arrives_with_its_header_and_summary() {
         parameters_wait_micros: 1000,
     };
     assert_eq!((call.header, call.summary), (header, summary));
-    assert_eq!(call.gradient, node(4, None).gradient);
+    assert_eq!(call.gradient, gradient());
     let computed = v1::Computed { job, at: Some(at) };
-    assert_eq!(pushing.said(), Some(v1::worker_message::Message::Computed(computed)));
+    let said = pushing.inbox.recv().await.and_then(|message| message.message);
+    assert_eq!(said, Some(v1::worker_message::Message::Computed(computed)));
     call.reply.send(Ok(v1::PushNodeReply::default())).unwrap();
     pushing.settle().await;
-    assert_eq!(pushing.buffers.count(), 1, "the gradient's memory is free again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_a_node_that_is_not_finite_only_the_summary_is_sent() {
     let mut pushing = Pushing::new().await;
-    pushing.pushes.send(node(4, Some(2)));
+    pushing.send(4, Some(2));
     let call = pushing.call().await;
     assert_eq!((call.gradient.len(), call.summary.not_finite), (0, Some(2)));
 }
@@ -98,10 +111,9 @@ async fn of_a_node_that_is_not_finite_only_the_summary_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_does_not_get_through_fails_its_lease() {
     let mut pushing = Pushing::new().await;
-    pushing.pushes.send(node(4, None));
+    pushing.send(4, None);
     pushing.call().await.reply.send(Err(Status::unavailable("the connection was lost"))).unwrap();
     pushing.settle().await;
-    pushing.said();
     let said = pushing.said();
     let Some(v1::worker_message::Message::LeaseFailed(failed)) = said else { panic!("{said:?}") };
     assert_eq!((failed.job, failed.at.map(|at| at.lease), failed.failure()), (7, Some(9), v1::Failure::Internal));
@@ -111,19 +123,17 @@ async fn a_node_that_does_not_get_through_fails_its_lease() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_ignored_is_no_failure() {
     let mut pushing = Pushing::new().await;
-    pushing.pushes.send(node(4, None));
+    pushing.send(4, None);
     let ignored = "the lease is stale".to_owned();
     pushing.call().await.reply.send(Ok(v1::PushNodeReply { ignored })).unwrap();
     pushing.settle().await;
-    pushing.said();
     assert_eq!(pushing.said(), None);
-    assert_eq!(pushing.buffers.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn eight_nodes_are_on_their_way_at_a_time() {
     let mut pushing = Pushing::new().await;
-    (0..10).for_each(|_| pushing.pushes.send(node(1, Some(0))));
+    (0..10).for_each(|_| pushing.send(1, Some(0)));
     let mut calls = Vec::new();
     for _ in 0..8 {
         calls.push(pushing.call().await);
@@ -134,16 +144,65 @@ async fn eight_nodes_are_on_their_way_at_a_time() {
     pushing.call().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn frozen_chunks_are_not_sent_while_they_are_frozen() {
-    // The first of two chunks, in the first five steps; the node is of step 4.
-    for (steps, sent) in [(5, 1), (4, 2)] {
-        let mut pushing = Pushing::with(FrozenChunks::new(vec![true, false], steps)).await;
-        pushing.pushes.send(node(4, None));
-        let call = pushing.call().await;
-        let gradient = node(4, None).gradient;
-        assert_eq!(call.gradient, gradient[chunk_range(ELEMENTS, 2 - sent).start..], "{sent} chunks");
-        call.reply.send(Ok(v1::PushNodeReply::default())).unwrap();
-        pushing.settle().await;
+/// A coordinator that hands nodes to a test as they come, and never answers.
+struct Handed(mpsc::UnboundedSender<Streaming<v1::NodeMessage>>);
+
+#[tonic::async_trait]
+impl Answers for Handed {
+    async fn push_node(&self, messages: Streaming<v1::NodeMessage>) -> Result<v1::PushNodeReply, Status> {
+        _ = self.0.send(messages);
+        std::future::pending().await
     }
+}
+
+async fn next(stream: &mut Streaming<v1::NodeMessage>) -> Message {
+    stream.message().await.expect("the worker lives").and_then(|message| message.message).expect("a message")
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_are_sent_while_the_node_is_computed() {
+    let (handed, mut streams) = mpsc::unbounded_channel();
+    let (outbox, mut inbox) = Outbox::new(16);
+    let sender =
+        NodePushes::new(connect(Handed(handed)).await, ASSIGNMENT, outbox).begin(lease(Work::Train, 4, 9, 0..2));
+    send_chunk(&sender, 1);
+    let mut stream = streams.recv().await.expect("the push has begun");
+    assert!(matches!(next(&mut stream).await, Message::Header(header) if header.computing));
+    assert!(matches!(next(&mut stream).await, Message::Chunk(chunk) if chunk.offset == CHUNK_ELEMENTS as u64));
+    assert!(inbox.try_recv().is_err(), "nothing is said before all of it is computed");
+    send_chunk(&sender, 0);
+    sender.finish(computed(None));
+    assert!(matches!(next(&mut stream).await, Message::Chunk(chunk) if chunk.offset == 0));
+    assert!(matches!(next(&mut stream).await, Message::Summary(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_given_up_is_no_failure_and_makes_room() {
+    let mut pushing = Pushing::new().await;
+    let nodes: Vec<_> = (0..PUSHES).map(|_| pushing.begin(1)).collect();
+    nodes.iter().for_each(|sender| send_chunk(sender, 0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pushing.pushes.turns.available_permits(), 0, "all are being sent");
+    drop(nodes);
+    pushing.send(4, None);
+    let call = pushing.call().await;
+    assert_eq!(call.gradient, gradient());
+    call.reply.send(Ok(v1::PushNodeReply::default())).unwrap();
+    pushing.settle().await;
+    assert_eq!(pushing.said(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_node_is_computed_is_said_though_it_waits_for_its_turn() {
+    let mut pushing = Pushing::new().await;
+    (0..PUSHES).for_each(|_| pushing.send(1, None));
+    for _ in 0..PUSHES {
+        assert!(pushing.inbox.recv().await.is_some());
+    }
+    pushing.pushes.begin(lease(Work::Train, 4, 77, 0..1)).finish(computed(None));
+    let Some(v1::worker_message::Message::Computed(said)) = pushing.inbox.recv().await.and_then(|said| said.message)
+    else {
+        panic!("it is computed")
+    };
+    assert_eq!(said.at.map(|at| at.lease), Some(77));
 }

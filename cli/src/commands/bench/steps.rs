@@ -1,8 +1,9 @@
 //! Training steps of a job without data, network and coordinator: what workers and coordinator compute, and nothing
 //! else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use convoy_common::Plan;
@@ -11,11 +12,12 @@ use convoy_common::random::{Address, Purpose};
 use convoy_common::spec::Task;
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_kernels::optimizer::global_norm_sq;
-use convoy_kernels::tree::add_into;
 use convoy_model::Network;
-use convoy_nn::{Device, Executor, GradientTarget, LayerTime, LayerTimes};
-use convoy_reduce::{Elements, Scales, Update, moment_names};
+use convoy_nn::{ChunkTaker, Device, Executor, GradientTarget, LayerTime, LayerTimes};
+use convoy_proto::CHUNK_ELEMENTS;
+use convoy_reduce::{ChunkBuffer, Elements, NodeSums, Scales, Update, moment_names};
 use convoy_scheduler::Node;
+use convoy_scheduler::tree::root;
 use parking_lot::Mutex;
 
 use crate::error::CliError;
@@ -70,18 +72,25 @@ struct Shared<'a> {
     /// Shards that one thread computes one after the other.
     lease: usize,
     next_lease: AtomicUsize,
+    gradient: Arc<StepGradient>,
     tree: Mutex<Tree>,
     spare: &'a Mutex<Vec<Vec<f32>>>,
     times: &'a Arc<LayerTimes>,
 }
 
+/// The sums of gradients, chunk by chunk.
+struct StepGradient {
+    sums: NodeSums,
+    roots: Mutex<BTreeMap<usize, ChunkBuffer>>,
+    /// Thread time of the sums, in nanoseconds.
+    adding: AtomicU64,
+}
+
 struct Tree {
-    gradient: TreeSum<Vec<f32>>,
     /// Samples and loss weights.
     sums: TreeSum<Vec<f64>>,
     finite: bool,
     passes: Duration,
-    adding: Duration,
 }
 
 impl Steps {
@@ -119,16 +128,15 @@ impl Steps {
         let shared = Shared {
             batches: &self.batches,
             flat: &self.loaded[0],
-            // Siblings if there are enough of them: the second one is added to the first as it is made.
+            // Siblings if there are enough of them: the second one is added while the first one's sum is still warm.
             lease: if self.batches.len() >= 2 * self.executors.len() { 2 } else { 1 },
             next_lease: AtomicUsize::new(0),
-            tree: Mutex::new(Tree {
-                gradient: TreeSum::over(shards),
-                sums: TreeSum::over(shards),
-                finite: true,
-                passes: Duration::ZERO,
-                adding: Duration::ZERO,
+            gradient: Arc::new(StepGradient {
+                sums: NodeSums::new(root(shards), self.network.len()),
+                roots: Mutex::default(),
+                adding: AtomicU64::new(0),
             }),
+            tree: Mutex::new(Tree { sums: TreeSum::over(shards), finite: true, passes: Duration::ZERO }),
             spare: &self.spare,
             times: &self.times,
         };
@@ -145,23 +153,32 @@ impl Steps {
                 self.step + 1
             )));
         }
-        let mut root = tree.gradient.take().expect("all shards are there");
         let sums = tree.sums.take().expect("all shards are there");
-        self.optimize(&mut root, &sums);
-        self.spare.lock().push(root);
-        Ok(StepTime { whole: begun.elapsed(), shards: computed, passes: tree.passes, sums: tree.adding })
+        let adding = Duration::from_nanos(shared.gradient.adding.load(Ordering::Relaxed));
+        let roots = std::mem::take(&mut *shared.gradient.roots.lock());
+        self.optimize(roots, &sums);
+        Ok(StepTime { whole: begun.elapsed(), shards: computed, passes: tree.passes.saturating_sub(adding), sums: adding })
     }
 
-    fn optimize(&mut self, root: &mut [f32], sums: &[f64]) {
-        let squares = || global_norm_sq(&root[..self.network.parameters]);
+    fn optimize(&mut self, mut roots: BTreeMap<usize, ChunkBuffer>, sums: &[f64]) {
+        let parameters = self.network.parameters;
+        let squares = || {
+            let of = |(index, root): (&usize, &ChunkBuffer)| {
+                global_norm_sq(&root[..root.len().min(parameters.saturating_sub(index * CHUNK_ELEMENTS))])
+            };
+            roots.iter().map(of).fold(0.0, |squares, chunk| squares + chunk)
+        };
         let (scales, _norm) = Scales::new(sums[0], sums[1], self.clip_norm, squares);
         // As the coordinator does: a block stays in the cache while all kernels pass over it.
-        for (i, sum) in root.chunks_mut(BLOCK).enumerate() {
-            let block = i * BLOCK..i * BLOCK + sum.len();
+        let blocks = roots.iter_mut().flat_map(|(index, root)| {
+            root.chunks_mut(BLOCK).enumerate().map(move |(i, sum)| (index * CHUNK_ELEMENTS + i * BLOCK, sum))
+        });
+        for (start, sum) in blocks {
+            let block = start..start + sum.len();
             let State { flat, moments } = &mut self.next;
             let values = &mut flat[block.clone()];
             values.copy_from_slice(&self.now.flat[block.clone()]);
-            let state = block.start.min(self.network.parameters)..block.end.min(self.network.parameters);
+            let state = block.start.min(parameters)..block.end.min(parameters);
             let carried = moments.iter_mut().zip(&self.now.moments).map(|(moment, now)| {
                 moment[state.clone()].copy_from_slice(&now[state.clone()]);
                 &mut moment[state.clone()]
@@ -184,6 +201,16 @@ impl Steps {
     }
 }
 
+impl StepGradient {
+    fn add(&self, shard: u32, index: usize, values: &[f32]) {
+        let begun = Instant::now();
+        if let Some(root) = self.sums.add(shard, index, values) {
+            self.roots.lock().insert(index, root);
+        }
+        self.adding.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
 impl Shared<'_> {
     /// Computes leases until there are no more.
     fn work(&self, executor: &mut Executor) -> Result<(), CliError> {
@@ -199,26 +226,18 @@ impl Shared<'_> {
 
     fn shard(&self, executor: &Executor, shard: usize) -> Result<(), CliError> {
         let leaf = Node { first: shard as u32, last: shard as u32 + 1 };
-        let sibling = self.tree.lock().gradient.take_sibling(leaf);
-        let adds = sibling.is_some();
-        let fresh = || (leaf, self.spare.lock().pop().unwrap_or_else(|| vec![0.0; self.flat.len()]));
-        let (node, mut gradient) = sibling.unwrap_or_else(fresh);
+        let mut flat = self.spare.lock().pop().unwrap_or_else(|| vec![0.0; self.flat.len()]);
         let begun = Instant::now();
-        let target = match adds {
-            true => GradientTarget::AddTo(&mut gradient),
-            false => GradientTarget::Write(&mut gradient),
-        };
+        let to = self.gradient.clone();
+        let taker = ChunkTaker::new(CHUNK_ELEMENTS, move |index, values| to.add(leaf.first, index, values));
+        let target = GradientTarget::Chunks(&mut flat, taker);
         let result = executor.train_shard(&self.batches[shard], 0, target, Some(self.times))?;
-        let passed = begun.elapsed();
         let mut tree = self.tree.lock();
         tree.finite &= result.finite;
-        let begun = Instant::now();
-        let spent = tree.gradient.insert(node, gradient, |left, right| add_into(left, right));
-        tree.adding += begun.elapsed();
-        tree.passes += passed;
+        tree.passes += begun.elapsed();
         tree.sums.insert(leaf, vec![f64::from(result.count), result.weight_sum], add_f64);
         drop(tree);
-        self.spare.lock().extend(spent);
+        self.spare.lock().push(flat);
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ impl Bench {
 
     fn header(&self, worker: u32) -> v1::NodeHeader {
         let lease = v1::Lease::from(Lease { at: self.at, work: self.work, node: NODE });
-        v1::NodeHeader { worker, job: 1, at: lease.at, work: lease.work, node: lease.node }
+        v1::NodeHeader { worker, job: 1, at: lease.at, work: lease.work, node: lease.node, computing: false }
     }
 
     async fn admit(&self, header: v1::NodeHeader) -> Result<Result<NodePush, String>, Status> {
@@ -112,6 +112,19 @@ async fn a_node_for_an_audit_alone_is_not_counted_but_its_digest_is_told() {
     push.take(Some(Message::Summary(summary()))).await.unwrap();
     assert!(bench.commands().is_empty());
     assert!(matches!(bench.inputs()[..], [RunInput::Event(Event::NodeDone { digest: Some(_), .. })]));
+}
+
+#[tokio::test]
+async fn a_header_says_that_the_node_is_computed_unless_it_says_that_it_is_not() {
+    for (computing, told) in [(false, true), (true, false)] {
+        let mut bench = Bench::new(Work::Train, Check::Count);
+        let header = v1::NodeHeader { computing, ..bench.header(WORKER.0) };
+        let mut push = bench.admit(header).await.expect("it is a header").expect("the lease is out");
+        push.take(bench.chunk(1, 0.5)).await.unwrap();
+        let input = bench.ends.inputs.try_recv();
+        assert_eq!(matches!(input, Some(RunInput::Event(Event::NodeComputed { .. }))), told);
+        assert!(matches!(bench.commands()[..], [Command::Chunk { index: 1, .. }]), "it is counted at once");
+    }
 }
 
 #[tokio::test]
