@@ -10,6 +10,8 @@ const SUBMIT: &[Role] = &[Role::Submitter, Role::Admin];
 const WORK: &[Role] = &[Role::Worker];
 const MANAGE: &[Role] = &[Role::Admin];
 
+const PUSH_NODE: &str = "/convoy.v1.Coordinator/PushNode";
+
 /// Who may call a method.
 enum Who {
     /// Everybody, also without a certificate.
@@ -32,6 +34,11 @@ pub(crate) struct Method {
 }
 
 impl Method {
+    /// Whether a call may send nothing for as long as it likes, since whoever serves it looks after that.
+    pub(crate) fn may_be_silent(&self) -> bool {
+        self.path == PUSH_NODE
+    }
+
     /// Whether people call it, about jobs and data; workers have calls and memory of their own.
     pub(crate) fn is_of_people(&self) -> bool {
         self.path.starts_with("/convoy.v1.Jobs/") || self.path.starts_with("/convoy.v1.Data/")
@@ -48,7 +55,7 @@ const METHODS: &[Method] = &[
     method("/convoy.v1.Coordinator/Plan", Who::Roles(WORK), 8, SMALL),
     method("/convoy.v1.Coordinator/Parameters", Who::Roles(WORK), 16, SMALL),
     method("/convoy.v1.Coordinator/Files", Who::Roles(WORK), 8, SMALL),
-    method("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK), 16, MESSAGE_LIMIT),
+    method(PUSH_NODE, Who::Roles(WORK), 16, MESSAGE_LIMIT),
     method("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT), 8, SPEC_LIMIT),
     method("/convoy.v1.Jobs/List", Who::Roles(VIEW), 64, SMALL),
     method("/convoy.v1.Jobs/Workers", Who::Roles(VIEW), 64, SMALL),

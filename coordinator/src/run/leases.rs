@@ -62,6 +62,11 @@ impl Leases {
         lent.opening
     }
 
+    /// Whether the lease `at` is out.
+    pub fn is_out(&self, at: LeaseRef) -> bool {
+        self.lent.lock().out.contains_key(&at)
+    }
+
     /// Lets `worker` send a node, which is one at a time for each lease: two would be counted in parts of either.
     ///
     /// # Errors
@@ -105,7 +110,8 @@ mod tests {
         assert!(leases.admit(WorkerId(1), at, Work::Evaluate, node).is_err());
         assert!(leases.admit(WorkerId(1), at, Work::Train, Node { first: 0, last: 1 }).is_err());
         assert!(leases.admit(WorkerId(1), LeaseRef { epoch: 1, ..at }, Work::Train, node).is_err());
-        assert!(leases.clear() > opening);
+        assert!(leases.is_out(at) && !leases.is_out(LeaseRef { epoch: 1, ..at }));
+        assert!(leases.clear() > opening && !leases.is_out(at));
         assert!(leases.admit(WorkerId(1), at, Work::Train, node).is_err());
     }
 }

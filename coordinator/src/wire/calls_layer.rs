@@ -21,8 +21,8 @@ use super::outgoing::{HANDED, Replies};
 use crate::access::caller::Caller;
 use crate::access::roles::{self, Method};
 
-/// How long a call may be waited for while it sends nothing, or does not read what it is sent.
-const STALLED: Duration = Duration::from_secs(60);
+/// How long a call may be waited for while it sends nothing, unless it [may](Method::may_be_silent), or does not read what it is sent.
+pub(super) const STALLED: Duration = Duration::from_secs(60);
 /// Calls of all methods together that a connection without a certificate may have in flight.
 const CALLS_OF_A_STRANGER: usize = 4;
 
@@ -219,6 +219,9 @@ impl http_body::Body for Incoming {
                 Ok(()) => frame,
                 Err(status) => Some(Err(status)),
             });
+        }
+        if this.method.may_be_silent() {
+            return Poll::Pending;
         }
         let stalled = this.stalled;
         let patience = this.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(stalled)));

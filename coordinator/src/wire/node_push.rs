@@ -6,7 +6,10 @@ use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, WireError, chunk_count, chunk_range, v1};
 use convoy_reduce::{ChunkBuffer, Magnitude, ReceivedChunks};
 use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeResult, Work, WorkerId};
+use tokio::time::timeout;
 use tonic::{Code, Status};
+
+use super::calls_layer::STALLED;
 
 use crate::run::handle::{RunHandle, RunOver};
 use crate::run::leases::Admitted;
@@ -57,6 +60,21 @@ impl NodePush {
             run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
         }
         Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, received }))
+    }
+
+    /// Waits for `next`, the node's next message, for as long as its lease is out: parts of it may still be computed.
+    ///
+    /// # Errors
+    /// When the lease is not out any more and nothing comes.
+    pub(super) async fn wait_for<T>(&self, next: impl Future<Output = T>) -> Result<T, Status> {
+        tokio::pin!(next);
+        loop {
+            match timeout(STALLED, &mut next).await {
+                Ok(message) => return Ok(message),
+                Err(_) if self.run.leases.is_out(self.lease.at) => {}
+                Err(_) => return Err(Status::deadline_exceeded("nothing came, and the lease is not out any more")),
+            }
+        }
     }
 
     /// Takes the next message; `None` where the stream ended. The answer is what the worker is told at the node's end:

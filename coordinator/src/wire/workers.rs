@@ -15,10 +15,12 @@ use convoy_proto::{Chunk, VERSION, v1};
 use convoy_reduce::PublishedParameters;
 use convoy_scheduler::WorkerId;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::access_layer::caller_of;
+use super::calls_layer::STALLED;
 use super::node_push::NodePush;
 use super::replies::Answers;
 use crate::fleet::allowance::Allowance;
@@ -133,7 +135,10 @@ impl Coordinator for WorkersService {
     ) -> Result<Response<v1::PushNodeReply>, Status> {
         let caller = caller_of(&request);
         let mut messages = request.into_inner();
-        let Some(v1::node_message::Message::Header(header)) = next(&mut messages).await? else {
+        let header = timeout(STALLED, next(&mut messages)).await;
+        let header =
+            header.map_err(|_| Status::deadline_exceeded("a node begins with its header, and none came"))??;
+        let Some(v1::node_message::Message::Header(header)) = header else {
             return Err(Status::invalid_argument("a node begins with its header"));
         };
         let run = self.0.run_for(&caller, header.worker, header.job)?;
@@ -143,7 +148,7 @@ impl Coordinator for WorkersService {
             Err(ignored) => return Ok(Response::new(v1::PushNodeReply { ignored })),
         };
         loop {
-            let message = next(&mut messages).await?;
+            let message = push.wait_for(next(&mut messages)).await??;
             if let Some(ignored) = push.take(message).await? {
                 return Ok(Response::new(v1::PushNodeReply { ignored }));
             }

@@ -157,7 +157,12 @@ impl Steps {
         let adding = Duration::from_nanos(shared.gradient.adding.load(Ordering::Relaxed));
         let roots = std::mem::take(&mut *shared.gradient.roots.lock());
         self.optimize(roots, &sums);
-        Ok(StepTime { whole: begun.elapsed(), shards: computed, passes: tree.passes.saturating_sub(adding), sums: adding })
+        Ok(StepTime {
+            whole: begun.elapsed(),
+            shards: computed,
+            passes: tree.passes.saturating_sub(adding),
+            sums: adding,
+        })
     }
 
     fn optimize(&mut self, mut roots: BTreeMap<usize, ChunkBuffer>, sums: &[f64]) {

@@ -113,6 +113,11 @@ impl http_body::Body for Pieces {
 
 /// What a call sends: pieces of messages, each after a pause; then nothing more, for ever, unless it ends.
 fn coming(pieces: Vec<(Duration, Vec<u8>)>, ends: bool) -> Incoming {
+    coming_to("/convoy.v1.Data/Push", pieces, ends)
+}
+
+/// The same, of the method at `path`.
+fn coming_to(path: &str, pieces: Vec<(Duration, Vec<u8>)>, ends: bool) -> Incoming {
     let (sender, frames) = mpsc::channel(1);
     tokio::spawn(async move {
         for (pause, piece) in pieces {
@@ -123,7 +128,7 @@ fn coming(pieces: Vec<(Duration, Vec<u8>)>, ends: bool) -> Incoming {
             sender.closed().await;
         }
     });
-    let method = roles::find("/convoy.v1.Coordinator/PushNode").expect("it is in the table");
+    let method = roles::find(path).expect("it is in the table");
     Incoming::new(Body::new(Pieces(frames)), method, LONG)
 }
 
@@ -147,6 +152,8 @@ async fn a_call_that_sends_nothing_is_given_up_and_a_slow_one_is_not() {
     let begun = tokio::time::Instant::now();
     assert_eq!(take_all(coming(slowly, false)).await, (16, Some(Code::DeadlineExceeded)));
     assert_eq!(begun.elapsed().as_secs(), (16 * almost + LONG).as_secs());
+    let node = take_all(coming_to("/convoy.v1.Coordinator/PushNode", vec![(almost, vec![0])], false));
+    assert!(tokio::time::timeout(100 * LONG, node).await.is_err(), "whoever serves it knows how long it is waited for");
 }
 
 #[tokio::test]

@@ -127,6 +127,18 @@ async fn a_header_says_that_the_node_is_computed_unless_it_says_that_it_is_not()
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_computed_for_long_may_be_silent_until_its_lease_is_not_out_any_more() {
+    let bench = Bench::new(Work::Train, Check::Count);
+    let push = bench.push().await;
+    assert_eq!(push.wait_for(async { 7 }).await.unwrap(), 7);
+    let hour = std::time::Duration::from_secs(3600);
+    assert!(timeout(hour, push.wait_for(std::future::pending::<()>())).await.is_err(), "it is waited for");
+    bench.run.leases.clear();
+    let ended = timeout(hour, push.wait_for(std::future::pending::<()>())).await.expect("nobody waits any more");
+    assert_eq!(ended.unwrap_err().code(), Code::DeadlineExceeded);
+}
+
 #[tokio::test]
 async fn what_was_not_lent_is_not_taken() {
     let bench = Bench::new(Work::Train, Check::Count);
