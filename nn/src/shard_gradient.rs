@@ -46,7 +46,7 @@ pub struct ChunkTaker {
 
 impl ChunkTaker {
     /// Chunks of `elements` numbers, the last one of what is left; chunk `index` begins at `index * elements`. `take`
-    /// gets each one's index and numbers, on the thread that computes the shard, which does not go on before it returns.
+    /// gets each one's index and numbers, on the thread that computes the shard, which goes on when it returns.
     ///
     /// # Panics
     /// If `elements` is 0.

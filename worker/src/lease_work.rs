@@ -7,17 +7,7 @@ use convoy_reduce::NodeSums;
 use convoy_scheduler::{Failure, Lease, LeaseRef, Node};
 use parking_lot::Mutex;
 
-use crate::node_parts::NodeSender;
-
-/// What a node has beside its chunks.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ComputedNode {
-    /// Sums of the metrics, in the layout of the lease's work.
-    pub(crate) sums: Vec<f64>,
-    /// The first shard with a NaN or an infinity.
-    pub(crate) not_finite: Option<u32>,
-    pub(crate) times: Times,
-}
+use crate::node_parts::{ComputedNode, NodeSender, Times};
 
 /// Why a lease could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +16,6 @@ pub(crate) struct LeaseFailure {
     pub(crate) failure: Failure,
     /// For people.
     pub(crate) reason: String,
-}
-
-/// Thread time that went into a lease.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Times {
-    pub(crate) computing: Duration,
-    /// Waiting for samples.
-    pub(crate) data: Duration,
-    /// Waiting for parameters while there was nothing else to compute.
-    pub(crate) parameters: Duration,
 }
 
 /// A lease in work. Threads add its shards in any order; the sums are those of the reduce tree, always `left + right`.

@@ -1,12 +1,31 @@
 //! A node between the threads that compute it and the connection that carries it: its chunks, as they are made.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use convoy_reduce::ChunkBuffer;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::lease_work::ComputedNode;
+/// What a node has beside its chunks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ComputedNode {
+    /// Sums of the metrics, in the layout of the lease's work.
+    pub(crate) sums: Vec<f64>,
+    /// The first shard with a NaN or an infinity.
+    pub(crate) not_finite: Option<u32>,
+    pub(crate) times: Times,
+}
+
+/// Thread time that went into a lease.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) computing: Duration,
+    /// Waiting for samples.
+    pub(crate) data: Duration,
+    /// Waiting for parameters while there was nothing else to compute.
+    pub(crate) parameters: Duration,
+}
 
 /// What a node consists of, for whoever carries it.
 #[derive(Debug, PartialEq)]
@@ -118,7 +137,6 @@ impl NodeParts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease_work::Times;
 
     fn computed(not_finite: Option<u32>) -> ComputedNode {
         ComputedNode { sums: vec![1.0], not_finite, times: Times::default() }

@@ -13,8 +13,8 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::assignment::Assignment;
-use crate::lease_work::{ComputedNode, LeaseFailure};
-use crate::node_parts::{NodePart, NodeParts, NodeSender, node_parts};
+use crate::lease_work::LeaseFailure;
+use crate::node_parts::{ComputedNode, NodePart, NodeParts, NodeSender, node_parts};
 use crate::outbox::Outbox;
 use crate::stages;
 

@@ -10,8 +10,6 @@ const SUBMIT: &[Role] = &[Role::Submitter, Role::Admin];
 const WORK: &[Role] = &[Role::Worker];
 const MANAGE: &[Role] = &[Role::Admin];
 
-const PUSH_NODE: &str = "/convoy.v1.Coordinator/PushNode";
-
 /// Who may call a method.
 enum Who {
     /// Everybody, also without a certificate.
@@ -36,7 +34,7 @@ pub(crate) struct Method {
 impl Method {
     /// Whether a call may send nothing for as long as it likes, since whoever serves it looks after that.
     pub(crate) fn may_be_silent(&self) -> bool {
-        self.path == PUSH_NODE
+        self.path == "/convoy.v1.Coordinator/PushNode"
     }
 
     /// Whether people call it, about jobs and data; workers have calls and memory of their own.
@@ -55,7 +53,7 @@ const METHODS: &[Method] = &[
     method("/convoy.v1.Coordinator/Plan", Who::Roles(WORK), 8, SMALL),
     method("/convoy.v1.Coordinator/Parameters", Who::Roles(WORK), 16, SMALL),
     method("/convoy.v1.Coordinator/Files", Who::Roles(WORK), 8, SMALL),
-    method(PUSH_NODE, Who::Roles(WORK), 16, MESSAGE_LIMIT),
+    method("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK), 16, MESSAGE_LIMIT),
     method("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT), 8, SPEC_LIMIT),
     method("/convoy.v1.Jobs/List", Who::Roles(VIEW), 64, SMALL),
     method("/convoy.v1.Jobs/Workers", Who::Roles(VIEW), 64, SMALL),

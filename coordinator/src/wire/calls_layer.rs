@@ -21,7 +21,8 @@ use super::outgoing::{HANDED, Replies};
 use crate::access::caller::Caller;
 use crate::access::roles::{self, Method};
 
-/// How long a call may be waited for while it sends nothing, unless it [may](Method::may_be_silent), or does not read what it is sent.
+/// How long a call may be waited for while it sends nothing (unless it [may](Method::may_be_silent)), or does not read
+/// what it is sent.
 pub(super) const STALLED: Duration = Duration::from_secs(60);
 /// Calls of all methods together that a connection without a certificate may have in flight.
 const CALLS_OF_A_STRANGER: usize = 4;

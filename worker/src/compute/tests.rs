@@ -6,8 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::fixtures::{Job, ROOT, SPEC, STRIPES, lease};
-use crate::lease_work::ComputedNode;
-use crate::node_parts::{NodePart, NodeParts, node_parts};
+use crate::node_parts::{ComputedNode, NodePart, NodeParts, node_parts};
 
 /// A pool that computes a job, and what becomes of its leases.
 struct Started {

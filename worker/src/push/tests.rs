@@ -8,7 +8,7 @@ use tonic::Streaming;
 
 use super::*;
 use crate::fixtures::{ASSIGNMENT, lease};
-use crate::lease_work::Times;
+use crate::node_parts::Times;
 
 const ELEMENTS: usize = 70_000;
 
