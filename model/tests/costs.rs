@@ -88,7 +88,7 @@ fn memory() {
     assert_eq!(estimate(&format!("{sgd}[optimizer]\nmomentum = 0.0"), 1).optimizer, 0);
     expect![[r#"
         coordinator about 3.2 MiB: parameters 1.1 MiB (two generations), optimizer 1.1 MiB, reduction 1.1 MiB
-        each worker about 22.9 MiB with 2 threads: parameters 1.1 MiB, gradients 2.2 MiB, activations 19.8 MiB"#]]
+        each worker about 23.0 MiB with 2 threads: parameters 1.1 MiB, gradients 2.1 MiB, activations 19.8 MiB"#]]
     .assert_eq(&estimate("[network]\nname = \"simple-cnn\"", 2).to_string());
 }
 
