@@ -1,7 +1,7 @@
 //! Generates the code of the `.proto` files; protox compiles them, so nobody installs protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["convoy.proto", "cluster.proto"];
+    let files = ["convoy.proto", "cluster.proto", "peer.proto"];
     files.iter().for_each(|file| println!("cargo:rerun-if-changed={file}"));
     let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure()

@@ -212,6 +212,7 @@ fn start_workers(carry: &Carry, ready: &Ready, files: &Arc<dyn Files>, link: Lin
             patience: Some(Duration::from_secs(10)),
             most_memory: None,
             declines: false,
+            peers: convoy_worker::PeerConfig::default(),
         };
         workers.spawn(convoy_worker::run(config, Box::pin(std::future::pending())));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoy_security::{ConnectError, Identity, Pin, Secret};
+use convoy_security::{ConnectError, Fingerprint, Identity, PeerIdentity, Pin, Secret};
 use futures_core::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -14,6 +14,8 @@ use crate::v1::data_client::DataClient;
 use crate::v1::data_server::{Data, DataServer};
 use crate::v1::jobs_client::JobsClient;
 use crate::v1::jobs_server::{Jobs, JobsServer};
+use crate::v1::peer_client::PeerClient;
+use crate::v1::peer_server::{Peer, PeerServer};
 
 /// Largest message: the sums of an evaluation, which hold a confusion matrix of up to [`MAX_NAMES`] classes.
 ///
@@ -27,6 +29,8 @@ pub const PLAN_LIMIT: usize = 4 * SPEC_LIMIT;
 pub const DATA_LIMIT: usize = 4 << 20;
 /// Bytes of each message, but the last, of a stream that carries a file.
 pub const PIECE: usize = 256 << 10;
+/// Messages between workers: a chunk, with the message around it.
+pub const PEER_MESSAGE: usize = (256 << 10) + (64 << 10);
 /// Messages of people and strangers.
 pub const SMALL: usize = 64 << 10;
 /// Bytes of one stream that may be on their way unread.
@@ -72,6 +76,23 @@ pub fn data_service<D: Data>(data: D) -> DataServer<D> {
 /// The service of members and tokens.
 pub fn access_service<A: Access>(access: A) -> AccessServer<A> {
     AccessServer::new(access).max_decoding_message_size(SMALL)
+}
+
+/// The service that workers have for each other.
+pub fn peer_service<P: Peer>(peer: P) -> PeerServer<P> {
+    PeerServer::new(peer).max_decoding_message_size(PEER_MESSAGE)
+}
+
+/// Opens a connection to the worker with this fingerprint, which listens at `address`.
+///
+/// # Errors
+/// As [`convoy_security::connect_to_peer`].
+pub async fn peer(
+    address: &str,
+    fingerprint: Fingerprint,
+    identity: &PeerIdentity,
+) -> Result<PeerClient<Channel>, ConnectError> {
+    Ok(PeerClient::new(convoy_security::connect_to_peer(settings, address, fingerprint, identity).await?))
 }
 
 /// How a coordinator is reached.

@@ -9,7 +9,7 @@ use futures_core::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
     SignatureScheme,
@@ -22,8 +22,9 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::identity::Identity;
-use crate::key::Pin;
-use crate::tls::{ALPN, provider};
+use crate::key::{Fingerprint, Pin};
+use crate::peers::{AnotherProcess, PeerIdentity, TheOne};
+use crate::tls::{ALPN, provider, verify_signature, verify_tls12_signature};
 
 /// Time to connect, handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -45,6 +46,9 @@ pub enum ConnectError {
         "it is of another cluster than the token or certificate here, or it is not who it says; check the address, or join it with a token of its own"
     )]
     WrongPin,
+    /// Another process answers than the one with this fingerprint.
+    #[error("another process answers there")]
+    WrongPeer,
     /// The server's certificate has expired.
     #[error("its certificate has expired; check both machines' clocks, and start the coordinator again")]
     ServerExpired,
@@ -79,22 +83,43 @@ pub fn connect<'a>(
     pin: Pin,
     identity: Option<&'a Identity>,
 ) -> BoxFuture<'a, Result<Channel, ConnectError>> {
-    Box::pin(connect_as(endpoint, address, pin, identity))
+    Box::pin(async move {
+        let config = client_config(Arc::new(Pinned { pin }), identity.map(Identity::certified))?;
+        connect_with(endpoint, address, config, identity.is_some()).await
+    })
 }
 
-async fn connect_as(
+/// Opens a connection to `address` (`HOST:PORT`), where the process with this fingerprint listens, which knows
+/// `identity`. `endpoint` sets what the connection is like.
+///
+/// # Errors
+/// [`ConnectError::Address`] when `address` is none; [`ConnectError::Unreachable`] and [`ConnectError::TimedOut`] when
+/// nobody answers within 5 s; [`ConnectError::WrongPeer`] when somebody else does; [`ConnectError::Refused`] when the
+/// server does not know `identity`; [`ConnectError::Tls`] when it does not speak TLS 1.3 with HTTP/2.
+pub fn connect_to_peer<'a>(
+    endpoint: fn(Endpoint) -> Endpoint,
+    address: &'a str,
+    peer: Fingerprint,
+    identity: &'a PeerIdentity,
+) -> BoxFuture<'a, Result<Channel, ConnectError>> {
+    Box::pin(async move {
+        let config = client_config(Arc::new(TheOne(peer)), Some(identity.certified()))?;
+        connect_with(endpoint, address, config, true).await
+    })
+}
+
+async fn connect_with(
     endpoint: fn(Endpoint) -> Endpoint,
     address: &str,
-    pin: Pin,
-    identity: Option<&Identity>,
+    config: Arc<ClientConfig>,
+    shows_identity: bool,
 ) -> Result<Channel, ConnectError> {
     let host = address.rsplit_once(':').map(|(host, _)| host.trim_start_matches('[').trim_end_matches(']'));
     let name = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
     let (Some(name), Ok(uri)) = (name, Endpoint::from_shared(format!("http://{address}"))) else {
         return Err(ConnectError::Address(address.to_owned()));
     };
-    let config = client_config(pin, identity)?;
-    let (address, shows_identity) = (address.to_owned(), identity.is_some());
+    let address = address.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let (address, name, config) = (address.clone(), name.clone(), config.clone());
         async move {
@@ -129,17 +154,20 @@ async fn open(
     Ok(stream)
 }
 
-fn client_config(pin: Pin, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, ConnectError> {
+fn client_config(
+    trusts: Arc<dyn ServerCertVerifier>,
+    shows: Option<Arc<CertifiedKey>>,
+) -> Result<Arc<ClientConfig>, ConnectError> {
     let bad = |error: TlsError| ConnectError::Tls(error.to_string());
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(bad)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { pin }));
-    let mut config = match identity {
+        .with_custom_certificate_verifier(trusts);
+    let mut config = match shows {
         None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let resolver = rustls::sign::SingleCertAndKey::from(identity.certified());
+        Some(certified) => {
+            let resolver = rustls::sign::SingleCertAndKey::from(certified);
             builder.with_client_cert_resolver(Arc::new(resolver))
         }
     };
@@ -178,6 +206,7 @@ impl ConnectError {
         match inner {
             Some(TlsError::InvalidCertificate(problem)) => match problem {
                 CertificateError::Other(OtherError(other)) if other.is::<NotPinned>() => ConnectError::WrongPin,
+                CertificateError::Other(OtherError(other)) if other.is::<AnotherProcess>() => ConnectError::WrongPeer,
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => ConnectError::ServerExpired,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     ConnectError::WrongName(name.to_owned())
@@ -241,7 +270,7 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -250,7 +279,7 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

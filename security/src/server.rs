@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -25,6 +26,7 @@ use crate::error::KeyError;
 use crate::guests::{Guest, Guests, Origin};
 use crate::identity::Identity;
 use crate::key::Fingerprint;
+use crate::peers::{KnownPeers, PeerIdentity};
 use crate::rarely::Rarely;
 use crate::tls::{ALPN, provider};
 
@@ -104,10 +106,22 @@ impl ServerTls {
             .allow_unauthenticated()
             .build()
             .map_err(|error| bad(&error))?;
+        ServerTls::with(certified, verifier)
+    }
+
+    /// Shows `identity`; clients must be known.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn for_peers(identity: &PeerIdentity, known: &KnownPeers) -> Result<Self, KeyError> {
+        ServerTls::with(identity.certified(), Arc::new(known.clone()))
+    }
+
+    fn with(certified: Arc<CertifiedKey>, verifier: Arc<dyn ClientCertVerifier>) -> Result<Self, KeyError> {
         let served = Arc::new(Served(RwLock::new(certified)));
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| bad(&error))?
+            .map_err(|error| KeyError::Bad(error.to_string()))?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(served.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];

@@ -4,10 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use convoy_security::{
-    Authority, ConnectError, Connection, Identity, Limits, NewKey, Pin, ServerTls, connect, incoming,
+    Authority, ConnectError, Connection, Identity, KnownPeers, Limits, NewKey, Peer, PeerIdentity, Pin, ServerTls,
+    connect, connect_to_peer, incoming,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -273,4 +275,92 @@ async fn who_shows_no_certificate_has_little_time_and_gives_way_to_others() {
     assert_eq!(end_of(third).await, std::io::ErrorKind::TimedOut);
     let stays = tokio::time::timeout(3 * life, end_of(&mut known)).await;
     assert!(stays.is_err(), "a member's connection ended: {stays:?}");
+}
+
+/// A process that others connect to, and its address.
+struct Listening {
+    identity: PeerIdentity,
+    known: KnownPeers,
+    address: String,
+    /// Who was let in.
+    peers: mpsc::UnboundedReceiver<Peer>,
+}
+
+impl Listening {
+    async fn new() -> Self {
+        let (identity, known) = (PeerIdentity::generate().unwrap(), KnownPeers::default());
+        let tls = ServerTls::for_peers(&identity, &known).unwrap();
+        let (address, mut accepted) = listen(Some(tls), Limits::default()).await;
+        let (sender, peers) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(mut connection)) = accepted.next().await {
+                connection.write_all(b"settings").await.unwrap();
+                connection.flush().await.unwrap();
+                _ = sender.send(connection.peer().clone());
+            }
+        });
+        Listening { identity, known, address, peers }
+    }
+
+    /// How a process that expects `expected` here is let in.
+    async fn try_as(&self, caller: &PeerIdentity, expected: &PeerIdentity) -> Result<Channel, ConnectError> {
+        connect_to_peer(|endpoint| endpoint, &self.address, expected.fingerprint(), caller).await
+    }
+}
+
+#[tokio::test]
+async fn processes_know_each_other_by_what_they_were_told() {
+    let mut listening = Listening::new().await;
+    let caller = PeerIdentity::generate().unwrap();
+    listening.known.insert(caller.fingerprint());
+    listening.try_as(&caller, &listening.identity).await.expect("it is known");
+    let peer = listening.peers.recv().await.expect("it was let in");
+    assert_eq!((peer.fingerprint, peer.encrypted), (Some(caller.fingerprint()), true));
+}
+
+#[tokio::test]
+async fn a_process_that_nobody_told_of_is_not_let_in() {
+    let listening = Listening::new().await;
+    let [caller, other] = [(); 2].map(|()| PeerIdentity::generate().unwrap());
+    listening.known.insert(other.fingerprint());
+    let refused = listening.try_as(&caller, &listening.identity).await.unwrap_err();
+    assert!(matches!(refused, ConnectError::Refused(_)), "{refused:?}");
+    listening.known.insert(caller.fingerprint());
+    listening.try_as(&caller, &listening.identity).await.expect("it is known now");
+    listening.known.remove(caller.fingerprint());
+    assert!(listening.try_as(&caller, &listening.identity).await.is_err(), "it is gone");
+    listening.known.clear();
+    assert!(listening.try_as(&other, &listening.identity).await.is_err(), "nobody is known");
+}
+
+#[tokio::test]
+async fn an_address_that_leads_elsewhere_is_told_from_one_where_nobody_answers() {
+    let [listening, expected] = [Listening::new().await, Listening::new().await];
+    let caller = PeerIdentity::generate().unwrap();
+    listening.known.insert(caller.fingerprint());
+    assert_eq!(listening.try_as(&caller, &expected.identity).await.unwrap_err(), ConnectError::WrongPeer);
+    let nobody = connect_to_peer(|endpoint| endpoint, "127.0.0.1:1", expected.identity.fingerprint(), &caller).await;
+    assert!(matches!(nobody.unwrap_err(), ConnectError::Unreachable(_)));
+    // A coordinator, or any server with a certificate of the cluster.
+    let cluster = Cluster::new();
+    let (address, _accepted) = served(&cluster.server(&["127.0.0.1"], SystemTime::now())).await;
+    let member = connect_to_peer(|endpoint| endpoint, &address, expected.identity.fingerprint(), &caller).await;
+    assert_eq!(member.unwrap_err(), ConnectError::WrongPeer);
+}
+
+/// With a certificate of the cluster or none, which is enough for a coordinator.
+#[tokio::test]
+async fn who_shows_no_certificate_or_a_members_is_not_let_in() {
+    let (listening, cluster) = (Listening::new().await, Cluster::new());
+    let member = cluster.member(SystemTime::now());
+    for identity in [None, Some(&member)] {
+        let refused = open(&listening.address, cluster.authority.pin(), identity).await.unwrap_err();
+        assert_eq!(refused, ConnectError::WrongPin, "it is of no cluster");
+    }
+    // Who does not look at the server's certificate gets no further.
+    let mut stream = TcpStream::connect(&listening.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.len() < 64, "an alert at most: {answer:?}");
 }

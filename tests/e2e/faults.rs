@@ -236,6 +236,7 @@ async fn a_worker_of_another_version_is_told_so() {
             threads: 1,
             numerics: vec![numerics.to_owned()],
             process: String::new(),
+            ..Default::default()
         };
         let message = Some(convoy_proto::v1::worker_message::Message::Hello(hello));
         client.control(tokio_stream::once(convoy_proto::v1::WorkerMessage { message })).await

@@ -1,5 +1,6 @@
 //! A cluster of members: encrypted, authenticated, and closed to everybody else.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -75,10 +76,16 @@ impl SecureCluster {
 
     /// A worker that joins with the token that was made for a worker last.
     fn worker_again(&self, name: &str) -> Process {
+        self.worker_with(name, &[])
+    }
+
+    /// The same, with more arguments.
+    fn worker_with(&self, name: &str, more: &[&str]) -> Process {
         let token = self.job.path("worker.token").display().to_string();
         let args = ["worker", "--coordinator", &self.address, "--token-file", &token, "--threads", "1", "--name", name];
         let log = fs::File::create(self.job.path(&format!("{name}.log"))).expect("the folder is writable");
         let mut command = self.convoy("nobody", &args);
+        command.args(more);
         Process(command.env("RUST_LOG", "info").stderr(log).spawn().expect("convoy starts"))
     }
 
@@ -99,6 +106,79 @@ fn members_train_together_and_nothing_is_plain() {
     let got = cluster.job.path("got").display().to_string();
     cluster.check("anna", &["get", "last", "--out", &got], 0, &[]);
     assert!(cluster.job.path("got/model/model.safetensors").is_file());
+}
+
+/// What a worker says of others: the names of those that it reaches, and why it does not reach others.
+type Reached = (Vec<String>, Vec<String>);
+
+impl SecureCluster {
+    /// By the names of the workers that are members of a run.
+    fn who_reaches_whom(&self) -> BTreeMap<String, Reached> {
+        let rows = self.check("anna", &["workers", "--json"], 0, &[]);
+        let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).expect("JSON")).collect();
+        let name = |number: u64| {
+            let row = rows.iter().find(|row| row["worker"] == number);
+            row.map_or_else(|| number.to_string(), |row| row["name"].as_str().expect("a name").to_owned())
+        };
+        let reached = |peers: &serde_json::Value| {
+            let reaches = peers["reaches"].as_array().expect("an array").iter();
+            let problems = peers["problems"].as_object().expect("an object").iter();
+            let problem = |(to, problem): (&String, _)| format!("{}: {problem}", name(to.parse().expect("a number")));
+            (reaches.map(|to| name(to.as_u64().expect("a number"))).collect(), problems.map(problem).collect())
+        };
+        let members = rows.iter().filter(|row| row["peers"].is_object());
+        members.map(|row| (row["name"].as_str().expect("a name").to_owned(), reached(&row["peers"]))).collect()
+    }
+
+    /// Waits until each of these reaches just those others.
+    fn wait_until_reached(&self, expected: &[(&str, &[&str])]) {
+        wait_for(&format!("{expected:?}"), || {
+            let found = self.who_reaches_whom();
+            let all =
+                expected.iter().all(|(name, others)| found.get(*name).is_some_and(|(reached, _)| reached == others));
+            (all && found.len() == expected.len()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn workers_find_out_whom_they_reach() {
+    let (cluster, _coordinator) = SecureCluster::start();
+    cluster.login("anna", "submitter");
+    cluster.token("worker", &["--uses", "0"]);
+    let listen = ["--peer-listen", "127.0.0.1:0"];
+    let one = cluster.worker_with("one", &listen);
+    let _deaf = cluster.worker_with("deaf", &[]);
+    let spec = cluster.job.spec().display().to_string();
+    cluster.check("anna", &["submit", &spec, "--detach", "--set", "train.epochs=100000"], 0, &[]);
+    cluster.wait_until_reached(&[("deaf", &["one"]), ("one", &[])]);
+    let told = cluster.check("anna", &["workers"], 0, &[]);
+    assert!(told.contains("all workers reach one; the others do not listen"), "{told}");
+
+    let _two = cluster.worker_with("two", &listen);
+    cluster.wait_until_reached(&[("deaf", &["one", "two"]), ("one", &["two"]), ("two", &["one"])]);
+    drop(one);
+    cluster.wait_until_reached(&[("deaf", &["two"]), ("two", &[])]);
+
+    // At its address there is nobody, and at another one somebody else.
+    let elsewhere = cluster.address.as_str();
+    let _odd = cluster
+        .worker_with("odd", &[&listen[..], &["--peer-address", "127.0.0.1:1", "--peer-address", elsewhere]].concat());
+    let problem = wait_for("a problem", || cluster.who_reaches_whom().get("two")?.1.first().cloned());
+    for named in ["odd: ", "127.0.0.1:1: ", "refused", &format!("{elsewhere}: another process answers there")] {
+        assert!(problem.contains(named), "{named:?} is not in {problem}");
+    }
+    let told = wait_for("both problems", || {
+        let told = cluster.check("anna", &["workers"], 0, &[]);
+        told.contains("; and 1 more").then_some(told)
+    });
+    assert!(told.contains("does not reach odd (127.0.0.1:1: "), "{told}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").to_string();
+    let _held = std::net::TcpListener::bind(&taken).expect("it is free");
+    let token = cluster.job.path("worker.token").display().to_string();
+    let args = ["worker", "--coordinator", elsewhere, "--token-file", &token, "--peer-listen", &taken];
+    cluster.check("nobody", &args, 1, &[&taken, "in use", "--peer-listen"]);
 }
 
 #[test]
@@ -269,6 +349,7 @@ fn a_worker_that_does_not_renew_is_disconnected() {
             threads: 1,
             numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
             process: String::new(),
+            ..Default::default()
         };
         let message = Some(v1::worker_message::Message::Hello(hello));
         outbox.send(v1::WorkerMessage { message }).await.expect("it is empty");

@@ -50,6 +50,7 @@ async fn connect(link: &Link, number: usize) -> Result<Stream, Failure> {
         threads: 1,
         numerics: vec![convoy_common::spec::CPU_F32_V1.to_owned()],
         process: number.to_string(),
+        ..Default::default()
     };
     outbox.send(v1::WorkerMessage { message: Some(v1::worker_message::Message::Hello(hello)) }).await?;
     let mut inbox = link.coordinator().await?.control(ReceiverStream::new(messages)).await?.into_inner();

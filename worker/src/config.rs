@@ -9,6 +9,7 @@ use convoy_proto::channel::Link;
 use tokio::sync::{mpsc, watch};
 
 use crate::disk_cache::DiskCache;
+use crate::peer_end::PeerConfig;
 use crate::run_data::RunData;
 
 /// How a worker is set up. Nothing here can change a bit of the result; `device` decides which runs it may join.
@@ -36,6 +37,8 @@ pub struct Config {
     pub most_memory: Option<u64>,
     /// Whether a job that it cannot do is declined, so that it stays for others; else it ends with the reason.
     pub declines: bool,
+    /// Whether and where it listens for other workers.
+    pub peers: PeerConfig,
 }
 
 /// How a worker's life ended well.

@@ -57,6 +57,17 @@ pub enum WorkerError {
         /// The step that is computed with them.
         step: u64,
     },
+    /// It cannot listen for other workers.
+    #[error("cannot listen for other workers at {address}: {source}; choose another --peer-listen")]
+    PeerListen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no key for connections to other workers.
+    #[error("no key for connections to other workers: {0}")]
+    PeerKey(String),
     /// The bits of the run's class are others on this machine.
     #[error(
         "this machine does not give the bits of cpu-bf16-v1 with its {level} instructions; look at its processor and virtual machine, or set CONVOY_CPU=portable"
@@ -86,6 +97,8 @@ impl WorkerError {
             | WorkerError::Connect(_)
             | WorkerError::Refused { .. }
             | WorkerError::Nonsense { .. }
+            | WorkerError::PeerListen { .. }
+            | WorkerError::PeerKey(_)
             | WorkerError::Compute(_) => DeclineCause::Unspecified,
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! use convoy_nn::Device;
 //! use convoy_proto::channel::Link;
-//! use convoy_worker::{Config, WorkerError, run};
+//! use convoy_worker::{Config, PeerConfig, WorkerError, run};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
@@ -24,6 +24,7 @@
 //!     patience: Some(Duration::ZERO),
 //!     most_memory: None,
 //!     declines: true,
+//!     peers: PeerConfig::default(),
 //! };
 //! // Works until there is nothing more to do or it is stopped. Nobody listens on that port.
 //! let ended = run(config, Box::pin(std::future::pending())).await;
@@ -48,6 +49,8 @@ mod open_error;
 mod outbox;
 mod parameter_checks;
 mod parameters;
+mod peer_end;
+mod peer_probes;
 mod process;
 mod push;
 mod run_data;
@@ -64,5 +67,6 @@ pub use config::{Config, Ended};
 pub use disk_cache::DiskCache;
 pub use error::WorkerError;
 pub use machine_memory::threads_that_fit;
+pub use peer_end::PeerConfig;
 pub use run_data::RunData;
 pub use session::run;

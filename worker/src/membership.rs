@@ -28,6 +28,8 @@ use crate::machine_memory::{memory_for, threads_that_fit};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
 use crate::parameters::{Arrival, Fetched, ParameterFetches, StepParameters};
+use crate::peer_end::PeerEnd;
+use crate::peer_probes::PeerProbes;
 use crate::push::{NodePushes, failure_message};
 use crate::run_data::RunData;
 use crate::run_files::{Fetching, RunFiles};
@@ -46,6 +48,7 @@ pub(crate) struct SetUp {
     pub(crate) cache: Option<Arc<DiskCache>>,
     pub(crate) sees: Option<PathBuf>,
     pub(crate) outbox: Outbox,
+    pub(crate) peers: Arc<PeerEnd>,
 }
 
 /// What a membership waits for.
@@ -71,6 +74,7 @@ pub(crate) struct Membership {
     failures: mpsc::UnboundedReceiver<LeaseFailure>,
     parameters: ParameterFetches,
     pushes: NodePushes,
+    peers: PeerProbes,
 }
 
 impl Membership {
@@ -79,7 +83,7 @@ impl Membership {
     /// # Errors
     /// When the coordinator has no such run, the plan does not fit this worker, or the data cannot be opened.
     pub(crate) async fn open(set_up: SetUp, mut client: CoordinatorClient<Channel>) -> Result<Membership, OpenError> {
-        let SetUp { assignment, threads, device, most_memory, data, cache, sees, outbox } = set_up;
+        let SetUp { assignment, threads, device, most_memory, data, cache, sees, outbox, peers } = set_up;
         let (plan, manifest) = fetch_plan(&mut client, assignment, memory_for(most_memory)).await?;
         let data = data.filter(|data| data.plan() == plan.digest());
         // Opening the data may want files already.
@@ -121,8 +125,21 @@ impl Membership {
         let arrival = Arrival { buffers: buffers.clone(), format, frozen };
         let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
         let pushes = NodePushes::new(client.clone(), assignment, outbox.clone());
+        let peers = PeerProbes::new(peers, assignment.job, outbox.clone());
         let threads = fitting as u32;
-        Ok(Membership { assignment, client, outbox, data, threads, _fetching, pool, failures, parameters, pushes })
+        Ok(Membership {
+            assignment,
+            client,
+            outbox,
+            data,
+            threads,
+            _fetching,
+            pool,
+            failures,
+            parameters,
+            pushes,
+            peers,
+        })
     }
 
     /// Tells the coordinator that this worker is ready to be a member.
@@ -217,6 +234,7 @@ impl Membership {
                 }
             }
             Message::Abandoned(abandoned) => self.parameters.abandon(abandoned.step),
+            Message::Peers(peers) => self.peers.heard(peers)?,
             Message::Welcome(_) | Message::Assigned(_) | Message::Released(_) | Message::Goodbye(_) => {}
         }
         Ok(())

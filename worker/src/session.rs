@@ -26,6 +26,7 @@ use crate::heartbeat::{HeartbeatThread, Heartbeats};
 use crate::membership::{Membership, Progress, SetUp};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
+use crate::peer_end::PeerEnd;
 use crate::process::process;
 
 /// Messages that wait for the control stream.
@@ -74,9 +75,11 @@ async fn run_with(
     tokio::pin!(stop);
     let numerics = config.device.numerics().map_err(ComputeError::from)?;
     tracing::info!(device = %config.device, class = numerics.join(" or "), "computing");
+    let peers = Arc::new(PeerEnd::open(&config.peers).await?);
     let mut patience = Patience::new(config.patience);
     loop {
-        let lost = match Session::open(&config, &dial, &numerics, &heartbeats).await {
+        let reached = Reached { dial: dial.clone(), peers: peers.clone() };
+        let lost = match Session::open(&config, reached, &numerics, &heartbeats).await {
             Ok(session) => {
                 let begun = Instant::now();
                 let ended = session.run(&mut config, &mut stop).await;
@@ -100,11 +103,19 @@ async fn run_with(
     }
 }
 
+/// How others are reached.
+struct Reached {
+    /// The coordinator.
+    dial: Arc<dyn Dial>,
+    /// Other workers.
+    peers: Arc<PeerEnd>,
+}
+
 type Coming = JoinHandle<Result<Membership, OpenError>>;
 
 /// One connection.
 struct Session {
-    dial: Arc<dyn Dial>,
+    reached: Reached,
     outbox: Outbox,
     inbox: Streaming<v1::CoordinatorMessage>,
     worker: u32,
@@ -120,20 +131,22 @@ impl Session {
     /// Connects, says hello and hears the welcome.
     async fn open(
         config: &Config,
-        dial: &Arc<dyn Dial>,
+        reached: Reached,
         numerics: &[String],
         heartbeats: &HeartbeatThread,
     ) -> Result<Session, OpenError> {
         let (outbox, messages) = Outbox::new(OUTBOX);
-        let hello = v1::Hello {
+        let mut hello = v1::Hello {
             version: VERSION.to_owned(),
             name: config.name.clone(),
             threads: config.threads as u32,
             numerics: numerics.to_vec(),
             process: process().to_owned(),
+            ..Default::default()
         };
+        reached.peers.introduce(&mut hello);
         outbox.say(v1::worker_message::Message::Hello(hello)).await;
-        let dialling = dial.clone();
+        let dialling = reached.dial.clone();
         let opening = heartbeats.run(async move {
             let mut control = dialling.dial().await?;
             Ok::<_, OpenError>(control.control(ReceiverStream::new(messages)).await?.into_inner())
@@ -146,8 +159,8 @@ impl Session {
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10)));
         tracing::info!(worker = welcome.worker, "connected");
         let _heartbeats = heartbeats.beat(outbox.clone(), heartbeat);
-        let (dial, worker) = (dial.clone(), welcome.worker);
-        Ok(Session { dial, outbox, inbox, worker, _heartbeats, bulk: None, coming: None, member: None })
+        let worker = welcome.worker;
+        Ok(Session { reached, outbox, inbox, worker, _heartbeats, bulk: None, coming: None, member: None })
     }
 
     /// `None` when the connection was lost.
@@ -243,8 +256,9 @@ impl Session {
             cache: config.cache.clone(),
             sees: config.sees.clone(),
             outbox: self.outbox.clone(),
+            peers: self.reached.peers.clone(),
         };
-        let (known, dial) = (self.bulk.clone(), self.dial.clone());
+        let (known, dial) = (self.bulk.clone(), self.reached.dial.clone());
         let coming = tokio::spawn(async move {
             let bulk = match known {
                 Some(bulk) => bulk,

@@ -1,5 +1,6 @@
 //! `convoy worker`: computes for a coordinator.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use convoy_files::cache_folder;
 use convoy_proto::channel::Link;
 use convoy_proto::patience::Patience;
 use convoy_security::Token;
-use convoy_worker::{Config, DiskCache, Ended};
+use convoy_worker::{Config, DiskCache, Ended, PeerConfig};
 use tokio::sync::watch;
 
 use crate::address::is_loopback;
@@ -22,7 +23,8 @@ use crate::runtime;
 /// Compute for a coordinator, one job after the other. A coordinator on another machine wants a token.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy worker --coordinator 127.0.0.1:7070 --threads 4\n  \
-    convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token")]
+    convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token\n  \
+    convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token --peer-listen 0.0.0.0:7071")]
 pub struct WorkerArgs {
     /// Address of the coordinator.
     #[arg(long, value_name = "HOST:PORT", env = "CONVOY_COORDINATOR")]
@@ -53,8 +55,26 @@ pub struct WorkerArgs {
     /// leave. With less than a job needs on all threads it computes on fewer; a job that does not fit is declined.
     #[arg(long, value_name = "MIB", env = "CONVOY_MAX_MEMORY_MIB")]
     max_memory_mib: Option<u64>,
+    /// Where this worker listens for other workers of its job, which prove to be those that the coordinator told it of.
+    /// Without it none can connect to this one. `convoy workers` shows who reaches whom.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CONVOY_PEER_LISTEN")]
+    peer_listen: Option<SocketAddr>,
+    /// How other workers reach it, if not at the address that the coordinator sees and the port of --peer-listen. May
+    /// be given several times.
+    #[arg(long, value_name = "HOST:PORT", requires = "peer_listen", value_parser = peer_address)]
+    peer_address: Vec<String>,
     #[command(flatten)]
     device: Device,
+}
+
+/// An address that other workers can be told.
+fn peer_address(text: &str) -> Result<String, String> {
+    let printable = text.chars().all(|c| c.is_ascii_graphic());
+    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    match text.rsplit_once(':') {
+        Some((host, given)) if !host.is_empty() && text.len() <= 261 && printable && port(given) => Ok(text.to_owned()),
+        _ => Err("it is no HOST:PORT".to_owned()),
+    }
 }
 
 /// Computes until there is nothing more to do.
@@ -83,9 +103,10 @@ pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
         };
         let (cache, sees, log) = (Some(cache), args.data, Some(logging::collect()));
         let most_memory = args.max_memory_mib.map(|mib| mib.saturating_mul(1 << 20));
-        let data = None;
+        let (data, declines) = (None, true);
+        let peers = PeerConfig { listen: args.peer_listen, addresses: args.peer_address };
         let config =
-            Config { link, name, threads, device, data, cache, sees, log, patience, most_memory, declines: true };
+            Config { link, name, threads, device, data, cache, sees, log, patience, most_memory, declines, peers };
         let asked = stop.clone();
         let ended = convoy_worker::run(config, Box::pin(async move { asked.asked().await })).await?;
         Ok(ExitCode::from(if ended == Ended::Drained { stop.exit_code() } else { 0 }))
@@ -143,11 +164,32 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_not_taken() {
-        for (option, value) in [("--threads", "1025"), ("--patience", "-1"), ("--cache-mib", "much")] {
+        for (option, value) in [
+            ("--threads", "1025"),
+            ("--patience", "-1"),
+            ("--cache-mib", "much"),
+            ("--peer-listen", "7071"),
+            ("--peer-listen", "ox:7071"),
+        ] {
             let words = ["--coordinator", "127.0.0.1:1", option, value];
             let kind = mistyped::<WorkerArgs>(&words);
             assert!(matches!(kind, ErrorKind::ValueValidation | ErrorKind::UnknownArgument), "{words:?}: {kind:?}");
         }
+    }
+
+    #[test]
+    fn other_workers_are_told_addresses_where_it_listens() {
+        let words = ["--coordinator", "127.0.0.1:1", "--peer-listen", "0.0.0.0:7071"];
+        let args: WorkerArgs =
+            typed(&[&words[..], &["--peer-address", "ox.lan:9", "--peer-address", "[::1]:9"]].concat()).unwrap();
+        assert_eq!(args.peer_listen, Some("0.0.0.0:7071".parse().unwrap()));
+        assert_eq!(args.peer_address, ["ox.lan:9", "[::1]:9"]);
+        for wrong in ["ox", "ox:0", ":7071", "ox:99999"] {
+            let kind = mistyped::<WorkerArgs>(&[&words[..], &["--peer-address", wrong]].concat());
+            assert_eq!(kind, ErrorKind::ValueValidation, "{wrong}");
+        }
+        let deaf = mistyped::<WorkerArgs>(&["--coordinator", "127.0.0.1:1", "--peer-address", "ox:9"]);
+        assert_eq!(deaf, ErrorKind::MissingRequiredArgument, "it does not listen");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::access::caller::Caller;
+use crate::fleet::peers::{PeerPlace, PeerRow, Peers};
 use crate::queue::QueueSender;
 use crate::run::handle::RunHandle;
 use crate::run::outbox::WorkerOutbox;
@@ -35,6 +36,21 @@ pub(crate) struct Connections {
     fleet: QueueSender<FleetEvent>,
     /// The numerics class of all runs, where there is just one run.
     only: Option<String>,
+    /// Who reaches whom.
+    peers: Peers,
+}
+
+/// A worker that says hello.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) machine: String,
+    pub(crate) name: String,
+    pub(crate) threads: u32,
+    /// The classes that it computes, by number.
+    pub(crate) numerics: Vec<u32>,
+    /// Whose connection it is.
+    pub(crate) caller: Caller,
+    pub(crate) place: PeerPlace,
 }
 
 /// A connected worker.
@@ -47,6 +63,8 @@ struct ConnectedWorker {
     caller: Caller,
     outbox: WorkerOutbox,
     place: WorkerPlace,
+    /// Where other workers find it.
+    peer: PeerPlace,
     /// Whether it knows of its assignment.
     called: bool,
     draining: bool,
@@ -80,6 +98,9 @@ pub(crate) struct WorkerRow {
     pub(crate) threads: u32,
     pub(crate) job: Option<u64>,
     pub(crate) draining: bool,
+    /// Of members of a run: which others they reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peers: Option<PeerRow>,
 }
 
 impl Connections {
@@ -92,6 +113,7 @@ impl Connections {
             evicted: Mutex::default(),
             fleet,
             only: None,
+            peers: Peers::default(),
         }
     }
 
@@ -106,22 +128,15 @@ impl Connections {
     }
 
     /// Takes a worker in that says hello.
-    pub(crate) fn connect(
-        &self,
-        machine: String,
-        name: String,
-        threads: u32,
-        numerics: Vec<u32>,
-        caller: Caller,
-        outbox: WorkerOutbox,
-    ) -> WorkerId {
+    pub(crate) fn connect(&self, newcomer: Newcomer, outbox: WorkerOutbox) -> WorkerId {
+        let Newcomer { machine, name, threads, numerics, caller, place: peer } = newcomer;
         let worker = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let welcome = v1::Welcome { worker: worker.0, heartbeat_ms: HEARTBEAT.as_millis() as u32 };
         outbox.say(Message::Welcome(welcome));
         tracing::info!(%worker, name, threads, "connected");
         let place = WorkerPlace::Free;
         let connected =
-            ConnectedWorker { machine, name, threads, caller, outbox, place, called: false, draining: false };
+            ConnectedWorker { machine, name, threads, caller, outbox, place, peer, called: false, draining: false };
         self.workers().insert(worker, connected);
         self.tell_fleet(FleetEvent::WorkerJoined { worker, numerics });
         worker
@@ -171,6 +186,7 @@ impl Connections {
             }
             Message::Declined(declined) => self.declined(worker, &declined),
             Message::Draining(_) => self.draining(worker),
+            Message::PeerReached(reached) => self.peers.reached(worker, reached),
             Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
         }
         Ok(())
@@ -198,6 +214,7 @@ impl Connections {
         member.place = WorkerPlace::Member(job);
         let (machine, name, outbox) = (member.machine.clone(), member.name.clone(), member.outbox.clone());
         let threads = threads.clamp(1, member.threads);
+        self.peers.join(worker, job, member.peer.clone(), outbox.clone());
         _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
@@ -329,6 +346,7 @@ impl Connections {
             threads: worker.threads,
             job: worker.place.job().map(|job| job.0),
             draining: worker.draining,
+            peers: self.peers.row(*id),
         };
         self.workers().iter().map(row).collect()
     }
@@ -398,6 +416,7 @@ impl WorkerLinks for Connections {
             return;
         }
         (member.place, member.called) = (WorkerPlace::Free, false);
+        self.peers.leave(worker);
         if member.draining {
             drop(workers);
             return self.disconnect(worker, reason);
@@ -413,6 +432,7 @@ impl WorkerLinks for Connections {
     fn lose(&self, worker: WorkerId) {
         let Some(lost) = self.workers().remove(&worker) else { return };
         tracing::info!(%worker, name = lost.name, "disconnected");
+        self.peers.leave(worker);
         if let WorkerPlace::Member(job) = lost.place {
             self.tell_run(job, RunInput::Event(Event::WorkerGone { worker, reason: GoneReason::Closed }));
         }

@@ -9,4 +9,5 @@ pub(crate) mod allowance;
 pub(crate) mod connections;
 pub(crate) mod fleet_loop;
 pub(crate) mod open_runs;
+pub(crate) mod peers;
 pub(crate) mod waiting;

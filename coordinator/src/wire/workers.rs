@@ -14,6 +14,7 @@ use convoy_proto::v1::coordinator_server::Coordinator;
 use convoy_proto::{Chunk, VERSION, v1};
 use convoy_reduce::PublishedParameters;
 use convoy_scheduler::WorkerId;
+use convoy_security::Peer;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -24,7 +25,8 @@ use super::calls_layer::STALLED;
 use super::node_push::NodePush;
 use super::replies::Answers;
 use crate::fleet::allowance::Allowance;
-use crate::fleet::connections::Connections;
+use crate::fleet::connections::{Connections, Newcomer};
+use crate::fleet::peers::PeerPlace;
 use crate::numerics::numerics_number;
 use crate::run::handle::RunHandle;
 use crate::run::outbox::WorkerOutbox;
@@ -54,12 +56,14 @@ impl Coordinator for WorkersService {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
         let caller = caller_of(&request);
+        let seen = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
         let mut messages = request.into_inner();
         let first = messages.message().await?.and_then(|message| message.message);
         let Some(v1::worker_message::Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("a control stream begins with hello"));
         };
         let numerics = check_hello(&hello, self.0.only_numerics())?;
+        let place = PeerPlace::of(&hello, seen)?;
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
         let machine = caller.machine(&hello.process);
         if let Some(reason) = self.0.evicted(&machine) {
@@ -67,7 +71,8 @@ impl Coordinator for WorkersService {
         }
         let (outbox, replies) = WorkerOutbox::new(OUTBOX);
         let contact = outbox.contact().clone();
-        let worker = self.0.connect(machine, name, hello.threads, numerics, caller, outbox);
+        let newcomer = Newcomer { machine, name, threads: hello.threads, numerics, caller, place };
+        let worker = self.0.connect(newcomer, outbox);
         let connections = self.0.clone();
         tokio::spawn(async move {
             match read(worker, &connections, &contact, &mut messages).await {

@@ -88,6 +88,7 @@ async fn connect(link: &Link, number: usize) -> Result<Session, Failure> {
         // Of another class than the jobs: who only lives is lent none.
         numerics: vec!["cpu-f32-direct-v1".to_owned()],
         process: number.to_string(),
+        ..Default::default()
     };
     outbox.send(v1::WorkerMessage { message: Some(Said::Hello(hello)) }).await?;
     let mut inbox = link.coordinator().await?.control(ReceiverStream::new(messages)).await?.into_inner();

@@ -20,6 +20,7 @@ fn set_up(outbox: Outbox, data: Option<Arc<RunData>>) -> SetUp {
         cache: None,
         sees: None,
         outbox,
+        peers: Arc::new(PeerEnd::deaf().unwrap()),
     }
 }
 

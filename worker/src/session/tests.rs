@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::*;
+use crate::PeerConfig;
 use crate::fixtures::{Job, ROOT, lease};
 
 type Said = v1::worker_message::Message;
@@ -25,6 +26,7 @@ fn config(patience: Option<Duration>) -> Config {
         patience,
         most_memory: None,
         declines: true,
+        peers: PeerConfig::default(),
     }
 }
 
@@ -96,8 +98,11 @@ impl Connected {
             threads: 1,
             numerics: convoy_nn::Device::Cpu.numerics().unwrap(),
             process: process().to_owned(),
+            ..Default::default()
         };
-        assert_eq!(connected.hear().await, Said::Hello(hello));
+        let Said::Hello(said) = connected.hear().await else { panic!("hello is first") };
+        assert_eq!(said.fingerprint.len(), 32, "others may know it");
+        assert_eq!(v1::Hello { fingerprint: Default::default(), ..said }, hello);
         let heartbeat_ms = HEARTBEAT.as_millis() as u32;
         connected.say(Message::Welcome(v1::Welcome { worker: 3, heartbeat_ms })).await;
         connected

@@ -1,5 +1,6 @@
-//! `convoy workers`: who is connected.
+//! `convoy workers`: who is connected, and who reaches whom.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use crate::error::CliError;
 use crate::out;
 use crate::runtime::block_on;
 
-/// List the workers that are connected to a coordinator.
+/// List the workers that are connected to a coordinator, and for each job whether they reach each other.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  convoy workers")]
 pub struct WorkersArgs {
@@ -30,9 +31,22 @@ struct WorkerRow {
     threads: u32,
     job: Option<u64>,
     draining: bool,
+    /// Of the members of a run.
+    peers: Option<PeerRow>,
 }
 
-/// Prints a row for each worker.
+/// What is known of a worker and others of its job.
+#[derive(Deserialize)]
+struct PeerRow {
+    /// Where it listens for others.
+    listens: Vec<String>,
+    /// Workers that it gets through to.
+    reaches: Vec<u32>,
+    /// Why it does not get through to others.
+    problems: BTreeMap<u32, String>,
+}
+
+/// Prints a row for each worker, and a line for each job.
 ///
 /// # Errors
 /// When the coordinator refuses.
@@ -45,19 +59,52 @@ pub fn run(args: WorkersArgs) -> Result<ExitCode, CliError> {
         workers.iter().try_for_each(out::line)?;
         return Ok(ExitCode::SUCCESS);
     }
-    out::line(format_args!("{:<8} {:<32} {:>7}  JOB", "WORKER", "NAME", "THREADS"))?;
-    for json in workers {
-        out::line(read::<WorkerRow>(&json)?)?;
+    out::line(format_args!("{:<8} {:<32} {:>7}  {:>5}  JOB", "WORKER", "NAME", "THREADS", "PEERS"))?;
+    let rows = workers.iter().map(|json| read::<WorkerRow>(json)).collect::<Result<Vec<_>, _>>()?;
+    rows.iter().try_for_each(out::line)?;
+    let mut jobs: BTreeMap<u64, Vec<&WorkerRow>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.peers.is_some()) {
+        jobs.entry(row.job.unwrap_or_default()).or_default().push(row);
+    }
+    for (job, members) in jobs.into_iter().filter(|(_, members)| members.len() > 1) {
+        out::line(format_args!("job {job}: {}", who_reaches_whom(&members)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether the workers of a job reach each other, or what keeps them from it.
+fn who_reaches_whom(members: &[&WorkerRow]) -> String {
+    let peers = || members.iter().filter_map(|row| Some((*row, row.peers.as_ref()?)));
+    let name = |worker: &u32| {
+        let row = members.iter().find(|row| row.worker == *worker);
+        row.map_or_else(|| format!("worker {worker}"), |row| row.name.clone())
+    };
+    let listen: Vec<u32> = peers().filter(|(_, peer)| !peer.listens.is_empty()).map(|(row, _)| row.worker).collect();
+    if listen.is_empty() {
+        return "no worker reaches another, since none listens; start them with `--peer-listen`".to_owned();
+    }
+    let problems = peers().flat_map(|(row, peer)| peer.problems.iter().map(move |problem| (row, problem)));
+    if let Some((row, (to, problem))) = problems.clone().next() {
+        let more = problems.count() - 1;
+        let more = if more > 0 { format!("; and {more} more, which --json has") } else { String::new() };
+        return format!("{} does not reach {} ({problem}){more}", row.name, name(to));
+    }
+    let reached = |worker: &&u32| peers().all(|(row, peer)| row.worker == **worker || peer.reaches.contains(worker));
+    let by_all: Vec<String> = listen.iter().filter(reached).map(name).collect();
+    match by_all.len() {
+        all if all == members.len() => format!("all {all} workers reach each other"),
+        some if some == listen.len() => format!("all workers reach {}; the others do not listen", by_all.join(", ")),
+        some => format!("{some} of {} that listen are reached by all so far", listen.len()),
+    }
+}
+
 impl fmt::Display for WorkerRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let WorkerRow { worker, name, threads, job, draining } = self;
+        let WorkerRow { worker, name, threads, job, draining, peers } = self;
         let job = job.map_or_else(|| "-".to_owned(), |job| job.to_string());
         let leaving = if *draining { " (leaving)" } else { "" };
-        write!(f, "{worker:<8} {name:<32} {threads:>7}  {job}{leaving}")
+        let peers = peers.as_ref().map_or_else(|| "-".to_owned(), |peers| peers.reaches.len().to_string());
+        write!(f, "{worker:<8} {name:<32} {threads:>7}  {peers:>5}  {job}{leaving}")
     }
 }
 
@@ -69,12 +116,41 @@ mod tests {
     fn a_row_tells_where_a_worker_is() {
         let row = |json: &str| read::<WorkerRow>(json).unwrap().to_string();
         assert_eq!(
-            row(r#"{"worker":3,"name":"box-1","threads":8,"job":7,"draining":false}"#),
-            "3        box-1                                  8  7"
+            row(r#"{"worker":3,"name":"box-1","threads":8,"job":7,"draining":false,
+                    "peers":{"listens":[],"reaches":[1,2],"problems":{}}}"#),
+            "3        box-1                                  8      2  7"
         );
         assert_eq!(
             row(r#"{"worker":12,"name":"b","threads":16,"job":null,"draining":true}"#),
-            "12       b                                     16  - (leaving)"
+            "12       b                                     16      -  - (leaving)"
         );
+    }
+
+    /// A member called `w` and its number.
+    fn member(worker: u32, listens: bool, reaches: &[u32], problems: &[(u32, &str)]) -> WorkerRow {
+        let listens = listens.then(|| format!("10.0.0.{worker}:7071")).into_iter().collect();
+        let problems = problems.iter().map(|(to, problem)| (*to, problem.to_string())).collect();
+        let peers = Some(PeerRow { listens, reaches: reaches.to_vec(), problems });
+        WorkerRow { worker, name: format!("w{worker}"), threads: 1, job: Some(7), draining: false, peers }
+    }
+
+    #[test]
+    fn a_line_tells_who_reaches_whom_or_why_not() {
+        let line = |members: &[WorkerRow]| who_reaches_whom(&members.iter().collect::<Vec<_>>());
+        let deaf = [member(1, false, &[], &[]), member(2, false, &[], &[])];
+        assert!(line(&deaf).contains("none listens") && line(&deaf).contains("--peer-listen"));
+        let all = [member(1, true, &[2], &[]), member(2, true, &[1], &[])];
+        assert_eq!(line(&all), "all 2 workers reach each other");
+        let one = [member(1, true, &[], &[]), member(2, false, &[1], &[]), member(3, false, &[1], &[])];
+        assert_eq!(line(&one), "all workers reach w1; the others do not listen");
+        let trying = [member(1, true, &[], &[]), member(2, true, &[1], &[])];
+        assert_eq!(line(&trying), "1 of 2 that listen are reached by all so far");
+        let refused = "10.0.0.1:7071: connection refused";
+        let broken = [
+            member(1, true, &[2], &[]),
+            member(2, true, &[], &[(1, refused)]),
+            member(3, false, &[2], &[(1, refused), (9, "x")]),
+        ];
+        assert_eq!(line(&broken), format!("w2 does not reach w1 ({refused}); and 2 more, which --json has"));
     }
 }

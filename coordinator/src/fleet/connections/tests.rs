@@ -55,7 +55,9 @@ impl Bench {
 
     fn connect_as(&self, name: &str, caller: Caller, room: usize) -> Worker {
         let (outbox, messages) = WorkerOutbox::new(room);
-        let id = self.connections.connect(caller.machine(name), name.to_owned(), 2, vec![1], caller, outbox);
+        let (machine, name, numerics) = (caller.machine(name), name.to_owned(), vec![1]);
+        let newcomer = Newcomer { machine, name, threads: 2, numerics, caller, place: PeerPlace::default() };
+        let id = self.connections.connect(newcomer, outbox);
         Worker { id, messages }
     }
 

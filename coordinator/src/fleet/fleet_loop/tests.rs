@@ -7,6 +7,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::access::caller::Caller;
+use crate::fleet::connections::Newcomer;
+use crate::fleet::peers::PeerPlace;
 use crate::queue::{QueueSender, queue};
 use crate::run::outbox::{WorkerInbox, WorkerOutbox};
 
@@ -52,7 +54,8 @@ impl Bench {
     fn connect(&self, name: &str) -> (WorkerId, WorkerInbox) {
         let (outbox, messages) = WorkerOutbox::new(16);
         let (machine, name) = (Caller::Local.machine(name), name.to_owned());
-        (self.connections.connect(machine, name, 1, vec![1], Caller::Local, outbox), messages)
+        let (numerics, caller, place) = (vec![1], Caller::Local, PeerPlace::default());
+        (self.connections.connect(Newcomer { machine, name, threads: 1, numerics, caller, place }, outbox), messages)
     }
 
     /// The next run that was started, as soon as it is.

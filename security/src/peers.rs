@@ -1,0 +1,161 @@
+//! Connections between processes that know each other by what somebody whom both trust tells them, and by nothing else.
+//!
+//! Each makes a key at its start and keeps it in memory alone. Its certificate is signed by itself, and names nobody:
+//! the handshake proves that the other end has the key, and the fingerprint says which process that is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, OtherError, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+
+use crate::error::KeyError;
+use crate::key::{ALGORITHM, Fingerprint};
+use crate::tls::{provider, verify_signature, verify_tls12_signature};
+
+/// A process's key with a certificate that it has signed itself.
+#[derive(Debug, Clone)]
+pub struct PeerIdentity(Arc<CertifiedKey>);
+
+impl PeerIdentity {
+    /// Makes a key, and the certificate.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn generate() -> Result<Self, KeyError> {
+        let bad = |error: &dyn std::fmt::Display| KeyError::Bad(error.to_string());
+        let key = KeyPair::generate_for(ALGORITHM).map_err(|error| bad(&error))?;
+        let certificate = CertificateParams::default().self_signed(&key).map_err(|error| bad(&error))?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let certified = CertifiedKey::from_der(vec![certificate.der().clone()], key, &provider());
+        Ok(PeerIdentity(Arc::new(certified.map_err(|error| bad(&error))?)))
+    }
+
+    /// What others know it by.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.0.cert[0])
+    }
+
+    pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
+        self.0.clone()
+    }
+}
+
+/// The processes that a server lets in, which may change while it runs. Clones are the same set.
+#[derive(Debug, Clone, Default)]
+pub struct KnownPeers(Arc<RwLock<BTreeSet<Fingerprint>>>);
+
+impl KnownPeers {
+    /// Lets in `peer` from now on.
+    pub fn insert(&self, peer: Fingerprint) {
+        self.0.write().insert(peer);
+    }
+
+    /// Lets `peer` in no more. Connections that it has are not closed: who serves them asks for each call.
+    pub fn remove(&self, peer: Fingerprint) {
+        self.0.write().remove(&peer);
+    }
+
+    /// Lets nobody in.
+    pub fn clear(&self) {
+        self.0.write().clear();
+    }
+
+    /// Whether `peer` is let in.
+    pub fn contains(&self, peer: Fingerprint) -> bool {
+        self.0.read().contains(&peer)
+    }
+}
+
+impl ClientCertVerifier for KnownPeers {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, TlsError> {
+        match self.contains(Fingerprint::of(end_entity)) {
+            true => Ok(ClientCertVerified::assertion()),
+            false => Err(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Trusts the one server whose certificate has this fingerprint.
+#[derive(Debug)]
+pub(crate) struct TheOne(pub(crate) Fingerprint);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate is another process's")]
+pub(crate) struct AnotherProcess;
+
+impl ServerCertVerifier for TheOne {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        match Fingerprint::of(end_entity) == self.0 {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(AnotherProcess))))),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
