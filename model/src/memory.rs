@@ -75,8 +75,9 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
         reduction: levels * parameters,
         // In bf16 the kernels want weights twice: for the forward pass, and for the gradient of the input.
         worker_parameters: all + if halves { 2 * parameters } else { parameters },
-        // A vector for each thread, the sums of a node on its way, and those of the next one.
-        worker_gradients: (u64::from(threads) + 2) * parameters,
+        // A vector for each thread; sums that wait for their siblings, one for each two threads; and the node before
+        // that is on its way.
+        worker_gradients: (u64::from(threads) + u64::from(threads).div_ceil(2) + 1) * parameters,
         // A spec may ask for more than there are bytes; the sums are then the most there is.
         worker_activations: activations
             .saturating_mul(if halves { 2 } else { 4 } * images)

@@ -82,7 +82,7 @@ fn memory() {
         assert_eq!(estimate(&spec, 1).worker_activations, halves.worker_activations / 32 * images, "{shard}");
     }
     let threads = estimate(sgd, 4);
-    assert_eq!((threads.worker_activations, threads.worker_gradients), (4 * base.worker_activations, 6 * 2316));
+    assert_eq!((threads.worker_activations, threads.worker_gradients), (4 * base.worker_activations, 7 * 2316));
     assert_eq!(threads.coordinator(), base.coordinator());
     assert_eq!(estimate(&format!("{sgd}[optimizer]\nkind = \"adam\""), 1).optimizer, 4 * 2316);
     assert_eq!(estimate(&format!("{sgd}[optimizer]\nmomentum = 0.0"), 1).optimizer, 0);

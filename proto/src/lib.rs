@@ -16,6 +16,7 @@
 
 mod chunk;
 mod convert;
+mod peer_address;
 
 pub mod channel;
 pub mod codec;
@@ -23,6 +24,7 @@ pub mod patience;
 
 pub use chunk::{CHUNK_ELEMENTS, Chunk, Values, chunk_count, chunk_range};
 pub use convert::WireError;
+pub use peer_address::{MOST_PEER_ADDRESSES, is_peer_address};
 
 /// Generated code.
 #[allow(missing_docs, clippy::all)]

@@ -1,4 +1,4 @@
-//! Opening connections to a server that is known by its cluster's pin.
+//! Opening connections to a server that is known by its cluster's pin, or by its own fingerprint.
 
 use std::error::Error as StdError;
 use std::io;

@@ -3,7 +3,8 @@
 //! Each makes a key at its start and keeps it in memory alone. Its certificate is signed by itself, and names nobody:
 //! the handshake proves that the other end has the key, and the fingerprint says which process that is.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -50,27 +51,28 @@ impl PeerIdentity {
 
 /// The processes that a server lets in, which may change while it runs. Clones are the same set.
 #[derive(Debug, Clone, Default)]
-pub struct KnownPeers(Arc<RwLock<BTreeSet<Fingerprint>>>);
+pub struct KnownPeers(Arc<RwLock<BTreeMap<Fingerprint, usize>>>);
 
 impl KnownPeers {
-    /// Lets in `peer` from now on.
+    /// Lets in `peer` from now on, until it is removed as often as it was inserted.
     pub fn insert(&self, peer: Fingerprint) {
-        self.0.write().insert(peer);
+        *self.0.write().entry(peer).or_default() += 1;
     }
 
-    /// Lets `peer` in no more. Connections that it has are not closed: who serves them asks for each call.
+    /// Takes one insertion of `peer` back. Connections that it has are not closed by that: who serves them asks for
+    /// each call.
     pub fn remove(&self, peer: Fingerprint) {
-        self.0.write().remove(&peer);
-    }
-
-    /// Lets nobody in.
-    pub fn clear(&self) {
-        self.0.write().clear();
+        if let Entry::Occupied(mut times) = self.0.write().entry(peer) {
+            *times.get_mut() -= 1;
+            if *times.get() == 0 {
+                times.remove();
+            }
+        }
     }
 
     /// Whether `peer` is let in.
     pub fn contains(&self, peer: Fingerprint) -> bool {
-        self.0.read().contains(&peer)
+        self.0.read().contains_key(&peer)
     }
 }
 

@@ -93,6 +93,7 @@ impl Membership {
         };
         let _fetching = files.as_ref().map(|files| files.fetch_from(client.clone(), assignment));
         let (sender, failures) = mpsc::unbounded_channel();
+        let failures_of_pushes = sender.clone();
         let opened = tokio::task::spawn_blocking(move || {
             device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
             check_bf16(&plan)?;
@@ -124,7 +125,7 @@ impl Membership {
         let digest = Arc::new(move |flat: &[f32]| made.digest(&network, flat));
         let arrival = Arrival { buffers: buffers.clone(), format, frozen };
         let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
-        let pushes = NodePushes::new(client.clone(), assignment, outbox.clone());
+        let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), failures_of_pushes);
         let peers = PeerProbes::new(peers, assignment.job, outbox.clone());
         let threads = fitting as u32;
         Ok(Membership {
@@ -201,6 +202,8 @@ impl Membership {
             }
             Progress::Failed(failed) => {
                 tracing::warn!(at = %failed.at, reason = failed.reason, "a lease failed");
+                // Where its node did not get through, it may still be computed.
+                self.pool.revoke(failed.at);
                 self.outbox.say(failure_message(self.assignment, failed)).await;
             }
         }

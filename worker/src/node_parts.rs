@@ -110,6 +110,16 @@ impl NodeParts {
         self.look()
     }
 
+    /// Waits until all of the node is computed, or it is given up.
+    pub(crate) async fn ended(&mut self) {
+        while self.look() && self.computed.is_none() {
+            match self.parts.recv().await {
+                Some(part) => self.came(part),
+                None => return,
+            }
+        }
+    }
+
     /// Takes in what came. False when the node is given up.
     fn look(&mut self) -> bool {
         loop {

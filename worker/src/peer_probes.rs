@@ -17,6 +17,8 @@ use crate::peer_end::PeerEnd;
 const FILLING: usize = 256 << 10;
 /// Time for the filling, once connected: a link of 1 Mbit/s takes 2 s.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Characters of why a worker is not reached.
+const PROBLEM: usize = 256;
 /// Until a worker that was not reached is tried again; each time twice as long, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(60)];
 
@@ -39,7 +41,6 @@ struct ToldPeer {
 impl PeerProbes {
     /// Of a member of the job's run, which was told of nobody yet.
     pub(crate) fn new(end: Arc<PeerEnd>, job: u64, outbox: Outbox) -> Self {
-        end.known.clear();
         PeerProbes { end, job, outbox, told: BTreeMap::new() }
     }
 
@@ -69,17 +70,14 @@ impl PeerProbes {
         if let Some(probing) = &gone.probing {
             probing.abort();
         }
-        // A worker that came back under another number is the same process.
-        if self.told.values().all(|told| told.fingerprint != gone.fingerprint) {
-            self.end.known.remove(gone.fingerprint);
-        }
+        self.end.known.remove(gone.fingerprint);
     }
 }
 
 impl Drop for PeerProbes {
     fn drop(&mut self) {
-        self.told.values().filter_map(|told| told.probing.as_ref()).for_each(AbortHandle::abort);
-        self.end.known.clear();
+        let told: Vec<u32> = self.told.keys().copied().collect();
+        told.into_iter().for_each(|worker| self.forget(worker));
     }
 }
 
@@ -88,7 +86,9 @@ async fn reach(end: Arc<PeerEnd>, job: u64, fingerprint: Fingerprint, place: v1:
     let [mut pause, longest] = PAUSES;
     let mut told = None;
     loop {
+        let turn = end.probes.acquire().await;
         let problem = probe(&end, fingerprint, &place.addresses).await.err().unwrap_or_default();
+        drop(turn);
         let reached = problem.is_empty();
         if told.as_ref() != Some(&problem) {
             tracing::info!(worker = place.worker, addresses = ?place.addresses, problem, "another worker");
@@ -110,10 +110,16 @@ async fn probe(end: &PeerEnd, fingerprint: Fingerprint, addresses: &[String]) ->
     for address in addresses {
         match probe_at(end, fingerprint, address).await {
             Ok(()) => return Ok(()),
-            Err(problem) => problems.push(format!("{address}: {problem}")),
+            // It may be another process's words.
+            Err(problem) => problems.push(format!("{address}: {}", cut(&problem))),
         }
     }
-    Err(problems.join("; "))
+    Err(cut(&problems.join("; ")))
+}
+
+/// A text for people, of a length that fits into any message.
+fn cut(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(PROBLEM).collect()
 }
 
 async fn probe_at(end: &PeerEnd, fingerprint: Fingerprint, address: &str) -> Result<(), String> {
@@ -232,6 +238,11 @@ mod tests {
         let good = vec![nobody, one.place(1).addresses[0].clone()];
         two.came(v1::PeerPlace { addresses: good, ..one.place(1) });
         assert_eq!(two.said().await, (1, String::new()), "one address is enough");
+    }
+
+    #[test]
+    fn the_words_of_another_process_are_cut() {
+        assert_eq!(cut(&format!("a\u{1b}{}", "b".repeat(100_000))), format!("a{}", "b".repeat(PROBLEM - 1)));
     }
 
     #[tokio::test]

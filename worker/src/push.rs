@@ -7,6 +7,7 @@ use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
 use convoy_scheduler::{Failure, Lease, LeaseRef};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -20,6 +21,8 @@ use crate::stages;
 
 /// Nodes on their way at a time; a coordinator takes twice as many, those of a connection that was lost included.
 const PUSHES: usize = 8;
+/// Of these, nodes that are still computed, so that those that are computed need not wait for them.
+const EARLY: usize = 4;
 /// Chunks that wait for the socket.
 const AHEAD: usize = 4;
 
@@ -29,13 +32,21 @@ pub(crate) struct NodePushes {
     client: CoordinatorClient<Channel>,
     assignment: Assignment,
     outbox: Outbox,
+    failures: UnboundedSender<LeaseFailure>,
     turns: Arc<Semaphore>,
+    early: Arc<Semaphore>,
 }
 
 impl NodePushes {
-    /// Nothing is on its way.
-    pub(crate) fn new(client: CoordinatorClient<Channel>, assignment: Assignment, outbox: Outbox) -> Self {
-        NodePushes { client, assignment, outbox, turns: Arc::new(Semaphore::new(PUSHES)) }
+    /// Nothing is on its way. Leases whose nodes do not get through go to `failures`.
+    pub(crate) fn new(
+        client: CoordinatorClient<Channel>,
+        assignment: Assignment,
+        outbox: Outbox,
+        failures: UnboundedSender<LeaseFailure>,
+    ) -> Self {
+        let [turns, early] = [PUSHES, EARLY].map(|turns| Arc::new(Semaphore::new(turns)));
+        NodePushes { client, assignment, outbox, failures, turns, early }
     }
 
     /// Where the node of `lease` goes as it is computed. Its first chunk is sent as soon as it is there and it is the
@@ -57,8 +68,15 @@ impl NodePushes {
             return;
         }
         let at = lease.at;
-        // Never closed.
-        let _turn = self.turns.clone().acquire_owned().await;
+        // Neither is ever closed.
+        let _early = tokio::select! {
+            () = parts.ended() => None,
+            turn = self.early.acquire_owned() => turn.ok(),
+        };
+        let _turn = self.turns.acquire_owned().await;
+        if !parts.begun().await {
+            return;
+        }
         let begun = Instant::now();
         let (reply, given_up) = push(self.client, self.assignment, lease, parts).await;
         stages::over("upload", at.step, begun);
@@ -69,8 +87,8 @@ impl NodePushes {
             Err(status) => {
                 tracing::warn!(%at, %status, "a node did not get through");
                 let reason = status.message().to_owned();
-                let failed = LeaseFailure { at, failure: Failure::Internal, reason };
-                self.outbox.say(failure_message(self.assignment, failed)).await;
+                // Nobody wants it any more when the membership is over.
+                _ = self.failures.send(LeaseFailure { at, failure: Failure::Internal, reason });
             }
         }
     }

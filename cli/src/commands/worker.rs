@@ -9,6 +9,7 @@ use std::time::Duration;
 use convoy_files::cache_folder;
 use convoy_proto::channel::Link;
 use convoy_proto::patience::Patience;
+use convoy_proto::{MOST_PEER_ADDRESSES, is_peer_address};
 use convoy_security::Token;
 use convoy_worker::{Config, DiskCache, Ended, PeerConfig};
 use tokio::sync::watch;
@@ -69,11 +70,9 @@ pub struct WorkerArgs {
 
 /// An address that other workers can be told.
 fn peer_address(text: &str) -> Result<String, String> {
-    let printable = text.chars().all(|c| c.is_ascii_graphic());
-    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
-    match text.rsplit_once(':') {
-        Some((host, given)) if !host.is_empty() && text.len() <= 261 && printable && port(given) => Ok(text.to_owned()),
-        _ => Err("it is no HOST:PORT".to_owned()),
+    match is_peer_address(text) {
+        true => Ok(text.to_owned()),
+        false => Err("it is no HOST:PORT (IPv6 in brackets: [::1]:7071)".to_owned()),
     }
 }
 
@@ -82,6 +81,9 @@ fn peer_address(text: &str) -> Result<String, String> {
 /// # Errors
 /// When the coordinator cannot be reached or refuses, or the device is not there.
 pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
+    if args.peer_address.len() > MOST_PEER_ADDRESSES {
+        return Err(CliError::Usage(format!("--peer-address may be given {MOST_PEER_ADDRESSES} times at most")));
+    }
     let device = args.device.get()?;
     args.device.announce()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -184,7 +186,7 @@ mod tests {
             typed(&[&words[..], &["--peer-address", "ox.lan:9", "--peer-address", "[::1]:9"]].concat()).unwrap();
         assert_eq!(args.peer_listen, Some("0.0.0.0:7071".parse().unwrap()));
         assert_eq!(args.peer_address, ["ox.lan:9", "[::1]:9"]);
-        for wrong in ["ox", "ox:0", ":7071", "ox:99999"] {
+        for wrong in ["ox", "ox:0", ":7071", "ox:99999", "::1:7071"] {
             let kind = mistyped::<WorkerArgs>(&[&words[..], &["--peer-address", wrong]].concat());
             assert_eq!(kind, ErrorKind::ValueValidation, "{wrong}");
         }

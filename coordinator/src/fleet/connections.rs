@@ -214,11 +214,13 @@ impl Connections {
         member.place = WorkerPlace::Member(job);
         let (machine, name, outbox) = (member.machine.clone(), member.name.clone(), member.outbox.clone());
         let threads = threads.clamp(1, member.threads);
-        self.peers.join(worker, job, member.peer.clone(), outbox.clone());
+        let deaf = self.peers.join(worker, job, member.peer.clone(), outbox.clone());
         _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
         }
+        drop(workers);
+        deaf.into_iter().for_each(|worker| self.lose(worker));
     }
 
     /// A worker that cannot do the job that it was sent to is free for others.
@@ -402,7 +404,10 @@ impl WorkerLinks for Connections {
     }
 
     fn close(&self, job: JobId, reason: &str) {
-        self.runs.write().remove(&job);
+        if let Some(run) = self.runs.write().remove(&job) {
+            // A node that a worker still sends is not waited for.
+            run.leases.clear();
+        }
         let at = [WorkerPlace::Assigned(job), WorkerPlace::Member(job)];
         let workers: Vec<WorkerId> =
             self.workers().iter().filter(|(_, worker)| at.contains(&worker.place)).map(|(id, _)| *id).collect();
@@ -416,14 +421,13 @@ impl WorkerLinks for Connections {
             return;
         }
         (member.place, member.called) = (WorkerPlace::Free, false);
-        self.peers.leave(worker);
-        if member.draining {
-            drop(workers);
-            return self.disconnect(worker, reason);
-        }
-        let said = member.outbox.say(Message::Released(v1::Released { job: job.0, reason: reason.to_owned() }));
+        let draining = member.draining;
+        let released = Message::Released(v1::Released { job: job.0, reason: reason.to_owned() });
+        let said = draining || member.outbox.say(released);
         drop(workers);
+        self.peers.leave(worker).into_iter().for_each(|deaf| self.lose(deaf));
         match said {
+            true if draining => self.disconnect(worker, reason),
             true => self.tell_fleet(FleetEvent::WorkerReleased { worker }),
             false => self.lose(worker),
         }
@@ -432,7 +436,7 @@ impl WorkerLinks for Connections {
     fn lose(&self, worker: WorkerId) {
         let Some(lost) = self.workers().remove(&worker) else { return };
         tracing::info!(%worker, name = lost.name, "disconnected");
-        self.peers.leave(worker);
+        self.peers.leave(worker).into_iter().for_each(|deaf| self.lose(deaf));
         if let WorkerPlace::Member(job) = lost.place {
             self.tell_run(job, RunInput::Event(Event::WorkerGone { worker, reason: GoneReason::Closed }));
         }

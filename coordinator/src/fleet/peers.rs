@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use convoy_proto::v1::coordinator_message::Message;
-use convoy_proto::{WireError, v1};
+use convoy_proto::{MOST_PEER_ADDRESSES, WireError, is_peer_address, v1};
 use convoy_scheduler::{JobId, WorkerId};
 use parking_lot::Mutex;
 
 use crate::run::outbox::WorkerOutbox;
 
-/// Addresses that a worker may say that it is reached at.
-const MOST_ADDRESSES: usize = 8;
-/// Characters of an address: a host name's most, and a port.
-const ADDRESS: usize = 255 + 6;
 /// Characters that are kept of why a worker does not get through to another.
 const PROBLEM: usize = 256;
+/// Problems of a worker that are shown.
+const SHOWN: usize = 8;
 
 /// What other workers are told of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +22,10 @@ pub(crate) struct PeerPlace {
     fingerprint: Option<[u8; 32]>,
     /// Where it listens for others; none if it does not.
     addresses: Vec<String>,
+    /// Whether it is on the coordinator's machine, as far as the coordinator sees.
+    beside: bool,
+    /// Whether its addresses are of use on its machine alone.
+    loopback: bool,
 }
 
 impl PeerPlace {
@@ -43,44 +45,43 @@ impl PeerPlace {
         let Ok(port) = u16::try_from(hello.peer_port) else {
             return invalid("peer_port", hello.peer_port.to_string());
         };
-        let mut addresses = hello.peer_addresses.clone();
-        if let Some(wrong) = addresses.iter().find(|address| !is_address(address)) {
-            return invalid("peer_addresses", wrong.chars().take(ADDRESS).collect());
+        if let Some(wrong) = hello.peer_addresses.iter().find(|address| !is_peer_address(address)) {
+            return invalid("peer_addresses", wrong.chars().take(64).collect());
         }
-        if addresses.len() > MOST_ADDRESSES {
-            return invalid("peer_addresses", format!("{} of them", addresses.len()));
+        if hello.peer_addresses.len() > MOST_PEER_ADDRESSES {
+            return invalid("peer_addresses", format!("{} of them", hello.peer_addresses.len()));
         }
+        let (seen, mut addresses) = (seen.map(|seen| seen.to_canonical()), hello.peer_addresses.clone());
+        addresses.sort();
+        addresses.dedup();
         if let (true, Some(seen), 1..) = (addresses.is_empty(), seen, port) {
-            addresses.push(SocketAddr::new(seen.to_canonical(), port).to_string());
+            addresses.push(SocketAddr::new(seen, port).to_string());
         }
-        if fingerprint.is_none() {
+        if fingerprint.is_none() || port == 0 {
             addresses.clear();
         }
-        Ok(PeerPlace { fingerprint, addresses })
+        let is_loopback = |address: &String| address.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
+        let loopback = addresses.iter().all(is_loopback);
+        Ok(PeerPlace { fingerprint, addresses, beside: seen.is_some_and(|seen| seen.is_loopback()), loopback })
     }
 
-    fn listens(&self) -> bool {
-        !self.addresses.is_empty()
+    /// Whether `other` may try to connect to it: an address of the machine alone is of no use on another one.
+    fn listens_for(&self, other: &PeerPlace) -> bool {
+        !self.addresses.is_empty() && (!self.loopback || (self.beside && other.beside))
     }
 
     /// Whether one of both may connect to the other.
     fn concerns(&self, other: &PeerPlace) -> bool {
         let known = self.fingerprint.is_some() && other.fingerprint.is_some();
-        known && (self.listens() || other.listens())
+        known && (self.listens_for(other) || other.listens_for(self))
     }
 
-    fn as_told(&self, worker: WorkerId) -> v1::PeerPlace {
+    /// What `other` is told of it, which is `worker`.
+    fn as_told(&self, worker: WorkerId, other: &PeerPlace) -> v1::PeerPlace {
         let fingerprint = self.fingerprint.map(|bytes| bytes.to_vec()).unwrap_or_default().into();
-        v1::PeerPlace { worker: worker.0, fingerprint, addresses: self.addresses.clone() }
+        let addresses = if self.listens_for(other) { self.addresses.clone() } else { Vec::new() };
+        v1::PeerPlace { worker: worker.0, fingerprint, addresses }
     }
-}
-
-/// `HOST:PORT`, of characters that a terminal can show.
-fn is_address(address: &str) -> bool {
-    let parts = address.rsplit_once(':');
-    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
-    let is_host = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic());
-    address.len() <= ADDRESS && parts.is_some_and(|(host, port)| is_host(host) && is_port(port))
 }
 
 /// What is known of a worker and others, for people.
@@ -90,7 +91,9 @@ pub(crate) struct PeerRow {
     pub(crate) listens: Vec<String>,
     /// Workers of its run that it gets through to.
     pub(crate) reaches: Vec<u32>,
-    /// Why it does not get through to others that listen, by their number.
+    /// To how many others that listen it does not get through.
+    pub(crate) unreached: usize,
+    /// Why not, by their number, of some of them.
     pub(crate) problems: BTreeMap<u32, String>,
 }
 
@@ -108,32 +111,36 @@ struct Member {
 }
 
 impl Peers {
-    /// `worker` is a member of the job's run from now on: it and the others there are told of each other.
-    pub(crate) fn join(&self, worker: WorkerId, job: JobId, place: PeerPlace, outbox: WorkerOutbox) {
+    /// `worker` is a member of the job's run from now on: it and the others there are told of each other. Those that
+    /// have no room for it, and would not know who is there.
+    pub(crate) fn join(&self, worker: WorkerId, job: JobId, place: PeerPlace, outbox: WorkerOutbox) -> Vec<WorkerId> {
         let mut members = self.0.lock();
-        let mut came = Vec::new();
+        let (mut came, mut deaf) = (Vec::new(), Vec::new());
         let there = members.iter().filter(|(_, other)| other.job == job && other.place.concerns(&place));
         for (id, other) in there {
-            came.push(other.place.as_told(*id));
-            let told = v1::Peers { job: job.0, came: vec![place.as_told(worker)], gone: Vec::new() };
-            // One that does not read is lost by whoever tells it what matters.
-            _ = other.outbox.say(Message::Peers(told));
+            came.push(other.place.as_told(*id, &place));
+            let told = v1::Peers { job: job.0, came: vec![place.as_told(worker, &other.place)], gone: Vec::new() };
+            deaf.extend((!other.outbox.say(Message::Peers(told))).then_some(*id));
         }
-        if !came.is_empty() {
-            _ = outbox.say(Message::Peers(v1::Peers { job: job.0, came, gone: Vec::new() }));
+        if !came.is_empty() && !outbox.say(Message::Peers(v1::Peers { job: job.0, came, gone: Vec::new() })) {
+            deaf.push(worker);
         }
         members.insert(worker, Member { job, place, outbox, reached: BTreeMap::new() });
+        deaf
     }
 
-    /// `worker` is no member of a run any more; the others there forget it.
-    pub(crate) fn leave(&self, worker: WorkerId) {
+    /// `worker` is no member of a run any more; the others there forget it. Those that have no room for that.
+    pub(crate) fn leave(&self, worker: WorkerId) -> Vec<WorkerId> {
         let mut members = self.0.lock();
-        let Some(Member { job, place, .. }) = members.remove(&worker) else { return };
-        for other in members.values_mut().filter(|other| other.job == job && other.place.concerns(&place)) {
+        let Some(Member { job, place, .. }) = members.remove(&worker) else { return Vec::new() };
+        let mut deaf = Vec::new();
+        let others = members.iter_mut().filter(|(_, other)| other.job == job && other.place.concerns(&place));
+        for (id, other) in others {
             other.reached.remove(&worker);
             let told = v1::Peers { job: job.0, came: Vec::new(), gone: vec![worker.0] };
-            _ = other.outbox.say(Message::Peers(told));
+            deaf.extend((!other.outbox.say(Message::Peers(told))).then_some(*id));
         }
+        deaf
     }
 
     /// Keeps what came of it when `worker` tried to reach another. What it says of one that it cannot reach, since it
@@ -142,7 +149,8 @@ impl Peers {
         let mut members = self.0.lock();
         let (job, peer) = (JobId(reached.job), WorkerId(reached.worker));
         let at = |id: &WorkerId| members.get(id).filter(|member| member.job == job);
-        if at(&worker).is_none() || worker == peer || !at(&peer).is_some_and(|peer| peer.place.listens()) {
+        let listens = |member: &Member| at(&peer).is_some_and(|peer| peer.place.listens_for(&member.place));
+        if worker == peer || !at(&worker).is_some_and(listens) {
             return;
         }
         let problem: String = reached.problem.chars().filter(|c| !c.is_control()).take(PROBLEM).collect();
@@ -159,7 +167,12 @@ impl Peers {
         for (peer, problem) in &member.reached {
             match problem {
                 None => row.reaches.push(peer.0),
-                Some(problem) => _ = row.problems.insert(peer.0, problem.clone()),
+                Some(problem) => {
+                    row.unreached += 1;
+                    if row.problems.len() < SHOWN {
+                        row.problems.insert(peer.0, problem.clone());
+                    }
+                }
             }
         }
         Some(row)
@@ -179,12 +192,12 @@ mod tests {
     }
 
     fn place(number: u8, addresses: &[&str]) -> PeerPlace {
-        PeerPlace::of(&hello(&[number; 32], addresses, 0), None).unwrap()
+        PeerPlace::of(&hello(&[number; 32], addresses, u32::from(!addresses.is_empty())), None).unwrap()
     }
 
     fn join(peers: &Peers, worker: u32, addresses: &[&str]) -> WorkerInbox {
         let (outbox, inbox) = WorkerOutbox::new(16);
-        peers.join(WorkerId(worker), JOB, place(worker as u8, addresses), outbox);
+        assert!(peers.join(WorkerId(worker), JOB, place(worker as u8, addresses), outbox).is_empty());
         inbox
     }
 
@@ -209,7 +222,7 @@ mod tests {
     fn a_place_is_what_a_worker_says_or_where_it_is_seen() {
         let seen = Some("10.0.0.5".parse().unwrap());
         let addresses = |hello: &v1::Hello, seen| PeerPlace::of(hello, seen).map(|place| place.addresses);
-        assert_eq!(addresses(&hello(&[1; 32], &["ox:7071", "[::1]:9"], 5), seen).unwrap(), ["ox:7071", "[::1]:9"]);
+        assert_eq!(addresses(&hello(&[1; 32], &["ox:7071", "[::1]:9"], 5), seen).unwrap(), ["[::1]:9", "ox:7071"]);
         assert_eq!(addresses(&hello(&[1; 32], &[], 7071), seen).unwrap(), ["10.0.0.5:7071"]);
         let mapped = Some("::ffff:10.0.0.5".parse().unwrap());
         assert_eq!(addresses(&hello(&[1; 32], &[], 7071), mapped).unwrap(), ["10.0.0.5:7071"]);
@@ -217,21 +230,18 @@ mod tests {
             addresses(&hello(&[1; 32], &[], 7071), Some("fe80::1".parse().unwrap())).unwrap(),
             ["[fe80::1]:7071"]
         );
-        assert!(addresses(&hello(&[1; 32], &[], 0), seen).unwrap().is_empty(), "it does not listen");
-        assert!(addresses(&hello(&[], &["ox:7071"], 0), seen).unwrap().is_empty(), "nobody could know it");
+        for silent in [hello(&[1; 32], &[], 0), hello(&[1; 32], &["ox:7071"], 0)] {
+            assert!(addresses(&silent, seen).unwrap().is_empty(), "it does not listen");
+        }
+        assert!(addresses(&hello(&[], &["ox:7071"], 1), seen).unwrap().is_empty(), "nobody could know it");
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let long = format!("{}:1", "x".repeat(300));
         for (hello, field) in [
             (hello(&[1; 31], &[], 0), "fingerprint"),
             (hello(&[1; 32], &[], 65_536), "peer_port"),
-            (hello(&[1; 32], &["ox"], 0), "peer_addresses"),
-            (hello(&[1; 32], &["ox:0"], 0), "peer_addresses"),
-            (hello(&[1; 32], &[":7071"], 0), "peer_addresses"),
             (hello(&[1; 32], &["o\u{1b}[2Jx:7071"], 0), "peer_addresses"),
-            (hello(&[1; 32], &[&long], 0), "peer_addresses"),
             (hello(&[1; 32], &["ox:1"; 9], 0), "peer_addresses"),
         ] {
             let error = PeerPlace::of(&hello, None).unwrap_err().to_string();
@@ -249,12 +259,60 @@ mod tests {
         assert_eq!(told(&mut three), (vec![1, 2], vec![]), "to let them in");
         assert_eq!((told(&mut one), told(&mut two)), ((vec![3], vec![]), (vec![3], vec![])));
         let (outbox, mut elsewhere) = WorkerOutbox::new(16);
-        peers.join(WorkerId(4), JobId(8), place(4, &["yak:7071"]), outbox);
+        _ = peers.join(WorkerId(4), JobId(8), place(4, &["yak:7071"]), outbox);
         assert_eq!((told(&mut one), told(&mut elsewhere)), Default::default(), "it is in another run");
         peers.leave(WorkerId(3));
         assert_eq!((told(&mut one), told(&mut two)), ((vec![], vec![3]), (vec![], vec![3])));
         peers.leave(WorkerId(1));
         assert_eq!(told(&mut two), Default::default(), "nobody had told it of that one");
+    }
+
+    #[test]
+    fn an_address_on_loopback_is_told_on_the_coordinators_machine_alone() {
+        let peers = Peers::default();
+        let seen = |number: u8, at: &str| {
+            PeerPlace::of(&hello(&[number; 32], &[], 7070 + u32::from(number)), Some(at.parse().unwrap()))
+        };
+        let join = |number: u8, at: &str| {
+            let (outbox, inbox) = WorkerOutbox::new(16);
+            _ = peers.join(WorkerId(number.into()), JOB, seen(number, at).unwrap(), outbox);
+            inbox
+        };
+        let addresses = |inbox: &mut WorkerInbox| {
+            let messages = std::iter::from_fn(|| inbox.try_recv().ok());
+            let came = messages.flat_map(|message| match message.expect("a message").message {
+                Some(Message::Peers(peers)) => peers.came,
+                other => panic!("{other:?}"),
+            });
+            came.flat_map(|place| place.addresses).collect::<Vec<_>>()
+        };
+        let (mut beside, mut also) = (join(1, "127.0.0.1"), join(2, "::1"));
+        let mut elsewhere = join(3, "10.0.0.5");
+        assert_eq!(addresses(&mut beside), ["[::1]:7072", "10.0.0.5:7073"]);
+        assert_eq!(addresses(&mut also), ["127.0.0.1:7071", "10.0.0.5:7073"]);
+        assert!(addresses(&mut elsewhere).is_empty(), "it would reach itself");
+        reached(&peers, 3, 1, "another process answers there");
+        assert_eq!(peers.row(WorkerId(3)).unwrap().unreached, 0, "nobody asked it to");
+    }
+
+    #[test]
+    fn who_has_no_room_for_it_is_named() {
+        let peers = Peers::default();
+        let (outbox, _full) = WorkerOutbox::new(1);
+        _ = outbox.say(Message::Welcome(v1::Welcome::default()));
+        assert!(peers.join(WorkerId(1), JOB, place(1, &["ox:7071"]), outbox).is_empty());
+        let (outbox, _inbox) = WorkerOutbox::new(16);
+        assert_eq!(peers.join(WorkerId(2), JOB, place(2, &[]), outbox), [WorkerId(1)]);
+        assert_eq!(peers.leave(WorkerId(2)), [WorkerId(1)]);
+    }
+
+    #[test]
+    fn of_many_problems_some_are_shown() {
+        let peers = Peers::default();
+        let _inboxes: Vec<_> = (1..=12).map(|worker| join(&peers, worker, &["ox:7071"])).collect();
+        (2..=12).for_each(|peer| reached(&peers, 1, peer, "refused"));
+        let row = peers.row(WorkerId(1)).unwrap();
+        assert_eq!((row.unreached, row.problems.len()), (11, SHOWN));
     }
 
     #[test]
@@ -266,6 +324,7 @@ mod tests {
         let expected = PeerRow {
             listens: vec![],
             reaches: vec![1],
+            unreached: 1,
             problems: [(2, "connection refused".to_owned())].into_iter().collect(),
         };
         assert_eq!(peers.row(WorkerId(3)), Some(expected));

@@ -115,7 +115,7 @@ impl NodePush {
         let worst =
             self.received.add(index, &values).map_err(|unwanted| Status::invalid_argument(unwanted.to_string()))?;
         if worst == Magnitude::NotFinite {
-            // A worker of sound mind says so itself, and sends no chunks.
+            // Where a shard's numbers are not, the worker says so itself; finite ones may have a sum that is not.
             let (sums, not_finite) = (vec![0.0; TRAIN_SUMS], Some(self.lease.node.first));
             self.summary(v1::NodeSummary { sums, not_finite, ..Default::default() }).await?;
             return Ok(Some("it holds a NaN or an infinity".to_owned()));

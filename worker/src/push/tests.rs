@@ -32,13 +32,16 @@ struct Pushing {
     pushes: NodePushes,
     calls: Calls,
     inbox: mpsc::Receiver<v1::WorkerMessage>,
+    failures: mpsc::UnboundedReceiver<LeaseFailure>,
 }
 
 impl Pushing {
     async fn new() -> Self {
         let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
         let (outbox, inbox) = Outbox::new(16);
-        Pushing { pushes: NodePushes::new(connect(scripted).await, ASSIGNMENT, outbox), calls, inbox }
+        let (failed, failures) = mpsc::unbounded_channel();
+        let pushes = NodePushes::new(connect(scripted).await, ASSIGNMENT, outbox, failed);
+        Pushing { pushes, calls, inbox, failures }
     }
 
     /// Begins a node of step 4.
@@ -51,12 +54,6 @@ impl Pushing {
         let sender = self.begin(shards);
         (0..2).rev().for_each(|index| send_chunk(&sender, index));
         sender.finish(computed(not_finite));
-    }
-
-    /// What the worker has said on its control stream, but that a node is computed.
-    fn said(&mut self) -> Option<v1::worker_message::Message> {
-        let mut said = std::iter::from_fn(|| self.inbox.try_recv().ok()).filter_map(|message| message.message);
-        said.find(|message| !matches!(message, v1::worker_message::Message::Computed(_)))
     }
 
     async fn call(&mut self) -> PushCall {
@@ -114,10 +111,8 @@ async fn a_node_that_does_not_get_through_fails_its_lease() {
     pushing.send(4, None);
     pushing.call().await.reply.send(Err(Status::unavailable("the connection was lost"))).unwrap();
     pushing.settle().await;
-    let said = pushing.said();
-    let Some(v1::worker_message::Message::LeaseFailed(failed)) = said else { panic!("{said:?}") };
-    assert_eq!((failed.job, failed.at.map(|at| at.lease), failed.failure()), (7, Some(9), v1::Failure::Internal));
-    assert_eq!(failed.reason, "the connection was lost");
+    let (at, reason) = (lease(Work::Train, 4, 9, 0..4).at, "the connection was lost".to_owned());
+    assert_eq!(pushing.failures.try_recv(), Ok(LeaseFailure { at, failure: Failure::Internal, reason }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +122,7 @@ async fn a_node_that_is_ignored_is_no_failure() {
     let ignored = "the lease is stale".to_owned();
     pushing.call().await.reply.send(Ok(v1::PushNodeReply { ignored })).unwrap();
     pushing.settle().await;
-    assert_eq!(pushing.said(), None);
+    assert!(pushing.failures.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,8 +158,9 @@ async fn next(stream: &mut Streaming<v1::NodeMessage>) -> Message {
 async fn chunks_are_sent_while_the_node_is_computed() {
     let (handed, mut streams) = mpsc::unbounded_channel();
     let (outbox, mut inbox) = Outbox::new(16);
-    let sender =
-        NodePushes::new(connect(Handed(handed)).await, ASSIGNMENT, outbox).begin(lease(Work::Train, 4, 9, 0..2));
+    let (failed, _failures) = mpsc::unbounded_channel();
+    let pushes = NodePushes::new(connect(Handed(handed)).await, ASSIGNMENT, outbox, failed);
+    let sender = pushes.begin(lease(Work::Train, 4, 9, 0..2));
     send_chunk(&sender, 1);
     let mut stream = streams.recv().await.expect("the push has begun");
     assert!(matches!(next(&mut stream).await, Message::Header(header) if header.computing));
@@ -177,19 +173,20 @@ async fn chunks_are_sent_while_the_node_is_computed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_given_up_is_no_failure_and_makes_room() {
+async fn nodes_that_are_computed_are_not_held_up_by_those_that_are_not() {
     let mut pushing = Pushing::new().await;
-    let nodes: Vec<_> = (0..PUSHES).map(|_| pushing.begin(1)).collect();
+    let nodes: Vec<_> = (0..2 * PUSHES).map(|_| pushing.begin(1)).collect();
     nodes.iter().for_each(|sender| send_chunk(sender, 0));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(pushing.pushes.turns.available_permits(), 0, "all are being sent");
-    drop(nodes);
+    assert_eq!(pushing.pushes.turns.available_permits(), PUSHES - EARLY, "not all of them are being sent");
     pushing.send(4, None);
     let call = pushing.call().await;
     assert_eq!(call.gradient, gradient());
     call.reply.send(Ok(v1::PushNodeReply::default())).unwrap();
+    drop(nodes);
     pushing.settle().await;
-    assert_eq!(pushing.said(), None);
+    assert_eq!(pushing.pushes.early.available_permits(), EARLY);
+    assert!(pushing.failures.try_recv().is_err(), "a node that is given up is no failure");
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,9 @@ struct PeerRow {
     listens: Vec<String>,
     /// Workers that it gets through to.
     reaches: Vec<u32>,
-    /// Why it does not get through to others.
+    /// To how many others that listen it does not get through.
+    unreached: usize,
+    /// Why not to some of them.
     problems: BTreeMap<u32, String>,
 }
 
@@ -83,10 +85,10 @@ fn who_reaches_whom(members: &[&WorkerRow]) -> String {
     if listen.is_empty() {
         return "no worker reaches another, since none listens; start them with `--peer-listen`".to_owned();
     }
-    let problems = peers().flat_map(|(row, peer)| peer.problems.iter().map(move |problem| (row, problem)));
-    if let Some((row, (to, problem))) = problems.clone().next() {
-        let more = problems.count() - 1;
-        let more = if more > 0 { format!("; and {more} more, which --json has") } else { String::new() };
+    let mut problems = peers().flat_map(|(row, peer)| peer.problems.iter().map(move |problem| (row, problem)));
+    if let Some((row, (to, problem))) = problems.next() {
+        let more = peers().map(|(_, peer)| peer.unreached).sum::<usize>().saturating_sub(1);
+        let more = if more > 0 { format!("; and {more} more, see --json") } else { String::new() };
         return format!("{} does not reach {} ({problem}){more}", row.name, name(to));
     }
     let reached = |worker: &&u32| peers().all(|(row, peer)| row.worker == **worker || peer.reaches.contains(worker));
@@ -117,7 +119,7 @@ mod tests {
         let row = |json: &str| read::<WorkerRow>(json).unwrap().to_string();
         assert_eq!(
             row(r#"{"worker":3,"name":"box-1","threads":8,"job":7,"draining":false,
-                    "peers":{"listens":[],"reaches":[1,2],"problems":{}}}"#),
+                    "peers":{"listens":[],"reaches":[1,2],"unreached":0,"problems":{}}}"#),
             "3        box-1                                  8      2  7"
         );
         assert_eq!(
@@ -129,8 +131,9 @@ mod tests {
     /// A member called `w` and its number.
     fn member(worker: u32, listens: bool, reaches: &[u32], problems: &[(u32, &str)]) -> WorkerRow {
         let listens = listens.then(|| format!("10.0.0.{worker}:7071")).into_iter().collect();
+        let unreached = problems.len();
         let problems = problems.iter().map(|(to, problem)| (*to, problem.to_string())).collect();
-        let peers = Some(PeerRow { listens, reaches: reaches.to_vec(), problems });
+        let peers = Some(PeerRow { listens, reaches: reaches.to_vec(), unreached, problems });
         WorkerRow { worker, name: format!("w{worker}"), threads: 1, job: Some(7), draining: false, peers }
     }
 
@@ -151,6 +154,6 @@ mod tests {
             member(2, true, &[], &[(1, refused)]),
             member(3, false, &[2], &[(1, refused), (9, "x")]),
         ];
-        assert_eq!(line(&broken), format!("w2 does not reach w1 ({refused}); and 2 more, which --json has"));
+        assert_eq!(line(&broken), format!("w2 does not reach w1 ({refused}); and 2 more, see --json"));
     }
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use convoy_proto::v1::worker_message::Message as Said;
+use convoy_scheduler::{Check, Lease, LeaseId, LeaseRef, Node, RunGeneration, Work};
 use convoy_security::Role;
 use tokio::sync::mpsc;
 
@@ -359,7 +360,12 @@ fn all_workers_of_a_closed_run_are_free_and_no_others() {
     let mut assigned = bench.connect("gnu");
     bench.connections.assign(assigned.id, JOB);
     assigned.told();
+    let run = bench.connections.run(JOB).expect("it is open");
+    let at = LeaseRef { generation: RunGeneration(1), step: StepId(4), lease: LeaseId(3), epoch: 0 };
+    let lease = Lease { at, work: Work::Train, node: Node { first: 0, last: 1 } };
+    run.leases.add(WorkerId(1), lease, Check::Count);
     bench.connections.close(JOB, "the run is over");
+    assert!(!run.leases.is_out(at), "its node is not waited for");
     for worker in [&mut member, &mut assigned] {
         assert!(matches!(&worker.told()[..], [Message::Released(released)] if released.job == JOB.0));
     }
