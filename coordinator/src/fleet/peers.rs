@@ -57,17 +57,17 @@ impl PeerPlace {
         if let (true, Some(seen), 1..) = (addresses.is_empty(), seen, port) {
             addresses.push(SocketAddr::new(seen, port).to_string());
         }
-        if fingerprint.is_none() || port == 0 {
+        let is_loopback = |address: &String| address.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
+        let (loopback, beside) = (addresses.iter().all(is_loopback), seen.is_some_and(|seen| seen.is_loopback()));
+        if fingerprint.is_none() || port == 0 || (loopback && !beside) {
             addresses.clear();
         }
-        let is_loopback = |address: &String| address.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
-        let loopback = addresses.iter().all(is_loopback);
-        Ok(PeerPlace { fingerprint, addresses, beside: seen.is_some_and(|seen| seen.is_loopback()), loopback })
+        Ok(PeerPlace { fingerprint, addresses, beside, loopback })
     }
 
     /// Whether `other` may try to connect to it: an address of the machine alone is of no use on another one.
     fn listens_for(&self, other: &PeerPlace) -> bool {
-        !self.addresses.is_empty() && (!self.loopback || (self.beside && other.beside))
+        !self.addresses.is_empty() && (!self.loopback || other.beside)
     }
 
     /// Whether one of both may connect to the other.
@@ -91,8 +91,10 @@ pub(crate) struct PeerRow {
     pub(crate) listens: Vec<String>,
     /// Workers of its run that it gets through to.
     pub(crate) reaches: Vec<u32>,
-    /// To how many others that listen it does not get through.
+    /// To how many others that listen for it it does not get through.
     pub(crate) unreached: usize,
+    /// Of how many others that listen for it it is not known yet.
+    pub(crate) untried: usize,
     /// Why not, by their number, of some of them.
     pub(crate) problems: BTreeMap<u32, String>,
 }
@@ -163,7 +165,10 @@ impl Peers {
     pub(crate) fn row(&self, worker: WorkerId) -> Option<PeerRow> {
         let members = self.0.lock();
         let member = members.get(&worker)?;
-        let mut row = PeerRow { listens: member.place.addresses.clone(), ..PeerRow::default() };
+        let others = members.iter().filter(|(id, other)| **id != worker && other.job == member.job);
+        let listen = others.filter(|(_, other)| other.place.listens_for(&member.place)).count();
+        let untried = listen.saturating_sub(member.reached.len());
+        let mut row = PeerRow { listens: member.place.addresses.clone(), untried, ..PeerRow::default() };
         for (peer, problem) in &member.reached {
             match problem {
                 None => row.reaches.push(peer.0),
@@ -234,6 +239,9 @@ mod tests {
             assert!(addresses(&silent, seen).unwrap().is_empty(), "it does not listen");
         }
         assert!(addresses(&hello(&[], &["ox:7071"], 1), seen).unwrap().is_empty(), "nobody could know it");
+        let local = hello(&[1; 32], &["127.0.0.1:7071"], 7071);
+        assert!(addresses(&local, seen).unwrap().is_empty(), "nobody else is on its machine, as far as is known");
+        assert_eq!(addresses(&local, Some("127.0.0.1".parse().unwrap())).unwrap(), ["127.0.0.1:7071"]);
     }
 
     #[test]
@@ -312,7 +320,8 @@ mod tests {
         let _inboxes: Vec<_> = (1..=12).map(|worker| join(&peers, worker, &["ox:7071"])).collect();
         (2..=12).for_each(|peer| reached(&peers, 1, peer, "refused"));
         let row = peers.row(WorkerId(1)).unwrap();
-        assert_eq!((row.unreached, row.problems.len()), (11, SHOWN));
+        assert_eq!((row.unreached, row.untried, row.problems.len()), (11, 0, SHOWN));
+        assert_eq!(peers.row(WorkerId(2)).unwrap().untried, 11);
     }
 
     #[test]
@@ -325,6 +334,7 @@ mod tests {
             listens: vec![],
             reaches: vec![1],
             unreached: 1,
+            untried: 0,
             problems: [(2, "connection refused".to_owned())].into_iter().collect(),
         };
         assert_eq!(peers.row(WorkerId(3)), Some(expected));

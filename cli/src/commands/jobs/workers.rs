@@ -44,6 +44,8 @@ struct PeerRow {
     reaches: Vec<u32>,
     /// To how many others that listen it does not get through.
     unreached: usize,
+    /// Of how many it is not known yet.
+    untried: usize,
     /// Why not to some of them.
     problems: BTreeMap<u32, String>,
 }
@@ -93,10 +95,12 @@ fn who_reaches_whom(members: &[&WorkerRow]) -> String {
     }
     let reached = |worker: &&u32| peers().all(|(row, peer)| row.worker == **worker || peer.reaches.contains(worker));
     let by_all: Vec<String> = listen.iter().filter(reached).map(name).collect();
+    let untried: usize = peers().map(|(_, peer)| peer.untried).sum();
     match by_all.len() {
+        _ if untried > 0 => format!("not known yet: attempts under way: {untried}"),
         all if all == members.len() => format!("all {all} workers reach each other"),
-        some if some == listen.len() => format!("all workers reach {}; the others do not listen", by_all.join(", ")),
-        some => format!("{some} of {} that listen are reached by all so far", listen.len()),
+        0 => "workers that listen do so on the coordinator's machine alone; see `--peer-address`".to_owned(),
+        _ => format!("all workers reach {}; the others do not listen for all", by_all.join(", ")),
     }
 }
 
@@ -119,7 +123,7 @@ mod tests {
         let row = |json: &str| read::<WorkerRow>(json).unwrap().to_string();
         assert_eq!(
             row(r#"{"worker":3,"name":"box-1","threads":8,"job":7,"draining":false,
-                    "peers":{"listens":[],"reaches":[1,2],"unreached":0,"problems":{}}}"#),
+                    "peers":{"listens":[],"reaches":[1,2],"unreached":0,"untried":0,"problems":{}}}"#),
             "3        box-1                                  8      2  7"
         );
         assert_eq!(
@@ -130,10 +134,11 @@ mod tests {
 
     /// A member called `w` and its number.
     fn member(worker: u32, listens: bool, reaches: &[u32], problems: &[(u32, &str)]) -> WorkerRow {
+        let untried = 0;
         let listens = listens.then(|| format!("10.0.0.{worker}:7071")).into_iter().collect();
         let unreached = problems.len();
         let problems = problems.iter().map(|(to, problem)| (*to, problem.to_string())).collect();
-        let peers = Some(PeerRow { listens, reaches: reaches.to_vec(), unreached, problems });
+        let peers = Some(PeerRow { listens, reaches: reaches.to_vec(), unreached, untried, problems });
         WorkerRow { worker, name: format!("w{worker}"), threads: 1, job: Some(7), draining: false, peers }
     }
 
@@ -145,9 +150,12 @@ mod tests {
         let all = [member(1, true, &[2], &[]), member(2, true, &[1], &[])];
         assert_eq!(line(&all), "all 2 workers reach each other");
         let one = [member(1, true, &[], &[]), member(2, false, &[1], &[]), member(3, false, &[1], &[])];
-        assert_eq!(line(&one), "all workers reach w1; the others do not listen");
-        let trying = [member(1, true, &[], &[]), member(2, true, &[1], &[])];
-        assert_eq!(line(&trying), "1 of 2 that listen are reached by all so far");
+        assert_eq!(line(&one), "all workers reach w1; the others do not listen for all");
+        let mut trying = [member(1, true, &[], &[]), member(2, true, &[1], &[])];
+        trying[0].peers.as_mut().unwrap().untried = 1;
+        assert_eq!(line(&trying), "not known yet: attempts under way: 1");
+        let beside = [member(1, true, &[2], &[]), member(2, true, &[1], &[]), member(3, false, &[], &[])];
+        assert!(line(&beside).contains("--peer-address"));
         let refused = "10.0.0.1:7071: connection refused";
         let broken = [
             member(1, true, &[2], &[]),
