@@ -48,7 +48,7 @@ impl<T> TreeSum<T> {
     }
 
     /// Takes out the value of `node`'s sibling, if it is there, with their parent. The caller adds the value of `node`
-    /// to it while computing that value, and inserts the sum for the parent.
+    /// to it, which then needs no memory of its own, and inserts the sum for the parent.
     pub fn take_sibling(&mut self, node: Node) -> Option<(Node, T)> {
         let (parent, sibling) = node.parent(self.root).zip(node.sibling(self.root))?;
         Some((parent, self.present.remove(&sibling)?))

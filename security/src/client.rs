@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::identity::Identity;
 use crate::key::{Fingerprint, Pin};
 use crate::peers::{AnotherProcess, PeerIdentity, TheOne};
-use crate::tls::{ALPN, provider, verify_signature, verify_tls12_signature};
+use crate::tls::{ALPN, proof_of_key, provider};
 
 /// Time to connect, handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -264,25 +264,5 @@ impl ServerCertVerifier for Pinned {
         })
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+    proof_of_key!();
 }

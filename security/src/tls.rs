@@ -2,10 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::{DigitallySignedStruct, Error as TlsError};
-use rustls_pki_types::CertificateDer;
-
 /// The application protocol of all connections.
 pub(crate) const ALPN: &[u8] = b"h2";
 
@@ -14,22 +10,34 @@ pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// That the other end has the key to `certificate`, in TLS 1.3.
-pub(crate) fn verify_signature(
-    message: &[u8],
-    certificate: &CertificateDer<'_>,
-    signature: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, TlsError> {
-    let algorithms = &provider().signature_verification_algorithms;
-    rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+/// The methods of a verifier of certificates, for either end, that look whether the other end has the key to the one
+/// that it shows.
+macro_rules! proof_of_key {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, TlsError> {
+            let algorithms = &provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, TlsError> {
+            let algorithms = &provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            provider().signature_verification_algorithms.supported_schemes()
+        }
+    };
 }
 
-/// The same for TLS 1.2, which no connection of ours speaks.
-pub(crate) fn verify_tls12_signature(
-    message: &[u8],
-    certificate: &CertificateDer<'_>,
-    signature: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, TlsError> {
-    let algorithms = &provider().signature_verification_algorithms;
-    rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-}
+pub(crate) use proof_of_key;
