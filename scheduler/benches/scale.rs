@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use convoy_scheduler::{
-    Effect, Event, Fleet, FleetEvent, FleetPlan, JobId, JobRequest, LeaseRef, NodeResult, Run, RunPlan, RunTime,
-    StepId, WorkerId,
+    Effect, Event, Fleet, FleetEvent, FleetPlan, JobId, JobRequest, LeaseRef, NodeResult, OwnersVersion, Run, RunPlan,
+    RunTime, StepId, WorkerId,
 };
 
 /// Steps, times workers.
@@ -44,8 +44,8 @@ impl Play {
         (1..=workers).for_each(|worker| self.tell(Event::WorkerReady { worker: WorkerId(worker), step }));
         while let Some((worker, at)) = self.answers.pop_front() {
             self.tell(Event::NodeComputed { worker, at });
-            let result = NodeResult::Good;
-            self.tell(Event::NodeDone { worker, at, shard_micros: SHARD_MICROS, result, digest: None });
+            let (version, result) = (OwnersVersion(0), NodeResult::Good);
+            self.tell(Event::NodeDone { worker, at, shard_micros: SHARD_MICROS, version, result, digest: None });
         }
         self.tell(Event::StepReduced { step, digest: [0; 32] });
     }

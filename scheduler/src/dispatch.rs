@@ -74,11 +74,12 @@ pub(crate) fn due(plan: &RunPlan, members: &Membership, timing: &Timing, step: &
         Due { slow: at.after(usual.map_or(patience, spare).min(patience)), overdue: at.after(patience) }
     };
     if let Some(computed) = lease.computed {
-        let last = computed.max(member.contact.pushed);
+        let sending = step.sending(lease.worker);
+        let last = computed.max(member.contact.pushed).max(sending.map_or(computed, |sending| sending.arrived));
         // Nodes of an evaluation are smaller than those of training.
         let usual = timing.sending(step.work).or_else(|| timing.sending(Work::Train));
         let stalled = quiet_since(last, usual, timeouts.stall);
-        let Some(sending) = step.sending(lease.worker) else { return stalled };
+        let Some(sending) = sending else { return stalled };
         let per_node = usual.unwrap_or(Micros(0)).times(u64::from(timeouts.send_factor)).max(timeouts.send_floor);
         let dawdles = since(sending.arrived.max(computed), per_node.times(sending.left));
         return Due { slow: dawdles.slow.min(stalled.slow), overdue: dawdles.overdue.min(stalled.overdue) };

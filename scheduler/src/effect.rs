@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::ids::{LeaseId, Micros, RunGeneration, StepId, WorkerId};
+use crate::ids::{LeaseId, Micros, Opening, OwnersVersion, RunGeneration, StepId, WorkerId};
 use crate::lease::{Check, Lease, LeaseRef, Work};
 use crate::outcome::Outcome;
+use crate::owners::Owner;
 use crate::record::Record;
 use crate::tree::Node;
 
@@ -23,6 +24,20 @@ pub enum Effect {
         work: Work,
         /// How many there are.
         shards: u32,
+        /// Counts the openings.
+        opening: Opening,
+    },
+    /// Chunks of training steps have other owners from now on. In a step in work, owners keep what they have added of
+    /// chunks that stay theirs; each worker sends the others, of all nodes that it has computed in this opening, to
+    /// whoever owns them now, and then tells [`Event::NodeDone`](crate::Event::NodeDone) of these nodes again. Until
+    /// the first of these, the coordinator owns everything.
+    Owners {
+        /// Counts the changes.
+        version: OwnersVersion,
+        /// The owner of each chunk.
+        of: Vec<Owner>,
+        /// Why.
+        why: OwnersReason,
     },
     /// Tell the reducer to forget the open step and whatever has arrived of it.
     AbandonStep {
@@ -167,6 +182,35 @@ pub enum AbandonReason {
     Diverged,
 }
 
+/// Why chunks have other owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OwnersReason {
+    /// A step begins, and other workers than before can own chunks.
+    StepBegins,
+    /// An owner is gone.
+    Gone(WorkerId),
+    /// Another worker could not send a node to an owner.
+    Unreached {
+        /// The owner.
+        owner: WorkerId,
+        /// Who could not.
+        by: WorkerId,
+    },
+    /// The sums of an owner did not come.
+    Late(WorkerId),
+}
+
+impl fmt::Display for OwnersReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OwnersReason::StepBegins => write!(f, "a step begins"),
+            OwnersReason::Gone(owner) => write!(f, "{owner} is gone"),
+            OwnersReason::Unreached { owner, by } => write!(f, "{by} does not reach {owner}"),
+            OwnersReason::Late(owner) => write!(f, "the sums of {owner} do not come"),
+        }
+    }
+}
+
 /// Why a worker may drop a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RevokeReason {
@@ -235,6 +279,17 @@ pub enum IgnoreReason {
     },
     /// No such lease was given in this step.
     UnknownLease(LeaseId),
+    /// It is about owners of chunks that are none any more.
+    OtherOwners {
+        /// The owners that it is about.
+        answered: OwnersVersion,
+        /// The owners now.
+        current: OwnersVersion,
+    },
+    /// It is about an owner, and this worker is none.
+    NoOwner(WorkerId),
+    /// The worker has nothing to send.
+    NothingToSend,
     /// The lease was given to another worker.
     ForeignLease {
         /// Which lease.
@@ -265,6 +320,11 @@ impl fmt::Display for IgnoreReason {
             IgnoreReason::OtherStep { answered, committed } => {
                 write!(f, "{answered} is not in work, {committed} is committed")
             }
+            IgnoreReason::OtherOwners { answered, current } => {
+                write!(f, "it is about {answered} of the owners, this is {current}")
+            }
+            IgnoreReason::NoOwner(worker) => write!(f, "{worker} owns no chunk"),
+            IgnoreReason::NothingToSend => write!(f, "the worker has no node to send"),
             IgnoreReason::UnknownLease(lease) => write!(f, "there is no {lease} in this step"),
             IgnoreReason::ForeignLease { lease, holder } => {
                 write!(f, "{lease} was given to {holder}")

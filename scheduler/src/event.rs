@@ -1,6 +1,8 @@
 //! Everything that can make a run act.
 
-use crate::ids::{StepId, WorkerId};
+use std::collections::BTreeSet;
+
+use crate::ids::{OwnersVersion, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
 use crate::tree::Node;
 
@@ -51,7 +53,33 @@ pub enum Event {
         /// Which lease.
         at: LeaseRef,
     },
-    /// A lease is done, and all bytes of its node are at the reducer.
+    /// A worker reaches these others and none else, as far as it has tried: it can send them nodes. Told when it is
+    /// known of all others for the first time, and when it changes. As long as other workers own chunks, a worker that
+    /// has told nothing gets no leases of training, if there are others.
+    PeersReached {
+        /// Which worker.
+        worker: WorkerId,
+        /// The others that it reaches.
+        reached: BTreeSet<WorkerId>,
+    },
+    /// A worker cannot send a node to an owner: it is not reached, or takes nothing.
+    PeerLost {
+        /// Which worker.
+        worker: WorkerId,
+        /// The owner.
+        peer: WorkerId,
+        /// The owners that it knows of.
+        version: OwnersVersion,
+    },
+    /// The sums of all chunks of an owner are with the coordinator.
+    OwnerReduced {
+        /// The owner.
+        worker: WorkerId,
+        /// The owners under which it has these chunks.
+        version: OwnersVersion,
+    },
+    /// A lease is done, and all bytes of its node are with the owners of their chunks. Told again under each later
+    /// version of the owners, once all bytes are where they belong.
     NodeDone {
         /// The worker that computed it.
         worker: WorkerId,
@@ -59,6 +87,8 @@ pub enum Event {
         at: LeaseRef,
         /// Microseconds that one of its shards took on one thread, on average.
         shard_micros: u64,
+        /// The owners that have its chunks. Of an evaluation, which the coordinator adds, it does not matter.
+        version: OwnersVersion,
         /// Whether its numbers can be used.
         result: NodeResult,
         /// Digest of its numbers, where the lease asked for one and they are finite.
@@ -135,6 +165,9 @@ impl Event {
             Event::WorkerDraining { .. } => "worker draining",
             Event::WorkerReady { .. } => "worker ready",
             Event::NodeComputed { .. } => "node computed",
+            Event::PeersReached { .. } => "peers reached",
+            Event::PeerLost { .. } => "peer lost",
+            Event::OwnerReduced { .. } => "owner reduced",
             Event::NodeDone { .. } => "node done",
             Event::NodeContradicted { .. } => "node contradicted",
             Event::LeaseFailed { .. } => "lease failed",
@@ -156,6 +189,9 @@ impl Event {
             | Event::WorkerDraining { worker }
             | Event::WorkerReady { worker, .. }
             | Event::NodeComputed { worker, .. }
+            | Event::PeersReached { worker, .. }
+            | Event::PeerLost { worker, .. }
+            | Event::OwnerReduced { worker, .. }
             | Event::NodeDone { worker, .. }
             | Event::LeaseFailed { worker, .. } => Some(worker),
             Event::NodeContradicted { .. }

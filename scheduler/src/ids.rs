@@ -5,7 +5,7 @@ use std::fmt;
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $word:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -38,8 +38,26 @@ id! {
     LeaseId(u64), "lease"
 }
 id! {
+    /// Counts how often a step or an evaluation was opened in this generation. What was brought for an earlier opening
+    /// is worth nothing: all of its sums are forgotten.
+    Opening(u64), "opening"
+}
+id! {
+    /// Counts the changes of who owns which chunk, in this generation. From one to the next, chunks move; what is added
+    /// of chunks that stay with their owner stays, too.
+    OwnersVersion(u64), "version"
+}
+id! {
     /// A shard of a step (or of an evaluation), counted from 0.
     ShardId(u32), "shard"
+}
+
+impl Opening {
+    /// The opening after this one.
+    #[must_use]
+    pub fn next(self) -> Opening {
+        Opening(self.0 + 1)
+    }
 }
 
 impl StepId {

@@ -11,6 +11,7 @@
 //! - [`tree`]: the reduce tree, the one order in which shards are added.
 //! - [`Fleet`]: all jobs and workers of a coordinator, and which worker serves which job.
 //! - [`assign`]: which worker gets which nodes of a step.
+//! - [`Owner`]: who adds which chunk of a step's gradient: workers that all others reach, or the coordinator.
 //!
 //! A share of all shards is computed twice, by two workers, and compared (*audits*). So a machine that computes wrongly
 //! is found, and evicted, whatever name it gives itself.
@@ -25,13 +26,16 @@ mod dispatch;
 mod driver;
 mod effect;
 mod event;
+mod exchange;
 mod fleet;
 mod ids;
 mod lease;
 mod membership;
 mod node_answer;
 mod outcome;
+mod owners;
 mod plan;
+mod reach;
 mod record;
 mod resume;
 mod run;
@@ -42,12 +46,13 @@ mod waiting;
 
 pub use contact::Contact;
 pub use driver::{Driver, Halt, Journal, Outbox};
-pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
+pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, OwnersReason, RevokeReason};
 pub use event::{Event, Failure, GoneReason, NodeResult};
 pub use fleet::{Fleet, FleetEffect, FleetEvent, FleetIgnore, FleetPlan, JobRequest, JobWaiting};
-pub use ids::{JobId, LeaseId, Micros, RunGeneration, RunTime, ShardId, StepId, WorkerId};
+pub use ids::{JobId, LeaseId, Micros, Opening, OwnersVersion, RunGeneration, RunTime, ShardId, StepId, WorkerId};
 pub use lease::{Check, Lease, LeaseRef, Work};
 pub use outcome::Outcome;
+pub use owners::Owner;
 pub use plan::{CheckpointIntervals, Limits, PlanError, RunPlan, Timeouts};
 pub use record::{LedgerEntry, LedgerError, Record, check_ledger};
 pub use resume::{ResumeError, believed};

@@ -60,7 +60,20 @@ pub(crate) struct Member {
     sent_nodes: BTreeMap<Work, (Sent, RunTime)>,
     /// The longest that leases waited for it although it had no others, as far as that is not forgotten.
     delays: BTreeMap<Work, Delay>,
-    strikes: Strikes,
+    standing: Standing,
+    /// It says that it reaches all that own chunks of the step in work, or nobody does.
+    reaches_owners: bool,
+}
+
+/// What a member did that others had to wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Standing {
+    /// It was late, failed, or was not believed.
+    computing: Strikes,
+    /// It owned chunks, and another could not send it a node, or its sums did not come.
+    owning: Strikes,
+    /// It could not send a node to an owner.
+    sending: Strikes,
 }
 
 /// Nodes that a member sent one beside the other.
@@ -72,7 +85,7 @@ pub(crate) struct Sent {
     pub nodes: u64,
 }
 
-/// How often a member was late, failed, or was not believed.
+/// How often others had to wait for a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Strikes {
     /// Strikes that are not forgotten.
@@ -97,6 +110,21 @@ impl Strikes {
             self.count = (self.count + 1).min(STRIKES);
             self.clean = 0;
         }
+    }
+
+    /// Notes an answer to a lease of `step`.
+    fn answered(&mut self, step: StepId) {
+        if self.answered.replace(step) != Some(step) {
+            self.clean += 1;
+        }
+        if self.clean >= FORGET {
+            self.clean = 0;
+            self.count = self.count.saturating_sub(1);
+        }
+    }
+
+    fn sits_out(&self, step: StepId) -> bool {
+        self.sits_out_until.is_some_and(|until| step < until)
     }
 }
 
@@ -176,13 +204,13 @@ impl Member {
     /// Notes that others were first with slow work of it: as long as there are others, it gets nothing more until
     /// something comes of it.
     pub fn outrun(&mut self) {
-        self.strikes.outrun = true;
+        self.standing.computing.outrun = true;
     }
 
     /// Notes contact with it.
     pub fn heard(&mut self, contact: Contact) {
         self.quiet &= contact.heard <= self.contact.heard;
-        self.strikes.outrun &= contact.came <= self.contact.came;
+        self.standing.computing.outrun &= contact.came <= self.contact.came;
         self.contact = self.contact.or_later(contact);
     }
 
@@ -226,13 +254,13 @@ impl Member {
     /// as there are others, it sits out what is left of the step and one step more; the next time [`PENANCE`] times as
     /// many, and so on.
     pub fn strike(&mut self, step: StepId) {
-        self.strikes.add(step);
+        self.standing.computing.add(step);
     }
 
     /// Notes that it is lost with a lease of `step` in work. Any machine may crash; one that was lost only [`FORGET`]
     /// steps ago has a strike: others wait for its leases again and again.
     pub fn lost(&mut self, step: StepId) {
-        let before = self.strikes.lost.replace(step);
+        let before = self.standing.computing.lost.replace(step);
         if before.is_some_and(|before| step.0.saturating_sub(before.0) < u64::from(FORGET)) {
             self.strike(step);
         }
@@ -241,18 +269,34 @@ impl Member {
     /// Notes that it answered a lease of `step`. One answer forgives nothing: a worker that sleeps most of the time
     /// answers in between.
     pub fn answered(&mut self, step: StepId) {
-        let strikes = &mut self.strikes;
-        if strikes.answered.replace(step) != Some(step) {
-            strikes.clean += 1;
-        }
-        if strikes.clean >= FORGET {
-            strikes.clean = 0;
-            strikes.count = strikes.count.saturating_sub(1);
-        }
+        let Standing { computing, owning, sending } = &mut self.standing;
+        [computing, owning, sending].into_iter().for_each(|strikes| strikes.answered(step));
     }
 
-    fn sits_out(&self, step: StepId) -> bool {
-        self.strikes.sits_out_until.is_some_and(|until| step < until)
+    fn is_fit(&self, step: StepId) -> bool {
+        self.ready.is_some()
+            && !self.quiet
+            && !self.standing.computing.outrun
+            && !self.standing.computing.sits_out(step)
+    }
+
+    /// Notes that it owned chunks of `step` and others had to wait for it: it owns nothing for as long as one sits out
+    /// that was late.
+    pub fn strike_owner(&mut self, step: StepId) {
+        self.standing.owning.add(step);
+    }
+
+    /// Whether it may own chunks of `step`, if all reach it.
+    pub fn can_own(&self, step: StepId) -> bool {
+        self.ready.is_some() && !self.draining && !self.standing.owning.sits_out(step)
+    }
+
+    /// Notes that it could not send a node to an owner. Where that happens again soon, it is the one to blame.
+    pub fn strike_sender(&mut self, step: StepId) {
+        if self.standing.sending.sits_out(step) {
+            self.strike(step);
+        }
+        self.standing.sending.add(step);
     }
 }
 
@@ -260,8 +304,8 @@ impl Member {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Membership {
     members: BTreeMap<WorkerId, Member>,
-    /// By machine, the strikes of a worker that is gone: it has them still when it comes back.
-    gone: BTreeMap<String, Strikes>,
+    /// By machine, the standing of a worker that is gone: it has it still when it comes back.
+    gone: BTreeMap<String, Standing>,
 }
 
 impl Membership {
@@ -303,7 +347,8 @@ impl Membership {
             shown: BTreeMap::new(),
             sent_nodes: BTreeMap::new(),
             delays: BTreeMap::new(),
-            strikes: self.gone.remove(machine).unwrap_or_default(),
+            standing: self.gone.remove(machine).unwrap_or_default(),
+            reaches_owners: true,
         };
         self.members.insert(worker, member);
     }
@@ -311,18 +356,18 @@ impl Membership {
     /// Strikes a machine under all numbers that it has here, or in its absence.
     pub fn strike(&mut self, trust: &Trust, machine: &str, step: StepId) {
         let here = self.members.iter_mut().filter(|(worker, _)| trust.machine(**worker) == machine);
-        let mut strikes: Vec<&mut Strikes> = here.map(|(_, member)| &mut member.strikes).collect();
+        let mut strikes: Vec<&mut Strikes> = here.map(|(_, member)| &mut member.standing.computing).collect();
         if strikes.is_empty() {
-            strikes.push(self.gone.entry(machine.to_owned()).or_default());
+            strikes.push(&mut self.gone.entry(machine.to_owned()).or_default().computing);
         }
         strikes.into_iter().for_each(|strikes| strikes.add(step));
     }
 
-    /// Removes a member, if it is there; its machine keeps its strikes.
+    /// Removes a member, if it is there; its machine keeps its standing.
     pub fn remove(&mut self, worker: WorkerId, machine: &str) -> Option<Member> {
         let member = self.members.remove(&worker)?;
-        if member.strikes != Strikes::default() {
-            self.gone.insert(machine.to_owned(), member.strikes.clone());
+        if member.standing != Standing::default() {
+            self.gone.insert(machine.to_owned(), member.standing.clone());
         }
         Some(member)
     }
@@ -337,13 +382,18 @@ impl Membership {
         self.members.values_mut().for_each(|member| member.quiet = now.since(member.contact.heard) >= quiet);
     }
 
+    /// Notes who says that it reaches all that own chunks of the step in work.
+    pub fn note_reach(&mut self, reaches_owners: impl Fn(WorkerId) -> bool) {
+        self.members.iter_mut().for_each(|(worker, member)| member.reaches_owners = reaches_owners(*worker));
+    }
+
     /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before, are
-    /// not quiet and do not sit out; if there is none, those that sit out as well, then those that others were first
-    /// for, then those that are quiet, then all.
+    /// not quiet, do not sit out and reach the owners of chunks; if there is none, those that sit out or do not reach
+    /// them as well, then those that others were first for, then those that are quiet, then all.
     pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
         let tiers: [fn(&Member, StepId) -> bool; 5] = [
-            |member, step| member.ready.is_some() && !member.quiet && !member.strikes.outrun && !member.sits_out(step),
-            |member, _| member.ready.is_some() && !member.quiet && !member.strikes.outrun,
+            |member, step| member.reaches_owners && member.is_fit(step),
+            |member, _| member.ready.is_some() && !member.quiet && !member.standing.computing.outrun,
             |member, _| member.ready.is_some() && !member.quiet,
             |member, _| member.ready.is_some(),
             |_, _| true,
@@ -352,6 +402,12 @@ impl Membership {
             self.iter().filter(|(_, member)| !member.draining && fits(member, step)).map(|(worker, _)| worker).collect()
         };
         tiers.into_iter().map(tier).find(|tier| !tier.is_empty()).unwrap_or_default()
+    }
+
+    /// Members that would be the first to get leases of `step`, whomever they reach.
+    pub fn fit(&self, step: StepId) -> Vec<WorkerId> {
+        let fit = self.iter().filter(|(_, member)| !member.draining && member.is_fit(step));
+        fit.map(|(worker, _)| worker).collect()
     }
 
     /// All members that do not want to leave.
@@ -375,6 +431,8 @@ pub(crate) struct Timing {
     computing: BTreeMap<Work, Recent>,
     sending: BTreeMap<Work, Recent>,
     waiting: BTreeMap<Work, Recent>,
+    /// Times that owners took to add the last nodes of a step and to send the sums.
+    exchanging: Recent,
     /// When a step was opened last.
     opened: RunTime,
 }
@@ -420,6 +478,16 @@ impl Timing {
     /// Notes the time that a lease waited for its worker.
     pub fn waited(&mut self, work: Work, delay: Micros) {
         self.waiting.entry(work).or_default().measured(delay);
+    }
+
+    /// Notes the time from when all nodes of a step were with their owners to when all sums were with the coordinator.
+    pub fn exchanged(&mut self, took: Micros) {
+        self.exchanging.measured(took);
+    }
+
+    /// That time, as the median; zero before the first measurement.
+    pub fn exchanging(&self) -> Micros {
+        self.exchanging.median
     }
 
     /// How long leases usually wait for their workers; `None` before the first measurement, or where `member` finished
@@ -592,7 +660,7 @@ mod tests {
         let sits_out = |members: &mut Membership, worker, step| {
             let member = members.get_mut(WorkerId(worker)).expect("it joined");
             member.strike(StepId(step));
-            member.strikes.sits_out_until.map_or(0, |until| until.0 - step - 1)
+            member.standing.computing.sits_out_until.map_or(0, |until| until.0 - step - 1)
         };
         let steps: Vec<u64> = (0..6).map(|step| sits_out(&mut members, 1, step)).collect();
         assert_eq!(steps, [1, 4, 16, 64, 256, 256]);

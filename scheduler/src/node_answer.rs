@@ -1,7 +1,7 @@
 //! A worker's answer to a lease, on its way through a run.
 
 use crate::event::NodeResult;
-use crate::ids::{Micros, WorkerId};
+use crate::ids::{Micros, OwnersVersion, WorkerId};
 use crate::lease::LeaseRef;
 
 /// A worker's answer to a lease, as [`Event::NodeDone`](crate::Event::NodeDone) tells it.
@@ -11,6 +11,7 @@ pub(crate) struct NodeAnswer {
     pub at: LeaseRef,
     /// Time that a shard took on one thread; not zero.
     pub per_shard: Micros,
+    pub version: OwnersVersion,
     pub result: NodeResult,
     pub digest: Option<[u8; 32]>,
 }

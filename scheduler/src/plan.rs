@@ -9,6 +9,8 @@ use crate::ids::{Micros, RunGeneration, StepId};
 ///
 /// Timeouts, intervals and limits decide who computes which shards and when. They never change a bit of the result.
 ///
+/// Many fields: each is a fact of its own about the run.
+///
 /// # Examples
 /// Two epochs of 100 steps of 8 shards, one shard in a hundred audited:
 /// ```
@@ -32,6 +34,9 @@ pub struct RunPlan {
     pub shards_last_step: u32,
     /// Shards of the validation split; 0 where there is none.
     pub evaluate_shards: u32,
+    /// Chunks of a step's gradient, each of which is added by one owner. At most half as many workers own some; where
+    /// it is less than two, the coordinator owns everything.
+    pub chunks: u32,
     /// The parameters this start begins with: those of a checkpoint, or `StepId(0)`.
     pub first_step: StepId,
     /// Whether `first_step` is the end of an epoch whose evaluation is not in the checkpoint: the evaluation then comes
@@ -164,6 +169,7 @@ impl RunPlan {
             shards_full_step,
             shards_last_step,
             evaluate_shards: 0,
+            chunks: 1,
             first_step: StepId(0),
             evaluation_pending: false,
             checkpoint: CheckpointIntervals::default(),

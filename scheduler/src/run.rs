@@ -9,6 +9,7 @@
 
 mod audits;
 mod ending;
+mod exchange;
 mod view;
 mod workers;
 
@@ -18,6 +19,7 @@ use crate::contact::Contact;
 use crate::dispatch::Dispatch;
 use crate::effect::{AbandonReason, CheckpointReason, Effect, IgnoreReason};
 use crate::event::Event;
+use crate::exchange::Exchange;
 use crate::ids::{LeaseId, Micros, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::membership::{Membership, Timing};
@@ -31,6 +33,8 @@ use crate::tree::root;
 use crate::trust::Trust;
 
 /// One training run as the coordinator sees it: a state machine without clock, socket, random number or float.
+///
+/// Many fields: each is a part that knows nothing of the others.
 ///
 /// # Examples
 /// A run of one step of four shards, with one worker:
@@ -48,8 +52,8 @@ use crate::trust::Trust;
 /// assert_eq!(lease.node, Node { first: 0, last: 4 });
 ///
 /// // Its node has arrived; the run waits for the reducer.
-/// let (at, result) = (lease.at, NodeResult::Good);
-/// let done = Event::NodeDone { worker, at, shard_micros: 40_000, result, digest: None };
+/// let (at, version, result) = (lease.at, OwnersVersion(0), NodeResult::Good);
+/// let done = Event::NodeDone { worker, at, shard_micros: 40_000, version, result, digest: None };
 /// run.handle(RunTime(80_000), done, &mut Vec::new());
 /// assert_eq!(run.waiting_for().to_string(), "the reducer to finish step 0, since 0.0 s");
 ///
@@ -67,6 +71,7 @@ pub struct Run {
     members: Membership,
     trust: Trust,
     timing: Timing,
+    exchange: Exchange,
     /// The newest parameters that are final.
     committed: StepId,
     stopping: bool,
@@ -106,7 +111,7 @@ impl Run {
     /// When [`RunPlan::check`] finds anything wrong.
     pub fn new(plan: RunPlan) -> Run {
         assert_eq!(plan.check(), Ok(()), "a plan is checked before it is run");
-        let committed = plan.first_step;
+        let (committed, chunks) = (plan.first_step, plan.chunks);
         Run {
             plan,
             past: Past::default(),
@@ -114,6 +119,7 @@ impl Run {
             members: Membership::default(),
             trust: Trust::default(),
             timing: Timing::default(),
+            exchange: Exchange::of_chunks(chunks),
             committed,
             stopping: false,
             next_lease: LeaseId(0),
@@ -166,7 +172,13 @@ impl Run {
     /// Whether nothing can follow from `event` but what it tells: in a step of which nothing is left to lend, most
     /// events are such. They must not cost more the more workers there are.
     fn is_routine(&self, event: &Event) -> bool {
-        let often = matches!(event, Event::NodeComputed { .. } | Event::WorkerReady { .. } | Event::NodeDone { .. });
+        let often = matches!(
+            event,
+            Event::NodeComputed { .. }
+                | Event::WorkerReady { .. }
+                | Event::NodeDone { .. }
+                | Event::OwnerReduced { .. }
+        );
         let member = event.worker().and_then(|worker| self.members.get(worker));
         often
             && !self.stopping
@@ -223,9 +235,12 @@ impl Run {
             Event::WorkerDraining { worker } => self.worker_draining(worker),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
             Event::NodeComputed { worker, at } => self.node_computed(worker, at),
-            Event::NodeDone { worker, at, shard_micros, result, digest } => {
+            Event::PeersReached { worker, reached } => self.peers_reached(worker, reached),
+            Event::PeerLost { worker, peer, version } => self.peer_lost(worker, peer, version, effects),
+            Event::OwnerReduced { worker, version } => self.owner_reduced(worker, version),
+            Event::NodeDone { worker, at, shard_micros, version, result, digest } => {
                 let per_shard = Micros(shard_micros.max(1));
-                self.node_done(&NodeAnswer { worker, at, per_shard, result, digest }, effects)
+                self.node_done(&NodeAnswer { worker, at, per_shard, version, result, digest }, effects)
             }
             Event::NodeContradicted { step, work, node, workers } => {
                 self.contradicted(step, work, node, workers, effects)
@@ -262,6 +277,7 @@ impl Run {
     fn look(&mut self, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
         self.members.note_quiet(self.now, self.plan.timeouts.quiet);
         self.lose_silent(effects)?;
+        self.disown_late(effects);
         if let Some(mut dispatch) = self.dispatch(effects) {
             dispatch.look();
         }
@@ -298,7 +314,11 @@ impl Run {
     }
 
     fn step_reduced(&mut self, step: StepId, digest: [u8; 32], effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        let ledger = self.covered(step, Work::Train)?.ledger();
+        let current = self.covered(step, Work::Train)?;
+        let (ledger, covered) = (current.ledger(), current.covered);
+        if let Some(covered) = covered.filter(|_| self.exchange.workers().next().is_some()) {
+            self.timing.exchanged(self.now.since(covered));
+        }
         if let Some(recorded) = self.past.digests.get(&step).copied().filter(|recorded| *recorded != digest)
             && !self.is_believed(step, recorded, digest, effects)
         {
@@ -367,7 +387,17 @@ impl Run {
         };
         let passed = self.timing.opened(self.now);
         self.members.age(work, passed, self.timing.computing(work));
-        self.phase = RunPhase::Working(Step::new(step, work, shards));
-        effects.push(Effect::OpenStep { step, work, shards });
+        self.open(Step::new(step, work, shards), effects);
+    }
+
+    /// Opens a step or an evaluation, for the first time or once more.
+    fn open(&mut self, step: Step, effects: &mut Vec<Effect>) {
+        let Step { step: id, work, shards, .. } = step;
+        if work == Work::Train {
+            self.deal_owners(effects);
+        }
+        self.phase = RunPhase::Working(step);
+        self.note_reach();
+        effects.push(Effect::OpenStep { step: id, work, shards, opening: self.exchange.open() });
     }
 }

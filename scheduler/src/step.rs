@@ -3,6 +3,7 @@
 mod audit;
 mod audits;
 mod beside;
+mod moving;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,8 +67,8 @@ pub(crate) struct Sending {
 /// The state of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct NodeState {
-    /// The worker whose numbers are counted.
-    done: Option<WorkerId>,
+    /// Whose numbers are counted, and under which lease.
+    done: Option<Done>,
     /// The worker that it is meant for.
     planned: Option<WorkerId>,
     /// Leases on it that still run.
@@ -79,6 +80,13 @@ pub(crate) struct NodeState {
     /// The workers that died while they computed it, since anything of the step was done last.
     pub deaths: Vec<(WorkerId, RunTime)>,
     audit: Audit,
+}
+
+/// Who has computed a node whose numbers are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Done {
+    worker: WorkerId,
+    lease: LeaseId,
 }
 
 /// How a worker failed at a node.
@@ -291,7 +299,7 @@ impl Step {
     pub fn done(&mut self, lease: LeaseId, digest: Option<[u8; 32]>, now: RunTime) -> Vec<LeaseState> {
         let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
         let state = self.nodes.get_mut(&node).expect("a running lease has its node");
-        assert!(state.done.replace(worker).is_none(), "{node} is counted twice");
+        assert!(state.done.replace(Done { worker, lease }).is_none(), "{node} is counted twice");
         if std::mem::take(&mut state.audit) == Audit::Wanted && digest.is_some() {
             let nan = |(other, fault): &(WorkerId, Fault)| (*fault == Fault::NotFinite).then_some((*other, None));
             let before: BTreeMap<WorkerId, _> =
@@ -493,7 +501,7 @@ impl Step {
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         let entry = |(node, state): (&Node, &NodeState)| LedgerEntry {
             node: *node,
-            worker: state.done.expect("a ledger is taken when all nodes are done"),
+            worker: state.done.expect("a ledger is taken when all nodes are done").worker,
             auditor: if let Audit::Agreed(auditor) = state.audit { Some(auditor) } else { None },
         };
         let ledger: Vec<LedgerEntry> = self.nodes.iter().map(entry).collect();

@@ -52,6 +52,16 @@ pub enum Waiting {
         /// The workers that computed it.
         workers: Vec<WorkerId>,
     },
+    /// An owner of chunks: all nodes have arrived, and it sends its sums to the coordinator. Of several, the one whose
+    /// number is least.
+    Sums {
+        /// The owner.
+        owner: WorkerId,
+        /// The step.
+        step: StepId,
+        /// Since when.
+        since: Micros,
+    },
     /// The reducer: all nodes have arrived, and it adds them and makes the next parameters (or the evaluation's
     /// metrics).
     Reducer {
@@ -93,6 +103,7 @@ impl fmt::Display for Waiting {
                     "one more worker: {workers} computed {node} of the {work} of {step} and did not come out the same"
                 )
             }
+            Waiting::Sums { owner, step, since } => write!(f, "{owner} to send its sums of {step}, since {since}"),
             Waiting::Reducer { work: Work::Train, step, since } => {
                 write!(f, "the reducer to finish {step}, since {since}")
             }

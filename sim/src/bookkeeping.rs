@@ -233,7 +233,7 @@ impl Books {
 
     fn carried_out(&mut self, effect: &Effect) {
         match effect {
-            Effect::OpenStep { step, work, shards } => {
+            Effect::OpenStep { step, work, shards, .. } => {
                 self.open = Some(Open { step: *step, work: *work, shards: *shards, counted: Vec::new() });
                 self.disputed.clear();
             }
@@ -270,6 +270,7 @@ impl Books {
                 self.disputed.insert(*node);
             }
             Effect::Record(_)
+            | Effect::Owners { .. }
             | Effect::Evict { .. }
             | Effect::Overdue { .. }
             | Effect::Doubt { .. }
@@ -281,7 +282,7 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
-    use convoy_scheduler::{Check, RunGeneration};
+    use convoy_scheduler::{Check, Opening, RunGeneration};
 
     use super::*;
 
@@ -295,7 +296,12 @@ mod tests {
         let [machine, name] = ["ox", "ox"].map(str::to_owned);
         let event = Event::WorkerJoined { worker: WORKER, machine, name, threads: 2 };
         books.enter(&Fact::Told { event: &event, at: books.now, ignored: false });
-        books.enter(&Fact::CarriedOut(&Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 4 }));
+        books.enter(&Fact::CarriedOut(&Effect::OpenStep {
+            step: StepId(0),
+            work: Work::Train,
+            shards: 4,
+            opening: Opening(1),
+        }));
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };
         let lease = Lease { at, work: Work::Train, node: Node { first: 0, last: 4 } };
         books.enter(&Fact::CarriedOut(&Effect::Send { worker: WORKER, lease, check: Check::Count }));

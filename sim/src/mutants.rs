@@ -98,14 +98,17 @@ impl Sabotage {
     /// The events that the driver is told instead of `event`.
     pub fn hear(self, event: Event, books: &Books) -> Vec<Event> {
         match (self.0, event) {
-            (Some(Mutant::NoFence), Event::NodeDone { worker, at, shard_micros, result, digest }) => {
+            (Some(Mutant::NoFence), Event::NodeDone { worker, at, shard_micros, version, result, digest }) => {
                 let stale = at.generation != books.plan.generation;
                 let other = books.members.get(&worker).and_then(|member| member.held.values().next());
                 let at = other.filter(|_| stale).map_or(at, |lease| lease.at);
-                vec![Event::NodeDone { worker, at, shard_micros, result, digest }]
+                vec![Event::NodeDone { worker, at, shard_micros, version, result, digest }]
             }
-            (Some(Mutant::TrustAll), Event::NodeDone { worker, at, shard_micros, result, digest: Some(_) }) => {
-                vec![Event::NodeDone { worker, at, shard_micros, result, digest: Some([0; 32]) }]
+            (
+                Some(Mutant::TrustAll),
+                Event::NodeDone { worker, at, shard_micros, version, result, digest: Some(_) },
+            ) => {
+                vec![Event::NodeDone { worker, at, shard_micros, version, result, digest: Some([0; 32]) }]
             }
             (Some(Mutant::NameIsMachine), Event::WorkerJoined { worker, name, threads, .. }) => {
                 vec![Event::WorkerJoined { worker, machine: name.clone(), name, threads }]

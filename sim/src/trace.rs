@@ -55,7 +55,7 @@ fn show_event(event: &Event) -> String {
 fn show_effect(effect: &Effect) -> String {
     match effect {
         Effect::Record(record) => format!("record {}", show_record(record)),
-        Effect::OpenStep { step, work, shards } => format!("open {work} {step}: {shards} shards"),
+        Effect::OpenStep { step, work, shards, .. } => format!("open {work} {step}: {shards} shards"),
         Effect::Send { worker, lease, check } => format!("send {worker} {}: {}, {check:?}", lease.at, lease.node),
         Effect::Revoke { worker, at, why } => format!("revoke {worker} {at}: {why:?}"),
         Effect::Commit { step, digest } => format!("commit {step}: {}", short(digest)),

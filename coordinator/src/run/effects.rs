@@ -7,14 +7,13 @@ use convoy_common::Digest;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_reduce::{ParameterBoard, ParameterState};
-use convoy_scheduler::{DisconnectReason, Effect, Node, Outbox, StepId, Work, WorkerId};
+use convoy_scheduler::{DisconnectReason, Effect, Node, Opening, Outbox, StepId, Work, WorkerId};
 
 use super::checkpoint_writer::{CheckpointToWrite, CheckpointWriter};
 use super::folder::events::RunEvent;
 use super::handle::RunHandle;
 use super::leases::Leases;
 use super::members::RunMembers;
-use super::reduction::opening::Opening;
 use super::reduction::reducer_queue::{Command, ReducerQueue};
 use super::run_log::RunLog;
 
@@ -24,8 +23,8 @@ pub(crate) struct EffectHandler {
     pub(crate) members: RunMembers,
     /// What people are told.
     pub(crate) log: RunLog,
-    /// What the reducer was opened for last.
-    pub(crate) opening: Opening,
+    /// What the reducer is open for.
+    pub(crate) opening: Option<Opening>,
     /// Sums of the step that waits for its commit.
     pub(crate) reduced: Vec<f64>,
     /// Digest of the committed parameters.
@@ -40,7 +39,8 @@ impl Outbox for EffectHandler {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Record(_) => {}
-            Effect::OpenStep { step, work, shards } => self.open_step(step, work, shards),
+            Effect::OpenStep { step, work, shards, opening } => self.open_step(step, work, shards, opening),
+            Effect::Owners { version, why, .. } => tracing::info!(%version, %why, "chunks have other owners"),
             Effect::AbandonStep { step, work, why } => {
                 tracing::warn!(%step, %work, ?why, "step given up");
                 self.abandon_step(step, work);
@@ -111,7 +111,7 @@ impl EffectHandler {
         EffectHandler {
             members,
             log,
-            opening: Opening::default(),
+            opening: None,
             reduced: Vec::new(),
             digest,
             reducer: handle.reducer.clone(),
@@ -133,14 +133,16 @@ impl EffectHandler {
         }
     }
 
-    fn open_step(&mut self, step: StepId, work: Work, shards: u32) {
-        self.opening = self.leases.clear();
+    fn open_step(&mut self, step: StepId, work: Work, shards: u32, opening: Opening) {
+        self.leases.open(opening);
+        self.opening = Some(opening);
         self.log.tracker.opened(work == Work::Train);
-        self.command(Command::Open { opening: self.opening, step, work, shards });
+        self.command(Command::Open { opening, step, work, shards });
     }
 
     fn abandon_step(&mut self, step: StepId, work: Work) {
-        self.opening = self.leases.clear();
+        self.leases.clear();
+        self.opening = None;
         self.command(Command::Abandon);
         if work == Work::Train {
             // Workers may have the next parameters in part, or whole; they will not be committed.

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use convoy_scheduler::{Check, Lease, LeaseRef, Node, Work, WorkerId};
+use convoy_scheduler::{Check, Lease, LeaseRef, Node, Opening, Work, WorkerId};
 use parking_lot::Mutex;
-
-use super::reduction::opening::Opening;
 
 /// Leases of the open step by name.
 #[derive(Debug, Default)]
@@ -54,12 +52,14 @@ impl Leases {
         self.lent.lock().out.insert(lease.at, LeaseOut { worker, lease, check, answered: false });
     }
 
-    /// A step opened or was given up: what was out before is stale. The answer is the number of what comes.
-    pub fn clear(&self) -> Opening {
-        let mut lent = self.lent.lock();
-        lent.out.clear();
-        lent.opening = lent.opening.next();
-        lent.opening
+    /// A step opened: what was out before is stale.
+    pub fn open(&self, opening: Opening) {
+        *self.lent.lock() = Lent { opening, out: BTreeMap::new() };
+    }
+
+    /// A step was given up: nothing is out.
+    pub fn clear(&self) {
+        self.lent.lock().out.clear();
     }
 
     /// Whether the lease `at` is out.
@@ -99,10 +99,10 @@ mod tests {
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(2), lease: LeaseId(3), epoch: 0 };
         let node = Node { first: 0, last: 2 };
         let leases = Arc::new(Leases::default());
-        let opening = leases.clear();
+        leases.open(Opening(3));
         leases.add(WorkerId(1), Lease { at, work: Work::Train, node }, Check::CountAndDigest);
         let admitted = leases.admit(WorkerId(1), at, Work::Train, node).unwrap();
-        assert_eq!((admitted.opening, admitted.check), (opening, Check::CountAndDigest));
+        assert_eq!((admitted.opening, admitted.check), (Opening(3), Check::CountAndDigest));
         assert!(leases.admit(WorkerId(1), at, Work::Train, node).unwrap_err().contains("already"), "one at a time");
         drop(admitted);
         assert!(leases.admit(WorkerId(1), at, Work::Train, node).is_ok());
@@ -111,7 +111,7 @@ mod tests {
         assert!(leases.admit(WorkerId(1), at, Work::Train, Node { first: 0, last: 1 }).is_err());
         assert!(leases.admit(WorkerId(1), LeaseRef { epoch: 1, ..at }, Work::Train, node).is_err());
         assert!(leases.is_out(at) && !leases.is_out(LeaseRef { epoch: 1, ..at }));
-        assert!(leases.clear() > opening && !leases.is_out(at));
-        assert!(leases.admit(WorkerId(1), at, Work::Train, node).is_err());
+        leases.open(Opening(4));
+        assert!(!leases.is_out(at) && leases.admit(WorkerId(1), at, Work::Train, node).is_err());
     }
 }

@@ -280,7 +280,7 @@ impl RunLoop {
                 self.event(event_after)?;
             }
             News::Contradicted { opening, event } => {
-                if opening == self.driver.outbox().opening {
+                if self.driver.outbox().opening == Some(opening) {
                     self.event(event)?;
                 }
             }
@@ -297,7 +297,7 @@ impl RunLoop {
             return Ok(());
         }
         let Some((work, awaited)) = self.driver.run().expects() else { return Ok(()) };
-        let current = self.driver.outbox().opening;
+        let Some(current) = self.driver.outbox().opening else { return Ok(()) };
         match self.made.take() {
             Some(News::Reduced { opening, step, digest, sums, norm })
                 if (opening, work, step) == (current, Work::Train, awaited) =>

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, WireError, chunk_count, chunk_range, v1};
 use convoy_reduce::{ChunkBuffer, Magnitude, ReceivedChunks};
-use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeResult, Work, WorkerId};
+use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeResult, OwnersVersion, Work, WorkerId};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
@@ -169,7 +169,9 @@ impl NodePush {
             (None, _) => NodeResult::Good,
         };
         let digest = self.received.digest(&summary.sums).filter(|_| not_finite.is_none());
-        let event_after = Event::NodeDone { worker, at, shard_micros: summary.shard_micros, result, digest };
+        // The coordinator is the only owner.
+        let (shard_micros, version) = (summary.shard_micros, OwnersVersion(0));
+        let event_after = Event::NodeDone { worker, at, shard_micros, version, result, digest };
         match self.admitted.check {
             Check::Digest => Ok(self.run.tell(RunInput::Event(event_after))?),
             Check::Count | Check::CountAndDigest => {

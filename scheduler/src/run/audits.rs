@@ -57,11 +57,12 @@ impl Run {
     }
 
     /// Begins the step in work anew: nodes that the reducer has already added may be wrong.
-    fn reopen(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn reopen(&mut self, effects: &mut Vec<Effect>) {
         self.abandon(AbandonReason::Doubted, effects);
         if let RunPhase::Working(step) = &mut self.phase {
             step.reopen();
-            effects.push(Effect::OpenStep { step: step.step, work: step.work, shards: step.shards });
+            let step = step.clone();
+            self.open(step, effects);
         }
     }
 

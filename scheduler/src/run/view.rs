@@ -29,9 +29,10 @@ impl Run {
                     .filter_map(|(at, found)| (!found).then_some(at))
             })
         });
+        let sums = self.sums_due().map(|(_, at)| at);
         let interval = self.next_interval().filter(|at| *at > self.now);
         // A lease may be late at once by what was measured of another.
-        leases.chain(silence).chain(interval).min().map(|at| at.max(self.now))
+        leases.chain(silence).chain(sums).chain(interval).min().map(|at| at.max(self.now))
     }
 
     /// What the run waits for, as an operator would say it.
@@ -47,7 +48,11 @@ impl Run {
         };
         let (work, id) = (step.work, step.step);
         if let Some(covered) = step.covered {
-            return Waiting::Reducer { work, step: id, since: self.now.since(covered) };
+            let since = self.now.since(covered);
+            return match self.sums_due().next() {
+                Some((owner, _)) => Waiting::Sums { owner, step: id, since },
+                None => Waiting::Reducer { work, step: id, since },
+            };
         }
         match step.running().min_by_key(|lease| (lease.started.unwrap_or(lease.sent), lease.at)) {
             None => match step.awaits_judge() {

@@ -1,7 +1,9 @@
 //! Members of a run: they join, get the parameters, answer their leases, leave, are lost or evicted.
 
 use super::{Run, RunPhase};
-use crate::effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
+use crate::effect::{
+    AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, OwnersReason, RevokeReason,
+};
 use crate::event::{Failure, GoneReason, NodeResult};
 use crate::ids::{Micros, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
@@ -67,6 +69,11 @@ impl Run {
         if self.outcome().is_none() {
             effects.push(Effect::Record(Record::WorkerGone { worker, reason }));
         }
+        // Where it was evicted, the step begins anew.
+        if reason != GoneReason::Evicted {
+            self.disown(worker, OwnersReason::Gone(worker), effects);
+        }
+        self.exchange.reach.forget(worker);
         if let Some(node) = died_of.into_iter().find(|node| self.is_deadly(*node)) {
             self.give_up(|step, work| Outcome::HoldersDied { step, work, node, worker }, effects);
         }
@@ -121,15 +128,22 @@ impl Run {
         Ok(())
     }
 
-    /// Workers that wanted to leave and hold nothing more leave.
+    /// Workers that wanted to leave and hold nothing more leave. One that owns chunks of the step in work stays for it, as
+    /// long as the step gets on.
     pub(super) fn disconnect_drained(&mut self, effects: &mut Vec<Effect>) {
         let loads = match &self.phase {
             RunPhase::Working(step) => step.loads(),
             _ => Default::default(),
         };
-        let idle = |worker| !loads.contains_key(&worker);
-        let going: Vec<WorkerId> =
-            self.members.iter().filter(|(worker, m)| m.draining && idle(*worker)).map(|(worker, _)| worker).collect();
+        let gets_on = matches!(&self.phase, RunPhase::Working(step) if step.awaits_judge().is_none())
+            && !self.members.staying().is_empty();
+        let is_needed = |worker| loads.contains_key(&worker) || (gets_on && self.owns(worker));
+        let going: Vec<WorkerId> = self
+            .members
+            .iter()
+            .filter(|(worker, m)| m.draining && !is_needed(*worker))
+            .map(|(worker, _)| worker)
+            .collect();
         for worker in going {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Drained });
             self.worker_gone(worker, GoneReason::Drained, effects).expect("a draining worker is a member");
@@ -164,9 +178,12 @@ impl Run {
 
     /// Counts a node, compares it with the one that is counted already, or doubts it.
     pub(super) fn node_done(&mut self, answer: &NodeAnswer, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        let NodeAnswer { worker, at, per_shard, result, digest } = *answer;
-        let now = self.now;
+        let NodeAnswer { worker, at, per_shard, version, result, digest } = *answer;
+        let (now, current) = (self.now, self.exchange.version);
         let step = self.fence(worker, at)?;
+        if step.work == Work::Train && version != current {
+            return Err(IgnoreReason::OtherOwners { answered: version, current });
+        }
         let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
         if let Some(sent) = step.arrived(at.lease, now) {
             self.sent(worker, work, sent);

@@ -52,6 +52,11 @@ impl Step {
         }
     }
 
+    /// A node that is disputed.
+    pub fn disputed(&self) -> Option<Node> {
+        self.audits().map(|(node, _)| node).find(|node| self.is_disputed(*node))
+    }
+
     /// A node that is disputed while nobody computes it.
     pub fn awaits_judge(&self) -> Option<Node> {
         let idle = |node: &Node| self.nodes[node].running.is_empty();
@@ -72,7 +77,7 @@ impl Step {
         ballots.push((worker, digest));
         let verdict = verdict(ballots);
         if let Verdict::Decided { right, .. } = &verdict {
-            let other = right.iter().find(|worker| Some(**worker) != state.done);
+            let other = right.iter().find(|worker| state.done.is_none_or(|done| done.worker != **worker));
             state.audit = Audit::Agreed(*other.expect("two workers agree"));
             self.cover(now);
         }
@@ -86,7 +91,7 @@ impl Step {
         self.nodes[&node].running.clone().into_iter().for_each(|lease| _ = self.end(lease));
         let state = self.nodes.get_mut(&node).expect("it was found");
         state.audit = Audit::No;
-        let by = state.done;
+        let by = state.done.map(|done| done.worker);
         self.cover(now);
         (leases, by)
     }

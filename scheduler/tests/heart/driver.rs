@@ -72,8 +72,17 @@ fn one_step(driver: &mut Driver<Both, Both>, both: &Both) -> Result<(), Halt<&'s
     let [machine, name] = ["one", "one"].map(str::to_owned);
     driver.handle(RunTime(0), Event::WorkerJoined { worker, machine, name, threads: 1 })?;
     let at = both.leases.borrow()[0];
-    driver
-        .handle(RunTime(1), Event::NodeDone { worker, at, shard_micros: 1, result: NodeResult::Good, digest: None })?;
+    driver.handle(
+        RunTime(1),
+        Event::NodeDone {
+            worker,
+            at,
+            shard_micros: 1,
+            version: OwnersVersion(0),
+            result: NodeResult::Good,
+            digest: None,
+        },
+    )?;
     driver.handle(RunTime(2), Event::StepReduced { step: StepId(0), digest: digest(0) })
 }
 

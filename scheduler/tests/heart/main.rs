@@ -11,6 +11,7 @@ mod finishing;
 mod leases;
 mod links;
 mod machines;
+mod owners;
 mod plan;
 mod resume;
 mod script;

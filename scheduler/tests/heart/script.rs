@@ -105,6 +105,7 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
+        "reaches" | "unreached" | "sums" => exchange(&words),
         "computed" => Event::NodeComputed { worker: worker(), at: lease() },
         "done" => {
             let result = match words.get(5) {
@@ -113,11 +114,11 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
                 _ => NodeResult::Good,
             };
             // `=3` is a digest.
-            let digest = words.last().and_then(|word| word.strip_prefix('=')?.parse().ok()).map(digest);
+            let digest = words.iter().find_map(|word| word.strip_prefix('=')?.parse().ok()).map(digest);
             // Milliseconds a shard took; one second unless it says so.
             let shard_micros =
-                words.get(4).filter(|word| !word.starts_with('=')).map_or(1_000_000, |_| number(4) * 1000);
-            Event::NodeDone { worker: worker(), at: lease(), shard_micros, result, digest }
+                words.get(4).filter(|word| !word.starts_with(['=', 'v'])).map_or(1_000_000, |_| number(4) * 1000);
+            Event::NodeDone { worker: worker(), at: lease(), shard_micros, version: version(&words), result, digest }
         }
         "unreadable" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::DataUnreadable },
         "broken" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::Internal },
@@ -141,10 +142,32 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
     (RunTime(number(0) * 1000), event)
 }
 
+/// `v2` is the version of the owners; the first unless it says so.
+fn version(words: &[&str]) -> OwnersVersion {
+    words.last().and_then(|word| word.strip_prefix('v')?.parse().ok()).map_or(OwnersVersion(0), OwnersVersion)
+}
+
+/// `reaches 1 2 3`, `unreached 2 1 v1` (of the owner 2 by worker 1), `sums 1 v1`.
+fn exchange(words: &[&str]) -> Event {
+    let mut workers = words[2..].iter().map_while(|word| word.parse().ok()).map(WorkerId);
+    let worker = workers.next().expect("a worker");
+    match words[1] {
+        "reaches" => Event::PeersReached { worker, reached: workers.collect() },
+        "unreached" => {
+            Event::PeerLost { worker: workers.next().expect("by whom"), peer: worker, version: version(words) }
+        }
+        _ => Event::OwnerReduced { worker, version: version(words) },
+    }
+}
+
 fn show(effect: &Effect) -> String {
     match effect {
         Effect::Record(record) => format!("record {}", show_record(record)),
-        Effect::OpenStep { step, work, shards } => format!("open {work} {step}: {shards} shards"),
+        Effect::OpenStep { step, work, shards, .. } => format!("open {work} {step}: {shards} shards"),
+        Effect::Owners { version, of, why } => {
+            let owners: Vec<String> = of.iter().map(show_owner).collect();
+            format!("owners {}: {}, as {why}", version.0, owners.join(" "))
+        }
         Effect::AbandonStep { step, work, why } => format!("abandon {work} {step}: {why:?}"),
         Effect::Send { worker, lease, check } => {
             let check = match check {
@@ -179,6 +202,13 @@ fn show(effect: &Effect) -> String {
         }
         Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
         Effect::Finish { outcome } => format!("finish: {outcome}"),
+    }
+}
+
+fn show_owner(owner: &Owner) -> String {
+    match owner {
+        Owner::Coordinator => "-".to_owned(),
+        Owner::Worker(worker) => worker.0.to_string(),
     }
 }
 

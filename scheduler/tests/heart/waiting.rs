@@ -90,7 +90,14 @@ fn progress_counts_steps_shards_and_workers() {
     let Some(Effect::Send { lease, .. }) = effects.iter().find(|effect| matches!(effect, Effect::Send { .. })) else {
         panic!("worker 1 has no lease: {effects:?}");
     };
-    let done = Event::NodeDone { worker: one, at: lease.at, shard_micros: 7, result: NodeResult::Good, digest: None };
+    let done = Event::NodeDone {
+        worker: one,
+        at: lease.at,
+        shard_micros: 7,
+        version: OwnersVersion(0),
+        result: NodeResult::Good,
+        digest: None,
+    };
     run.handle(RunTime(1), done, &mut Vec::new());
     let worker = WorkerProgress { leases: 0, shards: 0, shard_micros: Some(Micros(7)), ..worker };
     let progress = Progress { shards_done: 8, workers: vec![worker, second], ..progress };

@@ -3,7 +3,7 @@
 use convoy_scheduler::{StepId, Waiting, WorkerId};
 
 use super::invariant::{Invariant, check};
-use crate::bookkeeping::{Books, Member};
+use crate::bookkeeping::{Books, Member, Open};
 use crate::facts::Fact;
 
 /// After every event the run says what it waits for, and that is so. A worker that it names is there and holds the
@@ -48,6 +48,7 @@ fn is_so(books: &Books, waiting: &Waiting) -> bool {
         Waiting::Judge { work, step, node, .. } => {
             open(step).is_some_and(|open| open.work == *work) && books.disputed.contains(node)
         }
+        Waiting::Sums { step, .. } => open(step).is_some_and(Open::is_covered),
         Waiting::Reducer { work, step, .. } => open(step).is_some_and(|open| open.work == *work && open.is_covered()),
         Waiting::Checkpoint { step } => books.being_written.contains(step),
         Waiting::Nothing { outcome } => books.finished.as_ref() == Some(outcome),

@@ -381,10 +381,10 @@ impl Coordinator {
             _ => event,
         };
         match (event, answer) {
-            (Event::NodeDone { worker, at, shard_micros, result, .. }, Some(answer)) => {
+            (Event::NodeDone { worker, at, shard_micros, version, result, .. }, Some(answer)) => {
                 let asked = self.reduction.out.get(&at).is_some_and(|(_, check)| *check != Check::Count);
                 let digest = (asked && result != NodeResult::NotFinite).then(|| answer.digest());
-                Event::NodeDone { worker, at, shard_micros, result, digest }
+                Event::NodeDone { worker, at, shard_micros, version, result, digest }
             }
             (event, _) => event,
         }
@@ -455,7 +455,7 @@ impl Coordinator {
         };
         watch.see(&Fact::CarriedOut(&effect));
         match &effect {
-            Effect::OpenStep { step, work, shards } => {
+            Effect::OpenStep { step, work, shards, .. } => {
                 self.reduction.openings += 1;
                 self.reduction.out.clear();
                 let chunks = std::array::from_fn(|_| CountedSum::over(*shards));

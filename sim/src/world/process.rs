@@ -81,7 +81,10 @@ impl Answer {
             None if matches!(self.sent, Sent::Twice(_)) => {
                 Event::LeaseFailed { worker, at, failure: Failure::Internal }
             }
-            None => Event::NodeDone { worker, at, shard_micros, result: self.result, digest: None },
+            None => {
+                let (version, result) = (OwnersVersion(0), self.result);
+                Event::NodeDone { worker, at, shard_micros, version, result, digest: None }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use convoy_model::Network;
 use convoy_scheduler::{
-    AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Outcome, RunGeneration,
+    AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Opening, Outcome, RunGeneration,
 };
 use tokio::sync::mpsc;
 
@@ -52,8 +52,9 @@ impl Bench {
         messages
     }
 
-    fn open(&mut self) {
-        self.effects.carry_out(Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 1 });
+    fn open(&mut self, opening: u64) {
+        let opening = Opening(opening);
+        self.effects.carry_out(Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 1, opening });
     }
 
     fn lend(&mut self, worker: u32) -> LeaseRef {
@@ -88,18 +89,16 @@ fn a_lease_can_be_answered_until_its_step_is_opened_anew() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(folder.path());
     let mut messages = bench.join(1, "ox", 16);
-    bench.open();
-    let opening = bench.effects.opening;
+    bench.open(1);
     let at = bench.lend(1);
     assert!(matches!(read(&mut messages)[..], [Message::Lease(_)]));
     assert!(bench.is_admitted(1, at) && !bench.is_admitted(2, at));
-    bench.open();
+    bench.open(2);
     assert!(!bench.is_admitted(1, at), "an answer to the first opening is stale");
-    assert!(bench.effects.opening > opening);
     let commands = bench.commands();
     assert!(
         matches!(commands[..], [Command::Open { opening: first, .. }, Command::Open { opening: second, .. }]
-            if (first, second) == (opening, bench.effects.opening)),
+            if (first, second) == (Opening(1), Opening(2))),
         "{commands:?}"
     );
 }
@@ -109,7 +108,7 @@ async fn an_abandoned_training_step_is_taken_back_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(folder.path());
     let mut messages = bench.join(1, "ox", 16);
-    bench.open();
+    bench.open(1);
     let at = bench.lend(1);
     let next = bench.handle.board.open(1, 1, []);
     read(&mut messages);

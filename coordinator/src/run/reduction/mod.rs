@@ -2,6 +2,5 @@
 //!
 //! What it must not know: leases, files, the clock (but for the log); of workers it passes on the numbers.
 
-pub(crate) mod opening;
 pub(crate) mod reducer;
 pub(crate) mod reducer_queue;

@@ -7,10 +7,9 @@ use convoy_common::Plan;
 use convoy_common::counted_sum::{Contradiction, CountedSum};
 use convoy_model::Network;
 use convoy_reduce::{ChunkBuffer, MadeStep, ParameterBoard, ParameterState, StepRules, StepSums, StepTimes};
-use convoy_scheduler::{Event, Node, StepId, Work, WorkerId};
+use convoy_scheduler::{Event, Node, Opening, StepId, Work, WorkerId};
 use tokio::sync::mpsc;
 
-use super::opening::Opening;
 use super::reducer_queue::{Command, News};
 
 /// Sums and optimizer of one run.

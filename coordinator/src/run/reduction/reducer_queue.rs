@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_reduce::{ChunkBuffer, ParameterState};
-use convoy_scheduler::{Event, Node, StepId, Work, WorkerId};
+use convoy_scheduler::{Event, Node, Opening, StepId, Work, WorkerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-
-use super::opening::Opening;
 
 /// Chunks that may wait for the reducer, 256 KiB each: few enough to be in the caches still when it comes to them.
 const CHUNKS_WAITING: usize = 32;

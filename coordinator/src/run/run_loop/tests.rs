@@ -5,7 +5,9 @@ use convoy_common::Digest;
 use convoy_model::Network;
 use convoy_proto::v1;
 use convoy_reduce::{Flat, ParameterState};
-use convoy_scheduler::{Failure, GoneReason, JobId, LeaseId, LeaseRef, NodeResult, RunGeneration, RunPlan};
+use convoy_scheduler::{
+    Failure, GoneReason, JobId, LeaseId, LeaseRef, NodeResult, Opening, OwnersVersion, RunGeneration, RunPlan,
+};
 
 use super::*;
 use crate::fixtures::{FakeLinks, RunEnds, permit, plan, run_handle};
@@ -57,7 +59,14 @@ fn join(worker: u32) -> Event {
 fn node_of(worker: u32, lease: u64, epoch: u32) -> News {
     let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(lease), epoch };
     let result = NodeResult::Good;
-    let event_after = Event::NodeDone { worker: WorkerId(worker), at, shard_micros: 1, result, digest: None };
+    let event_after = Event::NodeDone {
+        worker: WorkerId(worker),
+        at,
+        shard_micros: 1,
+        version: OwnersVersion(0),
+        result,
+        digest: None,
+    };
     News::Node { event_after, not_finite: None, permit: permit() }
 }
 
@@ -72,7 +81,7 @@ fn what_was_made_of_a_lost_workers_node_waits_until_the_node_is_accepted() {
     // The reducer had all bytes of the node before the worker was lost.
     run_loop.news(node_of(1, 0, 0)).unwrap();
     let sums = vec![8.0, 1.0, 8.0, 4.0];
-    let opening = run_loop.effects().opening;
+    let opening = run_loop.effects().opening.expect("a step is open");
     run_loop.news(News::Reduced { opening, step: StepId(0), digest: Digest::default(), sums, norm: None }).unwrap();
     assert_eq!(committed(&run_loop), 0, "nobody may be credited with the node yet");
     run_loop.event(join(2)).unwrap();
@@ -257,8 +266,8 @@ fn what_was_made_for_an_earlier_opening_is_not_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let Bench { mut run_loop, .. } = bench(folder.path());
     run_loop.event(join(1)).unwrap();
-    let earlier = crate::run::reduction::opening::Opening::default();
-    assert_ne!(earlier, run_loop.effects().opening);
+    let earlier = Opening(0);
+    assert_ne!(Some(earlier), run_loop.effects().opening);
     let sums = vec![8.0, 1.0, 8.0, 4.0];
     let news = News::Reduced { opening: earlier, step: StepId(0), digest: Digest::default(), sums, norm: None };
     run_loop.news(news).unwrap();

@@ -2,7 +2,7 @@ use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
 use convoy_model::ParameterFormat;
 use convoy_proto::{TRAIN_SUMS, chunk_count, chunk_range};
 use convoy_reduce::{Abandoned, Elements, Flat, Scales, Update};
-use convoy_scheduler::{Event, LeaseId, LeaseRef, NodeResult, RunGeneration, WorkerId};
+use convoy_scheduler::{Event, LeaseId, LeaseRef, NodeResult, Opening, OwnersVersion, RunGeneration, WorkerId};
 
 use super::*;
 use crate::fixtures::{permit, plan};
@@ -85,7 +85,8 @@ impl Bench {
         let at = LeaseRef { generation: RunGeneration(1), step: STEP, lease: LeaseId(node.first.into()), epoch: 0 };
         let result = NodeResult::Good;
         let from = WorkerId(1);
-        let event_after = Event::NodeDone { worker: from, at, shard_micros: 1, result, digest: None };
+        let event_after =
+            Event::NodeDone { worker: from, at, shard_micros: 1, version: OwnersVersion(0), result, digest: None };
         let (opening, permit) = (self.opening, permit());
         self.reducer.handle(Command::Summary { opening, node, from, sums, not_finite, event_after, permit });
     }

@@ -1,0 +1,98 @@
+//! Who adds which chunk of the steps, in this generation.
+
+use std::collections::BTreeSet;
+
+use crate::effect::{Effect, OwnersReason};
+use crate::ids::{Opening, OwnersVersion, WorkerId};
+use crate::owners::{self, Owner};
+use crate::reach::Reach;
+
+/// The owners of chunks, and what is known about who could be one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Exchange {
+    /// Counts the openings of steps and evaluations.
+    pub opening: Opening,
+    /// Counts the changes of owners.
+    pub version: OwnersVersion,
+    /// Who reaches whom.
+    pub reach: Reach,
+    /// The owner of each chunk.
+    of: Vec<Owner>,
+    /// The workers that own chunks.
+    workers: BTreeSet<WorkerId>,
+    /// Owners whose sums are all with the coordinator, in this opening and version.
+    reduced: BTreeSet<WorkerId>,
+}
+
+impl Exchange {
+    /// The coordinator owns so many chunks.
+    pub fn of_chunks(chunks: u32) -> Exchange {
+        Exchange {
+            opening: Opening(0),
+            version: OwnersVersion(0),
+            reach: Reach::default(),
+            of: vec![Owner::Coordinator; chunks as usize],
+            workers: BTreeSet::new(),
+            reduced: BTreeSet::new(),
+        }
+    }
+
+    /// The owner of each chunk.
+    pub fn of(&self) -> &[Owner] {
+        &self.of
+    }
+
+    /// The most workers that may own chunks: with less than two for each there is little that is added side by side.
+    pub fn most(&self) -> usize {
+        self.of.len() / 2
+    }
+
+    /// The workers that own chunks.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers.iter().copied()
+    }
+
+    /// Whether a worker owns a chunk.
+    pub fn owns(&self, worker: WorkerId) -> bool {
+        self.workers.contains(&worker)
+    }
+
+    /// Whether a worker says that it reaches all owners.
+    pub fn reaches_owners(&self, worker: WorkerId) -> bool {
+        self.workers().all(|owner| self.reach.reaches(worker, owner))
+    }
+
+    /// Begins an opening.
+    pub fn open(&mut self) -> Opening {
+        self.reduced.clear();
+        self.opening = self.opening.next();
+        self.opening
+    }
+
+    /// Has chunks owned by others from now on. The answer is what must be told, if that is a change.
+    pub fn change(&mut self, of: Vec<Owner>, why: OwnersReason) -> Option<Effect> {
+        if of == self.of {
+            return None;
+        }
+        self.reduced.clear();
+        self.version.0 += 1;
+        self.workers = owners::workers(&of).collect();
+        self.of.clone_from(&of);
+        Some(Effect::Owners { version: self.version, of, why })
+    }
+
+    /// Notes that all sums of an owner are with the coordinator.
+    pub fn note_reduced(&mut self, owner: WorkerId) {
+        self.reduced.insert(owner);
+    }
+
+    /// Whether all sums of an owner are with the coordinator.
+    pub fn is_reduced(&self, owner: WorkerId) -> bool {
+        self.reduced.contains(&owner)
+    }
+
+    /// Owners of whose sums the coordinator has not all.
+    pub fn unreduced(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers().filter(|owner| !self.reduced.contains(owner))
+    }
+}
