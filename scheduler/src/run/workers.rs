@@ -128,8 +128,8 @@ impl Run {
         Ok(())
     }
 
-    /// Workers that wanted to leave and hold nothing more leave. One that owns chunks of the step in work stays for it, as
-    /// long as the step gets on.
+    /// Workers that wanted to leave and hold nothing more leave. One that owns chunks of the step in work stays for it,
+    /// as long as the step gets on.
     pub(super) fn disconnect_drained(&mut self, effects: &mut Vec<Effect>) {
         let loads = match &self.phase {
             RunPhase::Working(step) => step.loads(),

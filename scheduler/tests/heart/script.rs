@@ -116,12 +116,14 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
             // `=3` is a digest.
             let digest = words.iter().find_map(|word| word.strip_prefix('=')?.parse().ok()).map(digest);
             // Milliseconds a shard took; one second unless it says so.
-            let shard_micros =
-                words.get(4).filter(|word| !word.starts_with(['=', 'v'])).map_or(1_000_000, |_| number(4) * 1000);
+            let millis = words.get(4).filter(|word| !word.starts_with(['=', 'v'])).map_or(1000, |_| number(4));
+            let shard_micros = millis * 1000;
             Event::NodeDone { worker: worker(), at: lease(), shard_micros, version: version(&words), result, digest }
         }
-        "unreadable" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::DataUnreadable },
-        "broken" => Event::LeaseFailed { worker: worker(), at: lease(), failure: Failure::Internal },
+        "unreadable" | "broken" => {
+            let failure = if words[1] == "broken" { Failure::Internal } else { Failure::DataUnreadable };
+            Event::LeaseFailed { worker: worker(), at: lease(), failure }
+        }
         "contradicted" => {
             let node = Node { first: number(3) as u32, last: number(4) as u32 };
             let workers = (5..words.len()).map(|i| WorkerId(number(i) as u32)).collect();
@@ -130,8 +132,7 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         "reduced" => Event::StepReduced { step: StepId(number(2)), digest: digest(number(2)) },
         "overflowed" => Event::StepNotFinite { step: StepId(number(2)) },
         "evaluated" => {
-            let stop_early = words.get(3) == Some(&"enough");
-            Event::EvaluationReduced { step: StepId(number(2)), stop_early }
+            Event::EvaluationReduced { step: StepId(number(2)), stop_early: words.get(3) == Some(&"enough") }
         }
         "written" => Event::CheckpointWritten { step: StepId(number(2)) },
         "unwritten" => Event::CheckpointFailed { step: StepId(number(2)) },
