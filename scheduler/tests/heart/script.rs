@@ -107,19 +107,7 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },
         "reaches" | "unreached" | "sums" => exchange(&words),
         "computed" => Event::NodeComputed { worker: worker(), at: lease() },
-        "done" => {
-            let result = match words.get(5) {
-                Some(&"nan") => NodeResult::NotFinite,
-                Some(&"absurd") => NodeResult::Absurd,
-                _ => NodeResult::Good,
-            };
-            // `=3` is a digest.
-            let digest = words.iter().find_map(|word| word.strip_prefix('=')?.parse().ok()).map(digest);
-            // Milliseconds a shard took; one second unless it says so.
-            let millis = words.get(4).filter(|word| !word.starts_with(['=', 'v'])).map_or(1000, |_| number(4));
-            let shard_micros = millis * 1000;
-            Event::NodeDone { worker: worker(), at: lease(), shard_micros, version: version(&words), result, digest }
-        }
+        "done" => done(&words, worker(), lease()),
         "unreadable" | "broken" => {
             let failure = if words[1] == "broken" { Failure::Internal } else { Failure::DataUnreadable };
             Event::LeaseFailed { worker: worker(), at: lease(), failure }
@@ -141,6 +129,18 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
         other => panic!("{line}: {other}"),
     };
     (RunTime(number(0) * 1000), event)
+}
+
+/// `done 1 #3 25 =7 v2`: a shard took 25 ms (one second unless it says so), and the node's digest is 7.
+fn done(words: &[&str], worker: WorkerId, at: LeaseRef) -> Event {
+    let result = match words.get(5) {
+        Some(&"nan") => NodeResult::NotFinite,
+        Some(&"absurd") => NodeResult::Absurd,
+        _ => NodeResult::Good,
+    };
+    let digest = words.iter().find_map(|word| word.strip_prefix('=')?.parse().ok()).map(digest);
+    let millis: u64 = words.get(4).and_then(|word| word.parse().ok()).unwrap_or(1000);
+    Event::NodeDone { worker, at, shard_micros: millis * 1000, version: version(words), result, digest }
 }
 
 /// `v2` is the version of the owners; the first unless it says so.
