@@ -286,6 +286,13 @@ pub enum IgnoreReason {
         /// The owners now.
         current: OwnersVersion,
     },
+    /// It is about another opening of a step.
+    OtherOpening {
+        /// The opening that it is about.
+        answered: Opening,
+        /// The opening now.
+        current: Opening,
+    },
     /// It is about an owner, and this worker is none.
     NoOwner(WorkerId),
     /// The worker has nothing to send.
@@ -322,6 +329,9 @@ impl fmt::Display for IgnoreReason {
             }
             IgnoreReason::OtherOwners { answered, current } => {
                 write!(f, "it is about {answered} of the owners, this is {current}")
+            }
+            IgnoreReason::OtherOpening { answered, current } => {
+                write!(f, "it is about {answered}, this is {current}")
             }
             IgnoreReason::NoOwner(worker) => write!(f, "{worker} owns no chunk"),
             IgnoreReason::NothingToSend => write!(f, "the worker has no node to send"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{OwnersVersion, StepId, WorkerId};
+use crate::ids::{Opening, OwnersVersion, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
 use crate::tree::Node;
 
@@ -75,6 +75,8 @@ pub enum Event {
     OwnerReduced {
         /// The owner.
         worker: WorkerId,
+        /// What the sums are for.
+        opening: Opening,
         /// The owners under which it has these chunks.
         version: OwnersVersion,
     },

@@ -237,7 +237,7 @@ impl Run {
             Event::NodeComputed { worker, at } => self.node_computed(worker, at),
             Event::PeersReached { worker, reached } => self.peers_reached(worker, reached),
             Event::PeerLost { worker, peer, version } => self.peer_lost(worker, peer, version, effects),
-            Event::OwnerReduced { worker, version } => self.owner_reduced(worker, version),
+            Event::OwnerReduced { worker, opening, version } => self.owner_reduced(worker, opening, version),
             Event::NodeDone { worker, at, shard_micros, version, result, digest } => {
                 let per_shard = Micros(shard_micros.max(1));
                 self.node_done(&NodeAnswer { worker, at, per_shard, version, result, digest }, effects)

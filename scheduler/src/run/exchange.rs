@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Run, RunPhase};
 use crate::effect::{Effect, IgnoreReason, OwnersReason, RevokeReason};
-use crate::ids::{OwnersVersion, RunTime, StepId, WorkerId};
+use crate::ids::{Opening, OwnersVersion, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::owners::{self, Owner};
 use crate::step::Step;
@@ -83,8 +83,17 @@ impl Run {
     }
 
     /// Notes that all sums of an owner are with the coordinator.
-    pub(super) fn owner_reduced(&mut self, worker: WorkerId, answered: OwnersVersion) -> Result<(), IgnoreReason> {
-        self.fence_owner(worker, answered)?;
+    pub(super) fn owner_reduced(
+        &mut self,
+        worker: WorkerId,
+        answered: Opening,
+        version: OwnersVersion,
+    ) -> Result<(), IgnoreReason> {
+        self.fence_owner(worker, version)?;
+        let current = self.exchange.opening;
+        if answered != current {
+            return Err(IgnoreReason::OtherOpening { answered, current });
+        }
         self.exchange.note_reduced(worker);
         Ok(())
     }

@@ -148,7 +148,7 @@ fn version(words: &[&str]) -> OwnersVersion {
     words.last().and_then(|word| word.strip_prefix('v')?.parse().ok()).map_or(OwnersVersion(0), OwnersVersion)
 }
 
-/// `reaches 1 2 3`, `unreached 2 1 v1` (of the owner 2 by worker 1), `sums 1 v1`.
+/// `reaches 1 2 3`, `unreached 2 1 v1` (of the owner 2 by worker 1), `sums 1 2 v1` (of the second opening).
 fn exchange(words: &[&str]) -> Event {
     let mut workers = words[2..].iter().map_while(|word| word.parse().ok()).map(WorkerId);
     let worker = workers.next().expect("a worker");
@@ -157,7 +157,10 @@ fn exchange(words: &[&str]) -> Event {
         "unreached" => {
             Event::PeerLost { worker: workers.next().expect("by whom"), peer: worker, version: version(words) }
         }
-        _ => Event::OwnerReduced { worker, version: version(words) },
+        _ => {
+            let opening = words[3].parse().map(Opening).expect("an opening");
+            Event::OwnerReduced { worker, opening, version: version(words) }
+        }
     }
 }
 
