@@ -28,9 +28,11 @@ pub enum Effect {
         opening: Opening,
     },
     /// Chunks of training steps have other owners from now on. In a step in work, owners keep what they have added of
-    /// chunks that stay theirs; each worker sends the others, of all nodes that it has computed in this opening, to
-    /// whoever owns them now, and then tells [`Event::NodeDone`](crate::Event::NodeDone) of these nodes again. Until
-    /// the first of these, the coordinator owns everything.
+    /// chunks that stay theirs, and go on to compare further copies of nodes with it. All that was added of chunks that
+    /// move is forgotten, be it a whole sum that the coordinator has: nobody could compare copies with what is in it.
+    /// Each worker sends these chunks of all nodes that it has computed in this opening to whoever owns them now, and
+    /// then tells [`Event::NodeDone`](crate::Event::NodeDone) of the nodes again. Until the first change the
+    /// coordinator owns everything.
     Owners {
         /// Counts the changes.
         version: OwnersVersion,

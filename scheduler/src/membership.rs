@@ -62,7 +62,7 @@ pub(crate) struct Member {
     delays: BTreeMap<Work, Delay>,
     standing: Standing,
     /// It says that it reaches all that own chunks of the step in work, or nobody does.
-    reaches_owners: bool,
+    pub reaches_owners: bool,
 }
 
 /// What a member did that others had to wait for.

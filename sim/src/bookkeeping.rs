@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::{
-    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Outcome, Record, RunPlan, RunTime, ShardId, StepId, Work,
-    WorkerId,
+    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Opening, Outcome, Owner, OwnersReason, OwnersVersion,
+    Record, RunPlan, RunTime, ShardId, StepId, Work, WorkerId,
 };
 
 use crate::facts::Fact;
@@ -92,8 +92,54 @@ pub struct Books {
     pub disputed: BTreeSet<Node>,
     /// Wrong numbers in committed steps.
     pub lies: CommittedLies,
+    /// Who owns which chunk, and has what of it.
+    pub exchange: ExchangeBooks,
     /// How this start ended.
     pub finished: Option<Outcome>,
+}
+
+/// Who owns which chunk, and has what of it.
+#[derive(Clone, Debug, Default)]
+pub struct ExchangeBooks {
+    /// What was opened last.
+    pub opening: Opening,
+    /// The owners now.
+    pub version: OwnersVersion,
+    /// The owners of each chunk, by version.
+    pub versions: BTreeMap<OwnersVersion, Vec<Owner>>,
+    /// Whom each worker said last that it reaches.
+    pub reach: BTreeMap<WorkerId, BTreeSet<WorkerId>>,
+    /// The nodes that an owner has taken in of a chunk.
+    pub taken: BTreeMap<(Opening, WorkerId, usize), BTreeSet<Node>>,
+}
+
+impl ExchangeBooks {
+    /// The owner of each chunk now.
+    pub fn of(&self) -> &[Owner] {
+        self.versions.get(&self.version).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a worker says that it reaches all that own chunks.
+    pub fn reaches_owners(&self, worker: WorkerId) -> bool {
+        let reaches = |owner: &Owner| match owner {
+            Owner::Coordinator => true,
+            Owner::Worker(owner) => {
+                *owner == worker || self.reach.get(&worker).is_some_and(|reached| reached.contains(owner))
+            }
+        };
+        self.of().iter().all(reaches)
+    }
+
+    /// Whether the present owner of each chunk that a worker owns has `node`.
+    pub fn is_delivered(&self, node: Node) -> bool {
+        self.of().iter().enumerate().all(|(chunk, owner)| match owner {
+            Owner::Coordinator => true,
+            Owner::Worker(owner) => self.taken.get(&(self.opening, *owner, chunk)).is_some_and(|taken| {
+                let parts = taken.iter().filter(|part| node.contains(**part)).map(|part| part.size()).sum::<u32>();
+                taken.iter().any(|whole| whole.contains(node)) || parts >= node.size()
+            }),
+        })
+    }
 }
 
 /// Wrong numbers that were committed.
@@ -123,6 +169,7 @@ impl Books {
             machines: BTreeMap::new(),
             disputed: BTreeSet::new(),
             lies: CommittedLies::default(),
+            exchange: ExchangeBooks::default(),
             finished: None,
         }
     }
@@ -134,7 +181,8 @@ impl Books {
                 let evaluated = !plan.evaluation_pending;
                 let computed = std::mem::take(&mut self.computed);
                 let mut lies = std::mem::take(&mut self.lies);
-                let right = oracle::history(plan).get(plan.first_step.0 as usize) == Some(parameters);
+                let history = oracle::history(plan);
+                let right = history.get(plan.first_step.0 as usize).map(oracle::Model::number) == Some(*parameters);
                 lies.tainted = lies.steps.first().copied().filter(|step| !right && *step < plan.first_step);
                 let poison = self.poison;
                 let (now, asleep_until) = (self.now, self.asleep_until);
@@ -162,6 +210,10 @@ impl Books {
                 let computed = Computed { worker: *worker, node: lease.node, data_of: *data_of, lied: *lied };
                 self.computed.insert(lease.at, computed);
             }
+            Fact::Added { owner, knows, chunk, node, .. } => {
+                let taken = self.exchange.taken.entry((knows.opening, *owner, *chunk)).or_default();
+                taken.insert(*node);
+            }
             Fact::Counted { worker, answered, node } => {
                 if let Some(open) = &mut self.open {
                     open.counted.push((*node, *worker, *answered));
@@ -177,6 +229,11 @@ impl Books {
             Fact::CarriedOut(effect) => self.carried_out(effect),
             _ => {}
         }
+    }
+
+    /// Whether somebody has computed wrong numbers since the last commit.
+    pub fn has_lies(&self) -> bool {
+        self.computed.values().any(|computed| computed.lied)
     }
 
     /// The workers whose wrong numbers are counted in the step in work, with their nodes.
@@ -224,6 +281,12 @@ impl Books {
                     member.ready = member.ready.max(Some(*step));
                 }
             }
+            Event::PeersReached { worker, reached } => _ = self.exchange.reach.insert(*worker, reached.clone()),
+            Event::PeerLost { worker, peer, .. } => {
+                if let Some(reached) = self.exchange.reach.get_mut(worker) {
+                    reached.remove(peer);
+                }
+            }
             Event::CheckpointWritten { step } | Event::CheckpointFailed { step } => {
                 self.being_written.remove(step);
             }
@@ -231,9 +294,31 @@ impl Books {
         }
     }
 
+    /// Chunks have other owners: no node is counted before these have it. Who computed one holds its lease again.
+    fn nodes_are_sent_again(&mut self) {
+        let Some(Open { work, counted, .. }) = &mut self.open else { return };
+        for (node, worker, at) in std::mem::take(counted) {
+            if let Some(member) = self.members.get_mut(&worker) {
+                member.held.insert(at.lease, Lease { at, work: *work, node });
+            }
+        }
+        // Whoever sends has that time anew.
+        let clock = self.clock;
+        self.members.values_mut().flat_map(|member| member.computed.values_mut()).for_each(|at| *at = clock);
+    }
+
     fn carried_out(&mut self, effect: &Effect) {
         match effect {
-            Effect::OpenStep { step, work, shards, .. } => {
+            Effect::Owners { version, of, why } => {
+                self.exchange.version = *version;
+                self.exchange.versions.insert(*version, of.clone());
+                if *why != OwnersReason::StepBegins {
+                    self.nodes_are_sent_again();
+                }
+            }
+            Effect::OpenStep { step, work, shards, opening } => {
+                self.exchange.opening = *opening;
+                self.exchange.taken.retain(|(other, ..), _| other == opening);
                 self.open = Some(Open { step: *step, work: *work, shards: *shards, counted: Vec::new() });
                 self.disputed.clear();
             }
@@ -270,7 +355,6 @@ impl Books {
                 self.disputed.insert(*node);
             }
             Effect::Record(_)
-            | Effect::Owners { .. }
             | Effect::Evict { .. }
             | Effect::Overdue { .. }
             | Effect::Doubt { .. }
@@ -282,7 +366,7 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
-    use convoy_scheduler::{Check, Opening, RunGeneration};
+    use convoy_scheduler::{Check, RunGeneration};
 
     use super::*;
 
@@ -292,7 +376,7 @@ mod tests {
     fn books() -> (Books, Lease) {
         let plan = RunPlan::new(1, 2, 4, 4);
         let mut books = Books::new(plan.clone());
-        books.enter(&Fact::Started { plan: &plan, parameters: oracle::FIRST_PARAMETERS, read: &[] });
+        books.enter(&Fact::Started { plan: &plan, parameters: oracle::Model::first(plan.chunks).number(), read: &[] });
         let [machine, name] = ["ox", "ox"].map(str::to_owned);
         let event = Event::WorkerJoined { worker: WORKER, machine, name, threads: 2 };
         books.enter(&Fact::Told { event: &event, at: books.now, ignored: false });

@@ -1,9 +1,22 @@
 //! What happens in a simulated run, as an onlooker sees it who does not ask the scheduler.
 
 use convoy_scheduler::{
-    Contact, Effect, Event, Lease, LeaseRef, Node, Outcome, Record, ResumeError, RunPlan, RunTime, StepId, Waiting,
-    WorkerId,
+    Contact, Effect, Event, Lease, LeaseRef, Node, Opening, Outcome, OwnersVersion, Record, ResumeError, RunGeneration,
+    RunPlan, RunTime, StepId, Waiting, WorkerId,
 };
+
+/// What a message about chunks belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence {
+    /// The start of the coordinator.
+    pub generation: RunGeneration,
+    /// The step.
+    pub step: StepId,
+    /// The opening of it.
+    pub opening: Opening,
+    /// The owners of chunks.
+    pub version: OwnersVersion,
+}
 
 /// Something that happened, in the world's own words.
 #[derive(Debug)]
@@ -12,7 +25,7 @@ pub enum Fact<'a> {
     Started {
         /// The plan of the start.
         plan: &'a RunPlan,
-        /// The parameters that it read from a checkpoint.
+        /// One number for the parameters and the optimizer's state that it read from a checkpoint.
         parameters: u64,
         /// The journal as it read it.
         read: &'a [Record],
@@ -40,6 +53,13 @@ pub enum Fact<'a> {
         /// What moved.
         contact: Contact,
     },
+    /// A process begins to compute a lease.
+    Began {
+        /// The step.
+        step: StepId,
+        /// One number for the parameters that it computes with.
+        parameters: u64,
+    },
     /// A worker has computed a lease.
     Computed {
         /// The number under which it got the lease.
@@ -50,6 +70,30 @@ pub enum Fact<'a> {
         data_of: StepId,
         /// Whether it got other numbers than it should.
         lied: bool,
+    },
+    /// An owner takes in a chunk of a node that is not the coordinator's.
+    Added {
+        /// The owner.
+        owner: WorkerId,
+        /// The opening and the owners that it knows of.
+        knows: Fence,
+        /// The opening and the owners that the chunk was sent for.
+        sent: Fence,
+        /// The chunk.
+        chunk: usize,
+        /// The node.
+        node: Node,
+    },
+    /// An owner has made the next parameters of a chunk.
+    MadeChunk {
+        /// The owner.
+        owner: WorkerId,
+        /// The parameters.
+        step: StepId,
+        /// The chunk.
+        chunk: usize,
+        /// What it has made of it.
+        value: u64,
     },
     /// The reducer adds a node.
     Counted {
@@ -68,7 +112,7 @@ pub enum Fact<'a> {
     Saved {
         /// Of which step.
         step: StepId,
-        /// The parameters in it.
+        /// One number for the parameters and the optimizer's state in it.
         parameters: u64,
     },
     /// An effect was carried out.
@@ -77,7 +121,7 @@ pub enum Fact<'a> {
     Made {
         /// Of which step.
         step: StepId,
-        /// Which.
+        /// One number for them and the optimizer's state.
         parameters: u64,
     },
     /// All effects of an event are carried out.

@@ -6,6 +6,7 @@ mod audits;
 mod bounds;
 mod determinism;
 mod durability;
+mod exchange;
 mod fencing;
 mod invariant;
 mod ledger;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(order::Order),
         Box::new(audits::Audits::default()),
         Box::new(suspicion::Suspicion::default()),
+        Box::new(exchange::Exchange::default()),
         Box::new(parameters::Parameters::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),

@@ -107,6 +107,8 @@ struct Totals {
     ignored: u64,
     contradictions: u64,
     copies: u64,
+    sliced: u64,
+    moved: [u64; 3],
     overdue: u64,
     longest_after_storm: f64,
     faults: BTreeMap<Fault, u64>,
@@ -121,6 +123,8 @@ impl Totals {
         self.contradictions += story.contradictions;
         self.copies += story.copies;
         self.overdue += story.overdue;
+        self.sliced += story.sliced;
+        self.moved.iter_mut().zip(story.moved).for_each(|(sum, moved)| *sum += moved);
         self.longest_after_storm = self.longest_after_storm.max(story.after_storm.0 as f64 / 1e6);
         for fault in Fault::ALL {
             *self.faults.entry(*fault).or_default() += story.faults[*fault as usize];
@@ -132,6 +136,12 @@ impl Totals {
         println!(
             "{} events ignored, {} copies of leases revoked, {} leases overdue, {} nodes brought in two ways",
             self.ignored, self.copies, self.overdue, self.contradictions
+        );
+        let [gone, unreached, late] = self.moved;
+        println!(
+            "{} steps whose chunks workers owned; chunks moved in mid-step {gone} times from an owner that was gone, \
+             {unreached} times from one that was not reached, {late} times from one that was late",
+            self.sliced
         );
         let faults: Vec<String> =
             self.faults.iter().map(|(fault, times)| format!("{} {times}", fault.name())).collect();

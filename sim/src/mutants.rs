@@ -2,11 +2,14 @@
 //! mutant that none catches shows a fault that the invariants are blind to.
 
 use convoy_scheduler::{
-    Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Micros, Record, RevokeReason, RunPlan,
-    RunTime, StepId, WorkerId,
+    Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Micros, Owner, OwnersReason, Record,
+    RevokeReason, RunPlan, RunTime, StepId, WorkerId,
 };
 
 use crate::bookkeeping::Books;
+
+/// Longer than any run.
+const NEVER: Micros = Micros::seconds(1 << 30);
 
 macro_rules! mutants {
     ($($mutant:ident = $name:literal, $about:literal;)*) => {
@@ -75,6 +78,21 @@ mutants! {
     OldParameters = "old-parameters", "a worker computes a lease with the parameters that it has";
     IgnoreLimit = "ignore-limit", "more workers are taken in than the plan allows";
     LongQueue = "long-queue", "workers are sent more leases than their queues hold";
+    StaleOpening = "stale-opening", "an owner adds nodes that were sent for an earlier opening of the step";
+    OldOwner = "old-owner", "what an owner has of a chunk when it loses it is taken for the sum";
+    TwoOwners = "two-owners", "a worker adds chunks that others own";
+    ForgetResend = "forget-resend", "a worker does not send its nodes to new owners, and says that it has";
+    EarlyTaken = "early-taken", "an owner says that it has the first chunk of nodes, and has not";
+    AnyVersion = "any-version", "what earlier owners have is taken for what the owners of now have";
+    FirstRoot = "first-root", "the sum of a chunk counts although its owner has lost it";
+    OldState = "old-state", "an owner begins with the optimizer's state of an earlier step";
+    MissingRoot = "missing-root", "a step is committed although the sum of a chunk is missing";
+    TrustPeers = "trust-peers", "a worker computes with what others say are the committed parameters";
+    UnreachedOwner = "unreached-owner", "a worker becomes owner that others do not reach";
+    GoneOwner = "gone-owner", "chunks of a worker that is gone stay with it";
+    ForgetOwners = "forget-owners", "nobody is told where the chunks of a lost owner are";
+    IgnoreComplaint = "ignore-complaint", "an owner that takes nothing from others stays owner";
+    PatientSums = "patient-sums", "an owner whose sums do not come stays owner";
     SwapEffects = "swap-effects", "the last two effects of an event are carried out in the wrong order";
 }
 
@@ -113,6 +131,11 @@ impl Sabotage {
             (Some(Mutant::NameIsMachine), Event::WorkerJoined { worker, name, threads, .. }) => {
                 vec![Event::WorkerJoined { worker, machine: name.clone(), name, threads }]
             }
+            (Some(Mutant::AnyVersion), Event::NodeDone { worker, at, shard_micros, result, digest, .. }) => {
+                let version = books.exchange.version;
+                vec![Event::NodeDone { worker, at, shard_micros, version, result, digest }]
+            }
+            (Some(Mutant::IgnoreComplaint), Event::PeerLost { .. }) => Vec::new(),
             (Some(Mutant::IgnoreContradiction), Event::NodeContradicted { .. }) => Vec::new(),
             (Some(Mutant::BlameNewest), Event::NodeContradicted { step, work, node, workers }) => {
                 let workers = workers.last().copied().into_iter().collect();
@@ -128,6 +151,7 @@ impl Sabotage {
         match self.0 {
             Some(Mutant::IgnoreQuiet) => plan.timeouts.quiet = plan.timeouts.heartbeat_silence,
             Some(Mutant::BoundlessSending) => plan.timeouts.send_floor = Micros(u64::MAX),
+            Some(Mutant::PatientSums) => (plan.timeouts.stall, plan.timeouts.send_floor) = (NEVER, NEVER),
             Some(Mutant::IgnoreDeaths) => plan.limits.deaths = u32::MAX,
             Some(Mutant::IgnoreLimit) => plan.limits.workers = u32::MAX,
             Some(Mutant::LongQueue) => plan.limits.queue_per_thread += 1,
@@ -161,6 +185,10 @@ impl Sabotage {
             Mutant::SendFirst => acts.sort_by_key(|act| matches!(act, Act::Append(_))),
             Mutant::DropDisconnect => acts.retain(|act| !is_lost_or_drained(act)),
             Mutant::LendTwice => acts.extend(second_lease(&acts, books)),
+            Mutant::UnreachedOwner | Mutant::GoneOwner => {
+                acts.iter_mut().for_each(|act| wrong_owner(act, mutant, books))
+            }
+            Mutant::ForgetOwners => acts.retain(|act| !is_moving(act)),
             Mutant::CommitTwice => {
                 let commit = |act: &Act| matches!(act, Act::Out(Effect::Commit { step: StepId(5), .. }));
                 if let Some(i) = acts.iter().position(commit) {
@@ -248,6 +276,29 @@ fn lend_suspects(acts: &mut [Act], books: &Books) {
             *worker = suspect;
         }
     }
+}
+
+/// Has somebody own the first chunk who must not: a worker that is gone, or one that another does not reach.
+fn wrong_owner(act: &mut Act, mutant: Mutant, books: &Books) {
+    let Act::Out(Effect::Owners { of, why, .. }) = act else { return };
+    let wrong = match (mutant, &why) {
+        (Mutant::GoneOwner, OwnersReason::Gone(worker)) => Some(*worker),
+        (Mutant::UnreachedOwner, OwnersReason::StepBegins) => {
+            let reach = &books.exchange.reach;
+            let is_unreached =
+                |worker: &WorkerId| reach.iter().any(|(by, said)| by != worker && !said.contains(worker));
+            reach.keys().copied().find(|worker| books.members.contains_key(worker) && is_unreached(worker))
+        }
+        _ => None,
+    };
+    if let (Some(worker), Some(first)) = (wrong, of.first_mut()) {
+        *first = Owner::Worker(worker);
+    }
+}
+
+/// Whether it moves chunks in mid-step.
+fn is_moving(act: &Act) -> bool {
+    matches!(act, Act::Out(Effect::Owners { why, .. }) if *why != OwnersReason::StepBegins)
 }
 
 fn blame_judge(act: &mut Act, books: &Books) {

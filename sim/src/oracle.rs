@@ -1,5 +1,5 @@
-//! The parameters that one machine alone would compute, step by step. Parameters are a number here, and so is a shard's
-//! gradient.
+//! The parameters that one machine alone would compute, step by step. Each chunk of parameters, of the optimizer's
+//! state and of a shard's gradient is a number here.
 
 use convoy_scheduler::{Node, RunPlan, ShardId, StepId, Work, tree};
 
@@ -11,23 +11,67 @@ pub fn mix(a: u64, b: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The initialisation.
-pub const FIRST_PARAMETERS: u64 = 42;
+/// Parameters and the optimizer's state, both by chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// The parameters, which workers compute with.
+    pub values: Vec<u64>,
+    /// The optimizer's state.
+    pub state: Vec<u64>,
+}
 
-/// The value that a worker gets for `node` with `parameters`: shards' values, mixed over the reduce tree.
-pub fn node_value(parameters: u64, work: Work, node: Node) -> u64 {
+impl Model {
+    /// The initialisation, in so many chunks.
+    pub fn first(chunks: u32) -> Model {
+        let numbers = |from: u64| (0..u64::from(chunks)).map(|chunk| mix(from, chunk)).collect();
+        Model { values: numbers(42), state: numbers(43) }
+    }
+
+    /// The parameters that follow from a step's sums.
+    pub fn next(&self, sums: &[u64]) -> Model {
+        let chunks = self.values.iter().zip(&self.state).zip(sums);
+        let (values, state) = chunks.map(|((value, state), sum)| next_chunk(*value, *state, *sum)).unzip();
+        Model { values, state }
+    }
+
+    /// One number for the parameters.
+    pub fn whole(&self) -> u64 {
+        whole(&self.values)
+    }
+
+    /// One number for all of it.
+    pub fn number(&self) -> u64 {
+        mix(self.whole(), whole(&self.state))
+    }
+}
+
+/// One number for those of all chunks.
+pub fn whole(chunks: &[u64]) -> u64 {
+    chunks.iter().fold(chunks.len() as u64, |whole, chunk| mix(whole, *chunk))
+}
+
+/// The parameters and the optimizer's state of a chunk that follow from a step's sum of it.
+pub fn next_chunk(value: u64, state: u64, sum: u64) -> (u64, u64) {
+    let state = mix(state, sum);
+    (mix(value, !state), state)
+}
+
+/// The value that a worker gets for a chunk of `node` with `parameters`: shards' values, mixed over the reduce tree.
+pub fn node_value(parameters: u64, work: Work, node: Node, chunk: usize) -> u64 {
     match node.children() {
-        Some((left, right)) => mix(node_value(parameters, work, left), node_value(parameters, work, right)),
+        Some((left, right)) => {
+            mix(node_value(parameters, work, left, chunk), node_value(parameters, work, right, chunk))
+        }
         None => {
             let ShardId(shard) = node.leaves().next().expect("a leaf has a shard");
-            mix(parameters, mix(u64::from(shard), work as u64))
+            mix(parameters, mix(u64::from(shard), mix(work as u64, chunk as u64)))
         }
     }
 }
 
-/// The parameters that follow from a step's sum.
-pub fn next_parameters(parameters: u64, sum: u64) -> u64 {
-    mix(parameters, !sum)
+/// All chunks of `node`.
+pub fn node_values(parameters: u64, work: Work, node: Node, chunks: usize) -> Vec<u64> {
+    (0..chunks).map(|chunk| node_value(parameters, work, node, chunk)).collect()
 }
 
 /// Whether these parameters are good enough to stop.
@@ -43,15 +87,17 @@ pub fn digest(parameters: u64) -> [u8; 32] {
 }
 
 /// All parameters of a run, from the initialisation to its end: entry `t` are those after `t` steps.
-pub fn history(plan: &RunPlan) -> Vec<u64> {
-    let mut history = vec![FIRST_PARAMETERS];
+pub fn history(plan: &RunPlan) -> Vec<Model> {
+    let mut history = vec![Model::first(plan.chunks)];
     for step in 0..plan.last_parameters().0 {
-        let parameters = history[step as usize];
+        let model = &history[step as usize];
+        let parameters = model.whole();
         if plan.evaluate_shards > 0 && plan.ends_epoch(StepId(step)) && stop_early(parameters) {
             break;
         }
-        let sum = node_value(parameters, Work::Train, tree::root(plan.shards(StepId(step))));
-        history.push(next_parameters(parameters, sum));
+        let root = tree::root(plan.shards(StepId(step)));
+        let sums = node_values(parameters, Work::Train, root, plan.chunks as usize);
+        history.push(model.next(&sums));
     }
     history
 }
@@ -89,9 +135,10 @@ mod tests {
         let (a, b, c) = (1, 2, 3);
         assert_ne!(mix(a, b), mix(b, a));
         assert_ne!(mix(mix(a, b), c), mix(a, mix(b, c)));
-        let node = |first, last| node_value(7, Work::Train, Node { first, last });
+        let node = |first, last| node_value(7, Work::Train, Node { first, last }, 0);
         assert_eq!(node(0, 3), mix(mix(node(0, 1), node(1, 2)), node(2, 3)));
-        assert_ne!(node(0, 1), node_value(7, Work::Evaluate, Node { first: 0, last: 1 }));
+        assert_ne!(node(0, 1), node_value(7, Work::Evaluate, Node { first: 0, last: 1 }, 0));
+        assert_ne!(node(0, 1), node_value(7, Work::Train, Node { first: 0, last: 1 }, 1));
     }
 
     #[test]
@@ -114,7 +161,8 @@ mod tests {
         let whole = history(&plan);
         assert_eq!(whole.len(), 81);
         let evaluated = history(&RunPlan { evaluate_shards: 1, ..plan });
-        let stop = (2..80).step_by(2).find(|step| stop_early(whole[*step])).expect("one in eight parameters stops");
+        let stop =
+            (2..80).step_by(2).find(|step| stop_early(whole[*step].whole())).expect("one in eight parameters stops");
         assert_eq!(evaluated, whole[..=stop]);
     }
 }

@@ -51,7 +51,12 @@ faults! {
     SlowLink = "slow link", at most 30;
     /// A worker takes up to a minute to send a node, for some seconds, though its link is good.
     Dawdle = "dawdle", at most 20;
-    /// A worker's heartbeats go on, but it computes no more.
+    /// A worker cannot connect to another for up to 8 s, perhaps neither to the other.
+    Parted = "parted", at most 20;
+    /// What a worker exchanges with others takes up to 4 s, for some seconds.
+    SlowPeer = "slow peer", at most 20;
+    /// A worker's heartbeats go on, but it computes no more. It may take nothing from others, either, or take it and
+    /// make nothing of it.
     Hang = "hang", at most 20;
     /// A worker asks to leave, leaves, and comes back.
     Drain = "drain", at most 20;
@@ -79,7 +84,9 @@ faults! {
     /// A worker that lies sends half of a node and dies.
     Half = "half a node", at most 500;
     /// A worker that lies sends its node once more, in a push of its own, with the right numbers.
-    Otherwise = "sent otherwise", at most 500;
+    Otherwise = "sent otherwise", at most 800;
+    /// A worker that lies hands out other parameters than it has made.
+    Misserve = "wrong parameters", at most 500;
     /// A worker is refused when it comes: it is of another version, until somebody replaces it.
     Refused = "refused", at most 300;
     /// The clock of what the coordinator is told shows up to 5 s less than it did.
@@ -168,7 +175,7 @@ impl Default for Shape {
     }
 }
 
-/// All that decides how a simulated run goes.
+/// All that decides how a simulated run goes. Many fields: each is a dial of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
     /// The seed of everything that is random in the world.
@@ -183,6 +190,10 @@ pub struct Scenario {
     pub pulsing: usize,
     /// The last one takes so long to send a node, all the time; its bytes flow.
     pub dawdle: Option<Micros>,
+    /// Whether processes exchange chunks among themselves.
+    pub peers: bool,
+    /// Pairs of processes of which the first can never connect to the second.
+    pub parted: Vec<(usize, usize)>,
     /// A shard of which every process dies that computes it.
     pub poison: Option<(StepId, ShardId)>,
     /// The faults.
@@ -206,6 +217,8 @@ impl Scenario {
             twins: false,
             pulsing: 0,
             dawdle: None,
+            peers: false,
+            parted: Vec::new(),
             poison: None,
             weather,
             crash_at: None,
@@ -220,7 +233,8 @@ impl Scenario {
         let plan = plan(&mut dice, shape);
         let weather = Weather::drawn(&mut dice);
         let (doubles, twins) = (seed.is_multiple_of(16), shape.workers > 5 && dice.chance(500));
-        Scenario { weather, doubles, twins, ..Scenario::calm(seed, plan, shape.workers) }
+        let peers = dice.chance(600);
+        Scenario { weather, doubles, twins, peers, ..Scenario::calm(seed, plan, shape.workers) }
     }
 
     /// Steps of `workers` that compute all the time and one more that sleeps most of it.
@@ -255,6 +269,33 @@ impl Scenario {
         Scenario { crash_at, ..Scenario::calm(seed, RunPlan::new(1, 3, 2000, 2000), workers) }
     }
 
+    /// Workers that exchange chunks, some of which hang for good.
+    pub fn deaf(seed: u64) -> Scenario {
+        let plan = RunPlan { chunks: 8, limits: patient(), ..RunPlan::new(1, 20, 16, 16) };
+        let weather = Weather { storm: Micros::seconds(8), all_heal: false, ..Weather::calm() };
+        let weather = weather.with(Fault::Hang, 20);
+        Scenario { weather, peers: true, ..Scenario::calm(seed, plan, 5) }
+    }
+
+    /// Workers that exchange chunks, some of which lie and hand out other parameters than they have made.
+    pub fn misserved(seed: u64) -> Scenario {
+        Scenario { peers: true, ..Scenario::liars(seed, Fault::Misserve) }
+    }
+
+    /// Workers that exchange chunks, lie, and are gone before anybody can compare what they brought.
+    pub fn fleeting_liars(seed: u64) -> Scenario {
+        let plan = RunPlan { chunks: 8, audit_every: 100, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };
+        let weather = Weather { storm: Micros::seconds(6), ..Weather::calm() };
+        let weather = weather.with(Fault::Lie, 200).with(Fault::Kill, 200);
+        Scenario { weather, peers: true, ..Scenario::calm(seed, plan, 8) }
+    }
+
+    /// So many workers that exchange chunks.
+    pub fn peers(seed: u64, workers: usize) -> Scenario {
+        let plan = RunPlan { chunks: 8, ..RunPlan::new(1, 30, 16, 16) };
+        Scenario { peers: true, ..Scenario::calm(seed, plan, workers) }
+    }
+
     /// Workers that lie and never complete a node: each time they send a part of it and die.
     pub fn halves(seed: u64) -> Scenario {
         let plan = RunPlan { audit_every: 100, limits: patient(), ..RunPlan::new(1, 200, 24, 24) };
@@ -265,7 +306,7 @@ impl Scenario {
 
     /// Workers that lie in a way of their own, which is a fault.
     pub fn liars(seed: u64, how: Fault) -> Scenario {
-        let plan = RunPlan { audit_every: 30, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };
+        let plan = RunPlan { chunks: 8, audit_every: 30, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };
         let weather = Weather { storm: Micros::seconds(4), ..Weather::calm() }.with(Fault::Lie, 100).with(how, 400);
         Scenario { weather, ..Scenario::calm(seed, plan, 8) }
     }
@@ -306,8 +347,9 @@ fn plan(dice: &mut Dice, shape: Shape) -> RunPlan {
         ..Timeouts::default()
     };
     let limits = Limits { workers, queue_per_thread, lease_shards, ..patient() };
+    let chunks = dice.pick(&[2, 2, 4, 5, 8]);
     let plan = RunPlan::new(epochs as u32, steps / epochs, full, last);
-    RunPlan { evaluate_shards, checkpoint, audit_every, timeouts, limits, ..plan }
+    RunPlan { chunks, evaluate_shards, checkpoint, audit_every, timeouts, limits, ..plan }
 }
 
 /// The plan and the weather in two lines, to understand a trace.

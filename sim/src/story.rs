@@ -2,7 +2,7 @@
 
 use convoy_scheduler::{Micros, Outcome, StepId};
 
-/// How a simulated run went. Equal scenarios have equal stories.
+/// How a simulated run went. Equal scenarios have equal stories. Many fields: each counts something of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
     /// When it ended.
@@ -19,6 +19,10 @@ pub struct Story {
     pub overdue: u64,
     /// Leases that were revoked because another worker did their node first.
     pub copies: u64,
+    /// Steps committed that workers owned chunks of.
+    pub sliced: u64,
+    /// Times that chunks moved while their step was in work: an owner was gone, not reached, or late.
+    pub moved: [u64; 3],
     /// Events that changed nothing.
     pub ignored: u64,
     /// Nodes of which two copies differed.

@@ -13,7 +13,13 @@ pub(crate) fn show(fact: &Fact) -> Option<String> {
         }
         Fact::Asleep { until } => format!("** the coordinator sleeps until {:.6} s", until.0 as f64 / 1e6),
         Fact::Died => "** the coordinator is dead".to_owned(),
-        Fact::Heard { .. } => return None,
+        Fact::Heard { .. } | Fact::Began { .. } => return None,
+        Fact::Added { owner, sent, chunk, node, .. } => {
+            format!("   added by {owner}: {node} to chunk {chunk}, {}, {}", sent.opening, sent.version)
+        }
+        Fact::MadeChunk { owner, step, chunk, value } => {
+            format!("   made by {owner}: chunk {chunk} of the parameters of {step}: {value:016x}")
+        }
         Fact::Told { event, .. } => format!("> {}", show_event(event)),
         Fact::Computed { worker, lease, lied, .. } => {
             let how = if *lied { "computed wrongly" } else { "computed" };

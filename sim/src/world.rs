@@ -1,17 +1,22 @@
 //! The simulated world: workers, connections, a coordinator and time. Everything that is going to happen stands on one
 //! agenda.
 
+mod answer;
 mod connections;
 mod coordinator;
+mod exchange;
 mod faults;
+mod peer;
 mod process;
 
 use std::collections::BTreeMap;
 
 use convoy_scheduler::*;
 
+use self::answer::{Answer, Sent};
 use self::coordinator::Coordinator;
-use self::process::{Answer, CHUNKS, Link, Message, Process, Sent, Stream, Way};
+use self::peer::PeerMessage;
+use self::process::{Link, Message, Process, Stream, Way};
 use crate::dice::Dice;
 use crate::facts::Fact;
 use crate::invariant_watch::{Violation, Watch};
@@ -40,12 +45,18 @@ enum Happening {
     Flow(usize, Link, Stream),
     /// A process finishes a lease.
     Computed(usize, LeaseRef),
+    /// A message of another process arrives.
+    Peer(usize, PeerMessage),
+    /// A process looks whether what it sent to others was taken.
+    SendAgain(usize, Link),
+    /// A process finds out whom it reaches.
+    Probe(usize, Link),
     /// An answer arrives once more, under the number that its process has then.
     Again(usize, Answer),
     /// A checkpoint of this start of the coordinator is on disk, and the coordinator hears of it so much later.
     Saved(u64, StepId, Micros),
     /// The reducer of this start of the coordinator has finished the opening of this number.
-    Reduced(u64, u64, Event),
+    Reduced(u64, Opening, Event),
     /// This start of the coordinator is told something that no connection carries: by its disk, or that a connection
     /// closed.
     Told(u64, Event),
@@ -63,9 +74,13 @@ impl Happening {
     /// The process that must be awake for it.
     fn process(&self) -> Option<usize> {
         match self {
-            Happening::Connect(i) | Happening::Beat(i, _) | Happening::Flow(i, ..) | Happening::Computed(i, _) => {
-                Some(*i)
-            }
+            Happening::Connect(i)
+            | Happening::Beat(i, _)
+            | Happening::Flow(i, ..)
+            | Happening::Computed(i, _)
+            | Happening::Peer(i, _)
+            | Happening::SendAgain(i, _)
+            | Happening::Probe(i, _) => Some(*i),
             Happening::Arrive(i, _, Stream::DownControl | Stream::DownBulk) => Some(*i),
             _ => None,
         }
@@ -87,7 +102,7 @@ impl Happening {
     }
 }
 
-/// A run and all that is around it.
+/// A run and all that is around it. Many fields: each is a part of the world.
 pub(crate) struct World<'a> {
     weather: Weather,
     poison: Option<(StepId, ShardId)>,
@@ -98,6 +113,10 @@ pub(crate) struct World<'a> {
     planned: u64,
     processes: Vec<Process>,
     links: u64,
+    /// Whether processes exchange chunks.
+    peers: bool,
+    /// The first process of a pair cannot connect to the second until then; what either sends there is lost.
+    parted: BTreeMap<(usize, usize), RunTime>,
     coordinator: Coordinator,
     watch: Watch<'a>,
     story: Story,
@@ -121,6 +140,8 @@ impl<'a> World<'a> {
             copies: 0,
             ignored: 0,
             contradictions: 0,
+            sliced: 0,
+            moved: [0; 3],
             faults: vec![0; Fault::ALL.len()],
             after_storm: Micros(0),
             effects: 0,
@@ -135,6 +156,8 @@ impl<'a> World<'a> {
             planned: 0,
             processes,
             links: 0,
+            peers: scenario.peers,
+            parted: scenario.parted.iter().map(|pair| (*pair, RunTime(u64::MAX))).collect(),
             coordinator: Coordinator::new(scenario),
             watch: Watch::new(scenario, trace),
             story,
@@ -284,15 +307,38 @@ impl<'a> World<'a> {
                 return self.crash(crash.tail);
             }
         }
+        self.reduce();
+    }
+
+    /// Has the coordinator look whether sums are complete.
+    fn reduce(&mut self) {
+        let start = self.coordinator.start;
+        for event in self.coordinator.owners_reduced() {
+            self.later(2_000, Happening::Told(start, event));
+        }
         if let Some((opening, reduced)) = self.coordinator.reduced() {
-            self.later(20_000, Happening::Reduced(self.coordinator.start, opening, reduced));
+            self.later(20_000, Happening::Reduced(start, opening, reduced));
         }
     }
 
     fn carry_out(&mut self, effect: &Effect) {
         self.story.effects = oracle::mix(self.story.effects, fingerprint(effect));
         match effect {
-            Effect::Send { worker, lease, .. } => self.send(*worker, Stream::DownControl, Message::Send(*lease)),
+            Effect::OpenStep { work: Work::Train, .. } => self.tell_all_of_owners(),
+            // Before a step begins, all that follows from new owners is told with the step.
+            Effect::Owners { why, .. } => {
+                match why {
+                    OwnersReason::StepBegins => return,
+                    OwnersReason::Gone(_) => self.story.moved[0] += 1,
+                    OwnersReason::Unreached { .. } => self.story.moved[1] += 1,
+                    OwnersReason::Late(_) => self.story.moved[2] += 1,
+                }
+                self.tell_all_of_owners();
+            }
+            Effect::Send { worker, lease, check } => {
+                let audits = *check == Check::Digest;
+                self.send(*worker, Stream::DownControl, Message::Send(*lease, audits));
+            }
             Effect::Revoke { worker, at, why } => {
                 self.story.copies += u64::from(*why == RevokeReason::AnotherWasFirst);
                 self.send(*worker, Stream::DownControl, Message::Revoke(*at));
@@ -300,7 +346,8 @@ impl<'a> World<'a> {
             Effect::Disconnect { worker, why } => self.send(*worker, Stream::DownControl, Message::Disconnect(*why)),
             Effect::Commit { .. } => {
                 self.story.commits += 1;
-                (0..self.processes.len()).for_each(|i| self.send_parameters(i));
+                self.story.sliced += u64::from(self.coordinator.is_sliced());
+                (0..self.processes.len()).for_each(|i| self.hand_out_committed(i));
             }
             Effect::Checkpoint { step, .. } => self.checkpoint(*step),
             Effect::Overdue { .. } => self.story.overdue += 1,
@@ -342,12 +389,7 @@ impl<'a> World<'a> {
         match happening {
             Happening::Start => self.start(),
             Happening::Connect(i) => self.connect(i),
-            Happening::Beat(i, link) => {
-                if let Some(worker) = self.processes[i].worker_on(link) {
-                    self.send(worker, Stream::UpControl, Message::Beat);
-                    self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, link));
-                }
-            }
+            Happening::Beat(i, link) => self.beat(i, link),
             Happening::Arrive(i, link, stream) => {
                 if !self.processes[i].connection.clogged[stream.way() as usize] {
                     self.deliver(i, link, stream);
@@ -355,6 +397,9 @@ impl<'a> World<'a> {
             }
             Happening::Flow(i, link, stream) => self.flow(i, link, stream),
             Happening::Computed(i, at) => self.computed(i, at),
+            Happening::Peer(i, message) => self.heard_peer(i, message),
+            Happening::SendAgain(i, link) => self.send_again(i, link),
+            Happening::Probe(i, link) => self.probe(i, link),
             Happening::Again(i, answer) => {
                 if let Some(worker) = self.processes[i].connection.worker {
                     self.answered(worker, &answer);
@@ -370,7 +415,9 @@ impl<'a> World<'a> {
             // The coordinator that these were for may be dead.
             Happening::Saved(start, step, told_after) => self.saved(start, step, told_after),
             Happening::Reduced(start, opening, event) => {
-                if (start, opening) == (self.coordinator.start, self.coordinator.reduction.openings) {
+                let is_open = (start, opening) == (self.coordinator.start, self.coordinator.reduction.opening);
+                // Chunks may have moved since: it is told when the owners of now have what they need.
+                if is_open && self.coordinator.waits_for_sums() {
                     self.tell(event, None);
                 }
             }
@@ -385,6 +432,13 @@ impl<'a> World<'a> {
                     self.at(self.now.after(Micros::millis(200)), Happening::Sync(start));
                 }
             }
+        }
+    }
+
+    fn beat(&mut self, i: usize, link: Link) {
+        if let Some(worker) = self.processes[i].worker_on(link) {
+            self.send(worker, Stream::UpControl, Message::Beat);
+            self.at(self.now.after(Micros::millis(500)), Happening::Beat(i, link));
         }
     }
 
@@ -421,6 +475,10 @@ impl<'a> World<'a> {
     /// Starts the next lease of a process, if it can.
     fn compute(&mut self, i: usize) {
         if let Some((at, micros)) = self.processes[i].start(self.now, self.sabotage.is(Mutant::OldParameters)) {
+            let parameters = self.processes[i].computing.map_or(0, |(_, parameters)| parameters);
+            if self.processes[i].connection.worker.is_some() {
+                self.watch.see(&Fact::Began { step: at.step, parameters });
+            }
             let wobble = self.dice.below(micros / 4);
             self.at(self.now.after(Micros(micros + wobble)), Happening::Computed(i, at));
         }
@@ -449,25 +507,55 @@ impl<'a> World<'a> {
         });
         let lied = self.processes[i].honesty.lies && failure.is_none();
         self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step), lied });
-        let honest = [oracle::node_value(parameters, lease.work, lease.node); CHUNKS];
-        let (sent, result) = (Sent::Whole, NodeResult::Good);
-        let mut answer = Answer { lease, chunks: honest, sent, shard_micros, failure, result };
+        let answer = self.answer(i, lease, parameters, shard_micros, failure);
+        self.hand_in(i, worker, answer, lied);
+    }
+
+    /// The honest answer to a lease.
+    fn answer(&self, i: usize, lease: Lease, parameters: u64, shard_micros: u64, failure: Option<Failure>) -> Answer {
+        let chunks = self.watch.books.plan.chunks as usize;
+        let told = self.processes[i].peer.told.as_ref().filter(|told| told.fence.step == lease.at.step);
+        let (version, to_coordinator) = match told {
+            Some(told) if lease.work == Work::Train => {
+                (told.fence.version, told.chunks_of(Owner::Coordinator).collect())
+            }
+            _ => (OwnersVersion(0), (0..chunks).collect()),
+        };
+        Answer {
+            lease,
+            chunks: oracle::node_values(parameters, lease.work, lease.node, chunks),
+            to_coordinator,
+            version,
+            sent: Sent::Whole,
+            shard_micros,
+            failure,
+            result: NodeResult::Good,
+        }
+    }
+
+    /// A process sends an answer, or a part of it, or makes something else of it.
+    fn hand_in(&mut self, i: usize, worker: WorkerId, mut answer: Answer, lied: bool) {
+        let at = answer.lease.at;
+        let honest = answer.chunks.clone();
+        let alone = answer.to_coordinator.len() == honest.len();
         if lied {
-            self.lie(i, &mut answer);
+            self.lie(i, &mut answer, alone);
         }
         if let Sent::Half(_) = answer.sent {
             self.receive(worker, &answer);
             self.kill(i, 1_500_000);
             return;
         }
-        if self.throw(Fault::Repeat) {
-            self.count(Fault::Repeat, Some(i));
-            let within = if self.dice.chance(500) { 50_000 } else { 3_000_000 };
-            self.later(within, Happening::Again(i, answer.clone()));
-        }
         self.say(i, Event::NodeComputed { worker, at });
+        let exchanged = self.processes[i].peer.told.is_some() && answer.lease.work == Work::Train;
+        if exchanged && answer.failure.is_none() && !self.processes[i].audits.contains(&at) {
+            self.keep(i, answer);
+            return self.compute(i);
+        }
+        self.repeat(i, &answer);
         let otherwise = Answer { chunks: honest, ..answer.clone() };
         let again = lied && (answer.sent, answer.result) == (Sent::Whole, NodeResult::Good);
+        self.processes[i].audits.remove(&at);
         self.send(worker, Stream::UpPush, Message::Answer(answer));
         if again && self.throw(Fault::Otherwise) {
             self.count(Fault::Otherwise, Some(i));
@@ -476,25 +564,35 @@ impl<'a> World<'a> {
         self.compute(i);
     }
 
+    /// An answer may arrive once more, much later.
+    pub(super) fn repeat(&mut self, i: usize, answer: &Answer) {
+        if self.throw(Fault::Repeat) {
+            self.count(Fault::Repeat, Some(i));
+            let within = if self.dice.chance(500) { 50_000 } else { 3_000_000 };
+            self.later(within, Happening::Again(i, answer.clone()));
+        }
+    }
+
     /// Puts something wrong into some chunks of an answer, and may have it sent twice or by half.
-    fn lie(&mut self, i: usize, answer: &mut Answer) {
+    fn lie(&mut self, i: usize, answer: &mut Answer, alone: bool) {
         let machine = self.processes[i].machine as u64;
-        let wrong = answer.chunks.map(|right| oracle::mix(right, machine));
+        let wrong: Vec<u64> = answer.chunks.iter().map(|right| oracle::mix(*right, machine)).collect();
         let good = NodeResult::Good;
         answer.result = self.dice.pick(&[good, good, good, good, NodeResult::NotFinite, NodeResult::Absurd]);
-        if answer.result == good && self.throw(Fault::Twice) {
+        if alone && answer.result == good && self.throw(Fault::Twice) {
             self.count(Fault::Twice, Some(i));
             answer.sent = Sent::Twice(wrong[0]);
             return;
         }
         // All processes of a machine lie in the same chunks.
-        match wrong[0] % 3 {
+        let chunks = wrong.len() as u64;
+        match (wrong[0] % (chunks + 1)) as usize {
             0 => answer.chunks = wrong,
-            index => answer.chunks[index as usize - 1] = wrong[index as usize - 1],
+            index => answer.chunks[index - 1] = wrong[index - 1],
         }
-        if self.throw(Fault::Half) {
+        if alone && self.throw(Fault::Half) {
             self.count(Fault::Half, Some(i));
-            answer.sent = Sent::Half(self.dice.below(CHUNKS as u64) as usize);
+            answer.sent = Sent::Half(self.dice.below(chunks) as usize);
         }
     }
 

@@ -38,6 +38,14 @@ impl Run {
         self.members.note_reach(|worker| !owns || exchange.reaches_owners(worker));
     }
 
+    /// The same for one of them.
+    pub(super) fn note_reach_of(&mut self, worker: WorkerId) {
+        let reaches_owners = self.training().is_none() || self.exchange.reaches_owners(worker);
+        if let Some(member) = self.members.get_mut(worker) {
+            member.reaches_owners = reaches_owners;
+        }
+    }
+
     /// The training step in work.
     fn training(&self) -> Option<&Step> {
         match &self.phase {
@@ -54,7 +62,7 @@ impl Run {
     /// Notes whom a worker reaches.
     pub(super) fn peers_reached(&mut self, worker: WorkerId, reached: BTreeSet<WorkerId>) -> Result<(), IgnoreReason> {
         self.exchange.reach.said(worker, reached);
-        self.note_reach();
+        self.note_reach_of(worker);
         Ok(())
     }
 

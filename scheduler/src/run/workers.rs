@@ -36,6 +36,7 @@ impl Run {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Full { limit } });
         } else {
             self.members.join(worker, &machine, threads, self.now);
+            self.note_reach_of(worker);
             self.trust.joined(worker, &machine, &name);
             effects.push(Effect::Record(Record::WorkerJoined { worker, machine, name, threads }));
         }

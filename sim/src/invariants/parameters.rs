@@ -5,14 +5,15 @@ use convoy_scheduler::{Effect, StepId};
 use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
-use crate::oracle;
+use crate::oracle::{self, Model};
 
-/// The parameters after each step are those of one machine alone: when they are committed, when a start reads them, and
-/// in a checkpoint. A node that was added in another order, twice, or from other parameters changes all that follow.
+/// The parameters after each step are those of one machine alone: when they are committed, when a start reads them, in
+/// a checkpoint, and where a worker computes with them; so is each chunk of them that an owner makes. A node that was
+/// added in another order, twice, or from other parameters changes all that follow.
 /// Where wrong numbers are counted that no audit has found yet, the promise holds for the steps before them.
 #[derive(Default)]
 pub(super) struct Parameters {
-    history: Vec<u64>,
+    history: Vec<Model>,
 }
 
 impl Invariant for Parameters {
@@ -26,7 +27,21 @@ impl Invariant for Parameters {
             Fact::Started { plan, .. } if books.lies.steps.first().is_some_and(|lied| *lied < plan.first_step) => {
                 Ok(())
             }
-            Fact::Made { step, .. } | Fact::Saved { step, .. } if wrong(*step) => Ok(()),
+            Fact::Made { step, .. } | Fact::Saved { step, .. } | Fact::Began { step, .. } if wrong(*step) => Ok(()),
+            // Those of a chunk follow from what is counted: lies that will not be committed may be in it.
+            Fact::MadeChunk { step, .. } if wrong(*step) || books.has_lies() => Ok(()),
+            Fact::MadeChunk { owner, step, chunk, value } => {
+                let right = self.history.get(step.0 as usize).map(|model| model.values[*chunk]);
+                check(right == Some(*value), || {
+                    format!("{owner} made {value} of chunk {chunk} of the parameters of {step}, not {right:?}")
+                })
+            }
+            Fact::Began { step, parameters } => {
+                let right = self.history.get(step.0 as usize).map(Model::whole);
+                check(right == Some(*parameters), || {
+                    format!("{step} is computed with the parameters {parameters}, not {right:?}")
+                })
+            }
             Fact::CarriedOut(Effect::Commit { step, .. })
                 if wrong(step.next()) || books.open_lies().next().is_some() =>
             {
@@ -40,7 +55,8 @@ impl Invariant for Parameters {
             }
             Fact::Made { step, parameters } | Fact::Saved { step, parameters } => self.are(*step, *parameters),
             Fact::CarriedOut(Effect::Commit { step, digest }) => {
-                let right = self.history.get(step.next().0 as usize).is_some_and(|p| oracle::digest(*p) == *digest);
+                let right =
+                    self.history.get(step.next().0 as usize).is_some_and(|p| oracle::digest(p.whole()) == *digest);
                 check(right, || format!("{step} is committed with a digest that is not the oracle's"))
             }
             _ => Ok(()),
@@ -50,7 +66,7 @@ impl Invariant for Parameters {
 
 impl Parameters {
     fn are(&self, step: StepId, parameters: u64) -> Result<(), String> {
-        let right = self.history.get(step.0 as usize);
-        check(right == Some(&parameters), || format!("the parameters of {step} are {parameters}, not {right:?}"))
+        let right = self.history.get(step.0 as usize).map(Model::number);
+        check(right == Some(parameters), || format!("the parameters of {step} are {parameters}, not {right:?}"))
     }
 }

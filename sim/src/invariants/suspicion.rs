@@ -33,7 +33,11 @@ impl Invariant for Suspicion {
                 *self = Suspicion { liars: std::mem::take(&mut self.liars), ..Suspicion::default() }
             }
             Fact::Computed { worker, lied: true, .. } => _ = self.liars.insert(machine(worker)),
-            Fact::Told { event: Event::LeaseFailed { worker, .. } | Event::WorkerGone { worker, .. }, .. } => {
+            Fact::Told {
+                event:
+                    Event::LeaseFailed { worker, .. } | Event::WorkerGone { worker, .. } | Event::PeerLost { worker, .. },
+                ..
+            } => {
                 self.struck.insert(machine(worker));
             }
             Fact::CarriedOut(effect) => match effect {
@@ -80,7 +84,7 @@ impl Suspicion {
         books.members.iter().any(|(worker, member)| {
             let machine = books.machines.get(worker);
             let heard = books.clock.since(member.contact.heard) < books.plan.timeouts.quiet;
-            let could = heard && member.ready.is_some() && !member.draining;
+            let could = heard && member.ready.is_some() && !member.draining && books.exchange.reaches_owners(*worker);
             could && machine.is_some_and(|machine| !self.suspects.contains(machine) && !self.struck.contains(machine))
         })
     }

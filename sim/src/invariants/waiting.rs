@@ -1,6 +1,6 @@
 //! See [`WaitingFor`].
 
-use convoy_scheduler::{StepId, Waiting, WorkerId};
+use convoy_scheduler::{Owner, StepId, Waiting, WorkerId};
 
 use super::invariant::{Invariant, check};
 use crate::bookkeeping::{Books, Member, Open};
@@ -48,7 +48,9 @@ fn is_so(books: &Books, waiting: &Waiting) -> bool {
         Waiting::Judge { work, step, node, .. } => {
             open(step).is_some_and(|open| open.work == *work) && books.disputed.contains(node)
         }
-        Waiting::Sums { step, .. } => open(step).is_some_and(Open::is_covered),
+        Waiting::Sums { owner, step, .. } => {
+            open(step).is_some_and(Open::is_covered) && books.exchange.of().contains(&Owner::Worker(*owner))
+        }
         Waiting::Reducer { work, step, .. } => open(step).is_some_and(|open| open.work == *work && open.is_covered()),
         Waiting::Checkpoint { step } => books.being_written.contains(step),
         Waiting::Nothing { outcome } => books.finished.as_ref() == Some(outcome),

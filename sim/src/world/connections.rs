@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use super::process::{Link, Message, Process, Stream};
+use super::process::{Link, Message, Process, Stream, Way};
 use super::{Happening, World};
 use crate::scenario::Fault;
 
@@ -25,17 +25,20 @@ impl World<'_> {
         let (worker, link) = (self.coordinator.next_worker(), Link(self.links));
         self.links += 1;
         self.processes[i].connected(worker, link);
+        self.tell_of_owners(i);
         let Process { threads, machine, .. } = self.processes[i];
         // It calls itself something else each time.
         let (machine, name) = (format!("machine {machine}"), format!("process {i} on {}", link.0));
         self.tell(Event::WorkerJoined { worker, machine, name, threads }, None);
         self.later(500_000, Happening::Beat(i, link));
         self.send_parameters(i);
+        self.probe_all();
     }
 
     /// Closes a connection. The process tries again; an answer that did not get through may come again.
     pub(super) fn disconnect(&mut self, i: usize) {
         self.processes[i].connection.worker = None;
+        self.probe_all();
         for message in std::mem::take(&mut self.processes[i].connection.streams[Stream::UpPush as usize]) {
             if let Message::Answer(answer) = message
                 && self.throw(Fault::Repeat)
@@ -50,7 +53,8 @@ impl World<'_> {
     /// Sends the committed parameters to a process, if it is connected.
     pub(super) fn send_parameters(&mut self, i: usize) {
         if let Some(worker) = self.processes[i].connection.worker {
-            let message = Message::Parameters(self.coordinator.committed.step, self.coordinator.committed.parameters);
+            let committed = &self.coordinator.committed;
+            let message = Message::Parameters(committed.step, committed.model.values.clone());
             self.send(worker, Stream::DownBulk, message);
         }
     }
@@ -114,19 +118,61 @@ impl World<'_> {
         let process = &mut self.processes[i];
         let Some(worker) = process.worker_on(link) else { return };
         let Some(message) = process.connection.streams[stream as usize].pop_front() else { return };
+        match stream.way() {
+            Way::Up => self.arrive_at_coordinator(i, worker, message),
+            Way::Down => self.arrive_at_process(i, worker, message),
+        }
+    }
+
+    fn arrive_at_coordinator(&mut self, i: usize, worker: WorkerId, message: Message) {
+        let heard = Contact::of_message(self.now);
         match message {
             Message::Say(event) => self.tell(event, None),
-            Message::Beat => {
-                self.coordinator.heard(worker, Contact::of_message(self.now), &mut self.watch);
+            Message::Beat => self.coordinator.heard(worker, heard, &mut self.watch),
+            Message::Taken => {
+                let contact = Contact { pushed: self.now, ..heard };
+                self.coordinator.heard(worker, contact, &mut self.watch);
             }
             Message::Answer(answer) => self.answered(worker, &answer),
-            Message::Send(lease) => {
+            Message::Contradicted(opening, event) => {
+                if opening == self.coordinator.reduction.opening {
+                    self.tell(event, None);
+                }
+            }
+            Message::Root(fence, chunk, sum) => {
+                self.coordinator.take_root(worker, fence, chunk, sum);
+                self.reduce();
+            }
+            Message::Want => self.send_parameters(i),
+            Message::WantState(step, chunks) => {
+                if let Some(state) = self.coordinator.state(step, &chunks) {
+                    self.send(worker, Stream::DownBulk, Message::State(step, state));
+                }
+            }
+            other => unreachable!("{other:?} goes down"),
+        }
+    }
+
+    fn arrive_at_process(&mut self, i: usize, worker: WorkerId, message: Message) {
+        let process = &mut self.processes[i];
+        match message {
+            Message::Send(lease, audits) => {
                 process.queue.push(lease);
+                if audits {
+                    process.audits.insert(lease.at);
+                }
                 self.compute(i);
             }
             Message::Revoke(at) => {
                 process.drop_lease(at);
+                process.peer.kept.remove(&at);
                 self.compute(i);
+            }
+            Message::Open(told) => self.opened(i, told),
+            Message::Committed(step, digest, own) => self.committed(i, step, digest, own),
+            Message::State(step, state) => {
+                process.peer.state.extend(state.into_iter().map(|(chunk, state)| (chunk, (step, state))));
+                self.make(i);
             }
             Message::Disconnect(why) => {
                 if why == DisconnectReason::Evicted {
@@ -134,11 +180,15 @@ impl World<'_> {
                 }
                 self.disconnect(i);
             }
-            Message::Parameters(step, value) => {
-                process.parameters = process.parameters.max(Some((step, value)));
+            Message::Parameters(step, values) => {
+                if process.parameters.as_ref().is_none_or(|(newest, _)| *newest < step) {
+                    process.parameters = Some((step, values));
+                }
                 self.say(i, Event::WorkerReady { worker, step });
+                self.make(i);
                 self.compute(i);
             }
+            other => unreachable!("{other:?} goes up"),
         }
     }
 }

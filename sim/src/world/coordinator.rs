@@ -2,18 +2,19 @@
 //! started again.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use convoy_common::counted_sum::{Contradiction, CountedSum, Fingerprint, Summand};
+use convoy_common::counted_sum::{Contradiction, CountedSum};
 use convoy_scheduler::*;
 
-use super::process::{Answer, CHUNKS, Sent, number_of};
+use super::answer::{Answer, Sent};
+use super::peer::{Number, Told};
 use crate::dice::Dice;
-use crate::facts::Fact;
+use crate::facts::{Fact, Fence};
 use crate::invariant_watch::Watch;
 use crate::mutants::{Act, Mutant, Sabotage};
-use crate::oracle;
+use crate::oracle::{self, Model};
 use crate::scenario::{CrashPoint, Scenario, Tail};
 
 /// Checkpoints that are kept.
@@ -55,48 +56,51 @@ impl Outbox for Wire {
     }
 }
 
-/// A chunk of a node.
-struct Number(u64);
-
-impl Summand for Number {
-    fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of_bytes(&self.0.to_le_bytes())
-    }
-
-    fn add(&mut self, right: &Self) {
-        self.0 = oracle::mix(self.0, right.0);
-    }
-}
-
-/// The sums of the step in work, which are the coordinator's own.
+/// The sums of the step in work.
 struct Reducer {
     step: StepId,
     work: Work,
-    chunks: [CountedSum<Number>; CHUNKS],
+    shards: u32,
+    chunks: Vec<ChunkSum>,
     /// All nodes in the order in which they came.
     arrived: u64,
     /// The parameters that follow, once the sum is there.
-    next: Option<u64>,
+    next: Option<Model>,
+}
+
+/// The sum of a chunk: the coordinator's own, or that of another owner.
+struct ChunkSum {
+    own: CountedSum<Number>,
+    root: Option<u64>,
+}
+
+impl ChunkSum {
+    fn total(&self) -> Option<u64> {
+        self.root.or_else(|| self.own.total().map(|total| total.0))
+    }
 }
 
 impl Reducer {
-    /// The sum of all shards, once all of it is there.
-    fn total(&self) -> Option<u64> {
-        let totals = self.chunks.each_ref().map(|chunk| chunk.total().map(|total| total.0));
-        totals.iter().all(Option::is_some).then(|| number_of(totals.map(Option::unwrap_or_default)))
+    /// The sums of all shards, once all of them are there. A mutant does without one of them.
+    fn totals(&self, without: bool) -> Option<Vec<u64>> {
+        let lacks = self.chunks.iter().filter(|chunk| chunk.total().is_none()).count();
+        let complete = lacks == 0 || (without && lacks == 1 && self.chunks.len() > 1);
+        complete.then(|| self.chunks.iter().map(|chunk| chunk.total().unwrap_or_default()).collect())
     }
 }
 
 /// The contents of a checkpoint.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Checkpoint {
-    parameters: u64,
+    model: Model,
     evaluation_pending: bool,
 }
 
 impl Checkpoint {
     /// The initialisation.
-    const INITIAL: Checkpoint = Checkpoint { parameters: oracle::FIRST_PARAMETERS, evaluation_pending: false };
+    fn initial(chunks: u32) -> Checkpoint {
+        Checkpoint { model: Model::first(chunks), evaluation_pending: false }
+    }
 }
 
 /// A coordinator with its disk, which outlives it. Many fields: it is all the parts that the real one has.
@@ -105,6 +109,8 @@ pub struct Coordinator {
     pub committed: Committed,
     /// The step that it adds up.
     pub reduction: Reduction,
+    /// Who owns which chunk.
+    owners: Owners,
     /// Counts the starts, whatever generation they say they are.
     pub start: u64,
     /// It is stopped until then.
@@ -128,18 +134,26 @@ pub struct Coordinator {
 pub struct Committed {
     /// The number of steps that have made them.
     pub step: StepId,
-    /// The parameters.
-    pub parameters: u64,
+    /// The parameters and the optimizer's state.
+    pub model: Model,
     /// Whether they are evaluated, or need no evaluation.
     evaluated: bool,
+}
+
+/// Who owns which chunk.
+struct Owners {
+    version: OwnersVersion,
+    of: Vec<Owner>,
+    /// The owners whose sums the run was told are all there, for what opening and version.
+    reduced: BTreeSet<(Opening, OwnersVersion, WorkerId)>,
 }
 
 /// The sums of the step in work.
 #[derive(Default)]
 pub struct Reduction {
     reducer: Option<Reducer>,
-    /// Counts how often the reducer was opened.
-    pub openings: u64,
+    /// What the reducer was opened for last.
+    pub opening: Opening,
     /// The leases of the step in work, each with its worker, and whether its answer is counted, compared, or both.
     out: BTreeMap<LeaseRef, (WorkerId, Check)>,
 }
@@ -155,14 +169,15 @@ struct Disk {
 impl Disk {
     /// The newest checkpoint whose parameters the journal believes, or if that is damaged the one before it; the
     /// initialisation if there is none.
-    fn newest_checkpoint(&self, damaged: bool) -> (StepId, Checkpoint) {
+    fn newest_checkpoint(&self, damaged: bool, chunks: u32) -> (StepId, Checkpoint) {
         let digests = believed(&self.journal);
         let is_believed = |(step, checkpoint): &(&StepId, &Checkpoint)| {
-            let digest = oracle::digest(checkpoint.parameters);
+            let digest = oracle::digest(checkpoint.model.whole());
             step.0 == 0 || digests.get(&StepId(step.0 - 1)) == Some(&digest)
         };
-        let mut good = self.checkpoints.iter().rev().filter(is_believed).map(|(step, checkpoint)| (*step, *checkpoint));
-        let newest = good.next().unwrap_or((StepId(0), Checkpoint::INITIAL));
+        let mut good =
+            self.checkpoints.iter().rev().filter(is_believed).map(|(step, checkpoint)| (*step, checkpoint.clone()));
+        let newest = good.next().unwrap_or((StepId(0), Checkpoint::initial(chunks)));
         if damaged { good.next().unwrap_or(newest) } else { newest }
     }
 
@@ -189,15 +204,24 @@ impl Disk {
     }
 }
 
+impl Owners {
+    fn of_coordinator(chunks: u32) -> Owners {
+        let of = vec![Owner::Coordinator; chunks as usize];
+        Owners { version: OwnersVersion(0), of, reduced: BTreeSet::new() }
+    }
+}
+
 impl Coordinator {
     /// A coordinator that was never started.
     pub fn new(scenario: &Scenario) -> Coordinator {
         let wire = Wire::default();
         wire.0.borrow_mut().crash = scenario.crash_at;
-        let checkpoints = BTreeMap::from([(StepId(0), Checkpoint::INITIAL)]);
+        let chunks = scenario.plan.chunks;
+        let checkpoints = BTreeMap::from([(StepId(0), Checkpoint::initial(chunks))]);
         Coordinator {
-            committed: Committed { step: StepId(0), parameters: oracle::FIRST_PARAMETERS, evaluated: true },
+            committed: Committed { step: StepId(0), model: Model::first(chunks), evaluated: true },
             reduction: Reduction::default(),
+            owners: Owners::of_coordinator(chunks),
             start: 0,
             asleep_until: RunTime(0),
             workers: 0,
@@ -216,7 +240,7 @@ impl Coordinator {
 
     /// Starts from its disk. If the newest checkpoint is damaged, the one before it is read.
     pub fn start(&mut self, watch: &mut Watch, damaged: bool) {
-        let (mut first_step, checkpoint) = self.disk.newest_checkpoint(damaged);
+        let (mut first_step, checkpoint) = self.disk.newest_checkpoint(damaged, self.plan.chunks);
         if self.sabotage.is(Mutant::SkipReplay) && self.start > 0 && first_step < self.plan.last_parameters() {
             first_step = first_step.next();
         }
@@ -230,8 +254,10 @@ impl Coordinator {
         self.start += 1;
         self.workers = 0;
         self.reduction.out.clear();
-        let Checkpoint { parameters, evaluation_pending } = checkpoint;
-        self.committed = Committed { step: first_step, parameters, evaluated: !evaluation_pending };
+        self.owners = Owners::of_coordinator(self.plan.chunks);
+        let Checkpoint { model, evaluation_pending } = checkpoint;
+        let parameters = model.number();
+        self.committed = Committed { step: first_step, model, evaluated: !evaluation_pending };
         watch.see(&Fact::Started { plan: &self.plan, parameters, read: &self.disk.journal });
         if watch.broken.is_some() {
             return;
@@ -297,8 +323,9 @@ impl Coordinator {
         let Some(checkpoint) = self.being_written.remove(&step) else { return };
         self.sync(watch);
         let trusted = self.driver.as_ref().map_or(step, |driver| driver.run().trusted());
+        let parameters = checkpoint.model.number();
         self.disk.save(step, checkpoint, trusted);
-        watch.see(&Fact::Saved { step, parameters: checkpoint.parameters });
+        watch.see(&Fact::Saved { step, parameters });
     }
 
     /// Notes when a worker was last in contact.
@@ -412,29 +439,96 @@ impl Coordinator {
         let reducer = self.reduction.reducer.as_mut()?;
         let Lease { at: LeaseRef { step, .. }, work, node } = answer.lease;
         let came = answer.came(self.sabotage.is(Mutant::FirstCopy));
-        if came.len() == CHUNKS {
+        if came.len() == reducer.chunks.len() {
             reducer.arrived = oracle::mix(reducer.arrived, answer.number());
         }
-        let counted = came.into_iter().map(|(index, value)| reducer.chunks[index].insert(node, worker, Number(value)));
+        let own = came.into_iter().filter(|(index, _)| {
+            answer.to_coordinator.contains(index)
+                && (work == Work::Evaluate || self.owners.of[*index] == Owner::Coordinator)
+        });
+        let counted = own.map(|(index, value)| reducer.chunks[index].own.insert(node, worker, Number(value)));
         let differs = counted.filter_map(Result::err).reduce(|first, _| first);
         differs.map(|Contradiction { node, workers }| Event::NodeContradicted { step, work, node, workers })
     }
 
     /// The reducer's event that its sum is complete, once for each opening, whose number comes with it.
-    pub fn reduced(&mut self) -> Option<(u64, Event)> {
-        let parameters = self.committed.parameters;
+    pub fn reduced(&mut self) -> Option<(Opening, Event)> {
+        let model = &self.committed.model;
         // The run may still wait for an audit.
-        let Waiting::Reducer { .. } = self.driver.as_ref()?.run().waiting_for() else { return None };
+        self.driver.as_ref()?.run().expects()?;
         let reducer = self.reduction.reducer.as_mut().filter(|reducer| reducer.next.is_none())?;
-        let (step, total) = (reducer.step, reducer.total()?);
-        let sum = if self.sabotage.is(Mutant::ArrivalOrder) { reducer.arrived } else { total };
-        let next = oracle::next_parameters(parameters, sum);
-        reducer.next = Some(next);
+        let (step, totals) = (reducer.step, reducer.totals(self.sabotage.is(Mutant::MissingRoot))?);
+        let in_order = self.sabotage.is(Mutant::ArrivalOrder);
+        let totals = if in_order { vec![reducer.arrived; totals.len()] } else { totals };
+        let next = model.next(&totals);
         let event = match reducer.work {
-            Work::Train => Event::StepReduced { step, digest: oracle::digest(next) },
-            Work::Evaluate => Event::EvaluationReduced { step, stop_early: oracle::stop_early(parameters) },
+            Work::Train => Event::StepReduced { step, digest: oracle::digest(next.whole()) },
+            Work::Evaluate => Event::EvaluationReduced { step, stop_early: oracle::stop_early(model.whole()) },
         };
-        Some((self.reduction.openings, event))
+        reducer.next = Some(next);
+        Some((self.reduction.opening, event))
+    }
+
+    /// Whether its run waits for the sums. If it does not, they are worth telling later.
+    pub fn waits_for_sums(&mut self) -> bool {
+        let waits = self.driver.as_ref().is_some_and(|driver| driver.run().expects().is_some());
+        if let Some(reducer) = self.reduction.reducer.as_mut().filter(|_| !waits) {
+            reducer.next = None;
+        }
+        waits
+    }
+
+    /// The step in work and its owners, if one is in work.
+    pub fn told(&self) -> Option<Told> {
+        let reducer = self.reduction.reducer.as_ref().filter(|reducer| reducer.work == Work::Train)?;
+        let (opening, version) = (self.reduction.opening, self.owners.version);
+        let fence = Fence { generation: self.plan.generation, step: reducer.step, opening, version };
+        Some(Told { fence, shards: reducer.shards, of: self.owners.of.clone() })
+    }
+
+    /// Whether workers own chunks.
+    pub fn is_sliced(&self) -> bool {
+        self.owners.of.iter().any(|owner| *owner != Owner::Coordinator)
+    }
+
+    /// The chunks that it has made itself of the committed parameters.
+    pub fn own_chunks(&self) -> Vec<(usize, u64)> {
+        let own = |(chunk, _): &(usize, &u64)| self.owners.of[*chunk] == Owner::Coordinator;
+        self.committed.model.values.iter().enumerate().filter(own).map(|(chunk, value)| (chunk, *value)).collect()
+    }
+
+    /// The optimizer's state of chunks before `step`, if that is the next one.
+    pub fn state(&self, step: StepId, chunks: &[usize]) -> Option<Vec<(usize, u64)>> {
+        let state = &self.committed.model.state;
+        (step == self.committed.step).then(|| chunks.iter().map(|chunk| (*chunk, state[*chunk])).collect())
+    }
+
+    /// Takes in the sum of a chunk that its owner has made. What was made for another opening is worth nothing, and
+    /// neither is the sum of an owner that has lost the chunk.
+    pub fn take_root(&mut self, owner: WorkerId, fence: Fence, chunk: usize, sum: u64) {
+        let own = self.owners.of[chunk] == Owner::Worker(owner)
+            || self.sabotage.is(Mutant::FirstRoot)
+            || self.sabotage.is(Mutant::OldOwner);
+        let current = own && fence.generation == self.plan.generation && fence.opening == self.reduction.opening;
+        if let Some(reducer) = self.reduction.reducer.as_mut().filter(|_| current) {
+            reducer.chunks[chunk].root.get_or_insert(sum);
+        }
+    }
+
+    /// The news that all sums of an owner are there, once for each opening and version.
+    pub fn owners_reduced(&mut self) -> Vec<Event> {
+        let Some(Told { fence, of, .. }) = self.told() else { return Vec::new() };
+        let Some(reducer) = &self.reduction.reducer else { return Vec::new() };
+        let mut complete: BTreeMap<WorkerId, bool> = BTreeMap::new();
+        for (owner, chunk) in of.iter().zip(&reducer.chunks) {
+            if let Owner::Worker(worker) = owner {
+                *complete.entry(*worker).or_insert(true) &= chunk.root.is_some();
+            }
+        }
+        let Fence { opening, version, .. } = fence;
+        let reduced = &mut self.owners.reduced;
+        let fresh = complete.into_iter().filter(|(owner, all)| *all && reduced.insert((opening, version, *owner)));
+        fresh.map(|(worker, _)| Event::OwnerReduced { worker, opening, version }).collect()
     }
 
     /// Carries out the coordinator's own part of a record or an effect. The answer is an effect that the world must
@@ -455,12 +549,24 @@ impl Coordinator {
         };
         watch.see(&Fact::CarriedOut(&effect));
         match &effect {
-            Effect::OpenStep { step, work, shards, .. } => {
-                self.reduction.openings += 1;
+            Effect::Owners { version, of, .. } => {
+                let before = std::mem::replace(&mut self.owners.of, of.clone());
+                self.owners.version = *version;
+                let kept = self.sabotage.is(Mutant::FirstRoot);
+                let chunks = self.reduction.reducer.iter_mut().flat_map(|reducer| &mut reducer.chunks);
+                for ((chunk, before), now) in chunks.zip(&before).zip(of) {
+                    if before != now && !kept {
+                        chunk.root = None;
+                    }
+                }
+            }
+            Effect::OpenStep { step, work, shards, opening } => {
+                self.reduction.opening = *opening;
                 self.reduction.out.clear();
-                let chunks = std::array::from_fn(|_| CountedSum::over(*shards));
-                let (step, work) = (*step, *work);
-                self.reduction.reducer = Some(Reducer { step, work, chunks, arrived: 0, next: None });
+                let chunk = |_| ChunkSum { own: CountedSum::over(*shards), root: None };
+                let chunks = (0..self.plan.chunks).map(chunk).collect();
+                let (step, work, shards) = (*step, *work, *shards);
+                self.reduction.reducer = Some(Reducer { step, work, shards, chunks, arrived: 0, next: None });
             }
             Effect::AbandonStep { .. } => {
                 self.reduction.out.clear();
@@ -469,15 +575,16 @@ impl Coordinator {
             Effect::Send { worker, lease, check } => _ = self.reduction.out.insert(lease.at, (*worker, *check)),
             Effect::Commit { step, .. } => {
                 let (step, made) = (step.next(), self.reduction.reducer.take().and_then(|reducer| reducer.next));
-                let parameters = made.unwrap_or(self.committed.parameters);
+                let model = made.unwrap_or_else(|| self.committed.model.clone());
                 let evaluated = !self.plan.ends_epoch(step) || self.plan.evaluate_shards == 0;
-                self.committed = Committed { step, parameters, evaluated };
-                watch.see(&Fact::Made { step, parameters });
+                watch.see(&Fact::Made { step, parameters: model.number() });
+                self.committed = Committed { step, model, evaluated };
             }
             Effect::Checkpoint { step, .. } => {
-                let Committed { mut parameters, evaluated, .. } = self.committed;
-                parameters ^= u64::from(self.sabotage.is(Mutant::FlipBit));
-                self.being_written.insert(*step, Checkpoint { parameters, evaluation_pending: !evaluated });
+                let mut model = self.committed.model.clone();
+                model.values[0] ^= u64::from(self.sabotage.is(Mutant::FlipBit));
+                let evaluation_pending = !self.committed.evaluated;
+                self.being_written.insert(*step, Checkpoint { model, evaluation_pending });
             }
             _ => {}
         }

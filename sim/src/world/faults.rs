@@ -84,12 +84,35 @@ impl World<'_> {
                 self.processes[i].trouble.dawdle = Micros(1_000_000 + self.dice.below(60_000_000));
                 true
             }
+            Fault::Parted => self.part(i),
+            Fault::SlowPeer => {
+                let span = Micros(1_000_000 + self.dice.below(10_000_000));
+                self.processes[i].trouble.slow_peer_until = self.now.after(span);
+                self.peers
+            }
             Fault::Hang => {
                 self.processes[i].trouble.hung = self.processes[i].connection.worker.is_some();
+                self.processes[i].trouble.deaf = self.dice.chance(500);
                 self.processes[i].trouble.hung
             }
             _ => false,
         }
+    }
+
+    /// A process cannot connect to another for a while.
+    fn part(&mut self, i: usize) -> bool {
+        let others: Vec<usize> = (0..self.processes.len()).filter(|j| *j != i).collect();
+        let until = self.now.after(Micros(self.dice.below(8_000_000)));
+        let parts = self.peers && !others.is_empty();
+        if parts {
+            let j = self.dice.pick(&others);
+            self.parted.insert((i, j), until);
+            if self.dice.chance(500) {
+                self.parted.insert((j, i), until);
+            }
+            self.probe_all();
+        }
+        parts
     }
 
     fn strike_coordinator(&mut self, fault: Fault) -> bool {
@@ -211,6 +234,8 @@ impl World<'_> {
     fn calm(&mut self) {
         self.watch.note(|| "** the storm is over".to_owned());
         self.coordinator.asleep_until = self.now.min(self.coordinator.asleep_until);
+        self.parted.retain(|_, until| *until == RunTime(u64::MAX));
+        self.probe_all();
         for i in 0..self.processes.len() {
             [Way::Up, Way::Down].into_iter().for_each(|way| self.clog(i, way, false));
             let now = self.now;
@@ -221,6 +246,7 @@ impl World<'_> {
                 process.trouble.pulses_until = now;
             }
             process.trouble.slow_link_until = now;
+            process.trouble.slow_peer_until = now;
             if process.trouble.dawdles_until < RunTime(u64::MAX) {
                 process.trouble.dawdles_until = now;
             }

@@ -1,93 +1,15 @@
 //! A worker process: it computes its leases one after the other, each on all its threads, with the parameters that they
 //! name.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use convoy_scheduler::*;
 
+use super::answer::Answer;
+use super::peer::{Peer, Told};
 use crate::dice::Dice;
+use crate::facts::Fence;
 use crate::oracle;
-
-/// Chunks of a node.
-pub const CHUNKS: usize = 2;
-
-/// One number for the chunks of a node or of a step's sum. Honest workers get the same in each.
-pub fn number_of(chunks: [u64; CHUNKS]) -> u64 {
-    let [first, second] = chunks;
-    if first == second { first } else { oracle::mix(first, second) }
-}
-
-/// A worker's answer to a lease.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The lease that it answers.
-    pub lease: Lease,
-    /// The node's chunks.
-    pub chunks: [u64; CHUNKS],
-    /// How much of them comes, and how.
-    pub sent: Sent,
-    /// Microseconds that one of its shards took on one thread.
-    pub shard_micros: u64,
-    /// Why the node could not be computed, if it could not.
-    pub failure: Option<Failure>,
-    /// Whether the numbers can be used.
-    pub result: NodeResult,
-}
-
-/// How the chunks of an answer are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// All of them.
-    Whole,
-    /// The first chunk comes twice: this number before the other.
-    Twice(u64),
-    /// Only this chunk comes before the worker dies.
-    Half(usize),
-}
-
-impl Answer {
-    /// The chunks that are taken in, by index. A push ends with a chunk that comes twice; unless that is `overlooked`.
-    pub fn came(&self, overlooked: bool) -> Vec<(usize, u64)> {
-        let [first, second] = self.chunks;
-        // The numbers of an evaluation come in one piece, at the end.
-        let trains = self.lease.work == Work::Train;
-        let sent = match self.sent {
-            Sent::Whole => vec![(0, first), (1, second)],
-            Sent::Twice(before) if overlooked => vec![(0, before), (1, second)],
-            Sent::Twice(before) if trains => vec![(0, before)],
-            Sent::Half(index) if trains => vec![(index, self.chunks[index])],
-            Sent::Twice(_) | Sent::Half(_) => vec![],
-        };
-        let finite = self.failure.is_none() && self.result != NodeResult::NotFinite;
-        if finite { sent } else { vec![] }
-    }
-
-    /// All of its numbers in one.
-    pub fn number(&self) -> u64 {
-        number_of(self.chunks)
-    }
-
-    /// The digest of its numbers.
-    pub fn digest(&self) -> [u8; 32] {
-        oracle::digest(self.number())
-    }
-
-    /// As the coordinator hears it from `worker`.
-    pub fn event(&self, worker: WorkerId) -> Event {
-        let (at, shard_micros) = (self.lease.at, self.shard_micros);
-        match self.failure {
-            Some(failure) => Event::LeaseFailed { worker, at, failure },
-            // Numbers that come twice are refused.
-            None if matches!(self.sent, Sent::Twice(_)) => {
-                Event::LeaseFailed { worker, at, failure: Failure::Internal }
-            }
-            None => {
-                let (version, result) = (OwnersVersion(0), self.result);
-                Event::NodeDone { worker, at, shard_micros, version, result, digest: None }
-            }
-        }
-    }
-}
 
 /// A message on a connection.
 #[derive(Clone, Debug)]
@@ -98,14 +20,31 @@ pub enum Message {
     Beat,
     /// Up: an answer to a lease.
     Answer(Answer),
-    /// Down: a lease.
-    Send(Lease),
+    /// Up: something is wrong with a node that an owner has.
+    Contradicted(Opening, Event),
+    /// Up: the sum of a chunk.
+    Root(Fence, usize, u64),
+    /// Up: an owner took bytes.
+    Taken,
+    /// Up: the committed parameters are wanted.
+    Want,
+    /// Up: the optimizer's state of these chunks before this step is wanted.
+    WantState(StepId, Vec<usize>),
+    /// Down: a lease, and whether only its digest is asked for.
+    Send(Lease, bool),
+    /// Down: what is open, and who owns which chunk.
+    Open(Told),
+    /// Down: the parameters after so many steps are final. With their digest, and the chunks that the coordinator has
+    /// made.
+    Committed(StepId, [u8; 32], Vec<(usize, u64)>),
+    /// Down: the optimizer's state of chunks before this step.
+    State(StepId, Vec<(usize, u64)>),
     /// Down: a lease is to be dropped.
     Revoke(LeaseRef),
     /// Down: the connection is about to close.
     Disconnect(DisconnectReason),
     /// Down: the parameters after so many steps.
-    Parameters(StepId, u64),
+    Parameters(StepId, Vec<u64>),
 }
 
 /// The streams of a connection. Each keeps its order; between them there is none.
@@ -148,8 +87,7 @@ impl Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link(pub u64);
 
-/// A worker process.
-#[derive(Clone, Debug)]
+/// A worker process. Many fields: it is all that the real one has.
 pub struct Process {
     /// The machine that it runs on.
     pub machine: usize,
@@ -164,9 +102,13 @@ pub struct Process {
     /// Whether it computes wrongly.
     pub honesty: Honesty,
     /// The newest parameters that it holds, with their step.
-    pub parameters: Option<(StepId, u64)>,
+    pub parameters: Option<(StepId, Vec<u64>)>,
     /// Leases that it has received and not answered.
     pub queue: Vec<Lease>,
+    /// Those of them of which only a digest is asked for.
+    pub audits: BTreeSet<LeaseRef>,
+    /// Its part in the exchange of chunks.
+    pub peer: Peer,
     /// The lease in work, and the parameters it began with.
     pub computing: Option<(LeaseRef, u64)>,
     /// When it began with that.
@@ -191,8 +133,10 @@ pub struct Connection {
 /// Faults that have struck a process and are not over.
 #[derive(Clone, Debug, Default)]
 pub struct Trouble {
-    /// Its heartbeats go on, but it computes nothing.
+    /// Its heartbeats go on, but it computes nothing, and makes no parameters.
     pub hung: bool,
+    /// While it hangs it hears nothing of others, either.
+    pub deaf: bool,
     /// It is stopped until then.
     pub paused_until: RunTime,
     /// It sleeps most of the time until then.
@@ -205,6 +149,8 @@ pub struct Trouble {
     pub dawdles_until: RunTime,
     /// How long it takes to send a node while it dawdles.
     pub dawdle: Micros,
+    /// What it exchanges with other processes takes long until then.
+    pub slow_peer_until: RunTime,
     /// It stays away until then.
     pub away_until: RunTime,
 }
@@ -241,6 +187,8 @@ impl Process {
             honesty: Honesty::default(),
             parameters: None,
             queue: Vec::new(),
+            audits: BTreeSet::new(),
+            peer: Peer::default(),
             computing: None,
             begun: RunTime(0),
         }
@@ -252,6 +200,8 @@ impl Process {
         self.connection = Connection { worker: Some(worker), link, streams, arrivals, clogged: [false; 2] };
         self.trouble.hung = false;
         self.queue.clear();
+        self.audits.clear();
+        self.peer = Peer::default();
         self.computing = None;
         self.parameters = None;
     }
@@ -281,7 +231,7 @@ impl Process {
     /// The lease to compute next and the time it takes, if nothing is being computed and the parameters are there; or
     /// `any` parameters.
     pub fn start(&mut self, now: RunTime, any: bool) -> Option<(LeaseRef, u64)> {
-        let (step, parameters) = self.parameters?;
+        let (step, parameters) = self.parameters.as_ref().map(|(step, values)| (*step, oracle::whole(values)))?;
         self.queue.retain(|lease| lease.at.step >= step);
         if self.computing.is_some_and(|(at, _)| self.queue.iter().any(|lease| lease.at == at)) {
             return None;

@@ -17,6 +17,9 @@ fn scenario(mutant: Mutant, seed: u64) -> Scenario {
         Mutant::BoundlessSending => Scenario::dawdles(seed, 3, Micros::seconds(60)),
         Mutant::FirstCopy => Scenario::liars(seed, Fault::Twice),
         Mutant::IgnoreContradiction | Mutant::BlameNewest | Mutant::LendSuspects => Scenario::liars(seed, Fault::Half),
+        Mutant::FirstRoot => Scenario::fleeting_liars(seed),
+        Mutant::TrustPeers => Scenario::misserved(seed),
+        Mutant::IgnoreComplaint | Mutant::PatientSums => Scenario::deaf(seed),
         _ => Scenario::drawn(seed, Shape::default()),
     }
 }
@@ -56,6 +59,13 @@ fn caught_by(mutant: Mutant) -> &'static str {
         Mutant::IgnoreDeaths => "liveness",
         Mutant::DropRevoke => "order",
         Mutant::RevokeAnother | Mutant::ShortLease | Mutant::IgnoreLimit | Mutant::LongQueue => "bounds",
+        Mutant::StaleOpening | Mutant::TwoOwners => "exchange",
+        Mutant::ForgetResend | Mutant::EarlyTaken | Mutant::AnyVersion => "exchange",
+        Mutant::UnreachedOwner | Mutant::GoneOwner => "exchange",
+        Mutant::OldOwner | Mutant::FirstRoot | Mutant::OldState | Mutant::MissingRoot | Mutant::TrustPeers => {
+            "parameters"
+        }
+        Mutant::ForgetOwners | Mutant::IgnoreComplaint | Mutant::PatientSums => "liveness",
         Mutant::SwapEffects => "determinism",
     }
 }

@@ -80,6 +80,47 @@ fn who_sends_half_nodes_and_dies_spoils_few_steps() {
 }
 
 #[test]
+fn owners_that_hang_lose_their_chunks_and_the_run_goes_on() {
+    let mut moved = [0; 3];
+    for seed in 0..40 {
+        let story = holds(&Scenario::deaf(seed));
+        moved.iter_mut().zip(story.moved).for_each(|(sum, moved)| *sum += moved);
+    }
+    let [_, unreached, late] = moved;
+    assert!(unreached > 10 && late > 10, "{unreached} were not reached, {late} were late");
+}
+
+#[test]
+fn parameters_that_others_hand_out_wrongly_are_not_computed_with() {
+    let wrong: u64 = (0..20).map(|seed| holds(&Scenario::misserved(seed)).faults[Fault::Misserve as usize]).sum();
+    assert!(wrong > 20, "{wrong} times");
+}
+
+/// Each pair but these reaches each other, so the first and the third own chunks; or nobody reaches the second. Before
+/// the last has joined, it may be another two.
+#[test]
+fn who_is_not_reached_by_all_owns_nothing_and_computes() {
+    for parted in [vec![(0, 1)], vec![(0, 1), (2, 1)]] {
+        for seed in 0..10 {
+            let scenario = Scenario { parted: parted.clone(), ..Scenario::peers(seed, 3) };
+            let story = holds(&scenario);
+            let steps = scenario.plan.last_parameters().0;
+            assert!(story.sliced >= steps - 3 && story.moved.iter().sum::<u64>() <= 1, "seed {seed}: {story:?}");
+        }
+    }
+}
+
+/// As soon as all of them are there, which is in the first half.
+#[test]
+fn workers_of_which_each_misses_one_are_a_star() {
+    for seed in 0..10 {
+        let parted = vec![(0, 1), (1, 2), (2, 0)];
+        let story = holds(&Scenario { parted, ..Scenario::peers(seed, 3) });
+        assert!(story.sliced <= 15 && story.moved.iter().sum::<u64>() <= 1, "seed {seed}: {story:?}");
+    }
+}
+
+#[test]
 fn liars_that_send_twice_or_half_are_no_worse_than_others() {
     for how in [Fault::Twice, Fault::Half, Fault::Otherwise] {
         let times: u64 = (0..20).map(|seed| holds(&Scenario::liars(seed, how)).faults[how as usize]).sum();

@@ -20,6 +20,8 @@ struct Sums {
     copies: u64,
     ignored: u64,
     contradictions: u64,
+    sliced: u64,
+    moved: [u64; 3],
 }
 
 impl Sums {
@@ -30,6 +32,8 @@ impl Sums {
         self.copies += story.copies;
         self.ignored += story.ignored;
         self.contradictions += story.contradictions;
+        self.sliced += story.sliced;
+        self.moved.iter_mut().zip(story.moved).for_each(|(sum, moved)| *sum += moved);
     }
 }
 
@@ -44,13 +48,14 @@ fn every_promise_holds_and_every_fault_strikes() {
             scope.spawn(move || seeds.for_each(play));
         }
     });
-    let Sums { faults, restarts, overdue, copies, ignored, contradictions } = sums.into_inner();
+    let Sums { faults, restarts, overdue, copies, ignored, contradictions, sliced, moved } = sums.into_inner();
     let rare: Vec<(Fault, u64)> = faults.into_iter().filter(|(_, times)| *times < 50).collect();
     assert_eq!(rare, [], "faults that hardly strike");
     assert!(
         restarts > 1500 && overdue > 375 && copies > 3750 && ignored > 7500 && contradictions > 25,
         "{restarts} {overdue} {copies} {ignored} {contradictions}"
     );
+    assert!(sliced > 20_000 && moved.iter().all(|moved| *moved > 50), "{sliced} {moved:?}");
 }
 
 #[test]

@@ -16,14 +16,15 @@ fn weathers() -> impl Strategy<Value = Weather> {
 }
 
 fn plans() -> impl Strategy<Value = RunPlan> {
-    let sizes = (1u32..4, 1u64..12, 1u32..40, 1u32..40, 0u32..50);
+    let sizes = (1u32..4, 1u64..12, 1u32..40, 1u32..40, 0u32..50, 1u32..9);
     let bounds = (0u64..5, 0u64..5, 1u32..4, 1u32..20);
-    (sizes, bounds).prop_map(|((epochs, steps, full, last, evaluate_shards), bounds)| {
+    (sizes, bounds).prop_map(|(sizes, bounds)| {
+        let (epochs, steps, full, last, evaluate_shards, chunks) = sizes;
         let (steps_between, seconds, queue_per_thread, lease_shards) = bounds;
         let (data_attempts, internal_attempts) = (100_000, 100_000);
         let limits = Limits { queue_per_thread, lease_shards, data_attempts, internal_attempts, ..Limits::default() };
         let checkpoint = CheckpointIntervals { steps: steps_between, time: Micros::seconds(seconds) };
-        RunPlan { evaluate_shards, checkpoint, limits, ..RunPlan::new(epochs, steps, full, last) }
+        RunPlan { chunks, evaluate_shards, checkpoint, limits, ..RunPlan::new(epochs, steps, full, last) }
     })
 }
 
@@ -32,15 +33,18 @@ proptest! {
 
     #[test]
     fn any_run_in_any_weather_ends_well(
-        plan in plans(), weather in weathers(), seed: u64, workers in 1usize..7, doubles: bool,
+        plan in plans(), weather in weathers(), seed: u64, workers in 1usize..7, doubles: bool, peers: bool,
     ) {
-        holds(&Scenario { weather, doubles, ..Scenario::calm(seed, plan, workers) });
+        holds(&Scenario { weather, doubles, peers, ..Scenario::calm(seed, plan, workers) });
     }
 
     #[test]
-    fn nothing_is_computed_twice_in_calm_weather(plan in plans(), seed: u64, workers in 1usize..7) {
-        let story = holds(&Scenario::calm(seed, plan.clone(), workers));
+    fn nothing_is_computed_twice_in_calm_weather(
+        plan in plans(), seed: u64, workers in 1usize..7, peers: bool,
+    ) {
+        let story = holds(&Scenario { peers, ..Scenario::calm(seed, plan.clone(), workers) });
         prop_assert_eq!((story.starts, story.overdue, story.commits), (1, 0, story.committed.0));
+        prop_assert_eq!(story.moved, [0; 3]);
     }
 }
 

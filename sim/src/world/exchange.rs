@@ -1,0 +1,349 @@
+//! Chunks between processes: owners add them, make the next parameters and hand them out.
+
+use std::collections::BTreeSet;
+
+use convoy_scheduler::*;
+
+use super::answer::Answer;
+use super::peer::{Kept, Made, Number, PeerMessage, Told, What};
+use super::process::{Link, Message, Process, Stream};
+use super::{Happening, World};
+use crate::facts::{Fact, Fence};
+use crate::mutants::Mutant;
+use crate::oracle;
+use crate::scenario::Fault;
+
+/// A process sends again what was not taken after this time.
+const AGAIN: Micros = Micros::millis(400);
+/// An owner that has taken nothing for so long is complained of.
+const PATIENCE: Micros = Micros::seconds(1);
+
+impl World<'_> {
+    /// Tells all processes of the step in work and of its owners.
+    pub(super) fn tell_all_of_owners(&mut self) {
+        (0..self.processes.len()).for_each(|i| self.tell_of_owners(i));
+    }
+
+    /// Tells a process of parameters that were committed: of their digest where owners have them, or else all of them.
+    pub(super) fn hand_out_committed(&mut self, i: usize) {
+        let committed = &self.coordinator.committed;
+        let (step, digest) = (committed.step, oracle::digest(committed.model.whole()));
+        match self.processes[i].connection.worker {
+            Some(worker) if self.coordinator.is_sliced() => {
+                let own = self.coordinator.own_chunks();
+                self.send(worker, Stream::DownControl, Message::Committed(step, digest, own));
+            }
+            _ => self.send_parameters(i),
+        }
+    }
+
+    /// Tells a process of the step in work and of its owners, if it is connected.
+    pub(super) fn tell_of_owners(&mut self, i: usize) {
+        if let (Some(worker), Some(told)) = (self.processes[i].connection.worker, self.coordinator.told())
+            && self.peers
+        {
+            self.send(worker, Stream::DownControl, Message::Open(told));
+        }
+    }
+
+    /// A process finds out whom it reaches, and says so where that is news.
+    pub(super) fn probe(&mut self, i: usize, link: Link) {
+        if self.processes[i].worker_on(link).is_none() {
+            return;
+        }
+        let there = |j: &usize| *j != i && !self.is_parted(i, *j);
+        let others = (0..self.processes.len()).filter(there);
+        let reached: BTreeSet<WorkerId> = others.filter_map(|j| self.processes[j].connection.worker).collect();
+        if self.processes[i].peer.reached.as_ref() != Some(&reached) {
+            self.processes[i].peer.reached = Some(reached.clone());
+            let Some(worker) = self.processes[i].connection.worker else { return };
+            self.say(i, Event::PeersReached { worker, reached });
+        }
+    }
+
+    /// Has all processes find out anew whom they reach.
+    pub(super) fn probe_all(&mut self) {
+        if !self.peers {
+            return;
+        }
+        for i in 0..self.processes.len() {
+            let link = self.processes[i].connection.link;
+            self.later(300_000, Happening::Probe(i, link));
+        }
+    }
+
+    /// Whether one process cannot connect to another.
+    fn is_parted(&self, from: usize, to: usize) -> bool {
+        self.parted.get(&(from, to)).is_some_and(|until| *until > self.now)
+    }
+
+    /// Sends a message to another process. It is lost if that is not there or not reached.
+    fn send_peer(&mut self, i: usize, to: WorkerId, what: What) {
+        let (Some(by), Some(told)) = (self.processes[i].connection.worker, &self.processes[i].peer.told) else {
+            return;
+        };
+        let message = PeerMessage { by, to, fence: told.fence, what };
+        let Some(j) = self.processes.iter().position(|process| process.connection.worker == Some(to)) else { return };
+        // Answers take the connection that the other one has opened.
+        let (from, into) = match &message.what {
+            What::Push(..) | What::Pull => (i, j),
+            What::Taken(..) | What::Made(..) => (j, i),
+        };
+        if self.is_parted(from, into) {
+            return;
+        }
+        let mut wait = Micros(1 + self.dice.below(5_000));
+        if self.throw(Fault::Delay) {
+            self.count(Fault::Delay, Some(i));
+            wait = wait.times(100);
+        }
+        if [i, j].iter().any(|process| self.processes[*process].trouble.slow_peer_until > self.now) {
+            wait = Micros(self.dice.below(4_000_000));
+        }
+        self.at(self.now.after(wait), Happening::Peer(j, message));
+    }
+
+    /// A process has computed a node that is to be counted: it goes to the owners, and is kept.
+    pub(super) fn keep(&mut self, i: usize, answer: Answer) {
+        let peer = &mut self.processes[i].peer;
+        let opened = peer.told.as_ref().map(|told| told.fence.step);
+        if opened == Some(answer.lease.at.step) {
+            let at = answer.lease.at;
+            peer.kept.insert(at, Kept { answer, taken: Default::default(), told: None });
+            self.push(i);
+        }
+    }
+
+    /// A process hears what is open, and who owns which chunk.
+    pub(super) fn opened(&mut self, i: usize, told: Told) {
+        let Some(me) = self.processes[i].connection.worker else { return };
+        let (step, owners) = (told.fence.step, told.owners());
+        let lost = self.processes[i].peer.open(told, me);
+        if self.sabotage.is(Mutant::OldOwner) {
+            lost.into_iter().for_each(|chunk| self.send_root(i, chunk, oracle::mix(step.0, chunk as u64)));
+        }
+        let lacks = self.processes[i].peer.lacks_state();
+        if !lacks.is_empty() {
+            self.send(me, Stream::UpControl, Message::WantState(step, lacks));
+        }
+        owners.into_iter().filter(|owner| *owner != me).for_each(|owner| self.send_peer(i, owner, What::Pull));
+        let early = std::mem::take(&mut self.processes[i].peer.early);
+        early.into_iter().for_each(|message| self.heard_peer(i, message));
+        self.push(i);
+        self.make(i);
+    }
+
+    /// Sends what the owners do not have, and tells the coordinator of nodes that they all have.
+    fn push(&mut self, i: usize) {
+        let Some(me) = self.processes[i].connection.worker else { return };
+        for (owner, at, chunks) in self.processes[i].peer.untaken() {
+            if self.sabotage.is(Mutant::ForgetResend) && self.forgets_to_send(i, at) {
+                continue;
+            }
+            let answer = &self.processes[i].peer.kept[&at].answer;
+            let values = chunks.iter().map(|chunk| (*chunk, answer.chunks[*chunk])).collect();
+            let what = What::Push(at, answer.lease.node, values);
+            if owner == me {
+                let fence = self.processes[i].peer.told.as_ref().expect("it knows of owners").fence;
+                self.heard_peer(i, PeerMessage { by: me, to: me, fence, what });
+            } else {
+                self.processes[i].peer.unheard.entry(owner).or_insert(self.now);
+                self.send_peer(i, owner, what);
+            }
+        }
+        self.tell_done(i);
+        if !self.processes[i].peer.unheard.is_empty() && !self.processes[i].peer.looks_again {
+            self.processes[i].peer.looks_again = true;
+            let link = self.processes[i].connection.link;
+            self.at(self.now.after(AGAIN), Happening::SendAgain(i, link));
+        }
+    }
+
+    /// A mutant takes everything for taken that any owner has ever taken.
+    fn forgets_to_send(&mut self, i: usize, at: LeaseRef) -> bool {
+        let peer = &mut self.processes[i].peer;
+        let (Some(told), Some(kept)) = (&peer.told, peer.kept.get_mut(&at)) else { return false };
+        if kept.told.is_none() {
+            return false;
+        }
+        for owner in told.owners() {
+            kept.taken.extend(told.chunks_of(Owner::Worker(owner)).map(|chunk| (chunk, owner)));
+        }
+        true
+    }
+
+    /// A process looks whether owners took what it sent. Who took nothing for a while is complained of.
+    pub(super) fn send_again(&mut self, i: usize, link: Link) {
+        let Some(worker) = self.processes[i].worker_on(link) else { return };
+        self.processes[i].peer.looks_again = false;
+        let Some(told) = &self.processes[i].peer.told else { return };
+        let version = told.fence.version;
+        let untaken: BTreeSet<WorkerId> = self.processes[i].peer.untaken().into_iter().map(|(o, ..)| o).collect();
+        self.processes[i].peer.unheard.retain(|owner, _| untaken.contains(owner));
+        let now = self.now;
+        let mut lost = Vec::new();
+        for (owner, since) in &mut self.processes[i].peer.unheard {
+            if now.since(*since) >= PATIENCE {
+                *since = now;
+                lost.push(*owner);
+            }
+        }
+        lost.into_iter().for_each(|peer| self.say(i, Event::PeerLost { worker, peer, version }));
+        self.push(i);
+    }
+
+    fn tell_done(&mut self, i: usize) {
+        let Some(worker) = self.processes[i].connection.worker else { return };
+        for answer in self.processes[i].peer.take_complete() {
+            self.repeat(i, &answer);
+            self.send(worker, Stream::UpPush, Message::Answer(answer));
+        }
+    }
+
+    /// A message of another process arrives, or one's own.
+    pub(super) fn heard_peer(&mut self, i: usize, message: PeerMessage) {
+        let Process { connection, trouble, peer, .. } = &mut self.processes[i];
+        if connection.worker != Some(message.to) || (trouble.hung && trouble.deaf) {
+            return;
+        }
+        let Some(told) = &peer.told else { return peer.early.push(message) };
+        let (knows, sent) = (told.fence, message.fence);
+        let stale = (sent.generation, sent.step, sent.opening) < (knows.generation, knows.step, knows.opening);
+        if sent > knows {
+            return peer.early.push(message);
+        }
+        if stale && !self.sabotage.is(Mutant::StaleOpening) {
+            return;
+        }
+        match message.what {
+            What::Push(at, node, ref chunks) => self.add(i, &message, at, node, chunks),
+            What::Taken(at, chunks) => self.taken(i, message.by, at, &chunks),
+            What::Pull => self.pulled(i, message.by),
+            What::Made(chunk, value) => _ = peer.arrived.entry(chunk).or_insert(value),
+        }
+    }
+
+    /// An owner takes in chunks of a node. What is not its own it refuses: whose it is will be told to the sender.
+    fn add(&mut self, i: usize, message: &PeerMessage, at: LeaseRef, node: Node, chunks: &[(usize, u64)]) {
+        let Some(owner) = self.processes[i].connection.worker else { return };
+        let Some(told) = &self.processes[i].peer.told else { return };
+        let (knows, sent, shards) = (told.fence, message.fence, told.shards);
+        let mut taken = Vec::new();
+        for (chunk, value) in chunks.iter().copied() {
+            if self.sabotage.is(Mutant::EarlyTaken) && chunk == 0 {
+                taken.push(chunk);
+                continue;
+            }
+            let sums = &mut self.processes[i].peer.sums;
+            if self.sabotage.is(Mutant::TwoOwners) {
+                sums.entry(chunk).or_insert_with(|| convoy_common::counted_sum::CountedSum::over(shards));
+            }
+            let Some(sum) = sums.get_mut(&chunk) else { continue };
+            if let Err(differs) = sum.insert(node, message.by, Number(value)) {
+                let (node, workers) = (differs.node, differs.workers);
+                let event = Event::NodeContradicted { step: knows.step, work: Work::Train, node, workers };
+                self.send(owner, Stream::UpControl, Message::Contradicted(knows.opening, event));
+                continue;
+            }
+            self.watch.see(&Fact::Added { owner, knows, sent, chunk, node });
+            taken.push(chunk);
+        }
+        if message.by == owner {
+            self.taken(i, owner, at, &taken);
+        } else {
+            self.send_peer(i, message.by, What::Taken(at, taken));
+        }
+        self.make(i);
+    }
+
+    /// An owner has said that it has chunks of a node.
+    fn taken(&mut self, i: usize, owner: WorkerId, at: LeaseRef, chunks: &[usize]) {
+        let peer = &mut self.processes[i].peer;
+        peer.unheard.remove(&owner);
+        let Some(kept) = peer.kept.get_mut(&at) else { return };
+        kept.taken.extend(chunks.iter().map(|chunk| (*chunk, owner)));
+        if peer.untaken().iter().any(|(other, ..)| *other == owner) {
+            peer.unheard.insert(owner, self.now);
+        }
+        if let Some(worker) = self.processes[i].connection.worker {
+            self.send(worker, Stream::UpControl, Message::Taken);
+        }
+        self.tell_done(i);
+    }
+
+    /// Another process wants the next parameters of what this one owns.
+    fn pulled(&mut self, i: usize, by: WorkerId) {
+        self.processes[i].peer.pulled.insert(by);
+        let made: Vec<(usize, u64)> = self.processes[i].peer.made.iter().map(|(c, made)| (*c, made.value)).collect();
+        made.into_iter().for_each(|(chunk, value)| self.hand_out(i, by, chunk, value));
+    }
+
+    fn hand_out(&mut self, i: usize, to: WorkerId, chunk: usize, value: u64) {
+        let lies = self.processes[i].honesty.lies && self.throw(Fault::Misserve);
+        if lies {
+            self.count(Fault::Misserve, Some(i));
+        }
+        self.send_peer(i, to, What::Made(chunk, value ^ u64::from(lies)));
+    }
+
+    /// An owner makes the next parameters of chunks whose sums are complete, and sends these to the coordinator.
+    pub(super) fn make(&mut self, i: usize) {
+        let Some(owner) = self.processes[i].connection.worker else { return };
+        let peer = &self.processes[i].peer;
+        let (Some(told), Some((step, values))) = (&peer.told, &self.processes[i].parameters) else { return };
+        if told.fence.step != *step || self.processes[i].trouble.hung {
+            return;
+        }
+        let any_state = self.sabotage.is(Mutant::OldState);
+        let ready = |(chunk, sum): (&usize, &convoy_common::counted_sum::CountedSum<Number>)| {
+            let state = peer.state.get(chunk).filter(|(at, _)| at == step || any_state)?.1;
+            let sum = sum.total().filter(|_| !peer.made.contains_key(chunk))?.0;
+            let (value, state) = oracle::next_chunk(values[*chunk], state, sum);
+            Some((*chunk, sum, Made { value, state }))
+        };
+        let (step, made): (StepId, Vec<_>) = (step.next(), peer.sums.iter().filter_map(ready).collect());
+        for (chunk, sum, made) in made {
+            let value = made.value;
+            let peer = &mut self.processes[i].peer;
+            peer.made.insert(chunk, made);
+            peer.arrived.insert(chunk, value);
+            let pulled: Vec<WorkerId> = peer.pulled.iter().copied().collect();
+            self.watch.see(&Fact::MadeChunk { owner, step, chunk, value });
+            pulled.into_iter().for_each(|to| self.hand_out(i, to, chunk, value));
+            self.send_root(i, chunk, sum);
+        }
+    }
+
+    fn send_root(&mut self, i: usize, chunk: usize, sum: u64) {
+        let process = &self.processes[i];
+        if let (Some(worker), Some(told)) = (process.connection.worker, &process.peer.told) {
+            let fence: Fence = told.fence;
+            self.send(worker, Stream::UpPush, Message::Root(fence, chunk, sum));
+        }
+    }
+
+    /// A step is committed: what a process has of the next parameters is used if it is all of them and has their
+    /// digest.
+    pub(super) fn committed(&mut self, i: usize, step: StepId, digest: [u8; 32], own: Vec<(usize, u64)>) {
+        let Some(worker) = self.processes[i].connection.worker else { return };
+        let any = self.sabotage.is(Mutant::TrustPeers);
+        let peer = &mut self.processes[i].peer;
+        let Some(told) = &peer.told else { return };
+        let chunks = told.of.len();
+        let in_step = told.fence.step.next() == step;
+        if in_step {
+            peer.state.extend(peer.made.iter().map(|(chunk, made)| (*chunk, (step, made.state))));
+            peer.kept.clear();
+            peer.unheard.clear();
+            peer.arrived.extend(own);
+        }
+        let values: Vec<u64> = (0..chunks).map_while(|chunk| peer.arrived.get(&chunk).copied()).collect();
+        if in_step && values.len() == chunks && (any || oracle::digest(oracle::whole(&values)) == digest) {
+            self.processes[i].parameters = Some((step, values));
+            self.say(i, Event::WorkerReady { worker, step });
+            self.compute(i);
+        } else {
+            self.send(worker, Stream::UpControl, Message::Want);
+        }
+    }
+}
