@@ -118,7 +118,7 @@ impl Dispatch<'_> {
 
     /// Applies the other rules of this module, one after the other.
     pub fn run(mut self) {
-        let candidates = self.members.candidates(self.step.step);
+        let candidates = self.members.candidates(self.step.step, self.step.work);
         if candidates.is_empty() {
             return;
         }
@@ -323,7 +323,7 @@ impl Dispatch<'_> {
     fn send(&mut self, worker: WorkerId, node: Node) {
         let lease = *self.next_lease;
         self.next_lease.0 += 1;
-        let owes_audit = || self.owes_audit(worker, &self.members.candidates(self.step.step));
+        let owes_audit = || self.owes_audit(worker, &self.members.candidates(self.step.step, self.step.work));
         if self.step.audit_all || (self.is_audited(worker) && owes_audit()) {
             self.step.want_audit(node);
         }

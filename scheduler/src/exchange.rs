@@ -22,6 +22,21 @@ pub(crate) struct Exchange {
     workers: BTreeSet<WorkerId>,
     /// Owners whose sums are all with the coordinator, in this opening and version.
     reduced: BTreeSet<WorkerId>,
+    /// What chunks were dealt by last.
+    dealt: Option<Dealt>,
+}
+
+/// All that decides about the owners when a step begins. Where it is what it was, so are they.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Dealt {
+    /// The workers that can own chunks, if all reach them.
+    pub able: Vec<WorkerId>,
+    /// Those that must reach them.
+    pub computing: Vec<WorkerId>,
+    /// How often what is known of who reaches whom has changed.
+    pub reach: u64,
+    /// The owners.
+    pub version: OwnersVersion,
 }
 
 impl Exchange {
@@ -34,6 +49,7 @@ impl Exchange {
             of: vec![Owner::Coordinator; chunks as usize],
             workers: BTreeSet::new(),
             reduced: BTreeSet::new(),
+            dealt: None,
         }
     }
 
@@ -60,6 +76,13 @@ impl Exchange {
     /// Whether a worker says that it reaches all owners.
     pub fn reaches_owners(&self, worker: WorkerId) -> bool {
         self.workers().all(|owner| self.reach.reaches(worker, owner))
+    }
+
+    /// Whether chunks were dealt by just this before. It is noted.
+    pub fn was_dealt(&mut self, dealt: Dealt) -> bool {
+        let same = self.dealt.as_ref() == Some(&dealt);
+        self.dealt = Some(dealt);
+        same
     }
 
     /// Begins an opening.

@@ -61,7 +61,7 @@ pub(crate) struct Member {
     /// The longest that leases waited for it although it had no others, as far as that is not forgotten.
     delays: BTreeMap<Work, Delay>,
     standing: Standing,
-    /// It says that it reaches all that own chunks of the step in work, or nobody does.
+    /// It says that it reaches all workers that own chunks.
     pub reaches_owners: bool,
 }
 
@@ -382,24 +382,28 @@ impl Membership {
         self.members.values_mut().for_each(|member| member.quiet = now.since(member.contact.heard) >= quiet);
     }
 
-    /// Notes who says that it reaches all that own chunks of the step in work.
+    /// Notes who says that it reaches all workers that own chunks.
     pub fn note_reach(&mut self, reaches_owners: impl Fn(WorkerId) -> bool) {
         self.members.iter_mut().for_each(|(worker, member)| member.reaches_owners = reaches_owners(*worker));
     }
 
-    /// Who may get leases of `step`, of those that do not want to leave: members that have held parameters before, are
-    /// not quiet, do not sit out and reach the owners of chunks; if there is none, those that sit out or do not reach
-    /// them as well, then those that others were first for, then those that are quiet, then all.
-    pub fn candidates(&self, step: StepId) -> Vec<WorkerId> {
-        let tiers: [fn(&Member, StepId) -> bool; 5] = [
-            |member, step| member.reaches_owners && member.is_fit(step),
-            |member, _| member.ready.is_some() && !member.quiet && !member.standing.computing.outrun,
-            |member, _| member.ready.is_some() && !member.quiet,
-            |member, _| member.ready.is_some(),
-            |_, _| true,
+    /// Who may get leases of this work of `step`, of those that do not want to leave: members that have held parameters
+    /// before, are not quiet, do not sit out and reach the owners of chunks, which matters in training; if there is none,
+    /// those that sit out or do not reach them as well, then those that others were first for, then those that are
+    /// quiet, then all.
+    pub fn candidates(&self, step: StepId, work: Work) -> Vec<WorkerId> {
+        let tiers: [fn(&Member, StepId, Work) -> bool; 5] = [
+            |member, step, work| (work == Work::Evaluate || member.reaches_owners) && member.is_fit(step),
+            |member, _, _| member.ready.is_some() && !member.quiet && !member.standing.computing.outrun,
+            |member, _, _| member.ready.is_some() && !member.quiet,
+            |member, _, _| member.ready.is_some(),
+            |_, _, _| true,
         ];
-        let tier = |fits: fn(&Member, StepId) -> bool| -> Vec<WorkerId> {
-            self.iter().filter(|(_, member)| !member.draining && fits(member, step)).map(|(worker, _)| worker).collect()
+        let tier = |fits: fn(&Member, StepId, Work) -> bool| -> Vec<WorkerId> {
+            self.iter()
+                .filter(|(_, member)| !member.draining && fits(member, step, work))
+                .map(|(worker, _)| worker)
+                .collect()
         };
         tiers.into_iter().map(tier).find(|tier| !tier.is_empty()).unwrap_or_default()
     }
@@ -638,7 +642,7 @@ mod tests {
         let mut members = Membership::default();
         (1..=3).for_each(|worker| members.join(WorkerId(worker), &worker.to_string(), 1, RunTime(0)));
         let ids = |members: &Membership, step| -> Vec<u32> {
-            members.candidates(StepId(step)).into_iter().map(|worker| worker.0).collect()
+            members.candidates(StepId(step), TRAIN).into_iter().map(|worker| worker.0).collect()
         };
         assert_eq!(ids(&members, 0), [1, 2, 3], "nobody has held parameters");
         for worker in [1, 2] {

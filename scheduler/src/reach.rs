@@ -8,18 +8,21 @@ use crate::ids::WorkerId;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Reach {
     said: BTreeMap<WorkerId, BTreeSet<WorkerId>>,
+    /// Counts the changes.
+    changes: u64,
 }
 
 impl Reach {
     /// A worker says that it reaches these, and no others.
     pub fn said(&mut self, worker: WorkerId, reached: impl IntoIterator<Item = WorkerId>) {
         self.said.insert(worker, reached.into_iter().collect());
+        self.changes += 1;
     }
 
     /// What it said of `peer` does not hold any more.
     pub fn lost(&mut self, worker: WorkerId, peer: WorkerId) {
         if let Some(reached) = self.said.get_mut(&worker) {
-            reached.remove(&peer);
+            self.changes += u64::from(reached.remove(&peer));
         }
     }
 
@@ -27,6 +30,12 @@ impl Reach {
     pub fn forget(&mut self, worker: WorkerId) {
         self.said.remove(&worker);
         self.said.values_mut().for_each(|reached| _ = reached.remove(&worker));
+        self.changes += 1;
+    }
+
+    /// Counts the changes of what was said.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether it said whom it reaches.

@@ -397,7 +397,6 @@ impl Run {
             self.deal_owners(effects);
         }
         self.phase = RunPhase::Working(step);
-        self.note_reach();
         effects.push(Effect::OpenStep { step: id, work, shards, opening: self.exchange.open() });
     }
 }

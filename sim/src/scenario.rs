@@ -81,7 +81,9 @@ faults! {
     Lie = "lying", at most 20;
     /// A worker that lies sends its node twice: first the wrong numbers, then the right ones.
     Twice = "sent twice", at most 900;
-    /// A worker that lies sends half of a node and dies.
+    /// An owner dies as soon as the sum of a chunk is on its way to the coordinator.
+    Flee = "owner gone", at most 20;
+    /// A worker that lies sends half of a node and dies; where there are owners, it dies when they have some of it.
     Half = "half a node", at most 500;
     /// A worker that lies sends its node once more, in a push of its own, with the right numbers.
     Otherwise = "sent otherwise", at most 800;
@@ -282,11 +284,11 @@ impl Scenario {
         Scenario { peers: true, ..Scenario::liars(seed, Fault::Misserve) }
     }
 
-    /// Workers that exchange chunks, lie, and are gone before anybody can compare what they brought.
+    /// Workers that exchange chunks and lie. Both who lied and who has added the lie may be gone before anybody compares.
     pub fn fleeting_liars(seed: u64) -> Scenario {
-        let plan = RunPlan { chunks: 8, audit_every: 100, limits: patient(), ..RunPlan::new(1, 20, 30, 19) };
-        let weather = Weather { storm: Micros::seconds(6), ..Weather::calm() };
-        let weather = weather.with(Fault::Lie, 200).with(Fault::Kill, 200);
+        let plan = RunPlan { chunks: 8, audit_every: 100, limits: patient(), ..RunPlan::new(1, 8, 30, 19) };
+        let weather = Weather { storm: Micros::seconds(10), ..Weather::calm() };
+        let weather = weather.with(Fault::Lie, 100).with(Fault::Half, 300).with(Fault::Flee, 100);
         Scenario { weather, peers: true, ..Scenario::calm(seed, plan, 8) }
     }
 

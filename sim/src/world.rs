@@ -68,6 +68,8 @@ enum Happening {
     Clog(usize, Way, bool),
     /// A process that pulses falls asleep.
     Pulse(usize),
+    /// A process dies, if it still has this connection.
+    Die(usize, Link),
 }
 
 impl Happening {
@@ -412,6 +414,11 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Pulse(i) => self.pulse(i),
+            Happening::Die(i, link) => {
+                if self.processes[i].worker_on(link).is_some() {
+                    self.kill(i, 1_500_000);
+                }
+            }
             // The coordinator that these were for may be dead.
             Happening::Saved(start, step, told_after) => self.saved(start, step, told_after),
             Happening::Reduced(start, opening, event) => {
@@ -550,6 +557,10 @@ impl<'a> World<'a> {
         let exchanged = self.processes[i].peer.told.is_some() && answer.lease.work == Work::Train;
         if exchanged && answer.failure.is_none() && !self.processes[i].audits.contains(&at) {
             self.keep(i, answer);
+            if lied && self.throw(Fault::Half) {
+                self.count(Fault::Half, Some(i));
+                self.dies_soon(i);
+            }
             return self.compute(i);
         }
         self.repeat(i, &answer);
@@ -562,6 +573,12 @@ impl<'a> World<'a> {
             self.send(worker, Stream::UpPush, Message::Answer(otherwise));
         }
         self.compute(i);
+    }
+
+    /// A process dies within some milliseconds.
+    fn dies_soon(&mut self, i: usize) {
+        let link = self.processes[i].connection.link;
+        self.later(20_000, Happening::Die(i, link));
     }
 
     /// An answer may arrive once more, much later.

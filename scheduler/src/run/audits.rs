@@ -163,7 +163,7 @@ impl Run {
     pub(super) fn drop_audits(&mut self, effects: &mut Vec<Effect>) -> bool {
         let RunPhase::Working(step) = &mut self.phase else { return false };
         let mut any = false;
-        let (work, candidates) = (step.work, self.members.candidates(step.step));
+        let (work, candidates) = (step.work, self.members.candidates(step.step, step.work));
         let audits: Vec<(Node, Vec<WorkerId>)> = step.audits().collect();
         for (node, voters) in audits {
             let in_time = step.running().any(|lease| lease.node == node && !lease.overdue);

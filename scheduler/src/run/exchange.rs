@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Run, RunPhase};
 use crate::effect::{Effect, IgnoreReason, OwnersReason, RevokeReason};
+use crate::exchange::Dealt;
 use crate::ids::{Opening, OwnersVersion, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::owners::{self, Owner};
@@ -25,22 +26,26 @@ impl Run {
         let mut able: Vec<WorkerId> = said.iter().copied().filter(can).collect();
         // Who owns chunks goes on.
         able.sort_by_key(|worker| (!self.exchange.owns(*worker), *worker));
+        let (reach, version) = (self.exchange.reach.changes(), self.exchange.version);
+        if self.exchange.was_dealt(Dealt { able: able.clone(), computing: said.clone(), reach, version }) {
+            return;
+        }
         let mut able = self.exchange.reach.reached_by_all(&able, &said, self.exchange.most());
         able.sort_unstable();
-        let of = owners::deal(self.exchange.of(), &able);
-        effects.extend(self.exchange.change(of, OwnersReason::StepBegins));
+        self.change_owners(owners::deal(self.exchange.of(), &able), OwnersReason::StepBegins, effects);
     }
 
-    /// Notes for the work that begins who reaches the owners of chunks. An evaluation has none.
-    pub(super) fn note_reach(&mut self) {
-        let owns = self.training().is_some();
-        let exchange = &self.exchange;
-        self.members.note_reach(|worker| !owns || exchange.reaches_owners(worker));
+    fn change_owners(&mut self, of: Vec<Owner>, why: OwnersReason, effects: &mut Vec<Effect>) {
+        if let Some(changed) = self.exchange.change(of, why) {
+            effects.push(changed);
+            let exchange = &self.exchange;
+            self.members.note_reach(|worker| exchange.reaches_owners(worker));
+        }
     }
 
-    /// The same for one of them.
+    /// Notes whether a worker reaches the owners of chunks.
     pub(super) fn note_reach_of(&mut self, worker: WorkerId) {
-        let reaches_owners = self.training().is_none() || self.exchange.reaches_owners(worker);
+        let reaches_owners = self.exchange.reaches_owners(worker);
         if let Some(member) = self.members.get_mut(worker) {
             member.reaches_owners = reaches_owners;
         }
@@ -80,6 +85,7 @@ impl Run {
             return Err(IgnoreReason::NothingToSend);
         }
         self.exchange.reach.lost(worker, peer);
+        self.note_reach_of(worker);
         if let Some(member) = self.members.get_mut(worker) {
             member.strike_sender(id);
         }
@@ -136,8 +142,7 @@ impl Run {
             return self.reopen(effects);
         }
         let of = owners::pass_on(self.exchange.of(), |other| other != owner && self.members.get(other).is_some());
-        effects.extend(self.exchange.change(of, why));
-        self.note_reach();
+        self.change_owners(of, why, effects);
         let RunPhase::Working(step) = &mut self.phase else { return };
         let auditors = step.send_again(self.now, |worker| self.members.get(worker).is_some());
         let revoke = |worker, at| Effect::Revoke { worker, at, why: RevokeReason::AuditDropped };

@@ -319,6 +319,10 @@ impl World<'_> {
         if let (Some(worker), Some(told)) = (process.connection.worker, &process.peer.told) {
             let fence: Fence = told.fence;
             self.send(worker, Stream::UpPush, Message::Root(fence, chunk, sum));
+            if self.throw(Fault::Flee) {
+                self.count(Fault::Flee, Some(i));
+                self.dies_soon(i);
+            }
         }
     }
 

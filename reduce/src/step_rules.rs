@@ -1,0 +1,108 @@
+//! What all steps of a run have in common, and what one does to one chunk.
+
+use std::sync::Arc;
+
+use convoy_common::Plan;
+use convoy_kernels::finite_check::all_finite;
+use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
+use convoy_model::Network;
+use convoy_proto::CHUNK_ELEMENTS;
+
+use crate::{ChunkBuffer, Elements, FrozenChunks, ParameterState, Scales, Update};
+
+/// Elements that the optimizer makes at a time, so that what follows finds them in the fastest cache.
+const BLOCK: usize = 4096;
+
+/// What all steps of a run have in common.
+#[derive(Debug)]
+pub struct StepRules {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Its network.
+    pub network: Arc<Network>,
+    /// Chunks that steps leave as they are.
+    pub frozen: FrozenChunks,
+    update: Update,
+}
+
+/// Parameters (or buffers) and optimizer state of one chunk, after some number of steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChunkState {
+    /// Parameters, then buffers.
+    pub values: Arc<ChunkBuffer>,
+    /// The optimizer's state of those of them that are parameters, which come first: a part for each of its
+    /// [names](crate::moment_names), empty where the chunk has only buffers, none where all later chunks have none.
+    pub moments: Vec<Arc<ChunkBuffer>>,
+}
+
+impl ChunkState {
+    /// Chunk `index` of `state`.
+    ///
+    /// # Panics
+    /// When there is no such chunk.
+    pub fn of(state: &ParameterState, index: usize) -> ChunkState {
+        let moments = state.moments.iter().filter_map(|moment| moment.chunks().get(index)).cloned().collect();
+        ChunkState { values: state.flat.chunks()[index].clone(), moments }
+    }
+}
+
+impl StepRules {
+    /// Those of a plan and its network.
+    pub fn new(plan: Arc<Plan>, network: Arc<Network>) -> Self {
+        let (frozen, update) = (FrozenChunks::of(&plan, &network), Update::new(&plan, &network));
+        StepRules { plan, network, frozen, update }
+    }
+
+    /// The scales of step `step`, where they follow from the plan alone: without class weights and clipping.
+    pub fn early_scales(&self, step: u64) -> Option<Scales> {
+        if !self.plan.class_weights.is_empty() || self.plan.spec.optimizer.clip_norm.is_some() {
+            return None;
+        }
+        let cut = self.plan.train_cut();
+        let count = cut.step(step % cut.steps()).len() as f32;
+        Some(Scales { gradient: 1.0 / count, statistics: 1.0 / count })
+    }
+
+    /// The sum of squares of what is parameters in `root`, the sum of all shards of chunk `index`: in f64 over fixed
+    /// blocks, in order.
+    pub fn squares(&self, index: usize, root: &[f32]) -> f64 {
+        let parameters = self.network.parameters.saturating_sub(index * CHUNK_ELEMENTS);
+        let part = &root[..root.len().min(parameters)];
+        part.chunks(NORM_BLOCK).map(norm_sq_block).fold(0.0, |sum, block| sum + block)
+    }
+
+    /// Step `step` of chunk `index`, whose sum over all shards is `root`: in the root's memory it makes the parameters
+    /// that follow from `before`. Whether what it has made is free of NaN and infinity is the second part of the answer.
+    pub fn make_chunk(
+        &self,
+        step: u64,
+        index: usize,
+        scales: Scales,
+        mut root: ChunkBuffer,
+        before: &ChunkState,
+    ) -> (ChunkState, bool) {
+        let first = index * CHUNK_ELEMENTS;
+        let old = &before.moments;
+        let mut moments: Vec<ChunkBuffer> = old.iter().map(|old| ChunkBuffer::new(old.len())).collect();
+        // The root of a block while its memory begins to hold what is made of it.
+        let mut block = [0.0; BLOCK];
+        let mut finite = true;
+        let blocks = root.chunks_mut(BLOCK).zip(before.values.chunks(BLOCK));
+        for (start, (values, before)) in (0..).step_by(BLOCK).zip(blocks) {
+            let sum = &mut block[..values.len()];
+            sum.copy_from_slice(values);
+            values.copy_from_slice(before);
+            let carried = moments.iter_mut().zip(old).map(|(moment, old)| {
+                let part = start.min(old.len())..(start + values.len()).min(old.len());
+                moment[part.clone()].copy_from_slice(&old[part.clone()]);
+                &mut moment[part]
+            });
+            let mut carried: Vec<&mut [f32]> = carried.collect();
+            let elements = Elements { first: first + start, values, moments: &mut carried, sum };
+            self.update.apply(step, scales, elements);
+            finite &= all_finite(values) && carried.iter().all(|moment| all_finite(moment));
+        }
+        let made = ChunkState { values: Arc::new(root), moments: moments.into_iter().map(Arc::new).collect() };
+        (made, finite)
+    }
+}
