@@ -9,6 +9,7 @@
 //! - [`invariants`]: the promises that must hold, each checked at every fact.
 //! - [`mutants`]: deliberate faults between the scheduler and the world, each of which an invariant must catch.
 //! - [`oracle`]: the parameters that one machine alone would have computed.
+//! - [`rates`]: another world, of links with a rate: how long a step takes with many workers, where nothing fails.
 //!
 //! # Examples
 //! ```
@@ -26,6 +27,7 @@ mod invariant_watch;
 pub mod invariants;
 pub mod mutants;
 pub mod oracle;
+pub mod rates;
 mod scenario;
 mod story;
 mod story_player;

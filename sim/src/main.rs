@@ -1,4 +1,6 @@
-//! Plays simulated runs by the thousand, or one of them line by line.
+//! Plays simulated runs by the thousand, or one of them line by line; or many workers with links of a rate.
+
+mod table;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -9,6 +11,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use convoy_sim::{Fault, Mutant, Scenario, Shape, Story, Violation, play, play_traced};
 use parking_lot::Mutex;
+
+use crate::table::LinkArgs;
 
 /// Lines of the trace that are shown before a violation.
 const SHOWN: usize = 60;
@@ -21,7 +25,7 @@ const SHOWN: usize = 60;
 #[command(name = "convoy-sim", after_help = EXAMPLES)]
 struct Args {
     /// Replay the run of this seed and print all events, effects and faults.
-    #[arg(required_unless_present_any = ["seeds", "mutants"])]
+    #[arg(required_unless_present_any = ["seeds", "mutants", "links"])]
     seed: Option<u64>,
     /// Play this many seeds.
     #[arg(long, value_name = "N", conflicts_with = "seed")]
@@ -38,12 +42,14 @@ struct Args {
     /// Worker processes of a run.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     workers: u16,
-    /// Steps of a run.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
-    steps: u16,
+    /// Steps of a run: 40, if it is not said, and 3 with --links.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    steps: Option<u16>,
     /// Threads that play runs; as many as there are cores, if it is not said.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    #[command(flatten)]
+    links: LinkArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -52,7 +58,12 @@ const EXAMPLES: &str = "Examples:
   convoy-sim 8731                                 replay seed 8731, line by line
   convoy-sim --seeds 100 --mutant arrival-order   see a mutant caught
   convoy-sim --seeds 1000 --workers 3 --steps 12  smaller runs
-  convoy-sim --mutants                            list the mutants";
+  convoy-sim --mutants                            list the mutants
+  convoy-sim --links 64,256,1000 --rate 10gbit    how long a step takes where links have a rate, in calm weather
+  convoy-sim --links 64 --star                    the same where all gradients go to the coordinator";
+
+/// Steps of a run, if they are not said.
+const STEPS: u16 = 40;
 
 fn mutant(name: &str) -> Result<Mutant, String> {
     Mutant::named(name).ok_or_else(|| "there is no such mutant; --mutants lists them".to_owned())
@@ -66,6 +77,9 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if !args.links.links.is_empty() {
+        return table::print(&args.links, args.steps);
+    }
     match (args.seed, args.seeds) {
         (Some(seed), _) => replay(&args.scenario(seed)),
         (None, seeds) => sweep(&args, seeds.unwrap_or(0)),
@@ -73,8 +87,12 @@ fn main() -> ExitCode {
 }
 
 impl Args {
+    fn steps(&self) -> u16 {
+        self.steps.unwrap_or(STEPS)
+    }
+
     fn scenario(&self, seed: u64) -> Scenario {
-        let shape = Shape { workers: usize::from(self.workers), steps: u64::from(self.steps) };
+        let shape = Shape { workers: usize::from(self.workers), steps: u64::from(self.steps()) };
         Scenario { mutant: self.mutant, ..Scenario::drawn(seed, shape) }
     }
 }
@@ -237,6 +255,6 @@ fn explain(args: &Args, seed: u64, violation: &Violation) {
     trace[trace.len().saturating_sub(SHOWN)..].iter().for_each(|line| println!("{line}"));
     println!("\nseed {seed}: {violation}");
     let mutant = args.mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
-    let (workers, steps) = (args.workers, args.steps);
+    let (workers, steps) = (args.workers, args.steps());
     println!("replay it: cargo run --release -p convoy-sim -- {seed}{mutant} --workers {workers} --steps {steps}");
 }

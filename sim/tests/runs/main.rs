@@ -3,6 +3,7 @@
 mod crash_points;
 mod mutants;
 mod named;
+mod rates;
 mod seeds;
 mod weathers;
 
