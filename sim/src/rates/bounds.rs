@@ -1,6 +1,6 @@
 //! How long an exchange must take, by counting bytes.
 
-use super::RatesPlan;
+use super::plan::RatesPlan;
 
 impl RatesPlan {
     /// Nanoseconds that the busiest link carries bytes in a step, if every worker that can owns chunks and nothing ever
@@ -9,8 +9,8 @@ impl RatesPlan {
     /// Of `G` bytes, `W` workers and `S` owners with a share of `G / S` each, an owner
     /// - gives out its gradient but for its own share, `G (S - 1) / S`, and its share of the parameters to all others,
     ///   `G / S (W - 1)`;
-    /// - takes in its share of all other gradients, `G / S (W - 1)` (not less than `G`, as whoever owns nothing takes in
-    ///   the parameters), and the parameters, about `G`.
+    /// - takes in its share of all other gradients, `G / S (W - 1)`, taken as `G` where it is less, and the parameters
+    ///   of all others, about `G`.
     ///
     /// The larger of both, through a link. Of a star, the coordinator takes in `W G`, and gives out as much at the same
     /// time.
@@ -46,7 +46,7 @@ impl RatesPlan {
     }
 
     fn carry(&self, bytes: u128) -> u64 {
-        self.wire().takes(u64::try_from(bytes).unwrap_or(u64::MAX))
+        self.cable().takes(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 }
 
@@ -71,6 +71,6 @@ mod tests {
     #[test]
     fn who_is_alone_sends_its_sums_to_the_coordinator() {
         let alone = RatesPlan { gradient: 1000, ..RatesPlan::of_workers(1) };
-        assert_eq!(alone.by_chunks(1), alone.wire().takes(1000));
+        assert_eq!(alone.by_chunks(1), alone.cable().takes(1000));
     }
 }

@@ -13,14 +13,18 @@ fn differs(measured: u64, bound: u64) -> bool {
     measured * 100 < bound * 99 || measured * 100 > bound * 110
 }
 
+/// With the usual timeouts: bytes flow, so nobody is found late.
 #[test]
 fn an_exchange_takes_what_its_busiest_owner_must_send_and_take_in() {
     for (workers, owners) in [(16, 16), (64, 64), (256, 86), (1000, 86)] {
-        let plan = RatesPlan::of_workers(workers);
+        let plan = RatesPlan { patient: false, ..RatesPlan::of_workers(workers) };
         let rates = played(&plan);
         assert_eq!(rates.owners, owners, "half as many as chunks at most");
-        let (exchange, bound) = (rates.steady().exchange, plan.by_chunks(owners));
+        let StepFigures { exchange, coordinator_in, coordinator_out, .. } = rates.steady();
+        let bound = plan.by_chunks(owners);
         assert!(!differs(exchange, bound), "{workers} workers: {exchange} ns, not {bound} ns");
+        assert!(coordinator_in <= plan.gradient / 10 * 11, "{workers} workers: {coordinator_in} bytes in");
+        assert!(coordinator_out <= plan.gradient / 10, "{workers} workers: {coordinator_out} bytes out");
     }
 }
 
@@ -41,16 +45,6 @@ fn with_few_workers_or_small_chunks_links_are_never_idle() {
 }
 
 #[test]
-fn the_coordinator_takes_in_one_gradient_and_gives_out_next_to_nothing() {
-    for workers in [64, 256, 1000] {
-        let plan = RatesPlan::of_workers(workers);
-        let StepFigures { coordinator_in, coordinator_out, .. } = played(&plan).steady();
-        assert!(coordinator_in <= plan.gradient / 10 * 11, "{workers} workers: {coordinator_in} bytes in");
-        assert!(coordinator_out <= plan.gradient / 10, "{workers} workers: {coordinator_out} bytes out");
-    }
-}
-
-#[test]
 fn in_a_star_all_gradients_go_through_the_coordinator() {
     let plan = RatesPlan { star: true, ..RatesPlan::of_workers(64) };
     let rates = played(&plan);
@@ -58,7 +52,7 @@ fn in_a_star_all_gradients_go_through_the_coordinator() {
     let all = 64 * plan.gradient;
     assert_eq!(rates.owners, 0);
     assert!(coordinator_in >= all && coordinator_out >= all, "{coordinator_in} in, {coordinator_out} out");
-    assert!(exchange >= plan.by_bytes() && exchange < plan.by_bytes() / 5 * 6, "{exchange} ns");
+    assert!(!differs(exchange, plan.by_chunks(0)), "{exchange} ns");
 }
 
 #[test]

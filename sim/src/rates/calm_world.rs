@@ -10,9 +10,9 @@ use convoy_scheduler::{
     Contact, Effect, Event, Lease, LeaseId, LeaseRef, NodeResult, OwnersVersion, Run, RunTime, StepId, WorkerId,
 };
 
-use super::RatesPlan;
 use super::figures::{Rates, StepFigures};
-use super::links::{Carried, Links, Parcel, Rank};
+use super::network::{Carried, Network, Parcel, Rank};
+use super::plan::RatesPlan;
 use super::routes::{COORDINATOR, Routes};
 
 /// Bytes of a message that carries no numbers.
@@ -41,7 +41,7 @@ enum Load {
 
 /// Something that is going to happen.
 #[derive(Debug)]
-enum Happening {
+enum CalmHappening {
     /// An up link has carried what it carried.
     Free(usize),
     /// The last byte of a parcel is there.
@@ -64,7 +64,7 @@ struct Agenda {
 #[derive(Debug)]
 struct Entry {
     key: (u64, u64),
-    happening: Happening,
+    happening: CalmHappening,
 }
 
 impl PartialEq for Entry {
@@ -88,12 +88,12 @@ impl Ord for Entry {
 }
 
 impl Agenda {
-    fn add(&mut self, at: u64, happening: Happening) {
+    fn add(&mut self, at: u64, happening: CalmHappening) {
         self.entries.push(Reverse(Entry { key: (at, self.known), happening }));
         self.known += 1;
     }
 
-    fn next(&mut self) -> Option<(u64, Happening)> {
+    fn next(&mut self) -> Option<(u64, CalmHappening)> {
         self.entries.pop().map(|Reverse(entry)| (entry.key.0, entry.happening))
     }
 }
@@ -137,14 +137,34 @@ struct Counted {
     heart: Duration,
 }
 
+/// Plays a run. `clock` tells the processor's time; it is shown in [`StepFigures::heart`], and nothing goes by it.
+///
+/// # Errors
+/// What the scheduler did that it should not do in calm weather.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use convoy_sim::rates::{RatesPlan, play};
+///
+/// let plan = RatesPlan { gradient: 2_000_000, ..RatesPlan::of_workers(4) };
+/// let rates = play(&plan, || Duration::ZERO).expect("the weather is calm");
+/// // Each worker sends three quarters of its gradient to others, and a quarter of the parameters to three of them.
+/// let sent = rates.steady().worker_out_most;
+/// assert!(sent > 3_000_000 && sent < 4_000_000);
+/// ```
+pub fn play(plan: &RatesPlan, clock: impl Fn() -> Duration) -> Result<Rates, String> {
+    CalmWorld::new(plan, clock).play()
+}
+
 /// All machines and their run. Machine 0 is the coordinator, machine `n` is worker `n`.
-pub struct World<'a, C> {
+struct CalmWorld<'a, C> {
     plan: &'a RatesPlan,
     clock: C,
     run: Run,
     now: u64,
     agenda: Agenda,
-    links: Links<Load>,
+    links: Network<Load>,
     /// The first is of no use: it stands where the coordinator is.
     workers: Vec<Worker>,
     routes: Routes,
@@ -155,17 +175,17 @@ pub struct World<'a, C> {
     odd: Option<String>,
 }
 
-impl<'a, C: Fn() -> Duration> World<'a, C> {
+impl<'a, C: Fn() -> Duration> CalmWorld<'a, C> {
     /// A world in which nothing has happened.
-    pub fn new(plan: &'a RatesPlan, clock: C) -> World<'a, C> {
+    fn new(plan: &'a RatesPlan, clock: C) -> CalmWorld<'a, C> {
         let machines = plan.workers as usize + 1;
         let run = Run::new(plan.run());
-        World {
+        CalmWorld {
             plan,
             clock,
             now: 0,
             agenda: Agenda::default(),
-            links: Links::new(plan.wire(), machines),
+            links: Network::new(plan.cable(), machines),
             workers: (0..machines).map(|_| Worker::default()).collect(),
             routes: Routes::to(run.owners().1),
             version: OwnersVersion(0),
@@ -180,12 +200,12 @@ impl<'a, C: Fn() -> Duration> World<'a, C> {
     ///
     /// # Errors
     /// What the scheduler did that it should not do in calm weather.
-    pub fn play(mut self) -> Result<Rates, String> {
+    fn play(mut self) -> Result<Rates, String> {
         self.begin();
         while self.counted.steps.len() < self.plan.steps as usize {
             let (at, happening) = self.agenda.next().expect("the next beat is always there");
             self.now = at;
-            if matches!(happening, Happening::Beat) && self.agenda.entries.is_empty() {
+            if matches!(happening, CalmHappening::Beat) && self.agenda.entries.is_empty() {
                 self.odd = Some(format!("nothing happens any more: waiting for {}", self.run.waiting_for()));
             }
             self.happen(happening);
@@ -211,16 +231,16 @@ impl<'a, C: Fn() -> Duration> World<'a, C> {
                 self.send_event(Event::PeersReached { worker, reached }, CONTROL + 4 * ids.len() as u64);
             }
         }
-        self.agenda.add(BEAT, Happening::Beat);
+        self.agenda.add(BEAT, CalmHappening::Beat);
     }
 
-    fn happen(&mut self, happening: Happening) {
+    fn happen(&mut self, happening: CalmHappening) {
         match happening {
-            Happening::Free(machine) => self.depart(machine),
-            Happening::Arrive(parcel) => self.arrive(parcel),
-            Happening::Computed(worker) => self.computed(worker),
-            Happening::Acknowledged(worker, lease) => self.acknowledged(worker, lease),
-            Happening::Beat => self.beat(),
+            CalmHappening::Free(machine) => self.depart(machine),
+            CalmHappening::Arrive(parcel) => self.arrive(parcel),
+            CalmHappening::Computed(worker) => self.computed(worker),
+            CalmHappening::Acknowledged(worker, lease) => self.acknowledged(worker, lease),
+            CalmHappening::Beat => self.beat(),
         }
     }
 
@@ -229,7 +249,7 @@ impl<'a, C: Fn() -> Duration> World<'a, C> {
     }
 
     fn send(&mut self, rank: Rank, from: usize, to: usize, bytes: u64, load: Load) {
-        self.links.queue(rank, Parcel { from, to, bytes, load });
+        self.links.queue(Parcel { rank, from, to, bytes, load });
         self.depart(from);
     }
 
@@ -245,12 +265,14 @@ impl<'a, C: Fn() -> Duration> World<'a, C> {
     /// Begins what is next on an up link, if that is free.
     fn depart(&mut self, machine: usize) {
         if let Some(departure) = self.links.depart(self.now, machine) {
-            self.agenda.add(departure.free, Happening::Free(machine));
-            self.agenda.add(departure.arrives, Happening::Arrive(departure.parcel));
+            self.agenda.add(departure.free, CalmHappening::Free(machine));
+            self.agenda.add(departure.arrives, CalmHappening::Arrive(departure.parcel));
         }
     }
 
     fn arrive(&mut self, parcel: Parcel<Load>) {
+        self.links.taken(&parcel);
+        self.depart(parcel.from);
         let Parcel { from, to, load, .. } = parcel;
         let time = self.time();
         match load {
@@ -286,7 +308,7 @@ impl<'a, C: Fn() -> Duration> World<'a, C> {
         if let Some(lease) = leases.front().filter(|lease| !*computes && lease.at.step == *held) {
             *computes = true;
             let rounds = u64::from(lease.node.size().div_ceil(self.plan.threads));
-            self.agenda.add(self.now + rounds * self.plan.compute, Happening::Computed(worker));
+            self.agenda.add(self.now + rounds * self.plan.compute, CalmHappening::Computed(worker));
         }
     }
 
@@ -315,7 +337,7 @@ impl<'a, C: Fn() -> Duration> World<'a, C> {
         let (_, left) = self.workers[worker].sending.get_mut(&lease).expect("a node is sent till all of it is there");
         *left -= 1;
         if *left == 0 {
-            self.agenda.add(self.now + self.plan.latency, Happening::Acknowledged(worker, lease));
+            self.agenda.add(self.now + self.plan.latency, CalmHappening::Acknowledged(worker, lease));
         }
     }
 
@@ -399,7 +421,7 @@ impl<'a, C: Fn() -> Duration> World<'a, C> {
         if self.run.deadline().is_some_and(|at| at <= time) {
             self.tell(Event::Deadline);
         }
-        self.agenda.add(self.now + BEAT, Happening::Beat);
+        self.agenda.add(self.now + BEAT, CalmHappening::Beat);
     }
 
     /// Tells the run an event, and does what follows.
