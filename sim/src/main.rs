@@ -42,7 +42,7 @@ struct Args {
     /// Worker processes of a run.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     workers: u16,
-    /// Steps of a run: 40, if it is not said, and 3 with --links.
+    /// Steps of a run: 40, if it is not said; with --links 3, and no fewer.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     steps: Option<u16>,
     /// Threads that play runs; as many as there are cores, if it is not said.

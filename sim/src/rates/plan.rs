@@ -29,7 +29,7 @@ pub struct RatesPlan {
     pub rate: u64,
     /// What a byte takes from one machine to another on an idle link.
     pub latency: u64,
-    /// Steps of the run; those from the third on are alike.
+    /// Steps that are played; those from the third on are alike.
     pub steps: u32,
     /// Whether the coordinator owns all chunks, since nobody says whom it reaches.
     pub star: bool,
@@ -80,6 +80,7 @@ impl RatesPlan {
             if self.patient { Timeouts { stall: long, spare_stall: long, send_floor: long, ..usual } } else { usual };
         let limits = Limits { workers: self.workers, ..Limits::default() };
         let chunks = self.chunks();
-        RunPlan { chunks, timeouts, limits, ..RunPlan::new(1, u64::from(self.steps), shards, shards) }
+        // All steps that are played open another one when they end.
+        RunPlan { chunks, timeouts, limits, ..RunPlan::new(1, u64::from(self.steps) + 1, shards, shards) }
     }
 }
