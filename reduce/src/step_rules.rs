@@ -72,7 +72,8 @@ impl StepRules {
     }
 
     /// Step `step` of chunk `index`, whose sum over all shards is `root`: in the root's memory it makes the parameters
-    /// that follow from `before`. Whether what it has made is free of NaN and infinity is the second part of the answer.
+    /// that follow from `before`. Whether what it has made is free of NaN and infinity is the second part of the
+    /// answer.
     pub fn make_chunk(
         &self,
         step: u64,

@@ -3,62 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoy_common::counted_sum::{Contradiction, CountedSum};
-use convoy_common::{Digest, Plan};
-use convoy_kernels::finite_check::all_finite;
-use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
-use convoy_model::Network;
-use convoy_proto::{CHUNK_ELEMENTS, TRAIN_SUMS, chunk_count};
-use convoy_scheduler::{Node, WorkerId};
+use convoy_common::Digest;
+use convoy_common::counted_sum::{Contradiction, CountedSum, Fingerprint, Summand};
+use convoy_proto::{TRAIN_SUMS, chunk_count};
+use convoy_scheduler::{Node, WorkerId, tree};
 
 use crate::{
-    ChunkBuffer, DigestByTensor, Elements, FrozenChunks, ParameterBoard, ParameterState, PublishedParameters, Scales,
-    Update,
+    ChunkBuffer, ChunkState, DigestByTensor, ParameterBoard, ParameterState, PublishedParameters, Scales, StepRules,
 };
-
-/// Elements that the optimizer makes at a time, so that what follows finds them in the fastest cache.
-const BLOCK: usize = 4096;
-
-/// What all steps of a run have in common.
-#[derive(Debug)]
-pub struct StepRules {
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// Its network.
-    pub network: Arc<Network>,
-    /// Chunks that steps leave as they are.
-    pub frozen: FrozenChunks,
-    update: Update,
-}
-
-impl StepRules {
-    /// Those of a plan and its network.
-    pub fn new(plan: Arc<Plan>, network: Arc<Network>) -> Self {
-        let (frozen, update) = (FrozenChunks::of(&plan, &network), Update::new(&plan, &network));
-        StepRules { plan, network, frozen, update }
-    }
-
-    /// Chunks that the step after `before` leaves as they are.
-    fn kept<'a>(&'a self, before: &'a ParameterState) -> impl Iterator<Item = (usize, Arc<ChunkBuffer>)> + 'a {
-        self.frozen.at(before.step).map(|index| (index, before.flat.chunks()[index].clone()))
-    }
-
-    /// The scales of step `step`, where they follow from the plan alone: without class weights and clipping.
-    fn early_scales(&self, step: u64) -> Option<Scales> {
-        if !self.plan.class_weights.is_empty() || self.plan.spec.optimizer.clip_norm.is_some() {
-            return None;
-        }
-        let cut = self.plan.train_cut();
-        let count = cut.step(step % cut.steps()).len() as f32;
-        Some(Scales { gradient: 1.0 / count, statistics: 1.0 / count })
-    }
-}
 
 /// A training step whose nodes come in chunks, in any order and more than once.
 ///
 /// Each chunk is added over the reduce tree for itself, always `left + right`. Where its root is there and it is known
 /// what scales it, the optimizer makes the next parameters of it in its memory, and they are published. So the bits
 /// depend on nothing but the nodes.
+///
+/// Chunks may have owners elsewhere, who bring their sums ([`StepSums::take_sum`]); the optimizer's step of them is
+/// made here as well.
 #[derive(Debug)]
 pub struct StepSums {
     rules: Arc<StepRules>,
@@ -70,8 +31,7 @@ pub struct StepSums {
     scales: Option<Scales>,
     norm: Option<f64>,
     published: Arc<PublishedParameters>,
-    /// The root of a block while its memory begins to hold what is made of it.
-    block: Vec<f32>,
+    shards: u32,
     times: StepTimes,
 }
 
@@ -79,6 +39,8 @@ pub struct StepSums {
 #[derive(Debug)]
 struct MadeSoFar {
     chunks: usize,
+    /// Chunks that have moved since they were made, and whose new owners have not brought their sums.
+    unsettled: usize,
     digest: DigestByTensor,
     finite: bool,
     told: bool,
@@ -111,6 +73,10 @@ pub struct MadeStep {
 struct ChunkSum {
     counted: CountedSum<ChunkBuffer>,
     root: Root,
+    /// The sum that an owner has brought, and who that was.
+    brought: Option<(Fingerprint, WorkerId)>,
+    /// Its owner has lost the chunk after it had brought its sum.
+    unsettled: bool,
 }
 
 /// The sum of all shards, of one chunk.
@@ -120,17 +86,15 @@ enum Root {
     /// What scales it is not known yet.
     There(ChunkBuffer),
     /// The next parameters were made of it, and the optimizer's next state with them.
-    Made(MadeChunk),
-}
-
-#[derive(Debug)]
-struct MadeChunk {
-    values: Arc<ChunkBuffer>,
-    moments: Vec<Arc<ChunkBuffer>>,
+    Made(ChunkState),
 }
 
 impl ChunkSum {
-    fn made(&self) -> Option<&MadeChunk> {
+    fn over(shards: u32) -> Self {
+        ChunkSum { counted: CountedSum::over(shards), root: Root::Missing, brought: None, unsettled: false }
+    }
+
+    fn made(&self) -> Option<&ChunkState> {
         match &self.root {
             Root::Made(made) => Some(made),
             Root::Missing | Root::There(_) => None,
@@ -148,16 +112,17 @@ fn lap(stage: &mut Duration, begun: Instant) -> Instant {
 impl StepSums {
     /// The step after `before`, with `shards` shards, of which nothing has come. What it makes is published on `board`.
     pub fn open(rules: Arc<StepRules>, before: Arc<ParameterState>, shards: u32, board: &ParameterBoard) -> Self {
-        let published = board.open(before.step + 1, rules.network.len(), rules.kept(&before));
-        let chunk = |_| ChunkSum { counted: CountedSum::over(shards), root: Root::Missing };
+        let frozen = |index: usize| (index, before.flat.chunks()[index].clone());
+        let published = board.open(before.step + 1, rules.network.len(), rules.frozen.at(before.step).map(frozen));
+        let digest = DigestByTensor::new(&rules.network);
         let mut step = StepSums {
-            chunks: (0..chunk_count(rules.network.len())).map(chunk).collect(),
-            made: MadeSoFar { chunks: 0, digest: DigestByTensor::new(&rules.network), finite: true, told: false },
+            chunks: (0..chunk_count(rules.network.len())).map(|_| ChunkSum::over(shards)).collect(),
+            made: MadeSoFar { chunks: 0, unsettled: 0, digest, finite: true, told: false },
             sums: CountedSum::over(shards),
             scales: rules.early_scales(before.step),
             norm: None,
             published,
-            block: vec![0.0; BLOCK],
+            shards,
             times: StepTimes::default(),
             rules,
             before,
@@ -169,9 +134,8 @@ impl StepSums {
     /// Chunks all of whose layers are frozen are those of the step before, and so is their optimizer state.
     fn keep_frozen(&mut self) {
         let (rules, before) = (self.rules.clone(), self.before.clone());
-        for (index, values) in rules.kept(&before) {
-            let moments = before.moments.iter().filter_map(|moment| moment.chunks().get(index)).cloned().collect();
-            self.chunks[index].root = Root::Made(MadeChunk { values, moments });
+        for index in rules.frozen.at(before.step) {
+            self.chunks[index].root = Root::Made(ChunkState::of(&before, index));
             self.count_made(index);
         }
     }
@@ -212,13 +176,76 @@ impl StepSums {
         let counted = self.chunks[index].counted.insert(node, from, values);
         lap(&mut self.times.tree, begun);
         counted?;
-        if let Some(root) = self.chunks[index].counted.take() {
-            self.chunks[index].root = Root::There(root);
-            match self.scales {
-                Some(scales) => self.make(index, scales),
-                None => self.scale_late(),
+        match self.chunks[index].counted.take() {
+            Some(root) => self.rooted(index, root),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the sum of all shards of chunk `index`, which its owner `from` has brought. A second one does not count.
+    ///
+    /// # Errors
+    /// When the chunk was another owner's before, and it is not the sum that that one has brought.
+    ///
+    /// # Panics
+    /// When the network has no such chunk, it has another length, or the step leaves it as it is.
+    pub fn take_sum(&mut self, index: usize, from: WorkerId, root: ChunkBuffer) -> Result<(), Contradiction> {
+        assert!(!self.rules.frozen.contain(self.before.step, index), "a frozen chunk is not brought");
+        assert_eq!(root.len(), self.before.flat.chunks()[index].len(), "a sum has all elements of its chunk");
+        let chunk = &mut self.chunks[index];
+        if chunk.brought.is_none() {
+            chunk.brought = Some((root.fingerprint(), from));
+            return self.rooted(index, root);
+        }
+        if chunk.unsettled { self.settle(index, from, root.fingerprint()) } else { Ok(()) }
+    }
+
+    /// Chunks have other owners. Of each of `moved` all that was added here is forgotten; where its owner had brought
+    /// its sum, that must be the sum that the next one brings: those who could compare with it what workers bring are
+    /// gone.
+    ///
+    /// # Panics
+    /// When the network has no such chunk.
+    pub fn move_chunks(&mut self, moved: impl IntoIterator<Item = usize>) {
+        for index in moved {
+            let chunk = &mut self.chunks[index];
+            chunk.counted = CountedSum::over(self.shards);
+            if chunk.brought.is_some() && !std::mem::replace(&mut chunk.unsettled, true) {
+                self.made.unsettled += 1;
             }
         }
+    }
+
+    /// The sum of a chunk is there, for the first time or once more.
+    fn rooted(&mut self, index: usize, root: ChunkBuffer) -> Result<(), Contradiction> {
+        let chunk = &mut self.chunks[index];
+        match chunk.root {
+            Root::Missing => {
+                chunk.root = Root::There(root);
+                match self.scales {
+                    Some(scales) => self.make(index, scales),
+                    None => self.scale_late(),
+                }
+                Ok(())
+            }
+            // The coordinator adds it itself now.
+            Root::There(_) | Root::Made(_) if chunk.unsettled => {
+                let from = chunk.brought.map_or(WorkerId(0), |(_, from)| from);
+                self.settle(index, from, root.fingerprint())
+            }
+            Root::There(_) | Root::Made(_) => Ok(()),
+        }
+    }
+
+    /// Compares the sum that the present owner of a chunk has with the one that was used.
+    fn settle(&mut self, index: usize, from: WorkerId, sum: Fingerprint) -> Result<(), Contradiction> {
+        let chunk = &mut self.chunks[index];
+        let Some((used, before)) = chunk.brought else { return Ok(()) };
+        if used != sum {
+            return Err(Contradiction { node: tree::root(self.shards), workers: vec![before, from] });
+        }
+        chunk.unsettled = false;
+        self.made.unsettled -= 1;
         Ok(())
     }
 
@@ -237,34 +264,17 @@ impl StepSums {
     /// The optimizer's step of one chunk, in the root's memory: it then is part of the next parameters, and whoever
     /// wants them reads it there.
     fn make(&mut self, index: usize, scales: Scales) {
-        let mut root = match std::mem::replace(&mut self.chunks[index].root, Root::Missing) {
+        let root = match std::mem::replace(&mut self.chunks[index].root, Root::Missing) {
             Root::There(root) => root,
             other => return self.chunks[index].root = other,
         };
         let mut begun = Instant::now();
-        let first = index * CHUNK_ELEMENTS;
-        let ParameterState { step, flat, moments } = &*self.before;
-        let old: Vec<&Arc<ChunkBuffer>> = moments.iter().filter_map(|moment| moment.chunks().get(index)).collect();
-        let mut moments: Vec<ChunkBuffer> = old.iter().map(|old| ChunkBuffer::new(old.len())).collect();
-        let blocks = root.chunks_mut(BLOCK).zip(flat.chunks()[index].chunks(BLOCK));
-        for (start, (values, before)) in (0..).step_by(BLOCK).zip(blocks) {
-            let sum = &mut self.block[..values.len()];
-            sum.copy_from_slice(values);
-            values.copy_from_slice(before);
-            let carried = moments.iter_mut().zip(&old).map(|(moment, old)| {
-                let part = start.min(old.len())..(start + values.len()).min(old.len());
-                moment[part.clone()].copy_from_slice(&old[part.clone()]);
-                &mut moment[part]
-            });
-            let mut carried: Vec<&mut [f32]> = carried.collect();
-            let elements = Elements { first: first + start, values, moments: &mut carried, sum };
-            self.rules.update.apply(*step, scales, elements);
-            self.made.finite &= all_finite(values) && carried.iter().all(|moment| all_finite(moment));
-        }
+        let before = ChunkState::of(&self.before, index);
+        let (made, finite) = self.rules.make_chunk(self.before.step, index, scales, root, &before);
+        self.made.finite &= finite;
         begun = lap(&mut self.times.optimizer, begun);
-        let (values, moments) = (Arc::new(root), moments.into_iter().map(Arc::new).collect());
-        self.published.finish(index, values.clone());
-        self.chunks[index].root = Root::Made(MadeChunk { values, moments });
+        self.published.finish(index, made.values.clone());
+        self.chunks[index].root = Root::Made(made);
         self.count_made(index);
         lap(&mut self.times.digest, begun);
     }
@@ -277,12 +287,10 @@ impl StepSums {
             return;
         }
         let (count, weight) = (sums[0], sums[2]);
-        let parameters = self.rules.network.parameters;
         let squares = || {
-            let of = |(index, chunk): (usize, &ChunkSum)| {
-                let Root::There(root) = &chunk.root else { return 0.0 };
-                let part = &root[..root.len().min(parameters.saturating_sub(index * CHUNK_ELEMENTS))];
-                part.chunks(NORM_BLOCK).map(norm_sq_block).fold(0.0, |sum, block| sum + block)
+            let of = |(index, chunk): (usize, &ChunkSum)| match &chunk.root {
+                Root::There(root) => self.rules.squares(index, root),
+                Root::Missing | Root::Made(_) => 0.0,
             };
             self.chunks.iter().enumerate().map(of).fold(0.0, |squares, chunk| squares + chunk)
         };
@@ -294,7 +302,8 @@ impl StepSums {
 
     /// What was made, once all of it is; the first time that it is asked for then.
     pub fn made(&mut self) -> Option<MadeStep> {
-        let sums = self.sums.total().filter(|_| self.made.chunks == self.chunks.len() && !self.made.told)?.clone();
+        let complete = self.made.chunks == self.chunks.len() && self.made.unsettled == 0;
+        let sums = self.sums.total().filter(|_| complete && !self.made.told)?.clone();
         self.made.told = true;
         let digest = self.made.digest.finish(&self.rules.network).filter(|_| self.made.finite);
         Some(MadeStep { sums, norm: self.norm, digest })
@@ -302,7 +311,7 @@ impl StepSums {
 
     /// The state after the step. `None` where not all of it is made.
     pub fn into_state(self) -> Option<ParameterState> {
-        let made: Option<Vec<&MadeChunk>> = self.chunks.iter().map(ChunkSum::made).collect();
+        let made: Option<Vec<&ChunkState>> = self.chunks.iter().map(ChunkSum::made).collect();
         let made = made?;
         let moment = |kept| made.iter().filter_map(|chunk| chunk.moments.get(kept)).cloned().collect();
         Some(ParameterState {

@@ -58,9 +58,11 @@ impl Exchange {
         &self.of
     }
 
-    /// The most workers that may own chunks: with less than two for each there is little that is added side by side.
+    /// The most workers that may own chunks: one for each. With several for each, some are made while others are added;
+    /// but the fewer owners, the more each has to take in and hand out. A single chunk is added by the coordinator,
+    /// which needs its sum anyway.
     pub fn most(&self) -> usize {
-        self.of.len() / 2
+        if self.of.len() > 1 { self.of.len() } else { 0 }
     }
 
     /// The workers that own chunks.

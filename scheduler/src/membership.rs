@@ -388,9 +388,9 @@ impl Membership {
     }
 
     /// Who may get leases of this work of `step`, of those that do not want to leave: members that have held parameters
-    /// before, are not quiet, do not sit out and reach the owners of chunks, which matters in training; if there is none,
-    /// those that sit out or do not reach them as well, then those that others were first for, then those that are
-    /// quiet, then all.
+    /// before, are not quiet, do not sit out and reach the owners of chunks, which matters in training; if there is
+    /// none, those that sit out or do not reach them as well, then those that others were first for, then those that
+    /// are quiet, then all.
     pub fn candidates(&self, step: StepId, work: Work) -> Vec<WorkerId> {
         let tiers: [fn(&Member, StepId, Work) -> bool; 5] = [
             |member, step, work| (work == Work::Evaluate || member.reaches_owners) && member.is_fit(step),

@@ -34,8 +34,8 @@ pub struct RunPlan {
     pub shards_last_step: u32,
     /// Shards of the validation split; 0 where there is none.
     pub evaluate_shards: u32,
-    /// Chunks of a step's gradient, each of which is added by one owner. At most half as many workers own some; where
-    /// it is less than two, the coordinator owns everything.
+    /// Chunks of a step's gradient, each of which is added by one owner. Where there is only one, that is the
+    /// coordinator.
     pub chunks: u32,
     /// The parameters this start begins with: those of a checkpoint, or `StepId(0)`.
     pub first_step: StepId,

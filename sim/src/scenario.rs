@@ -284,7 +284,8 @@ impl Scenario {
         Scenario { peers: true, ..Scenario::liars(seed, Fault::Misserve) }
     }
 
-    /// Workers that exchange chunks and lie. Both who lied and who has added the lie may be gone before anybody compares.
+    /// Workers that exchange chunks and lie. Both who lied and who has added the lie may be gone before anybody
+    /// compares.
     pub fn fleeting_liars(seed: u64) -> Scenario {
         let plan = RunPlan { chunks: 8, audit_every: 100, limits: patient(), ..RunPlan::new(1, 8, 30, 19) };
         let weather = Weather { storm: Micros::seconds(10), ..Weather::calm() };

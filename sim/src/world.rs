@@ -414,11 +414,7 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Pulse(i) => self.pulse(i),
-            Happening::Die(i, link) => {
-                if self.processes[i].worker_on(link).is_some() {
-                    self.kill(i, 1_500_000);
-                }
-            }
+            Happening::Die(i, link) => self.die(i, link),
             // The coordinator that these were for may be dead.
             Happening::Saved(start, step, told_after) => self.saved(start, step, told_after),
             Happening::Reduced(start, opening, event) => {
@@ -573,6 +569,12 @@ impl<'a> World<'a> {
             self.send(worker, Stream::UpPush, Message::Answer(otherwise));
         }
         self.compute(i);
+    }
+
+    fn die(&mut self, i: usize, link: Link) {
+        if self.processes[i].worker_on(link).is_some() {
+            self.kill(i, 1_500_000);
+        }
     }
 
     /// A process dies within some milliseconds.

@@ -1,1 +1,267 @@
+use convoy_common::Digest;
+use convoy_model::{Network, ParameterFormat};
+use convoy_proto::{chunk_count, chunk_range};
+
 use super::*;
+use crate::{Flat, MadeStep, ParameterBoard, ParameterState, StepSums};
+
+const SPEC: &str = "[network]\nname = \"simple-cnn\"\n[train]\nepochs = 2\nbatch = 24\nshard = 8\n";
+const OPTIMIZERS: [&str; 3] = [
+    "[optimizer]\nkind = \"sgd\"\nlr = 0.1\nmomentum = 0.9\n",
+    "[optimizer]\nkind = \"adamw\"\nlr = 0.01\n",
+    "[optimizer]\nkind = \"sgd\"\nlr = 0.1\nmomentum = 0.9\nclip_norm = 0.5\n",
+];
+const SHARDS: u32 = 3;
+const COORDINATOR: usize = 0;
+
+/// A step at a coordinator and at owners, which are counted from 1.
+struct Bench {
+    rules: Arc<StepRules>,
+    before: Arc<ParameterState>,
+    sums: StepSums,
+    owners: Vec<OwnedChunks>,
+    /// The owner of each chunk.
+    of: Vec<usize>,
+}
+
+fn leaf(shard: u32) -> Node {
+    Node { first: shard, last: shard + 1 }
+}
+
+/// Numbers whose sum depends on the order of additions.
+fn gradient(shard: u32, len: usize) -> Vec<f32> {
+    let element = |i: usize| {
+        let mixed = (i as u32).wrapping_mul(2_654_435_761).wrapping_add(shard.wrapping_mul(0x9e37_79b9)) >> 8;
+        (mixed as f32 / (1 << 24) as f32 - 0.5) * [1.0, 1e-3, 30.0][shard as usize % 3]
+    };
+    (0..len).map(element).collect()
+}
+
+impl Bench {
+    /// The first step of a job, whose chunks `of` names the owners of, over and over.
+    fn new(optimizer: &str, of: &[usize]) -> Bench {
+        let plan = convoy_testing::plan(&format!("{SPEC}{optimizer}"), [28, 28, 1], 2);
+        let network = Network::of(&plan).expect("a network of a test is right");
+        let rules = Arc::new(StepRules::new(Arc::new(plan), Arc::new(network)));
+        let flat = Flat::of(&rules.network.initial(1));
+        let before = ParameterState::first(flat, rules.network.parameters, &rules.plan.spec.optimizer);
+        let of: Vec<usize> = of.iter().copied().cycle().take(chunk_count(rules.network.len())).collect();
+        Bench::at(rules, Arc::new(before), of, Vec::new())
+    }
+
+    /// The step after `before`, with owners that have done those before it.
+    fn at(rules: Arc<StepRules>, before: Arc<ParameterState>, of: Vec<usize>, owners: Vec<OwnedChunks>) -> Bench {
+        let board = ParameterBoard::new(before.step, &before.flat, ParameterFormat::default());
+        let sums = StepSums::open(rules.clone(), before.clone(), SHARDS, &board);
+        let mut bench = Bench { rules, before, sums, owners, of };
+        while bench.owners.len() < 3 {
+            bench.owners.push(OwnedChunks::new(bench.rules.clone()));
+        }
+        for owner in 1..=3 {
+            let own = bench.own(owner);
+            bench.owners[owner - 1].open(bench.before.step, SHARDS, own);
+        }
+        bench
+    }
+
+    fn own(&self, owner: usize) -> Vec<usize> {
+        (0..self.of.len()).filter(|index| self.of[*index] == owner).collect()
+    }
+
+    /// Says to owners what they do not have. The answer is how many chunks that were.
+    fn give_states(&mut self) -> usize {
+        let mut given = 0;
+        for owner in 1..=3 {
+            let (mut owned, step) = (Vec::new(), self.before.step);
+            for index in self.owners[owner - 1].lacking() {
+                given += 1;
+                let state = ChunkState::of(&self.before, index);
+                self.owners[owner - 1].set_state(step, index, state, &mut owned);
+            }
+            self.bring(owner, owned);
+        }
+        given
+    }
+
+    /// Hands the coordinator what an owner has summed up. The squares of all are those that it adds up itself.
+    fn bring(&mut self, owner: usize, owned: Vec<Owned>) {
+        for done in owned {
+            if let Owned::Made { index, sum, values } = done {
+                let sum = ChunkBuffer::of(&sum);
+                self.sums.take_sum(index, WorkerId(owner as u32), sum).expect("an owner says one thing");
+                assert!(self.owners[owner - 1].made().any(|(made, same)| made == index && same == values));
+            }
+        }
+    }
+
+    /// A chunk of a shard arrives where it belongs.
+    fn chunk(&mut self, shard: u32, index: usize, values: &[f32]) {
+        let (node, from) = (leaf(shard), WorkerId(10 + shard));
+        let values = ChunkBuffer::of(&values[chunk_range(self.rules.network.len(), index)]);
+        let mut owned = Vec::new();
+        match self.of[index] {
+            COORDINATOR => self.sums.add_chunk(node, from, index, values).expect("copies are equal"),
+            owner => self.owners[owner - 1].add(node, from, index, values, &mut owned).expect("it owns the chunk"),
+        }
+        self.bring(self.of[index], owned);
+    }
+
+    /// All of the gradient, in an order in which neighbouring chunks are those of other shards.
+    fn all(&mut self) {
+        let len = self.rules.network.len();
+        let gradients: Vec<Vec<f32>> = (0..SHARDS).map(|shard| gradient(shard, len)).collect();
+        for index in 0..self.of.len() {
+            for shard in (0..SHARDS).map(|shard| (shard + index as u32) % SHARDS) {
+                self.chunk(shard, index, &gradients[shard as usize]);
+            }
+        }
+        for shard in 0..SHARDS {
+            let sums = vec![8.0, 0.1, 8.0, 3.0];
+            self.sums.add_sums(leaf(shard), WorkerId(10 + shard), sums).expect("copies are equal");
+        }
+    }
+
+    /// With scales that follow from the sums of all, owners make theirs only when they are told.
+    fn scale(&mut self) {
+        if self.rules.early_scales(self.before.step).is_some() {
+            return;
+        }
+        let mut squares = 0.0;
+        for index in 0..self.of.len() {
+            let len = self.rules.network.len();
+            let [zero, one, two] = [0, 1, 2].map(|shard| gradient(shard, len)[chunk_range(len, index)].to_vec());
+            let root: Vec<f32> = zero.iter().zip(&one).zip(&two).map(|((zero, one), two)| (zero + one) + two).collect();
+            squares += self.rules.squares(index, &root);
+        }
+        let clip_norm = self.rules.plan.spec.optimizer.clip_norm;
+        let (scales, _) = Scales::new(24.0, 24.0, clip_norm, || squares);
+        for owner in 1..=3 {
+            let mut owned = Vec::new();
+            self.owners[owner - 1].set_scales(scales, &mut owned);
+            self.bring(owner, owned);
+        }
+    }
+
+    fn digest(&mut self) -> Option<Digest> {
+        self.sums.made().and_then(|MadeStep { digest, .. }| digest)
+    }
+
+    /// Commits, here and there.
+    fn commit(mut self) -> (Arc<StepRules>, ParameterState, Vec<OwnedChunks>) {
+        self.owners.iter_mut().for_each(OwnedChunks::commit);
+        (self.rules, self.sums.into_state().expect("all is made"), self.owners)
+    }
+}
+
+/// The digests of three steps that the coordinator makes alone.
+fn alone(optimizer: &str) -> Vec<Option<Digest>> {
+    steps(optimizer, &[&[COORDINATOR], &[COORDINATOR], &[COORDINATOR]]).0
+}
+
+/// The digests of steps with these owners, and how many states owners were told in each.
+fn steps(optimizer: &str, of: &[&[usize]]) -> (Vec<Option<Digest>>, Vec<usize>) {
+    let mut bench = Bench::new(optimizer, of[0]);
+    let (mut digests, mut given) = (Vec::new(), Vec::new());
+    for next in 1..=of.len() {
+        given.push(bench.give_states());
+        bench.all();
+        bench.scale();
+        digests.push(bench.digest());
+        let (rules, state, owners) = bench.commit();
+        let owned = of.get(next).unwrap_or(&of[0]).iter().copied().cycle().take(chunk_count(rules.network.len()));
+        bench = Bench::at(rules, Arc::new(state), owned.collect(), owners);
+    }
+    (digests, given)
+}
+
+#[test]
+fn bits_do_not_depend_on_who_owns_what() {
+    for optimizer in OPTIMIZERS {
+        let expected = alone(optimizer);
+        assert!(expected.iter().all(Option::is_some));
+        let (digests, given) = steps(optimizer, &[&[1, 2, COORDINATOR, 3], &[1, 2, COORDINATOR, 3], &[3, 2, 1, 3]]);
+        assert_eq!(digests, expected, "{optimizer}");
+        assert_eq!(given, [2, 0, 2], "owners go on with what they have made, and are told only what moves to them");
+    }
+}
+
+#[test]
+fn a_state_that_comes_late_is_waited_for() {
+    let expected = alone(OPTIMIZERS[0]);
+    let mut bench = Bench::new(OPTIMIZERS[0], &[1, 2, 3]);
+    bench.all();
+    assert_eq!(bench.digest(), None);
+    let mut owned = Vec::new();
+    let state = ChunkState::of(&bench.before, 0);
+    bench.owners[0].set_state(1, 0, state.clone(), &mut owned);
+    bench.owners[1].set_state(0, 0, state, &mut owned);
+    assert!(owned.is_empty(), "a state of another step, or of another's chunk, is not wanted");
+    assert_eq!(bench.give_states(), bench.of.len());
+    assert_eq!(bench.digest(), expected[0]);
+}
+
+#[test]
+fn chunks_that_move_are_added_anew_and_others_go_on() {
+    let expected = alone(OPTIMIZERS[0]);
+    let mut bench = Bench::new(OPTIMIZERS[0], &[1, 2]);
+    bench.give_states();
+    let len = bench.rules.network.len();
+    let gradients: Vec<Vec<f32>> = (0..SHARDS).map(|shard| gradient(shard, len)).collect();
+    // The first chunk is whole and its sum used, the second has come in parts.
+    (0..SHARDS).for_each(|shard| bench.chunk(shard, 0, &gradients[shard as usize]));
+    bench.chunk(1, 1, &gradients[1]);
+    let moved = bench.own(1);
+    bench.of.iter_mut().filter(|owner| **owner == 1).for_each(|owner| *owner = 2);
+    bench.sums.move_chunks(moved.clone());
+    let own = bench.own(2);
+    bench.owners[1].own(own);
+    bench.owners[0].own([]);
+    let copy = ChunkBuffer::of(&gradients[0][chunk_range(len, 0)]);
+    let refused = bench.owners[0].add(leaf(0), WorkerId(10), 0, copy, &mut Vec::new());
+    assert_eq!(refused, Err(NotAdded::NotOwned));
+    assert_eq!(bench.give_states(), moved.len(), "the new owner needs what it got");
+    bench.all();
+    assert_eq!(bench.digest(), expected[0]);
+}
+
+/// A worker lied, the owner that could have compared is gone, and others computed what they had: the sum that was used
+/// does not stand.
+#[test]
+fn a_sum_of_a_chunk_that_moved_must_be_brought_again() {
+    let mut bench = Bench::new(OPTIMIZERS[0], &[1]);
+    bench.give_states();
+    bench.all();
+    let lie = ChunkBuffer::zeros(chunk_range(bench.rules.network.len(), 0).len());
+    bench.sums.move_chunks([0]);
+    assert_eq!(bench.digest(), None, "it is not settled");
+    let differs = bench.sums.take_sum(0, WorkerId(2), lie).expect_err("it is another sum");
+    assert_eq!(
+        differs,
+        Contradiction { node: Node { first: 0, last: SHARDS }, workers: vec![WorkerId(1), WorkerId(2)] }
+    );
+    // The coordinator adds it itself.
+    bench.of[0] = COORDINATOR;
+    let len = bench.rules.network.len();
+    (0..SHARDS).for_each(|shard| bench.chunk(shard, 0, &gradient(shard, len)));
+    assert_eq!(bench.digest(), alone(OPTIMIZERS[0])[0]);
+}
+
+#[test]
+fn what_is_no_chunk_or_no_copy_is_refused() {
+    let mut bench = Bench::new(OPTIMIZERS[0], &[1, 2]);
+    let len = bench.rules.network.len();
+    let values = |index| ChunkBuffer::of(&gradient(0, len)[chunk_range(len, index)]);
+    let mut owned = Vec::new();
+    let mut add = |index, values| bench.owners[0].add(leaf(0), WorkerId(9), index, values, &mut owned);
+    assert_eq!(add(1, values(1)), Err(NotAdded::NotOwned));
+    assert_eq!(add(99, values(1)), Err(NotAdded::NotOwned));
+    let expected = values(0).len();
+    assert_eq!(add(0, ChunkBuffer::zeros(3)), Err(NotAdded::Length { found: 3, expected }));
+    assert_eq!(add(0, values(0)), Ok(()));
+    assert_eq!(add(0, values(0)), Ok(()), "a copy");
+    assert!(matches!(add(0, ChunkBuffer::zeros(expected)), Err(NotAdded::Differs(_))));
+    let mut idle = OwnedChunks::new(bench.rules.clone());
+    assert_eq!(idle.add(leaf(0), WorkerId(9), 0, values(0), &mut owned), Err(NotAdded::NotOwned));
+    idle.commit();
+    assert_eq!(idle.lacking(), Vec::<usize>::new());
+}

@@ -312,8 +312,7 @@ fn who_does_not_reach_the_owners_gets_no_leases_while_others_do() {
     );
 }
 
-/// Workers 1 and 2 own chunks. The audit of worker 2 is open when worker 1 is lost, and the one after it is disputed
-/// when worker 2 is.
+/// The audit of worker 2 is open when the owner 1 is lost, and the one after it is disputed when worker 2 is.
 #[test]
 fn an_audit_begins_anew_where_its_node_is_sent_again() {
     check(
@@ -337,7 +336,7 @@ fn an_audit_begins_anew_where_its_node_is_sent_again() {
          > 100 reduced 0
          record step 0 committed: 0..4 by 1
          commit step 0
-         owners 1: 1 2 1 2, as a step begins
+         owners 1: 1 2 3 1, as a step begins
          open training step 1: 4 shards
          send worker 1 #1: shard 1, with its digest
          send worker 1 #2: shard 0
@@ -350,7 +349,7 @@ fn an_audit_begins_anew_where_its_node_is_sent_again() {
          send worker 3 #5 epoch 1: shard 2, audit
          > 125 left 1
          record worker 1 gone: Closed
-         owners 2: 2 2 2 2, as worker 1 is gone
+         owners 2: 2 2 3 3, as worker 1 is gone
          revoke worker 3 #5: AuditDropped
          send worker 2 #6 epoch 1: shard 0
          send worker 3 #7 epoch 1: shard 1, with its digest

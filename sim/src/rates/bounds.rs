@@ -62,8 +62,8 @@ mod tests {
         let star = |workers| RatesPlan { star: true, ..of(workers) };
         assert_eq!([64, 256, 1000].map(|workers| millis(star(workers).by_bytes())), [2451, 9804, 38297]);
         assert_eq!(
-            [(64, 64), (256, 86), (1000, 86)].map(|(w, owners)| millis(of(w).by_chunks(owners))),
-            [80, 170, 668]
+            [(64, 64), (256, 172), (1000, 172)].map(|(w, owners)| millis(of(w).by_chunks(owners))),
+            [80, 113, 445]
         );
         assert_eq!(millis(star(64).by_chunks(0)), 2470);
     }

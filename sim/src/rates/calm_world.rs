@@ -7,7 +7,8 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use convoy_scheduler::{
-    Contact, Effect, Event, Lease, LeaseId, LeaseRef, NodeResult, OwnersVersion, Run, RunTime, StepId, WorkerId,
+    Contact, Effect, Event, Lease, LeaseId, LeaseRef, NodeResult, Opening, OwnersVersion, Run, RunTime, StepId,
+    WorkerId,
 };
 
 use super::figures::{Rates, StepFigures};
@@ -157,7 +158,8 @@ pub fn play(plan: &RatesPlan, clock: impl Fn() -> Duration) -> Result<Rates, Str
     CalmWorld::new(plan, clock).play()
 }
 
-/// All machines and their run. Machine 0 is the coordinator, machine `n` is worker `n`.
+/// All machines and their run. Machine 0 is the coordinator, machine `n` is worker `n`. Many fields: each is a part of
+/// the world.
 struct CalmWorld<'a, C> {
     plan: &'a RatesPlan,
     clock: C,
@@ -169,6 +171,7 @@ struct CalmWorld<'a, C> {
     workers: Vec<Worker>,
     routes: Routes,
     version: OwnersVersion,
+    opening: Opening,
     step: Step,
     counted: Counted,
     /// What the scheduler did first that nobody expects in calm weather.
@@ -189,6 +192,7 @@ impl<'a, C: Fn() -> Duration> CalmWorld<'a, C> {
             workers: (0..machines).map(|_| Worker::default()).collect(),
             routes: Routes::to(run.owners().1),
             version: OwnersVersion(0),
+            opening: Opening(0),
             step: Step::default(),
             counted: Counted { carried: vec![Carried::default(); machines], ..Counted::default() },
             odd: None,
@@ -390,7 +394,8 @@ impl<'a, C: Fn() -> Duration> CalmWorld<'a, C> {
         let sums = self.step.sums.entry(owner).or_default();
         *sums += 1;
         if *sums == self.routes.owned(owner) && owner != COORDINATOR {
-            self.tell(Event::OwnerReduced { worker: WorkerId(owner as u32), version: self.version });
+            let (opening, version) = (self.opening, self.version);
+            self.tell(Event::OwnerReduced { worker: WorkerId(owner as u32), opening, version });
         }
         self.reduce();
     }
@@ -438,7 +443,8 @@ impl<'a, C: Fn() -> Duration> CalmWorld<'a, C> {
     fn carry_out(&mut self, effect: Effect) {
         let workers = 1..self.workers.len();
         match effect {
-            Effect::OpenStep { step, shards, .. } => {
+            Effect::OpenStep { step, shards, opening, .. } => {
+                self.opening = opening;
                 let added = vec![0; self.plan.chunks() as usize];
                 self.step = Step { id: step, shards, added, ..Step::default() };
             }
