@@ -291,12 +291,15 @@ impl Member {
         self.ready.is_some() && !self.draining && !self.standing.owning.sits_out(step)
     }
 
-    /// Notes that it could not send a node to an owner. Where that happens again soon, it is the one to blame.
-    pub fn strike_sender(&mut self, step: StepId) {
-        if self.standing.sending.sits_out(step) {
+    /// Notes that it could not send a node to an owner. The answer is whether that happened before, not long ago: then
+    /// it may be the one to blame, and sits out.
+    pub fn strike_sender(&mut self, step: StepId) -> bool {
+        let again = self.standing.sending.sits_out(step);
+        if again {
             self.strike(step);
         }
         self.standing.sending.add(step);
+        again
     }
 }
 
@@ -435,8 +438,6 @@ pub(crate) struct Timing {
     computing: BTreeMap<Work, Recent>,
     sending: BTreeMap<Work, Recent>,
     waiting: BTreeMap<Work, Recent>,
-    /// Times that owners took to add the last nodes of a step and to send the sums.
-    exchanging: Recent,
     /// When a step was opened last.
     opened: RunTime,
 }
@@ -482,16 +483,6 @@ impl Timing {
     /// Notes the time that a lease waited for its worker.
     pub fn waited(&mut self, work: Work, delay: Micros) {
         self.waiting.entry(work).or_default().measured(delay);
-    }
-
-    /// Notes the time from when all nodes of a step were with their owners to when all sums were with the coordinator.
-    pub fn exchanged(&mut self, took: Micros) {
-        self.exchanging.measured(took);
-    }
-
-    /// That time, as the median; zero before the first measurement.
-    pub fn exchanging(&self) -> Micros {
-        self.exchanging.median
     }
 
     /// How long leases usually wait for their workers; `None` before the first measurement, or where `member` finished

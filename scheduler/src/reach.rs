@@ -48,10 +48,35 @@ impl Reach {
         worker == peer || self.said.get(&worker).is_some_and(|reached| reached.contains(&peer))
     }
 
-    /// The first so many of `able` that all of `workers` say they reach.
-    pub fn reached_by_all(&self, able: &[WorkerId], workers: &[WorkerId], most: usize) -> Vec<WorkerId> {
-        let by_all = |peer: &WorkerId| workers.iter().all(|worker| self.reaches(*worker, *peer));
-        able.iter().copied().filter(by_all).take(most).collect()
+    /// Those of `workers`, which are in order, that all of them say they reach. A worker that reaches fewer than half
+    /// of those that anybody reaches is not asked: with its say it would leave nobody.
+    pub fn reached_by_all(&self, workers: &[WorkerId]) -> Vec<WorkerId> {
+        let places: Vec<Vec<usize>> = workers.iter().map(|worker| self.places(*worker, workers)).collect();
+        let mut anybody = vec![false; workers.len()];
+        places.iter().flatten().for_each(|place| anybody[*place] = true);
+        let known = anybody.iter().filter(|reached| **reached).count();
+        let (mut asked, mut times) = (0, vec![0; workers.len()]);
+        for (itself, places) in places.iter().enumerate() {
+            if places.len() * 2 >= known - usize::from(anybody[itself]) {
+                asked += 1;
+                places.iter().chain([&itself]).for_each(|place| times[*place] += 1);
+            }
+        }
+        workers.iter().zip(times).filter(|(_, times)| *times == asked).map(|(worker, _)| *worker).collect()
+    }
+
+    /// The places of those whom a worker reaches in `workers`, without its own.
+    fn places(&self, worker: WorkerId, workers: &[WorkerId]) -> Vec<usize> {
+        let (mut places, mut at) = (Vec::new(), 0);
+        for reached in self.said.get(&worker).into_iter().flatten().filter(|reached| **reached != worker) {
+            while workers.get(at).is_some_and(|other| other < reached) {
+                at += 1;
+            }
+            if workers.get(at) == Some(reached) {
+                places.push(at);
+            }
+        }
+        places
     }
 }
 
@@ -67,13 +92,24 @@ mod tests {
         reach.said(WorkerId(2), ids(&[1, 3]));
         reach.said(WorkerId(3), ids(&[1, 2]));
         let all = ids(&[1, 2, 3]);
-        assert_eq!(reach.reached_by_all(&all, &all, 9), all);
-        assert_eq!(reach.reached_by_all(&all, &all, 2), ids(&[1, 2]), "no more than that");
+        assert_eq!(reach.reached_by_all(&all), all);
         reach.lost(WorkerId(1), WorkerId(3));
-        assert_eq!(reach.reached_by_all(&all, &all, 9), ids(&[1, 2]));
-        assert_eq!(reach.reached_by_all(&all, &ids(&[2, 3]), 9), all, "who is not asked does not matter");
-        assert_eq!(reach.reached_by_all(&all, &ids(&[1, 2, 3, 4]), 9), [], "who has said nothing reaches nobody");
+        assert_eq!(reach.reached_by_all(&all), ids(&[1, 2]));
+        assert_eq!(reach.reached_by_all(&ids(&[2, 3])), ids(&[2, 3]), "who is not asked does not matter");
         reach.forget(WorkerId(2));
         assert!(!reach.has_said(WorkerId(2)) && !reach.reaches(WorkerId(1), WorkerId(2)));
+    }
+
+    #[test]
+    fn who_reaches_hardly_anybody_has_no_say() {
+        let ids = |workers: &[u32]| workers.iter().copied().map(WorkerId).collect::<Vec<_>>();
+        let (mut reach, all) = (Reach::default(), ids(&[1, 2, 3, 4, 5]));
+        all.iter().for_each(|worker| reach.said(*worker, all.clone()));
+        reach.said(WorkerId(5), ids(&[1]));
+        assert_eq!(reach.reached_by_all(&all), all, "one of four");
+        reach.said(WorkerId(5), ids(&[1, 2]));
+        assert_eq!(reach.reached_by_all(&all), ids(&[1, 2, 5]), "two of four");
+        reach.said(WorkerId(5), []);
+        assert_eq!(reach.reached_by_all(&all), all);
     }
 }

@@ -314,11 +314,7 @@ impl Run {
     }
 
     fn step_reduced(&mut self, step: StepId, digest: [u8; 32], effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        let current = self.covered(step, Work::Train)?;
-        let (ledger, covered) = (current.ledger(), current.covered);
-        if let Some(covered) = covered.filter(|_| self.exchange.workers().next().is_some()) {
-            self.timing.exchanged(self.now.since(covered));
-        }
+        let ledger = self.covered(step, Work::Train)?.ledger();
         if let Some(recorded) = self.past.digests.get(&step).copied().filter(|recorded| *recorded != digest)
             && !self.is_believed(step, recorded, digest, effects)
         {

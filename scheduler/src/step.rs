@@ -120,6 +120,8 @@ pub(crate) struct LeaseState {
     /// Since when it is slow, if it was found to be.
     pub slow: Option<RunTime>,
     pub overdue: bool,
+    /// Its node was done before, and is sent again as chunks have moved.
+    pub again: bool,
     over: bool,
 }
 
@@ -288,6 +290,7 @@ impl Step {
             sending: false,
             slow: None,
             overdue: false,
+            again: false,
             over: false,
         };
         assert!(self.leases.insert(lease, lent).is_none(), "{lease} is given twice");

@@ -127,7 +127,7 @@ impl Run {
         effects.push(Effect::Evict { worker, machine, name, step, node, judges, since });
         for worker in same {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
-            self.worker_gone(worker, GoneReason::Evicted, effects).expect("it is a member");
+            self.count_out(worker, GoneReason::Evicted, effects).expect("it is a member");
         }
         since
     }

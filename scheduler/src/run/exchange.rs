@@ -9,6 +9,7 @@ use crate::ids::{Opening, OwnersVersion, RunTime, StepId, WorkerId};
 use crate::lease::Work;
 use crate::owners::{self, Owner};
 use crate::step::Step;
+use crate::tree::Node;
 
 impl Run {
     /// The owners that are told of in [`Effect::Owners`], and their version.
@@ -23,14 +24,21 @@ impl Run {
         let mut said = self.members.fit(step);
         said.retain(|worker| self.exchange.reach.has_said(*worker));
         let can = |worker: &WorkerId| self.members.get(*worker).is_some_and(|member| member.can_own(step));
-        let mut able: Vec<WorkerId> = said.iter().copied().filter(can).collect();
-        // Who owns chunks goes on.
-        able.sort_by_key(|worker| (!self.exchange.owns(*worker), *worker));
+        let able: Vec<WorkerId> = said.iter().copied().filter(can).collect();
         let (reach, version) = (self.exchange.reach.changes(), self.exchange.version);
-        if self.exchange.was_dealt(Dealt { able: able.clone(), computing: said.clone(), reach, version }) {
+        let dealt = Dealt { able, computing: said.clone(), reach, version };
+        if self.exchange.was_dealt(dealt.clone()) {
             return;
         }
-        let mut able = self.exchange.reach.reached_by_all(&able, &said, self.exchange.most());
+        let mut able = self.exchange.reach.reached_by_all(&said);
+        able.retain(|worker| dealt.able.binary_search(worker).is_ok());
+        if able.len() < 2 && said.len() > 1 {
+            // What one worker takes in of all others the coordinator can as well.
+            able.clear();
+        }
+        // Who owns chunks goes on.
+        able.sort_by_key(|worker| (!self.exchange.owns(*worker), *worker));
+        able.truncate(self.exchange.most());
         able.sort_unstable();
         self.change_owners(owners::deal(self.exchange.of(), &able), OwnersReason::StepBegins, effects);
     }
@@ -66,13 +74,14 @@ impl Run {
 
     /// Notes whom a worker reaches.
     pub(super) fn peers_reached(&mut self, worker: WorkerId, reached: BTreeSet<WorkerId>) -> Result<(), IgnoreReason> {
-        self.exchange.reach.said(worker, reached);
+        let members = &self.members;
+        self.exchange.reach.said(worker, reached.into_iter().filter(|other| members.get(*other).is_some()));
         self.note_reach_of(worker);
         Ok(())
     }
 
     /// A worker cannot send its nodes to an owner, which owns nothing any more for a while. Where a worker finds that
-    /// again and again it is the one to blame, but it must send its nodes to somebody.
+    /// again soon, it may be the one to blame: it sits out, and the rest of the step is the coordinator's.
     pub(super) fn peer_lost(
         &mut self,
         worker: WorkerId,
@@ -80,19 +89,18 @@ impl Run {
         answered: OwnersVersion,
         effects: &mut Vec<Effect>,
     ) -> Result<(), IgnoreReason> {
+        self.exchange.reach.lost(worker, peer);
+        self.note_reach_of(worker);
         let id = self.fence_owner(peer, answered)?;
         if worker == peer || !self.training().is_some_and(|step| step.has_lease(worker)) {
             return Err(IgnoreReason::NothingToSend);
         }
-        self.exchange.reach.lost(worker, peer);
-        self.note_reach_of(worker);
-        if let Some(member) = self.members.get_mut(worker) {
-            member.strike_sender(id);
-        }
         if let Some(member) = self.members.get_mut(peer) {
             member.strike_owner(id);
         }
-        self.disown(peer, OwnersReason::Unreached { owner: peer, by: worker }, effects);
+        let again = self.members.get_mut(worker).is_some_and(|member| member.strike_sender(id));
+        let lost = if again { self.exchange.workers().collect() } else { BTreeSet::from([peer]) };
+        self.disown(&lost, OwnersReason::Unreached { owner: peer, by: worker }, effects);
         Ok(())
     }
 
@@ -125,23 +133,21 @@ impl Run {
         self.training().filter(|_| self.exchange.owns(owner)).map(|step| step.step).ok_or(none)
     }
 
-    /// A worker owns nothing any more, and neither does any other that is gone: in a step in work, what it owned moves,
-    /// and all nodes are sent to who owns it now. Where its sums are all with the coordinator, and nothing else is
-    /// waited for than those of others, it has done its part.
-    pub(super) fn disown(&mut self, owner: WorkerId, why: OwnersReason, effects: &mut Vec<Effect>) {
+    /// Some workers own nothing any more, and neither does any other that is gone: in a step in work, what they owned
+    /// moves, and all nodes are sent to who owns it now. An owner whose sums are all with the coordinator, where
+    /// nothing else is waited for than those of others, has done its part.
+    pub(super) fn disown(&mut self, lost: &BTreeSet<WorkerId>, why: OwnersReason, effects: &mut Vec<Effect>) {
         let covered = self.training().is_some_and(|step| step.covered.is_some());
-        if !self.owns(owner) || (covered && self.exchange.is_reduced(owner)) {
+        let has_done = |owner: &WorkerId| covered && self.exchange.is_reduced(*owner);
+        if !lost.iter().any(|owner| self.owns(*owner) && !has_done(owner)) {
             return;
         }
         let RunPhase::Working(step) = &mut self.phase else { return };
         if let Some(node) = step.disputed() {
-            // Who is right cannot be found out any more with these copies: others compute the node, and are audited.
-            let workers = step.voters(node);
-            step.contradict(node, &workers);
-            effects.push(Effect::Contradict { step: step.step, node, workers });
-            return self.reopen(effects);
+            return self.dissolve(node, effects);
         }
-        let of = owners::pass_on(self.exchange.of(), |other| other != owner && self.members.get(other).is_some());
+        let of =
+            owners::pass_on(self.exchange.of(), |other| !lost.contains(&other) && self.members.get(other).is_some());
         self.change_owners(of, why, effects);
         let RunPhase::Working(step) = &mut self.phase else { return };
         let auditors = step.send_again(self.now, |worker| self.members.get(worker).is_some());
@@ -149,29 +155,49 @@ impl Run {
         effects.extend(auditors.into_iter().map(|lease| revoke(lease.worker, lease.at)));
     }
 
-    /// Owners whose sums do not come lose their chunks.
-    pub(super) fn disown_late(&mut self, effects: &mut Vec<Effect>) {
-        let late: Vec<WorkerId> = self.sums_due().filter(|(_, due)| *due <= self.now).map(|(owner, _)| owner).collect();
-        for owner in late {
-            if self.sums_due().any(|(other, due)| other == owner && due <= self.now) {
-                if let Some(member) = self.members.get_mut(owner) {
-                    member.strike_owner(self.committed);
-                }
-                self.disown(owner, OwnersReason::Late(owner), effects);
+    /// Begins the step anew where a node is disputed and chunks must move: who is right cannot be found out any more
+    /// with the copies that there are. All nodes are audited, and all that had a say are audited again soon: it must
+    /// not pay to have chunks move.
+    fn dissolve(&mut self, node: Node, effects: &mut Vec<Effect>) {
+        let RunPhase::Working(step) = &mut self.phase else { return };
+        let workers = step.voters(node);
+        step.contradict(node, &workers);
+        step.audit_all = true;
+        let (id, work) = (step.step, step.work);
+        for worker in &workers {
+            if let Some(member) = self.members.get_mut(*worker) {
+                member.audit_dropped(work);
             }
+        }
+        effects.push(Effect::Contradict { step: id, node, workers });
+        self.reopen(effects);
+    }
+
+    /// Owners whose sums do not come lose their chunks, all at once.
+    pub(super) fn disown_late(&mut self, effects: &mut Vec<Effect>) {
+        let due = self.sums_due().filter(|(_, due)| *due <= self.now);
+        let late: BTreeSet<WorkerId> = due.map(|(owner, _)| owner).collect();
+        for owner in &late {
+            if let Some(member) = self.members.get_mut(*owner) {
+                member.strike_owner(self.committed);
+            }
+        }
+        if let Some(first) = late.first() {
+            self.disown(&late, OwnersReason::Late(*first), effects);
         }
     }
 
     /// When the sums of each owner must be there, once all nodes are with the owners: they are late when no byte of
-    /// them came for as long as nodes that are sent may stall, or when all of it takes much longer than usual.
+    /// them came for as long as nodes that are sent may stall, or when all of it takes longer than a node may on a slow
+    /// link. What others need does not matter: an owner could make itself time.
     pub(super) fn sums_due(&self) -> impl Iterator<Item = (WorkerId, RunTime)> {
         let covered = self.training().and_then(|step| step.covered);
         let timeouts = &self.plan.timeouts;
-        let most = self.timing.exchanging().times(u64::from(timeouts.send_factor)).max(timeouts.send_floor);
         covered.into_iter().flat_map(move |covered| {
             self.exchange.unreduced().filter_map(move |owner| {
                 let pushed = self.members.get(owner)?.contact.pushed;
-                Some((owner, covered.max(pushed).after(timeouts.stall).min(covered.after(most))))
+                let stalls = covered.max(pushed).after(timeouts.stall);
+                Some((owner, stalls.min(covered.after(timeouts.send_floor))))
             })
         })
     }

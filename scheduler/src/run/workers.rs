@@ -1,5 +1,7 @@
 //! Members of a run: they join, get the parameters, answer their leases, leave, are lost or evicted.
 
+use std::collections::BTreeSet;
+
 use super::{Run, RunPhase};
 use crate::effect::{
     AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, OwnersReason, RevokeReason,
@@ -43,8 +45,20 @@ impl Run {
         Ok(())
     }
 
-    /// Counts a worker out; its leases end without an answer.
+    /// Counts a worker out; its leases end without an answer, and its chunks move.
     pub(super) fn worker_gone(
+        &mut self,
+        worker: WorkerId,
+        reason: GoneReason,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IgnoreReason> {
+        self.count_out(worker, reason, effects)?;
+        self.disown(&BTreeSet::from([worker]), OwnersReason::Gone(worker), effects);
+        Ok(())
+    }
+
+    /// Counts a worker out; its leases end without an answer. It still owns its chunks.
+    pub(super) fn count_out(
         &mut self,
         worker: WorkerId,
         reason: GoneReason,
@@ -69,10 +83,6 @@ impl Run {
         // Nothing is recorded after the end.
         if self.outcome().is_none() {
             effects.push(Effect::Record(Record::WorkerGone { worker, reason }));
-        }
-        // Where it was evicted, the step begins anew.
-        if reason != GoneReason::Evicted {
-            self.disown(worker, OwnersReason::Gone(worker), effects);
         }
         self.exchange.reach.forget(worker);
         if let Some(node) = died_of.into_iter().find(|node| self.is_deadly(*node)) {
@@ -119,12 +129,18 @@ impl Run {
 
     /// Workers that nothing was heard of for too long are lost.
     pub(super) fn lose_silent(&mut self, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        for (worker, silence) in self.members.silent(self.now, self.plan.timeouts.heartbeat_silence) {
+        let silent = self.members.silent(self.now, self.plan.timeouts.heartbeat_silence);
+        for (worker, silence) in &silent {
+            let (worker, silence) = (*worker, *silence);
             if let (Some(member), RunPhase::Working(step)) = (self.members.get_mut(worker), &self.phase) {
                 member.strike(step.step);
             }
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Silent { silence } });
-            self.worker_gone(worker, GoneReason::Silent, effects)?;
+            self.count_out(worker, GoneReason::Silent, effects)?;
+        }
+        let lost: BTreeSet<WorkerId> = silent.into_iter().map(|(worker, _)| worker).collect();
+        if let Some(first) = lost.first() {
+            self.disown(&lost, OwnersReason::Gone(*first), effects);
         }
         Ok(())
     }
@@ -132,23 +148,30 @@ impl Run {
     /// Workers that wanted to leave and hold nothing more leave. One that owns chunks of the step in work stays for it,
     /// as long as the step gets on.
     pub(super) fn disconnect_drained(&mut self, effects: &mut Vec<Effect>) {
-        let loads = match &self.phase {
-            RunPhase::Working(step) => step.loads(),
+        // When chunks of one move, another may have something to do again, or nothing any more.
+        loop {
+            let going = self.drained();
+            let Some(first) = going.first().copied() else { return };
+            for worker in &going {
+                effects.push(Effect::Disconnect { worker: *worker, why: DisconnectReason::Drained });
+                self.count_out(*worker, GoneReason::Drained, effects).expect("a draining worker is a member");
+            }
+            self.disown(&going, OwnersReason::Gone(first), effects);
+        }
+    }
+
+    /// Workers that want to leave and that nothing is wanted of any more.
+    fn drained(&self) -> BTreeSet<WorkerId> {
+        let (loads, gets_on) = match &self.phase {
+            RunPhase::Working(step) => {
+                let stays = step.covered.is_some() || !self.members.staying().is_empty();
+                (step.loads(), stays && step.awaits_judge().is_none())
+            }
             _ => Default::default(),
         };
-        let gets_on = matches!(&self.phase, RunPhase::Working(step) if step.awaits_judge().is_none())
-            && !self.members.staying().is_empty();
         let is_needed = |worker| loads.contains_key(&worker) || (gets_on && self.owns(worker));
-        let going: Vec<WorkerId> = self
-            .members
-            .iter()
-            .filter(|(worker, m)| m.draining && !is_needed(*worker))
-            .map(|(worker, _)| worker)
-            .collect();
-        for worker in going {
-            effects.push(Effect::Disconnect { worker, why: DisconnectReason::Drained });
-            self.worker_gone(worker, GoneReason::Drained, effects).expect("a draining worker is a member");
-        }
+        let draining = self.members.iter().filter(|(worker, member)| member.draining && !is_needed(*worker));
+        draining.map(|(worker, _)| worker).collect()
     }
 
     /// The step in work, if this is an answer by `worker` to a lease of it that still runs.
@@ -186,10 +209,13 @@ impl Run {
             return Err(IgnoreReason::OtherOwners { answered: version, current });
         }
         let (id, work, node) = (step.step, step.work, step.node_of(at.lease));
-        if let Some(sent) = step.arrived(at.lease, now) {
+        let again = step.is_sent_again(at.lease);
+        if let Some(sent) = step.arrived(at.lease, now).filter(|_| !again) {
             self.sent(worker, work, sent);
         }
-        self.waited(worker, at, per_shard);
+        if !again {
+            self.waited(worker, at, per_shard);
+        }
         let step = self.fence(worker, at)?;
         step.nothing_to_lend &= !step.is_done(node) && result == NodeResult::Good && digest.is_none();
         if step.is_done(node) {
@@ -209,11 +235,13 @@ impl Run {
             NodeResult::NotFinite => return self.doubt(worker, at, Fault::NotFinite, effects),
         }
         let losers = self.fence(worker, at)?.done(at.lease, digest, now);
-        if let Some(member) = self.members.get_mut(worker).filter(|_| digest.is_some()) {
+        if let Some(member) = self.members.get_mut(worker).filter(|_| digest.is_some() && !again) {
             member.audit_opened(work, self.plan.audit_every);
         }
         self.outrun(work, at, losers, effects);
-        self.measured(worker, work, per_shard, node);
+        if !again {
+            self.measured(worker, work, per_shard, node);
+        }
         Ok(())
     }
 
@@ -263,7 +291,7 @@ impl Run {
             let member = self.members.get_mut(worker).expect("a running lease has its worker");
             let per_shard = loser.per_shard_at_least(self.now, member.threads);
             member.at_least(work, per_shard, loser.rounds(member.threads));
-            if let Some(computed) = loser.computed {
+            if let Some(computed) = loser.computed.filter(|_| !loser.again) {
                 member.sent_nodes(work, Sent { per_node: self.now.since(computed), nodes: 1 }, self.now);
             }
             if loser.slow.is_some() {

@@ -2,7 +2,7 @@
 
 use super::audit::Audit;
 use super::{LeaseState, Sending, Step};
-use crate::ids::{RunTime, WorkerId};
+use crate::ids::{LeaseId, RunTime, WorkerId};
 
 impl Step {
     /// Chunks have other owners from now on. No node is done before these have it: nodes of workers that are still here
@@ -30,7 +30,7 @@ impl Step {
         }
         for lease in again {
             let state = self.leases.get_mut(&lease).expect("a node is done by a known lease");
-            (state.over, state.overdue, state.sending) = (false, false, true);
+            (state.over, state.overdue, state.sending, state.again) = (false, false, true, true);
             let first = Sending { since: now, arrived: now, left: 0, done: 0 };
             self.sending.entry(state.worker).or_insert(first).left += 1;
         }
@@ -39,6 +39,11 @@ impl Step {
         self.leases.values_mut().filter(|lease| lease.sending).for_each(|lease| lease.slow = None);
         (self.covered, self.nothing_to_lend) = (None, false);
         ended
+    }
+
+    /// Whether the node of a lease is sent again.
+    pub fn is_sent_again(&self, lease: LeaseId) -> bool {
+        self.leases.get(&lease).is_some_and(|state| state.again)
     }
 
     /// Whether a worker has a lease.

@@ -148,7 +148,7 @@ fn a_node_of_a_worker_that_is_gone_is_homeless_when_chunks_move() {
 }
 
 #[test]
-fn an_owner_that_another_cannot_send_to_owns_nothing_for_a_while() {
+fn an_owner_that_another_cannot_send_to_owns_nothing_until_that_is_reached_again() {
     check(
         Run::new(RunPlan { chunks: 4, ..plan_of(1, 5, 4, 4) }),
         &two("> 150 done 2 #2 25 v1
@@ -166,24 +166,175 @@ fn an_owner_that_another_cannot_send_to_owns_nothing_for_a_while() {
               > 160 reduced 1
               record step 1 committed: 0..2 by 1, 2..4 by 2
               commit step 1
+              owners 3: - - - -, as a step begins
               open training step 2: 4 shards
               send worker 1 #3: shards 0..2
               send worker 2 #4: shards 2..4
               > 160 ready 1 2
               > 160 ready 2 2
-              > 160 reaches 1 2
-              > 170 done 1 #3 25 v2
-              > 170 done 2 #4 25 v2
-              > 170 sums 1 2 v2
-              ignore owner reduced: it is about opening 2, this is opening 3
-              > 170 sums 1 3 v2
+              > 170 done 1 #3 25 v3
+              > 170 done 2 #4 25 v3
               > 170 reduced 2
               record step 2 committed: 0..2 by 1, 2..4 by 2
               commit step 2
-              owners 3: 1 2 2 1, as a step begins
               open training step 3: 4 shards
               send worker 1 #5: shards 0..2
-              send worker 2 #6: shards 2..4"),
+              send worker 2 #6: shards 2..4
+              > 170 ready 1 3
+              > 170 ready 2 3
+              > 180 done 1 #5 25 v3
+              > 180 done 2 #6 25 v3
+              > 180 reaches 1 2
+              > 180 reduced 3
+              record step 3 committed: 0..2 by 1, 2..4 by 2
+              commit step 3
+              owners 4: 1 2 1 2, as a step begins
+              open training step 4: 4 shards
+              send worker 1 #7: shards 0..2
+              send worker 2 #8: shards 2..4"),
+    );
+}
+
+/// Three workers own chunks. One whose sums do not come owns nothing in the next step.
+#[test]
+fn who_is_late_with_its_sums_owns_nothing_for_a_while() {
+    check(
+        Run::new(RunPlan { chunks: 6, ..plan_of(1, 9, 4, 4) }),
+        &two_of(
+            "1 2 1 2 1 2",
+            "> 101 join 3 x1
+              record worker 3 joined x1
+              > 101 ready 3 1
+              > 101 reaches 1 2 3
+              > 101 reaches 2 1 3
+              > 101 reaches 3 1 2
+              > 150 done 1 #1 25 v1
+              > 150 done 2 #2 25 v1
+              > 150 reduced 1
+              record step 1 committed: 0..2 by 1, 2..4 by 2
+              commit step 1
+              owners 2: 1 3 3 2 1 2, as a step begins
+              open training step 2: 4 shards
+              send worker 1 #3: shards 0..2
+              send worker 2 #4: shard 2
+              send worker 3 #5: shard 3
+              > 160 done 1 #3 25 v2
+              > 160 done 2 #4 25 v2
+              > 160 done 3 #5 25 v2
+              > 160 sums 1 3 v2
+              > 160 sums 2 3 v2
+              > 2160 beat 1
+              > 2160 beat 2
+              > 2160 beat 3
+              > 2160 deadline
+              owners 3: 1 1 2 2 1 2, as the sums of worker 3 do not come
+              > 2170 done 1 #3 25 v3
+              > 2170 done 2 #4 25 v3
+              > 2170 done 3 #5 25 v3
+              ? waiting
+              worker 1 to send its sums of step 2, since 0.0 s
+              > 2175 reduced 2
+              record step 2 committed: 0..2 by 1, 2..3 by 2, 3..4 by 3
+              commit step 2
+              open training step 3: 4 shards
+              send worker 1 #6: shards 0..2
+              send worker 2 #7: shard 2
+              send worker 3 #8: shard 3
+              > 2180 done 1 #6 25 v3
+              > 2180 done 2 #7 25 v3
+              > 2180 done 3 #8 25 v3
+              > 2180 reduced 3
+              record step 3 committed: 0..2 by 1, 2..3 by 2, 3..4 by 3
+              commit step 3
+              owners 4: 1 3 3 2 1 2, as a step begins
+              open training step 4: 4 shards
+              send worker 1 #9: shards 0..2
+              send worker 2 #10: shard 2
+              send worker 3 #11: shard 3",
+        ),
+    );
+}
+
+/// Owners had brought all of their sums before the step began anew.
+#[test]
+fn sums_are_wanted_again_in_another_opening() {
+    check(
+        Run::new(RunPlan { chunks: 6, ..plan_of(1, 9, 4, 4) }),
+        &two_of(
+            "1 2 1 2 1 2",
+            "> 150 done 1 #1 25 v1
+              > 150 done 2 #2 25 v1
+              > 150 sums 1 2 v1
+              > 150 sums 2 2 v1
+              > 155 contradicted 1 0 2 9
+              contradict step 1, shards 0..2: 9
+              abandon training step 1: Doubted
+              open training step 1: 4 shards
+              send worker 1 #3 epoch 1: shards 0..2
+              send worker 1 #4 epoch 1: shard 2
+              send worker 2 #5 epoch 1: shard 3
+              > 160 ready 1 1
+              > 160 done 1 #3 25 v1
+              > 160 done 1 #4 25 v1
+              > 160 done 2 #5 25 v1
+              ? waiting
+              worker 1 to send its sums of step 1, since 0.0 s",
+        ),
+    );
+}
+
+#[test]
+fn owners_that_are_lost_at_once_move_their_chunks_once() {
+    check(
+        Run::new(RunPlan { chunks: 6, ..plan_of(1, 9, 4, 4) }),
+        &two_of(
+            "1 2 1 2 1 2",
+            "> 101 join 3 x1
+              record worker 3 joined x1
+              > 101 ready 3 1
+              > 101 reaches 1 2 3
+              > 101 reaches 2 1 3
+              > 101 reaches 3 1 2
+              > 150 done 1 #1 25 v1
+              > 150 done 2 #2 25 v1
+              > 150 reduced 1
+              record step 1 committed: 0..2 by 1, 2..4 by 2
+              commit step 1
+              owners 2: 1 3 3 2 1 2, as a step begins
+              open training step 2: 4 shards
+              send worker 1 #3: shards 0..2
+              send worker 2 #4: shard 2
+              send worker 3 #5: shard 3
+              > 2900 beat 3
+              > 2900 deadline
+              disconnect worker 1: silent for 2.7 s
+              record worker 1 gone: Silent
+              disconnect worker 2: silent for 2.7 s
+              record worker 2 gone: Silent
+              owners 3: 3 3 3 3 3 3, as worker 1 is gone
+              send worker 3 #6 epoch 1: shards 0..2",
+        ),
+    );
+}
+
+/// Nobody stays, but all that the step waits for is there.
+#[test]
+fn owners_that_all_want_to_leave_finish_the_step() {
+    check(
+        Run::new(plan()),
+        &two("> 150 done 1 #1 25 v1
+              > 150 done 2 #2 25 v1
+              > 155 drain 1
+              > 155 drain 2
+              > 155 stop
+              > 160 reduced 1
+              record step 1 committed: 0..2 by 1, 2..4 by 2
+              commit step 1
+              checkpoint step 2: Stop
+              disconnect worker 1: Drained
+              record worker 1 gone: Drained
+              disconnect worker 2: Drained
+              record worker 2 gone: Drained"),
     );
 }
 
@@ -213,14 +364,13 @@ fn who_cannot_send_again_and_again_sits_out() {
               > 160 unreached 2 1 v2
               owners 3: 1 3 3 1 1 3, as worker 1 does not reach worker 2
               > 161 unreached 3 1 v3
-              owners 4: 1 1 1 1 1 1, as worker 1 does not reach worker 3
+              owners 4: - - - - - -, as worker 1 does not reach worker 3
               > 170 done 1 #3 25 v4
               > 170 done 2 #4 25 v4
               > 170 done 3 #5 25 v4
               > 170 reduced 2
               record step 2 committed: 0..2 by 1, 2..3 by 2, 3..4 by 3
               commit step 2
-              owners 5: - - - - - -, as a step begins
               open training step 3: 4 shards
               send worker 2 #6: shards 0..2
               send worker 3 #7: shards 2..4",
@@ -367,6 +517,6 @@ fn an_audit_begins_anew_where_its_node_is_sent_again() {
          owners 3: 3 3 3 3, as a step begins
          open training step 1: 4 shards
          send worker 3 #10 epoch 3: shard 2, with its digest
-         send worker 3 #11 epoch 2: shard 0",
+         send worker 3 #11 epoch 2: shard 0, with its digest",
     );
 }
