@@ -2,7 +2,8 @@
 //! when time is told:
 //!
 //! 1. A worker that is late with a lease (past `max(lease_floor, lease_factor × expected)`): everything that it holds
-//!    is *overdue*, the nodes planned for it go to others, and it sits out some steps.
+//!    is *overdue*, the nodes planned for it go to others, and it sits out some steps; unless it is one of several that
+//!    cannot send what they have computed to the workers that own its chunks.
 //! 2. *Homeless* nodes, which are neither planned for a worker nor lent (at the start of a step: all), are dealt out by
 //!    [`assign`].
 //! 3. Each worker is sent the nodes planned for it, the largest first, as many as its queue holds.
@@ -52,6 +53,8 @@ pub(crate) struct Dispatch<'a> {
     pub timing: &'a Timing,
     pub step: &'a mut Step,
     pub next_lease: &'a mut LeaseId,
+    /// Whether workers own chunks of the step.
+    pub sliced: bool,
     pub now: RunTime,
     pub effects: &'a mut Vec<Effect>,
 }
@@ -146,10 +149,15 @@ impl Dispatch<'_> {
         for lease in self.step.running().filter(late) {
             first.entry(lease.worker).or_insert_with(|| lease.clone());
         }
-        for (worker, LeaseState { node, at, sent, started, .. }) in first {
+        // Where several cannot get rid of what they have computed, it is the owners that do not take it.
+        let sending = first.iter().filter(|(_, lease)| lease.computed.is_some()).map(|(worker, _)| *worker);
+        let stuck = self.sliced && self.trust.machines(sending).len() > 1;
+        for (worker, LeaseState { node, at, sent, started, computed, .. }) in first {
             self.step.mark_overdue(worker, self.now);
             self.step.unplan(worker);
-            self.members.get_mut(worker).expect("a running lease has its worker").strike(self.step.step);
+            if !stuck || computed.is_none() {
+                self.members.get_mut(worker).expect("a running lease has its worker").strike(self.step.step);
+            }
             let held = self.now.since(started.unwrap_or(sent));
             self.effects.push(Effect::Overdue { worker, at, node, held });
         }

@@ -70,6 +70,11 @@ impl Exchange {
         self.workers.iter().copied()
     }
 
+    /// Whether workers own chunks.
+    pub fn is_sliced(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
     /// Whether a worker owns a chunk.
     pub fn owns(&self, worker: WorkerId) -> bool {
         self.workers.contains(&worker)

@@ -287,7 +287,9 @@ impl Run {
     /// What lends nodes, while there is something to lend.
     fn dispatch<'a>(&'a mut self, effects: &'a mut Vec<Effect>) -> Option<Dispatch<'a>> {
         let RunPhase::Working(step) = &mut self.phase else { return None };
+        let sliced = step.work == Work::Train && self.exchange.is_sliced();
         step.covered.is_none().then_some(Dispatch {
+            sliced,
             plan: &self.plan,
             members: &mut self.members,
             trust: &mut self.trust,

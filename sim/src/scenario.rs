@@ -55,6 +55,8 @@ faults! {
     Parted = "parted", at most 20;
     /// What a worker exchanges with others takes up to 4 s, for some seconds.
     SlowPeer = "slow peer", at most 20;
+    /// An owner takes chunks of others at a trickle for some seconds: nobody can say that it takes nothing.
+    Trickle = "trickle", at most 10;
     /// A worker's heartbeats go on, but it computes no more. It may take nothing from others, either, or take it and
     /// make nothing of it.
     Hang = "hang", at most 20;
@@ -291,6 +293,13 @@ impl Scenario {
         let weather = Weather { storm: Micros::seconds(10), ..Weather::calm() };
         let weather = weather.with(Fault::Lie, 100).with(Fault::Half, 300).with(Fault::Flee, 100);
         Scenario { weather, peers: true, ..Scenario::calm(seed, plan, 8) }
+    }
+
+    /// Workers that exchange chunks, some of which take those of others at a trickle.
+    pub fn trickling(seed: u64) -> Scenario {
+        let plan = RunPlan { chunks: 24, limits: patient(), ..RunPlan::new(1, 30, 16, 16) };
+        let weather = Weather { storm: Micros::seconds(60), ..Weather::calm() }.with(Fault::Trickle, 20);
+        Scenario { weather, peers: true, ..Scenario::calm(seed, plan, 4) }
     }
 
     /// So many workers that exchange chunks.

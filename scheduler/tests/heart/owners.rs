@@ -1,6 +1,6 @@
 //! Chunks are owned by workers that all others reach, and move where one of these is lost.
 
-use convoy_scheduler::{Run, RunPlan};
+use convoy_scheduler::{Micros, Run, RunPlan, Timeouts};
 
 use crate::script::{audited_plan, check, plan_of};
 
@@ -314,6 +314,37 @@ fn owners_that_are_lost_at_once_move_their_chunks_once() {
               owners 3: 3 3 3 3 3 3, as worker 1 is gone
               send worker 3 #6 epoch 1: shards 0..2",
         ),
+    );
+}
+
+/// All have computed, and neither of the owners takes it: who holds what is not to blame.
+#[test]
+fn where_several_cannot_send_to_the_owners_nobody_sits_out() {
+    let timeouts = Timeouts { send_floor: Micros::seconds(2), ..plan().timeouts };
+    check(
+        Run::new(RunPlan { chunks: 4, timeouts, ..plan_of(1, 5, 4, 4) }),
+        &two("> 150 computed 1 #1
+              > 150 computed 2 #2
+              > 1900 pushed 1
+              > 1900 pushed 2
+              > 2150 deadline
+              overdue worker 1 #1: shards 0..2 for 2.0 s
+              overdue worker 2 #2: shards 2..4 for 2.0 s
+              send worker 2 #3 epoch 1: shards 0..2
+              send worker 1 #4 epoch 1: shards 2..4
+              > 2200 unreached 2 1 v1
+              owners 2: 1 1 1 1, as worker 1 does not reach worker 2
+              > 2210 done 1 #1 25 v2
+              revoke worker 2 #3: AnotherWasFirst
+              > 2220 done 2 #2 25 v2
+              revoke worker 1 #4: AnotherWasFirst
+              > 2230 reduced 1
+              record step 1 committed: 0..2 by 1, 2..4 by 2
+              commit step 1
+              owners 3: - - - -, as a step begins
+              open training step 2: 4 shards
+              send worker 1 #5: shards 0..2
+              send worker 2 #6: shards 2..4"),
     );
 }
 

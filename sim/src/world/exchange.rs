@@ -15,8 +15,12 @@ use crate::scenario::Fault;
 
 /// A process sends again what was not taken after this time.
 const AGAIN: Micros = Micros::millis(400);
-/// An owner that has taken nothing for so long is complained of.
+/// An owner that has taken nothing for so long is complained of, and one that has not taken all of a node for so long,
+/// though it takes something.
 const PATIENCE: Micros = Micros::seconds(1);
+const PATIENCE_WITH_SLOW: Micros = Micros::seconds(8);
+/// An owner that takes at a trickle takes a chunk of each other worker in so long a time.
+const TRICKLE: Micros = Micros::millis(700);
 
 impl World<'_> {
     /// Tells all processes of the step in work and of its owners.
@@ -109,7 +113,7 @@ impl World<'_> {
         let opened = peer.told.as_ref().map(|told| told.fence.step);
         if opened == Some(answer.lease.at.step) {
             let at = answer.lease.at;
-            peer.kept.insert(at, Kept { answer, taken: Default::default(), told: None });
+            peer.kept.insert(at, Kept { answer, taken: Default::default(), sent: Default::default(), told: None });
             self.push(i);
         }
     }
@@ -147,7 +151,11 @@ impl World<'_> {
                 let fence = self.processes[i].peer.told.as_ref().expect("it knows of owners").fence;
                 self.heard_peer(i, PeerMessage { by: me, to: me, fence, what });
             } else {
-                self.processes[i].peer.unheard.entry(owner).or_insert(self.now);
+                let peer = &mut self.processes[i].peer;
+                peer.unheard.entry(owner).or_insert(self.now);
+                if let Some(kept) = peer.kept.get_mut(&at) {
+                    kept.sent.entry(owner).or_insert(self.now);
+                }
                 self.send_peer(i, owner, what);
             }
         }
@@ -178,14 +186,17 @@ impl World<'_> {
         self.processes[i].peer.looks_again = false;
         let Some(told) = &self.processes[i].peer.told else { return };
         let version = told.fence.version;
-        let untaken: BTreeSet<WorkerId> = self.processes[i].peer.untaken().into_iter().map(|(o, ..)| o).collect();
-        self.processes[i].peer.unheard.retain(|owner, _| untaken.contains(owner));
-        let now = self.now;
-        let mut lost = Vec::new();
-        for (owner, since) in &mut self.processes[i].peer.unheard {
-            if now.since(*since) >= PATIENCE {
-                *since = now;
-                lost.push(*owner);
+        let (now, untaken) = (self.now, self.processes[i].peer.untaken());
+        let peer = &mut self.processes[i].peer;
+        peer.unheard.retain(|owner, _| untaken.iter().any(|(other, ..)| other == owner));
+        let mut lost = BTreeSet::new();
+        for (owner, at, _) in &untaken {
+            let sent = peer.kept.get_mut(at).and_then(|kept| kept.sent.get_mut(owner));
+            for (since, patience) in [(sent, PATIENCE_WITH_SLOW), (peer.unheard.get_mut(owner), PATIENCE)] {
+                if let Some(since) = since.filter(|since| now.since(**since) >= patience) {
+                    *since = now;
+                    lost.insert(*owner);
+                }
             }
         }
         lost.into_iter().for_each(|peer| self.say(i, Event::PeerLost { worker, peer, version }));
@@ -229,7 +240,8 @@ impl World<'_> {
         let Some(told) = &self.processes[i].peer.told else { return };
         let (knows, sent, shards) = (told.fence, message.fence, told.shards);
         let mut taken = Vec::new();
-        for (chunk, value) in chunks.iter().copied() {
+        let most = self.takes(i, message.by, chunks.len());
+        for (chunk, value) in chunks.iter().copied().take(most) {
             if self.sabotage.is(Mutant::EarlyTaken) && chunk == 0 {
                 taken.push(chunk);
                 continue;
@@ -256,9 +268,26 @@ impl World<'_> {
         self.make(i);
     }
 
+    /// How many chunks an owner takes of so many that another sends.
+    fn takes(&mut self, i: usize, by: WorkerId, chunks: usize) -> usize {
+        let trouble = &mut self.processes[i].trouble;
+        if trouble.trickles_until <= self.now {
+            return chunks;
+        }
+        let last = trouble.trickled.entry(by).or_default();
+        if self.now.since(*last) < TRICKLE {
+            return 0;
+        }
+        *last = self.now;
+        1
+    }
+
     /// An owner has said that it has chunks of a node.
     fn taken(&mut self, i: usize, owner: WorkerId, at: LeaseRef, chunks: &[usize]) {
         let peer = &mut self.processes[i].peer;
+        if chunks.is_empty() {
+            return;
+        }
         peer.unheard.remove(&owner);
         let Some(kept) = peer.kept.get_mut(&at) else { return };
         kept.taken.extend(chunks.iter().map(|chunk| (*chunk, owner)));

@@ -85,6 +85,11 @@ impl World<'_> {
                 true
             }
             Fault::Parted => self.part(i),
+            Fault::Trickle => {
+                let span = Micros(5_000_000 + self.dice.below(15_000_000));
+                self.processes[i].trouble.trickles_until = self.now.after(span);
+                self.peers
+            }
             Fault::SlowPeer => {
                 let span = Micros(1_000_000 + self.dice.below(10_000_000));
                 self.processes[i].trouble.slow_peer_until = self.now.after(span);
@@ -247,6 +252,7 @@ impl World<'_> {
             }
             process.trouble.slow_link_until = now;
             process.trouble.slow_peer_until = now;
+            process.trouble.trickles_until = now;
             if process.trouble.dawdles_until < RunTime(u64::MAX) {
                 process.trouble.dawdles_until = now;
             }

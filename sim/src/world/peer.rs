@@ -81,6 +81,8 @@ pub struct Kept {
     pub answer: Answer,
     /// The owner that has each chunk.
     pub taken: BTreeMap<usize, WorkerId>,
+    /// When it was first sent to each owner.
+    pub sent: BTreeMap<WorkerId, RunTime>,
     /// The version of the owners under which the coordinator was told that all have it.
     pub told: Option<OwnersVersion>,
 }

@@ -1,7 +1,7 @@
 //! A worker process: it computes its leases one after the other, each on all its threads, with the parameters that they
 //! name.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use convoy_scheduler::*;
 
@@ -130,7 +130,7 @@ pub struct Connection {
     pub clogged: [bool; 2],
 }
 
-/// Faults that have struck a process and are not over.
+/// Faults that have struck a process and are not over. Many fields: each fault has one.
 #[derive(Clone, Debug, Default)]
 pub struct Trouble {
     /// Its heartbeats go on, but it computes nothing, and makes no parameters.
@@ -151,6 +151,10 @@ pub struct Trouble {
     pub dawdle: Micros,
     /// What it exchanges with other processes takes long until then.
     pub slow_peer_until: RunTime,
+    /// It takes chunks of others at a trickle until then.
+    pub trickles_until: RunTime,
+    /// When it took one of each other worker last.
+    pub trickled: BTreeMap<WorkerId, RunTime>,
     /// It stays away until then.
     pub away_until: RunTime,
 }

@@ -90,6 +90,15 @@ fn owners_that_hang_lose_their_chunks_and_the_run_goes_on() {
     assert!(unreached > 10 && late > 10, "{unreached} were not reached, {late} were late");
 }
 
+/// They always take something, so nobody finds that they take nothing.
+#[test]
+fn owners_that_take_at_a_trickle_lose_their_chunks() {
+    let stories: Vec<_> = (0..20).map(|seed| holds(&Scenario::trickling(seed))).collect();
+    let unreached: u64 = stories.iter().map(|story| story.moved[1]).sum();
+    let longest = stories.iter().map(|story| story.took.0 / 1_000_000).max();
+    assert!(unreached > 10 && longest < Some(240), "{unreached} times; the longest run took {longest:?} s");
+}
+
 #[test]
 fn parameters_that_others_hand_out_wrongly_are_not_computed_with() {
     let wrong: u64 = (0..20).map(|seed| holds(&Scenario::misserved(seed)).faults[Fault::Misserve as usize]).sum();
@@ -97,7 +106,7 @@ fn parameters_that_others_hand_out_wrongly_are_not_computed_with() {
 }
 
 /// Each pair but these reaches each other, so the first and the third own chunks; or nobody reaches the second. Before
-/// the last has joined, it may be another two.
+/// the last has joined, it may be another two, or nobody.
 #[test]
 fn who_is_not_reached_by_all_owns_nothing_and_computes() {
     for parted in [vec![(0, 1)], vec![(0, 1), (2, 1)]] {
@@ -105,7 +114,7 @@ fn who_is_not_reached_by_all_owns_nothing_and_computes() {
             let scenario = Scenario { parted: parted.clone(), ..Scenario::peers(seed, 3) };
             let story = holds(&scenario);
             let steps = scenario.plan.last_parameters().0;
-            assert!(story.sliced >= steps - 3 && story.moved.iter().sum::<u64>() <= 1, "seed {seed}: {story:?}");
+            assert!(story.sliced * 2 >= steps && story.moved.iter().sum::<u64>() <= 1, "seed {seed}: {story:?}");
         }
     }
 }
