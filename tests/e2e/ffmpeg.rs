@@ -49,15 +49,11 @@ fn over_http() {
     let job = Job::new();
     let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound").port();
     let address = format!("http://127.0.0.1:{port}/camera");
-    let serve = || {
-        let server = Process(ffmpeg(600, &["mpjpeg", "-listen", "1", &address]).spawn().expect("ffmpeg is there"));
-        let listens = || {
-            fs::read_to_string("/proc/net/tcp").ok()?.contains(&format!(":{port:04X} 00000000:0000 0A")).then_some(())
-        };
-        wait_for("ffmpeg", listens);
-        server
-    };
+    let serve = || Process(ffmpeg(600, &["mpjpeg", "-listen", "1", &address]).spawn().expect("ffmpeg is there"));
     let server = serve();
+    wait_for("ffmpeg", || {
+        fs::read_to_string("/proc/net/tcp").ok()?.contains(&format!(":{port:04X} 00000000:0000 0A")).then_some(())
+    });
     let out = job.path("photos");
     let mut command = convoy();
     command.args(["data", "record", "--camera", &address, "--label", "test", "--count", "30", "--out"]).arg(&out);
@@ -70,7 +66,8 @@ fn over_http() {
     if ended {
         panic!("{}", said(&recorder.wait_with_output().expect("convoy ends")));
     }
-    // It is killed in the middle of something.
+    // It is killed in the middle of something. The next one listens until the recorder is back, which may be too short a
+    // time to be seen.
     drop(server);
     let _server = serve();
     let output = recorder.wait_with_output().expect("convoy ends");
