@@ -42,6 +42,33 @@ fn two_of(owners: &str, rest: &str) -> String {
     )
 }
 
+/// A third worker has joined, and all reach each other: they own six chunks of the third step, of which the first has a
+/// half.
+fn three(rest: &str) -> String {
+    two_of(
+        "1 2 1 2 1 2",
+        &format!(
+            "> 101 join 3 x1
+             record worker 3 joined x1
+             > 101 ready 3 1
+             > 101 reaches 1 2 3
+             > 101 reaches 2 1 3
+             > 101 reaches 3 1 2
+             > 150 done 1 #1 25 v1
+             > 150 done 2 #2 25 v1
+             > 150 reduced 1
+             record step 1 committed: 0..2 by 1, 2..4 by 2
+             commit step 1
+             owners 2: 1 3 3 2 1 2, as a step begins
+             open training step 2: 4 shards
+             send worker 1 #3: shards 0..2
+             send worker 2 #4: shard 2
+             send worker 3 #5: shard 3
+             {rest}"
+        ),
+    )
+}
+
 #[test]
 fn workers_that_reach_each_other_own_chunks_from_the_next_step_on() {
     check(
@@ -200,25 +227,8 @@ fn an_owner_that_another_cannot_send_to_owns_nothing_until_that_is_reached_again
 fn who_is_late_with_its_sums_owns_nothing_for_a_while() {
     check(
         Run::new(RunPlan { chunks: 6, ..plan_of(1, 9, 4, 4) }),
-        &two_of(
-            "1 2 1 2 1 2",
-            "> 101 join 3 x1
-              record worker 3 joined x1
-              > 101 ready 3 1
-              > 101 reaches 1 2 3
-              > 101 reaches 2 1 3
-              > 101 reaches 3 1 2
-              > 150 done 1 #1 25 v1
-              > 150 done 2 #2 25 v1
-              > 150 reduced 1
-              record step 1 committed: 0..2 by 1, 2..4 by 2
-              commit step 1
-              owners 2: 1 3 3 2 1 2, as a step begins
-              open training step 2: 4 shards
-              send worker 1 #3: shards 0..2
-              send worker 2 #4: shard 2
-              send worker 3 #5: shard 3
-              > 160 done 1 #3 25 v2
+        &three(
+            "> 160 done 1 #3 25 v2
               > 160 done 2 #4 25 v2
               > 160 done 3 #5 25 v2
               > 160 sums 1 3 v2
@@ -287,25 +297,8 @@ fn sums_are_wanted_again_in_another_opening() {
 fn owners_that_are_lost_at_once_move_their_chunks_once() {
     check(
         Run::new(RunPlan { chunks: 6, ..plan_of(1, 9, 4, 4) }),
-        &two_of(
-            "1 2 1 2 1 2",
-            "> 101 join 3 x1
-              record worker 3 joined x1
-              > 101 ready 3 1
-              > 101 reaches 1 2 3
-              > 101 reaches 2 1 3
-              > 101 reaches 3 1 2
-              > 150 done 1 #1 25 v1
-              > 150 done 2 #2 25 v1
-              > 150 reduced 1
-              record step 1 committed: 0..2 by 1, 2..4 by 2
-              commit step 1
-              owners 2: 1 3 3 2 1 2, as a step begins
-              open training step 2: 4 shards
-              send worker 1 #3: shards 0..2
-              send worker 2 #4: shard 2
-              send worker 3 #5: shard 3
-              > 2900 beat 3
+        &three(
+            "> 2900 beat 3
               > 2900 deadline
               disconnect worker 1: silent for 2.7 s
               record worker 1 gone: Silent
@@ -374,25 +367,8 @@ fn owners_that_all_want_to_leave_finish_the_step() {
 fn who_cannot_send_again_and_again_sits_out() {
     check(
         Run::new(RunPlan { chunks: 6, ..plan_of(1, 5, 4, 4) }),
-        &two_of(
-            "1 2 1 2 1 2",
-            "> 101 join 3 x1
-              record worker 3 joined x1
-              > 101 ready 3 1
-              > 101 reaches 1 2 3
-              > 101 reaches 2 1 3
-              > 101 reaches 3 1 2
-              > 150 done 1 #1 25 v1
-              > 150 done 2 #2 25 v1
-              > 150 reduced 1
-              record step 1 committed: 0..2 by 1, 2..4 by 2
-              commit step 1
-              owners 2: 1 3 3 2 1 2, as a step begins
-              open training step 2: 4 shards
-              send worker 1 #3: shards 0..2
-              send worker 2 #4: shard 2
-              send worker 3 #5: shard 3
-              > 160 unreached 2 1 v2
+        &three(
+            "> 160 unreached 2 1 v2
               owners 3: 1 3 3 1 1 3, as worker 1 does not reach worker 2
               > 161 unreached 3 1 v3
               owners 4: - - - - - -, as worker 1 does not reach worker 3
