@@ -1,8 +1,7 @@
 //! The machines, what is on its way between them, and the run that lends the work.
 
-use std::cmp::Reverse;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -58,44 +57,18 @@ enum CalmHappening {
 /// What is going to happen, in order of time, and then in the order in which that was known.
 #[derive(Debug, Default)]
 struct Agenda {
-    entries: BinaryHeap<Reverse<Entry>>,
+    entries: BTreeMap<(u64, u64), CalmHappening>,
     known: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    key: (u64, u64),
-    happening: CalmHappening,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.key == other.key
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        self.key.cmp(&other.key)
-    }
 }
 
 impl Agenda {
     fn add(&mut self, at: u64, happening: CalmHappening) {
-        self.entries.push(Reverse(Entry { key: (at, self.known), happening }));
+        self.entries.insert((at, self.known), happening);
         self.known += 1;
     }
 
     fn next(&mut self) -> Option<(u64, CalmHappening)> {
-        self.entries.pop().map(|Reverse(entry)| (entry.key.0, entry.happening))
+        self.entries.pop_first().map(|((at, _), happening)| (at, happening))
     }
 }
 
