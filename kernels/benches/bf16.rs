@@ -17,7 +17,7 @@ use convoy_kernels::{cpu, peak_flops};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Of networks in use: images, side, channels in and out, kernel, stride, groups.
-const CONVOLUTIONS: [[usize; 7]; 21] = [
+const CONVOLUTIONS: [[usize; 7]; 22] = [
     // A VGG-like net at 32x32.
     [32, 32, 3, 64, 3, 1, 1],
     [32, 32, 64, 64, 3, 1, 1],
@@ -26,7 +26,8 @@ const CONVOLUTIONS: [[usize; 7]; 21] = [
     [32, 8, 128, 256, 3, 1, 1],
     [32, 8, 256, 256, 3, 1, 1],
     [32, 4, 512, 512, 3, 1, 1],
-    // ResNets.
+    // ResNets, the first at 160x160.
+    [16, 160, 3, 64, 7, 2, 1],
     [32, 32, 64, 128, 3, 2, 1],
     [32, 32, 64, 128, 1, 2, 1],
     [16, 14, 1024, 256, 1, 1, 1],

@@ -66,8 +66,8 @@ fn over_http() {
     if ended {
         panic!("{}", said(&recorder.wait_with_output().expect("convoy ends")));
     }
-    // It is killed in the middle of something. The next one listens until the recorder is back, which may be too short a
-    // time to be seen.
+    // It is killed in the middle of something. The next one listens until the recorder is back, which may be too short
+    // a time to be seen.
     drop(server);
     let _server = serve();
     let output = recorder.wait_with_output().expect("convoy ends");

@@ -60,6 +60,7 @@ mod element;
 pub mod elementwise;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod emulated_amx;
+mod flat_operand;
 pub mod linear;
 mod operand;
 mod rounding;

@@ -7,6 +7,7 @@ use super::Bf16;
 use super::block_memory::{Memory, Operand};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
+use super::flat_operand;
 use super::step::Lies;
 use crate::conv::geometry::{Axis, Correlation, Tap};
 use crate::cpu::{self, Kernel};
@@ -101,7 +102,7 @@ pub(super) fn operand<'a, T: Element>(
     let positions = BLOCK / lanes;
     let pixel = lanes * BLOCK;
     if TermBlocks::new(of).flattened {
-        return flat_operand(of, source, rows.clone(), columns.clone(), lies);
+        return flat_operand::flat_operand(of, source, rows.clone(), columns.clone(), lies);
     }
     let read = |axis: &Axis, range: &Range<usize>, beyond: usize| -> Range<isize> {
         let (low, span) = axis.reach();
@@ -148,40 +149,10 @@ pub(super) fn operand<'a, T: Element>(
     Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
 }
 
-/// As [`operand`], with terms of all taps in a block.
-fn flat_operand<'a, T: Element>(
-    of: &Correlation,
-    source: SourceImages<'a>,
-    rows: Range<usize>,
-    columns: Range<usize>,
-    lies: Lies,
-) -> Operand<'a, T> {
-    let (lanes, blocks) = (source.shape.lanes(), TermBlocks::new(of).count);
-    let (positions, pixel) = (BLOCK / lanes, lanes * BLOCK);
-    let each = columns.len().next_multiple_of(positions) + positions;
-    let block = each * pixel;
-    let row = blocks * block;
-    let mut values = scratch::<T>(rows.len() * row);
-    let first_column = columns.start as isize;
-    cpu::dispatch(Flatten { of, source, lies, rows: rows.clone(), columns, block, values: &mut values });
-    let (values, residues, columns, column) = (Memory::Copied(values), 1, each, pixel);
-    Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
-}
-
 /// Where a term lies in a row of 32.
 #[inline(always)]
 fn place<T: Element>(lies: Lies, term: usize) -> usize {
     if lies == Lies::Row { T::place(term) } else { term }
-}
-
-/// Four terms in their places.
-#[inline(always)]
-fn four<T: Element>(lies: Lies, from: &[Bf16; 4]) -> [T; 4] {
-    let mut to = [T::default(); 4];
-    for (term, from) in from.iter().enumerate() {
-        to[place::<T>(lies, term)] = T::of(*from);
-    }
-    to
 }
 
 /// Copies pixels, and zeros where there are none.
@@ -229,78 +200,6 @@ impl<T: Element> Kernel for CopyPixels<'_, T> {
                             for (term, channel) in (0..depth).zip(channel..) {
                                 let from = from[channel / BLOCK * pixel + lane * BLOCK + channel % BLOCK];
                                 to[place::<T>(self.lies, term)] = T::of(from);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The terms of all taps of a position side by side; zeros where a tap is outside, and for the terms beyond the last.
-struct Flatten<'a, T> {
-    of: &'a Correlation,
-    source: SourceImages<'a>,
-    lies: Lies,
-    rows: Range<usize>,
-    columns: Range<usize>,
-    block: usize,
-    values: &'a mut [T],
-}
-
-impl<T: Element> Kernel for Flatten<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const PANEL: usize>(self) {
-        let Blocks { h, w, .. } = self.source.shape;
-        let lanes = self.source.shape.lanes();
-        let (pixel_len, pixel) = (self.source.shape.pixel_len(), lanes * BLOCK);
-        let (of, depth) = (self.of, self.source.depth);
-        // Four terms are copied at once, which may be more than there are: what follows them is written later, and is
-        // +0.0 until then, if the last channel is followed by padding.
-        let wide = depth.next_multiple_of(4);
-        let channel = self.source.channel;
-        let zeros_follow = (channel, depth) == (0, self.source.shape.c);
-        let in_place = (0..4).all(|term| place::<T>(self.lies, term) == term);
-        let row_len = TermBlocks::new(of).count * self.block;
-        for (row, to) in self.rows.clone().zip(self.values.chunks_exact_mut(row_len)) {
-            for block in to.chunks_exact_mut(self.block) {
-                block[self.columns.len() * pixel..].fill(T::default());
-            }
-            for (index, column) in self.columns.clone().enumerate() {
-                for block in to.chunks_exact_mut(self.block) {
-                    block[index * pixel..][..pixel].fill(T::default());
-                }
-                let mut term = 0;
-                for down in &of.rows.taps {
-                    for right in &of.cols.taps {
-                        let first = term;
-                        term += depth;
-                        let y = (row * of.rows.step) as isize + down.offset;
-                        let x = (column * of.cols.step) as isize + right.offset;
-                        if !(0..h as isize).contains(&y) || !(0..w as isize).contains(&x) {
-                            continue;
-                        }
-                        let from = &self.source.values[(y as usize * w + x as usize) * pixel_len..][..pixel_len];
-                        let together = [first, channel].map(|at| at % BLOCK + wide <= BLOCK) == [true; 2];
-                        if together && ((first % 4, depth % 4) == (0, 0) || (zeros_follow && in_place)) {
-                            let to = &mut to[first / BLOCK * self.block + index * pixel + first % BLOCK..];
-                            let from = &from[channel / BLOCK * pixel + channel % BLOCK..];
-                            for lane in 0..lanes {
-                                let from = from[lane * BLOCK..][..wide].as_chunks::<4>().0;
-                                let to = to[lane * BLOCK..][..wide].as_chunks_mut::<4>().0;
-                                to.iter_mut().zip(from).for_each(|(to, from)| *to = four(self.lies, from));
-                            }
-                            continue;
-                        }
-                        for (term, channel) in (first..term).zip(channel..) {
-                            let term_place = place::<T>(self.lies, term % BLOCK);
-                            let to = &mut to[term / BLOCK * self.block + index * pixel + term_place..];
-                            let from = &from[channel / BLOCK * pixel + channel % BLOCK..];
-                            for lane in 0..lanes {
-                                to[lane * BLOCK] = T::of(from[lane * BLOCK]);
                             }
                         }
                     }

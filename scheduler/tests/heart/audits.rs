@@ -1,8 +1,10 @@
 //! A share of all shards is computed twice, by two workers, and compared.
 
+use std::collections::BTreeSet;
+
 use convoy_scheduler::*;
 
-use crate::script::{audited_plan, check};
+use crate::script::{audited_plan, check, digest, plan_of};
 
 #[test]
 fn the_first_shard_of_a_newcomer_is_computed_by_another_as_well() {
@@ -371,4 +373,62 @@ fn a_node_that_a_newcomer_takes_over_is_audited() {
         > 2 done 2 #2 100 =1
         send worker 2 #4: shard 6",
     );
+}
+
+/// The steps in which a shard of worker 1 is audited, where workers own chunks and one of them is lost to another so
+/// often in the second step, when worker 1 has answered.
+fn audited(moves: usize) -> Vec<u64> {
+    let plan = RunPlan { chunks: 8, audit_every: 4, ..plan_of(1, 16, 4, 4) };
+    let (mut run, mut effects) = (Run::new(plan), Vec::new());
+    let mut tell = |run: &mut Run, event| run.handle(RunTime(0), event, &mut effects);
+    let workers: BTreeSet<WorkerId> = (1..=4).map(WorkerId).collect();
+    for worker in workers.iter().copied() {
+        let name = format!("machine {}", worker.0);
+        tell(&mut run, Event::WorkerJoined { worker, machine: name.clone(), name, threads: 1 });
+        tell(&mut run, Event::PeersReached { worker, reached: workers.clone() });
+    }
+    for worker in workers.iter().copied() {
+        tell(&mut run, Event::PeersReached { worker, reached: workers.clone() });
+        tell(&mut run, Event::WorkerReady { worker, step: StepId(0) });
+    }
+    let (mut audits, mut held, mut moved) = (Vec::new(), Vec::new(), 0);
+    while run.outcome().is_none() {
+        for effect in std::mem::take(&mut effects) {
+            if let Effect::Send { worker, lease, check } = effect {
+                held.push((worker, lease, check));
+                let counts = check == Check::CountAndDigest && worker == WorkerId(1);
+                audits.extend(counts.then_some(lease.at.step.0));
+            }
+        }
+        let version = run.owners().0;
+        let step = run.progress().committed;
+        let mut tell = |event| run.handle(RunTime(0), event, &mut effects);
+        if held.is_empty() {
+            tell(Event::StepReduced { step, digest: digest(0) });
+            workers.iter().for_each(|worker| tell(Event::WorkerReady { worker: *worker, step: step.next() }));
+            tell(Event::CheckpointWritten { step: step.next() });
+        } else if step == StepId(1) && moved < moves {
+            // All but worker 4 have answered, and do so again.
+            let told = held.iter().filter(|(worker, ..)| *worker != WorkerId(4));
+            told.for_each(|(worker, lease, check)| tell(done(*worker, lease, *check, version)));
+            tell(Event::PeerLost { worker: WorkerId(4), peer: WorkerId(2 + moved as u32), version });
+            moved += 1;
+        } else {
+            let told = std::mem::take(&mut held);
+            told.iter().for_each(|(worker, lease, check)| tell(done(*worker, lease, *check, version)));
+        }
+    }
+    audits
+}
+
+fn done(worker: WorkerId, lease: &Lease, check: Check, version: OwnersVersion) -> Event {
+    let digest = (check != Check::Count).then(|| digest(u64::from(lease.node.first)));
+    Event::NodeDone { worker, at: lease.at, shard_micros: 1000, version, result: NodeResult::Good, digest }
+}
+
+#[test]
+fn audits_are_not_put_off_where_nodes_are_sent_again() {
+    let (never, twice) = (audited(0), audited(2));
+    // Where another sits out, it has more shards to compute, and more of them are audited.
+    assert!(never.len() > 2 && twice.len() >= never.len(), "{never:?}, and with moves {twice:?}");
 }

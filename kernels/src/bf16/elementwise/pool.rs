@@ -7,11 +7,9 @@ use super::tiles::{BlockTile, block_at, write_block};
 use crate::bf16::Bf16;
 use crate::bf16::blocks::{BLOCK, Blocks};
 use crate::bf16::rounding::{self, Rounding, RoundingKernel};
-use crate::cpu::{self, Kernel};
 use crate::pool::PoolShape;
-use crate::scratch::scratch;
 use crate::shape::expect_len;
-use crate::simd_lanes::chunk_mut;
+use crate::simd_lanes::{chunk, chunk_mut};
 
 impl PoolShape {
     /// The input, in blocks.
@@ -67,12 +65,10 @@ pub fn pool_gradient_rows(
     }
     expect_len("dy", dy.len(), shape.y_blocks().len());
     shape.x_blocks().expect_rows(&rows, &[("dx", dx.len())]);
-    let mut sums = scratch::<f32>(shape.x_blocks().row_len());
-    for (row, dx) in rows.zip(dx.chunks_exact_mut(sums.len())) {
-        sums.fill(0.0);
-        cpu::dispatch(GradientRow { kind, shape: &shape, row, x, dy, sums: &mut sums });
-        crate::bf16::round(&sums, dx);
-    }
+    // As many rows of windows as a row of x may lie in.
+    let windows = if kind == PoolKind::Max { shape.kernel[0].div_ceil(shape.stride[0]) } else { 0 };
+    let mut places = vec![0; windows * shape.y_blocks().row_len()];
+    rounding::dispatch(GradientRows { kind, shape, rows, x, dy, dx, places: &mut places });
 }
 
 fn check(shape: &PoolShape) {
@@ -145,68 +141,98 @@ impl RoundingKernel for PoolRows<'_> {
     }
 }
 
-struct GradientRow<'a> {
-    kind: PoolKind,
-    shape: &'a PoolShape,
-    /// Of x.
-    row: usize,
-    x: &'a [Bf16],
-    dy: &'a [Bf16],
-    sums: &'a mut [f32],
+/// The windows that a position of x lies in.
+#[inline(always)]
+fn around(shape: &PoolShape, axis: usize, position: usize) -> Range<usize> {
+    let (stride, outputs) = (shape.stride[axis], [shape.oh(), shape.ow()][axis]);
+    let from_start = position + shape.padding[axis];
+    let first = (from_start + 1).saturating_sub(shape.kernel[axis]).div_ceil(stride);
+    first..(from_start / stride + 1).min(outputs)
 }
 
-impl Kernel for GradientRow<'_> {
-    type Output = ();
+struct GradientRows<'a> {
+    kind: PoolKind,
+    shape: PoolShape,
+    /// Of x.
+    rows: Range<usize>,
+    x: &'a [Bf16],
+    dy: &'a [Bf16],
+    dx: &'a mut [Bf16],
+    /// For a maximum, the pixel of each window's winner, of the rows of windows that were last looked at.
+    places: &'a mut [u32],
+}
 
+impl RoundingKernel for GradientRows<'_> {
     #[inline(always)]
-    fn run<const PANEL: usize>(self) {
-        let shape = self.shape;
+    fn run<R: Rounding>(self, rounding: R) {
+        let GradientRows { kind, shape, rows, x, dy, dx, places } = self;
         let (source, target) = (shape.x_blocks(), shape.y_blocks());
-        let (group, row) = (self.row / source.h, self.row % source.h);
         let size = (shape.kernel[0] * shape.kernel[1]) as f32;
-        // The outputs whose windows may have the row.
-        let end = ((row + shape.padding[0]) / shape.stride[0] + 1).min(target.h);
-        for output in (0..end).filter(|output| inside(shape, 0, *output).contains(&row)) {
-            let output_row = group * target.h + output;
-            let dy = &self.dy[output_row * target.row_len()..][..target.row_len()];
-            let rows = inside(shape, 0, output);
-            for tile in target.tiles(output_row..output_row + 1) {
-                let columns = inside(shape, 1, tile.column);
+        let len = target.row_len();
+        let mut seen = 0;
+        for (row, dx) in rows.zip(dx.chunks_exact_mut(source.row_len())) {
+            let first = row / source.h * target.h;
+            let outputs = around(&shape, 0, row % source.h);
+            let outputs = first + outputs.start..first + outputs.end;
+            if kind == PoolKind::Max {
+                for output in outputs.start.max(seen)..outputs.end {
+                    let place = output % (places.len() / len) * len;
+                    find_winners(&shape, output, x, &mut places[place..][..len]);
+                    seen = output + 1;
+                }
+            }
+            for tile in source.tiles(row..row + 1) {
+                let columns = around(&shape, 1, tile.column);
+                let pixel = (row % source.h * source.w + tile.column) as u32;
                 for at in tile.images() {
-                    let dy = block_at(dy, at);
-                    if self.kind == PoolKind::Average {
+                    let mut sums = [0.0; BLOCK];
+                    for output in outputs.clone() {
                         for column in columns.clone() {
-                            let sums: &mut [f32; BLOCK] = chunk_mut(self.sums, source_at(&source, tile, at, 0, column));
-                            for c in 0..BLOCK {
-                                sums[c] += dy[c] / size;
+                            let dy = block_at(dy, source_at(&target, tile, at, output, column));
+                            if kind == PoolKind::Average {
+                                for c in 0..BLOCK {
+                                    sums[c] += dy[c] / size;
+                                }
+                                continue;
                             }
-                        }
-                        continue;
-                    }
-                    // The place of the winner, as the number of its pixel.
-                    let mut best = [0.0; BLOCK];
-                    let mut place = [0; BLOCK];
-                    for y in rows.clone() {
-                        for column in columns.clone() {
-                            let pixel = y * source.w + column;
-                            let x = block_at(self.x, source_at(&source, tile, at, group * source.h + y, column));
-                            let first = (y == rows.start) & (column == columns.start);
+                            let output = output % (places.len() / len);
+                            let place: &[u32; BLOCK] = chunk(places, source_at(&target, tile, at, output, column));
                             for c in 0..BLOCK {
-                                let won = first | wins(x[c], best[c]);
-                                best[c] = if won { x[c] } else { best[c] };
-                                place[c] = if won { pixel as u32 } else { place[c] };
+                                sums[c] += if place[c] == pixel { dy[c] } else { 0.0 };
                             }
                         }
                     }
-                    for column in columns.clone() {
-                        let pixel = (row * source.w + column) as u32;
-                        let sums: &mut [f32; BLOCK] = chunk_mut(self.sums, source_at(&source, tile, at, 0, column));
-                        for c in 0..BLOCK {
-                            sums[c] += if place[c] == pixel { dy[c] } else { 0.0 };
-                        }
+                    write_block(rounding, &sums, tile.width, dx, at);
+                }
+                dx[tile.padding(source.lanes())].fill(Bf16::ZERO);
+            }
+        }
+    }
+}
+
+/// The pixel of the winner of each window of a row of all groups.
+#[inline(always)]
+fn find_winners(shape: &PoolShape, output: usize, x: &[Bf16], places: &mut [u32]) {
+    let (source, target) = (shape.x_blocks(), shape.y_blocks());
+    let group = output / target.h * source.h;
+    let rows = inside(shape, 0, output % target.h);
+    for tile in target.tiles(output..output + 1) {
+        let columns = inside(shape, 1, tile.column);
+        for at in tile.images() {
+            let (mut best, mut place) = ([0.0; BLOCK], [0; BLOCK]);
+            for y in rows.clone() {
+                for column in columns.clone() {
+                    let pixel = (y * source.w + column) as u32;
+                    let x = block_at(x, source_at(&source, tile, at, group + y, column));
+                    let first = (y == rows.start) & (column == columns.start);
+                    for c in 0..BLOCK {
+                        let won = first | wins(x[c], best[c]);
+                        best[c] = if won { x[c] } else { best[c] };
+                        place[c] = if won { pixel } else { place[c] };
                     }
                 }
             }
+            *chunk_mut(places, at) = place;
         }
     }
 }
