@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Bf16;
+use super::Images;
 use super::block_memory::Operand;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
@@ -31,7 +31,7 @@ pub(super) struct Place<'a> {
 pub(super) fn correlate<T: Element>(
     weight: &PackedWeight,
     packed: &[T],
-    source: &[Bf16],
+    source: Images<'_>,
     shape: Blocks,
     rows: Range<usize>,
     target_height: usize,
@@ -39,10 +39,10 @@ pub(super) fn correlate<T: Element>(
 ) {
     let unit = T::unit();
     // Only code without an instruction for multiply-adds asks.
-    let small = cpu::level() != Level::Portable || (weight.small && source.iter().all(|x| is_small(x.to_f32())));
+    let small = cpu::level() != Level::Portable || (weight.small && source.values().iter().all(|x| is_small(x.to_f32())));
     let targets = Blocks { h: target_height, ..shape };
     for (images, rows) in targets.rows_by_group(rows) {
-        let values = &source[images * shape.h * shape.row_len()..][..shape.h * shape.row_len()];
+        let values = source.of_group(&shape, images);
         let mut first_block = 0;
         for of in &weight.of {
             let grid = |row: usize| row.saturating_sub(of.rows.first).div_ceil(of.rows.target_step).min(of.rows.grid);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Bf16;
+use super::{Bf16, Images};
 use super::block_memory::{Memory, Operand};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
@@ -85,6 +85,38 @@ impl Kernel for CopyLines<'_> {
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
+        match self.window.source.values {
+            Images::Blocks(values) => self.from_blocks(values),
+            Images::Nhwc(values) => self.from_nhwc(values),
+        }
+    }
+}
+
+impl CopyLines<'_> {
+    #[inline(always)]
+    fn from_nhwc(self, values: &[Bf16]) {
+        let Window { source, rows, columns, line, .. } = self.window;
+        let (Blocks { h, w, c, .. }, lanes) = (source.shape, source.shape.lanes());
+        let inside = [columns.start, columns.end].map(|x| x.clamp(0, w as isize));
+        let [before, end] = inside.map(|x| (x - columns.start) as usize * c);
+        let [from, to] = inside.map(|x| x as usize * c);
+        for (y, lines) in rows.clone().zip(self.lines.chunks_exact_mut(lanes * line)) {
+            for (image, to_line) in lines.chunks_exact_mut(*line).enumerate() {
+                let row = usize::try_from(y).ok().filter(|y| *y < h).map(|y| (image * h + y) * w * c);
+                match row.and_then(|row| values.get(row..row + w * c)) {
+                    Some(row) => {
+                        to_line[..before].fill(Bf16::ZERO);
+                        to_line[before..end].copy_from_slice(&row[from..to]);
+                        to_line[end..].fill(Bf16::ZERO);
+                    }
+                    None => to_line.fill(Bf16::ZERO),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn from_blocks(self, values: &[Bf16]) {
         let Window { source, rows, columns, line, .. } = self.window;
         let (Blocks { h, w, .. }, depth, line) = (source.shape, source.depth, *line);
         let (lanes, pixel_len) = (source.shape.lanes(), source.shape.pixel_len());
@@ -97,7 +129,7 @@ impl Kernel for CopyLines<'_> {
                 lines.fill(Bf16::ZERO);
                 continue;
             }
-            let row = &source.values[y as usize * w * pixel_len..][..w * pixel_len];
+            let row = &values[y as usize * w * pixel_len..][..w * pixel_len];
             for (at, x) in (0..).step_by(depth).zip(columns.clone()) {
                 if !(0..w as isize).contains(&x) {
                     (0..lanes).for_each(|lane| lines[lane * line + at..][..depth].fill(Bf16::ZERO));

@@ -38,7 +38,7 @@ pub fn forward(shape: LinearShape, x: &[Bf16], w: &PackedWeight, bias: Option<&[
     if let Some(bias) = bias {
         expect_len("bias", bias.len(), shape.outputs);
     }
-    super::sums(w, x, source, 0..source.groups(), 1, &mut |sums, place| {
+    super::sums(w, x.into(), source, 0..source.groups(), 1, &mut |sums, place| {
         let first = place.images * source.lanes();
         let rows = y[first * shape.outputs..].chunks_exact_mut(shape.outputs).zip(sums);
         for (y, sums) in rows.take(source.images(place.images)) {

@@ -61,6 +61,7 @@ pub mod elementwise;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod emulated_amx;
 mod flat_operand;
+mod images;
 pub mod linear;
 mod operand;
 mod rounding;
@@ -77,6 +78,7 @@ mod write;
 use std::ops::Range;
 
 pub use blocks::Blocks;
+pub use images::{Images, reads_nhwc};
 #[cfg(target_arch = "x86_64")]
 use dot::PairedHalf;
 pub use self_check::gives_the_bits;
@@ -94,11 +96,17 @@ use crate::conv::ConvShape;
 use crate::cpu::{self, Level};
 use crate::shape::expect_len;
 
-/// `y = conv(x, w) + bias`; x and y in [`ConvShape::x_blocks`] and [`ConvShape::y_blocks`].
+/// `y = conv(x, w) + bias`; x and y in [`ConvShape::x_blocks`] and [`ConvShape::y_blocks`], or x as [`Images`] say.
 ///
 /// # Panics
 /// If the shape makes no sense, a slice does not fit it, or the weights are not those of its forward pass.
-pub fn forward(shape: ConvShape, x: &[Bf16], w: &PackedWeight, bias: Option<&[f32]>, y: &mut [Bf16]) {
+pub fn forward<'a>(
+    shape: ConvShape,
+    x: impl Into<Images<'a>>,
+    w: &PackedWeight,
+    bias: Option<&[f32]>,
+    y: &mut [Bf16],
+) {
     forward_rows(shape, x, w, bias, 0..shape.y_blocks().rows(), y);
 }
 
@@ -106,9 +114,9 @@ pub fn forward(shape: ConvShape, x: &[Bf16], w: &PackedWeight, bias: Option<&[f3
 ///
 /// # Panics
 /// As [`forward`], and if there are no such rows.
-pub fn forward_rows(
+pub fn forward_rows<'a>(
     shape: ConvShape,
-    x: &[Bf16],
+    x: impl Into<Images<'a>>,
     w: &PackedWeight,
     bias: Option<&[f32]>,
     rows: Range<usize>,
@@ -118,8 +126,8 @@ pub fn forward_rows(
     if let Some(bias) = bias {
         expect_len("bias", bias.len(), shape.co);
     }
-    let (source, target) = (shape.x_blocks(), shape.y_blocks());
-    expect_len("x", x.len(), source.len());
+    let (source, target, x) = (shape.x_blocks(), shape.y_blocks(), x.into());
+    x.expect_x(shape);
     write_rows(source, target, x, w, bias, rows, y_rows);
 }
 
@@ -139,13 +147,13 @@ pub fn backward_data_rows(shape: ConvShape, dy: &[Bf16], w: &PackedWeight, rows:
     w.expect(shape, PackedFor::InputGradient);
     let (source, target) = (shape.y_blocks(), shape.x_blocks());
     expect_len("dy", dy.len(), source.len());
-    write_rows(source, target, dy, w, None, rows, dx_rows);
+    write_rows(source, target, dy.into(), w, None, rows, dx_rows);
 }
 
 fn write_rows(
     source: Blocks,
     target: Blocks,
-    values: &[Bf16],
+    values: Images<'_>,
     w: &PackedWeight,
     bias: Option<&[f32]>,
     rows: Range<usize>,
@@ -155,7 +163,7 @@ fn write_rows(
     expect_len("rows", to.len(), rows.len() * target.row_len());
     let mut to = Rows { shape: target, first: rows.start, values: to };
     if let PackedValues::Chains(packed) = &w.values {
-        return chain::correlate(&w.of, packed, values, source, bias, rows, &mut to);
+        return chain::correlate(&w.of, packed, values.blocks(), source, bias, rows, &mut to);
     }
     sums(w, values, source, rows, target.h, &mut |sums, place| to.write(sums, place, bias));
 }
@@ -163,7 +171,7 @@ fn write_rows(
 /// The sums of some rows of the target.
 fn sums(
     w: &PackedWeight,
-    values: &[Bf16],
+    values: Images<'_>,
     source: Blocks,
     rows: Range<usize>,
     target_height: usize,
@@ -189,7 +197,7 @@ fn sums(
 ///
 /// # Panics
 /// If the shape makes no sense or a slice does not fit it.
-pub fn backward_weight(shape: ConvShape, x: &[Bf16], dy: &[Bf16], dw_oihw: &mut [f32]) {
+pub fn backward_weight<'a>(shape: ConvShape, x: impl Into<Images<'a>>, dy: &[Bf16], dw_oihw: &mut [f32]) {
     backward_weight_channels(shape, x, dy, 0..shape.co, dw_oihw);
 }
 
@@ -197,20 +205,21 @@ pub fn backward_weight(shape: ConvShape, x: &[Bf16], dy: &[Bf16], dw_oihw: &mut 
 ///
 /// # Panics
 /// As [`backward_weight`], and if there are no such channels.
-pub fn backward_weight_channels(
+pub fn backward_weight_channels<'a>(
     shape: ConvShape,
-    x: &[Bf16],
+    x: impl Into<Images<'a>>,
     dy: &[Bf16],
     channels: Range<usize>,
     dw_oihw: &mut [f32],
 ) {
     shape.expect_checked();
-    expect_len("x", x.len(), shape.x_blocks().len());
+    let x = x.into();
+    x.expect_x(shape);
     expect_len("dy", dy.len(), shape.y_blocks().len());
     assert!(channels.start <= channels.end && channels.end <= shape.co, "channels {channels:?} of {}", shape.co);
     expect_len("dw_oihw", dw_oihw.len(), shape.w_len() / shape.co * channels.len());
     if is_chain(&shape) {
-        return chain::weight_gradient(shape, x, dy, channels, dw_oihw);
+        return chain::weight_gradient(shape, x.blocks(), dy, channels, dw_oihw);
     }
     match cpu::level() {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::Bf16;
+use super::Images;
 use super::block_memory::{Memory, Operand};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
@@ -44,7 +44,7 @@ impl TermBlocks {
 #[derive(Clone, Copy)]
 pub(super) struct SourceImages<'a> {
     /// Of the group.
-    pub values: &'a [Bf16],
+    pub values: Images<'a>,
     pub shape: Blocks,
     /// First channel of those that are looked at.
     pub channel: usize,
@@ -122,7 +122,7 @@ pub(super) fn operand<'a, T: Element>(
     }
     let blocks = source.depth.div_ceil(BLOCK);
     let first_column = columns.start;
-    if let (BLOCK, true, Some(values)) = (lanes, source.is_aligned(), T::as_they_lie(source.values)) {
+    if let (BLOCK, true, Some(values)) = (lanes, source.is_aligned(), T::as_they_lie(source.values.blocks())) {
         let column = source.shape.pixel_len();
         let row = source.shape.w * column;
         let first = rows.start * row + first_column as usize * column + source.channel / BLOCK * pixel;
@@ -175,7 +175,7 @@ impl<T: Element> Kernel for CopyPixels<'_, T> {
         let Blocks { w, .. } = self.source.shape;
         let lanes = self.source.shape.lanes();
         let (pixel_len, pixel) = (self.source.shape.pixel_len(), lanes * BLOCK);
-        let aligned = self.source.is_aligned();
+        let (aligned, values) = (self.source.is_aligned(), self.source.values.blocks());
         let mut all = self.values.chunks_exact_mut(pixel);
         for row in self.rows {
             for block in 0..self.blocks {
@@ -189,7 +189,7 @@ impl<T: Element> Kernel for CopyPixels<'_, T> {
                             to.fill(T::default());
                             continue;
                         }
-                        let from = &self.source.values[(row * w + column as usize) * pixel_len..][..pixel_len];
+                        let from = &values[(row * w + column as usize) * pixel_len..][..pixel_len];
                         if aligned {
                             let from = &from[channel / BLOCK * pixel..][..pixel];
                             T::copy(from, to, self.lies);

@@ -85,6 +85,23 @@ fn plain(shape: Blocks, blocks: &[Bf16], nhwc: &mut [f32]) {
     assert_eq!(blocked(shape, nhwc), blocks, "padding is not zero in {shape:?}");
 }
 
+/// Compares what comes of images as they are with what comes of blocks, on every level.
+fn check_nhwc(s: ConvShape, x: &[f32], dy: &[Bf16], w: &[f32]) {
+    let (blocks, y_shape) = (blocked(s.x_blocks(), x), s.y_blocks());
+    let mut nhwc = vec![Bf16::ZERO; x.len()];
+    round(x, &mut nhwc);
+    let results = |x: Images<'_>| {
+        let (mut y, mut dw) = (vec![Bf16::ZERO; y_shape.len()], vec![0.0; s.w_len()]);
+        forward(s, x, &PackedWeight::forward(s, w), None, &mut y);
+        backward_weight(s, x, dy, &mut dw);
+        let mut values = vec![0.0; s.y_len()];
+        plain(y_shape, &y, &mut values);
+        [values, dw].concat()
+    };
+    let found = on_every_level(s.y_len() + s.w_len(), |to| to.copy_from_slice(&results(Images::Nhwc(&nhwc))));
+    assert_same("y and dw of images as they came,", s, &found, &results(Images::Blocks(&blocks)));
+}
+
 /// Compares the kernels with the definition, on every level; whole, and in parts.
 fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let (x, w) = (values(x_kind, seed, s.x_len()), values(w_kind, seed + 1, s.w_len()));
@@ -112,6 +129,9 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
     let dw = on_every_level(s.w_len(), |dw| backward_weight(s, &x, &dy, dw));
     assert_same("dw", s, &dw, &definition::backward_weight(&s, &x_rounded, &dy_rounded));
 
+    if reads_nhwc(s) {
+        check_nhwc(s, &x_rounded, &dy, &w);
+    }
     let (mut whole, mut parts) = (vec![Bf16::ZERO; y_shape.len()], vec![Bf16::ZERO; y_shape.len()]);
     let packed = PackedWeight::forward(s, &w);
     forward(s, &x, &packed, None, &mut whole);

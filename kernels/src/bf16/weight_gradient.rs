@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Bf16;
+use super::{Bf16, Images};
 use super::block_memory::Operand;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
@@ -18,7 +18,7 @@ use crate::scratch::scratch;
 /// [`super::backward_weight`].
 pub(super) fn weight_gradient<T: Element>(
     shape: ConvShape,
-    x: &[Bf16],
+    x: Images<'_>,
     dy: &[Bf16],
     channels: Range<usize>,
     dw_oihw: &mut [f32],
@@ -34,7 +34,7 @@ pub(super) fn weight_gradient<T: Element>(
         }
         let (now, later) = rest.split_at_mut((end - first) * kernel_len);
         rest = later;
-        group_gradient::<T>(&shape, &of, group, [x, dy], first..end, now);
+        group_gradient::<T>(&shape, &of, group, [x, dy.into()], first..end, now);
     }
 }
 
@@ -43,12 +43,12 @@ fn group_gradient<T: Element>(
     shape: &ConvShape,
     of: &Correlation,
     group: usize,
-    [x, dy]: [&[Bf16]; 2],
+    [x, dy]: [Images<'_>; 2],
     channels: Range<usize>,
     dw: &mut [f32],
 ) {
     let unit = T::unit();
-    let small = cpu::level() != Level::Portable || [x, dy].iter().all(|v| v.iter().all(|v| is_small(v.to_f32())));
+    let small = cpu::level() != Level::Portable || [x, dy].iter().all(|v| v.values().iter().all(|v| is_small(v.to_f32())));
     let (x_shape, y_shape) = (shape.x_blocks(), shape.y_blocks());
     let blocks = TermBlocks::new(of);
     let [down, right] = blocks.taps(of);
@@ -68,14 +68,10 @@ fn group_gradient<T: Element>(
     for (step, (images, band)) in
         (0..x_shape.groups()).flat_map(|images| bands.iter().map(move |band| (images, band))).enumerate()
     {
-        let values = |tensor, shape: Blocks| -> &[Bf16] {
-            let tensor: &[Bf16] = tensor;
-            &tensor[images * shape.h * shape.row_len()..][..shape.h * shape.row_len()]
-        };
-        let x =
-            SourceImages { values: values(x, x_shape), shape: x_shape, channel: group * of.depth(), depth: of.depth() };
+        let (values, channel) = (x.of_group(&x_shape, images), group * of.depth());
+        let x = SourceImages { values, shape: x_shape, channel, depth: of.depth() };
         let (channel, depth) = (channels.start, channels.len());
-        let dy = SourceImages { values: values(dy, y_shape), shape: y_shape, channel, depth };
+        let dy = SourceImages { values: dy.of_group(&y_shape, images), shape: y_shape, channel, depth };
         let mut a = operand::<T>(of, x, band, Lies::Term);
         let mut b = operand::<T>(&pixels, dy, band, Lies::Term);
         // With one tap along the row, blocks begin where those of dy do.

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use convoy_kernels::bf16::{Bf16, Blocks};
+use convoy_kernels::bf16::{self, Bf16, Blocks};
 use convoy_model::Network;
 
+use super::conv::input_is_nhwc;
 use super::weights::PackedWeights;
 use crate::buffer_pool::BufferPool;
 use crate::gradients::Gradients;
@@ -16,7 +17,8 @@ use crate::shard_gradient::ShardGradient;
 use crate::thread_team::Team;
 use crate::values::Values;
 
-/// Everything that the operations of a pass read and write. All tensors are in [`Blocks`].
+/// Everything that the operations of a pass read and write. All tensors are in [`Blocks`], but for a network's input
+/// where that [is left](input_is_nhwc) as it came.
 pub(crate) struct HalfBuffers {
     /// What the forward pass leaves.
     pub values: Values<Bf16>,
@@ -60,8 +62,13 @@ impl PassState for HalfBuffers {
         let ShardInput { network, x_nhwc, images, address, gradient } = shard;
         let Network { nodes, .. } = &*network;
         let (last, input) = (nodes.len() - 1, blocks(nodes[0].output, images));
-        let mut x = pool.take(input.len());
-        input.from_nhwc(x_nhwc, &mut x);
+        let nhwc = input_is_nhwc(&network, images);
+        let mut x = pool.take(if nhwc { x_nhwc.len() } else { input.len() });
+        if nhwc {
+            bf16::round(x_nhwc, &mut x);
+        } else {
+            input.from_nhwc(x_nhwc, &mut x);
+        }
         let (outputs, count) = (blocks(nodes[last].output, images), nodes.len());
         let mut values = Values::new(network, packed.flat().clone());
         values.set_output(0, x);

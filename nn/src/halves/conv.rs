@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use convoy_kernels::bf16::{self, Bf16, elementwise};
+use convoy_kernels::bf16::{self, Bf16, Images, elementwise};
 use convoy_kernels::conv::ConvShape;
-use convoy_model::Op;
+use convoy_model::{Network, Op};
 
 use super::buffers::HalfBuffers;
 use super::norm::{self, HalfNorm};
@@ -14,7 +14,8 @@ use crate::fusion::Group;
 use crate::lowering::conv_shape;
 use crate::mode::Mode;
 use crate::ops::{Keeps, Operation, Ports, Wanted};
-use crate::thread_team::{cut, ranges};
+use crate::thread_team::{Team, cut, ranges};
+use crate::values::Values;
 
 /// A convolution, with the indices of its weight and bias in the network.
 pub(super) struct HalfConv {
@@ -23,6 +24,8 @@ pub(super) struct HalfConv {
     bias: Option<usize>,
     /// Whether a norm that reads its output wants to know the statistics of it.
     measured: bool,
+    /// Whether it reads the network's input as it came.
+    nhwc: bool,
     /// The norm whose output nobody else reads, so that its gradient is summed as it is written.
     norm: Option<HalfNorm>,
 }
@@ -41,14 +44,21 @@ impl HalfConv {
         let norm = norm.filter(|group| alone && layer.kind.mode != Mode::Evaluate && is_norm(group));
         let norm = norm.map(|group| HalfNorm::resolve(&HalfLayer { group, ..*layer })).transpose()?;
         let shape = conv_shape(layer.network, layer.node(), layer.kind.images)?;
-        Ok(HalfConv { shape, weight, bias, measured, norm })
+        let nhwc = input == 0 && input_is_nhwc(layer.network, layer.kind.images);
+        Ok(HalfConv { shape, weight, bias, measured, nhwc, norm })
+    }
+
+    /// What it reads.
+    fn x<'a>(&self, values: &'a Values<Bf16>, input: usize) -> Images<'a> {
+        let x = values.output(input);
+        if self.nhwc { Images::Nhwc(x) } else { Images::Blocks(x) }
     }
 
     /// Writes y, and measures it meanwhile where no other thread helps: the sums of its rows.
     fn write_output(&self, buffers: &HalfBuffers, input: usize, y: &mut [Bf16]) -> Option<Vec<f64>> {
         let (shape, blocks, values) = (self.shape, self.shape.y_blocks(), &buffers.values);
         let w = buffers.packed.forward(self.weight, shape);
-        let (x, bias) = (values.output(input), self.bias.map(|bias| values.weight(bias)));
+        let (x, bias) = (self.x(values, input), self.bias.map(|bias| values.weight(bias)));
         let fill = |rows, y: &mut [Bf16]| bf16::forward_rows(shape, x, w, bias, rows, y);
         let threads = buffers.team.threads(blocks.len(), blocks.rows());
         if !self.measured || threads.count() > 1 {
@@ -123,7 +133,9 @@ impl Operation<HalfBuffers> for HalfConv {
         let shape = self.shape;
         let dy = buffers.gradients.take(ports.output);
         if wanted.parameters {
-            write_weight_gradient(buffers, shape, self.weight, ports.inputs[0], &dy);
+            let HalfBuffers { values, shard_gradient, team, .. } = buffers;
+            let x = self.x(values, ports.inputs[0]);
+            shard_gradient.write(self.weight, |dw| write_weight_gradient(team, shape, x, &dy, dw));
             if let Some(bias) = self.bias {
                 buffers.shard_gradient.write(bias, |db| bf16::backward_bias(shape, &dy, db));
             }
@@ -139,21 +151,21 @@ impl Operation<HalfBuffers> for HalfConv {
     }
 }
 
+/// Whether the network's input need not be put in blocks, as nobody reads it but convolutions that read images as they
+/// come.
+pub(super) fn input_is_nhwc(network: &Network, images: usize) -> bool {
+    let mut readers = network.nodes.iter().filter(|node| node.inputs.contains(&0));
+    readers.all(|node| {
+        let shape = matches!(node.op, Op::Conv { .. }).then(|| conv_shape(network, node, images));
+        matches!(shape, Some(Ok(shape)) if bf16::reads_nhwc(shape))
+    })
+}
+
 /// Writes the gradient of a weight, some output channels on each thread.
-pub(super) fn write_weight_gradient(
-    buffers: &mut HalfBuffers,
-    shape: ConvShape,
-    weight: usize,
-    input: usize,
-    dy: &[Bf16],
-) {
-    let HalfBuffers { values, shard_gradient, team, .. } = buffers;
-    let x = values.output(input);
-    let threads = team.threads(x.len().max(dy.len()), shape.co);
+pub(super) fn write_weight_gradient(team: &Team, shape: ConvShape, x: Images<'_>, dy: &[Bf16], dw: &mut [f32]) {
+    let threads = team.threads(shape.x_blocks().len().max(dy.len()), shape.co);
     let channels = bf16::channel_ranges(shape, threads.count());
-    shard_gradient.write(weight, |dw| {
-        threads.each(cut(dw, shape.w_len() / shape.co, channels.into_iter()), |(channels, dw)| {
-            bf16::backward_weight_channels(shape, x, dy, channels, dw);
-        });
+    threads.each(cut(dw, shape.w_len() / shape.co, channels.into_iter()), |(channels, dw)| {
+        bf16::backward_weight_channels(shape, x, dy, channels, dw);
     });
 }

@@ -69,7 +69,9 @@ impl Operation<HalfBuffers> for HalfLinear {
         let conv = linear::as_conv(shape);
         let dy = buffers.gradients.take(ports.output);
         if wanted.parameters {
-            write_weight_gradient(buffers, conv, self.weight, ports.inputs[0], &dy);
+            let HalfBuffers { values, shard_gradient, team, .. } = buffers;
+            let x = values.output(ports.inputs[0]);
+            shard_gradient.write(self.weight, |dw| write_weight_gradient(team, conv, x.into(), &dy, dw));
             if let Some(bias) = self.bias {
                 buffers.shard_gradient.write(bias, |db| linear::backward_bias(shape, &dy, db));
             }
