@@ -8,16 +8,18 @@ use std::time::Duration;
 use convoy_common::Plan;
 use convoy_common::durable::{WriteError, full_disk, is_full};
 use convoy_common::file_tree::Files;
-use convoy_coordinator::{ClusterConfig, Config, Ready, RunReport, Status, Summary, export, serve, serve_cluster};
+use convoy_coordinator::{
+    ClusterConfig, Config, Listener, Ready, RunReport, Status, Summary, export, serve, serve_cluster,
+};
 use convoy_planning::disk;
 use convoy_proto::channel::Link;
-use convoy_security::Secret;
+use convoy_security::{Secret, in_process};
 use convoy_worker::{Ended, RunData, WorkerError, threads_that_fit};
 use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::address::{bind, listen_on};
+use crate::address::listen_on;
 use crate::device::Device;
 use crate::error::CliError;
 use crate::member::{Home, user_secret};
@@ -62,7 +64,7 @@ impl Carry {
 /// # Errors
 /// When the run does not end as planned.
 pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, bind("127.0.0.1:0", false)?, Some(carry), 0, json)
+    run(ready, Carriers::Own(carry), 0, json)
 }
 
 /// Runs `ready` with workers in this process, which read `files`, until step `last` is committed, and shows progress.
@@ -70,9 +72,8 @@ pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliErr
 /// # Errors
 /// When the run does not get there; above all when a step has another digest than before.
 pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> Result<(), CliError> {
-    let listener = bind("127.0.0.1:0", false)?;
-    let way = Way { files, carry: Some(carry), audit_every: 0, last: Some(last) };
-    let report = runtime::serve(HINT, async |stop| with_workers(ready, listener, &way, &stop).await)?;
+    let way = Way { files, audit_every: 0, last: Some(last) };
+    let report = runtime::serve(HINT, async |stop| with_workers(ready, Carriers::Own(carry), &way, &stop).await)?;
     match report.steps > last {
         true => Ok(()),
         false => Err(CliError::Answer { code: 5, message: format!("stopped after {} steps", report.steps) }),
@@ -84,24 +85,18 @@ pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> 
 /// # Errors
 /// When the run does not end as planned.
 pub fn coordinate(ready: Ready, audit_every: u32, listener: TcpListener, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, listener, None, audit_every, json)
+    run(ready, Carriers::Others(listener), audit_every, json)
 }
 
-fn run(
-    ready: Ready,
-    listener: TcpListener,
-    carry: Option<&Carry>,
-    audit_every: u32,
-    json: bool,
-) -> Result<ExitCode, CliError> {
+fn run(ready: Ready, carriers: Carriers<'_>, audit_every: u32, json: bool) -> Result<ExitCode, CliError> {
     let path = ready.dir.path().to_owned();
     if let Err(source) = logging::to_file(&path.join("log")) {
         tracing::warn!(%source, "the run folder gets no log");
     }
     let (plan, network) = (ready.plan.clone(), ready.network.clone());
-    let way = Way { files: disk(), carry, audit_every, last: None };
+    let way = Way { files: disk(), audit_every, last: None };
     runtime::serve(HINT, async |stop| {
-        let report = with_workers(ready, listener, &way, &stop).await?;
+        let report = with_workers(ready, carriers, &way, &stop).await?;
         let exporting = || export(&path, &plan, &network, &report);
         let summary = when_there_is_room(exporting, stop.asked()).await?;
         out::unless_closed(if json { out::json(&summary) } else { out::line(text_of(&summary, &plan)) })?;
@@ -131,12 +126,18 @@ async fn when_there_is_room<T>(
     }
 }
 
+/// Who carries a run.
+enum Carriers<'a> {
+    /// Workers of this process.
+    Own(&'a Carry),
+    /// Workers that come from elsewhere.
+    Others(TcpListener),
+}
+
 /// How a run is carried here.
-struct Way<'a> {
+struct Way {
     /// Where images are read.
     files: Arc<dyn Files>,
-    /// Workers in this process, if there shall be some.
-    carry: Option<&'a Carry>,
     /// One in so many shards is computed twice; 0 for none. Workers of one process are one machine.
     audit_every: u32,
     /// A step after which it stops.
@@ -156,17 +157,20 @@ pub fn serve_jobs(config: ClusterConfig, socket: TcpListener) -> Result<ExitCode
     })
 }
 
-async fn with_workers(ready: Ready, socket: TcpListener, way: &Way<'_>, stop: &Stop) -> Result<RunReport, CliError> {
-    let (listener, address) = listen_on(socket)?;
+async fn with_workers(ready: Ready, carriers: Carriers<'_>, way: &Way, stop: &Stop) -> Result<RunReport, CliError> {
     // Workers of this process know it from memory; those of other processes of this user read it.
-    let secret = if way.carry.is_some() { Secret::random() } else { user_secret(&Home::folder())? };
-    let mut workers = match way.carry {
-        Some(carry) => start_workers(carry, &ready, &way.files, Link::local(address.to_string(), secret.clone()))?,
-        None => {
+    let (mut workers, listener, secret) = match carriers {
+        Carriers::Own(carry) => {
+            let (secret, (coordinator, connections)) = (Secret::random(), in_process());
+            let link = Link::in_process(coordinator, secret.clone());
+            (start_workers(carry, &ready, &way.files, link)?, Listener::InProcess(connections), secret)
+        }
+        Carriers::Others(socket) => {
+            let (listener, address) = listen_on(socket)?;
             out::note(format_args!(
                 "listening on {address}; start workers with `convoy worker --coordinator {address}`"
             ));
-            JoinSet::new()
+            (JoinSet::new(), listener.into(), user_secret(&Home::folder())?)
         }
     };
     let (status, watched) = watch::channel(Status::default());
@@ -238,7 +242,7 @@ async fn serve_beside(
     workers: &mut Workers,
     config: Config,
     secret: Secret,
-    listener: tokio::net::TcpListener,
+    listener: Listener,
     stopped: BoxFuture<'_, ()>,
 ) -> Result<RunReport, CliError> {
     let mut serving = serve(config, secret, listener, stopped);

@@ -135,7 +135,7 @@ async fn serve_cluster_until(
     let records = keep_records(jobs.clone());
     let upkeep = tokio::spawn(async move { tokio::join!(again, kept_up, records) });
     let fresh = tokio::spawn(async move { fresh_access.keep_fresh(expired).await });
-    let mut server = Server::start(listener, access, services);
+    let mut server = Server::start(listener.into(), access, services);
     tokio::select! {
         () = stop => {}
         how = server.failed() => return Err(ClusterError::Socket(how)),

@@ -61,5 +61,6 @@ pub use run::report::RunReport;
 pub use run::status::Status;
 pub use run::tracker::Waits;
 pub use serve::serve;
+pub use server::Listener;
 pub use state_folder::keep_private;
 pub use store_error::StoreError;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use convoy_scheduler::{FleetEvent, JobId, JobRequest};
 use convoy_security::Secret;
 use futures_core::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tonic::service::Routes;
 
@@ -19,7 +18,7 @@ use crate::run::config::Config;
 use crate::run::error::RunError;
 use crate::run::report::RunReport;
 use crate::run::start::load;
-use crate::server::Server;
+use crate::server::{Listener, Server};
 use crate::wire::workers::WorkersService;
 
 /// The only job.
@@ -42,7 +41,7 @@ const JOB: JobId = JobId(1);
 /// # use convoy_coordinator::Config;
 /// # async fn example(config: Config, secret: convoy_security::Secret) -> Result<(), Box<dyn std::error::Error>> {
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:7100").await?;
-/// let report = convoy_coordinator::serve(config, secret, listener, Box::pin(std::future::pending())).await?;
+/// let report = convoy_coordinator::serve(config, secret, listener.into(), Box::pin(std::future::pending())).await?;
 /// println!("{} after {} steps: {}", report.outcome, report.steps, report.parameters_digest);
 /// # Ok(())
 /// # }
@@ -50,7 +49,7 @@ const JOB: JobId = JobId(1);
 pub fn serve(
     config: Config,
     secret: Secret,
-    listener: TcpListener,
+    listener: Listener,
     stop: BoxFuture<'_, ()>,
 ) -> BoxFuture<'_, Result<RunReport, RunError>> {
     Box::pin(serve_until(config, secret, listener, stop))
@@ -59,7 +58,7 @@ pub fn serve(
 async fn serve_until(
     config: Config,
     secret: Secret,
-    listener: TcpListener,
+    listener: Listener,
     mut stop: BoxFuture<'_, ()>,
 ) -> Result<RunReport, RunError> {
     let loaded = load(config)?;

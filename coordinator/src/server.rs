@@ -1,12 +1,14 @@
 //! The server of a coordinator: its connections, the layers before its services, and its end.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoy_security::incoming;
+use convoy_security::{Connection, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
 use crate::access::cluster::Access;
@@ -17,6 +19,21 @@ use crate::wire::calls_layer::CallsLayer;
 /// How long connections may take to end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// Other processes.
+    Tcp(TcpListener),
+    /// This process alone: see [`convoy_security::in_process`].
+    InProcess(ReceiverStream<io::Result<Connection>>),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Listener::Tcp(listener)
+    }
+}
+
 /// A server at work.
 pub(crate) struct Server {
     closing: oneshot::Sender<()>,
@@ -25,9 +42,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves `services` on `listener` to whom `access` lets in.
-    pub(crate) fn start(listener: TcpListener, access: Arc<Access>, services: Routes) -> Self {
+    pub(crate) fn start(listener: Listener, access: Arc<Access>, services: Routes) -> Self {
         let (closing, closed) = oneshot::channel::<()>();
-        let connections = incoming(listener, access.tls(), connection_limits());
+        let connections = match listener {
+            Listener::Tcp(listener) => incoming(listener, access.tls(), connection_limits()),
+            Listener::InProcess(connections) => connections,
+        };
         let server = convoy_proto::channel::server()
             .layer(AccessLayer(access))
             .layer(CallsLayer::new())

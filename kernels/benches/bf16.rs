@@ -17,7 +17,7 @@ use convoy_kernels::{cpu, peak_flops};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Of networks in use: images, side, channels in and out, kernel, stride, groups.
-const CONVOLUTIONS: [[usize; 7]; 22] = [
+const CONVOLUTIONS: [[usize; 7]; 24] = [
     // A VGG-like net at 32x32.
     [32, 32, 3, 64, 3, 1, 1],
     [32, 32, 64, 64, 3, 1, 1],
@@ -32,6 +32,8 @@ const CONVOLUTIONS: [[usize; 7]; 22] = [
     [32, 32, 64, 128, 1, 2, 1],
     [16, 14, 1024, 256, 1, 1, 1],
     [16, 7, 512, 512, 3, 1, 1],
+    [16, 5, 512, 512, 3, 1, 1],
+    [16, 40, 64, 64, 3, 1, 1],
     [32, 56, 256, 64, 1, 1, 1],
     [32, 56, 64, 256, 1, 1, 1],
     [8, 14, 256, 256, 3, 1, 1],

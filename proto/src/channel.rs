@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoy_security::{ConnectError, Fingerprint, Identity, PeerIdentity, Pin, Secret};
+use convoy_security::{ConnectError, Fingerprint, Identity, InProcess, PeerIdentity, Pin, Secret};
 use futures_core::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -104,10 +104,15 @@ pub struct Link {
     pub cluster: Option<(Pin, Option<Identity>)>,
     /// On a plain connection: what tells processes of the coordinator's user from those of others on its machine.
     pub secret: Option<Secret>,
+    /// A coordinator in this process, which has no address.
+    pub in_process: Option<InProcess>,
 }
 
 /// What stands before the secret in the agent that a plain connection names.
 const LOCAL: &str = "convoy-local/";
+
+/// What stands where a link has an address.
+const IN_PROCESS: &str = "in-process";
 
 /// The secret that a call on a plain connection shows in its header `user-agent`.
 pub fn shown_secret(agent: &str) -> Option<Secret> {
@@ -118,7 +123,7 @@ pub fn shown_secret(agent: &str) -> Option<Secret> {
 impl Link {
     /// A plain connection that shows nothing.
     pub fn plain(address: String) -> Self {
-        Link { address, cluster: None, secret: None }
+        Link { address, cluster: None, secret: None, in_process: None }
     }
 
     /// A plain connection, which coordinators take from their own machine and their own user, who knows `secret`.
@@ -128,7 +133,12 @@ impl Link {
 
     /// A connection to the cluster with this pin, as `identity` or as nobody.
     pub fn member(address: String, pin: Pin, identity: Option<Identity>) -> Self {
-        Link { address, cluster: Some((pin, identity)), secret: None }
+        Link { cluster: Some((pin, identity)), ..Link::plain(address) }
+    }
+
+    /// A connection to the coordinator in this process, which takes those that know `secret`.
+    pub fn in_process(coordinator: InProcess, secret: Secret) -> Self {
+        Link { in_process: Some(coordinator), ..Link::local(IN_PROCESS.to_owned(), secret) }
     }
 
     /// Opens a connection for a worker.
@@ -169,22 +179,25 @@ impl Link {
     fn open(&self) -> BoxFuture<'_, Result<Channel, ConnectError>> {
         match &self.cluster {
             Some((pin, identity)) => convoy_security::connect(settings, &self.address, *pin, identity.as_ref()),
-            None => Box::pin(plain(&self.address, self.secret.as_ref())),
+            None => Box::pin(self.unencrypted()),
         }
     }
-}
 
-async fn plain(address: &str, secret: Option<&Secret>) -> Result<Channel, ConnectError> {
-    let no_address = |_| ConnectError::Address(address.to_owned());
-    let mut endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(no_address)?;
-    if let Some(secret) = secret {
-        // A header of the connection, so that no call can lack it.
-        endpoint = endpoint.user_agent(format!("{LOCAL}{}", secret.expose())).map_err(no_address)?;
+    async fn unencrypted(&self) -> Result<Channel, ConnectError> {
+        let no_address = |_| ConnectError::Address(self.address.clone());
+        let mut endpoint = Endpoint::from_shared(format!("http://{}", self.address)).map_err(no_address)?;
+        if let Some(secret) = &self.secret {
+            // A header of the connection, so that no call can lack it.
+            endpoint = endpoint.user_agent(format!("{LOCAL}{}", secret.expose())).map_err(no_address)?;
+        }
+        if let Some(coordinator) = &self.in_process {
+            return coordinator.connect(settings(endpoint)).await;
+        }
+        settings(endpoint).connect().await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            ConnectError::Unreachable(cause.unwrap_or_else(|| error.to_string()))
+        })
     }
-    settings(endpoint).connect().await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        ConnectError::Unreachable(cause.unwrap_or_else(|| error.to_string()))
-    })
 }
 
 fn settings(endpoint: Endpoint) -> Endpoint {

@@ -13,7 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -147,14 +147,22 @@ pub struct Connection {
 /// What a connection has until it ends.
 #[derive(Debug)]
 enum Place {
-    Member { _slot: Slot },
-    Stranger { guest: Guest, end: StdPin<Box<Sleep>> },
+    Member {
+        _slot: Slot,
+    },
+    /// Of the process itself, which bounds its connections.
+    Own,
+    Stranger {
+        guest: Guest,
+        end: StdPin<Box<Sleep>>,
+    },
 }
 
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    InProcess(DuplexStream),
 }
 
 /// Counts the connections of members by where they come from, to bound them.
@@ -329,6 +337,11 @@ async fn shake_hands(stream: TcpStream, address: SocketAddr, tls: Option<ServerT
 }
 
 impl Connection {
+    /// One that is opened within this process.
+    pub(crate) fn in_process(stream: DuplexStream, peer: Peer) -> Connection {
+        Connection { stream: Stream::InProcess(stream), peer, place: Place::Own }
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -361,6 +374,7 @@ impl AsyncRead for Connection {
         match &mut self.stream {
             Stream::Plain(stream) => StdPin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => StdPin::new(stream).poll_read(cx, buf),
+            Stream::InProcess(stream) => StdPin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -370,6 +384,7 @@ impl AsyncWrite for Connection {
         match &mut self.stream {
             Stream::Plain(stream) => StdPin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => StdPin::new(stream).poll_write(cx, buf),
+            Stream::InProcess(stream) => StdPin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -381,6 +396,7 @@ impl AsyncWrite for Connection {
         match &mut self.stream {
             Stream::Plain(stream) => StdPin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => StdPin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::InProcess(stream) => StdPin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -388,6 +404,7 @@ impl AsyncWrite for Connection {
         match &self.stream {
             Stream::Plain(stream) => stream.is_write_vectored(),
             Stream::Tls(stream) => stream.is_write_vectored(),
+            Stream::InProcess(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -395,6 +412,7 @@ impl AsyncWrite for Connection {
         match &mut self.stream {
             Stream::Plain(stream) => StdPin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => StdPin::new(stream).poll_flush(cx),
+            Stream::InProcess(stream) => StdPin::new(stream).poll_flush(cx),
         }
     }
 
@@ -402,6 +420,7 @@ impl AsyncWrite for Connection {
         match &mut self.stream {
             Stream::Plain(stream) => StdPin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => StdPin::new(stream).poll_shutdown(cx),
+            Stream::InProcess(stream) => StdPin::new(stream).poll_shutdown(cx),
         }
     }
 }

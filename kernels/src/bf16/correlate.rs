@@ -39,7 +39,8 @@ pub(super) fn correlate<T: Element>(
 ) {
     let unit = T::unit();
     // Only code without an instruction for multiply-adds asks.
-    let small = cpu::level() != Level::Portable || (weight.small && source.values().iter().all(|x| is_small(x.to_f32())));
+    let small =
+        cpu::level() != Level::Portable || (weight.small && source.values().iter().all(|x| is_small(x.to_f32())));
     let targets = Blocks { h: target_height, ..shape };
     for (images, rows) in targets.rows_by_group(rows) {
         let values = source.of_group(&shape, images);

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Bf16, Images};
 use super::block_memory::{Memory, Operand};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
 use super::operand::{SourceImages, TermBlocks};
 use super::step::Lies;
+use super::{Bf16, Images};
 use crate::conv::geometry::{Axis, Correlation};
 use crate::cpu::{self, Kernel, prefetch};
 use crate::scratch::scratch;

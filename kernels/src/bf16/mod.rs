@@ -78,9 +78,9 @@ mod write;
 use std::ops::Range;
 
 pub use blocks::Blocks;
-pub use images::{Images, reads_nhwc};
 #[cfg(target_arch = "x86_64")]
 use dot::PairedHalf;
+pub use images::{Images, reads_nhwc};
 pub use self_check::gives_the_bits;
 pub use value::{Bf16, round, widen};
 pub use weights::PackedWeight;
@@ -100,13 +100,7 @@ use crate::shape::expect_len;
 ///
 /// # Panics
 /// If the shape makes no sense, a slice does not fit it, or the weights are not those of its forward pass.
-pub fn forward<'a>(
-    shape: ConvShape,
-    x: impl Into<Images<'a>>,
-    w: &PackedWeight,
-    bias: Option<&[f32]>,
-    y: &mut [Bf16],
-) {
+pub fn forward<'a>(shape: ConvShape, x: impl Into<Images<'a>>, w: &PackedWeight, bias: Option<&[f32]>, y: &mut [Bf16]) {
     forward_rows(shape, x, w, bias, 0..shape.y_blocks().rows(), y);
 }
 

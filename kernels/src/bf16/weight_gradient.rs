@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::{Bf16, Images};
 use super::block_memory::Operand;
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
 use super::operand::{BAND_BYTES, SourceImages, TermBlocks, bands, operand};
 use super::step::{BLOCK_LEN, Lies, Run, Slide, Sums};
 use super::weights::is_small;
+use super::{Bf16, Images};
 use crate::conv::ConvShape;
 use crate::conv::geometry::{self, Axis, Correlation, Tap};
 use crate::cpu::{self, Level};
@@ -48,7 +48,8 @@ fn group_gradient<T: Element>(
     dw: &mut [f32],
 ) {
     let unit = T::unit();
-    let small = cpu::level() != Level::Portable || [x, dy].iter().all(|v| v.values().iter().all(|v| is_small(v.to_f32())));
+    let small =
+        cpu::level() != Level::Portable || [x, dy].iter().all(|v| v.values().iter().all(|v| is_small(v.to_f32())));
     let (x_shape, y_shape) = (shape.x_blocks(), shape.y_blocks());
     let blocks = TermBlocks::new(of);
     let [down, right] = blocks.taps(of);

@@ -1,0 +1,53 @@
+//! Connections within a process, whose bytes go through its memory.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::client::ConnectError;
+use crate::server::{Connection, Peer};
+
+/// Bytes that are written and not read, of each direction: they stay in the second-level cache.
+const BUFFER: usize = 256 << 10;
+/// Connections that nobody has taken yet.
+const WAITING: usize = 64;
+
+/// Opens connections to a server of the same process.
+#[derive(Debug, Clone)]
+pub struct InProcess(mpsc::Sender<io::Result<Connection>>);
+
+/// What opens connections, and the connections, as [`incoming`](crate::incoming) gives them. They are those of a
+/// process on this machine: not encrypted, and without a certificate.
+pub fn in_process() -> (InProcess, ReceiverStream<io::Result<Connection>>) {
+    let (sender, connections) = mpsc::channel(WAITING);
+    (InProcess(sender), ReceiverStream::new(connections))
+}
+
+impl InProcess {
+    /// Opens a connection; `endpoint` says what it is like. One that breaks is opened again by the next call on the
+    /// channel.
+    ///
+    /// # Errors
+    /// [`ConnectError::Unreachable`] when nobody takes connections any more.
+    pub async fn connect(&self, endpoint: Endpoint) -> Result<Channel, ConnectError> {
+        let connections = self.0.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let connections = connections.clone();
+            async move {
+                let (client, server) = tokio::io::duplex(BUFFER);
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let peer = Peer { address, fingerprint: None, encrypted: false, known: Arc::default() };
+                let gone = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the server of this process has ended");
+                connections.send(Ok(Connection::in_process(server, peer))).await.map_err(gone)?;
+                Ok::<_, io::Error>(TokioIo::new(client))
+            }
+        });
+        let connected = endpoint.connect_with_connector(connector).await;
+        connected.map_err(|error| ConnectError::Unreachable(error.to_string()))
+    }
+}
