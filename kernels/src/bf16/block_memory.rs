@@ -30,7 +30,37 @@ pub(super) struct Operand<'a, T: Pooled> {
 /// Memory of one's own, or of the tensor.
 pub(super) enum Memory<'a, T: Pooled> {
     AsTheyLie(&'a [T]),
+    /// Blocks of several positions that are yet to be put together.
+    Pieces(Pieces<'a, T>),
     Copied(Scratch<T>),
+}
+
+/// Positions in a tensor, each a piece of a block.
+pub(super) struct Pieces<'a, T> {
+    /// All rows, from the first channel of the first block on.
+    pub values: &'a [T],
+    /// Pixels of a row, and the values of each.
+    pub width: usize,
+    pub pixel: usize,
+    /// Values of a piece.
+    pub len: usize,
+}
+
+impl<T: Pooled> Pieces<'_, T> {
+    /// Puts a block together; zeros where a column is outside.
+    #[inline(always)]
+    fn gather(&self, row: usize, block: usize, columns: impl Iterator<Item = isize>, to: &mut [T; BLOCK_LEN]) {
+        for (column, to) in columns.zip(to.chunks_exact_mut(self.len)) {
+            match usize::try_from(column).ok().filter(|column| *column < self.width) {
+                Some(column) => {
+                    let first = (row * self.width + column) * self.pixel + block * self.len;
+                    prefetch::<BLOCK_LEN>(self.values, first + 2 * BLOCK_LEN);
+                    to.copy_from_slice(&self.values[first..][..self.len]);
+                }
+                None => to.fill(T::default()),
+            }
+        }
+    }
 }
 
 impl<T: Pooled> Operand<'_, T> {
@@ -39,6 +69,7 @@ impl<T: Pooled> Operand<'_, T> {
         match &self.values {
             Memory::AsTheyLie(values) => values,
             Memory::Copied(values) => values,
+            Memory::Pieces(_) => unreachable!("pieces are put together as blocks are turned"),
         }
     }
 
@@ -54,8 +85,12 @@ impl<T: Pooled> Operand<'_, T> {
     /// Replaces each block by one of other memory that `turn` writes. One begins at each column that is a multiple of
     /// `every`, which divides the number of columns.
     pub fn turn_blocks(&mut self, every: usize, mut turn: impl FnMut(&[T; BLOCK_LEN], &mut [T; BLOCK_LEN])) {
-        let from = self.values();
         let places = self.residues * self.columns;
+        let column_at = |place: usize| {
+            let (residue, index) = (place / self.columns, place % self.columns);
+            self.first_column + (index * self.residues + residue) as isize
+        };
+        let mut gathered = [T::default(); BLOCK_LEN];
         let each = places / every;
         let mut turned = scratch::<T>(self.rows.len() * self.blocks * each * BLOCK_LEN);
         let to = turned.as_chunks_mut::<BLOCK_LEN>().0;
@@ -63,11 +98,22 @@ impl<T: Pooled> Operand<'_, T> {
             // In the order of the tensor's memory.
             for (index, place) in (0..places).step_by(every).enumerate() {
                 for block in 0..self.blocks {
+                    let to = &mut to[(row * self.blocks + block) * each + index];
+                    let from = match &self.values {
+                        Memory::Pieces(pieces) => {
+                            let columns = (place..place + self.positions).map(column_at);
+                            pieces.gather(self.rows.start + row, block, columns, &mut gathered);
+                            turn(&gathered, to);
+                            continue;
+                        }
+                        Memory::AsTheyLie(values) => values,
+                        Memory::Copied(values) => &values[..],
+                    };
                     let first = row * self.row + block * self.block + place * self.column;
                     // Those that would end beyond the memory are asked for by nobody.
                     if let Some(from) = from.get(first..).and_then(<[T]>::first_chunk::<BLOCK_LEN>) {
                         prefetch::<BLOCK_LEN>(from, 2 * BLOCK_LEN);
-                        turn(from, &mut to[(row * self.blocks + block) * each + index]);
+                        turn(from, to);
                     }
                 }
             }

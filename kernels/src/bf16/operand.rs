@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::Images;
-use super::block_memory::{Memory, Operand};
+use super::block_memory::{Memory, Operand, Pieces};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
 use super::flat_operand;
@@ -134,6 +134,12 @@ pub(super) fn operand<'a, T: Element>(
     let each = columns.len().div_ceil(residues).next_multiple_of(positions);
     let block = residues * each * pixel;
     let row = blocks * block;
+    if let (Lies::Term, true, Some(values)) = (lies, source.is_aligned(), T::as_they_lie(source.values.blocks())) {
+        let (values, width) = (&values[source.channel / BLOCK * pixel..], source.shape.w);
+        let pieces = Pieces { values, width, pixel: source.shape.pixel_len(), len: pixel };
+        let (values, columns, column) = (Memory::Pieces(pieces), each, pixel);
+        return Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column };
+    }
     let mut values = scratch::<T>(rows.len() * row);
     cpu::dispatch(CopyPixels {
         source,
