@@ -37,6 +37,12 @@ impl Bf16 {
         f32::from_bits(u32::from(self.0) << 16)
     }
 
+    /// Neither infinite nor NaN.
+    #[inline(always)]
+    pub(super) fn is_finite(self) -> bool {
+        self.0 & 0x7f80 != 0x7f80
+    }
+
     /// The value with these bits, of any origin: magnitudes below 2^-56 become +0.0, and every NaN the one NaN.
     pub fn from_bits(bits: u16) -> Bf16 {
         Bf16::from_f32(f32::from_bits(u32::from(bits) << 16))

@@ -23,7 +23,8 @@ pub struct PackedWeight {
     /// What they are packed for.
     level: Level,
     pub(super) values: PackedValues,
-    /// Whether all of them are finite: only then may a product with a zero be made and not left out.
+    /// Whether all of them are finite, where somebody asks: only then may a product with a zero be made and not left
+    /// out.
     pub(super) finite: bool,
     /// Whether no finite one is so large that a product with another could overflow.
     pub(super) small: bool,
@@ -106,18 +107,19 @@ impl PackedWeight {
             self.level = cpu::level();
             self.values = PackedValues::nothing(&self.shape, self.level);
         }
-        let [largest, largest_finite] = cpu::dispatch(Largest(w_oihw));
-        // What is rounded up to infinity is not finite, either.
-        self.finite = Bf16::from_f32(largest).to_f32().is_finite();
-        self.small = is_small(largest_finite);
-        match &mut self.values {
+        // Only code without an instruction for multiply-adds asks.
+        self.small = self.level != Level::Portable || w_oihw.iter().all(|w| is_small(*w));
+        self.finite = match &mut self.values {
             PackedValues::Blocks(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             PackedValues::Tiles(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
             #[cfg(target_arch = "x86_64")]
             PackedValues::Pairs(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
-            PackedValues::Chains(values) => pack_chains(&self.of, &self.shape, self.pass, w_oihw, values),
-        }
+            PackedValues::Chains(values) => {
+                pack_chains(&self.of, &self.shape, self.pass, w_oihw, values);
+                false
+            }
+        };
     }
 
     /// Panics unless these are the weights of this pass of a convolution of this shape.
@@ -133,25 +135,6 @@ impl PackedWeight {
     }
 }
 
-/// The largest magnitude (NaN if there is one), and the largest that is finite.
-struct Largest<'a>(&'a [f32]);
-
-impl Kernel for Largest<'_> {
-    type Output = [f32; 2];
-
-    #[inline(always)]
-    fn run<const PANEL: usize>(self) -> [f32; 2] {
-        // As whole numbers magnitudes have the same order, and NaN comes last.
-        let (mut largest, mut finite) = (0, 0);
-        for value in self.0 {
-            let bits = value.to_bits() & 0x7fff_ffff;
-            largest = bits.max(largest);
-            finite = finite.max(if bits < f32::INFINITY.to_bits() { bits } else { 0 });
-        }
-        [largest, finite].map(f32::from_bits)
-    }
-}
-
 /// Blocks of weights that one group of channels takes.
 pub(super) fn blocks_of_group(of: &Correlation) -> usize {
     let blocks = TermBlocks::new(of);
@@ -159,8 +142,15 @@ pub(super) fn blocks_of_group(of: &Correlation) -> usize {
     (of.target_channels / of.groups).div_ceil(BLOCK) * taps[0] * taps[1] * blocks.count
 }
 
-/// Packs the weights of all correlations, one after the other: `[group][32 targets][tap][block]`.
-fn pack<T: Element>(all: &[Correlation], shape: &ConvShape, pass: PackedFor, w_oihw: &[f32], packed: &mut Aligned<T>) {
+/// Packs the weights of all correlations, one after the other: `[group][32 targets][tap][block]`. Whether those of
+/// blocks of one tap each are finite.
+fn pack<T: Element>(
+    all: &[Correlation],
+    shape: &ConvShape,
+    pass: PackedFor,
+    w_oihw: &[f32],
+    packed: &mut Aligned<T>,
+) -> bool {
     let count: usize = all.iter().map(|of| of.groups * blocks_of_group(of)).sum();
     packed.resize(count * BLOCK_LEN);
     let mut square = Square::new(shape);
@@ -177,6 +167,7 @@ fn pack<T: Element>(all: &[Correlation], shape: &ConvShape, pass: PackedFor, w_o
             }
         }
     }
+    square.finite
 }
 
 /// Of a group whose blocks take their terms from several taps: few weights.
@@ -243,6 +234,8 @@ struct Square {
     inputs: usize,
     /// An output's weights of 32 inputs, as they lie.
     line: Vec<Bf16>,
+    /// Whether all that were read are finite when they are rounded.
+    finite: bool,
 }
 
 impl Square {
@@ -252,6 +245,7 @@ impl Square {
             taps: vec![[[Bf16::ZERO; BLOCK]; BLOCK]; taps],
             inputs: shape.ci / shape.groups,
             line: vec![Bf16::ZERO; BLOCK * taps],
+            finite: true,
         }
     }
 
@@ -277,7 +271,7 @@ impl Kernel for ReadSquare<'_> {
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let Square { taps, inputs, line } = self.square;
+        let Square { taps, inputs, line, finite } = self.square;
         let count = taps.len();
         for (row, output) in self.outputs.enumerate() {
             let first = ((self.first + output) * *inputs + self.inputs.start) * count;
@@ -285,6 +279,7 @@ impl Kernel for ReadSquare<'_> {
             for (to, from) in line.iter_mut().zip(&self.w_oihw[first..]) {
                 *to = Bf16::from_f32(*from);
             }
+            *finite &= line.iter().fold(true, |all, value| all & value.is_finite());
             match count {
                 1 => spread::<1>(line, row, taps),
                 9 => spread::<9>(line, row, taps),
