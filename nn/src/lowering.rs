@@ -2,7 +2,7 @@
 
 use convoy_common::spec::Pair;
 use convoy_kernels::ShapeError;
-use convoy_kernels::bf16::Blocks;
+use convoy_kernels::bf16::{self, Blocks};
 use convoy_kernels::conv::ConvShape;
 use convoy_kernels::linear::LinearShape;
 use convoy_kernels::pool::PoolShape;
@@ -41,6 +41,16 @@ pub(crate) fn conv_shape(network: &Network, node: &Node, images: usize) -> Resul
         groups: groups as usize,
     };
     shape.checked().map_err(|problem| refused(node, problem))
+}
+
+/// Whether the network's input need not be put in blocks, as nobody reads it but convolutions that read images as they
+/// come.
+pub(crate) fn input_is_nhwc(network: &Network, images: usize) -> bool {
+    let mut readers = network.nodes.iter().filter(|node| node.inputs.contains(&0));
+    readers.all(|node| {
+        let shape = matches!(node.op, Op::Conv { .. }).then(|| conv_shape(network, node, images));
+        matches!(shape, Some(Ok(shape)) if bf16::reads_nhwc(shape))
+    })
 }
 
 /// The geometry of a max or average pooling of `images`.

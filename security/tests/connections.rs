@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use convoy_security::{
     Authority, ConnectError, Connection, Identity, KnownPeers, Limits, NewKey, Peer, PeerIdentity, Pin, ServerTls,
-    connect, connect_to_peer, incoming,
+    connect, connect_to_peer, in_process, incoming,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -74,6 +74,26 @@ async fn members_are_known_and_strangers_are_nobody() {
     assert_eq!((peer.fingerprint, peer.encrypted), (Some(member.fingerprint()), true));
     let _channel = open(&address, pin, None).await.unwrap();
     assert_eq!(accepted.next().await.unwrap().unwrap().peer().fingerprint, None);
+}
+
+#[tokio::test]
+async fn within_a_process_bytes_go_through_memory() {
+    let (server, mut connections) = in_process();
+    let opening = tokio::spawn({
+        let server = server.clone();
+        async move { server.connect(Endpoint::from_static("http://here")).await }
+    });
+    let mut connection = connections.next().await.unwrap().unwrap();
+    let mut preface = [0; 14];
+    connection.read_exact(&mut preface).await.unwrap();
+    assert_eq!(&preface, b"PRI * HTTP/2.0");
+    let Peer { address, fingerprint, encrypted, .. } = connection.peer().clone();
+    assert!(address.ip().is_loopback() && fingerprint.is_none() && !encrypted);
+    assert!(opening.await.unwrap().is_ok());
+
+    drop((connection, connections));
+    let refused = server.connect(Endpoint::from_static("http://here")).await;
+    assert!(matches!(refused, Err(ConnectError::Unreachable(_))));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::block_memory::{Memory, Operand};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
-use super::operand::{SourceImages, TermBlocks};
+use super::images::{SourceImages, TermBlocks};
 use super::step::Lies;
 use super::{Bf16, Images};
 use crate::conv::geometry::{Axis, Correlation};
@@ -86,15 +86,15 @@ impl Kernel for CopyLines<'_> {
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
         match self.window.source.values {
-            Images::Blocks(values) => self.from_blocks(values),
-            Images::Nhwc(values) => self.from_nhwc(values),
+            Images::Blocks(values) => self.copy_blocks(values),
+            Images::Nhwc(values) => self.copy_nhwc(values),
         }
     }
 }
 
 impl CopyLines<'_> {
     #[inline(always)]
-    fn from_nhwc(self, values: &[Bf16]) {
+    fn copy_nhwc(self, values: &[Bf16]) {
         let Window { source, rows, columns, line, .. } = self.window;
         let (Blocks { h, w, c, .. }, lanes) = (source.shape, source.shape.lanes());
         let inside = [columns.start, columns.end].map(|x| x.clamp(0, w as isize));
@@ -116,7 +116,7 @@ impl CopyLines<'_> {
     }
 
     #[inline(always)]
-    fn from_blocks(self, values: &[Bf16]) {
+    fn copy_blocks(self, values: &[Bf16]) {
         let Window { source, rows, columns, line, .. } = self.window;
         let (Blocks { h, w, .. }, depth, line) = (source.shape, source.depth, *line);
         let (lanes, pixel_len) = (source.shape.lanes(), source.shape.pixel_len());

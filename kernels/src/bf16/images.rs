@@ -1,10 +1,10 @@
-//! The two ways in which images lie in memory.
+//! What a convolution reads: images, in one of two ways in memory, and how their values make blocks of terms.
 
 use super::Bf16;
-use super::blocks::Blocks;
-use super::operand::TermBlocks;
+use super::blocks::{BLOCK, Blocks};
 use super::weight_steps::is_chain;
-use crate::conv::{ConvShape, geometry};
+use crate::conv::ConvShape;
+use crate::conv::geometry::{self, Correlation, Tap};
 use crate::shape::expect_len;
 
 /// What a convolution reads.
@@ -76,5 +76,49 @@ impl<'a> Images<'a> {
                 Images::Nhwc(&values[group * all.lanes() * image..][..all.images(group) * image])
             }
         }
+    }
+}
+
+/// The blocks of terms of one correlation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TermBlocks {
+    /// Whether a block takes its terms from several taps, because a tap has fewer than 32.
+    pub flattened: bool,
+    /// Blocks of a tap; all, if flattened.
+    pub count: usize,
+}
+
+impl TermBlocks {
+    /// Those of a correlation.
+    pub fn new(of: &Correlation) -> TermBlocks {
+        let flattened = of.depth() < BLOCK && of.taps() > 1;
+        let terms = if flattened { of.terms() } else { of.depth() };
+        TermBlocks { flattened, count: terms.div_ceil(BLOCK) }
+    }
+
+    /// Rows and columns of taps, as the blocks know them: one, if flattened.
+    pub fn taps<'a>(&self, of: &'a Correlation) -> [&'a [Tap]; 2] {
+        const ONE: &[Tap] = &[Tap { offset: 0, index: 0 }];
+        if self.flattened { [ONE, ONE] } else { [&of.rows.taps, &of.cols.taps] }
+    }
+}
+
+/// What an operand is taken from: some channels of a group of images.
+#[derive(Clone, Copy)]
+pub(super) struct SourceImages<'a> {
+    /// Of the group.
+    pub values: Images<'a>,
+    pub shape: Blocks,
+    /// First channel of those that are looked at.
+    pub channel: usize,
+    /// How many of them there are.
+    pub depth: usize,
+}
+
+impl SourceImages<'_> {
+    /// Whether blocks of these channels are blocks of the images.
+    pub fn is_aligned(&self) -> bool {
+        let end = self.channel + self.depth;
+        self.channel.is_multiple_of(BLOCK) && (end == self.shape.c || end.is_multiple_of(BLOCK))
     }
 }

@@ -3,62 +3,18 @@
 
 use std::ops::Range;
 
-use super::Images;
 use super::block_memory::{Memory, Operand, Pieces};
 use super::blocks::{BLOCK, Blocks};
 use super::element::Element;
-use super::flat_operand;
+use super::flat_operand::flat_operand;
+use super::images::{SourceImages, TermBlocks};
 use super::step::Lies;
-use crate::conv::geometry::{Axis, Correlation, Tap};
+use crate::conv::geometry::{Axis, Correlation};
 use crate::cpu::{self, Kernel};
 use crate::scratch::scratch;
 
 /// Bytes of the operands of a band: about as many as stay in the second-level cache with the weights they meet.
 pub(super) const BAND_BYTES: usize = 3 << 18;
-
-/// The blocks of terms of one correlation.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TermBlocks {
-    /// Whether a block takes its terms from several taps, because a tap has fewer than 32.
-    pub flattened: bool,
-    /// Blocks of a tap; all, if flattened.
-    pub count: usize,
-}
-
-impl TermBlocks {
-    /// Those of a correlation.
-    pub fn new(of: &Correlation) -> TermBlocks {
-        let flattened = of.depth() < BLOCK && of.taps() > 1;
-        let terms = if flattened { of.terms() } else { of.depth() };
-        TermBlocks { flattened, count: terms.div_ceil(BLOCK) }
-    }
-
-    /// Rows and columns of taps, as the blocks know them: one, if flattened.
-    pub fn taps<'a>(&self, of: &'a Correlation) -> [&'a [Tap]; 2] {
-        const ONE: &[Tap] = &[Tap { offset: 0, index: 0 }];
-        if self.flattened { [ONE, ONE] } else { [&of.rows.taps, &of.cols.taps] }
-    }
-}
-
-/// What an operand is taken from: some channels of a group of images.
-#[derive(Clone, Copy)]
-pub(super) struct SourceImages<'a> {
-    /// Of the group.
-    pub values: Images<'a>,
-    pub shape: Blocks,
-    /// First channel of those that are looked at.
-    pub channel: usize,
-    /// How many of them there are.
-    pub depth: usize,
-}
-
-impl SourceImages<'_> {
-    /// Whether blocks of these channels are blocks of the images.
-    fn is_aligned(&self) -> bool {
-        let end = self.channel + self.depth;
-        self.channel.is_multiple_of(BLOCK) && (end == self.shape.c || end.is_multiple_of(BLOCK))
-    }
-}
 
 /// The positions `rows` of a grid, in bands whose operands take about so many `bytes`, raster. `extra` values are read
 /// of each position besides what the correlation reads.
@@ -102,7 +58,7 @@ pub(super) fn operand<'a, T: Element>(
     let positions = BLOCK / lanes;
     let pixel = lanes * BLOCK;
     if TermBlocks::new(of).flattened {
-        return flat_operand::flat_operand(of, source, rows.clone(), columns.clone(), lies);
+        return flat_operand(of, source, rows.clone(), columns.clone(), lies);
     }
     let read = |axis: &Axis, range: &Range<usize>, beyond: usize| -> Range<isize> {
         let (low, span) = axis.reach();
@@ -122,7 +78,8 @@ pub(super) fn operand<'a, T: Element>(
     }
     let blocks = source.depth.div_ceil(BLOCK);
     let first_column = columns.start;
-    if let (BLOCK, true, Some(values)) = (lanes, source.is_aligned(), T::as_they_lie(source.values.blocks())) {
+    let as_it_lies = if source.is_aligned() { T::as_they_lie(source.values.blocks()) } else { None };
+    if let (BLOCK, Some(values)) = (lanes, as_it_lies) {
         let column = source.shape.pixel_len();
         let row = source.shape.w * column;
         let first = rows.start * row + first_column as usize * column + source.channel / BLOCK * pixel;
@@ -134,24 +91,19 @@ pub(super) fn operand<'a, T: Element>(
     let each = columns.len().div_ceil(residues).next_multiple_of(positions);
     let block = residues * each * pixel;
     let row = blocks * block;
-    if let (Lies::Term, true, Some(values)) = (lies, source.is_aligned(), T::as_they_lie(source.values.blocks())) {
-        let (values, width) = (&values[source.channel / BLOCK * pixel..], source.shape.w);
-        let pieces = Pieces { values, width, pixel: source.shape.pixel_len(), len: pixel };
-        let (values, columns, column) = (Memory::Pieces(pieces), each, pixel);
-        return Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column };
-    }
-    let mut values = scratch::<T>(rows.len() * row);
-    cpu::dispatch(CopyPixels {
-        source,
-        lies,
-        rows: rows.clone(),
-        columns,
-        residues,
-        each,
-        blocks,
-        values: &mut values,
-    });
-    let (values, columns, column) = (Memory::Copied(values), each, pixel);
+    let values = match as_it_lies {
+        Some(values) if lies == Lies::Term => {
+            let (values, width) = (&values[source.channel / BLOCK * pixel..], source.shape.w);
+            Memory::Pieces(Pieces { values, width, pixel: source.shape.pixel_len(), len: pixel })
+        }
+        _ => {
+            let mut values = scratch::<T>(rows.len() * row);
+            let (rows, values_to) = (rows.clone(), &mut values);
+            cpu::dispatch(CopyPixels { source, lies, rows, columns, residues, each, blocks, values: values_to });
+            Memory::Copied(values)
+        }
+    };
+    let (columns, column) = (each, pixel);
     Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
 }
 

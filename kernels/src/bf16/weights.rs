@@ -5,7 +5,7 @@ use super::Bf16;
 use super::PairedHalf;
 use super::blocks::BLOCK;
 use super::element::Element;
-use super::operand::TermBlocks;
+use super::images::TermBlocks;
 use super::step::BLOCK_LEN;
 use super::weight_steps::{PackedFor, WeightSteps, is_chain, pack_chains};
 use crate::conv::ConvShape;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use convoy_kernels::bf16::{self, Bf16, Blocks};
 use convoy_model::Network;
 
-use super::conv::input_is_nhwc;
 use super::weights::PackedWeights;
 use crate::buffer_pool::BufferPool;
 use crate::gradients::Gradients;
-use crate::lowering::blocks;
+use crate::lowering::{blocks, input_is_nhwc};
 use crate::mode::ShardAddress;
 use crate::pass_state::{PassState, ShardInput};
 use crate::shard_gradient::ShardGradient;

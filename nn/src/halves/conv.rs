@@ -4,14 +4,14 @@ use std::fmt;
 
 use convoy_kernels::bf16::{self, Bf16, Images, elementwise};
 use convoy_kernels::conv::ConvShape;
-use convoy_model::{Network, Op};
+use convoy_model::Op;
 
 use super::buffers::HalfBuffers;
 use super::norm::{self, HalfNorm};
 use super::rows::{HalfLayer, fill_and_sum, fill_rows};
 use crate::ComputeError;
 use crate::fusion::Group;
-use crate::lowering::conv_shape;
+use crate::lowering::{conv_shape, input_is_nhwc};
 use crate::mode::Mode;
 use crate::ops::{Keeps, Operation, Ports, Wanted};
 use crate::thread_team::{Team, cut, ranges};
@@ -149,16 +149,6 @@ impl Operation<HalfBuffers> for HalfConv {
         }
         buffers.pool.give(dy);
     }
-}
-
-/// Whether the network's input need not be put in blocks, as nobody reads it but convolutions that read images as they
-/// come.
-pub(super) fn input_is_nhwc(network: &Network, images: usize) -> bool {
-    let mut readers = network.nodes.iter().filter(|node| node.inputs.contains(&0));
-    readers.all(|node| {
-        let shape = matches!(node.op, Op::Conv { .. }).then(|| conv_shape(network, node, images));
-        matches!(shape, Some(Ok(shape)) if bf16::reads_nhwc(shape))
-    })
 }
 
 /// Writes the gradient of a weight, some output channels on each thread.

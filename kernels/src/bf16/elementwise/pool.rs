@@ -68,7 +68,7 @@ pub fn pool_gradient_rows(
     // As many rows of windows as a row of x may lie in.
     let windows = if kind == PoolKind::Max { shape.kernel[0].div_ceil(shape.stride[0]) } else { 0 };
     let mut places = vec![0; windows * shape.y_blocks().row_len()];
-    rounding::dispatch(GradientRows { kind, shape, rows, x, dy, dx, places: &mut places });
+    rounding::dispatch(PoolGradientRows { kind, shape, rows, x, dy, dx, places: &mut places });
 }
 
 fn check(shape: &PoolShape) {
@@ -150,7 +150,7 @@ fn around(shape: &PoolShape, axis: usize, position: usize) -> Range<usize> {
     first..(from_start / stride + 1).min(outputs)
 }
 
-struct GradientRows<'a> {
+struct PoolGradientRows<'a> {
     kind: PoolKind,
     shape: PoolShape,
     /// Of x.
@@ -162,10 +162,10 @@ struct GradientRows<'a> {
     places: &'a mut [u32],
 }
 
-impl RoundingKernel for GradientRows<'_> {
+impl RoundingKernel for PoolGradientRows<'_> {
     #[inline(always)]
     fn run<R: Rounding>(self, rounding: R) {
-        let GradientRows { kind, shape, rows, x, dy, dx, places } = self;
+        let PoolGradientRows { kind, shape, rows, x, dy, dx, places } = self;
         let (source, target) = (shape.x_blocks(), shape.y_blocks());
         let size = (shape.kernel[0] * shape.kernel[1]) as f32;
         let len = target.row_len();
