@@ -4,7 +4,8 @@
 #     bench/epoch.sh [PYTHON] FASHION FLOWERS
 #
 # PYTHON is one with torch, torchvision and Pillow (else as bench/step.sh has it), FASHION the folder with the four IDX files
-# of Fashion-MNIST (one epoch), FLOWERS one with class folders in train/ and val/ (five epochs at 160x160).
+# of Fashion-MNIST (one epoch), FLOWERS one with class folders in train/ and val/ (five epochs at 160x160; PHOTO_EPOCHS
+# may be others). RUNS="fashion-mnist-full flowers-160" are the runs.
 #
 # Convoy's seconds are those of the whole process, with checkpoints and the model's export. PyTorch's begin after its
 # imports, those of its whole process stand beside them; the fastest of f32 and autocast with bfloat16, of augmentation
@@ -12,19 +13,23 @@
 # kept as in bench/step.sh. NUMERICS="cpu-f32-v1 cpu-bf16-v1" are Convoy's classes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if [ $# -lt 2 ]; then sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+if [ $# -lt 2 ]; then sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 if [ $# -gt 2 ]; then export CONVOY_PYTHON=$1; shift; fi
 fashion=$(realpath "$1") flowers=$(realpath "$2") rounds=${ROUNDS:-2} cores=$(nproc)
+read -ra runs_wanted <<< "${RUNS:-fashion-mnist-full flowers-160}"
 read -ra classes <<< "${NUMERICS:-cpu-f32-v1 cpu-bf16-v1}"
 source bench/python.sh
 cargo build --quiet --release -p convoy
 convoy=target/release/convoy
 runs=$(mktemp -d)
 trap 'rm -rf "$runs"' EXIT
-for name in fashion-mnist-full flowers-160; do
+for name in "${runs_wanted[@]}"; do
     args=("bench/specs/$name.toml")
-    if [ $name = flowers-160 ]; then args+=(--set "data.train=\"$flowers\"")
-    else args+=(--set "data.train=\"$fashion\"" --set train.epochs=1); fi
+    if [ "$name" = flowers-160 ]; then
+        args+=(--set "data.train=\"$flowers\"" --set "train.epochs=${PHOTO_EPOCHS:-5}")
+    else
+        args+=(--set "data.train=\"$fashion\"" --set train.epochs=1)
+    fi
     $convoy spec "${args[@]}" --json > "$runs/$name.spec"
     for round in $(seq "$rounds"); do
         echo "$name, round $round of $rounds" >&2

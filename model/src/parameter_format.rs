@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use convoy_common::spec::CPU_BF16_V1;
 use convoy_common::{Digest, Plan};
-use convoy_kernels::bf16::Bf16;
+use convoy_kernels::bf16;
 
 use crate::network::Network;
 use crate::op::Op;
@@ -13,8 +13,8 @@ use crate::op::Op;
 const BLOCK: usize = 16_384;
 
 /// How the flat vector of a plan's network travels to workers: little-endian, in order, as f32, and in `cpu-bf16-v1`
-/// the weights of convolutions and linear layers as bf16 ([`Bf16::from_f32`]). Workers use nothing else of these, and
-/// rounding what is rounded changes nothing, so the bits of a run are those of weights that travel whole. The last
+/// the weights of convolutions and linear layers as bf16 ([`bf16::to_le_bytes`]). Workers use nothing else of these,
+/// and rounding what is rounded changes nothing, so the bits of a run are those of weights that travel whole. The last
 /// layer of a plan that scales targets travels whole: for evaluations its weights are scaled before they are rounded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ParameterFormat {
@@ -59,9 +59,7 @@ impl ParameterFormat {
             bytes.resize(before + size * values.len(), 0);
             let here = &mut bytes[before..];
             match size {
-                2 => here.as_chunks_mut::<2>().0.iter_mut().zip(values).for_each(|(bits, value)| {
-                    *bits = Bf16::from_f32(*value).to_bits().to_le_bytes();
-                }),
+                2 => bf16::to_le_bytes(values, here.as_chunks_mut::<2>().0),
                 _ => here.as_chunks_mut::<4>().0.iter_mut().zip(values).for_each(|(bits, value)| {
                     *bits = value.to_le_bytes();
                 }),
@@ -82,9 +80,7 @@ impl ParameterFormat {
             bytes = rest;
             let values = &mut values[part.start - first..part.end - first];
             match size {
-                2 => values.iter_mut().zip(here.as_chunks::<2>().0).for_each(|(value, bits)| {
-                    *value = Bf16::from_bits(u16::from_le_bytes(*bits)).to_f32();
-                }),
+                2 => bf16::from_le_bytes(here.as_chunks::<2>().0, values),
                 _ => values.iter_mut().zip(here.as_chunks::<4>().0).for_each(|(value, bits)| {
                     *value = f32::from_le_bytes(*bits);
                 }),
@@ -178,7 +174,7 @@ mod tests {
         assert!(format.read(0, &bytes, &mut came));
         for (index, (came, sent)) in came.iter().zip(&flat).enumerate() {
             let half = format.halves.iter().any(|half| half.contains(&index));
-            let wanted = if half { Bf16::from_f32(*sent).to_f32() } else { *sent };
+            let wanted = if half { bf16::Bf16::from_f32(*sent).to_f32() } else { *sent };
             assert_eq!(came.to_bits(), wanted.to_bits(), "element {index}");
         }
         assert_eq!(format.digest(&network, &came), format.digest(&network, &flat));

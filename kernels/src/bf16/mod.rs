@@ -82,7 +82,7 @@ pub use blocks::Blocks;
 use dot::PairedHalf;
 pub use images::{Images, reads_nhwc};
 pub use self_check::gives_the_bits;
-pub use value::{Bf16, round, widen};
+pub use value::{Bf16, from_le_bytes, round, to_le_bytes, widen};
 pub use weights::PackedWeight;
 
 use blocks::BLOCK;

@@ -133,17 +133,18 @@ fn check(s: ConvShape, [x_kind, w_kind, dy_kind]: [Kind; 3], seed: u64) {
         check_nhwc(s, &x_rounded, &dy, &w);
     }
     let (mut whole, mut parts) = (vec![Bf16::ZERO; y_shape.len()], vec![Bf16::ZERO; y_shape.len()]);
-    let packed = PackedWeight::forward(s, &w);
-    forward(s, &x, &packed, None, &mut whole);
+    // Both at once, one of them in the memory of other weights.
+    let other = PackedWeight::forward(s, &values(Kind::Infinite, seed + 4, s.w_len()));
+    let [packed, packed_back] = PackedWeight::both([Some(other), None], s, &w);
+    forward(s, &x, &PackedWeight::forward(s, &w), None, &mut whole);
     for (rows, y) in thirds(y_shape.rows()).zip(parts.chunks_mut(y_shape.rows().div_ceil(3) * y_shape.row_len())) {
         forward_rows(s, &x, &packed, None, rows, y);
     }
     assert_eq!(whole, parts, "rows of y of {s:?}");
     let (mut whole, mut parts) = (vec![Bf16::ZERO; x_shape.len()], vec![Bf16::ZERO; x_shape.len()]);
-    let packed = PackedWeight::input_gradient(s, &w);
-    backward_data(s, &dy, &packed, &mut whole);
+    backward_data(s, &dy, &PackedWeight::input_gradient(s, &w), &mut whole);
     for (rows, dx) in thirds(x_shape.rows()).zip(parts.chunks_mut(x_shape.rows().div_ceil(3) * x_shape.row_len())) {
-        backward_data_rows(s, &dy, &packed, rows, dx);
+        backward_data_rows(s, &dy, &packed_back, rows, dx);
     }
     assert_eq!(whole, parts, "rows of dx of {s:?}");
     let mut apart = vec![f32::NAN; s.w_len()];

@@ -44,6 +44,7 @@ impl Bf16 {
     }
 
     /// The value with these bits, of any origin: magnitudes below 2^-56 become +0.0, and every NaN the one NaN.
+    #[inline(always)]
     pub fn from_bits(bits: u16) -> Bf16 {
         Bf16::from_f32(f32::from_bits(u32::from(bits) << 16))
     }
@@ -92,6 +93,24 @@ pub fn widen(from: &[Bf16], to: &mut [f32]) {
     cpu::dispatch(Widen { from, to });
 }
 
+/// The bits of [`Bf16::from_f32`] of each value, the lower byte first.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn to_le_bytes(from: &[f32], to: &mut [[u8; 2]]) {
+    expect_len("to", to.len(), from.len());
+    cpu::dispatch(ToBytes { from, to });
+}
+
+/// [`Bf16::from_bits`] of each two bytes, the lower one first, as `f32`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn from_le_bytes(from: &[[u8; 2]], to: &mut [f32]) {
+    expect_len("to", to.len(), from.len());
+    cpu::dispatch(FromBytes { from, to });
+}
+
 struct Round<'a> {
     from: &'a [f32],
     to: &'a mut [Bf16],
@@ -120,6 +139,38 @@ impl Kernel for Widen<'_> {
     fn run<const PANEL: usize>(self) {
         for (to, from) in self.to.iter_mut().zip(self.from) {
             *to = from.to_f32();
+        }
+    }
+}
+
+struct ToBytes<'a> {
+    from: &'a [f32],
+    to: &'a mut [[u8; 2]],
+}
+
+impl Kernel for ToBytes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        for (to, from) in self.to.iter_mut().zip(self.from) {
+            *to = Bf16::from_f32(*from).0.to_le_bytes();
+        }
+    }
+}
+
+struct FromBytes<'a> {
+    from: &'a [[u8; 2]],
+    to: &'a mut [f32],
+}
+
+impl Kernel for FromBytes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PANEL: usize>(self) {
+        for (to, from) in self.to.iter_mut().zip(self.from) {
+            *to = Bf16::from_bits(u16::from_le_bytes(*from)).to_f32();
         }
     }
 }
@@ -181,5 +232,15 @@ mod tests {
         let mut wide = vec![0.0; values.len()];
         widen(&rounded, &mut wide);
         assert!(wide.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_f32().to_bits()));
+
+        let mut bytes = vec![[0; 2]; values.len()];
+        to_le_bytes(&values, &mut bytes);
+        assert!(bytes.iter().zip(&expected).all(|(bytes, half)| *bytes == half.to_bits().to_le_bytes()));
+        // Of any origin.
+        let bytes: Vec<[u8; 2]> = (0..=u16::MAX).map(u16::to_le_bytes).collect();
+        let mut wide = vec![0.0; bytes.len()];
+        from_le_bytes(&bytes, &mut wide);
+        let expected = (0..=u16::MAX).map(|bits| Bf16::from_bits(bits).to_f32());
+        assert!(wide.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 }

@@ -83,7 +83,25 @@ impl PackedWeight {
         PackedWeight::new(shape, PackedFor::InputGradient, w_oihw)
     }
 
+    /// For both passes, in the memory of weights of the same shape where there are such. The weights are read once.
+    ///
+    /// # Panics
+    /// As [`PackedWeight::forward`].
+    pub fn both(spare: [Option<Self>; 2], shape: ConvShape, w_oihw: &[f32]) -> [Self; 2] {
+        let [forward, input_gradient] = spare;
+        let mut forward = forward.unwrap_or_else(|| PackedWeight::nothing(shape, PackedFor::Forward));
+        let mut back = input_gradient.unwrap_or_else(|| PackedWeight::nothing(shape, PackedFor::InputGradient));
+        repack(&mut [&mut forward, &mut back], w_oihw);
+        [forward, back]
+    }
+
     fn new(shape: ConvShape, pass: PackedFor, w_oihw: &[f32]) -> Self {
+        let mut packed = PackedWeight::nothing(shape, pass);
+        packed.repack(w_oihw);
+        packed
+    }
+
+    fn nothing(shape: ConvShape, pass: PackedFor) -> Self {
         let shape = ConvShape { n: 1, ..shape };
         shape.expect_checked();
         let of = match pass {
@@ -92,9 +110,7 @@ impl PackedWeight {
         };
         let level = cpu::level();
         let values = PackedValues::nothing(&shape, level);
-        let mut packed = PackedWeight { shape, pass, of, level, values, finite: true, small: true };
-        packed.repack(w_oihw);
-        packed
+        PackedWeight { shape, pass, of, level, values, finite: true, small: true }
     }
 
     /// Packs other weights of the same shape into the same memory.
@@ -102,24 +118,7 @@ impl PackedWeight {
     /// # Panics
     /// If the length of the weight is not its shape's.
     pub fn repack(&mut self, w_oihw: &[f32]) {
-        expect_len("w_oihw", w_oihw.len(), self.shape.w_len());
-        if self.level != cpu::level() {
-            self.level = cpu::level();
-            self.values = PackedValues::nothing(&self.shape, self.level);
-        }
-        // Only code without an instruction for multiply-adds asks.
-        self.small = self.level != Level::Portable || w_oihw.iter().all(|w| is_small(*w));
-        self.finite = match &mut self.values {
-            PackedValues::Blocks(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            PackedValues::Tiles(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
-            #[cfg(target_arch = "x86_64")]
-            PackedValues::Pairs(values) => pack(&self.of, &self.shape, self.pass, w_oihw, values),
-            PackedValues::Chains(values) => {
-                pack_chains(&self.of, &self.shape, self.pass, w_oihw, values);
-                false
-            }
-        };
+        repack(&mut [self], w_oihw);
     }
 
     /// Panics unless these are the weights of this pass of a convolution of this shape.
@@ -135,6 +134,44 @@ impl PackedWeight {
     }
 }
 
+/// Packs weights for passes of one convolution.
+fn repack(all: &mut [&mut PackedWeight], w_oihw: &[f32]) {
+    let (shape, level) = (all[0].shape, cpu::level());
+    expect_len("w_oihw", w_oihw.len(), shape.w_len());
+    // Only code without an instruction for multiply-adds asks.
+    let small = level != Level::Portable || w_oihw.iter().all(|w| is_small(*w));
+    let mut blocks = Packing::default();
+    #[cfg(target_arch = "x86_64")]
+    let mut pairs = Packing::default();
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    let mut tiles = Packing::default();
+    for packed in all.iter_mut() {
+        assert_eq!(packed.shape, shape, "weights of one convolution");
+        if packed.level != level {
+            (packed.level, packed.values) = (level, PackedValues::nothing(&shape, level));
+        }
+        let PackedWeight { of, pass, values, .. } = &mut **packed;
+        match values {
+            PackedValues::Blocks(values) => blocks.add(of, *pass, values),
+            #[cfg(target_arch = "x86_64")]
+            PackedValues::Pairs(values) => pairs.add(of, *pass, values),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            PackedValues::Tiles(values) => tiles.add(of, *pass, values),
+            PackedValues::Chains(values) => pack_chains(of, &shape, *pass, w_oihw, values),
+        }
+    }
+    let mut finite = blocks.pack(&shape, w_oihw);
+    #[cfg(target_arch = "x86_64")]
+    {
+        finite &= pairs.pack(&shape, w_oihw);
+    }
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        finite &= tiles.pack(&shape, w_oihw);
+    }
+    all.iter_mut().for_each(|packed| (packed.finite, packed.small) = (finite, small));
+}
+
 /// Blocks of weights that one group of channels takes.
 pub(super) fn blocks_of_group(of: &Correlation) -> usize {
     let blocks = TermBlocks::new(of);
@@ -142,32 +179,85 @@ pub(super) fn blocks_of_group(of: &Correlation) -> usize {
     (of.target_channels / of.groups).div_ceil(BLOCK) * taps[0] * taps[1] * blocks.count
 }
 
-/// Packs the weights of all correlations, one after the other: `[group][32 targets][tap][block]`. Whether those of
-/// blocks of one tap each are finite.
-fn pack<T: Element>(
-    all: &[Correlation],
-    shape: &ConvShape,
+/// Blocks that are to be written: those of all correlations of a pass one after the other, each
+/// `[group][32 targets][tap][block]`.
+struct Packing<'a, T> {
+    parts: Vec<Part<'a, T>>,
+}
+
+impl<T> Default for Packing<'_, T> {
+    fn default() -> Self {
+        Packing { parts: Vec::new() }
+    }
+}
+
+/// Those of one correlation.
+struct Part<'a, T> {
+    of: &'a Correlation,
     pass: PackedFor,
-    w_oihw: &[f32],
-    packed: &mut Aligned<T>,
-) -> bool {
-    let count: usize = all.iter().map(|of| of.groups * blocks_of_group(of)).sum();
-    packed.resize(count * BLOCK_LEN);
-    let mut square = Square::new(shape);
-    let mut rest = &mut packed[..];
-    for of in all {
-        let blocks = TermBlocks::new(of);
-        let indices: Vec<usize> = of.tap_indices().collect();
-        for group in 0..of.groups {
-            let (now, later) = rest.split_at_mut(blocks_of_group(of) * BLOCK_LEN);
+    /// Where its taps lie in the kernel.
+    indices: Vec<usize>,
+    values: &'a mut [T],
+}
+
+impl<'a, T: Element> Packing<'a, T> {
+    fn add(&mut self, all: &'a [Correlation], pass: PackedFor, packed: &'a mut Aligned<T>) {
+        let len = |of: &Correlation| of.groups * blocks_of_group(of) * BLOCK_LEN;
+        packed.resize(all.iter().map(len).sum());
+        let mut rest = &mut packed[..];
+        for of in all {
+            let (values, later) = rest.split_at_mut(len(of));
             rest = later;
-            match blocks.flattened {
-                true => pack_flattened(of, &indices, &WeightSteps::new(shape, pass), group, w_oihw, now),
-                false => pack_by_tap(of, &indices, pass, group, w_oihw, &mut square, now),
+            self.parts.push(Part { of, pass, indices: of.tap_indices().collect(), values });
+        }
+    }
+
+    /// Writes all of them. Whether the weights of blocks of one tap each are finite.
+    fn pack(self, shape: &ConvShape, w_oihw: &[f32]) -> bool {
+        let (flattened, mut by_tap): (Vec<_>, Vec<_>) =
+            self.parts.into_iter().partition(|part| TermBlocks::new(part.of).flattened);
+        for Part { of, pass, indices, values } in flattened {
+            let groups = values.chunks_exact_mut(blocks_of_group(of) * BLOCK_LEN);
+            for (group, values) in groups.enumerate() {
+                pack_flattened(of, &indices, &WeightSteps::new(shape, pass), group, w_oihw, values);
+            }
+        }
+        let mut square = Square::new(shape);
+        if by_tap.is_empty() {
+            return true;
+        }
+        let (outputs, inputs) = (shape.co / shape.groups, shape.ci / shape.groups);
+        for group in 0..shape.groups {
+            for output in (0..outputs).step_by(BLOCK) {
+                for input in (0..inputs).step_by(BLOCK) {
+                    let of_outputs = output..outputs.min(output + BLOCK);
+                    square.read(w_oihw, group * outputs, of_outputs, input..inputs.min(input + BLOCK));
+                    by_tap.iter_mut().for_each(|part| part.put(&square, group, output / BLOCK, input / BLOCK));
+                }
+            }
+        }
+        square.finite
+    }
+}
+
+impl<T: Element> Part<'_, T> {
+    /// Writes the weights between 32 outputs and 32 inputs of a group.
+    fn put(&mut self, square: &Square, group: usize, outputs: usize, inputs: usize) {
+        let (panel, block) = match self.pass {
+            PackedFor::Forward => (outputs, inputs),
+            PackedFor::InputGradient => (inputs, outputs),
+        };
+        let count = TermBlocks::new(self.of).count;
+        let panel_len = self.indices.len() * count * BLOCK_LEN;
+        let first = group * blocks_of_group(self.of) * BLOCK_LEN + panel * panel_len;
+        let blocks = self.values[first..][..panel_len].chunks_exact_mut(BLOCK_LEN).skip(block).step_by(count);
+        for (index, to) in self.indices.iter().zip(blocks) {
+            match self.pass {
+                PackedFor::Forward => T::pack_turned(&square.taps[*index], to),
+                PackedFor::InputGradient => T::pack(&square.taps[*index], to),
             }
         }
     }
-    square.finite
 }
 
 /// Of a group whose blocks take their terms from several taps: few weights.
@@ -194,36 +284,6 @@ fn pack_flattened<T: Element>(
                 }
             }
             T::pack(&values, to.next().expect("there is a block for each"));
-        }
-    }
-}
-
-/// Of a group whose blocks are of one tap each.
-fn pack_by_tap<T: Element>(
-    of: &Correlation,
-    indices: &[usize],
-    pass: PackedFor,
-    group: usize,
-    w_oihw: &[f32],
-    square: &mut Square,
-    packed: &mut [T],
-) {
-    let (width, depth, count) = (of.target_channels / of.groups, of.depth(), TermBlocks::new(of).count);
-    let panels = packed.chunks_exact_mut((indices.len() * count * BLOCK_LEN).max(1));
-    for (to, first) in panels.zip((0..width).step_by(BLOCK)) {
-        for block in 0..count {
-            let targets = first..width.min(first + BLOCK);
-            let terms = block * BLOCK..depth.min((block + 1) * BLOCK);
-            match pass {
-                PackedFor::Forward => square.read(w_oihw, group * width, targets, terms),
-                PackedFor::InputGradient => square.read(w_oihw, group * depth, terms, targets),
-            }
-            for (index, to) in indices.iter().zip(to.chunks_exact_mut(BLOCK_LEN).skip(block).step_by(count)) {
-                match pass {
-                    PackedFor::Forward => T::pack_turned(&square.taps[*index], to),
-                    PackedFor::InputGradient => T::pack(&square.taps[*index], to),
-                }
-            }
         }
     }
 }

@@ -10,6 +10,7 @@ use super::conv::write_weight_gradient;
 use super::rows::HalfLayer;
 use crate::ComputeError;
 use crate::lowering::linear_shape;
+use crate::mode::Mode;
 use crate::ops::{Keeps, Operation, Ports, Wanted};
 
 /// A linear layer, with the indices of its weight and bias in the network.
@@ -17,6 +18,8 @@ pub(super) struct HalfLinear {
     shape: LinearShape,
     weight: usize,
     bias: Option<usize>,
+    /// Whether in training its input's gradient is wanted.
+    back_follows: bool,
     /// Whether the network ends with it.
     last: bool,
 }
@@ -28,7 +31,9 @@ impl HalfLinear {
     /// When the shape makes no sense.
     pub fn resolve(layer: &HalfLayer<'_>, weight: usize, bias: Option<usize>) -> Result<Self, ComputeError> {
         let shape = linear_shape(layer.network, layer.node(), layer.kind.images)?;
-        Ok(HalfLinear { shape, weight, bias, last: layer.group.output + 1 == layer.network.nodes.len() })
+        let back_follows = layer.node().inputs[0] != 0 && layer.kind.mode == Mode::Train;
+        let last = layer.group.output + 1 == layer.network.nodes.len();
+        Ok(HalfLinear { shape, weight, bias, back_follows, last })
     }
 }
 
@@ -50,7 +55,7 @@ impl Operation<HalfBuffers> for HalfLinear {
 
     fn forward(&self, buffers: &mut HalfBuffers, ports: &Ports) {
         let (shape, values) = (self.shape, &buffers.values);
-        let w = buffers.packed.forward(self.weight, linear::as_conv(shape));
+        let w = buffers.packed.forward(self.weight, linear::as_conv(shape), self.back_follows);
         let bias = self.bias.map(|bias| values.weight(bias));
         let mut sums = vec![0.0; shape.samples * shape.outputs];
         linear::forward(shape, values.output(ports.inputs[0]), w, bias, &mut sums);

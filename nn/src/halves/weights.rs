@@ -14,6 +14,22 @@ use crate::lowering::{conv_shape, linear_shape};
 /// For the forward pass and for the input gradient.
 type Passes<T> = [T; 2];
 
+/// What a weight is packed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Forward,
+    InputGradient,
+    /// The forward pass, and later the input gradient.
+    Both,
+}
+
+impl Wants {
+    /// The pass that it is for first.
+    fn pass(self) -> usize {
+        usize::from(self == Wants::InputGradient)
+    }
+}
+
 /// Parameters and buffers, and what is packed of them: by whoever needs it first. Who finds that another thread is at
 /// it packs meanwhile what comes next.
 pub(crate) struct PackedWeights {
@@ -48,17 +64,19 @@ impl PackedWeights {
         &self.flat
     }
 
-    /// The weight `tensor` for the forward pass of the convolution.
-    pub fn forward(&self, tensor: usize, shape: ConvShape) -> &PackedWeight {
-        self.get(tensor, 0, shape)
+    /// The weight `tensor` for the forward pass of the convolution. Where the way back follows, it is packed for that,
+    /// too.
+    pub fn forward(&self, tensor: usize, shape: ConvShape, back_follows: bool) -> &PackedWeight {
+        self.get(tensor, if back_follows { Wants::Both } else { Wants::Forward }, shape)
     }
 
     /// The weight `tensor` for the input gradient of the convolution.
     pub fn input_gradient(&self, tensor: usize, shape: ConvShape) -> &PackedWeight {
-        self.get(tensor, 1, shape)
+        self.get(tensor, Wants::InputGradient, shape)
     }
 
-    fn get(&self, tensor: usize, pass: usize, shape: ConvShape) -> &PackedWeight {
+    fn get(&self, tensor: usize, wants: Wants, shape: ConvShape) -> &PackedWeight {
+        let pass = wants.pass();
         let slot = &self.packed[tensor][pass];
         if slot.begun.swap(true, Ordering::Relaxed) && slot.packed.get().is_none() {
             for (next, shape) in self.following(tensor, pass) {
@@ -66,11 +84,11 @@ impl PackedWeights {
                     break;
                 }
                 if !self.packed[next][pass].begun.swap(true, Ordering::Relaxed) {
-                    self.pack(next, pass, shape);
+                    self.pack(next, wants, shape);
                 }
             }
         }
-        self.pack(tensor, pass, shape)
+        self.pack(tensor, wants, shape)
     }
 
     /// The weights that a pass needs after this one: backward those of earlier layers, but of the first.
@@ -89,16 +107,22 @@ impl PackedWeights {
     }
 
     /// Packs it, if nobody has; waits for who is at it.
-    fn pack(&self, tensor: usize, pass: usize, shape: ConvShape) -> &PackedWeight {
+    fn pack(&self, tensor: usize, wants: Wants, shape: ConvShape) -> &PackedWeight {
         let w_oihw = &self.flat[self.network.tensors[tensor].range()];
-        self.packed[tensor][pass].packed.get_or_init(|| {
-            let spare = self.spare.0.lock().get_mut(tensor).and_then(|spare| spare[pass].take());
-            match spare {
+        let spare = |pass: usize| self.spare.0.lock().get_mut(tensor).and_then(|spare| spare[pass].take());
+        let slots = &self.packed[tensor];
+        slots[wants.pass()].packed.get_or_init(|| {
+            if wants == Wants::Both && !slots[1].begun.swap(true, Ordering::Relaxed) {
+                let [forward, input_gradient] = PackedWeight::both([spare(0), spare(1)], shape, w_oihw);
+                _ = slots[1].packed.set(input_gradient);
+                return forward;
+            }
+            match spare(wants.pass()) {
                 Some(mut packed) => {
                     packed.repack(w_oihw);
                     packed
                 }
-                None if pass == 0 => PackedWeight::forward(shape, w_oihw),
+                None if wants.pass() == 0 => PackedWeight::forward(shape, w_oihw),
                 None => PackedWeight::input_gradient(shape, w_oihw),
             }
         })
@@ -157,10 +181,10 @@ mod tests {
 
         // Packed weights that are let go are the memory of the next ones.
         let shape = conv_shape(&network, &network.nodes[1], 1).unwrap();
-        _ = first.forward(0, shape);
+        _ = first.forward(0, shape, false);
         drop(first);
         assert!(shared.spare.0.lock()[0][0].is_some());
-        _ = second.forward(0, shape);
+        _ = second.forward(0, shape, false);
         assert!(shared.spare.0.lock()[0][0].is_none());
     }
 
@@ -173,7 +197,7 @@ mod tests {
         let shape = conv_shape(&network, &network.nodes[1], 1).unwrap();
         // Another thread has begun with the first layer.
         weights.packed[layers[0]][0].begun.store(true, Ordering::Relaxed);
-        _ = weights.forward(layers[0], shape);
+        _ = weights.forward(layers[0], shape, false);
         let packed =
             |pass: usize| layers.iter().filter(move |layer| weights.packed[**layer][pass].packed.get().is_some());
         assert_eq!((packed(0).count(), packed(1).count()), (layers.len(), 0));
@@ -184,6 +208,19 @@ mod tests {
         weights.packed[last][1].begun.store(true, Ordering::Relaxed);
         _ = weights.input_gradient(last, as_conv(linear_shape(&network, node, 1).unwrap()));
         assert_eq!(packed(1).count(), layers.len() - 1);
+    }
+
+    #[test]
+    fn where_the_way_back_follows_both_are_packed_at_once() {
+        let network = lenet();
+        let flat = Arc::new(network.initial(1));
+        let weights = PackedWeights::new(network.clone(), flat, Arc::default());
+        let layers: Vec<usize> = network.nodes.iter().filter_map(weight_of).collect();
+        let node = network.nodes.iter().find(|node| weight_of(node) == Some(layers[1])).unwrap();
+        let shape = conv_shape(&network, node, 1).unwrap();
+        let packed = |pass: usize| weights.packed[layers[1]][pass].packed.get().is_some();
+        _ = weights.forward(layers[1], shape, true);
+        assert!(packed(0) && packed(1) && weights.packed[layers[1]][1].begun.load(Ordering::Relaxed));
     }
 
     fn weight_of(node: &Node) -> Option<usize> {
