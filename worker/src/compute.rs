@@ -84,7 +84,7 @@ impl ComputePool {
     pub(crate) fn set_parameters(&self, step: StepId, flat: Arc<Vec<f32>>) {
         let old = self.shared.queue.set_parameters(step, flat);
         self.shared.evaluated.forget();
-        old.into_iter().for_each(|flat| self.shared.buffers.give(flat));
+        old.into_iter().for_each(|flat| self.shared.buffers.give_when_free(flat));
     }
 
     /// Memory for gradients and parameters, to be written over.
