@@ -29,45 +29,65 @@ pub(super) fn flat_operand<'a, T: Element>(
     let row = blocks * block;
     let mut values = scratch::<T>(rows.len() * row);
     let first_column = columns.start as isize;
-    let window = Window::new(of, source, &rows, &columns);
+    let runs = term_runs(of);
+    let window = Window::new(of, source, &runs, [&rows, &columns]);
     let mut lines = scratch::<Bf16>(window.lines_len());
     cpu::dispatch(CopyLines { window: &window, lines: &mut lines });
-    cpu::dispatch(Flatten { of, window: &window, lines: &lines, lies, rows: rows.clone(), block, values: &mut values });
+    let (band, values_to) = ([rows.clone(), columns.clone()], &mut values);
+    cpu::dispatch(Flatten { of, runs: &runs, window: &window, lines: &lines, lies, band, block, values: values_to });
     let (values, residues, columns, column) = (Memory::Copied(values), 1, each, pixel);
     Operand { values, rows, blocks, positions, first_column, residues, columns, row, block, column }
 }
 
-/// The pixels that a band of positions reads, those outside among them.
+/// The pixels that a band of positions reads, with zeros beside the image where some taps side by side may be outside.
 ///
 /// Their channels are copied first, so that what taps side by side read of an image lies side by side: a *line* is a
 /// row of an image, `[x][channel]`. Lines lie `[row][lane]`, and each has a block of room behind it, since whole blocks
 /// are copied where fewer values are meant.
 struct Window<'a> {
     source: SourceImages<'a>,
-    rows: Range<isize>,
+    rows: Range<usize>,
     columns: Range<isize>,
-    /// Of the grid.
-    positions: usize,
-    /// From one position to the next, in the lines.
-    step: usize,
     /// From one line to the next.
     line: usize,
 }
 
 impl<'a> Window<'a> {
-    fn new(of: &Correlation, source: SourceImages<'a>, rows: &Range<usize>, columns: &Range<usize>) -> Window<'a> {
-        let read = |axis: &Axis, range: &Range<usize>| {
+    fn new(
+        of: &Correlation,
+        source: SourceImages<'a>,
+        runs: &[TermRun],
+        [rows, columns]: [&Range<usize>; 2],
+    ) -> Window<'a> {
+        let read = |axis: &Axis, range: &Range<usize>, least: isize, most: isize| {
             let (low, span) = axis.reach();
             let [first, last] = [range.start, range.end - 1].map(|position| (position * axis.step) as isize + low);
-            first..last + span as isize
+            let first = first.clamp(least, most);
+            first..(last + span as isize).clamp(first, most)
         };
-        let (rows, read) = (read(&of.rows, rows), read(&of.cols, columns));
-        let line = read.len() * source.depth + BLOCK;
-        Window { source, rows, columns: read, positions: columns.len(), step: of.cols.step * source.depth, line }
+        let Blocks { h, w, .. } = source.shape;
+        let beside = runs.iter().map(|run| run.pixels).max().unwrap_or(0) as isize;
+        let rows = read(&of.rows, rows, 0, h as isize);
+        let columns = read(&of.cols, columns, -beside, w as isize + beside);
+        let line = columns.len() * source.depth + BLOCK;
+        Window { source, rows: rows.start as usize..rows.end as usize, columns, line }
     }
 
     fn lines_len(&self) -> usize {
         self.rows.len() * self.source.shape.lanes() * self.line
+    }
+
+    /// Where what a run reads of the first lane begins, for the position whose pixel this is. `None` where all of it is
+    /// outside.
+    #[inline(always)]
+    fn place(&self, run: &TermRun, [row, column]: [usize; 2]) -> Option<usize> {
+        let Blocks { h, w, .. } = self.source.shape;
+        let (y, x) = (row as isize + run.down, column as isize + run.right);
+        let inside = (0..h as isize).contains(&y) && (1 - run.pixels as isize..w as isize).contains(&x);
+        inside.then(|| {
+            let row = (y as usize - self.rows.start) * self.source.shape.lanes() * self.line;
+            row + (x - self.columns.start) as usize * self.source.depth
+        })
     }
 }
 
@@ -102,8 +122,7 @@ impl CopyLines<'_> {
         let [from, to] = inside.map(|x| x as usize * c);
         for (y, lines) in rows.clone().zip(self.lines.chunks_exact_mut(lanes * line)) {
             for (image, to_line) in lines.chunks_exact_mut(*line).enumerate() {
-                let row = usize::try_from(y).ok().filter(|y| *y < h).map(|y| (image * h + y) * w * c);
-                match row.and_then(|row| values.get(row..row + w * c)) {
+                match values.get((image * h + y) * w * c..).and_then(|values| values.get(..w * c)) {
                     Some(row) => {
                         to_line[..before].fill(Bf16::ZERO);
                         to_line[before..end].copy_from_slice(&row[from..to]);
@@ -118,18 +137,14 @@ impl CopyLines<'_> {
     #[inline(always)]
     fn copy_blocks(self, values: &[Bf16]) {
         let Window { source, rows, columns, line, .. } = self.window;
-        let (Blocks { h, w, .. }, depth, line) = (source.shape, source.depth, *line);
+        let (w, depth, line) = (source.shape.w, source.depth, *line);
         let (lanes, pixel_len) = (source.shape.lanes(), source.shape.pixel_len());
         let places = (source.channel..source.channel + depth).map(|c| c / BLOCK * lanes * BLOCK + c % BLOCK);
         let places: Vec<usize> = places.collect();
         // Four values are copied at once, which may be more than there are: what follows is written later, or is room.
         let in_a_block = source.channel % BLOCK + depth.next_multiple_of(4) <= BLOCK;
         for (y, lines) in rows.clone().zip(self.lines.chunks_exact_mut(lanes * line)) {
-            if !(0..h as isize).contains(&y) {
-                lines.fill(Bf16::ZERO);
-                continue;
-            }
-            let row = &values[y as usize * w * pixel_len..][..w * pixel_len];
+            let row = &values[y * w * pixel_len..][..w * pixel_len];
             for (at, x) in (0..).step_by(depth).zip(columns.clone()) {
                 if !(0..w as isize).contains(&x) {
                     (0..lanes).for_each(|lane| lines[lane * line + at..][..depth].fill(Bf16::ZERO));
@@ -158,26 +173,20 @@ impl CopyLines<'_> {
 struct TermRun {
     /// The first of them.
     term: usize,
-    count: usize,
-    /// Its row, from the first that the position reads.
-    row: usize,
-    /// Where it lies in the line, from the first pixel that the position reads.
-    at: usize,
+    /// Of how many pixels they are.
+    pixels: usize,
+    /// The first pixel, seen from the position's.
+    down: isize,
+    right: isize,
 }
 
 fn term_runs(of: &Correlation) -> Vec<TermRun> {
-    let (depth, [(first_row, _), (first_column, _)]) = (of.depth(), [of.rows.reach(), of.cols.reach()]);
     let mut runs: Vec<TermRun> = Vec::new();
-    let mut term = 0;
-    for down in &of.rows.taps {
-        let row = (down.offset - first_row) as usize;
-        for right in &of.cols.taps {
-            let at = (right.offset - first_column) as usize * depth;
-            match runs.last_mut() {
-                Some(run) if run.row == row && run.at + run.count == at => run.count += depth,
-                _ => runs.push(TermRun { term, count: depth, row, at }),
-            }
-            term += depth;
+    let taps = of.rows.taps.iter().flat_map(|down| of.cols.taps.iter().map(|right| (down.offset, right.offset)));
+    for ((down, right), term) in taps.zip((0..).step_by(of.depth())) {
+        match runs.last_mut() {
+            Some(run) if run.down == down && run.right + run.pixels as isize == right => run.pixels += 1,
+            _ => runs.push(TermRun { term, pixels: 1, down, right }),
         }
     }
     runs
@@ -186,10 +195,11 @@ fn term_runs(of: &Correlation) -> Vec<TermRun> {
 /// Writes the blocks of terms.
 struct Flatten<'a, T> {
     of: &'a Correlation,
+    runs: &'a [TermRun],
     window: &'a Window<'a>,
     lines: &'a [Bf16],
     lies: Lies,
-    rows: Range<usize>,
+    band: [Range<usize>; 2],
     block: usize,
     values: &'a mut [T],
 }
@@ -199,25 +209,25 @@ impl<T: Element> Kernel for Flatten<'_, T> {
 
     #[inline(always)]
     fn run<const PANEL: usize>(self) {
-        let Flatten { of, window, lines, lies, rows, block, values } = self;
-        let (lanes, line) = (window.source.shape.lanes(), window.line);
+        let Flatten { of, runs, window, lines, lies, band: [rows, columns], block, values } = self;
+        let (lanes, line, depth) = (window.source.shape.lanes(), window.line, window.source.depth);
         let (pixel, blocks) = (lanes * BLOCK, TermBlocks::new(of).count);
-        let runs = term_runs(of);
         // Runs are copied in whole blocks: what is too much is overwritten by the next, or by zeros.
         let mut terms = vec![Bf16::ZERO; (blocks + 2) * BLOCK];
-        for (row, to) in (0..rows.len()).zip(values.chunks_exact_mut(blocks * block)) {
+        let mut places = vec![None; runs.len()];
+        for (row, to) in rows.zip(values.chunks_exact_mut(blocks * block)) {
             for to in to.chunks_exact_mut(block) {
-                to[window.positions * pixel..].fill(T::default());
+                to[columns.len() * pixel..].fill(T::default());
             }
-            let lines = &lines[row * of.rows.step * lanes * line..];
-            for position in 0..window.positions {
+            for (position, column) in columns.clone().enumerate() {
+                let at = [row * of.rows.step, column * of.cols.step];
+                places.iter_mut().zip(runs).for_each(|(place, run)| *place = window.place(run, at));
                 for lane in 0..lanes {
-                    let from = &lines[lane * line + position * window.step..];
-                    for run in &runs {
-                        let from = &from[run.row * lanes * line + run.at..];
-                        for done in (0..run.count).step_by(BLOCK) {
-                            let from: &[Bf16; BLOCK] = chunk(from, done);
-                            *chunk_mut(&mut terms, run.term + done) = *from;
+                    for (run, place) in runs.iter().zip(&places) {
+                        let from = place.map(|place| &lines[place + lane * line..]);
+                        for done in (0..run.pixels * depth).step_by(BLOCK) {
+                            let to: &mut [Bf16; BLOCK] = chunk_mut(&mut terms, run.term + done);
+                            *to = from.map_or([Bf16::ZERO; BLOCK], |from| *chunk(from, done));
                         }
                     }
                     *chunk_mut(&mut terms, of.terms()) = [Bf16::ZERO; BLOCK];
