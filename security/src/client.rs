@@ -220,7 +220,7 @@ impl ConnectError {
     }
 }
 
-fn last<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+pub(crate) fn last<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

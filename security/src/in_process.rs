@@ -3,29 +3,34 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::client::ConnectError;
+use crate::client::{ConnectError, last};
 use crate::server::{Connection, Peer};
 
 /// Bytes that are written and not read, of each direction: they stay in the second-level cache.
 const BUFFER: usize = 256 << 10;
-/// Connections that nobody has taken yet.
-const WAITING: usize = 64;
+/// Connections that nobody has taken yet: more than a process has workers.
+const WAITING: usize = 4096;
 
 /// Opens connections to a server of the same process.
 #[derive(Debug, Clone)]
-pub struct InProcess(mpsc::Sender<io::Result<Connection>>);
+pub struct InProcess {
+    connections: mpsc::Sender<io::Result<Connection>>,
+    /// How many were opened.
+    opened: Arc<AtomicU16>,
+}
 
 /// What opens connections, and the connections, as [`incoming`](crate::incoming) gives them. They are those of a
 /// process on this machine: not encrypted, and without a certificate.
 pub fn in_process() -> (InProcess, ReceiverStream<io::Result<Connection>>) {
     let (sender, connections) = mpsc::channel(WAITING);
-    (InProcess(sender), ReceiverStream::new(connections))
+    (InProcess { connections: sender, opened: Arc::default() }, ReceiverStream::new(connections))
 }
 
 impl InProcess {
@@ -35,12 +40,14 @@ impl InProcess {
     /// # Errors
     /// [`ConnectError::Unreachable`] when nobody takes connections any more.
     pub async fn connect(&self, endpoint: Endpoint) -> Result<Channel, ConnectError> {
-        let connections = self.0.clone();
+        let from = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
-            let connections = connections.clone();
+            let InProcess { connections, opened } = from.clone();
             async move {
                 let (client, server) = tokio::io::duplex(BUFFER);
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                // Servers tell connections apart by their address.
+                let port = opened.fetch_add(1, Ordering::Relaxed);
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 let peer = Peer { address, fingerprint: None, encrypted: false, known: Arc::default() };
                 let gone = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the server of this process has ended");
                 connections.send(Ok(Connection::in_process(server, peer))).await.map_err(gone)?;
@@ -48,6 +55,6 @@ impl InProcess {
             }
         });
         let connected = endpoint.connect_with_connector(connector).await;
-        connected.map_err(|error| ConnectError::Unreachable(error.to_string()))
+        connected.map_err(|error| ConnectError::Unreachable(last(&error).to_string()))
     }
 }

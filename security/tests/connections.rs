@@ -91,9 +91,14 @@ async fn within_a_process_bytes_go_through_memory() {
     assert!(address.ip().is_loopback() && fingerprint.is_none() && !encrypted);
     assert!(opening.await.unwrap().is_ok());
 
+    // What is bounded for each connection is so for each of these.
+    let other = server.connect(Endpoint::from_static("http://here")).await;
+    let other = (connections.next().await.unwrap().unwrap(), other);
+    assert_ne!(other.0.peer().address, address);
+
     drop((connection, connections));
-    let refused = server.connect(Endpoint::from_static("http://here")).await;
-    assert!(matches!(refused, Err(ConnectError::Unreachable(_))));
+    let refused = server.connect(Endpoint::from_static("http://here")).await.err();
+    assert_eq!(refused, Some(ConnectError::Unreachable("the server of this process has ended".to_owned())));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::blocks::BLOCK;
 use super::step::BLOCK_LEN;
 use crate::cpu::prefetch;
 use crate::scratch::{Pooled, Scratch, scratch};
@@ -35,6 +36,9 @@ pub(super) enum Memory<'a, T: Pooled> {
     Copied(Scratch<T>),
 }
 
+/// How far before its turn a piece is asked for.
+const AHEAD: usize = 2 * BLOCK_LEN;
+
 /// Positions in a tensor, each a piece of a block.
 pub(super) struct Pieces<'a, T> {
     /// All rows, from the first channel of the first block on.
@@ -54,7 +58,7 @@ impl<T: Pooled> Pieces<'_, T> {
             match usize::try_from(column).ok().filter(|column| *column < self.width) {
                 Some(column) => {
                     let first = (row * self.width + column) * self.pixel + block * self.len;
-                    prefetch::<BLOCK_LEN>(self.values, first + 2 * BLOCK_LEN);
+                    (0..self.len).step_by(BLOCK).for_each(|at| prefetch::<BLOCK>(self.values, first + AHEAD + at));
                     to.copy_from_slice(&self.values[first..][..self.len]);
                 }
                 None => to.fill(T::default()),

@@ -117,9 +117,10 @@ impl CopyLines<'_> {
     fn copy_nhwc(self, values: &[Bf16]) {
         let Window { source, rows, columns, line, .. } = self.window;
         let (Blocks { h, w, c, .. }, lanes) = (source.shape, source.shape.lanes());
-        let inside = [columns.start, columns.end].map(|x| x.clamp(0, w as isize));
+        let inside = [0, w as isize].map(|x| x.clamp(columns.start, columns.end));
         let [before, end] = inside.map(|x| (x - columns.start) as usize * c);
-        let [from, to] = inside.map(|x| x as usize * c);
+        // Where the image begins and ends for them; the same where all of them are outside.
+        let [from, to] = inside.map(|x| x.clamp(0, w as isize) as usize * c);
         for (y, lines) in rows.clone().zip(self.lines.chunks_exact_mut(lanes * line)) {
             for (image, to_line) in lines.chunks_exact_mut(*line).enumerate() {
                 match values.get((image * h + y) * w * c..).and_then(|values| values.get(..w * c)) {

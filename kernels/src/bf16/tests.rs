@@ -178,6 +178,9 @@ fn shapes_of_networks_agree_with_the_definition() {
         ConvShape { n: 32, h: 4, w: 4, ci: 64, co: 64, kh: 3, kw: 3, padding: [1, 1], ..UNIT },
         ConvShape { n: 8, h: 5, w: 7, ci: 33, co: 32, kh: 3, kw: 3, padding: [1, 1], ..UNIT },
         ConvShape { n: 16, h: 6, w: 6, ci: 32, co: 64, kh: 3, kw: 3, padding: [1, 1], stride: [2, 2], ..UNIT },
+        // No tap is inside, and bands of which some are outside.
+        ConvShape { n: 1, h: 1, w: 4, ci: 1, co: 1, kh: 1, kw: 2, padding: [0, 60], stride: [1, 200], ..UNIT },
+        ConvShape { n: 2, h: 2, w: 4, ci: 1, co: 1, kh: 1, kw: 2, padding: [0, 9000], ..UNIT },
         // All taps but the middle one are outside, and far from the image.
         ConvShape { n: 2, h: 3, w: 4, ci: 3, co: 5, kh: 3, kw: 3, padding: [90, 70], dilation: [90, 70], ..UNIT },
         ConvShape { n: 1, h: 9, w: 40, ci: 32, co: 32, kh: 3, kw: 3, padding: [1, 1], ..UNIT },

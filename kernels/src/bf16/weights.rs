@@ -83,7 +83,8 @@ impl PackedWeight {
         PackedWeight::new(shape, PackedFor::InputGradient, w_oihw)
     }
 
-    /// For both passes, in the memory of weights of the same shape where there are such. The weights are read once.
+    /// For both passes, in the memory of weights of the same shape where there are such. Weights that make blocks of one
+    /// tap each in both are read once.
     ///
     /// # Panics
     /// As [`PackedWeight::forward`].
@@ -222,10 +223,10 @@ impl<'a, T: Element> Packing<'a, T> {
                 pack_flattened(of, &indices, &WeightSteps::new(shape, pass), group, w_oihw, values);
             }
         }
-        let mut square = Square::new(shape);
         if by_tap.is_empty() {
             return true;
         }
+        let mut square = Square::new(shape);
         let (outputs, inputs) = (shape.co / shape.groups, shape.ci / shape.groups);
         for group in 0..shape.groups {
             for output in (0..outputs).step_by(BLOCK) {

@@ -109,6 +109,15 @@ fn initial_values_follow_the_seed_alone() {
     assert!(flat[find("bn1.running_mean").range()].iter().all(|x| *x == 0.0));
     assert!(flat[find("bn1.running_var").range()].iter().all(|x| *x == 1.0));
     assert_ne!(network.digest(&flat), network.digest(&network.initial(4)));
+
+    // However many threads fill however many pieces.
+    let network = build("resnet18", [32, 32, 3], 10).unwrap();
+    let flat = network.initial(3);
+    for (index, tensor) in network.tensors.iter().enumerate() {
+        let mut whole = vec![0.0; tensor.len()];
+        crate::initial::fill(tensor, 3, index as u32, &mut whole);
+        assert!(flat[tensor.range()] == whole, "{}", tensor.name);
+    }
 }
 
 #[test]

@@ -24,8 +24,8 @@ pub(super) struct HalfConv {
     bias: Option<usize>,
     /// Whether a norm that reads its output wants to know the statistics of it.
     measured: bool,
-    /// Whether in training its input's gradient is wanted.
-    back_follows: bool,
+    /// Whether passes are for training all of the network.
+    training: bool,
     /// Whether it reads the network's input as it came.
     nhwc: bool,
     /// The norm whose output nobody else reads, so that its gradient is summed as it is written.
@@ -47,8 +47,8 @@ impl HalfConv {
         let norm = norm.map(|group| HalfNorm::resolve(&HalfLayer { group, ..*layer })).transpose()?;
         let shape = conv_shape(layer.network, layer.node(), layer.kind.images)?;
         let nhwc = input == 0 && input_is_nhwc(layer.network, layer.kind.images);
-        let back_follows = input != 0 && layer.kind.mode == Mode::Train;
-        Ok(HalfConv { shape, weight, bias, measured, back_follows, nhwc, norm })
+        let training = layer.kind.mode == Mode::Train;
+        Ok(HalfConv { shape, weight, bias, measured, training, nhwc, norm })
     }
 
     /// What it reads.
@@ -60,7 +60,7 @@ impl HalfConv {
     /// Writes y, and measures it meanwhile where no other thread helps: the sums of its rows.
     fn write_output(&self, buffers: &HalfBuffers, input: usize, y: &mut [Bf16]) -> Option<Vec<f64>> {
         let (shape, blocks, values) = (self.shape, self.shape.y_blocks(), &buffers.values);
-        let w = buffers.packed.forward(self.weight, shape, self.back_follows);
+        let w = buffers.packed.forward(self.weight, shape, self.training);
         let (x, bias) = (self.x(values, input), self.bias.map(|bias| values.weight(bias)));
         let fill = |rows, y: &mut [Bf16]| bf16::forward_rows(shape, x, w, bias, rows, y);
         let threads = buffers.team.threads(blocks.len(), blocks.rows());

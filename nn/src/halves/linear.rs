@@ -18,8 +18,8 @@ pub(super) struct HalfLinear {
     shape: LinearShape,
     weight: usize,
     bias: Option<usize>,
-    /// Whether in training its input's gradient is wanted.
-    back_follows: bool,
+    /// Whether passes are for training all of the network.
+    training: bool,
     /// Whether the network ends with it.
     last: bool,
 }
@@ -31,9 +31,9 @@ impl HalfLinear {
     /// When the shape makes no sense.
     pub fn resolve(layer: &HalfLayer<'_>, weight: usize, bias: Option<usize>) -> Result<Self, ComputeError> {
         let shape = linear_shape(layer.network, layer.node(), layer.kind.images)?;
-        let back_follows = layer.node().inputs[0] != 0 && layer.kind.mode == Mode::Train;
+        let training = layer.kind.mode == Mode::Train;
         let last = layer.group.output + 1 == layer.network.nodes.len();
-        Ok(HalfLinear { shape, weight, bias, back_follows, last })
+        Ok(HalfLinear { shape, weight, bias, training, last })
     }
 }
 
@@ -55,7 +55,7 @@ impl Operation<HalfBuffers> for HalfLinear {
 
     fn forward(&self, buffers: &mut HalfBuffers, ports: &Ports) {
         let (shape, values) = (self.shape, &buffers.values);
-        let w = buffers.packed.forward(self.weight, linear::as_conv(shape), self.back_follows);
+        let w = buffers.packed.forward(self.weight, linear::as_conv(shape), self.training);
         let bias = self.bias.map(|bias| values.weight(bias));
         let mut sums = vec![0.0; shape.samples * shape.outputs];
         linear::forward(shape, values.output(ports.inputs[0]), w, bias, &mut sums);

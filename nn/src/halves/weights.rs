@@ -17,10 +17,11 @@ type Passes<T> = [T; 2];
 /// What a weight is packed for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
+    /// A forward pass, and no more.
     Forward,
+    /// A forward pass, and the input gradient later where there is one.
+    Training,
     InputGradient,
-    /// The forward pass, and later the input gradient.
-    Both,
 }
 
 impl Wants {
@@ -38,6 +39,7 @@ pub(crate) struct PackedWeights {
     flat: Arc<Vec<f32>>,
     /// Of each tensor that is a weight.
     packed: Vec<Passes<Slot>>,
+    ways_back: Vec<bool>,
     spare: Arc<Spare>,
 }
 
@@ -56,7 +58,8 @@ struct Spare(Mutex<Vec<Passes<Option<PackedWeight>>>>);
 impl PackedWeights {
     fn new(network: Arc<Network>, flat: Arc<Vec<f32>>, spare: Arc<Spare>) -> Self {
         let packed = network.tensors.iter().map(|_| Default::default()).collect();
-        PackedWeights { network, flat, packed, spare }
+        let ways_back = PackedWeights::ways_back(&network);
+        PackedWeights { network, flat, packed, ways_back, spare }
     }
 
     /// Parameters and buffers, flat.
@@ -64,10 +67,9 @@ impl PackedWeights {
         &self.flat
     }
 
-    /// The weight `tensor` for the forward pass of the convolution. Where the way back follows, it is packed for that,
-    /// too.
-    pub fn forward(&self, tensor: usize, shape: ConvShape, back_follows: bool) -> &PackedWeight {
-        self.get(tensor, if back_follows { Wants::Both } else { Wants::Forward }, shape)
+    /// The weight `tensor` for the forward pass of the convolution. In `training` it is packed for the way back, too.
+    pub fn forward(&self, tensor: usize, shape: ConvShape, training: bool) -> &PackedWeight {
+        self.get(tensor, if training { Wants::Training } else { Wants::Forward }, shape)
     }
 
     /// The weight `tensor` for the input gradient of the convolution.
@@ -91,15 +93,30 @@ impl PackedWeights {
         self.pack(tensor, wants, shape)
     }
 
-    /// The weights that a pass needs after this one: backward those of earlier layers, but of the first.
+    /// By tensor: whether something learns behind the input of the layer whose weight it is, so that the gradient of
+    /// that input is wanted.
+    fn ways_back(network: &Network) -> Vec<bool> {
+        let (mut learns, mut ways_back) = (Vec::new(), vec![false; network.tensors.len()]);
+        for node in &network.nodes {
+            let behind = node.inputs.iter().any(|input| learns[*input]);
+            if let Op::Conv { weight, .. } | Op::Linear { weight, .. } = node.op {
+                ways_back[weight] = behind;
+            }
+            let own = matches!(node.op, Op::Conv { .. } | Op::Linear { .. } | Op::BatchNorm { .. });
+            learns.push(behind || own);
+        }
+        ways_back
+    }
+
+    /// The weights that a pass needs after this one: backward those of earlier layers.
     fn following(&self, tensor: usize, pass: usize) -> Vec<(usize, ConvShape)> {
         let weight = |node: &Node| match node.op {
             Op::Conv { weight, .. } => Some((weight, conv_shape(&self.network, node, 1).ok()?)),
             Op::Linear { weight, .. } => Some((weight, as_conv(linear_shape(&self.network, node, 1).ok()?))),
             _ => None,
         };
-        let nodes = self.network.nodes.iter().filter(|node| pass == 0 || node.inputs != [0]);
-        let mut all: Vec<_> = nodes.filter_map(weight).collect();
+        let mut all: Vec<_> = self.network.nodes.iter().filter_map(weight).collect();
+        all.retain(|(weight, _)| pass == 0 || self.ways_back[*weight]);
         if pass == 1 {
             all.reverse();
         }
@@ -112,7 +129,8 @@ impl PackedWeights {
         let spare = |pass: usize| self.spare.0.lock().get_mut(tensor).and_then(|spare| spare[pass].take());
         let slots = &self.packed[tensor];
         slots[wants.pass()].packed.get_or_init(|| {
-            if wants == Wants::Both && !slots[1].begun.swap(true, Ordering::Relaxed) {
+            let both = wants == Wants::Training && self.ways_back[tensor];
+            if both && !slots[1].begun.swap(true, Ordering::Relaxed) {
                 let [forward, input_gradient] = PackedWeight::both([spare(0), spare(1)], shape, w_oihw);
                 _ = slots[1].packed.set(input_gradient);
                 return forward;
@@ -211,16 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn where_the_way_back_follows_both_are_packed_at_once() {
+    fn in_training_weights_are_packed_for_the_way_back_as_well_where_there_is_one() {
         let network = lenet();
         let flat = Arc::new(network.initial(1));
         let weights = PackedWeights::new(network.clone(), flat, Arc::default());
         let layers: Vec<usize> = network.nodes.iter().filter_map(weight_of).collect();
-        let node = network.nodes.iter().find(|node| weight_of(node) == Some(layers[1])).unwrap();
-        let shape = conv_shape(&network, node, 1).unwrap();
-        let packed = |pass: usize| weights.packed[layers[1]][pass].packed.get().is_some();
-        _ = weights.forward(layers[1], shape, true);
-        assert!(packed(0) && packed(1) && weights.packed[layers[1]][1].begun.load(Ordering::Relaxed));
+        let shape = conv_shape(&network, &network.nodes[1], 1).unwrap();
+        // Another thread has begun with the first layer, so that this one packs all that follow.
+        weights.packed[layers[0]][0].begun.store(true, Ordering::Relaxed);
+        _ = weights.forward(layers[0], shape, true);
+        let packed = |pass: usize| -> Vec<bool> {
+            layers.iter().map(|layer| weights.packed[*layer][pass].packed.get().is_some()).collect()
+        };
+        assert!(packed(0).iter().all(|packed| *packed));
+        assert!(!packed(1)[0] && packed(1)[1..].iter().all(|packed| *packed));
     }
 
     fn weight_of(node: &Node) -> Option<usize> {

@@ -187,6 +187,33 @@ fn features_stand_in_the_order_of_pytorch_and_come_back() {
     assert!(back == x);
 }
 
+/// Windows that overlap by several rows, or leave rows out, in one group of images and in two.
+#[test]
+fn gradients_of_poolings_are_those_of_f32_rounded() {
+    for (n, [kernel, stride, padding]) in [2, 40]
+        .into_iter()
+        .flat_map(|n| [[5, 2, 2], [5, 1, 2], [3, 1, 1], [3, 2, 1], [2, 3, 0]].map(|pooling| (n, pooling)))
+    {
+        let pool = PoolShape { n, h: 7, w: 6, c: 33, kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] };
+        let (x_shape, y_shape) = (pool.x_blocks(), pool.y_blocks());
+        let (x, dy) = (tensor(x_shape, 7), tensor(y_shape, 8));
+        let [mut x_wide, mut dy_wide] = [pool.x_len(), pool.y_len()].map(|len| vec![0.0; len]);
+        x_shape.to_nhwc(&x, &mut x_wide);
+        y_shape.to_nhwc(&dy, &mut dy_wide);
+        for kind in [PoolKind::Max, PoolKind::Average] {
+            let mut expected = vec![0.0; pool.x_len()];
+            match kind {
+                PoolKind::Max => crate::pool::max_backward(pool, &x_wide, &dy_wide, &mut expected),
+                PoolKind::Average => crate::pool::avg_backward(pool, &dy_wide, &mut expected),
+            }
+            let found = check("dx", x_shape, |rows, dx| pool_gradient_rows(kind, pool, rows, &x, &dy, dx));
+            let mut rounded = vec![Bf16::ZERO; x_shape.len()];
+            x_shape.from_nhwc(&expected, &mut rounded);
+            assert!(found == rounded, "{kind:?} {pool:?}");
+        }
+    }
+}
+
 #[test]
 fn the_first_nan_of_a_window_wins_and_takes_the_gradient() {
     let shape = PoolShape { n: 1, h: 1, w: 4, c: 1, kernel: [1, 4], stride: [1, 4], padding: [0, 0] };
