@@ -83,8 +83,8 @@ impl PackedWeight {
         PackedWeight::new(shape, PackedFor::InputGradient, w_oihw)
     }
 
-    /// For both passes, in the memory of weights of the same shape where there are such. Weights that make blocks of one
-    /// tap each in both are read once.
+    /// For both passes, in the memory of weights of the same shape where there are such. Weights that make blocks of
+    /// one tap each in both are read once.
     ///
     /// # Panics
     /// As [`PackedWeight::forward`].
