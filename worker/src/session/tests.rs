@@ -260,7 +260,8 @@ async fn a_worker_whose_connection_breaks_while_it_waits_for_leave_is_drained() 
     assert_eq!(working.ended.await.unwrap().unwrap(), Ended::Drained);
 }
 
-#[tokio::test(start_paused = true)]
+// Time that is paused would leap ahead while a thread computes.
+#[tokio::test]
 async fn an_assigned_worker_joins_computes_and_hands_its_log_on_until_it_is_released() {
     let job = Job::at(ROOT);
     let (coordinator, calls) = Scripted::new(&job.plan, &job.manifest);
