@@ -201,6 +201,8 @@ fn shapes_of_networks_agree_with_the_definition() {
 /// What the kernels give at this thread's level: y, dx and dw.
 fn results(s: ConvShape, [x, w, dy]: &[Vec<f32>; 3]) -> [Vec<f32>; 3] {
     let (x_shape, y_shape) = (s.x_blocks(), s.y_blocks());
+    let mut nhwc = vec![Bf16::ZERO; x.len()];
+    round(x, &mut nhwc);
     let (x, dy) = (blocked(x_shape, x), blocked(y_shape, dy));
     let (mut y_blocks, mut dx_blocks) = (dy.clone(), x.clone());
     let [mut y, mut dx, mut dw] = [s.y_len(), s.x_len(), s.w_len()].map(|len| vec![f32::NAN; len]);
@@ -209,6 +211,13 @@ fn results(s: ConvShape, [x, w, dy]: &[Vec<f32>; 3]) -> [Vec<f32>; 3] {
     backward_data(s, &dy, &PackedWeight::input_gradient(s, w), &mut dx_blocks);
     plain(x_shape, &dx_blocks, &mut dx);
     backward_weight(s, &x, &dy, &mut dw);
+    if reads_nhwc(s) {
+        let (mut y_again, mut dw_again) = (dy.clone(), vec![f32::NAN; s.w_len()]);
+        forward(s, Images::Nhwc(&nhwc), &PackedWeight::forward(s, w), None, &mut y_again);
+        backward_weight(s, Images::Nhwc(&nhwc), &dy, &mut dw_again);
+        assert!(y_again == y_blocks, "y of images as they came, {s:?}");
+        assert_same("dw of images as they came,", s, &dw_again, &dw);
+    }
     [y, dx, dw]
 }
 
