@@ -1,5 +1,5 @@
 # Sourced by the benchmarks of networks: hosts are network namespaces on a bridge, each behind a link of $rate in both
-# directions. Needs root and iproute2.
+# directions. Needs root and iproute2. TCP there is Linux's default, cubic, whatever this machine has (CONGESTION).
 pids=() spaces=()
 
 # Ends all processes, and takes all hosts away.
@@ -32,6 +32,7 @@ join_bridge() {
     ip -n "$space" addr add "10.99.0.$2/24" dev e0
     ip -n "$space" link set e0 up
     ip -n "$space" link set lo up
+    ip netns exec "$space" sysctl -qw "net.ipv4.tcp_congestion_control=${CONGESTION:-cubic}"
     ip netns exec "$space" tc qdisc add dev e0 root tbf rate "$rate" burst 256kb latency 20ms
     ip netns exec "$bridge" tc qdisc add dev "v$1" root tbf rate "$rate" burst 256kb latency 20ms
 }

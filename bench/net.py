@@ -37,7 +37,7 @@ def digest(run):
 
 
 def predicted(alone, link, workers, bytes_a_step):
-    """Seconds of a step that computes, then carries all that passes the coordinator's link, one after the other."""
+    """Seconds of a step that computes, then carries so many bytes, one after the other."""
     run = list(lines(f"{alone}.json"))[-1]
     number, unit = int("".join(filter(str.isdigit, link))), link.lstrip("0123456789")
     rate = number * {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}[unit] / 8
@@ -67,8 +67,12 @@ def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
     share = "/".join(str(round(100 * count / sum(shards.values()))) for count in shards.values())
     equal = "equal" if digest(run) == digest(alone) else "OTHER"
     nodes = sum(map(len, ledgers)) / len(ledgers)
-    carried = "/".join(f"{int(size) / 1e6 / len(ledgers):.1f}" for size in (received, sent))
-    model = predicted(alone, name.split(",")[0], int(workers), (int(received) + int(sent)) / len(ledgers))
+    # What a coordinator of owners gets is each sum once.
+    received, sent, count = int(received) / len(ledgers), int(sent) / len(ledgers), int(workers)
+    sliced = received * (nodes / count * (count - 1) / count + 1)
+    passed = sliced if name.endswith("sliced") else received + sent
+    model = predicted(alone, name.split(",")[0], count, passed)
+    carried = "/".join(f"{size / 1e6:.1f}" for size in (received, sent))
     print(
         f"| {name} | {statistics.median(seconds):.2f} | {model:.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {late} "
         f"| {copies} | {silent} | {carried} | {cores} | {equal} | {ledger} | {ddp} |",

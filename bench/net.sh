@@ -8,11 +8,13 @@
 # `mid` has 11.2 MB of gradients and `fat` 44.7 MB, both with little arithmetic; `cnn` has 10.9 MB, and the arithmetic
 # of six convolutions over 64 images a step. All namespaces are joined by a bridge, and every link is limited to RATE in
 # both directions by `tbf`. Without arguments: `mid` and `cnn` at 250mbit and `fat` at 1gbit, with 2, 4 and 8 workers
-# each. Seconds, and the steps with all workers, are of the steps after the first three. EPOCHS of 10 steps (3; of 20
-# for `cnn`), AUDIT percent of the shards (0). The digest must be that of `convoy train`, and `convoy audit` must find
-# every sample once. "Computing, then carrying" is what a step would take that hides nothing of one behind the other,
-# with the bytes that passed the coordinator's link. DDP: its medians with buckets of 25 and 4 MB, just before; DDP=no
-# leaves it out. A row with more than 60 % of the cores in use measures them, and not the network.
+# each. EXCHANGE is who adds gradients: "star" for the coordinator, "sliced" for the workers ("star sliced", alternately).
+# Seconds, and the steps with all workers, are of the steps after the first three. EPOCHS of 10 steps (3; of 20 for
+# `cnn`), AUDIT percent of the shards of a star (0). The digest must be that of `convoy train`, and `convoy audit` must
+# find every sample once. "Computing, then carrying" is what a step would take that hides nothing of one behind the
+# other: in a star with the bytes that passed the coordinator's link, in a sliced exchange with what each worker sends
+# (of n nodes a worker, W workers and G bytes: (n (W - 1) / W + 1) G). DDP: its medians with buckets of 25 and 4 MB, just
+# before; DDP=no leaves it out. A row with more than 60 % of the cores in use measures them, and not the network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# = 0 ]; then
@@ -82,16 +84,19 @@ ddp_seconds() {
     done | tail -1
 }
 
-printf '| link, workers | s/step (median) | computing, then carrying | nodes a step | steps with all workers | shards of each, percent |'
-printf ' late | copies lost | put out | coordinator, MB a step in/out | cores, percent | digest | ledger | DDP s/step |'
-printf '\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n'
-for workers in "$@"; do
-    dir=$work/$workers
+# One run: WORKERS EXCHANGE.
+measure() {
+    local workers=$1 exchange=$2 how peers=()
+    dir=$work/$workers-$exchange
     mkdir "$dir"
+    case $exchange in
+    star) how=(--audit "${AUDIT:-0}") ;;
+    *) how=(--exchange "$exchange") peers=(--peer-listen 0.0.0.0:7071) ;;
+    esac
     open_bridge "cvy$$-$workers"
     join_bridge c 1
     for i in $(seq "$workers"); do join_bridge "w$i" $((10 + i)); done
-    ddp_took=-
+    local ddp_took=-
     if [ "${DDP:-yes}" != no ] && [ "$workers" -gt 1 ]; then
         ddp_took="$(ddp_seconds "$workers" 25), $(ddp_seconds "$workers" 4)"
     fi
@@ -100,13 +105,13 @@ for workers in "$@"; do
     at_coordinator=(ip netns exec "$net-c")
     # `exec` keeps the process, so that its number is that of the coordinator.
     RUST_LOG=info,convoy_coordinator=debug "${at_coordinator[@]}" "$convoy" coordinator --state "$dir/state" \
-        --listen 10.99.0.1:7070 --audit "${AUDIT:-0}" --log json 2>"$dir/coordinator.log" &
+        --listen 10.99.0.1:7070 "${how[@]}" --log json 2>"$dir/coordinator.log" &
     pids+=($!)
     until "${at_coordinator[@]}" "$convoy" health >/dev/null 2>&1; do sleep 0.2; done
     "${at_coordinator[@]}" "$convoy" token create --role worker --ttl 1h --uses 0 >"$dir/token"
     for i in $(seq "$workers"); do
-        CONVOY_HOME=$dir/home$i CONVOY_CACHE=$dir/cache$i ip netns exec "$net-w$i" "$convoy" worker \
-            --coordinator 10.99.0.1:7070 --token-file "$dir/token" --threads 1 --name "w$i" 2>"$dir/w$i.log" &
+        CONVOY_HOME=$dir/home$i CONVOY_CACHE=$dir/cache$i RUST_LOG="${WORKER_LOG:-info}" ip netns exec "$net-w$i" "$convoy" worker --log json \
+            --coordinator 10.99.0.1:7070 --token-file "$dir/token" --threads 1 --name "w$i" "${peers[@]}" 2>"$dir/w$i.log" &
         pids+=($!)
     done
     before=$(used) begun=$(date +%s%N)
@@ -116,9 +121,15 @@ for workers in "$@"; do
     read -r received_then sent_then < <(carried c)
     run=$(dirname "$(find "$dir/state" -name journal)")
     ledger=$("$convoy" audit "$run" --json | grep -q '"exact": *true' && echo exact || echo WRONG)
-    python3 "$table" row "$rate, $workers" "$workers" "$dir/coordinator.log" "$run" alone \
+    python3 "$table" row "$rate, $workers, $exchange" "$workers" "$dir/coordinator.log" "$run" alone \
         "$(((after - before) * 10000000 * 100 / 2 / (ended - begun)))" "$ledger" \
         "$((received_then - received))" "$((sent_then - sent))" "$ddp_took"
     [ -z "${KEEP:-}" ] || cp -r "$dir" "$KEEP"
     stop
+}
+printf '| link, workers, exchange | s/step (median) | computing, then carrying | nodes a step | steps with all workers | shards of each, percent |'
+printf ' late | copies lost | put out | coordinator, MB a step in/out | cores, percent | digest | ledger | DDP s/step |'
+printf '\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n'
+for workers in "$@"; do
+    for exchange in ${EXCHANGE:-star sliced}; do measure "$workers" "$exchange"; done
 done

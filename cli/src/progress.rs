@@ -207,6 +207,7 @@ mod tests {
             images_per_second: 1240.4,
             eta_seconds: Some(370.0),
             workers: 1,
+            owners: 0,
             evaluating: false,
             waiting_for: "nothing".into(),
             waits: Waits { computing: 95.0, data: 3.0, parameters: 2.0 },

@@ -9,7 +9,7 @@ use convoy_common::Plan;
 use convoy_common::durable::{WriteError, full_disk, is_full};
 use convoy_common::file_tree::Files;
 use convoy_coordinator::{
-    ClusterConfig, Config, Listener, Ready, RunReport, Status, Summary, export, serve, serve_cluster,
+    Carriage, ClusterConfig, Config, Listener, Ready, RunReport, Status, Summary, export, serve, serve_cluster,
 };
 use convoy_planning::disk;
 use convoy_proto::channel::Link;
@@ -64,7 +64,7 @@ impl Carry {
 /// # Errors
 /// When the run does not end as planned.
 pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, Carriers::Own(carry), 0, json)
+    run(ready, Carriers::Own(carry), Carriage::default(), json)
 }
 
 /// Runs `ready` with workers in this process, which read `files`, until step `last` is committed, and shows progress.
@@ -72,7 +72,7 @@ pub fn train(ready: Ready, carry: &Carry, json: bool) -> Result<ExitCode, CliErr
 /// # Errors
 /// When the run does not get there; above all when a step has another digest than before.
 pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> Result<(), CliError> {
-    let way = Way { files, audit_every: 0, last: Some(last) };
+    let way = Way { files, carriage: Carriage::default(), last: Some(last) };
     let report = runtime::serve(HINT, async |stop| with_workers(ready, Carriers::Own(carry), &way, &stop).await)?;
     match report.steps > last {
         true => Ok(()),
@@ -80,21 +80,21 @@ pub fn replay(ready: Ready, files: Arc<dyn Files>, carry: &Carry, last: u64) -> 
     }
 }
 
-/// Runs `ready` for workers that come to `listener` from elsewhere; one in `audit_every` shards is computed twice.
+/// Runs `ready` for workers that come to `listener` from elsewhere.
 ///
 /// # Errors
 /// When the run does not end as planned.
-pub fn coordinate(ready: Ready, audit_every: u32, listener: TcpListener, json: bool) -> Result<ExitCode, CliError> {
-    run(ready, Carriers::Others(listener), audit_every, json)
+pub fn coordinate(ready: Ready, carriage: Carriage, listener: TcpListener, json: bool) -> Result<ExitCode, CliError> {
+    run(ready, Carriers::Others(listener), carriage, json)
 }
 
-fn run(ready: Ready, carriers: Carriers<'_>, audit_every: u32, json: bool) -> Result<ExitCode, CliError> {
+fn run(ready: Ready, carriers: Carriers<'_>, carriage: Carriage, json: bool) -> Result<ExitCode, CliError> {
     let path = ready.dir.path().to_owned();
     if let Err(source) = logging::to_file(&path.join("log")) {
         tracing::warn!(%source, "the run folder gets no log");
     }
     let (plan, network) = (ready.plan.clone(), ready.network.clone());
-    let way = Way { files: disk(), audit_every, last: None };
+    let way = Way { files: disk(), carriage, last: None };
     runtime::serve(HINT, async |stop| {
         let report = with_workers(ready, carriers, &way, &stop).await?;
         let exporting = || export(&path, &plan, &network, &report);
@@ -139,7 +139,7 @@ struct Way {
     /// Where images are read.
     files: Arc<dyn Files>,
     /// One in so many shards is computed twice; 0 for none. Workers of one process are one machine.
-    audit_every: u32,
+    carriage: Carriage,
     /// A step after which it stops.
     last: Option<u64>,
 }
@@ -177,7 +177,7 @@ async fn with_workers(ready: Ready, carriers: Carriers<'_>, way: &Way, stop: &St
     let (event_sender, events) = mpsc::unbounded_channel();
     let stopped = Box::pin(until_asked_or_past(stop, way.last, watched.clone()));
     let progress = tokio::spawn(show_run(watched, events));
-    let config = ready.config(way.files.clone(), way.audit_every, status);
+    let config = ready.config(way.files.clone(), way.carriage, status);
     let report =
         serve_beside(&mut workers, Config { listener: Some(event_sender), ..config }, secret, listener, stopped)
             .await?;

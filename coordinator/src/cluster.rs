@@ -29,6 +29,7 @@ use crate::fleet::waiting::WaitingReasons;
 use crate::jobs::limits::JobLimits;
 use crate::jobs::queue::{JobError, JobSurroundings, JobTerms, Jobs, keep_records};
 use crate::queue::{QueueSender, queue};
+use crate::run::config::Carriage;
 use crate::server::Server;
 use crate::state_folder::{hold, private_folder};
 use crate::store_error::StoreError;
@@ -43,8 +44,8 @@ pub struct ClusterConfig {
     pub state: PathBuf,
     /// A folder that workers see, too, for data whose path begins with `shared:`.
     pub shared: Option<PathBuf>,
-    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
-    pub audit_every: u32,
+    /// How runs are carried.
+    pub carriage: Carriage,
     /// Makes plans of specs.
     pub planner: Arc<dyn Planner>,
     /// The most that a submitted job may ask for.
@@ -102,7 +103,7 @@ async fn serve_cluster_until(
     listener: TcpListener,
     stop: BoxFuture<'_, ()>,
 ) -> Result<(), ClusterError> {
-    let ClusterConfig { state, shared, audit_every, planner, limits, disk: disk_limits, certificate_life, secret } =
+    let ClusterConfig { state, shared, carriage, planner, limits, disk: disk_limits, certificate_life, secret } =
         config;
     private_folder(&state).map_err(|source| ClusterError::Io { path: state.clone(), source })?;
     let _held = hold(&state)?;
@@ -117,7 +118,7 @@ async fn serve_cluster_until(
     let (links, open_runs, asking) = (connections.clone(), OpenRuns::default(), events.clone());
     let surroundings =
         JobSurroundings { data, fleet: events, waiting: waiting.clone(), links, open_runs: open_runs.clone(), disk };
-    let terms = JobTerms { planner, limits, audit_every };
+    let terms = JobTerms { planner, limits, carriage };
     let jobs = Arc::new(Jobs::open(&state, terms, surroundings)?);
     let carrier = jobs.clone();
     let start = move |job: JobId, stop| {

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::queue::{QueueReceiver, queue};
+use crate::run::delivery::Delivery;
 use crate::run::folder::worker_logs::WorkerLogs;
 use crate::run::handle::{FlatVector, RunHandle};
 use crate::run::leases::Leases;
@@ -86,6 +87,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
         reducer,
         board: Arc::new(ParameterBoard::new(0, &Flat::of(&vec![0.0; network.len()]), ParameterFormat::default())),
         leases: Arc::new(Leases::default()),
+        delivery: Arc::new(Delivery::default()),
         worker_logs: WorkerLogs::new(folder),
     };
     (Arc::new(handle), RunEnds { inputs, commands })

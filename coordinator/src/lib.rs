@@ -41,7 +41,7 @@ pub use data::set::DataSet;
 pub use disk_use::{Bytes, DiskLimits, NoRoom};
 pub use jobs::limits::JobLimits;
 pub use jobs::record::{JobRecord, JobState};
-pub use run::config::Config;
+pub use run::config::{Carriage, Config, Exchange};
 pub use run::error::RunError;
 pub use run::export::{Summary, export};
 pub use run::folder::audit::{Audit, Counted, EpochAudit, audit, read_ledger};

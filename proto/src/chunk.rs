@@ -1,6 +1,7 @@
 //! Chunks: the element ranges in which vectors travel and are reduced. They depend on the length alone.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub fn chunk_range(len: usize, index: usize) -> Range<usize> {
 /// On the wire: field 1, the offset, left out when it is 0; field 2, 40 zero bytes, which the receiver skips (they keep
 /// copies of the message away from positions that some processors are slow at); field 3, the elements as little-endian
 /// f32, left out when there are none. Unknown fields are skipped.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Chunk {
     /// Position of the first element in the vector, counted in elements.
     pub offset: u64,
@@ -145,6 +146,14 @@ impl fmt::Debug for Values {
 impl PartialEq for Values {
     fn eq(&self, other: &Self) -> bool {
         self.to_bytes() == other.to_bytes()
+    }
+}
+
+impl Eq for Values {}
+
+impl Hash for Values {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.to_bytes().hash(state);
     }
 }
 

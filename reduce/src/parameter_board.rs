@@ -141,6 +141,11 @@ impl ParameterBoard {
         ParameterBoard { format, steps: Mutex::new(steps), newest: watch::Sender::new(step) }
     }
 
+    /// A board that holds nothing. All that it gets travels in this format.
+    pub fn empty(format: Arc<ParameterFormat>) -> Self {
+        ParameterBoard { format, steps: Mutex::default(), newest: watch::Sender::new(0) }
+    }
+
     /// Begins to publish the parameters of `step`, `len` elements. The chunks `kept` are those of the step before.
     pub fn open(
         &self,

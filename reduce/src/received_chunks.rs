@@ -18,6 +18,17 @@ pub enum Magnitude {
     NotFinite,
 }
 
+impl Magnitude {
+    /// The worst of `values`, which is seen in the largest exponent.
+    pub fn of(values: &[f32]) -> Magnitude {
+        match largest_exponent(values) {
+            EXPONENT_BITS => Magnitude::NotFinite,
+            largest if largest >= ABSURD => Magnitude::Absurd,
+            _ => Magnitude::Good,
+        }
+    }
+}
+
 /// The chunks of a node, as they come, each of them once.
 #[derive(Debug)]
 pub struct ReceivedChunks {
@@ -76,7 +87,7 @@ impl ReceivedChunks {
             Expected::Frozen => return Err(UnwantedChunk::Frozen(index)),
         }
         self.chunks[index] = Expected::Seen(self.with_digest.then(|| digest_elements(values).0));
-        self.worst = self.worst.max(magnitude(values));
+        self.worst = self.worst.max(Magnitude::of(values));
         Ok(self.worst)
     }
 
@@ -109,15 +120,6 @@ impl ReceivedChunks {
     }
 }
 
-/// The worst of `values`, which is seen in the largest exponent.
-fn magnitude(values: &[f32]) -> Magnitude {
-    match largest_exponent(values) {
-        EXPONENT_BITS => Magnitude::NotFinite,
-        largest if largest >= ABSURD => Magnitude::Absurd,
-        _ => Magnitude::Good,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,7 +135,7 @@ mod tests {
             (f32::NAN, Magnitude::NotFinite),
             (f32::NEG_INFINITY, Magnitude::NotFinite),
         ] {
-            assert_eq!(magnitude(&[1.0, value, -2.0]), expected, "{value}");
+            assert_eq!(Magnitude::of(&[1.0, value, -2.0]), expected, "{value}");
         }
     }
 
@@ -199,6 +201,6 @@ mod tests {
 
     #[test]
     fn a_chunk_without_elements_is_good() {
-        assert_eq!(magnitude(&[]), Magnitude::Good);
+        assert_eq!(Magnitude::of(&[]), Magnitude::Good);
     }
 }

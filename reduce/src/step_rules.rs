@@ -6,9 +6,9 @@ use convoy_common::Plan;
 use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
 use convoy_model::Network;
-use convoy_proto::CHUNK_ELEMENTS;
+use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range};
 
-use crate::{ChunkBuffer, Elements, FrozenChunks, ParameterState, Scales, Update};
+use crate::{ChunkBuffer, Elements, FrozenChunks, ParameterState, Scales, Update, moment_names};
 
 /// Elements that the optimizer makes at a time, so that what follows finds them in the fastest cache.
 const BLOCK: usize = 4096;
@@ -43,6 +43,19 @@ impl ChunkState {
     pub fn of(state: &ParameterState, index: usize) -> ChunkState {
         let moments = state.moments.iter().filter_map(|moment| moment.chunks().get(index)).cloned().collect();
         ChunkState { values: state.flat.chunks()[index].clone(), moments }
+    }
+
+    /// Whether it has the lengths of chunk `index` under `rules`.
+    pub fn fits(&self, rules: &StepRules, index: usize) -> bool {
+        let StepRules { plan, network, .. } = rules;
+        let elements = |len| chunk_range(len, index).len();
+        let moments = match index < chunk_count(network.parameters) {
+            true => moment_names(&plan.spec.optimizer).len(),
+            false => 0,
+        };
+        self.values.len() == elements(network.len())
+            && self.moments.len() == moments
+            && self.moments.iter().all(|moment| moment.len() == elements(network.parameters))
     }
 }
 
@@ -105,5 +118,58 @@ impl StepRules {
         }
         let made = ChunkState { values: Arc::new(root), moments: moments.into_iter().map(Arc::new).collect() };
         (made, finite)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Flat;
+
+    const CHUNKS: usize = 3;
+
+    /// Rules whose network has a chunk of parameters, one that begins with parameters, and one of buffers alone.
+    fn rules(optimizer: &str) -> StepRules {
+        let spec = format!("[train]\nbatch = 24\nshard = 8\n[network]\nname = \"lenet5\"\n[optimizer]\n{optimizer}");
+        let plan = convoy_testing::plan(&spec, [28, 28, 1], 2);
+        let network = Network::of(&plan).expect("a network of a test is right");
+        let rules = StepRules::new(Arc::new(plan), Arc::new(network.clone()));
+        let (parameters, buffers) = (CHUNK_ELEMENTS + 5, CHUNK_ELEMENTS);
+        StepRules { network: Arc::new(Network { parameters, buffers, ..network }), ..rules }
+    }
+
+    #[test]
+    fn a_state_fits_where_all_of_it_has_the_lengths_of_its_chunk() {
+        for (optimizer, kept) in [
+            ("kind = \"sgd\"\nlr = 0.1\nmomentum = 0.0", 0),
+            ("kind = \"sgd\"\nlr = 0.1\nmomentum = 0.9", 1),
+            ("kind = \"adamw\"\nlr = 0.1", 2),
+        ] {
+            let rules = rules(optimizer);
+            let (flat, parameters) = (Flat::zeros(rules.network.len()), rules.network.parameters);
+            let state = ParameterState::first(flat, parameters, &rules.plan.spec.optimizer);
+            for index in 0..CHUNKS {
+                let chunk = ChunkState::of(&state, index);
+                assert_eq!(chunk.moments.len(), if index < 2 { kept } else { 0 }, "{optimizer}");
+                let fits: Vec<usize> = (0..CHUNKS).filter(|other| chunk.fits(&rules, *other)).collect();
+                let alike = if kept == 0 && index < 2 { vec![0, 1] } else { vec![index] };
+                assert_eq!(fits, alike, "{optimizer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_lacks_something_or_has_too_much_does_not_fit() {
+        let rules = rules("kind = \"adamw\"\nlr = 0.1");
+        let part = |len: usize| Arc::new(ChunkBuffer::zeros(len));
+        let fits = |index: usize, values: usize, moments: &[usize]| {
+            let moments = moments.iter().map(|len| part(*len)).collect();
+            ChunkState { values: part(values), moments }.fits(&rules, index)
+        };
+        assert!(fits(1, CHUNK_ELEMENTS, &[5, 5]) && fits(2, 5, &[]));
+        assert!(!fits(1, CHUNK_ELEMENTS, &[5]) && !fits(1, CHUNK_ELEMENTS, &[5, 5, 5]), "two moments");
+        assert!(!fits(1, CHUNK_ELEMENTS, &[5, 4]) && !fits(1, CHUNK_ELEMENTS, &[6, 5]), "of five parameters");
+        assert!(!fits(1, CHUNK_ELEMENTS - 1, &[5, 5]) && !fits(2, 6, &[]), "and all values");
+        assert!(!fits(2, 5, &[0, 0]), "buffers have no moments");
     }
 }

@@ -77,6 +77,8 @@ struct ChunkSum {
     brought: Option<(Fingerprint, WorkerId)>,
     /// Its owner has lost the chunk after it had brought its sum.
     unsettled: bool,
+    /// The squares of its sum, as its owner says.
+    squares: Option<f64>,
 }
 
 /// The sum of all shards, of one chunk.
@@ -91,7 +93,13 @@ enum Root {
 
 impl ChunkSum {
     fn over(shards: u32) -> Self {
-        ChunkSum { counted: CountedSum::over(shards), root: Root::Missing, brought: None, unsettled: false }
+        ChunkSum {
+            counted: CountedSum::over(shards),
+            root: Root::Missing,
+            brought: None,
+            unsettled: false,
+            squares: None,
+        }
     }
 
     fn made(&self) -> Option<&ChunkState> {
@@ -198,6 +206,32 @@ impl StepSums {
             return self.rooted(index, root);
         }
         if chunk.unsettled { self.settle(index, from, root.fingerprint()) } else { Ok(()) }
+    }
+
+    /// Takes the [squares](StepRules::squares) of the sum of chunk `index`, of which its owner tells before it brings
+    /// the sum: owners need to know what scales it. The parameters that are made here do not depend on it.
+    ///
+    /// # Panics
+    /// When the network has no such chunk.
+    pub fn take_squares(&mut self, index: usize, squares: f64) {
+        self.chunks[index].squares.get_or_insert(squares);
+    }
+
+    /// What scales the sums, where that follows from all of them, as soon as it follows from what owners have told.
+    pub fn told_scales(&self) -> Option<Scales> {
+        let sums = self.sums.total().filter(|_| self.rules.early_scales(self.before.step).is_none())?;
+        if self.scales.is_some() {
+            return self.scales;
+        }
+        let of = |(index, chunk): (usize, &ChunkSum)| match &chunk.root {
+            Root::There(root) => Some(self.rules.squares(index, root)),
+            Root::Missing => chunk.squares,
+            // The step leaves it as it is.
+            Root::Made(_) => Some(0.0),
+        };
+        let squares: Vec<f64> = self.chunks.iter().enumerate().map(of).collect::<Option<_>>()?;
+        let squares = || squares.iter().fold(0.0, |sum, chunk| sum + chunk);
+        Some(Scales::new(sums[0], sums[2], self.rules.plan.spec.optimizer.clip_norm, squares).0)
     }
 
     /// Chunks have other owners. Of each of `moved` all that was added here is forgotten; where its owner had brought
@@ -321,3 +355,6 @@ impl StepSums {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

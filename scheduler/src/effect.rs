@@ -200,6 +200,15 @@ pub enum OwnersReason {
     },
     /// The sums of an owner did not come.
     Late(WorkerId),
+    /// The step begins anew, as something that was brought is in doubt.
+    Doubt,
+}
+
+impl OwnersReason {
+    /// Whether it is told before a step is opened, so that no step is in work.
+    pub fn opens_step(self) -> bool {
+        matches!(self, OwnersReason::StepBegins | OwnersReason::Doubt)
+    }
 }
 
 impl fmt::Display for OwnersReason {
@@ -209,6 +218,7 @@ impl fmt::Display for OwnersReason {
             OwnersReason::Gone(owner) => write!(f, "{owner} is gone"),
             OwnersReason::Unreached { owner, by } => write!(f, "{by} does not reach {owner}"),
             OwnersReason::Late(owner) => write!(f, "the sums of {owner} do not come"),
+            OwnersReason::Doubt => write!(f, "the step begins anew"),
         }
     }
 }

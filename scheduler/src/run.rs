@@ -391,8 +391,10 @@ impl Run {
     /// Opens a step or an evaluation, for the first time or once more.
     fn open(&mut self, step: Step, effects: &mut Vec<Effect>) {
         let Step { step: id, work, shards, .. } = step;
-        if work == Work::Train {
-            self.deal_owners(effects);
+        match work {
+            Work::Train if step.reopened => self.coordinator_owns(effects),
+            Work::Train => self.deal_owners(effects),
+            Work::Evaluate => {}
         }
         self.phase = RunPhase::Working(step);
         effects.push(Effect::OpenStep { step: id, work, shards, opening: self.exchange.open() });

@@ -24,6 +24,8 @@ use beside::Beside;
 ///
 /// `nodes` cut `[0, shards)` without gap or overlap at all times. A node is done, or lent to some workers, or planned
 /// for one worker (that holds enough leases already), or homeless. Only a node that nobody holds is ever split.
+///
+/// Many fields: each is a fact of its own about the step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Step {
     /// The parameters to compute with.
@@ -39,6 +41,8 @@ pub(crate) struct Step {
     pub nothing_to_lend: bool,
     /// Whether every node is computed twice.
     pub audit_all: bool,
+    /// Whether it was begun anew.
+    pub reopened: bool,
     /// Workers whose numbers for a node were not believed. As long as there are others, nothing more that they compute
     /// of this step counts.
     suspects: BTreeSet<WorkerId>,
@@ -173,6 +177,7 @@ impl Step {
             covered: None,
             nothing_to_lend: false,
             audit_all: false,
+            reopened: false,
             suspects: BTreeSet::new(),
             nodes,
             leases: BTreeMap::new(),
@@ -490,7 +495,7 @@ impl Step {
     pub fn reopen(&mut self) {
         self.leases.values_mut().for_each(|lease| (lease.over, lease.sending) = (true, false));
         self.sending.clear();
-        (self.covered, self.nothing_to_lend) = (None, false);
+        (self.covered, self.nothing_to_lend, self.reopened) = (None, false, true);
         for state in self.nodes.values_mut() {
             let (failures, deaths) = (std::mem::take(&mut state.failures), std::mem::take(&mut state.deaths));
             *state = NodeState { leased: state.leased, failures, deaths, ..NodeState::default() };

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::{
-    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Opening, Outcome, Owner, OwnersReason, OwnersVersion,
-    Record, RunPlan, RunTime, ShardId, StepId, Work, WorkerId,
+    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Opening, Outcome, Owner, OwnersVersion, Record, RunPlan,
+    RunTime, ShardId, StepId, Work, WorkerId,
 };
 
 use crate::facts::Fact;
@@ -312,7 +312,7 @@ impl Books {
             Effect::Owners { version, of, why } => {
                 self.exchange.version = *version;
                 self.exchange.versions.insert(*version, of.clone());
-                if *why != OwnersReason::StepBegins {
+                if !why.opens_step() {
                     self.nodes_are_sent_again();
                 }
             }

@@ -298,7 +298,7 @@ fn wrong_owner(act: &mut Act, mutant: Mutant, books: &Books) {
 
 /// Whether it moves chunks in mid-step.
 fn is_moving(act: &Act) -> bool {
-    matches!(act, Act::Out(Effect::Owners { why, .. }) if *why != OwnersReason::StepBegins)
+    matches!(act, Act::Out(Effect::Owners { why, .. }) if !why.opens_step())
 }
 
 fn blame_judge(act: &mut Act, books: &Books) {

@@ -330,7 +330,7 @@ impl<'a> World<'a> {
             // Before a step begins, all that follows from new owners is told with the step.
             Effect::Owners { why, .. } => {
                 match why {
-                    OwnersReason::StepBegins => return,
+                    OwnersReason::StepBegins | OwnersReason::Doubt => return,
                     OwnersReason::Gone(_) => self.story.moved[0] += 1,
                     OwnersReason::Unreached { .. } => self.story.moved[1] += 1,
                     OwnersReason::Late(_) => self.story.moved[2] += 1,

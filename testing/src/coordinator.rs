@@ -54,6 +54,18 @@ pub trait Answers: Send + Sync + 'static {
         drop(messages);
         no_answer()
     }
+
+    /// What an owner of chunks begins a step with.
+    async fn state(&self, request: v1::StateRequest) -> Result<Replies<v1::ChunkState>, Status> {
+        _ = request;
+        no_answer()
+    }
+
+    /// Sums that an owner of chunks brings.
+    async fn roots(&self, messages: Streaming<v1::RootMessage>) -> Result<v1::RootsReply, Status> {
+        drop(messages);
+        no_answer()
+    }
 }
 
 /// The answer of a method that a test does not implement.
@@ -74,6 +86,7 @@ impl<A: Answers> Coordinator for FakeCoordinator<A> {
     type PlanStream = Replies<v1::PlanChunk>;
     type FilesStream = Replies<v1::FilePiece>;
     type ParametersStream = Replies<Chunk>;
+    type StateStream = Replies<v1::ChunkState>;
 
     async fn control(
         &self,
@@ -102,6 +115,14 @@ impl<A: Answers> Coordinator for FakeCoordinator<A> {
         request: Request<Streaming<v1::NodeMessage>>,
     ) -> Result<Response<v1::PushNodeReply>, Status> {
         self.0.push_node(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn state(&self, request: Request<v1::StateRequest>) -> Result<Response<Self::StateStream>, Status> {
+        self.0.state(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn roots(&self, request: Request<Streaming<v1::RootMessage>>) -> Result<Response<v1::RootsReply>, Status> {
+        self.0.roots(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -18,5 +18,6 @@ mod learning;
 mod liars;
 mod limits;
 mod members;
+mod owners;
 mod resume;
 mod runs;

@@ -97,6 +97,7 @@ impl LeaseWork {
         Some(ComputedNode {
             sums: so_far.sums.take().unwrap_or_default(),
             not_finite: so_far.not_finite,
+            absurd: false,
             times: so_far.times,
         })
     }

@@ -32,14 +32,17 @@
 //! # }
 //! ```
 
+mod arrival;
 mod assignment;
 mod compute;
 mod config;
 mod disk_cache;
 mod error;
 mod evaluated_weights;
+mod exchange;
 mod file_requests;
 mod heartbeat;
+mod known_workers;
 mod lease_queue;
 mod lease_work;
 mod machine_memory;

@@ -19,15 +19,17 @@ use convoy_scheduler::{Lease, Work};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
+use crate::arrival::Arrival;
 use crate::assignment::Assignment;
 use crate::compute::ComputePool;
 use crate::disk_cache::DiskCache;
 use crate::error::WorkerError;
+use crate::exchange::{ExchangeOnDemand, ExchangeParts};
 use crate::lease_work::LeaseFailure;
 use crate::machine_memory::{memory_for, threads_that_fit};
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
-use crate::parameters::{Arrival, Fetched, ParameterFetches, StepParameters};
+use crate::parameters::{Fetched, ParameterFetches, StepParameters};
 use crate::peer_end::PeerEnd;
 use crate::peer_probes::PeerProbes;
 use crate::push::{NodePushes, failure_message};
@@ -75,6 +77,7 @@ pub(crate) struct Membership {
     parameters: ParameterFetches,
     pushes: NodePushes,
     peers: PeerProbes,
+    exchange: ExchangeOnDemand,
 }
 
 impl Membership {
@@ -94,38 +97,27 @@ impl Membership {
         let _fetching = files.as_ref().map(|files| files.fetch_from(client.clone(), assignment));
         let (sender, failures) = mpsc::unbounded_channel();
         let failures_of_pushes = sender.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
-            check_bf16(&plan)?;
-            let network = Network::of(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
-            let threads = match device {
-                Device::Cpu => threads_that_fit(&plan, &network, threads, 1, most_memory)?,
-                Device::Cuda(_) => threads,
-            };
-            let data = match (data, files) {
-                (Some(data), _) => data,
-                (None, Some(files)) => Arc::new(RunData::fetched(&plan, manifest, files)?),
-                (None, None) => unreachable!("data that is not there has files"),
-            };
-            let (plan, network) = (Arc::new(plan), Arc::new(network));
-            let shards = Shards::new(plan.clone(), &data, threads)
-                .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
-            let pool = ComputePool::start(&plan, &network, shards, (device, threads), sender)?;
-            let format = Arc::new(ParameterFormat::of(&plan, &network));
-            let frozen = Arc::new(FrozenChunks::of(&plan, &network));
-            Ok::<_, WorkerError>((data, pool, threads, network, format, frozen))
-        });
+        let opening = RunOpening { plan, manifest, data, files, device, threads, most_memory, failures: sender };
+        let opened = tokio::task::spawn_blocking(move || opening.open());
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
-        let (data, pool, fitting, network, format, frozen) = opened?;
+        let OpenedRun { data, pool, threads: fitting, plan, network, format, frozen } = opened?;
         if fitting < threads {
             tracing::warn!(fitting, wanted = threads, "there is not the memory for all threads");
         }
-        let buffers = pool.buffers();
-        let made = format.clone();
-        let digest = Arc::new(move |flat: &[f32]| made.digest(&network, flat));
-        let arrival = Arrival { buffers: buffers.clone(), format, frozen };
-        let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
         let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), failures_of_pushes);
+        let exchange = ExchangeOnDemand::new(ExchangeParts {
+            assignment,
+            plan,
+            network: network.clone(),
+            format: format.clone(),
+            client: client.clone(),
+            outbox: outbox.clone(),
+            workers: peers.workers.clone(),
+            pushes: pushes.clone(),
+        });
+        let arrival = Arrival { buffers: pool.buffers().clone(), format: format.clone(), frozen };
+        let digest = Arc::new(move |flat: &[f32]| format.digest(&network, flat));
+        let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
         let peers = PeerProbes::new(peers, assignment.job, outbox.clone());
         let threads = fitting as u32;
         Ok(Membership {
@@ -140,6 +132,7 @@ impl Membership {
             parameters,
             pushes,
             peers,
+            exchange,
         })
     }
 
@@ -221,11 +214,31 @@ impl Membership {
                     [] => None,
                     bytes => Some(Digest(bytes.try_into().map_err(|error| WorkerError::nonsense("a digest", error))?)),
                 };
+                if let Some(exchange) = self.exchange.begun() {
+                    exchange.committed(committed.step);
+                }
                 self.parameters.commit(committed.step, digest);
+            }
+            Message::Owners(owners) => {
+                let state = self.exchange.owners(owners)?;
+                self.peers.end().join(state);
+            }
+            Message::StepOpened(opened) => {
+                if let Some(exchange) = self.exchange.begun()
+                    && let Some(step) = exchange.opened(opened)
+                {
+                    self.parameters.ask_owners(step, exchange);
+                }
+            }
+            Message::Scales(scales) => {
+                if let Some(exchange) = self.exchange.begun() {
+                    exchange.scales(scales);
+                }
             }
             Message::Lease(lease) => {
                 let lease = Lease::try_from(lease).map_err(|error| WorkerError::nonsense("a lease", error))?;
-                self.pool.add(lease, self.pushes.begin(lease));
+                let kept = self.exchange.node(lease);
+                self.pool.add(lease, kept.unwrap_or_else(|| self.pushes.begin(lease, self.exchange.version())));
                 if lease.work == Work::Train {
                     // Chunks of the next parameters are sent as soon as they are made.
                     self.parameters.ask_for(lease.at.step.0 + 1);
@@ -234,13 +247,69 @@ impl Membership {
             Message::Revoke(revoke) => {
                 if let Some(at) = revoke.at {
                     self.pool.revoke(at.into());
+                    if let Some(exchange) = self.exchange.begun() {
+                        exchange.revoke(at.into());
+                    }
                 }
             }
-            Message::Abandoned(abandoned) => self.parameters.abandon(abandoned.step),
+            Message::Abandoned(abandoned) => {
+                if let Some(exchange) = self.exchange.begun() {
+                    exchange.abandoned();
+                }
+                self.parameters.abandon(abandoned.step);
+            }
             Message::Peers(peers) => self.peers.heard(peers)?,
             Message::Welcome(_) | Message::Assigned(_) | Message::Released(_) | Message::Goodbye(_) => {}
         }
         Ok(())
+    }
+}
+
+/// What a run is opened with, on a thread that may take its time.
+struct RunOpening {
+    plan: Plan,
+    manifest: Manifest,
+    data: Option<Arc<RunData>>,
+    files: Option<Arc<RunFiles>>,
+    device: Device,
+    threads: usize,
+    most_memory: Option<u64>,
+    failures: mpsc::UnboundedSender<LeaseFailure>,
+}
+
+/// A run with its threads.
+struct OpenedRun {
+    data: Arc<RunData>,
+    pool: ComputePool,
+    threads: usize,
+    plan: Arc<Plan>,
+    network: Arc<Network>,
+    format: Arc<ParameterFormat>,
+    frozen: Arc<FrozenChunks>,
+}
+
+impl RunOpening {
+    fn open(self) -> Result<OpenedRun, WorkerError> {
+        let RunOpening { plan, manifest, data, files, device, threads, most_memory, failures } = self;
+        device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
+        check_bf16(&plan)?;
+        let network = Network::of(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
+        let threads = match device {
+            Device::Cpu => threads_that_fit(&plan, &network, threads, 1, most_memory)?,
+            Device::Cuda(_) => threads,
+        };
+        let data = match (data, files) {
+            (Some(data), _) => data,
+            (None, Some(files)) => Arc::new(RunData::fetched(&plan, manifest, files)?),
+            (None, None) => unreachable!("data that is not there has files"),
+        };
+        let (plan, network) = (Arc::new(plan), Arc::new(network));
+        let shards = Shards::new(plan.clone(), &data, threads)
+            .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
+        let pool = ComputePool::start(&plan, &network, shards, (device, threads), failures)?;
+        let format = Arc::new(ParameterFormat::of(&plan, &network));
+        let frozen = Arc::new(FrozenChunks::of(&plan, &network));
+        Ok(OpenedRun { data, pool, threads, plan, network, format, frozen })
     }
 }
 

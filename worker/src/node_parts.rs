@@ -14,6 +14,8 @@ pub(crate) struct ComputedNode {
     pub(crate) sums: Vec<f64>,
     /// The first shard with a NaN or an infinity.
     pub(crate) not_finite: Option<u32>,
+    /// Some of its numbers are so large that they are not believed. Known of nodes whose chunks go to other workers.
+    pub(crate) absurd: bool,
     pub(crate) times: Times,
 }
 
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
 
     fn computed(not_finite: Option<u32>) -> ComputedNode {
-        ComputedNode { sums: vec![1.0], not_finite, times: Times::default() }
+        ComputedNode { sums: vec![1.0], not_finite, absurd: false, times: Times::default() }
     }
 
     fn chunk(index: usize) -> Option<NodePart> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use convoy_common::Digest;
 use tokio::time::Instant;
+use tonic::Status;
 
 /// Of the time since a worker joined a run, this part goes into checks: 0.4 %.
 const SHARE: u32 = 250;
@@ -33,6 +34,29 @@ pub(crate) enum Checked {
     WrongAgain,
 }
 
+/// Makes digests apart from the checks.
+pub(crate) struct DigestMaker(MakeDigest);
+
+impl DigestMaker {
+    fn of(&self, flat: &[f32]) -> Measured {
+        let begun = std::time::Instant::now();
+        let digest = (self.0)(flat);
+        Measured { digest, took: begun.elapsed() }
+    }
+
+    /// The digest of parameters, made on a thread that may take its time. `None` where that thread is no more.
+    pub(crate) async fn measure(self, flat: Vec<f32>) -> (Result<Vec<f32>, Status>, Option<Measured>) {
+        let measuring = tokio::task::spawn_blocking(move || {
+            let measured = self.of(&flat);
+            (flat, measured)
+        });
+        match measuring.await {
+            Ok((flat, measured)) => (Ok(flat), Some(measured)),
+            Err(error) => (Err(Status::internal(error.to_string())), None),
+        }
+    }
+}
+
 /// A digest, and how long it took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
@@ -53,12 +77,21 @@ impl ParameterChecks {
 
     /// Makes the digest on a thread that may take its time, and hands it to `then` with the parameters.
     pub(crate) fn measure(&self, flat: Vec<f32>, then: impl FnOnce(Vec<f32>, Measured) + Send + 'static) {
-        let make = self.make.clone();
+        let maker = self.maker();
         tokio::task::spawn_blocking(move || {
-            let begun = std::time::Instant::now();
-            let digest = make(&flat);
-            then(flat, Measured { digest, took: begun.elapsed() });
+            let measured = maker.of(&flat);
+            then(flat, measured);
         });
+    }
+
+    /// Who makes digests.
+    pub(crate) fn maker(&self) -> DigestMaker {
+        DigestMaker(self.make.clone())
+    }
+
+    /// Whether parameters are those whose digest the coordinator told. It does not count as a check of this machine.
+    pub(crate) fn is(&self, measured: Measured, told: Digest) -> bool {
+        measured.digest == told
     }
 
     /// Compares what was measured with the digest that the coordinator told.

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoy_common::Digest;
-use convoy_model::ParameterFormat;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range, v1};
-use convoy_reduce::FrozenChunks;
 use convoy_scheduler::StepId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::arrival::Arrival;
 use crate::assignment::Assignment;
 use crate::error::WorkerError;
-use crate::parameter_checks::{Checked, MakeDigest, Measured, ParameterChecks};
-use crate::spare_buffers::SpareBuffers;
+use crate::exchange::{CommittedStep, Exchange, SlicesFetch};
+use crate::parameter_checks::{Checked, DigestMaker, MakeDigest, Measured, ParameterChecks};
 use crate::stages;
 
 /// Before parameters that did not come are asked for again.
@@ -33,6 +32,8 @@ pub(crate) struct Fetched {
     flat: Result<Vec<f32>, Status>,
     /// Their digest, where they were checked.
     measured: Option<Measured>,
+    /// Whether other workers made them: then they are always checked.
+    from_workers: bool,
 }
 
 /// Parameters and buffers that a step is computed with.
@@ -40,17 +41,6 @@ pub(crate) struct Fetched {
 pub(crate) struct StepParameters {
     pub(crate) step: StepId,
     pub(crate) flat: Arc<Vec<f32>>,
-}
-
-/// How parameters arrive.
-#[derive(Debug, Clone)]
-pub(crate) struct Arrival {
-    /// Memory that they are written to, of their length.
-    pub(crate) buffers: Arc<SpareBuffers>,
-    /// The format in which they travel.
-    pub(crate) format: Arc<ParameterFormat>,
-    /// Chunks that need not come where those of an earlier step are here.
-    pub(crate) frozen: Arc<FrozenChunks>,
 }
 
 /// Parameters on their way. Those of a step are asked for while the step before is computed, since the coordinator
@@ -62,10 +52,10 @@ pub(crate) struct ParameterFetches {
     /// The parameters that were taken over last, while there are such chunks.
     held: Option<StepParameters>,
     /// The newest step that was said to be committed, and the digest of its parameters.
-    committed: Option<(u64, Option<Digest>)>,
+    committed: watch::Sender<CommittedStep>,
     checks: ParameterChecks,
     /// Parameters that came before their commit.
-    early: BTreeMap<u64, Vec<f32>>,
+    early: BTreeMap<u64, Early>,
     /// Steps whose parameters are on their way.
     on_the_way: BTreeMap<u64, AbortHandle>,
     /// The newest step whose parameters came.
@@ -89,7 +79,7 @@ impl ParameterFetches {
             assignment,
             arrival,
             held: None,
-            committed: None,
+            committed: watch::Sender::default(),
             checks: ParameterChecks::new(digest),
             early: BTreeMap::new(),
             on_the_way: BTreeMap::new(),
@@ -118,16 +108,16 @@ impl ParameterFetches {
     }
 
     fn sort(&mut self, fetched: Fetched) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
-        let Fetched { step, abandonments, flat, measured } = fetched;
+        let Fetched { step, abandonments, flat, measured, from_workers } = fetched;
         if abandonments != self.abandonments {
             return Ok(None);
         }
-        let (committed, digest) = self.committed.unwrap_or((0, None));
+        let CommittedStep { step: committed, digest } = *self.committed.borrow();
         self.on_the_way.remove(&step);
         match flat {
             Ok(flat) if step > committed => {
                 self.newest = self.newest.max(Some(step));
-                self.early.insert(step, flat);
+                self.early.insert(step, Early { flat, measured, from_workers });
                 Ok(None)
             }
             Ok(flat) => {
@@ -135,7 +125,7 @@ impl ParameterFetches {
                 if step < committed {
                     return Ok(None);
                 }
-                self.checked(step, flat, measured, digest)
+                self.checked(step, Early { flat, measured, from_workers }, digest)
             }
             Err(status) => {
                 tracing::debug!(step, %status, "parameters did not come");
@@ -151,21 +141,28 @@ impl ParameterFetches {
     fn checked(
         &mut self,
         step: u64,
-        flat: Vec<f32>,
-        measured: Option<Measured>,
+        came: Early,
         told: Option<Digest>,
     ) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
+        let Early { flat, measured, from_workers } = came;
         let Some(told) = told else { return Ok(Some((StepId(step), flat))) };
         let Some(measured) = measured else {
-            if !self.checks.due() {
+            if !from_workers && !self.checks.due() {
                 return Ok(Some((StepId(step), flat)));
             }
             let (sender, abandonments) = (self.sender.clone(), self.abandonments);
             self.checks.measure(flat, move |flat, measured| {
-                _ = sender.send(Fetched { step, abandonments, flat: Ok(flat), measured: Some(measured) });
+                let (flat, measured) = (Ok(flat), Some(measured));
+                _ = sender.send(Fetched { step, abandonments, flat, measured, from_workers });
             });
             return Ok(None);
         };
+        if from_workers && !self.checks.is(measured, told) {
+            tracing::warn!(step, "the parameters that other workers made are not the coordinator's; fetched from it");
+            self.arrival.buffers.give(flat);
+            self.fetch(step, Duration::ZERO);
+            return Ok(None);
+        }
         match self.checks.compare(measured, told) {
             Checked::Good => Ok(Some((StepId(step), flat))),
             Checked::Wrong => {
@@ -186,14 +183,14 @@ impl ParameterFetches {
     /// `step` is committed, and its parameters have this digest, if it was told: nobody computes with earlier ones any
     /// more.
     pub(crate) fn commit(&mut self, step: u64, digest: Option<Digest>) {
-        self.committed = Some((step, digest));
+        self.committed.send_replace(CommittedStep { step, digest });
         let wanted = self.on_the_way.split_off(&step);
         std::mem::replace(&mut self.on_the_way, wanted).into_values().for_each(|fetch| fetch.abort());
         self.ask_for(step);
-        if let Some(flat) = self.early.remove(&step) {
+        if let Some(Early { flat, measured, from_workers }) = self.early.remove(&step) {
             // Through the queue, so that there is one way to take parameters over.
-            let abandonments = self.abandonments;
-            _ = self.sender.send(Fetched { step, abandonments, flat: Ok(flat), measured: None });
+            let (abandonments, flat) = (self.abandonments, Ok(flat));
+            _ = self.sender.send(Fetched { step, abandonments, flat, measured, from_workers });
         }
         self.early.retain(|early, _| *early > step);
     }
@@ -202,6 +199,25 @@ impl ParameterFetches {
     pub(crate) fn ask_for(&mut self, step: u64) {
         if !self.on_the_way.contains_key(&step) && self.newest.is_none_or(|newest| newest < step) {
             self.fetch(step, Duration::ZERO);
+        }
+    }
+
+    /// Asks the owners of chunks for the parameters of `step`, which they make in the open step.
+    pub(crate) fn ask_owners(&mut self, step: u64, exchange: &Exchange) {
+        if self.on_the_way.contains_key(&step) || self.newest.is_some_and(|newest| newest >= step) {
+            return;
+        }
+        let held = self.held.clone().filter(|held| held.step.0 < step).map(|held| held.flat);
+        let committed = self.committed.subscribe();
+        let fetch = exchange.fetch(step, self.client.clone(), self.arrival.clone(), held, committed);
+        if let Some(fetch) = fetch {
+            let fetching = put_together(fetch, self.checks.maker());
+            let (sender, abandonments) = (self.sender.clone(), self.abandonments);
+            let task = tokio::spawn(async move {
+                let (flat, measured) = fetching.await;
+                _ = sender.send(Fetched { step, abandonments, flat, measured, from_workers: true });
+            });
+            self.on_the_way.insert(step, task.abort_handle());
         }
     }
 
@@ -229,7 +245,7 @@ impl ParameterFetches {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
-            _ = sender.send(Fetched { step, abandonments, flat: fetch.await, measured: None });
+            _ = sender.send(Fetched { step, abandonments, flat: fetch.await, measured: None, from_workers: false });
         });
         self.on_the_way.insert(step, task.abort_handle());
     }
@@ -238,6 +254,21 @@ impl ParameterFetches {
 impl Drop for ParameterFetches {
     fn drop(&mut self) {
         self.on_the_way.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// Parameters that came and are not taken over yet.
+struct Early {
+    flat: Vec<f32>,
+    measured: Option<Measured>,
+    from_workers: bool,
+}
+
+/// Puts together what owners make, and its digest.
+async fn put_together(fetch: SlicesFetch, digest: DigestMaker) -> (Result<Vec<f32>, Status>, Option<Measured>) {
+    match fetch.run().await {
+        Ok(flat) => digest.measure(flat).await,
+        Err(status) => (Err(status), None),
     }
 }
 

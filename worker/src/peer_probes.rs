@@ -55,6 +55,7 @@ impl PeerProbes {
             let fingerprint = fingerprint.map_err(|error| WorkerError::nonsense("a fingerprint", error))?;
             self.forget(place.worker);
             self.end.known.insert(fingerprint);
+            self.end.workers.insert(&place, fingerprint);
             let worker = place.worker;
             let probing = (!place.addresses.is_empty()).then(|| {
                 let probing = reach(self.end.clone(), self.job, fingerprint, place, self.outbox.clone());
@@ -65,12 +66,18 @@ impl PeerProbes {
         Ok(())
     }
 
+    /// This worker's end towards others.
+    pub(crate) fn end(&self) -> &PeerEnd {
+        &self.end
+    }
+
     fn forget(&mut self, worker: u32) {
         let Some(gone) = self.told.remove(&worker) else { return };
         if let Some(probing) = &gone.probing {
             probing.abort();
         }
         self.end.known.remove(gone.fingerprint);
+        self.end.workers.remove(worker);
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Instant;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
-use convoy_scheduler::{Failure, Lease, LeaseRef};
+use convoy_reduce::ChunkBuffer;
+use convoy_scheduler::{Failure, Lease, LeaseRef, OwnersVersion};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,7 +52,8 @@ impl NodePushes {
 
     /// Where the node of `lease` goes as it is computed. Its first chunk is sent as soon as it is there and it is the
     /// node's turn. If the node does not get through, the lease fails, unless the node is given up.
-    pub(crate) fn begin(&self, lease: Lease) -> NodeSender {
+    /// The owners of its chunks, of `version`, are the coordinator.
+    pub(crate) fn begin(&self, lease: Lease, version: OwnersVersion) -> NodeSender {
         let (sender, parts, computed) = node_parts();
         let (outbox, job, at) = (self.outbox.clone(), self.assignment.job, lease.at.into());
         tokio::spawn(async move {
@@ -59,11 +61,26 @@ impl NodePushes {
                 outbox.say(v1::worker_message::Message::Computed(v1::Computed { job, at: Some(at) })).await;
             }
         });
-        tokio::spawn(self.clone().carry(lease, parts));
+        tokio::spawn(self.clone().carry(lease, version, parts));
         sender
     }
 
-    async fn carry(self, lease: Lease, mut parts: NodeParts) {
+    /// Tells the coordinator of a node whose owners have it, and sends what is the coordinator's of it.
+    pub(crate) fn delivered(
+        &self,
+        (lease, version): (Lease, OwnersVersion),
+        computed: ComputedNode,
+        chunks: Vec<(usize, Arc<ChunkBuffer>)>,
+    ) {
+        let (sender, parts, _) = node_parts();
+        for (index, values) in chunks {
+            sender.chunk(index, ChunkBuffer::of(&values));
+        }
+        sender.finish(computed);
+        tokio::spawn(self.clone().carry(lease, version, parts));
+    }
+
+    async fn carry(self, lease: Lease, version: OwnersVersion, mut parts: NodeParts) {
         if !parts.begun().await {
             return;
         }
@@ -78,7 +95,7 @@ impl NodePushes {
             return;
         }
         let begun = Instant::now();
-        let (reply, given_up) = push(self.client, self.assignment, lease, parts).await;
+        let (reply, given_up) = push(self.client, self.assignment, (lease, version), parts).await;
         stages::over("upload", at.step, begun);
         match reply {
             _ if given_up => tracing::debug!(%at, "node given up"),
@@ -111,7 +128,7 @@ pub(crate) fn failure_message(assignment: Assignment, failed: LeaseFailure) -> v
 async fn push(
     mut client: CoordinatorClient<Channel>,
     assignment: Assignment,
-    lease: Lease,
+    (lease, version): (Lease, OwnersVersion),
     mut parts: NodeParts,
 ) -> (Result<String, Status>, bool) {
     let (sender, messages) = mpsc::channel(AHEAD);
@@ -122,6 +139,7 @@ async fn push(
         work: v1::Work::from(lease.work).into(),
         node: Some(lease.node.into()),
         computing: !parts.is_computed(),
+        version: version.0,
     };
     let feed = async move {
         let mut message = Message::Header(header);
@@ -159,6 +177,7 @@ fn summary(lease: Lease, node: ComputedNode) -> v1::NodeSummary {
     v1::NodeSummary {
         sums: node.sums,
         not_finite: node.not_finite,
+        absurd: node.absurd,
         shard_micros: node.times.computing.as_micros() as u64 / u64::from(lease.node.size()),
         data_wait_micros: node.times.data.as_micros() as u64,
         parameters_wait_micros: node.times.parameters.as_micros() as u64,

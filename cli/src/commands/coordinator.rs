@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::memory;
-use convoy_coordinator::{ClusterConfig, DiskLimits, JobLimits, RunDir, keep_private};
+use convoy_coordinator::{Carriage, ClusterConfig, DiskLimits, Exchange, JobLimits, RunDir, keep_private};
 use convoy_planning::{Job, LocalPlanner, Looking};
 use convoy_security::Secret;
 use convoy_vision::LookCache;
@@ -44,9 +44,14 @@ pub struct CoordinatorArgs {
     out: Option<PathBuf>,
     /// Percent of all shards that are computed a second time, by another worker, and compared: so a machine that
     /// computes wrongly is found and evicted. 0 for none; the first shard of each worker is always one of them
-    /// otherwise.
-    #[arg(long, default_value_t = 1.0, value_name = "PERCENT", value_parser = percent)]
-    audit: f64,
+    /// otherwise. 1 when absent; a sliced exchange has none.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    audit: Option<f64>,
+    /// Who adds the gradients of a step: `star` for the coordinator, `sliced` for the workers that all others reach
+    /// (`convoy worker --peer-listen`), each for a part of them, so that more workers do not need a faster link. The
+    /// parameters have the same bits. `sliced` has no audits so far: let in only machines that you trust.
+    #[arg(long, value_enum, default_value_t = ExchangeArg::Star)]
+    exchange: ExchangeArg,
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:7070", value_name = "HOST:PORT")]
     listen: String,
@@ -67,6 +72,13 @@ pub struct CoordinatorArgs {
     /// theirs after two thirds of it, by themselves.
     #[arg(long, conflicts_with = "job", default_value = "1d", value_parser = certificate_life, value_name = "TIME")]
     certificate_life: Duration,
+}
+
+/// Who adds gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ExchangeArg {
+    Star,
+    Sliced,
 }
 
 /// The most that a submitted job may ask for. It is refused otherwise; jobs that are queued already stay.
@@ -170,6 +182,19 @@ fn one_in(percent: f64) -> u32 {
     if percent > 0.0 { (100.0 / percent).round().min(f64::from(u32::MAX)) as u32 } else { 0 }
 }
 
+/// How runs are carried.
+fn carriage(audit: Option<f64>, exchange: ExchangeArg) -> Result<Carriage, CliError> {
+    match (exchange, audit) {
+        (ExchangeArg::Star, audit) => {
+            Ok(Carriage { audit_every: one_in(audit.unwrap_or(1.0)), exchange: Exchange::Star })
+        }
+        (ExchangeArg::Sliced, Some(audit)) if audit > 0.0 => Err(CliError::Usage(
+            "--exchange sliced has no audits; leave --audit out, or take --exchange star".to_owned(),
+        )),
+        (ExchangeArg::Sliced, _) => Ok(Carriage { audit_every: 0, exchange: Exchange::Sliced }),
+    }
+}
+
 /// Serves jobs, or one run, until it is over or asked to stop.
 ///
 /// # Errors
@@ -177,7 +202,7 @@ fn one_in(percent: f64) -> u32 {
 pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     // First, as reading the data may take long.
     let encrypted = args.state.as_ref().is_some_and(|state| convoy_coordinator::is_cluster(state));
-    let audit_every = one_in(args.audit);
+    let carriage = carriage(args.audit, args.exchange)?;
     let listener = bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
         keep_private();
@@ -187,7 +212,7 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
         let config = ClusterConfig {
             state,
             shared: args.data,
-            audit_every,
+            carriage,
             planner: Arc::new(LocalPlanner { looking }),
             limits,
             disk: args.disk.limits(),
@@ -203,12 +228,12 @@ pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
             return Err(CliError::Usage("--out does not go with a run folder, in which the run goes on".to_owned()));
         }
         let ready = resume::ready(&job, &args.overrides, None, LookArgs::default())?;
-        return runner::coordinate(ready, audit_every, listener, args.json);
+        return runner::coordinate(ready, carriage, listener, args.json);
     }
     args.out.as_deref().map_or(Ok(()), RunDir::check_free)?;
     let (job, _) = Job::here(&job, &args.overrides, &LookArgs::default().looking())?;
     let dir = create(&job, args.out.as_deref())?;
-    runner::coordinate(train::ready(job, dir), audit_every, listener, args.json)
+    runner::coordinate(train::ready(job, dir), carriage, listener, args.json)
 }
 
 #[cfg(test)]

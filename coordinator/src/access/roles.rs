@@ -1,6 +1,6 @@
 //! Which roles may call which method. What is not in the table is denied.
 
-use convoy_proto::channel::{DATA_LIMIT, MESSAGE_LIMIT, SMALL, SPEC_LIMIT};
+use convoy_proto::channel::{DATA_LIMIT, MESSAGE_LIMIT, PEER_MESSAGE, SMALL, SPEC_LIMIT};
 use convoy_security::Role;
 
 use super::caller::Caller;
@@ -54,6 +54,8 @@ const METHODS: &[Method] = &[
     method("/convoy.v1.Coordinator/Parameters", Who::Roles(WORK), 16, SMALL),
     method("/convoy.v1.Coordinator/Files", Who::Roles(WORK), 8, SMALL),
     method("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK), 16, MESSAGE_LIMIT),
+    method("/convoy.v1.Coordinator/State", Who::Roles(WORK), 8, SMALL),
+    method("/convoy.v1.Coordinator/Roots", Who::Roles(WORK), 8, PEER_MESSAGE),
     method("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT), 8, SPEC_LIMIT),
     method("/convoy.v1.Jobs/List", Who::Roles(VIEW), 64, SMALL),
     method("/convoy.v1.Jobs/Workers", Who::Roles(VIEW), 64, SMALL),
@@ -137,7 +139,7 @@ mod tests {
         assert_eq!(may(&Caller::Stranger), ["Join"]);
         assert_eq!(
             may(&member(Role::Worker)),
-            ["Control", "Plan", "Parameters", "Files", "PushNode", "Health", "Join", "Renew"]
+            ["Control", "Plan", "Parameters", "Files", "PushNode", "State", "Roots", "Health", "Join", "Renew"]
         );
         let viewer = ["List", "Workers", "Watch", "Logs", "Fetch", "Health", "ListData", "Join", "Renew"];
         assert_eq!(may(&member(Role::Viewer)), viewer);
@@ -170,6 +172,6 @@ mod tests {
         assert!(denial(&member(Role::Admin), "/convoy.v1.Jobs/Anything").is_some(), "unknown methods are denied");
     }
 
-    /// Control, Plan, Parameters, Files, PushNode.
-    const WORKER_ONLY: usize = 5;
+    /// Control, Plan, Parameters, Files, PushNode, State, Roots.
+    const WORKER_ONLY: usize = 7;
 }

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_proto::{WireError, v1};
-use convoy_scheduler::{Event, Failure, FleetEvent, GoneReason, JobId, RunTime, StepId, WorkerId};
+use convoy_scheduler::{
+    Event, Failure, FleetEvent, GoneReason, JobId, Opening, OwnersVersion, RunTime, StepId, WorkerId,
+};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::access::caller::Caller;
-use crate::fleet::peers::{PeerPlace, PeerRow, Peers};
+use crate::fleet::peers::{Left, PeerPlace, PeerRow, Peers, PeersKnown};
 use crate::queue::QueueSender;
 use crate::run::handle::RunHandle;
 use crate::run::outbox::WorkerOutbox;
@@ -186,10 +188,55 @@ impl Connections {
             }
             Message::Declined(declined) => self.declined(worker, &declined),
             Message::Draining(_) => self.draining(worker),
-            Message::PeerReached(reached) => self.peers.reached(worker, reached),
+            Message::PeerReached(reached) => {
+                let job = JobId(reached.job);
+                let known = self.peers.reached(worker, reached);
+                self.tell_reached(job, known);
+            }
+            Message::PeerLost(v1::PeerLost { job, worker: peer, version, reason }) => {
+                let (peer, version) = (WorkerId(peer), OwnersVersion(version));
+                tracing::info!(%worker, %peer, %version, reason = told(&reason), "does not get through to an owner");
+                let event = Event::PeerLost { worker, peer, version };
+                self.tell_run_of_member(worker, JobId(job), RunInput::Event(event));
+            }
+            Message::PeersTake(takes) => self.peers_take(worker, takes),
+            Message::NodeContradicted(v1::NodeContradicted { job, opening, node, workers }) => {
+                let node = node.ok_or(WireError::Missing { field: "node" })?.try_into()?;
+                let workers = workers.into_iter().map(WorkerId).collect();
+                let input = RunInput::Contradicted { owner: worker, opening: Opening(opening), node, workers };
+                self.tell_run_of_member(worker, JobId(job), input);
+            }
             Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
         }
         Ok(())
+    }
+
+    /// Bytes flow between a worker and others.
+    fn peers_take(&self, worker: WorkerId, takes: v1::PeersTake) {
+        let workers = self.workers();
+        let member = workers.get(&worker).filter(|member| member.place == WorkerPlace::Member(JobId(takes.job)));
+        if let Some(contact) = member.map(|member| member.outbox.contact()) {
+            if takes.nodes {
+                contact.pushed();
+            }
+            if takes.parameters {
+                contact.fetched();
+            }
+        }
+    }
+
+    /// `worker` is no member of a run any more.
+    fn leave_peers(&self, worker: WorkerId) {
+        let Left { job, deaf, known } = self.peers.leave(worker);
+        self.tell_reached(job, known);
+        deaf.into_iter().for_each(|deaf| self.lose(deaf));
+    }
+
+    /// Tells the run of a job whom its workers reach.
+    fn tell_reached(&self, job: JobId, known: impl IntoIterator<Item = PeersKnown>) {
+        for PeersKnown { worker, reached } in known {
+            self.tell_run_of_member(worker, job, RunInput::Event(Event::PeersReached { worker, reached }));
+        }
     }
 
     /// Keeps a line of a worker's log with its job.
@@ -220,6 +267,7 @@ impl Connections {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
         }
         drop(workers);
+        self.tell_reached(job, self.peers.known(worker));
         deaf.into_iter().for_each(|worker| self.lose(worker));
     }
 
@@ -425,7 +473,7 @@ impl WorkerLinks for Connections {
         let released = Message::Released(v1::Released { job: job.0, reason: reason.to_owned() });
         let said = draining || member.outbox.say(released);
         drop(workers);
-        self.peers.leave(worker).into_iter().for_each(|deaf| self.lose(deaf));
+        self.leave_peers(worker);
         match said {
             true if draining => self.disconnect(worker, reason),
             true => self.tell_fleet(FleetEvent::WorkerReleased { worker }),
@@ -436,7 +484,7 @@ impl WorkerLinks for Connections {
     fn lose(&self, worker: WorkerId) {
         let Some(lost) = self.workers().remove(&worker) else { return };
         tracing::info!(%worker, name = lost.name, "disconnected");
-        self.peers.leave(worker).into_iter().for_each(|deaf| self.lose(deaf));
+        self.leave_peers(worker);
         if let WorkerPlace::Member(job) = lost.place {
             self.tell_run(job, RunInput::Event(Event::WorkerGone { worker, reason: GoneReason::Closed }));
         }

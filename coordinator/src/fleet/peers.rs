@@ -1,6 +1,6 @@
 //! Which workers of a run know and reach each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use convoy_proto::v1::coordinator_message::Message;
@@ -99,6 +99,23 @@ pub(crate) struct PeerRow {
     pub(crate) problems: BTreeMap<u32, String>,
 }
 
+/// Whom a worker reaches, where that is known of all others that listen for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeersKnown {
+    pub(crate) worker: WorkerId,
+    pub(crate) reached: BTreeSet<WorkerId>,
+}
+
+/// What follows when a worker leaves its run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) job: JobId,
+    /// Those that have no room to be told of it.
+    pub(crate) deaf: Vec<WorkerId>,
+    /// Those of whom all is known now that it is gone.
+    pub(crate) known: Vec<PeersKnown>,
+}
+
 /// The members of all runs, as others of the same run know them.
 #[derive(Debug, Default)]
 pub(crate) struct Peers(Mutex<BTreeMap<WorkerId, Member>>);
@@ -110,6 +127,8 @@ struct Member {
     outbox: WorkerOutbox,
     /// What came of trying to reach others: nothing, or why it did not get through.
     reached: BTreeMap<WorkerId, Option<String>>,
+    /// Whom it was said to reach last.
+    known: Option<BTreeSet<WorkerId>>,
 }
 
 impl Peers {
@@ -127,14 +146,14 @@ impl Peers {
         if !came.is_empty() && !outbox.say(Message::Peers(v1::Peers { job: job.0, came, gone: Vec::new() })) {
             deaf.push(worker);
         }
-        members.insert(worker, Member { job, place, outbox, reached: BTreeMap::new() });
+        members.insert(worker, Member { job, place, outbox, reached: BTreeMap::new(), known: None });
         deaf
     }
 
-    /// `worker` is no member of a run any more; the others there forget it. Those that have no room for that.
-    pub(crate) fn leave(&self, worker: WorkerId) -> Vec<WorkerId> {
+    /// `worker` is no member of a run any more; the others there forget it.
+    pub(crate) fn leave(&self, worker: WorkerId) -> Left {
         let mut members = self.0.lock();
-        let Some(Member { job, place, .. }) = members.remove(&worker) else { return Vec::new() };
+        let Some(Member { job, place, .. }) = members.remove(&worker) else { return Left::default() };
         let mut deaf = Vec::new();
         let others = members.iter_mut().filter(|(_, other)| other.job == job && other.place.concerns(&place));
         for (id, other) in others {
@@ -142,23 +161,32 @@ impl Peers {
             let told = v1::Peers { job: job.0, came: Vec::new(), gone: vec![worker.0] };
             deaf.extend((!other.outbox.say(Message::Peers(told))).then_some(*id));
         }
-        deaf
+        let waiting = members.iter().filter(|(_, other)| other.job == job && other.known.is_none());
+        let waiting: Vec<WorkerId> = waiting.map(|(id, _)| *id).collect();
+        let known = waiting.into_iter().filter_map(|id| news_of(&mut members, id)).collect();
+        Left { job, deaf, known }
+    }
+
+    /// Whom `worker` reaches, if that is known and news.
+    pub(crate) fn known(&self, worker: WorkerId) -> Option<PeersKnown> {
+        news_of(&mut self.0.lock(), worker)
     }
 
     /// Keeps what came of it when `worker` tried to reach another. What it says of one that it cannot reach, since it
-    /// is gone or does not listen, is stale.
-    pub(crate) fn reached(&self, worker: WorkerId, reached: v1::PeerReached) {
+    /// is gone or does not listen, is stale. Whom it reaches, if that is known and news.
+    pub(crate) fn reached(&self, worker: WorkerId, reached: v1::PeerReached) -> Option<PeersKnown> {
         let mut members = self.0.lock();
         let (job, peer) = (JobId(reached.job), WorkerId(reached.worker));
         let at = |id: &WorkerId| members.get(id).filter(|member| member.job == job);
         let listens = |member: &Member| at(&peer).is_some_and(|peer| peer.place.listens_for(&member.place));
         if worker == peer || !at(&worker).is_some_and(listens) {
-            return;
+            return None;
         }
         let problem: String = reached.problem.chars().filter(|c| !c.is_control()).take(PROBLEM).collect();
         if let Some(member) = members.get_mut(&worker) {
             member.reached.insert(peer, (!problem.is_empty()).then_some(problem));
         }
+        news_of(&mut members, worker)
     }
 
     /// What is known of `worker` and others; `None` where it is no member of a run.
@@ -182,6 +210,26 @@ impl Peers {
         }
         Some(row)
     }
+}
+
+/// Whom `worker` reaches, if that is not what was said last. The first time that is when it is known of all others that
+/// listen for it.
+fn news_of(members: &mut BTreeMap<WorkerId, Member>, worker: WorkerId) -> Option<PeersKnown> {
+    let member = members.get(&worker)?;
+    let others = || members.iter().filter(|(id, other)| **id != worker && other.job == member.job);
+    let untried =
+        |(id, other): (&WorkerId, &Member)| other.place.listens_for(&member.place) && !member.reached.contains_key(id);
+    if member.known.is_none() && others().any(untried) {
+        return None;
+    }
+    let through = member.reached.iter().filter(|(_, problem)| problem.is_none());
+    let reached: BTreeSet<WorkerId> = through.map(|(id, _)| *id).collect();
+    let known = &mut members.get_mut(&worker)?.known;
+    if known.as_ref() == Some(&reached) {
+        return None;
+    }
+    *known = Some(reached.clone());
+    Some(PeersKnown { worker, reached })
 }
 
 #[cfg(test)]
@@ -218,9 +266,15 @@ mod tests {
         (came, gone)
     }
 
-    fn reached(peers: &Peers, worker: u32, peer: u32, problem: &str) {
+    /// `worker` has tried to reach `peer`. The answer is whom it reaches, if that is known and news.
+    fn reached(peers: &Peers, worker: u32, peer: u32, problem: &str) -> Option<PeersKnown> {
         let reached = v1::PeerReached { job: JOB.0, worker: peer, problem: problem.to_owned() };
-        peers.reached(WorkerId(worker), reached);
+        peers.reached(WorkerId(worker), reached)
+    }
+
+    /// That `worker` reaches all of these and no others.
+    fn known(worker: u32, reached: &[u32]) -> PeersKnown {
+        PeersKnown { worker: WorkerId(worker), reached: reached.iter().copied().map(WorkerId).collect() }
     }
 
     #[test]
@@ -311,14 +365,15 @@ mod tests {
         assert!(peers.join(WorkerId(1), JOB, place(1, &["ox:7071"]), outbox).is_empty());
         let (outbox, _inbox) = WorkerOutbox::new(16);
         assert_eq!(peers.join(WorkerId(2), JOB, place(2, &[]), outbox), [WorkerId(1)]);
-        assert_eq!(peers.leave(WorkerId(2)), [WorkerId(1)]);
+        let left = peers.leave(WorkerId(2));
+        assert_eq!((left.job, &left.deaf[..]), (JOB, &[WorkerId(1)][..]));
     }
 
     #[test]
     fn of_many_problems_some_are_shown() {
         let peers = Peers::default();
         let _inboxes: Vec<_> = (1..=12).map(|worker| join(&peers, worker, &["ox:7071"])).collect();
-        (2..=12).for_each(|peer| reached(&peers, 1, peer, "refused"));
+        (2..=12).for_each(|peer| _ = reached(&peers, 1, peer, "refused"));
         let row = peers.row(WorkerId(1)).unwrap();
         assert_eq!((row.unreached, row.untried, row.problems.len()), (11, 0, SHOWN));
         assert_eq!(peers.row(WorkerId(2)).unwrap().untried, 11);
@@ -347,5 +402,49 @@ mod tests {
         peers.leave(WorkerId(1));
         assert_eq!(peers.row(WorkerId(3)).unwrap().reaches, [2]);
         assert_eq!(peers.row(WorkerId(1)), None);
+    }
+
+    #[test]
+    fn whom_a_worker_reaches_is_told_when_all_were_tried_and_when_it_changes() {
+        let peers = Peers::default();
+        let _inboxes = [1, 2, 3].map(|worker| join(&peers, worker, &["ox:7071"]));
+        let _silent = join(&peers, 4, &[]);
+        assert_eq!(peers.known(WorkerId(1)), None);
+        assert_eq!(reached(&peers, 1, 2, ""), None, "3 was not tried");
+        assert_eq!(reached(&peers, 1, 3, "refused"), Some(known(1, &[2])), "4 does not listen");
+        assert_eq!((peers.known(WorkerId(1)), reached(&peers, 1, 2, "")), (None, None), "that is no news");
+        assert_eq!(reached(&peers, 1, 3, ""), Some(known(1, &[2, 3])));
+        assert_eq!(reached(&peers, 1, 2, "broken"), Some(known(1, &[3])));
+        let _late = join(&peers, 5, &["yak:7071"]);
+        assert_eq!(reached(&peers, 1, 2, ""), Some(known(1, &[2, 3])), "another that comes does not hold it up");
+        assert_eq!(reached(&peers, 1, 5, ""), Some(known(1, &[2, 3, 5])));
+        assert_eq!(reached(&peers, 1, 1, ""), None, "it says that of itself");
+    }
+
+    #[test]
+    fn all_is_known_when_the_last_that_was_not_tried_has_left() {
+        let peers = Peers::default();
+        let _inboxes = [1, 2, 3, 4].map(|worker| join(&peers, worker, &["ox:7071"]));
+        let (outbox, _inbox) = WorkerOutbox::new(16);
+        _ = peers.join(WorkerId(5), JobId(8), place(5, &["yak:7071"]), outbox);
+        assert_eq!(reached(&peers, 1, 2, ""), None);
+        assert_eq!(peers.leave(WorkerId(3)), Left { job: JOB, deaf: vec![], known: vec![] }, "4 was not tried");
+        let left = peers.leave(WorkerId(4));
+        assert_eq!(left, Left { job: JOB, deaf: vec![], known: vec![known(1, &[2])] }, "2 has tried nobody");
+        let left = peers.leave(WorkerId(1));
+        assert_eq!(left.known, [known(2, &[])], "nobody else is left");
+        assert_eq!(peers.leave(WorkerId(2)).known, [], "other runs are not concerned");
+        assert_eq!(peers.leave(WorkerId(9)), Left::default(), "it is no member");
+    }
+
+    #[test]
+    fn of_a_worker_to_which_nobody_listens_all_is_known_at_once() {
+        let peers = Peers::default();
+        let _first = join(&peers, 1, &["ox:7071"]);
+        assert_eq!(peers.known(WorkerId(1)), Some(known(1, &[])));
+        assert_eq!(peers.known(WorkerId(1)), None, "once");
+        let _second = join(&peers, 2, &[]);
+        assert_eq!(peers.known(WorkerId(2)), None, "the first listens");
+        assert_eq!(peers.known(WorkerId(9)), None, "it is no member");
     }
 }

@@ -165,7 +165,7 @@ impl Carrying {
         let loading = self.while_full("opening the run", move || {
             let ready = jobs.ready(&folder)?;
             let (plan, network) = (ready.plan.clone(), ready.network.clone());
-            let config = ready.config(jobs.around.data.clone(), jobs.terms.audit_every, status.clone());
+            let config = ready.config(jobs.around.data.clone(), jobs.terms.carriage, status.clone());
             Ok((plan, network, load(config)?))
         });
         let Some((plan, network, loaded)) = loading.await? else { return Ok(Went::Stopped) };

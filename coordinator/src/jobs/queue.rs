@@ -25,6 +25,7 @@ use crate::disk_use::{DiskUse, NoRoom};
 use crate::fleet::open_runs::OpenRuns;
 use crate::fleet::waiting::WaitingReasons;
 use crate::queue::QueueSender;
+use crate::run::config::Carriage;
 use crate::run::folder::run_dir::RunDir;
 use crate::run::folder::run_dir_error::RunDirError;
 use crate::run::patience::TRY_EVERY;
@@ -85,8 +86,8 @@ pub(crate) struct JobTerms {
     pub(crate) planner: Arc<dyn Planner>,
     /// The most that a job may ask for.
     pub(crate) limits: JobLimits,
-    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
-    pub(crate) audit_every: u32,
+    /// How runs are carried.
+    pub(crate) carriage: Carriage,
 }
 
 /// What jobs have around them in their coordinator.

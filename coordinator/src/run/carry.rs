@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::checkpoint_writer::CheckpointWriter;
 use super::config::Config;
+use super::delivery::Delivery;
 use super::effects::EffectHandler;
 use super::error::RunError;
 use super::folder::checkpoint::forget_after;
@@ -142,6 +143,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
         reducer: reducer_queue,
         board: Arc::new(ParameterBoard::new(state.step, &state.flat, format)),
         leases: Arc::new(Leases::default()),
+        delivery: Arc::new(Delivery::default()),
         worker_logs: WorkerLogs::new(config.dir.path()),
     });
     let digest = state.flat.digest(&config.network);

@@ -12,6 +12,26 @@ use super::folder::events::RunEvent;
 use super::folder::run_dir::RunDir;
 use super::status::Status;
 
+/// How runs are carried, whatever their specs say. The bits do not depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carriage {
+    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
+    pub audit_every: u32,
+    /// Who adds gradients.
+    pub exchange: Exchange,
+}
+
+/// Who adds the gradients of a step, and makes its next parameters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Exchange {
+    /// The coordinator.
+    #[default]
+    Star,
+    /// Workers that all others reach, each for chunks of its own; the coordinator where there are none. Such runs have
+    /// no audits.
+    Sliced,
+}
+
 /// What one start needs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -27,8 +47,8 @@ pub struct Config {
     pub files: Arc<dyn Files>,
     /// Initial parameters and buffers; used when there is no checkpoint.
     pub initial: Vec<f32>,
-    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
-    pub audit_every: u32,
+    /// How it is carried.
+    pub carriage: Carriage,
     /// Who wants to hear of events.
     pub listener: Option<mpsc::UnboundedSender<RunEvent>>,
     /// Where the state of the run is shown.

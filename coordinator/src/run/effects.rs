@@ -1,15 +1,17 @@
 //! Carries out what the scheduler asks for. It decides nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use convoy_common::Digest;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_message::Message;
-use convoy_reduce::{ParameterBoard, ParameterState};
-use convoy_scheduler::{DisconnectReason, Effect, Node, Opening, Outbox, StepId, Work, WorkerId};
+use convoy_reduce::{ParameterBoard, ParameterState, Scales};
+use convoy_scheduler::{DisconnectReason, Effect, Node, Opening, Outbox, Owner, OwnersVersion, StepId, Work, WorkerId};
 
 use super::checkpoint_writer::{CheckpointToWrite, CheckpointWriter};
+use super::delivery::Delivery;
 use super::folder::events::RunEvent;
 use super::handle::RunHandle;
 use super::leases::Leases;
@@ -29,6 +31,9 @@ pub(crate) struct EffectHandler {
     pub(crate) reduced: Vec<f64>,
     /// Digest of the committed parameters.
     pub(crate) digest: Digest,
+    /// What workers are told of the exchange of chunks.
+    exchange: ToldExchange,
+    delivery: Arc<Delivery>,
     reducer: ReducerQueue,
     leases: Arc<Leases>,
     board: Arc<ParameterBoard>,
@@ -40,7 +45,10 @@ impl Outbox for EffectHandler {
         match effect {
             Effect::Record(_) => {}
             Effect::OpenStep { step, work, shards, opening } => self.open_step(step, work, shards, opening),
-            Effect::Owners { version, why, .. } => tracing::info!(%version, %why, "chunks have other owners"),
+            Effect::Owners { version, of, why } => {
+                tracing::info!(%version, %why, owners = workers_among(&of), "chunks have other owners");
+                self.change_owners(version, &of, why.opens_step());
+            }
             Effect::AbandonStep { step, work, why } => {
                 tracing::warn!(%step, %work, ?why, "step given up");
                 self.abandon_step(step, work);
@@ -86,6 +94,20 @@ impl Outbox for EffectHandler {
     }
 }
 
+/// What workers are told of the exchange of chunks, and those that come later as well.
+#[derive(Debug, Clone, Default)]
+struct ToldExchange {
+    owners: Option<v1::Owners>,
+    opened: Option<v1::StepOpened>,
+    scales: Option<v1::Scales>,
+}
+
+/// How many workers own chunks.
+fn workers_among(of: &[Owner]) -> usize {
+    let workers: BTreeSet<&Owner> = of.iter().filter(|owner| **owner != Owner::Coordinator).collect();
+    workers.len()
+}
+
 /// A worker was proven to compute wrongly.
 struct Proof {
     worker: WorkerId,
@@ -114,6 +136,8 @@ impl EffectHandler {
             opening: None,
             reduced: Vec::new(),
             digest,
+            exchange: ToldExchange::default(),
+            delivery: handle.delivery.clone(),
             reducer: handle.reducer.clone(),
             leases: handle.leases.clone(),
             board: handle.board.clone(),
@@ -138,11 +162,61 @@ impl EffectHandler {
         self.opening = Some(opening);
         self.log.tracker.opened(work == Work::Train);
         self.command(Command::Open { opening, step, work, shards });
+        let job = self.members.job().0;
+        let opened = v1::StepOpened { job, step: step.0, opening: opening.0, shards };
+        self.exchange.opened = (work == Work::Train && self.exchange.owners.is_some()).then_some(opened);
+        self.exchange.scales = None;
+        if let Some(opened) = self.exchange.opened {
+            self.members.send_all(&Message::StepOpened(opened));
+        }
+    }
+
+    /// Chunks have other owners: those of the step in work, or of the one that is opened next.
+    fn change_owners(&mut self, version: OwnersVersion, of: &[Owner], opens_step: bool) {
+        self.delivery.change(version, of);
+        self.command(Command::Owners { version, of: of.into() });
+        let number = |owner: &Owner| match owner {
+            Owner::Coordinator => 0,
+            Owner::Worker(worker) => worker.0,
+        };
+        let job = self.members.job().0;
+        let owners = v1::Owners { job, version: version.0, of: of.iter().map(number).collect() };
+        self.members.send_all(&Message::Owners(owners.clone()));
+        self.exchange.owners = Some(owners);
+        // Who owns chunks for the first time in this step has not heard them.
+        if let Some(scales) = self.exchange.scales.filter(|_| !opens_step) {
+            self.members.send_all(&Message::Scales(scales));
+        }
+    }
+
+    /// It is known what scales the sums of the open step.
+    pub(crate) fn scaled(&mut self, opening: Opening, scales: Scales) {
+        let Scales { gradient, statistics } = scales;
+        if self.opening == Some(opening) && self.exchange.opened.is_some() {
+            let scales = v1::Scales { job: self.members.job().0, opening: opening.0, gradient, statistics };
+            self.exchange.scales = Some(scales);
+            self.members.send_all(&Message::Scales(scales));
+        }
+    }
+
+    /// The step in work, if it was opened so and this worker owns chunks of it.
+    pub(crate) fn step_owned_by(&self, owner: WorkerId, opening: Opening) -> Option<StepId> {
+        let opened = self.exchange.opened.filter(|opened| opened.opening == opening.0)?;
+        let owners = self.exchange.owners.as_ref()?;
+        owners.of.contains(&owner.0).then_some(StepId(opened.step))
+    }
+
+    /// Tells a worker that has come what is known of the exchange of chunks.
+    pub(crate) fn tell_exchange(&mut self, worker: WorkerId) {
+        let ToldExchange { owners, opened, scales } = self.exchange.clone();
+        let messages = [owners.map(Message::Owners), opened.map(Message::StepOpened), scales.map(Message::Scales)];
+        messages.into_iter().flatten().for_each(|message| self.members.send(worker, message));
     }
 
     fn abandon_step(&mut self, step: StepId, work: Work) {
         self.leases.clear();
         self.opening = None;
+        (self.exchange.opened, self.exchange.scales) = (None, None);
         self.command(Command::Abandon);
         if work == Work::Train {
             // Workers may have the next parameters in part, or whole; they will not be committed.

@@ -9,6 +9,7 @@ use convoy_common::manifest::Manifest;
 use convoy_reduce::{FrozenChunks, ParameterBoard};
 use convoy_scheduler::RunGeneration;
 
+use super::delivery::Delivery;
 use super::folder::worker_logs::WorkerLogs;
 use super::leases::Leases;
 use super::reduction::reducer_queue::ReducerQueue;
@@ -16,6 +17,8 @@ use super::run_inputs::RunInput;
 use crate::queue::QueueSender;
 
 /// An open run, for those who answer its workers.
+///
+/// Many fields: each is another part of the run, or a way to it.
 #[derive(Debug)]
 pub(crate) struct RunHandle {
     /// The plan as JSON.
@@ -40,6 +43,8 @@ pub(crate) struct RunHandle {
     pub(crate) board: Arc<ParameterBoard>,
     /// What is lent.
     pub(crate) leases: Arc<Leases>,
+    /// Whether workers have the chunks of nodes.
+    pub(crate) delivery: Arc<Delivery>,
     /// What workers log.
     pub(crate) worker_logs: WorkerLogs,
 }

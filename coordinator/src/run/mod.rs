@@ -11,6 +11,7 @@ pub(crate) mod carry;
 pub(crate) mod checkpoint_writer;
 pub(crate) mod complaints;
 pub(crate) mod config;
+pub(crate) mod delivery;
 #[cfg(test)]
 mod disk_tests;
 pub(crate) mod effects;

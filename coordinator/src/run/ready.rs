@@ -9,7 +9,7 @@ use convoy_common::planner::Planned;
 use convoy_model::{InitError, Network, NetworkError, initial_values};
 use tokio::sync::watch;
 
-use super::config::Config;
+use super::config::{Carriage, Config};
 use super::folder::run_dir::RunDir;
 use super::status::Status;
 
@@ -51,9 +51,9 @@ impl Ready {
         Ok(Ready { dir, plan: Arc::new(plan), network: Arc::new(network), manifest, initial })
     }
 
-    /// What one start of the run needs. Workers get the data from `files`, one in `audit_every` shards is computed
-    /// twice (0 for none), and the state of the run is shown in `status`. Nobody listens to its events yet.
-    pub fn config(self, files: Arc<dyn Files>, audit_every: u32, status: watch::Sender<Status>) -> Config {
+    /// What one start of the run needs. Workers get the data from `files`, and the state of the run is shown in
+    /// `status`. Nobody listens to its events yet.
+    pub fn config(self, files: Arc<dyn Files>, carriage: Carriage, status: watch::Sender<Status>) -> Config {
         Config {
             dir: Arc::new(self.dir),
             plan: self.plan,
@@ -61,7 +61,7 @@ impl Ready {
             manifest: Arc::new(self.manifest),
             files,
             initial: self.initial,
-            audit_every,
+            carriage,
             listener: None,
             status,
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use convoy_proto::v1::DeclineCause;
-use convoy_scheduler::{Event, Failure, LeaseRef, WorkerId};
+use convoy_scheduler::{Event, Failure, LeaseRef, Node, Opening, WorkerId};
 
 use super::outbox::WorkerOutbox;
 use super::tracker::Waits;
@@ -45,6 +45,17 @@ pub(crate) enum RunInput {
         cause: DeclineCause,
         /// For people.
         reason: String,
+    },
+    /// An owner of chunks was brought one node in two ways.
+    Contradicted {
+        /// The owner.
+        owner: WorkerId,
+        /// What it was brought for.
+        opening: Opening,
+        /// The node.
+        node: Node,
+        /// Who brought it.
+        workers: Vec<WorkerId>,
     },
     /// What a worker's threads did for a lease.
     Worked(Waits),

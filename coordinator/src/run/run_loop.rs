@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use convoy_proto::v1::coordinator_message::Message;
-use convoy_scheduler::{Driver, Event, Halt, Outcome, Run, RunTime, StepId, Work, WorkerId};
+use convoy_scheduler::{Driver, Event, Halt, Outcome, Run, RunTime, StepId, Waiting, Work, WorkerId};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -240,6 +240,10 @@ impl RunLoop {
                 effects.log.complained(worker, reason);
                 Ok(())
             }
+            RunInput::Contradicted { owner, opening, node, workers } => match effects.step_owned_by(owner, opening) {
+                Some(step) => self.event(Event::NodeContradicted { step, work: Work::Train, node, workers }),
+                None => Ok(()),
+            },
             RunInput::Worked(waits) => {
                 effects.log.tracker.worked(waits);
                 Ok(())
@@ -269,6 +273,7 @@ impl RunLoop {
         effects.log.tell(RunEvent::WorkerJoined { worker: worker.0, name: name.to_owned(), threads });
         effects.members.join(worker, name.to_owned(), outbox);
         effects.members.send(worker, Message::Committed(effects.committed(step)));
+        effects.tell_exchange(worker);
     }
 
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {
@@ -284,6 +289,10 @@ impl RunLoop {
                     self.event(event)?;
                 }
             }
+            News::OwnerReduced { opening, version, worker } => {
+                self.event(Event::OwnerReduced { worker, opening, version })?;
+            }
+            News::Scaled { opening, scales } => self.driver.outbox().scaled(opening, scales),
             made => self.made = Some(made),
         }
         self.pass_on()
@@ -297,6 +306,10 @@ impl RunLoop {
             return Ok(());
         }
         let Some((work, awaited)) = self.driver.run().expects() else { return Ok(()) };
+        if matches!(self.driver.run().waiting_for(), Waiting::Sums { .. }) {
+            // Chunks may have moved since it was made: those who own them now must bring the same sums.
+            return Ok(());
+        }
         let Some(current) = self.driver.outbox().opening else { return Ok(()) };
         match self.made.take() {
             Some(News::Reduced { opening, step, digest, sums, norm })

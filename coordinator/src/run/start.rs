@@ -1,9 +1,10 @@
 //! The start of a run: its folder is read, and it is ready to be carried.
 
+use convoy_proto::chunk_count;
 use convoy_reduce::{Flat, ParameterState};
 use convoy_scheduler::{Journal, Micros, Record, Run, RunGeneration, RunPlan, StepId};
 
-use super::config::Config;
+use super::config::{Config, Exchange};
 use super::error::RunError;
 use super::folder::checkpoint::{self, Checkpoint, KnownSteps};
 use super::folder::earlier_plans::earlier_plans;
@@ -60,7 +61,7 @@ pub(crate) fn load(mut config: Config) -> Result<LoadedRun, RunError> {
 
 /// Whether the initial values must be kept: an audit may take everything back, and the seed does not make them again.
 fn may_begin_again(config: &Config) -> bool {
-    config.audit_every > 0 && config.plan.spec.network.init.is_some()
+    config.carriage.audit_every > 0 && config.plan.spec.network.init.is_some()
 }
 
 /// Parameters and buffers before the first step.
@@ -111,7 +112,10 @@ fn run_plan(config: &Config, step: u64, history: &History, records: &[Record]) -
         evaluate_shards > 0 && step > 0 && step.is_multiple_of(steps) && history.evaluated_step != step;
     run_plan.checkpoint.steps = plan.spec.checkpoint.every_steps;
     run_plan.checkpoint.time = Micros::seconds(plan.spec.checkpoint.every_seconds);
-    run_plan.audit_every = config.audit_every;
+    run_plan.audit_every = config.carriage.audit_every;
+    if config.carriage.exchange == Exchange::Sliced {
+        run_plan.chunks = chunk_count(config.network.len()) as u32;
+    }
     run_plan.timeouts.send_floor = send_floor(config.network.parameters);
     run_plan
 }

@@ -1,6 +1,8 @@
 //! What a run looks like right now, for a progress bar or a page.
 
-use convoy_scheduler::{Run, Waiting, WorkerId};
+use std::collections::BTreeSet;
+
+use convoy_scheduler::{Owner, Run, Waiting, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::tracker::{Tracker, Waits};
@@ -29,6 +31,9 @@ pub struct Status {
     pub eta_seconds: Option<f64>,
     /// Workers connected.
     pub workers: usize,
+    /// How many of them own chunks of the step, and add them for all others.
+    #[serde(default)]
+    pub owners: usize,
     /// Whether an evaluation is in work.
     pub evaluating: bool,
     /// What the run waits for.
@@ -56,6 +61,7 @@ impl Status {
             images_per_second: speed,
             eta_seconds: (speed > 0.0).then(|| left / speed + tracker.evaluation_seconds_left(progress.epoch)),
             workers: progress.workers.len(),
+            owners: owners(run),
             evaluating: progress.work == Some(convoy_scheduler::Work::Evaluate),
             waiting_for: waiting_for(&run.waiting_for(), name),
             waits: tracker.waits(),
@@ -71,6 +77,13 @@ impl Status {
         let rest = |status: &Status| Status { loss: 0.0, ..status.clone() };
         loss(self) == loss(other) && rest(self) == rest(other)
     }
+}
+
+/// How many workers own chunks.
+fn owners(run: &Run) -> usize {
+    let (_, of) = run.owners();
+    let workers: BTreeSet<&Owner> = of.iter().filter(|owner| **owner != Owner::Coordinator).collect();
+    workers.len()
 }
 
 /// What a run waits for, with the name of whom it waits for.

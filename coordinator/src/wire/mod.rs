@@ -10,5 +10,6 @@ pub(crate) mod data;
 pub(crate) mod jobs;
 pub(crate) mod node_push;
 mod outgoing;
+mod owners;
 pub(crate) mod replies;
 pub(crate) mod workers;

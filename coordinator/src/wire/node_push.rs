@@ -25,6 +25,8 @@ pub(super) struct NodePush {
     worker: WorkerId,
     lease: Lease,
     admitted: Admitted,
+    /// The owners that have its chunks: the coordinator, or workers.
+    version: OwnersVersion,
     received: ReceivedChunks,
 }
 
@@ -52,14 +54,19 @@ impl NodePush {
             Ok(admitted) => admitted,
             Err(reason) => return Ok(Err(reason)),
         };
-        let chunks = if lease.work == Work::Train { chunk_count(run.vector.elements) } else { 0 };
+        let version = OwnersVersion(header.version);
+        let chunks = match (lease.work, run.delivery.went_to_workers(version)) {
+            (Work::Evaluate, _) | (Work::Train, Some(true)) => 0,
+            (Work::Train, Some(false)) => chunk_count(run.vector.elements),
+            (Work::Train, None) => return Ok(Err(format!("{version} of the owners is not in force"))),
+        };
         let frozen = run.vector.frozen.at(lease.at.step.0).take_while(|index| *index < chunks);
         let received = ReceivedChunks::new(chunks, admitted.check != Check::Count).without(frozen);
         if !computing {
             excused(run.inputs.room(), || contact.pushed()).await;
             run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
         }
-        Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, received }))
+        Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, version, received }))
     }
 
     /// Waits for `next`, the node's next message, for as long as its lease is out: parts of it may still be computed.
@@ -111,7 +118,7 @@ impl NodePush {
     }
 
     async fn chunk(&mut self, chunk: Chunk) -> Result<Option<String>, Status> {
-        let (index, values) = self.unpack(chunk)?;
+        let (index, values) = unpack(self.run.vector.elements, self.received.chunks(), &chunk)?;
         let worst =
             self.received.add(index, &values).map_err(|unwanted| Status::invalid_argument(unwanted.to_string()))?;
         if worst == Magnitude::NotFinite {
@@ -133,21 +140,6 @@ impl NodePush {
         excused(room, || self.contact.pushed()).await
     }
 
-    /// Which of the node's chunks this is, and its elements.
-    fn unpack(&self, chunk: Chunk) -> Result<(usize, ChunkBuffer), WireError> {
-        let chunks = self.received.chunks();
-        let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
-        let range = chunk_range(self.run.vector.elements, index.min(chunks));
-        if index < chunks && range.start as u64 == chunk.offset {
-            let mut values = ChunkBuffer::new(range.len());
-            if chunk.data.copy_to(&mut values) {
-                return Ok((index, values));
-            }
-        }
-        let value = format!("{} bytes at element {}", chunk.data.wire_len(), chunk.offset);
-        Err(WireError::Invalid { field: "chunk", value })
-    }
-
     async fn summary(&self, summary: v1::NodeSummary) -> Result<(), Status> {
         let (worker, Lease { at, work, node }) = (self.worker, self.lease);
         let samples = match work {
@@ -163,14 +155,14 @@ impl NodePush {
             parameters: seconds(summary.parameters_wait_micros),
         }))?;
         let not_finite = summary.not_finite;
-        let result = match (not_finite, self.received.worst()) {
-            (Some(_), _) => NodeResult::NotFinite,
-            (None, Magnitude::Absurd) => NodeResult::Absurd,
-            (None, _) => NodeResult::Good,
+        let absurd = self.received.worst() == Magnitude::Absurd || summary.absurd;
+        let result = match not_finite {
+            Some(_) => NodeResult::NotFinite,
+            None if absurd => NodeResult::Absurd,
+            None => NodeResult::Good,
         };
         let digest = self.received.digest(&summary.sums).filter(|_| not_finite.is_none());
-        // The coordinator is the only owner.
-        let (shard_micros, version) = (summary.shard_micros, OwnersVersion(0));
+        let (shard_micros, version) = (summary.shard_micros, self.version);
         let event_after = Event::NodeDone { worker, at, shard_micros, version, result, digest };
         match self.admitted.check {
             Check::Digest => Ok(self.run.tell(RunInput::Event(event_after))?),
@@ -196,6 +188,23 @@ impl NodePush {
             false => Err(RunOver.into()),
         }
     }
+}
+
+/// Which of the first `chunks` chunks of a vector of `elements` elements this is, and its elements.
+///
+/// # Errors
+/// When it is none of them.
+pub(super) fn unpack(elements: usize, chunks: usize, chunk: &Chunk) -> Result<(usize, ChunkBuffer), WireError> {
+    let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
+    let range = chunk_range(elements, index.min(chunks));
+    if index < chunks && range.start as u64 == chunk.offset {
+        let mut values = ChunkBuffer::new(range.len());
+        if chunk.data.copy_to(&mut values) {
+            return Ok((index, values));
+        }
+    }
+    let value = format!("{} bytes at element {}", chunk.data.wire_len(), chunk.offset);
+    Err(WireError::Invalid { field: "chunk", value })
 }
 
 /// What a worker of this version never sends. `training` is how many samples and sums a training node has.

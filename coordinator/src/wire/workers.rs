@@ -1,6 +1,7 @@
 //! The gRPC service for workers: turns the wire into inputs for the loop and commands for the reducer. It decides
 //! nothing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use convoy_common::manifest::Manifest;
 use convoy_common::spec::{CUDA_F32_V1, NUMERICS, is_numerics};
 use convoy_proto::channel::PIECE;
 use convoy_proto::v1::coordinator_server::Coordinator;
-use convoy_proto::{Chunk, VERSION, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, VERSION, v1};
 use convoy_reduce::PublishedParameters;
 use convoy_scheduler::WorkerId;
 use convoy_security::Peer;
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access_layer::caller_of;
 use super::calls_layer::STALLED;
 use super::node_push::NodePush;
+use super::owners::{self, RootPush};
 use super::replies::Answers;
 use crate::fleet::allowance::Allowance;
 use crate::fleet::connections::{Connections, Newcomer};
@@ -50,6 +52,7 @@ impl Coordinator for WorkersService {
     type PlanStream = Answers<v1::PlanChunk>;
     type FilesStream = ReceiverStream<Result<v1::FilePiece, Status>>;
     type ParametersStream = Answers<Chunk>;
+    type StateStream = ReceiverStream<Result<v1::ChunkState, Status>>;
 
     async fn control(
         &self,
@@ -114,9 +117,38 @@ impl Coordinator for WorkersService {
             .get(request.step)
             .await
             .ok_or_else(|| Status::not_found(format!("the parameters of step {} are gone", request.step)))?;
+        let contact = self.contact(request.worker)?;
+        if !request.chunks.is_empty() {
+            return Ok(Response::new(Box::pin(those_of(published, request.chunks, contact))));
+        }
         let held = request.held.is_some_and(|held| held < request.step);
         let first = if held { published.kept() } else { 0 };
-        Ok(Response::new(Box::pin(chunks_of(published, first, self.contact(request.worker)?))))
+        Ok(Response::new(Box::pin(chunks_of(published, first, contact))))
+    }
+
+    async fn state(&self, request: Request<v1::StateRequest>) -> Result<Response<Self::StateStream>, Status> {
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        let run = self.0.run_for(&caller, request.worker, request.job)?;
+        check_generation(&run, request.generation)?;
+        let contact = self.contact(request.worker)?;
+        Ok(Response::new(owners::state(&run, request, contact).await?))
+    }
+
+    async fn roots(&self, request: Request<Streaming<v1::RootMessage>>) -> Result<Response<v1::RootsReply>, Status> {
+        let caller = caller_of(&request);
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.and_then(|message| message.message);
+        let Some(v1::root_message::Message::Header(header)) = first else {
+            return Err(Status::invalid_argument("sums begin with their header"));
+        };
+        let run = self.0.run_for(&caller, header.worker, header.job)?;
+        check_generation(&run, header.generation)?;
+        let push = RootPush::new(run, self.contact(header.worker)?, &header);
+        while let Some(v1::RootMessage { message: Some(message) }) = messages.message().await? {
+            push.take(message).await?;
+        }
+        Ok(Response::new(v1::RootsReply {}))
     }
 
     async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {
@@ -307,6 +339,19 @@ async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::no
     Ok(messages.message().await?.and_then(|message| message.message))
 }
 
+/// The chunks of `wanted`, in the order in which they are finished.
+fn those_of(
+    published: Arc<PublishedParameters>,
+    wanted: Vec<u32>,
+    contact: Arc<WorkerContact>,
+) -> impl Stream<Item = Result<Chunk, Status>> {
+    let wanted: BTreeSet<u64> = wanted.into_iter().map(|chunk| u64::from(chunk) * CHUNK_ELEMENTS as u64).collect();
+    chunks_of(published, 0, contact).filter(move |chunk| match chunk {
+        Ok(chunk) => wanted.contains(&chunk.offset),
+        Err(_) => true,
+    })
+}
+
 /// Chunks in the order in which they are finished, without the `first` ones.
 fn chunks_of(
     published: Arc<PublishedParameters>,
@@ -333,6 +378,9 @@ fn chunks_of(
 
 #[cfg(test)]
 mod tests {
+    use convoy_model::ParameterFormat;
+    use convoy_reduce::{Flat, ParameterBoard};
+
     use super::*;
 
     /// A file of so many bytes at every path.
@@ -417,5 +465,23 @@ mod tests {
         tokio::time::timeout(limit, begun).await.expect("each has a piece");
         let others = tokio::time::timeout(limit, tokio::task::spawn_blocking(|| 7)).await;
         assert_eq!(others.expect("a thread is free").expect("no panic"), 7);
+    }
+
+    #[tokio::test]
+    async fn of_parameters_the_chunks_that_are_asked_for_come_or_the_news_that_they_never_will() {
+        let elements = 3 * CHUNK_ELEMENTS + 5;
+        let flat = Flat::of(&vec![1.0; elements]);
+        let board = ParameterBoard::new(4, &flat, ParameterFormat::default());
+        let those_of = async |step, wanted: &[u32]| {
+            let published = board.get(step).await.expect("it has begun");
+            let chunks: Vec<_> = those_of(published, wanted.to_vec(), Arc::new(WorkerContact::new())).collect().await;
+            let index = |chunk: Chunk| chunk.offset as usize / CHUNK_ELEMENTS;
+            chunks.into_iter().map(|chunk| chunk.map(index).map_err(|status| status.code())).collect::<Vec<_>>()
+        };
+        assert_eq!(those_of(4, &[3, 1, 9]).await, [Ok(1), Ok(3)]);
+        let next = board.open(5, elements, []);
+        next.finish(1, flat.chunks()[1].clone());
+        let (told, ()) = tokio::join!(those_of(5, &[0, 1]), async { board.abandon(5) });
+        assert_eq!(told, [Ok(1), Err(tonic::Code::Aborted)]);
     }
 }

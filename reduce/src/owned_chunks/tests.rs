@@ -83,13 +83,16 @@ impl Bench {
         given
     }
 
-    /// Hands the coordinator what an owner has summed up. The squares of all are those that it adds up itself.
+    /// Tells the coordinator what an owner has summed up, or hands it over.
     fn bring(&mut self, owner: usize, owned: Vec<Owned>) {
         for done in owned {
-            if let Owned::Made { index, sum, values } = done {
-                let sum = ChunkBuffer::of(&sum);
-                self.sums.take_sum(index, WorkerId(owner as u32), sum).expect("an owner says one thing");
-                assert!(self.owners[owner - 1].made().any(|(made, same)| made == index && same == values));
+            match done {
+                Owned::Summed { index, squares } => self.sums.take_squares(index, squares),
+                Owned::Made { index, sum, values } => {
+                    let sum = ChunkBuffer::of(&sum);
+                    self.sums.take_sum(index, WorkerId(owner as u32), sum).expect("an owner says one thing");
+                    assert!(self.owners[owner - 1].made().any(|(made, same)| made == index && same == values));
+                }
             }
         }
     }
@@ -123,18 +126,7 @@ impl Bench {
 
     /// With scales that follow from the sums of all, owners make theirs only when they are told.
     fn scale(&mut self) {
-        if self.rules.early_scales(self.before.step).is_some() {
-            return;
-        }
-        let mut squares = 0.0;
-        for index in 0..self.of.len() {
-            let len = self.rules.network.len();
-            let [zero, one, two] = [0, 1, 2].map(|shard| gradient(shard, len)[chunk_range(len, index)].to_vec());
-            let root: Vec<f32> = zero.iter().zip(&one).zip(&two).map(|((zero, one), two)| (zero + one) + two).collect();
-            squares += self.rules.squares(index, &root);
-        }
-        let clip_norm = self.rules.plan.spec.optimizer.clip_norm;
-        let (scales, _) = Scales::new(24.0, 24.0, clip_norm, || squares);
+        let Some(scales) = self.sums.told_scales() else { return };
         for owner in 1..=3 {
             let mut owned = Vec::new();
             self.owners[owner - 1].set_scales(scales, &mut owned);

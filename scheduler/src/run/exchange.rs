@@ -43,6 +43,13 @@ impl Run {
         self.change_owners(owners::deal(self.exchange.of(), &able), OwnersReason::StepBegins, effects);
     }
 
+    /// Has all chunks of the step that is about to be opened once more owned by the coordinator: something about its
+    /// nodes is in doubt, and who brought what must be seen in one place.
+    pub(super) fn coordinator_owns(&mut self, effects: &mut Vec<Effect>) {
+        let of = vec![Owner::Coordinator; self.exchange.of().len()];
+        self.change_owners(of, OwnersReason::Doubt, effects);
+    }
+
     fn change_owners(&mut self, of: Vec<Owner>, why: OwnersReason, effects: &mut Vec<Effect>) {
         if let Some(changed) = self.exchange.change(of, why) {
             effects.push(changed);

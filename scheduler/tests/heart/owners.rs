@@ -265,9 +265,9 @@ fn who_is_late_with_its_sums_owns_nothing_for_a_while() {
     );
 }
 
-/// Owners had brought all of their sums before the step began anew.
+/// What is in doubt is looked at in one place; the next step has owners as before.
 #[test]
-fn sums_are_wanted_again_in_another_opening() {
+fn the_coordinator_owns_all_of_a_step_that_begins_anew() {
     check(
         Run::new(RunPlan { chunks: 6, ..plan_of(1, 9, 4, 4) }),
         &two_of(
@@ -279,16 +279,22 @@ fn sums_are_wanted_again_in_another_opening() {
               > 155 contradicted 1 0 2 9
               contradict step 1, shards 0..2: 9
               abandon training step 1: Doubted
+              owners 2: - - - - - -, as the step begins anew
               open training step 1: 4 shards
               send worker 1 #3 epoch 1: shards 0..2
               send worker 1 #4 epoch 1: shard 2
               send worker 2 #5 epoch 1: shard 3
               > 160 ready 1 1
-              > 160 done 1 #3 25 v1
-              > 160 done 1 #4 25 v1
-              > 160 done 2 #5 25 v1
-              ? waiting
-              worker 1 to send its sums of step 1, since 0.0 s",
+              > 160 done 1 #3 25 v2
+              > 160 done 1 #4 25 v2
+              > 160 done 2 #5 25 v2
+              > 165 reduced 1
+              record step 1 committed: 0..2 by 1, 2..3 by 1, 3..4 by 2
+              commit step 1
+              owners 3: 1 2 1 2 1 2, as a step begins
+              open training step 2: 4 shards
+              send worker 1 #6: shards 0..2
+              send worker 2 #7: shards 2..4",
         ),
     );
 }
@@ -521,7 +527,7 @@ fn an_audit_begins_anew_where_its_node_is_sent_again() {
          contradict step 1, shard 2: 2, 3
          revoke worker 3 #7: StepAbandoned
          abandon training step 1: Doubted
-         owners 3: 3 3 3 3, as a step begins
+         owners 3: - - - -, as the step begins anew
          open training step 1: 4 shards
          send worker 3 #10 epoch 3: shard 2, with its digest
          send worker 3 #11 epoch 2: shard 0, with its digest",

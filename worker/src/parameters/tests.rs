@@ -1,8 +1,11 @@
+use convoy_model::ParameterFormat;
+use convoy_reduce::FrozenChunks;
 use convoy_testing::{Calls, ParametersCall, Scripted, connect};
 use tokio::time::Instant;
 
 use super::*;
 use crate::fixtures::ASSIGNMENT;
+use crate::spare_buffers::SpareBuffers;
 
 const ELEMENTS: usize = 70_000;
 

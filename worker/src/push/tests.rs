@@ -16,7 +16,7 @@ const ELEMENTS: usize = 70_000;
 fn computed(not_finite: Option<u32>) -> ComputedNode {
     let ms = Duration::from_millis;
     let times = Times { computing: ms(12), data: ms(2), parameters: ms(1) };
-    ComputedNode { sums: vec![8.0, 1.5, 8.0, 3.0], not_finite, times }
+    ComputedNode { sums: vec![8.0, 1.5, 8.0, 3.0], not_finite, absurd: false, times }
 }
 
 fn gradient() -> Vec<f32> {
@@ -46,7 +46,7 @@ impl Pushing {
 
     /// Begins a node of step 4.
     fn begin(&self, shards: u32) -> NodeSender {
-        self.pushes.begin(lease(Work::Train, 4, 9, 0..shards))
+        self.pushes.begin(lease(Work::Train, 4, 9, 0..shards), OwnersVersion(3))
     }
 
     /// Sends a node that is computed, the last chunk first.
@@ -80,6 +80,7 @@ async fn a_node_arrives_with_its_header_and_summary() {
         work: v1::Work::Train.into(),
         node: Some(v1::Node { first: 0, last: 4 }),
         computing: false,
+        version: 3,
     };
     let summary = v1::NodeSummary {
         sums: vec![8.0, 1.5, 8.0, 3.0],
@@ -87,6 +88,7 @@ async fn a_node_arrives_with_its_header_and_summary() {
         shard_micros: 3000,
         data_wait_micros: 2000,
         parameters_wait_micros: 1000,
+        absurd: false,
     };
     assert_eq!((call.header, call.summary), (header, summary));
     assert_eq!(call.gradient, gradient());
@@ -160,7 +162,7 @@ async fn chunks_are_sent_while_the_node_is_computed() {
     let (outbox, mut inbox) = Outbox::new(16);
     let (failed, _failures) = mpsc::unbounded_channel();
     let pushes = NodePushes::new(connect(Handed(handed)).await, ASSIGNMENT, outbox, failed);
-    let sender = pushes.begin(lease(Work::Train, 4, 9, 0..2));
+    let sender = pushes.begin(lease(Work::Train, 4, 9, 0..2), OwnersVersion(3));
     send_chunk(&sender, 1);
     let mut stream = streams.recv().await.expect("the push has begun");
     assert!(matches!(next(&mut stream).await, Message::Header(header) if header.computing));
@@ -196,7 +198,7 @@ async fn that_a_node_is_computed_is_said_though_it_waits_for_its_turn() {
     for _ in 0..PUSHES {
         assert!(pushing.inbox.recv().await.is_some());
     }
-    pushing.pushes.begin(lease(Work::Train, 4, 77, 0..1)).finish(computed(None));
+    pushing.pushes.begin(lease(Work::Train, 4, 77, 0..1), OwnersVersion(3)).finish(computed(None));
     let Some(v1::worker_message::Message::Computed(said)) = pushing.inbox.recv().await.and_then(|said| said.message)
     else {
         panic!("it is computed")

@@ -55,9 +55,13 @@ impl Bench {
     }
 
     fn connect_as(&self, name: &str, caller: Caller, room: usize) -> Worker {
+        self.connect_at(name, caller, room, PeerPlace::default())
+    }
+
+    fn connect_at(&self, name: &str, caller: Caller, room: usize, place: PeerPlace) -> Worker {
         let (outbox, messages) = WorkerOutbox::new(room);
         let (machine, name, numerics) = (caller.machine(name), name.to_owned(), vec![1]);
-        let newcomer = Newcomer { machine, name, threads: 2, numerics, caller, place: PeerPlace::default() };
+        let newcomer = Newcomer { machine, name, threads: 2, numerics, caller, place };
         let id = self.connections.connect(newcomer, outbox);
         Worker { id, messages }
     }
@@ -68,7 +72,19 @@ impl Bench {
 
     /// A worker that has joined the run of `job`, and has read all that it was told.
     fn join(&self, name: &str, job: JobId) -> Worker {
-        let mut worker = self.connect(name);
+        self.join_as(self.connect(name), job)
+    }
+
+    /// As [`Bench::join`], of a worker that listens for others.
+    fn join_listening(&self, name: &str, job: JobId) -> Worker {
+        let peer_addresses = vec![format!("{name}:7071")];
+        let hello =
+            v1::Hello { fingerprint: vec![1; 32].into(), peer_addresses, peer_port: 7071, ..Default::default() };
+        let place = PeerPlace::of(&hello, None).expect("it is a place");
+        self.join_as(self.connect_at(name, Caller::Local, 16, place), job)
+    }
+
+    fn join_as(&self, mut worker: Worker, job: JobId) -> Worker {
         self.connections.assign(worker.id, job);
         let generation = self.connections.run(job).expect("the run is open").generation.0;
         self.says(&worker, Said::Joined(v1::Joined { job: job.0, generation, threads: 1 }));
@@ -98,6 +114,17 @@ impl Bench {
 /// What the run heard since the last call.
 fn inputs(ends: &mut RunEnds) -> Vec<RunInput> {
     std::iter::from_fn(|| ends.inputs.try_recv()).collect()
+}
+
+/// Whom workers reach, as the run heard since the last call.
+fn reached(ends: &mut RunEnds) -> Vec<(u32, Vec<u32>)> {
+    let of = |input| match input {
+        RunInput::Event(Event::PeersReached { worker, reached }) => {
+            Some((worker.0, reached.into_iter().map(|peer| peer.0).collect()))
+        }
+        _ => None,
+    };
+    inputs(ends).into_iter().filter_map(of).collect()
 }
 
 #[test]
@@ -226,7 +253,14 @@ fn only_who_was_assigned_joins_and_only_this_start_of_the_run() {
     assert!(inputs(&mut ends).is_empty());
     bench.says(&assigned, joined(2));
     bench.says(&assigned, joined(2));
-    assert!(matches!(inputs(&mut ends)[..], [RunInput::Attach { worker, threads: 1, .. }] if worker == assigned.id));
+    let heard = inputs(&mut ends);
+    assert!(
+        matches!(heard[..], [
+            RunInput::Attach { worker, threads: 1, .. },
+            RunInput::Event(Event::PeersReached { .. })
+        ] if worker == assigned.id),
+        "{heard:?}"
+    );
 }
 
 #[test]
@@ -348,7 +382,10 @@ fn a_worker_that_drained_before_it_joined_is_known_to_drain() {
     bench.connections.workers().get_mut(&worker.id).unwrap().draining = true;
     bench.says(&worker, Said::Joined(v1::Joined { job: JOB.0, generation: 1, threads: 1 }));
     let heard = inputs(&mut ends);
-    assert!(matches!(heard[..], [RunInput::Attach { .. }, RunInput::Event(Event::WorkerDraining { .. })]), "{heard:?}");
+    assert!(
+        matches!(heard[..], [RunInput::Attach { .. }, RunInput::Event(Event::WorkerDraining { .. }), ..]),
+        "{heard:?}"
+    );
 }
 
 #[test]
@@ -504,4 +541,77 @@ async fn a_worker_is_read_no_further_while_its_run_or_the_fleet_is_behind() {
     assert!(is_behind(&bench, &elsewhere).await, "all workers share the fleet");
     bench.fleet_heard();
     assert!(!is_behind(&bench, &worker).await);
+}
+
+#[test]
+fn whom_workers_reach_is_told_to_their_run() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let one = bench.join_listening("ox", JOB);
+    let heard = inputs(&mut ends);
+    assert!(
+        matches!(&heard[..], [
+            RunInput::Attach { .. },
+            RunInput::Event(Event::PeersReached { worker, reached })
+        ] if *worker == one.id && reached.is_empty()),
+        "nobody else is there: {heard:?}"
+    );
+    let (two, three) = (bench.join_listening("yak", JOB), bench.join_listening("gnu", JOB));
+    let says = |worker: &Worker, peer: &Worker, job: JobId| {
+        bench
+            .says(worker, Said::PeerReached(v1::PeerReached { job: job.0, worker: peer.id.0, problem: String::new() }));
+    };
+    says(&two, &one, OTHER);
+    says(&two, &one, JOB);
+    assert_eq!(reached(&mut ends), [], "whether it reaches the third is not known");
+    says(&one, &two, JOB);
+    assert_eq!(reached(&mut ends), [(one.id.0, vec![two.id.0])]);
+    bench.connections.lose(three.id);
+    assert_eq!(reached(&mut ends), [(two.id.0, vec![one.id.0])]);
+}
+
+#[test]
+fn what_a_worker_finds_wrong_with_owners_and_nodes_is_told_to_its_run() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ends = bench.open(JOB, 1, folder.path());
+    let worker = bench.join("ox", JOB);
+    inputs(&mut ends);
+    let node = v1::Node { first: 2, last: 4 };
+    let contradicted = |job: JobId, node| v1::NodeContradicted { job: job.0, opening: 5, node, workers: vec![8, 9] };
+    for job in [OTHER, JOB] {
+        bench.says(&worker, Said::PeerLost(v1::PeerLost { job: job.0, worker: 9, version: 3, reason: String::new() }));
+        bench.says(&worker, Said::NodeContradicted(contradicted(job, Some(node))));
+    }
+    let heard = inputs(&mut ends);
+    let [
+        RunInput::Event(Event::PeerLost { worker: loser, peer: WorkerId(9), version: OwnersVersion(3) }),
+        RunInput::Contradicted { owner, opening: Opening(5), node: Node { first: 2, last: 4 }, workers },
+    ] = &heard[..]
+    else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(([*loser, *owner], &workers[..]), ([worker.id; 2], &[WorkerId(8), WorkerId(9)][..]));
+    for wrong in [None, Some(v1::Node { first: 4, last: 4 })] {
+        let message = v1::WorkerMessage { message: Some(Said::NodeContradicted(contradicted(JOB, wrong))) };
+        assert!(bench.connections.heard(worker.id, message).is_err(), "{wrong:?} is no node");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_flow_between_workers_are_contact() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let _ends = bench.open(JOB, 1, folder.path());
+    let begun = Instant::now();
+    let worker = bench.join("ox", JOB);
+    let mut times = Vec::new();
+    for (job, nodes, parameters) in [(OTHER, true, true), (JOB, true, false), (JOB, false, true)] {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        bench.says(&worker, Said::PeersTake(v1::PeersTake { job: job.0, nodes, parameters }));
+        let contact = bench.connections.contact(worker.id.0).expect("it is connected").read(begun);
+        times.push((contact.pushed.0 / 1_000_000, contact.fetched.0 / 1_000_000));
+    }
+    assert_eq!(times, [(0, 0), (2, 0), (2, 3)]);
 }

@@ -18,6 +18,7 @@ use crate::jobs::queue::{JobSurroundings, JobTerms, JobView, Submission, keep_re
 use crate::jobs::record::JobRecord;
 use crate::jobs::store::JobStore;
 use crate::queue::queue;
+use crate::run::config::Carriage;
 use crate::run::folder::audit::{audit, read_ledger};
 use crate::run::handle::RunHandle;
 use crate::run::honest::{HonestLinks, Sabotage, SpoiledLinks};
@@ -98,7 +99,7 @@ fn bench(panics: u32) -> Bench {
 
 fn bench_with(links: Arc<dyn WorkerLinks>) -> Bench {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let terms = JobTerms { planner: Arc::new(Same), limits: JobLimits::default(), audit_every: 0 };
+    let terms = JobTerms { planner: Arc::new(Same), limits: JobLimits::default(), carriage: Carriage::default() };
     let around = JobSurroundings {
         data: Arc::new(Same),
         fleet: queue(16).0,

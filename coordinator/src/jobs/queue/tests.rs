@@ -50,7 +50,8 @@ impl Bench {
             open_runs: open_runs.clone(),
             disk: DiskUse::new(folder.path(), DiskLimits { reserve: Some(0), ..disk }),
         };
-        let terms = JobTerms { planner: Arc::new(SamePlan), limits: JobLimits::default(), audit_every: 0 };
+        let terms =
+            JobTerms { planner: Arc::new(SamePlan), limits: JobLimits::default(), carriage: Carriage::default() };
         let jobs = Arc::new(Jobs::open(folder.path(), terms, around).unwrap());
         Bench { folder, jobs, events, open_runs }
     }

@@ -13,7 +13,7 @@ use convoy_scheduler::JobId;
 use tokio::sync::{mpsc, watch};
 
 use super::carry::carry;
-use super::config::Config;
+use super::config::{Carriage, Config};
 use super::error::RunError;
 use super::export::export;
 use super::folder::events::RunEvent;
@@ -56,7 +56,7 @@ async fn carry_ready(
     (status, tell): (watch::Sender<Status>, mpsc::UnboundedSender<RunEvent>),
     stop: impl Future<Output = ()>,
 ) -> Result<RunReport, RunError> {
-    let config = Config { listener: Some(tell), ..ready.config(Arc::new(NoFiles), 0, status) };
+    let config = Config { listener: Some(tell), ..ready.config(Arc::new(NoFiles), Carriage::default(), status) };
     carry(load(config)?, JobId(1), Arc::new(HonestLinks), stop).await
 }
 

@@ -2,7 +2,8 @@ use std::path::Path;
 
 use convoy_model::Network;
 use convoy_scheduler::{
-    AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Opening, Outcome, RunGeneration,
+    AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Opening, Outcome, OwnersReason,
+    RunGeneration,
 };
 use tokio::sync::mpsc;
 
@@ -57,6 +58,24 @@ impl Bench {
         self.effects.carry_out(Effect::OpenStep { step: StepId(0), work: Work::Train, shards: 1, opening });
     }
 
+    /// Chunks are owned by these from now on; 0 is the coordinator.
+    fn owners(&mut self, version: u64, of: &[u32], why: OwnersReason) {
+        let owner = |worker: &u32| if *worker == 0 { Owner::Coordinator } else { Owner::Worker(WorkerId(*worker)) };
+        let of = of.iter().map(owner).collect();
+        self.effects.carry_out(Effect::Owners { version: OwnersVersion(version), of, why });
+    }
+
+    fn scaled(&mut self, opening: u64) {
+        self.effects.scaled(Opening(opening), Scales { gradient: 0.5, statistics: 0.25 });
+    }
+
+    /// What a worker that comes now is told of the exchange.
+    fn told_to_a_newcomer(&mut self, worker: u32) -> Vec<Message> {
+        let mut messages = self.join(worker, "gnu", 16);
+        self.effects.tell_exchange(WorkerId(worker));
+        read(&mut messages)
+    }
+
     fn lend(&mut self, worker: u32) -> LeaseRef {
         let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(0), epoch: 0 };
         let lease = Lease { at, work: Work::Train, node: NODE };
@@ -78,6 +97,18 @@ impl Bench {
 }
 
 const NODE: Node = Node { first: 0, last: 1 };
+
+fn owners_told(version: u64, of: &[u32]) -> Message {
+    Message::Owners(v1::Owners { job: 7, version, of: of.to_vec() })
+}
+
+fn opened_told(opening: u64) -> Message {
+    Message::StepOpened(v1::StepOpened { job: 7, step: 0, opening, shards: 1 })
+}
+
+fn scales_told(opening: u64) -> Message {
+    Message::Scales(v1::Scales { job: 7, opening, gradient: 0.5, statistics: 0.25 })
+}
 
 fn read(messages: &mut Messages) -> Vec<Message> {
     let all = std::iter::from_fn(|| messages.try_recv().ok());
@@ -239,4 +270,106 @@ fn nobody_is_a_member_of_a_run_that_is_over() {
     bench.lend(1);
     assert!(read(&mut messages).is_empty());
     assert_eq!(bench.effects.members.name_of(WorkerId(1)), "worker 1");
+}
+
+#[test]
+fn members_are_told_who_owns_what_before_the_step_and_the_step_before_its_scales() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let mut members = [1, 2].map(|worker| bench.join(worker, "ox", 16));
+    bench.owners(1, &[1, 2, 0], OwnersReason::StepBegins);
+    bench.open(1);
+    bench.scaled(1);
+    for messages in &mut members {
+        assert_eq!(read(messages), [owners_told(1, &[1, 2, 0]), opened_told(1), scales_told(1)]);
+    }
+    let commands = bench.commands();
+    let [Command::Owners { version: OwnersVersion(1), of }, Command::Open { opening: Opening(1), .. }] = &commands[..]
+    else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(of[..], [Owner::Worker(WorkerId(1)), Owner::Worker(WorkerId(2)), Owner::Coordinator]);
+    let went_to_workers = |version| bench.handle.delivery.went_to_workers(OwnersVersion(version));
+    assert_eq!([0, 1].map(went_to_workers), [None, Some(true)], "the service knows as well");
+}
+
+#[test]
+fn who_comes_later_is_told_what_of_the_exchange_still_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    bench.owners(1, &[1, 2], OwnersReason::StepBegins);
+    assert_eq!(bench.told_to_a_newcomer(3), [owners_told(1, &[1, 2])]);
+    bench.open(1);
+    assert_eq!(bench.told_to_a_newcomer(4), [owners_told(1, &[1, 2]), opened_told(1)]);
+    bench.scaled(1);
+    bench.owners(2, &[1, 1], OwnersReason::Gone(WorkerId(2)));
+    assert_eq!(bench.told_to_a_newcomer(5), [owners_told(2, &[1, 1]), opened_told(1), scales_told(1)]);
+    let why = AbandonReason::Doubted;
+    bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Train, why });
+    assert_eq!(bench.told_to_a_newcomer(6), [owners_told(2, &[1, 1])], "the step was given up");
+    bench.open(2);
+    assert_eq!(bench.told_to_a_newcomer(7), [owners_told(2, &[1, 1]), opened_told(2)], "nothing scales it yet");
+}
+
+#[test]
+fn nothing_of_an_exchange_is_told_where_nobody_ever_owned_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    let mut messages = bench.join(1, "ox", 16);
+    bench.open(1);
+    bench.scaled(1);
+    assert_eq!(read(&mut messages), []);
+    assert_eq!(bench.told_to_a_newcomer(2), []);
+    assert_eq!(bench.effects.step_owned_by(WorkerId(1), Opening(1)), None);
+}
+
+#[test]
+fn what_scales_sums_is_told_of_the_open_step_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    bench.owners(1, &[1, 2], OwnersReason::StepBegins);
+    bench.open(2);
+    let mut messages = bench.join(1, "ox", 16);
+    bench.scaled(1);
+    let why = AbandonReason::Doubted;
+    bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Train, why });
+    bench.scaled(2);
+    assert!(matches!(read(&mut messages)[..], [Message::Abandoned(_)]));
+    let (step, work, opening) = (StepId(0), Work::Evaluate, Opening(3));
+    bench.effects.carry_out(Effect::OpenStep { step, work, shards: 1, opening });
+    bench.scaled(3);
+    assert_eq!(read(&mut messages), [], "an evaluation is none of the owners' business");
+}
+
+#[test]
+fn new_owners_of_a_step_in_work_are_told_what_scales_it_and_those_of_the_next_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    bench.owners(1, &[1, 2], OwnersReason::StepBegins);
+    bench.open(1);
+    bench.scaled(1);
+    let mut messages = bench.join(1, "ox", 16);
+    bench.owners(2, &[1, 1], OwnersReason::Late(WorkerId(2)));
+    assert_eq!(read(&mut messages), [owners_told(2, &[1, 1]), scales_told(1)]);
+    for (version, why) in [(3, OwnersReason::StepBegins), (4, OwnersReason::Doubt)] {
+        bench.owners(version, &[1, 2], why);
+        assert_eq!(read(&mut messages), [owners_told(version, &[1, 2])], "{why}");
+    }
+}
+
+#[test]
+fn only_an_owner_has_a_say_and_only_about_the_step_in_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    bench.owners(1, &[1, 2, 0], OwnersReason::StepBegins);
+    assert_eq!(bench.effects.step_owned_by(WorkerId(1), Opening(0)), None, "no step is open");
+    bench.open(1);
+    let step = |bench: &Bench, owner, opening| bench.effects.step_owned_by(WorkerId(owner), Opening(opening));
+    assert_eq!(step(&bench, 1, 1), Some(StepId(0)));
+    assert_eq!((step(&bench, 3, 1), step(&bench, 1, 2)), (None, None));
+    bench.owners(2, &[1, 1, 0], OwnersReason::Gone(WorkerId(2)));
+    assert_eq!((step(&bench, 1, 1), step(&bench, 2, 1)), (Some(StepId(0)), None), "it was one");
+    let why = AbandonReason::Doubted;
+    bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Train, why });
+    assert_eq!(step(&bench, 1, 1), None, "it was given up");
 }

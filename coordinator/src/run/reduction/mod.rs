@@ -2,5 +2,6 @@
 //!
 //! What it must not know: leases, files, the clock (but for the log); of workers it passes on the numbers.
 
+mod chunk_owners;
 pub(crate) mod reducer;
 pub(crate) mod reducer_queue;

@@ -7,9 +7,10 @@ use convoy_common::Plan;
 use convoy_common::counted_sum::{Contradiction, CountedSum};
 use convoy_model::Network;
 use convoy_reduce::{ChunkBuffer, MadeStep, ParameterBoard, ParameterState, StepRules, StepSums, StepTimes};
-use convoy_scheduler::{Event, Node, Opening, StepId, Work, WorkerId};
+use convoy_scheduler::{Event, Node, Opening, Owner, OwnersVersion, StepId, Work, WorkerId};
 use tokio::sync::mpsc;
 
+use super::chunk_owners::ChunkOwners;
 use super::reducer_queue::{Command, News};
 
 /// Sums and optimizer of one run.
@@ -19,6 +20,9 @@ pub(crate) struct Reducer {
     committed: Arc<ParameterState>,
     opening: Opening,
     open: Option<OpenTree>,
+    owners: ChunkOwners,
+    /// Whether what scales the sums of the open step was told.
+    scaled: bool,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -37,7 +41,8 @@ impl Reducer {
         news: mpsc::UnboundedSender<News>,
     ) -> Self {
         let rules = Arc::new(StepRules::new(plan, network));
-        Reducer { rules, board, committed, opening: Opening::default(), open: None, news }
+        let (opening, owners) = (Opening::default(), ChunkOwners::default());
+        Reducer { rules, board, committed, opening, open: None, owners, scaled: false, news }
     }
 
     /// Does what it is told until nobody can tell it anything.
@@ -55,8 +60,20 @@ impl Reducer {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Open { opening, step, work, shards } => {
-                self.open(step, work, shards);
                 self.opening = opening;
+                self.open(step, work, shards);
+            }
+            Command::Owners { version, of } => self.change_owners(version, of),
+            Command::Root { opening, from, index, values, permit } => {
+                if opening == self.opening && self.owners.owns(from, index) {
+                    self.root(from, index, values);
+                }
+                drop(permit);
+            }
+            Command::Squares { opening, from, index, squares } => {
+                if opening == self.opening && self.owners.owns(from, index) {
+                    self.squares(index, squares);
+                }
             }
             Command::Chunk { opening, node, from, index, values, permit } => {
                 if opening == self.opening {
@@ -75,6 +92,7 @@ impl Reducer {
             Command::Commit => self.commit(),
             Command::Abandon | Command::End => self.abandon(),
             Command::Snapshot { reply } => _ = reply.send(self.committed.clone()),
+            Command::State { reply } => _ = reply.send(self.committed.clone()),
         }
     }
 
@@ -84,9 +102,66 @@ impl Reducer {
             Work::Evaluate => OpenTree::Evaluate { step, sums: CountedSum::over(shards) },
             Work::Train => {
                 let (rules, before) = (self.rules.clone(), self.committed.clone());
+                self.owners.open(rules.frozen.at(before.step));
+                self.scaled = false;
                 OpenTree::Train(Box::new(StepSums::open(rules, before, shards, &self.board)))
             }
         });
+        self.tell_reduced();
+    }
+
+    /// Chunks have other owners. What was added here of those that have moved is worth nothing.
+    fn change_owners(&mut self, version: OwnersVersion, of: Arc<[Owner]>) {
+        let moved = self.owners.change(version, of);
+        let Some(OpenTree::Train(open)) = &mut self.open else { return };
+        let step = open.step();
+        let moved = moved.into_iter().filter(|index| !self.rules.frozen.contain(step, *index));
+        open.move_chunks(moved.inspect(|index| self.owners.settle(*index, false)));
+        self.tell_reduced();
+    }
+
+    /// Tells of all owners that have nothing to bring.
+    fn tell_reduced(&self) {
+        if let Some(OpenTree::Train(_)) = self.open {
+            self.owners.reduced().into_iter().for_each(|worker| self.tell_reduced_of(worker));
+        }
+    }
+
+    fn tell_reduced_of(&self, worker: WorkerId) {
+        self.tell(News::OwnerReduced { opening: self.opening, version: self.owners.version(), worker });
+    }
+
+    /// The owner `from` of chunk `index` brings its sum.
+    fn root(&mut self, from: WorkerId, index: usize, values: ChunkBuffer) {
+        let Some(OpenTree::Train(open)) = &mut self.open else { return };
+        let step = StepId(open.step());
+        if self.rules.frozen.contain(step.0, index) {
+            return;
+        }
+        if let Err(contradiction) = open.take_sum(index, from, values) {
+            return self.contradicted(step, Work::Train, contradiction);
+        }
+        self.owners.settle(index, true);
+        if self.owners.has_brought_all(from) {
+            self.tell_reduced_of(from);
+        }
+        self.finish_step();
+    }
+
+    fn squares(&mut self, index: usize, squares: f64) {
+        if let Some(OpenTree::Train(open)) = &mut self.open {
+            open.take_squares(index, squares);
+            self.tell_scales();
+        }
+    }
+
+    /// Tells what scales the sums of the open step, once it follows from what owners have told.
+    fn tell_scales(&mut self) {
+        let Some(OpenTree::Train(open)) = self.open.as_ref().filter(|_| !self.scaled) else { return };
+        if let Some(scales) = open.told_scales() {
+            self.scaled = true;
+            self.tell(News::Scaled { opening: self.opening, scales });
+        }
     }
 
     fn chunk(&mut self, node: Node, from: WorkerId, index: usize, values: ChunkBuffer) {
@@ -108,8 +183,9 @@ impl Reducer {
             }
             _ => return,
         };
-        if let Err(contradiction) = counted {
-            self.contradicted(step, work, contradiction);
+        match counted {
+            Ok(()) => self.tell_scales(),
+            Err(contradiction) => self.contradicted(step, work, contradiction),
         }
     }
 

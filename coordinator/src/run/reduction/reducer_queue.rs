@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_reduce::{ChunkBuffer, ParameterState};
-use convoy_scheduler::{Event, Node, Opening, StepId, Work, WorkerId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use convoy_reduce::{ChunkBuffer, ParameterState, Scales};
+use convoy_scheduler::{Event, Node, Opening, Owner, OwnersVersion, StepId, Work, WorkerId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Chunks that may wait for the reducer, 256 KiB each: few enough to be in the caches still when it comes to them.
 const CHUNKS_WAITING: usize = 32;
@@ -94,6 +94,37 @@ pub(crate) enum Command {
         /// Room for the node, which goes on to the news of it.
         permit: OwnedSemaphorePermit,
     },
+    /// Chunks have other owners from now on.
+    Owners {
+        /// Counts the changes.
+        version: OwnersVersion,
+        /// The owner of each chunk.
+        of: Arc<[Owner]>,
+    },
+    /// The sum over all shards, of a chunk.
+    Root {
+        /// What it belongs to.
+        opening: Opening,
+        /// Who brings it; it counts if that is the owner.
+        from: WorkerId,
+        /// Index of the chunk.
+        index: usize,
+        /// Its elements.
+        values: ChunkBuffer,
+        /// Room in the queue, given back when the sum is taken.
+        permit: OwnedSemaphorePermit,
+    },
+    /// The squares of such a sum, which comes later.
+    Squares {
+        /// What they belong to.
+        opening: Opening,
+        /// Who tells; it counts if that is the owner.
+        from: WorkerId,
+        /// Index of the chunk.
+        index: usize,
+        /// The sum of squares.
+        squares: f64,
+    },
     /// The next parameters become the committed ones.
     Commit,
     /// Forget the open tree.
@@ -104,6 +135,11 @@ pub(crate) enum Command {
     Snapshot {
         /// To whom.
         reply: std::sync::mpsc::SyncSender<Arc<ParameterState>>,
+    },
+    /// Hand them out to somebody who must not wait for them on a thread.
+    State {
+        /// To whom.
+        reply: oneshot::Sender<Arc<ParameterState>>,
     },
 }
 
@@ -125,6 +161,22 @@ pub(crate) enum News {
         opening: Opening,
         /// The event that tells the run.
         event: Event,
+    },
+    /// All sums of an owner are there.
+    OwnerReduced {
+        /// What they are for.
+        opening: Opening,
+        /// The owners that are in force.
+        version: OwnersVersion,
+        /// The owner.
+        worker: WorkerId,
+    },
+    /// It is known what scales sums, where that follows from all of them.
+    Scaled {
+        /// What was open.
+        opening: Opening,
+        /// What scales them.
+        scales: Scales,
     },
     /// The next parameters have a NaN or an infinity in them although no shard had.
     NotFinite {

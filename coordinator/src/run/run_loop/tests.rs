@@ -4,9 +4,10 @@ use std::sync::Arc;
 use convoy_common::Digest;
 use convoy_model::Network;
 use convoy_proto::v1;
-use convoy_reduce::{Flat, ParameterState};
+use convoy_reduce::{Flat, ParameterState, Scales};
 use convoy_scheduler::{
-    Failure, GoneReason, JobId, LeaseId, LeaseRef, NodeResult, Opening, OwnersVersion, RunGeneration, RunPlan,
+    Failure, GoneReason, JobId, LeaseId, LeaseRef, Node, NodeResult, Opening, Owner, OwnersVersion, RunGeneration,
+    RunPlan,
 };
 
 use super::*;
@@ -32,7 +33,13 @@ struct Bench {
 
 /// One epoch of one step of one shard, without validation.
 fn bench(folder: &Path) -> Bench {
-    let plan = plan("[train]\nepochs = 1\nbatch = 8\nshard = 8", 8, 0);
+    bench_of(folder, RunPlan::new(1, 1, 1, 1))
+}
+
+/// One epoch of steps of one shard, without validation.
+fn bench_of(folder: &Path, run_plan: RunPlan) -> Bench {
+    let samples = 8 * run_plan.steps_per_epoch as u32;
+    let plan = plan("[train]\nepochs = 1\nbatch = 8\nshard = 8", samples, 0);
     let network = Arc::new(Network::of(&plan).unwrap());
     let (journal, _) = JournalFile::open(&folder.join("journal")).unwrap();
     let (handle, ends) = run_handle(&plan, 1, folder);
@@ -44,7 +51,7 @@ fn bench(folder: &Path) -> Bench {
         RunLog::new(Tracker::new(plan.clone(), History::default()), Events::open(&folder.join("events"), None), folder);
     let members = RunMembers::new(links.clone(), JobId(1));
     let effects = EffectHandler::new(&handle, members, log, writer, Digest::default());
-    let driver = Driver::new(Run::new(RunPlan::new(1, 1, 1, 1)), journal, effects);
+    let driver = Driver::new(Run::new(run_plan), journal, effects);
     let (status_sender, status) = watch::channel(Status::default());
     let run_loop = RunLoop::new(8, driver, input_receiver, news_receiver, status_sender);
     Bench { run_loop, links, inputs, news, status, ends }
@@ -58,15 +65,13 @@ fn join(worker: u32) -> Event {
 /// The news that `worker` computed the step's only node by its lease.
 fn node_of(worker: u32, lease: u64, epoch: u32) -> News {
     let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(lease), epoch };
-    let result = NodeResult::Good;
-    let event_after = Event::NodeDone {
-        worker: WorkerId(worker),
-        at,
-        shard_micros: 1,
-        version: OwnersVersion(0),
-        result,
-        digest: None,
-    };
+    node_at(worker, at, 0)
+}
+
+/// As [`node_of`], for the lease `at`, under a version of the owners.
+fn node_at(worker: u32, at: LeaseRef, version: u64) -> News {
+    let (worker, version, result) = (WorkerId(worker), OwnersVersion(version), NodeResult::Good);
+    let event_after = Event::NodeDone { worker, at, shard_micros: 1, version, result, digest: None };
     News::Node { event_after, not_finite: None, permit: permit() }
 }
 
@@ -273,4 +278,121 @@ fn what_was_made_for_an_earlier_opening_is_not_passed_on() {
     run_loop.news(news).unwrap();
     run_loop.news(node_of(1, 0, 0)).unwrap();
     assert_eq!(run_loop.scheduled().progress().committed, StepId(0));
+}
+
+/// A run in whose second step, the last one, workers 1 and 2 own one chunk each; worker 3 computes as well.
+fn sliced(folder: &Path) -> Bench {
+    let mut bench = bench_of(folder, RunPlan { chunks: 2, ..RunPlan::new(1, 2, 1, 1) });
+    let run_loop = &mut bench.run_loop;
+    let ids = |workers: &[u32]| workers.iter().copied().map(WorkerId).collect();
+    for (worker, reached) in [(1, ids(&[2])), (2, ids(&[1])), (3, ids(&[1, 2]))] {
+        run_loop.event(join(worker)).unwrap();
+        run_loop.event(Event::WorkerReady { worker: WorkerId(worker), step: StepId(0) }).unwrap();
+        run_loop.event(Event::PeersReached { worker: WorkerId(worker), reached }).unwrap();
+    }
+    run_loop.news(node_of(1, 0, 0)).unwrap();
+    let made = reduced(run_loop, 0);
+    run_loop.news(made).unwrap();
+    let (version, of) = run_loop.scheduled().owners();
+    assert_eq!((version, of), (OwnersVersion(1), &[1, 2].map(|worker| Owner::Worker(WorkerId(worker)))[..]));
+    bench
+}
+
+/// The news that `step` is made.
+fn reduced(run_loop: &mut RunLoop, step: u64) -> News {
+    let opening = opening(run_loop);
+    let sums = vec![8.0, 1.0, 8.0, 4.0];
+    News::Reduced { opening, step: StepId(step), digest: Digest::default(), sums, norm: None }
+}
+
+fn opening(run_loop: &mut RunLoop) -> Opening {
+    run_loop.effects().opening.expect("a step is open")
+}
+
+/// The news that the only node of the second step of [`sliced`] is with its owners, and the worker that computed it.
+fn second_node(run_loop: &RunLoop, version: u64) -> (u32, News) {
+    let computes = run_loop.scheduled().progress().workers.into_iter().find(|worker| worker.leases > 0);
+    let worker = computes.expect("somebody does").worker.0;
+    let at = LeaseRef { generation: RunGeneration(1), step: StepId(1), lease: LeaseId(1), epoch: 0 };
+    (worker, node_at(worker, at, version))
+}
+
+/// All sums of an owner are there, under a version of the owners. The answer is how many steps are committed.
+fn owner_reduced(run_loop: &mut RunLoop, worker: u32, version: u64) -> u64 {
+    let (opening, version, worker) = (opening(run_loop), OwnersVersion(version), WorkerId(worker));
+    run_loop.news(News::OwnerReduced { opening, version, worker }).unwrap();
+    run_loop.scheduled().progress().committed.0
+}
+
+#[test]
+fn a_step_waits_until_it_is_told_that_all_sums_of_its_owners_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, ends: _ends, .. } = sliced(folder.path());
+    let (_, node) = second_node(&run_loop, 1);
+    run_loop.news(node).unwrap();
+    let made = reduced(&mut run_loop, 1);
+    run_loop.news(made).unwrap();
+    assert_eq!(owner_reduced(&mut run_loop, 1, 1), 1);
+    assert_eq!(owner_reduced(&mut run_loop, 2, 0), 1, "that was about the owners before");
+    assert_eq!(owner_reduced(&mut run_loop, 2, 1), 2);
+}
+
+#[test]
+fn what_was_made_before_chunks_moved_waits_for_the_sums_of_their_new_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, ends: _ends, .. } = sliced(folder.path());
+    let (computes, _) = second_node(&run_loop, 1);
+    let (stays, lost) = if computes == 1 { (1, 2) } else { (2, 1) };
+    let made = reduced(&mut run_loop, 1);
+    run_loop.news(made).unwrap();
+    let (worker, reason) = (WorkerId(lost), GoneReason::Closed);
+    run_loop.input(RunInput::Event(Event::WorkerGone { worker, reason })).unwrap();
+    let (_, node) = second_node(&run_loop, 2);
+    run_loop.news(node).unwrap();
+    assert_eq!(run_loop.scheduled().progress().committed.0, 1, "the sums of one chunk were never compared");
+    assert_eq!(owner_reduced(&mut run_loop, stays, 2), 2);
+}
+
+#[test]
+fn a_contradiction_that_an_owner_has_found_counts_for_the_step_in_work_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, ends: _ends, .. } = sliced(folder.path());
+    let begun = opening(&mut run_loop);
+    let mut contradicted = |owner: u32, opening_told: Opening| {
+        let (node, workers) = (Node { first: 0, last: 1 }, vec![WorkerId(1), WorkerId(2)]);
+        let input = RunInput::Contradicted { owner: WorkerId(owner), opening: opening_told, node, workers };
+        run_loop.input(input).unwrap();
+        opening(&mut run_loop)
+    };
+    assert_eq!(contradicted(3, begun), begun, "it owns nothing");
+    assert_eq!(contradicted(1, Opening(begun.0 - 1)), begun, "that is over");
+    assert_eq!(contradicted(1, begun), begun.next(), "the step begins anew");
+    let told = std::fs::read_to_string(folder.path().join("events")).unwrap();
+    assert_eq!(told.lines().filter(|line| line.contains("contradict")).count(), 1, "{told}");
+}
+
+#[test]
+fn who_comes_while_a_step_is_in_work_is_told_of_its_owners_after_the_committed_parameters() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { mut run_loop, links: _links, ends: _ends, .. } = sliced(folder.path());
+    let opening = opening(&mut run_loop);
+    let scales = Scales { gradient: 0.5, statistics: 0.25 };
+    run_loop.news(News::Scaled { opening: Opening(opening.0 - 1), scales }).unwrap();
+    let mut told = |worker: u32| {
+        let (outbox, mut messages) = WorkerOutbox::new(16);
+        let [machine, name] = ["ox", "ox"].map(str::to_owned);
+        run_loop.input(RunInput::Attach { worker: WorkerId(worker), machine, name, threads: 1, outbox }).unwrap();
+        run_loop.news(News::Scaled { opening, scales }).unwrap();
+        let all = std::iter::from_fn(|| messages.try_recv().ok()?.ok()?.message);
+        let word = |message: Message| match message {
+            Message::Committed(v1::Committed { step: 1, .. }) => "committed",
+            Message::Owners(v1::Owners { version: 1, .. }) => "owners",
+            Message::StepOpened(opened) if opened.opening == opening.0 => "opened",
+            Message::Scales(scales) if scales.opening == opening.0 => "scales",
+            other => panic!("{other:?}"),
+        };
+        all.map(word).collect::<Vec<_>>()
+    };
+    assert_eq!(told(4), ["committed", "owners", "opened", "scales"], "scales as they are known");
+    assert_eq!(told(5)[..4], ["committed", "owners", "opened", "scales"], "scales that were known");
 }

@@ -14,6 +14,7 @@ use crate::jobs::queue::{JobSurroundings, JobTerms};
 use crate::jobs::record::{JobRecord, JobState};
 use crate::jobs::store::JobStore;
 use crate::queue::queue;
+use crate::run::config::Carriage;
 use crate::run::folder::run_dir_error::RunDirError;
 use crate::store_error::StoreError;
 
@@ -90,7 +91,7 @@ fn one_paused_job(folder: &Path) -> Arc<Jobs> {
     let id = store.next_id().expect("room");
     let record = JobRecord::new(id, &plan("", 40, 0), "anna (1)".to_owned());
     store.put(&JobRecord { state: JobState::Paused, ..record }).expect("room");
-    let terms = JobTerms { planner: Arc::new(Nothing), limits: JobLimits::default(), audit_every: 0 };
+    let terms = JobTerms { planner: Arc::new(Nothing), limits: JobLimits::default(), carriage: Carriage::default() };
     let (fleet, _) = queue(16);
     let links = Arc::new(FakeLinks::default());
     let around = JobSurroundings {

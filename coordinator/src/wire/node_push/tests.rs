@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use convoy_common::Plan;
-use convoy_scheduler::{LeaseId, LeaseRef, RunGeneration, StepId};
+use convoy_scheduler::{LeaseId, LeaseRef, Owner, RunGeneration, StepId};
 use tonic::Code;
 
 use super::*;
@@ -36,7 +36,8 @@ impl Bench {
 
     fn header(&self, worker: u32) -> v1::NodeHeader {
         let lease = v1::Lease::from(Lease { at: self.at, work: self.work, node: NODE });
-        v1::NodeHeader { worker, job: 1, at: lease.at, work: lease.work, node: lease.node, computing: false }
+        let (at, work, node) = (lease.at, lease.work, lease.node);
+        v1::NodeHeader { worker, job: 1, at, work, node, computing: false, version: 0 }
     }
 
     async fn admit(&self, header: v1::NodeHeader) -> Result<Result<NodePush, String>, Status> {
@@ -312,5 +313,66 @@ async fn frozen_chunks_are_not_waited_for_and_who_sends_one_has_failed() {
         }
         assert_eq!(push.take(Some(Message::Summary(summary()))).await.unwrap(), Some(String::new()));
         assert_eq!(bench.commands().len(), bench.chunks() - frozen.len() + 1);
+    }
+}
+
+/// A worker owns all chunks from now on.
+fn slice(bench: &Bench, version: u64) {
+    bench.run.delivery.change(OwnersVersion(version), &[Owner::Worker(WorkerId(9))]);
+}
+
+#[tokio::test]
+async fn a_node_whose_chunks_went_to_workers_has_none_here() {
+    let mut bench = Bench::new(Work::Train, Check::Count);
+    slice(&bench, 4);
+    let header = || v1::NodeHeader { version: 4, ..bench.header(WORKER.0) };
+    let mut push = bench.admit(header()).await.expect("it is a header").expect("these are the owners");
+    assert_eq!(code(&mut push, bench.chunk(0, 1.0)).await, Some(Code::InvalidArgument));
+    drop(push);
+    let mut push = bench.admit(header()).await.expect("it is a header").expect("these are the owners");
+    assert_eq!(push.take(Some(Message::Summary(summary()))).await.unwrap().as_deref(), Some(""));
+    let commands = bench.commands();
+    let [Command::Summary { event_after, not_finite: None, .. }] = &commands[..] else { panic!("{commands:?}") };
+    let Event::NodeDone { version, result, .. } = event_after else { panic!("{event_after:?}") };
+    assert_eq!((*version, *result), (OwnersVersion(4), NodeResult::Good), "the run is told who has its chunks");
+}
+
+#[tokio::test]
+async fn a_node_whose_chunks_went_to_others_than_the_present_owners_is_ignored() {
+    let mut bench = Bench::new(Work::Train, Check::Count);
+    slice(&bench, 4);
+    for version in [0, 3, 5] {
+        let header = v1::NodeHeader { version, ..bench.header(WORKER.0) };
+        let refused = bench.admit(header).await.expect("it is a header").err();
+        assert_eq!(refused, Some(format!("version {version} of the owners is not in force")));
+    }
+    assert!(bench.ends.inputs.try_recv().is_none(), "the run does not hear that it is computed");
+    let header = v1::NodeHeader { version: 4, ..bench.header(WORKER.0) };
+    assert!(bench.admit(header).await.expect("it is a header").is_ok(), "it may come once more");
+}
+
+#[tokio::test]
+async fn an_evaluation_may_be_told_under_any_owners() {
+    let bench = Bench::new(Work::Evaluate, Check::Count);
+    slice(&bench, 4);
+    assert!(bench.admit(bench.header(WORKER.0)).await.expect("it is a header").is_ok());
+}
+
+#[tokio::test]
+async fn a_worker_whose_chunks_are_elsewhere_says_itself_that_they_are_absurdly_large() {
+    for (absurd, not_finite, expected) in
+        [(false, None, NodeResult::Good), (true, None, NodeResult::Absurd), (true, Some(1), NodeResult::NotFinite)]
+    {
+        let mut bench = Bench::new(Work::Train, Check::Count);
+        slice(&bench, 1);
+        let header = v1::NodeHeader { version: 1, ..bench.header(WORKER.0) };
+        let mut push = bench.admit(header).await.expect("it is a header").expect("these are the owners");
+        let summary = v1::NodeSummary { absurd, not_finite, ..summary() };
+        push.take(Some(Message::Summary(summary))).await.unwrap();
+        let commands = bench.commands();
+        let [Command::Summary { event_after: Event::NodeDone { result, .. }, .. }] = &commands[..] else {
+            panic!("{commands:?}")
+        };
+        assert_eq!(*result, expected);
     }
 }

@@ -1,0 +1,105 @@
+//! Who owns which chunk, and whose sums have come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use convoy_scheduler::{Owner, OwnersVersion, WorkerId};
+
+/// The owners of chunks, and what of the open step they have brought.
+#[derive(Debug, Default)]
+pub(crate) struct ChunkOwners {
+    version: OwnersVersion,
+    of: Arc<[Owner]>,
+    /// Whether a chunk need not be brought any more: its owner has done so, or the step leaves it as it is.
+    settled: Vec<bool>,
+}
+
+impl ChunkOwners {
+    /// The version that is in force.
+    pub(crate) fn version(&self) -> OwnersVersion {
+        self.version
+    }
+
+    /// Other owners are in force. The chunks that have moved must be brought again.
+    pub(crate) fn change(&mut self, version: OwnersVersion, of: Arc<[Owner]>) -> Vec<usize> {
+        let moved = (0..of.len()).filter(|index| self.of.get(*index) != Some(&of[*index])).collect();
+        (self.version, self.of) = (version, of);
+        self.settled.resize(self.of.len(), false);
+        moved
+    }
+
+    /// A step is opened, which leaves the chunks `frozen` as they are.
+    pub(crate) fn open(&mut self, frozen: impl Iterator<Item = usize>) {
+        self.settled.fill(false);
+        frozen.for_each(|index| self.settle(index, true));
+    }
+
+    /// Whether `worker` owns chunk `index`.
+    pub(crate) fn owns(&self, worker: WorkerId, index: usize) -> bool {
+        self.of.get(index) == Some(&Owner::Worker(worker))
+    }
+
+    /// Notes whether chunk `index` need not be brought.
+    pub(crate) fn settle(&mut self, index: usize, settled: bool) {
+        if let Some(chunk) = self.settled.get_mut(index) {
+            *chunk = settled;
+        }
+    }
+
+    /// Whether nothing is left for `worker` to bring.
+    pub(crate) fn has_brought_all(&self, worker: WorkerId) -> bool {
+        !self.of.iter().zip(&self.settled).any(|(owner, settled)| *owner == Owner::Worker(worker) && !settled)
+    }
+
+    /// The workers that own chunks and have nothing left to bring.
+    pub(crate) fn reduced(&self) -> Vec<WorkerId> {
+        let mut all: BTreeMap<WorkerId, bool> = BTreeMap::new();
+        for (owner, settled) in self.of.iter().zip(&self.settled) {
+            if let Owner::Worker(worker) = owner {
+                *all.entry(*worker).or_insert(true) &= settled;
+            }
+        }
+        all.into_iter().filter(|(_, all)| *all).map(|(worker, _)| worker).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(workers: &[u32]) -> Arc<[Owner]> {
+        workers
+            .iter()
+            .map(|worker| if *worker == 0 { Owner::Coordinator } else { Owner::Worker(WorkerId(*worker)) })
+            .collect()
+    }
+
+    #[test]
+    fn who_has_brought_all_of_its_chunks_is_known() {
+        let mut owners = ChunkOwners::default();
+        assert_eq!(owners.change(OwnersVersion(1), of(&[1, 2, 1])), [0, 1, 2]);
+        owners.open(std::iter::once(1));
+        assert!(owners.owns(WorkerId(2), 1) && !owners.owns(WorkerId(1), 1) && !owners.owns(WorkerId(1), 9));
+        assert_eq!(owners.reduced(), [WorkerId(2)], "the step leaves its chunk as it is");
+        owners.settle(0, true);
+        assert!(!owners.has_brought_all(WorkerId(1)));
+        owners.settle(2, true);
+        assert!(owners.has_brought_all(WorkerId(1)));
+        owners.open(std::iter::empty());
+        assert_eq!(owners.reduced(), []);
+    }
+
+    #[test]
+    fn a_chunk_that_moves_is_brought_again_and_others_are_not() {
+        let mut owners = ChunkOwners::default();
+        owners.change(OwnersVersion(1), of(&[1, 2, 1]));
+        owners.open(std::iter::empty());
+        (0..3).for_each(|index| owners.settle(index, true));
+        let moved = owners.change(OwnersVersion(2), of(&[1, 1, 1]));
+        assert_eq!((moved.clone(), owners.version()), (vec![1], OwnersVersion(2)));
+        moved.into_iter().for_each(|index| owners.settle(index, false));
+        assert!(!owners.has_brought_all(WorkerId(1)));
+        assert_eq!(owners.change(OwnersVersion(3), of(&[0, 0, 0])), [0, 1, 2]);
+        assert_eq!(owners.reduced(), [], "nobody owns anything");
+    }
+}

@@ -1,0 +1,278 @@
+//! The next parameters, put together from what their owners make.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoy_common::Digest;
+use convoy_proto::v1::coordinator_client::CoordinatorClient;
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, chunk_count, chunk_range, v1};
+use convoy_scheduler::{Opening, Owner, StepId, WorkerId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::exchange_state::ExchangeState;
+use super::told::ToldStep;
+use crate::arrival::Arrival;
+use crate::stages;
+
+/// Before an owner is asked again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// When the step is committed, and no chunk has come for so long, the coordinator is asked for what is missing.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Chunks that came and are not taken over yet.
+const CAME: usize = 8;
+
+/// Where chunks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Worker(WorkerId),
+    Coordinator,
+}
+
+impl From<Owner> for Source {
+    fn from(owner: Owner) -> Self {
+        match owner {
+            Owner::Worker(worker) => Source::Worker(worker),
+            Owner::Coordinator => Source::Coordinator,
+        }
+    }
+}
+
+/// The newest step that is committed, and the digest of its parameters, if it was told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CommittedStep {
+    pub(crate) step: u64,
+    pub(crate) digest: Option<Digest>,
+}
+
+/// Parameters that are made in the open step.
+pub(crate) struct SlicesFetch {
+    pub(super) state: Arc<ExchangeState>,
+    pub(crate) client: CoordinatorClient<Channel>,
+    pub(crate) arrival: Arrival,
+    /// The step that makes them.
+    pub(super) told: ToldStep,
+    /// Those of an earlier step since whose chunks that are frozen are the same.
+    pub(crate) held: Option<Arc<Vec<f32>>>,
+    /// The newest step that is committed.
+    pub(crate) committed: watch::Receiver<CommittedStep>,
+}
+
+/// What became of asking one source.
+enum Came {
+    Chunk(Chunk),
+    Ended(Source),
+}
+
+/// A fetch in work.
+struct Assembly {
+    fetch: SlicesFetch,
+    flat: Vec<f32>,
+    /// The source that each chunk that has not come is asked of.
+    missing: BTreeMap<usize, Source>,
+    asking: JoinSet<()>,
+    sender: mpsc::Sender<Came>,
+    /// When the first chunk came, and the last one so far.
+    begun: Option<std::time::Instant>,
+    last: Instant,
+}
+
+impl SlicesFetch {
+    /// Asks all owners, and takes in what comes. What owners do not have is asked of the coordinator once the step is
+    /// committed.
+    ///
+    /// # Errors
+    /// When what comes makes no sense.
+    pub(crate) async fn run(self) -> Result<Vec<f32>, Status> {
+        let (sender, mut came) = mpsc::channel(CAME);
+        let mut told = self.state.told.subscribe();
+        let (mut committed, next) = (self.committed.clone(), self.told.step + 1);
+        let flat = self.arrival.buffers.take();
+        let (missing, asking, last) = (BTreeMap::new(), JoinSet::new(), Instant::now());
+        let mut assembly = Assembly { fetch: self, flat, missing, asking, sender, begun: None, last };
+        assembly.begin();
+        let mut is_committed = committed.borrow_and_update().step >= next;
+        while !assembly.missing.is_empty() {
+            tokio::select! {
+                Some(came) = came.recv() => match came {
+                    Came::Chunk(chunk) => assembly.take(&chunk)?,
+                    Came::Ended(source) => assembly.ended(source, is_committed),
+                },
+                Ok(()) = told.changed() => {
+                    let now = told.borrow_and_update().clone();
+                    assembly.told(now);
+                }
+                Ok(()) = committed.changed(), if !is_committed => {
+                    is_committed = committed.borrow_and_update().step >= next;
+                }
+                () = tokio::time::sleep_until(assembly.last + SILENCE), if is_committed => {
+                    assembly.last = Instant::now();
+                    assembly.ask_coordinator();
+                }
+            }
+        }
+        assembly.begun.into_iter().for_each(|begun| stages::over("download", StepId(next), begun));
+        Ok(assembly.flat)
+    }
+}
+
+impl Assembly {
+    /// Asks for everything that the step does not leave as it is.
+    fn begin(&mut self) {
+        let SlicesFetch { told, held, arrival, .. } = &self.fetch;
+        let elements = self.flat.len();
+        let mut wanted: BTreeMap<Source, Vec<usize>> = BTreeMap::new();
+        for index in 0..chunk_count(elements) {
+            let frozen = arrival.frozen.contain(told.step, index);
+            match held.as_ref().filter(|_| frozen) {
+                Some(held) => {
+                    let range = chunk_range(elements, index);
+                    self.flat[range.clone()].copy_from_slice(&held[range]);
+                }
+                None if frozen => wanted.entry(Source::Coordinator).or_default().push(index),
+                None => wanted.entry(told.of[index].into()).or_default().push(index),
+            }
+        }
+        wanted.into_iter().for_each(|(source, chunks)| self.ask(source, chunks, Duration::ZERO));
+    }
+
+    /// Asks `source` for chunks, which are missing.
+    fn ask(&mut self, source: Source, chunks: Vec<usize>, after: Duration) {
+        if chunks.is_empty() {
+            return;
+        }
+        chunks.iter().for_each(|index| _ = self.missing.insert(*index, source));
+        let (state, client, sender) = (self.fetch.state.clone(), self.fetch.client.clone(), self.sender.clone());
+        let (step, opening) = (self.fetch.told.step, self.fetch.told.fence.opening);
+        self.asking.spawn(async move {
+            tokio::time::sleep(after).await;
+            let asked = match source {
+                Source::Worker(worker) if worker == state.me() => own(&state, opening, chunks, &sender).await,
+                Source::Worker(worker) => {
+                    let asked = of_worker(&state, worker, opening, chunks, &sender).await;
+                    if asked.is_err() {
+                        state.known().broken(worker.0);
+                    }
+                    asked
+                }
+                Source::Coordinator => {
+                    let assignment = state.assignment();
+                    let request = v1::ParametersRequest {
+                        chunks: chunks.into_iter().map(|index| index as u32).collect(),
+                        ..assignment.parameters(step + 1, None)
+                    };
+                    of_coordinator(client, request, &sender).await
+                }
+            };
+            if let Err(problem) = asked {
+                tracing::debug!(?source, problem, "parameters do not come");
+            }
+            _ = sender.send(Came::Ended(source)).await;
+        });
+    }
+
+    fn take(&mut self, chunk: &Chunk) -> Result<(), Status> {
+        let (elements, start) = (self.flat.len(), usize::try_from(chunk.offset).unwrap_or(usize::MAX));
+        let index = start / CHUNK_ELEMENTS;
+        let part = &mut self.flat[chunk_range(elements, index.min(chunk_count(elements)))];
+        let fits = start.is_multiple_of(CHUNK_ELEMENTS) && start < elements;
+        if !fits || !self.fetch.arrival.format.read(start, &chunk.data.to_bytes(), part) {
+            return Err(Status::data_loss(format!("chunk at element {start} does not fit {elements} elements")));
+        }
+        self.missing.remove(&index);
+        self.begun.get_or_insert_with(std::time::Instant::now);
+        self.last = Instant::now();
+        self.fetch.state.fetched();
+        Ok(())
+    }
+
+    /// The chunks that are missing and were asked of `source`.
+    fn missing_of(&self, source: Source) -> Vec<usize> {
+        self.missing.iter().filter(|(_, asked)| **asked == source).map(|(index, _)| *index).collect()
+    }
+
+    /// A source gives nothing more. It is asked again, or the coordinator is where the step is committed.
+    fn ended(&mut self, source: Source, is_committed: bool) {
+        let again = if is_committed { Source::Coordinator } else { source };
+        self.ask(again, self.missing_of(source), PAUSE);
+    }
+
+    /// Chunks of the step may have other owners.
+    fn told(&mut self, told: Option<ToldStep>) {
+        let Some(told) = told.filter(|told| told.fence.opening == self.fetch.told.fence.opening) else { return };
+        let mut moved: BTreeMap<Source, Vec<usize>> = BTreeMap::new();
+        for (index, asked) in &self.missing {
+            let owner = Source::from(told.of[*index]);
+            if *asked != owner && !self.fetch.arrival.frozen.contain(told.step, *index) {
+                moved.entry(owner).or_default().push(*index);
+            }
+        }
+        self.fetch.told = told;
+        moved.into_iter().for_each(|(source, chunks)| self.ask(source, chunks, Duration::ZERO));
+    }
+
+    fn ask_coordinator(&mut self) {
+        let missing: Vec<usize> = self.missing.keys().copied().collect();
+        tracing::debug!(chunks = missing.len(), "owners do not give parameters of a committed step");
+        self.ask(Source::Coordinator, missing, Duration::ZERO);
+    }
+}
+
+/// Chunks that this worker makes itself.
+async fn own(
+    state: &ExchangeState,
+    opening: Opening,
+    wanted: Vec<usize>,
+    sender: &mpsc::Sender<Came>,
+) -> Result<(), String> {
+    let published = state.board.get(opening.0).await.ok_or("that opening is over")?;
+    for position in 0.. {
+        let Some(chunk) = published.chunk(position).await.map_err(|_| "the step was given up")? else { return Ok(()) };
+        if wanted.contains(&(chunk.offset as usize / CHUNK_ELEMENTS)) && sender.send(Came::Chunk(chunk)).await.is_err()
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn of_worker(
+    state: &ExchangeState,
+    worker: WorkerId,
+    opening: Opening,
+    chunks: Vec<usize>,
+    sender: &mpsc::Sender<Came>,
+) -> Result<(), String> {
+    let mut left = chunks.len();
+    let mut client = state.client(worker).await?;
+    let request = state.assignment().slices(opening, chunks);
+    let mut slices = client.slices(request).await.map_err(|status| status.message().to_owned())?.into_inner();
+    while left > 0 {
+        let Some(chunk) = slices.message().await.map_err(|status| status.message().to_owned())? else {
+            return Ok(());
+        };
+        if sender.send(Came::Chunk(chunk)).await.is_err() {
+            return Ok(());
+        }
+        left -= 1;
+    }
+    Ok(())
+}
+
+async fn of_coordinator(
+    mut client: CoordinatorClient<Channel>,
+    request: v1::ParametersRequest,
+    sender: &mpsc::Sender<Came>,
+) -> Result<(), String> {
+    let mut chunks = client.parameters(request).await.map_err(|status| status.message().to_owned())?.into_inner();
+    while let Some(chunk) = chunks.message().await.map_err(|status| status.message().to_owned())? {
+        if sender.send(Came::Chunk(chunk)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

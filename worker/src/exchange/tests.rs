@@ -1,0 +1,284 @@
+use bytes::Bytes;
+use convoy_proto::v1::push_message::Message as Pushed;
+use convoy_proto::{Chunk, Values, channel};
+use convoy_reduce::{ChunkBuffer, ChunkState};
+use convoy_scheduler::{Node, Work};
+use convoy_testing::{Answers, Replies, connect};
+use tokio::time::timeout;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::*;
+use crate::fixtures::{ASSIGNMENT, Job, ROOT, lease};
+use crate::peer_end::{PeerConfig, PeerEnd};
+
+/// The worker that is the owner, and another one.
+const OWNER: u32 = ASSIGNMENT.worker;
+const OTHER: u32 = 1;
+
+/// A coordinator that has the state of a step, and passes on the sums that it gets.
+struct Sums {
+    state: Vec<f32>,
+    roots: mpsc::UnboundedSender<v1::root_message::Message>,
+}
+
+fn le(values: &[f32]) -> Bytes {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+}
+
+#[tonic::async_trait]
+impl Answers for Sums {
+    async fn state(&self, request: v1::StateRequest) -> Result<Replies<v1::ChunkState>, Status> {
+        assert_eq!((request.worker, request.step, &request.chunks[..]), (OWNER, 0, &[0][..]));
+        let moments = vec![le(&vec![0.0; self.state.len()])];
+        let state = v1::ChunkState { chunk: 0, values: le(&self.state), moments };
+        Ok(Box::pin(tokio_stream::iter([Ok(state)])))
+    }
+
+    async fn roots(&self, mut messages: Streaming<v1::RootMessage>) -> Result<v1::RootsReply, Status> {
+        while let Some(v1::RootMessage { message: Some(message) }) = messages.message().await? {
+            _ = self.roots.send(message);
+        }
+        Ok(v1::RootsReply {})
+    }
+}
+
+/// A worker that owns the one chunk of a run, and another worker, which it was told of.
+struct Bench {
+    job: Job,
+    exchange: Exchange,
+    end: Arc<PeerEnd>,
+    other: PeerEnd,
+    address: String,
+    roots: mpsc::UnboundedReceiver<v1::root_message::Message>,
+    said: mpsc::Receiver<v1::WorkerMessage>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let job = Job::at(ROOT);
+        let (sender, roots) = mpsc::unbounded_channel();
+        let client = connect(Sums { state: job.parameters(0), roots: sender }).await;
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let end = Arc::new(PeerEnd::open(&PeerConfig { listen, addresses: Vec::new() }).await.unwrap());
+        let other = PeerEnd::deaf().unwrap();
+        let fingerprint = other.identity.fingerprint();
+        end.known.insert(fingerprint);
+        end.workers.insert(&v1::PeerPlace { worker: OTHER, ..Default::default() }, fingerprint);
+        let (outbox, said) = Outbox::new(64);
+        let (failures, _) = mpsc::unbounded_channel();
+        let pushes = NodePushes::new(client.clone(), ASSIGNMENT, outbox.clone(), failures);
+        let exchange = Exchange::begin(ExchangeParts {
+            assignment: ASSIGNMENT,
+            plan: job.plan.clone(),
+            network: job.network.clone(),
+            format: Arc::new(ParameterFormat::of(&job.plan, &job.network)),
+            client,
+            outbox,
+            workers: end.workers.clone(),
+            pushes,
+        });
+        let exchange = exchange.unwrap();
+        end.join(exchange.state());
+        let mut hello = v1::Hello::default();
+        end.introduce(&mut hello);
+        let address = format!("127.0.0.1:{}", hello.peer_port);
+        Bench { job, exchange, end, other, address, roots, said }
+    }
+
+    /// The first step is opened once more.
+    fn open(&mut self, opening: u64, owner: u32) {
+        let job = ASSIGNMENT.job;
+        self.exchange.owners(v1::Owners { job, version: opening, of: vec![owner] }).unwrap();
+        self.exchange.opened(v1::StepOpened { job, step: 0, opening, shards: 4 });
+    }
+
+    /// What the other worker sends, and what it is answered.
+    async fn push(&self) -> (mpsc::UnboundedSender<v1::PushMessage>, Streaming<v1::ChunkTaken>) {
+        let client = channel::peer(&self.address, self.end.identity.fingerprint(), &self.other.identity);
+        let (sender, messages) = mpsc::unbounded_channel();
+        let taken = client.await.as_mut().unwrap().push(UnboundedReceiverStream::new(messages)).await.unwrap();
+        (sender, taken.into_inner())
+    }
+
+    /// The gradients of shards, as a node.
+    fn node(&self, node: Node) -> Vec<f32> {
+        let add = |left: Vec<f32>, right: Vec<f32>| left.iter().zip(right).map(|(l, r)| l + r).collect();
+        match node.children() {
+            Some((left, right)) => add(self.node(left), self.node(right)),
+            None => self.job.gradient(0, node.first),
+        }
+    }
+}
+
+fn header(opening: u64) -> v1::PushMessage {
+    let Assignment { job, generation, .. } = ASSIGNMENT;
+    let header = v1::PushHeader { worker: OTHER, job, generation, opening, version: opening };
+    v1::PushMessage { message: Some(Pushed::Header(header)) }
+}
+
+fn chunk(lease: u64, node: Node, offset: u64, values: &[f32]) -> v1::PushMessage {
+    let chunk = Some(Chunk { offset, data: Values::from(le(values)) });
+    v1::PushMessage { message: Some(Pushed::Chunk(v1::PushedChunk { lease, node: Some(node.into()), chunk })) }
+}
+
+const LEFT: Node = Node { first: 0, last: 2 };
+const RIGHT: Node = Node { first: 2, last: 4 };
+
+#[tokio::test]
+async fn an_owner_adds_what_workers_send_and_hands_out_what_it_makes() {
+    let mut bench = Bench::new().await;
+    bench.open(1, OWNER);
+    let (sender, mut taken) = bench.push().await;
+    let (left, right) = (bench.node(LEFT), bench.node(RIGHT));
+    sender.send(header(1)).unwrap();
+    sender.send(chunk(7, LEFT, 0, &left)).unwrap();
+    assert_eq!(taken.message().await.unwrap(), Some(v1::ChunkTaken { lease: 7, chunk: 0 }));
+    // The other node is its own.
+    let own = lease(Work::Train, 0, 8, 2..4);
+    let node = bench.exchange.node(own).expect("its chunks go to an owner");
+    node.chunk(0, ChunkBuffer::of(&right));
+    let Assignment { job, generation, .. } = ASSIGNMENT;
+    let request = v1::SlicesRequest { worker: OTHER, job, generation, opening: 1, chunks: vec![0] };
+    let mut client =
+        channel::peer(&bench.address, bench.end.identity.fingerprint(), &bench.other.identity).await.unwrap();
+    let made = client.slices(request).await.unwrap().into_inner().message().await.unwrap().expect("a chunk");
+
+    let sum: Vec<f32> = left.iter().zip(&right).map(|(left, right)| left + right).collect();
+    let rules = StepRules::new(bench.job.plan.clone(), bench.job.network.clone());
+    let state = |values: &[f32]| Arc::new(ChunkBuffer::of(values));
+    let before = ChunkState { values: state(&bench.job.parameters(0)), moments: vec![state(&vec![0.0; sum.len()])] };
+    let scales = rules.early_scales(0).expect("there is no clipping");
+    let (expected, _) = rules.make_chunk(0, 0, scales, ChunkBuffer::of(&sum), &before);
+    let mut values = vec![0.0; sum.len()];
+    assert!(made.data.copy_to(&mut values) && made.offset == 0);
+    assert_eq!(values, expected.values[..]);
+    let Some(v1::root_message::Message::Header(header)) = bench.roots.recv().await else { panic!("a header") };
+    assert_eq!((header.worker, header.opening), (OWNER, 1));
+    let Some(v1::root_message::Message::Sum(root)) = bench.roots.recv().await else { panic!("a sum") };
+    assert!(root.data.copy_to(&mut values));
+    assert_eq!(values, sum, "the coordinator gets the sum");
+}
+
+/// How the owner ends a push of the other worker.
+async fn refused(bench: &Bench, messages: impl IntoIterator<Item = v1::PushMessage>) -> Status {
+    let (sender, mut taken) = bench.push().await;
+    messages.into_iter().for_each(|message| sender.send(message).unwrap());
+    taken.message().await.expect_err("it is refused")
+}
+
+#[tokio::test]
+async fn what_no_worker_sends_is_refused() {
+    let mut bench = Bench::new().await;
+    bench.open(1, OWNER);
+    let values = bench.node(LEFT);
+    let of_another = |change: fn(&mut v1::PushHeader)| {
+        let Some(Pushed::Header(mut other)) = header(1).message else { unreachable!() };
+        change(&mut other);
+        v1::PushMessage { message: Some(Pushed::Header(other)) }
+    };
+    let mut nan = values.clone();
+    nan[3] = f32::NAN;
+    let mut absurd = values.clone();
+    absurd[3] = f32::MAX;
+    let nobody = Node { first: 2, last: 2 };
+    for (what, messages, code) in [
+        ("no header", vec![chunk(7, LEFT, 0, &values)], Code::InvalidArgument),
+        ("nothing at all", vec![v1::PushMessage::default()], Code::InvalidArgument),
+        ("a node without shards", vec![header(1), chunk(7, nobody, 0, &values)], Code::InvalidArgument),
+        ("a chunk that is none", vec![header(1), chunk(7, LEFT, 1, &values)], Code::InvalidArgument),
+        ("a chunk behind the last", vec![header(1), chunk(7, LEFT, 1 << 40, &values)], Code::InvalidArgument),
+        ("a short one", vec![header(1), chunk(7, LEFT, 0, &values[1..])], Code::InvalidArgument),
+        ("a NaN", vec![header(1), chunk(7, LEFT, 0, &nan)], Code::InvalidArgument),
+        ("a huge number", vec![header(1), chunk(7, LEFT, 0, &absurd)], Code::InvalidArgument),
+        ("another worker's number", vec![of_another(|header| header.worker = OWNER)], Code::PermissionDenied),
+        ("another job", vec![of_another(|header| header.job += 1)], Code::Aborted),
+        ("another start", vec![of_another(|header| header.generation += 1)], Code::Aborted),
+    ] {
+        assert_eq!(refused(&bench, messages).await.code(), code, "{what}");
+    }
+    bench.end.workers.remove(OTHER);
+    let gone = refused(&bench, [header(1), chunk(7, LEFT, 0, &values)]).await;
+    assert_eq!(gone.code(), Code::PermissionDenied, "it is gone: {gone}");
+}
+
+#[tokio::test]
+async fn chunks_of_an_earlier_opening_are_not_added_and_those_of_a_later_one_wait() {
+    let mut bench = Bench::new().await;
+    bench.open(2, OWNER);
+    let values = bench.node(LEFT);
+    let (sender, mut taken) = bench.push().await;
+    sender.send(header(1)).unwrap();
+    sender.send(chunk(5, LEFT, 0, &values)).unwrap();
+    sender.send(header(2)).unwrap();
+    sender.send(chunk(6, LEFT, 0, &values)).unwrap();
+    assert_eq!(taken.message().await.unwrap().expect("an answer").lease, 6, "nothing is said of the stale one");
+    sender.send(header(3)).unwrap();
+    sender.send(chunk(7, LEFT, 0, &values)).unwrap();
+    let early = timeout(Duration::from_millis(50), taken.message()).await;
+    assert!(early.is_err(), "this worker was not told of it yet: {early:?}");
+    bench.open(3, OWNER);
+    assert_eq!(taken.message().await.unwrap().expect("an answer").lease, 7);
+    bench.open(4, OTHER);
+    sender.send(header(4)).unwrap();
+    sender.send(chunk(8, LEFT, 0, &values)).unwrap();
+    let others = timeout(Duration::from_millis(50), taken.message()).await;
+    assert!(others.is_err(), "the chunk is not its own: {others:?}");
+}
+
+#[tokio::test]
+async fn two_copies_of_a_node_that_differ_are_told_of() {
+    let mut bench = Bench::new().await;
+    bench.open(1, OWNER);
+    let values = bench.node(LEFT);
+    let mut other = values.clone();
+    other[0] += 1.0;
+    let (sender, mut taken) = bench.push().await;
+    sender.send(header(1)).unwrap();
+    sender.send(chunk(7, LEFT, 0, &values)).unwrap();
+    assert!(taken.message().await.unwrap().is_some());
+    sender.send(chunk(8, LEFT, 0, &other)).unwrap();
+    let told = loop {
+        if let Some(Message::NodeContradicted(told)) = bench.said.recv().await.expect("it is told").message {
+            break told;
+        }
+    };
+    assert_eq!((told.opening, told.node, &told.workers[..]), (1, Some(LEFT.into()), &[OTHER, OTHER][..]));
+}
+
+#[tokio::test]
+async fn an_owner_that_is_not_there_is_complained_of() {
+    let mut bench = Bench::new().await;
+    bench.open(1, OTHER);
+    let node = bench.exchange.node(lease(Work::Train, 0, 8, 0..4)).expect("its chunks go to an owner");
+    node.chunk(0, ChunkBuffer::of(&bench.node(Node { first: 0, last: 4 })));
+    let lost = loop {
+        if let Some(Message::PeerLost(lost)) = bench.said.recv().await.expect("it is told").message {
+            break lost;
+        }
+    };
+    assert_eq!((lost.worker, lost.version, &lost.reason[..]), (OTHER, 1, "it takes nothing"));
+}
+
+/// The whole way round in one worker: nothing of it is another one's.
+#[tokio::test]
+async fn parameters_are_put_together_from_what_is_made_here() {
+    let mut bench = Bench::new().await;
+    bench.open(1, OWNER);
+    let job = &bench.job;
+    let arrival = Arrival {
+        buffers: Arc::new(crate::spare_buffers::SpareBuffers::new(job.network.len())),
+        format: Arc::new(ParameterFormat::of(&job.plan, &job.network)),
+        frozen: Arc::default(),
+    };
+    let (committed, watching) = watch::channel(CommittedStep::default());
+    let client = connect(Sums { state: Vec::new(), roots: mpsc::unbounded_channel().0 }).await;
+    assert!(bench.exchange.fetch(2, client.clone(), arrival.clone(), None, watching.clone()).is_none(), "another step");
+    let fetch = bench.exchange.fetch(1, client, arrival, None, watching).expect("the open step makes them");
+    let fetching = tokio::spawn(fetch.run());
+    let node = bench.exchange.node(lease(Work::Train, 0, 8, 0..4)).expect("its chunks go to an owner");
+    node.chunk(0, ChunkBuffer::of(&bench.node(Node { first: 0, last: 4 })));
+    let flat = timeout(Duration::from_secs(20), fetching).await.expect("they come").unwrap().unwrap();
+    assert!(flat.len() == job.network.len() && flat != job.parameters(0));
+    drop(committed);
+}
