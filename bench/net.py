@@ -67,8 +67,9 @@ def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
     share = "/".join(str(round(100 * count / sum(shards.values()))) for count in shards.values())
     equal = "equal" if digest(run) == digest(alone) else "OTHER"
     nodes = sum(map(len, ledgers)) / len(ledgers)
-    # What a coordinator of owners gets is each sum once.
-    received, sent, count = int(received) / len(ledgers), int(sent) / len(ledgers), int(workers)
+    # From the commit of step 3 on. What a coordinator of owners gets is each sum once.
+    later = len(ledgers) - WARM_UP - 1
+    received, sent, count = int(received) / later, int(sent) / later, int(workers)
     sliced = received * (nodes / count * (count - 1) / count + 1)
     passed = sliced if name.endswith("sliced") else received + sent
     model = predicted(alone, name.split(",")[0], count, passed)

@@ -9,12 +9,13 @@
 # of six convolutions over 64 images a step. All namespaces are joined by a bridge, and every link is limited to RATE in
 # both directions by `tbf`. Without arguments: `mid` and `cnn` at 250mbit and `fat` at 1gbit, with 2, 4 and 8 workers
 # each. EXCHANGE is who adds gradients: "star" for the coordinator, "sliced" for the workers ("star sliced", alternately).
-# Seconds, and the steps with all workers, are of the steps after the first three. EPOCHS of 10 steps (3; of 20 for
-# `cnn`), AUDIT percent of the shards of a star (0). The digest must be that of `convoy train`, and `convoy audit` must
-# find every sample once. "Computing, then carrying" is what a step would take that hides nothing of one behind the
-# other: in a star with the bytes that passed the coordinator's link, in a sliced exchange with what each worker sends
-# (of n nodes a worker, W workers and G bytes: (n (W - 1) / W + 1) G). DDP: its medians with buckets of 25 and 4 MB, just
-# before; DDP=no leaves it out. A row with more than 60 % of the cores in use measures them, and not the network.
+# Seconds, the steps with all workers, and what passes the coordinator are of the steps after the first three. EPOCHS of
+# 10 steps (3; of 20 for `cnn`), AUDIT percent of the shards of a star (0). The digest must be that of `convoy train`,
+# and `convoy audit` must find every sample once. "Computing, then carrying" is what a step would take that hides nothing of
+# one behind the other: in a star with the bytes that passed the coordinator's link, in a sliced exchange with what each
+# worker sends (of n nodes a worker, W workers and G bytes: (n (W - 1) / W + 1) G). DDP: its medians with buckets of 25
+# and 4 MB, just before; DDP=no leaves it out. A row with more than 60 % of the cores in use measures them, and not the
+# network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# = 0 ]; then
@@ -115,9 +116,14 @@ measure() {
         pids+=($!)
     done
     before=$(used) begun=$(date +%s%N)
-    read -r received sent < <(carried c)
+    # What passes from the fourth step on: before that, all workers fetch everything once.
+    (
+        until grep -q '"message":"committed","step":3,' "$dir/coordinator.log"; do sleep 0.02; done
+        carried c >"$dir/before"
+    ) &
     "${at_coordinator[@]}" "$convoy" submit spec.toml --min-workers "$workers" --json >"$dir/job.json" 2>"$dir/job.log"
     after=$(used) ended=$(date +%s%N)
+    read -r received sent <"$dir/before"
     read -r received_then sent_then < <(carried c)
     run=$(dirname "$(find "$dir/state" -name journal)")
     ledger=$("$convoy" audit "$run" --json | grep -q '"exact": *true' && echo exact || echo WRONG)

@@ -266,10 +266,7 @@ struct Early {
 
 /// Puts together what owners make, and its digest.
 async fn put_together(fetch: SlicesFetch, digest: DigestMaker) -> (Result<Vec<f32>, Status>, Option<Measured>) {
-    match fetch.run().await {
-        Ok(flat) => digest.measure(flat).await,
-        Err(status) => (Err(status), None),
-    }
+    digest.measure(fetch.run().await).await
 }
 
 /// Parameters and buffers that are asked for.

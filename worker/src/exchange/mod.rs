@@ -50,7 +50,7 @@ use crate::outbox::Outbox;
 use crate::push::NodePushes;
 
 /// How often it is looked whether owners take what they are sent.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What an exchange begins with.
 #[derive(Clone)]

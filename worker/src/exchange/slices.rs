@@ -11,7 +11,6 @@ use convoy_scheduler::{Opening, Owner, StepId, WorkerId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::transport::Channel;
 
 use super::exchange_state::ExchangeState;
@@ -64,8 +63,21 @@ pub(crate) struct SlicesFetch {
 
 /// What became of asking one source.
 enum Came {
-    Chunk(Chunk),
+    Chunk(Source, Chunk),
     Ended(Source),
+}
+
+/// The way of chunks from one source.
+struct Coming {
+    source: Source,
+    sender: mpsc::Sender<Came>,
+}
+
+impl Coming {
+    /// False where nobody wants more.
+    async fn give(&self, chunk: Chunk) -> bool {
+        self.sender.send(Came::Chunk(self.source, chunk)).await.is_ok()
+    }
 }
 
 /// A fetch in work.
@@ -84,12 +96,11 @@ struct Assembly {
 impl SlicesFetch {
     /// Asks all owners, and takes in what comes. What owners do not have is asked of the coordinator once the step is
     /// committed.
-    ///
-    /// # Errors
-    /// When what comes makes no sense.
-    pub(crate) async fn run(self) -> Result<Vec<f32>, Status> {
+    pub(crate) async fn run(self) -> Vec<f32> {
         let (sender, mut came) = mpsc::channel(CAME);
         let mut told = self.state.told.subscribe();
+        // Owners may have changed since the step was opened.
+        told.mark_changed();
         let (mut committed, next) = (self.committed.clone(), self.told.step + 1);
         let flat = self.arrival.buffers.take();
         let (missing, asking, last) = (BTreeMap::new(), JoinSet::new(), Instant::now());
@@ -99,7 +110,7 @@ impl SlicesFetch {
         while !assembly.missing.is_empty() {
             tokio::select! {
                 Some(came) = came.recv() => match came {
-                    Came::Chunk(chunk) => assembly.take(&chunk)?,
+                    Came::Chunk(source, chunk) => assembly.take(source, &chunk),
                     Came::Ended(source) => assembly.ended(source, is_committed),
                 },
                 Ok(()) = told.changed() => {
@@ -116,7 +127,7 @@ impl SlicesFetch {
             }
         }
         assembly.begun.into_iter().for_each(|begun| stages::over("download", StepId(next), begun));
-        Ok(assembly.flat)
+        assembly.flat
     }
 }
 
@@ -150,10 +161,11 @@ impl Assembly {
         let (step, opening) = (self.fetch.told.step, self.fetch.told.fence.opening);
         self.asking.spawn(async move {
             tokio::time::sleep(after).await;
+            let came = Coming { source, sender: sender.clone() };
             let asked = match source {
-                Source::Worker(worker) if worker == state.me() => own(&state, opening, chunks, &sender).await,
+                Source::Worker(worker) if worker == state.me() => own(&state, opening, chunks, &came).await,
                 Source::Worker(worker) => {
-                    let asked = of_worker(&state, worker, opening, chunks, &sender).await;
+                    let asked = of_worker(&state, worker, opening, chunks, &came).await;
                     if asked.is_err() {
                         state.known().broken(worker.0);
                     }
@@ -165,7 +177,7 @@ impl Assembly {
                         chunks: chunks.into_iter().map(|index| index as u32).collect(),
                         ..assignment.parameters(step + 1, None)
                     };
-                    of_coordinator(client, request, &sender).await
+                    of_coordinator(client, request, &came).await
                 }
             };
             if let Err(problem) = asked {
@@ -175,19 +187,22 @@ impl Assembly {
         });
     }
 
-    fn take(&mut self, chunk: &Chunk) -> Result<(), Status> {
+    /// Takes a chunk over that was asked of `source` and is missing; others are not looked at.
+    fn take(&mut self, source: Source, chunk: &Chunk) {
         let (elements, start) = (self.flat.len(), usize::try_from(chunk.offset).unwrap_or(usize::MAX));
         let index = start / CHUNK_ELEMENTS;
-        let part = &mut self.flat[chunk_range(elements, index.min(chunk_count(elements)))];
-        let fits = start.is_multiple_of(CHUNK_ELEMENTS) && start < elements;
-        if !fits || !self.fetch.arrival.format.read(start, &chunk.data.to_bytes(), part) {
-            return Err(Status::data_loss(format!("chunk at element {start} does not fit {elements} elements")));
+        if !start.is_multiple_of(CHUNK_ELEMENTS) || self.missing.get(&index) != Some(&source) {
+            return;
+        }
+        let part = &mut self.flat[chunk_range(elements, index)];
+        if !self.fetch.arrival.format.read(start, &chunk.data.to_bytes(), part) {
+            tracing::warn!(?source, index, "a chunk of parameters has another length");
+            return;
         }
         self.missing.remove(&index);
         self.begun.get_or_insert_with(std::time::Instant::now);
         self.last = Instant::now();
         self.fetch.state.fetched();
-        Ok(())
     }
 
     /// The chunks that are missing and were asked of `source`.
@@ -223,17 +238,11 @@ impl Assembly {
 }
 
 /// Chunks that this worker makes itself.
-async fn own(
-    state: &ExchangeState,
-    opening: Opening,
-    wanted: Vec<usize>,
-    sender: &mpsc::Sender<Came>,
-) -> Result<(), String> {
+async fn own(state: &ExchangeState, opening: Opening, wanted: Vec<usize>, came: &Coming) -> Result<(), String> {
     let published = state.board.get(opening.0).await.ok_or("that opening is over")?;
     for position in 0.. {
         let Some(chunk) = published.chunk(position).await.map_err(|_| "the step was given up")? else { return Ok(()) };
-        if wanted.contains(&(chunk.offset as usize / CHUNK_ELEMENTS)) && sender.send(Came::Chunk(chunk)).await.is_err()
-        {
+        if wanted.contains(&(chunk.offset as usize / CHUNK_ELEMENTS)) && !came.give(chunk).await {
             return Ok(());
         }
     }
@@ -245,7 +254,7 @@ async fn of_worker(
     worker: WorkerId,
     opening: Opening,
     chunks: Vec<usize>,
-    sender: &mpsc::Sender<Came>,
+    came: &Coming,
 ) -> Result<(), String> {
     let mut left = chunks.len();
     let mut client = state.client(worker).await?;
@@ -255,7 +264,7 @@ async fn of_worker(
         let Some(chunk) = slices.message().await.map_err(|status| status.message().to_owned())? else {
             return Ok(());
         };
-        if sender.send(Came::Chunk(chunk)).await.is_err() {
+        if !came.give(chunk).await {
             return Ok(());
         }
         left -= 1;
@@ -266,11 +275,11 @@ async fn of_worker(
 async fn of_coordinator(
     mut client: CoordinatorClient<Channel>,
     request: v1::ParametersRequest,
-    sender: &mpsc::Sender<Came>,
+    came: &Coming,
 ) -> Result<(), String> {
     let mut chunks = client.parameters(request).await.map_err(|status| status.message().to_owned())?.into_inner();
     while let Some(chunk) = chunks.message().await.map_err(|status| status.message().to_owned())? {
-        if sender.send(Came::Chunk(chunk)).await.is_err() {
+        if !came.give(chunk).await {
             return Ok(());
         }
     }

@@ -278,7 +278,7 @@ async fn parameters_are_put_together_from_what_is_made_here() {
     let fetching = tokio::spawn(fetch.run());
     let node = bench.exchange.node(lease(Work::Train, 0, 8, 0..4)).expect("its chunks go to an owner");
     node.chunk(0, ChunkBuffer::of(&bench.node(Node { first: 0, last: 4 })));
-    let flat = timeout(Duration::from_secs(20), fetching).await.expect("they come").unwrap().unwrap();
+    let flat = timeout(Duration::from_secs(20), fetching).await.expect("they come").unwrap();
     assert!(flat.len() == job.network.len() && flat != job.parameters(0));
     drop(committed);
 }

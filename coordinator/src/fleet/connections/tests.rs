@@ -574,8 +574,8 @@ fn whom_workers_reach_is_told_to_their_run() {
 #[test]
 fn what_a_worker_finds_wrong_with_owners_and_nodes_is_told_to_its_run() {
     let bench = Bench::new();
-    let folder = tempfile::tempdir().unwrap();
-    let mut ends = bench.open(JOB, 1, folder.path());
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut ends, mut other_ends) = (bench.open(JOB, 1, folder.path()), bench.open(OTHER, 1, other.path()));
     let worker = bench.join("ox", JOB);
     inputs(&mut ends);
     let node = v1::Node { first: 2, last: 4 };
@@ -584,6 +584,7 @@ fn what_a_worker_finds_wrong_with_owners_and_nodes_is_told_to_its_run() {
         bench.says(&worker, Said::PeerLost(v1::PeerLost { job: job.0, worker: 9, version: 3, reason: String::new() }));
         bench.says(&worker, Said::NodeContradicted(contradicted(job, Some(node))));
     }
+    assert_eq!(inputs(&mut other_ends).len(), 0, "it is no member there");
     let heard = inputs(&mut ends);
     let [
         RunInput::Event(Event::PeerLost { worker: loser, peer: WorkerId(9), version: OwnersVersion(3) }),

@@ -604,6 +604,8 @@ fn owners_that_have_nothing_to_bring_are_told_of_at_once() {
     let of: Vec<u32> = (0..chunks).map(|index| if frozen.contains(&index) { 1 } else { 2 }).collect();
     bench.owners(1, &of);
     assert!(bench.made().is_empty(), "no step is open");
+    bench.open(STEP, Work::Train, SHARDS);
+    assert_eq!(bench.reduced(), [(1, 1)]);
     bench.open(STEP, Work::Evaluate, SHARDS);
     assert!(bench.made().is_empty(), "of an evaluation nobody adds chunks");
     bench.open(STEP, Work::Train, SHARDS);
