@@ -68,12 +68,12 @@ enum Came {
 }
 
 /// The way of chunks from one source.
-struct Coming {
+struct SourceFeed {
     source: Source,
     sender: mpsc::Sender<Came>,
 }
 
-impl Coming {
+impl SourceFeed {
     /// False where nobody wants more.
     async fn give(&self, chunk: Chunk) -> bool {
         self.sender.send(Came::Chunk(self.source, chunk)).await.is_ok()
@@ -161,7 +161,7 @@ impl Assembly {
         let (step, opening) = (self.fetch.told.step, self.fetch.told.fence.opening);
         self.asking.spawn(async move {
             tokio::time::sleep(after).await;
-            let came = Coming { source, sender: sender.clone() };
+            let came = SourceFeed { source, sender: sender.clone() };
             let asked = match source {
                 Source::Worker(worker) if worker == state.me() => own(&state, opening, chunks, &came).await,
                 Source::Worker(worker) => {
@@ -238,7 +238,7 @@ impl Assembly {
 }
 
 /// Chunks that this worker makes itself.
-async fn own(state: &ExchangeState, opening: Opening, wanted: Vec<usize>, came: &Coming) -> Result<(), String> {
+async fn own(state: &ExchangeState, opening: Opening, wanted: Vec<usize>, came: &SourceFeed) -> Result<(), String> {
     let published = state.board.get(opening.0).await.ok_or("that opening is over")?;
     for position in 0.. {
         let Some(chunk) = published.chunk(position).await.map_err(|_| "the step was given up")? else { return Ok(()) };
@@ -254,7 +254,7 @@ async fn of_worker(
     worker: WorkerId,
     opening: Opening,
     chunks: Vec<usize>,
-    came: &Coming,
+    came: &SourceFeed,
 ) -> Result<(), String> {
     let mut left = chunks.len();
     let mut client = state.client(worker).await?;
@@ -275,7 +275,7 @@ async fn of_worker(
 async fn of_coordinator(
     mut client: CoordinatorClient<Channel>,
     request: v1::ParametersRequest,
-    came: &Coming,
+    came: &SourceFeed,
 ) -> Result<(), String> {
     let mut chunks = client.parameters(request).await.map_err(|status| status.message().to_owned())?.into_inner();
     while let Some(chunk) = chunks.message().await.map_err(|status| status.message().to_owned())? {
