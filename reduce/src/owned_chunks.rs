@@ -125,6 +125,12 @@ impl OwnedChunks {
         }
     }
 
+    /// Its states are not to be trusted, and neither is what it made of them in the step in work: they must be set anew.
+    pub fn forget_states(&mut self) {
+        self.states.clear();
+        self.open.iter_mut().flat_map(|open| open.chunks.values_mut()).for_each(|chunk| chunk.made = None);
+    }
+
     /// Adds chunk `index` of `node`, which `from` has brought. What follows from it is added to `owned`.
     ///
     /// # Errors

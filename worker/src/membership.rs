@@ -192,6 +192,11 @@ impl Membership {
                     let ready = v1::Ready { job: self.assignment.job, step: step.0 };
                     self.outbox.say(v1::worker_message::Message::Ready(ready)).await;
                 }
+                if self.parameters.were_wrong()
+                    && let Some(exchange) = self.exchange.begun()
+                {
+                    exchange.doubt_states();
+                }
             }
             Progress::Failed(failed) => {
                 tracing::warn!(at = %failed.at, reason = failed.reason, "a lease failed");
@@ -225,7 +230,7 @@ impl Membership {
             }
             Message::StepOpened(opened) => {
                 if let Some(exchange) = self.exchange.begun()
-                    && let Some(step) = exchange.opened(opened)
+                    && let Some(step) = exchange.opened(opened)?
                 {
                     self.parameters.ask_owners(step, exchange);
                 }

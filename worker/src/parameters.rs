@@ -27,8 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Fetched {
     step: u64,
-    /// How many abandoned steps had been heard of when they were asked for: an answer from before the last one is void.
-    abandonments: u64,
+    /// How many abandoned steps had been heard of when they were asked for.
+    abandonments: usize,
     flat: Result<Vec<f32>, Status>,
     /// Their digest, where they were checked.
     measured: Option<Measured>,
@@ -60,7 +60,10 @@ pub(crate) struct ParameterFetches {
     on_the_way: BTreeMap<u64, AbortHandle>,
     /// The newest step whose parameters came.
     newest: Option<u64>,
-    abandonments: u64,
+    /// Parameters that workers made were wrong, since it was asked last.
+    workers_were_wrong: bool,
+    /// The steps whose parameters were abandoned, in order.
+    abandoned: Vec<u64>,
     sender: mpsc::UnboundedSender<Fetched>,
     arrivals: mpsc::UnboundedReceiver<Fetched>,
 }
@@ -84,7 +87,8 @@ impl ParameterFetches {
             early: BTreeMap::new(),
             on_the_way: BTreeMap::new(),
             newest: None,
-            abandonments: 0,
+            workers_were_wrong: false,
+            abandoned: Vec::new(),
             sender,
             arrivals,
         }
@@ -109,7 +113,8 @@ impl ParameterFetches {
 
     fn sort(&mut self, fetched: Fetched) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
         let Fetched { step, abandonments, flat, measured, from_workers } = fetched;
-        if abandonments != self.abandonments {
+        // Those of earlier steps than were abandoned since are as they were.
+        if self.abandoned[abandonments..].iter().any(|abandoned| *abandoned <= step) {
             return Ok(None);
         }
         let CommittedStep { step: committed, digest } = *self.committed.borrow();
@@ -150,7 +155,7 @@ impl ParameterFetches {
             if !from_workers && !self.checks.due() {
                 return Ok(Some((StepId(step), flat)));
             }
-            let (sender, abandonments) = (self.sender.clone(), self.abandonments);
+            let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
             self.checks.measure(flat, move |flat, measured| {
                 let (flat, measured) = (Ok(flat), Some(measured));
                 _ = sender.send(Fetched { step, abandonments, flat, measured, from_workers });
@@ -159,6 +164,7 @@ impl ParameterFetches {
         };
         if from_workers && !self.checks.is(measured, told) {
             tracing::warn!(step, "the parameters that other workers made are not the coordinator's; fetched from it");
+            self.workers_were_wrong = true;
             self.arrival.buffers.give(flat);
             self.fetch(step, Duration::ZERO);
             return Ok(None);
@@ -189,7 +195,7 @@ impl ParameterFetches {
         self.ask_for(step);
         if let Some(Early { flat, measured, from_workers }) = self.early.remove(&step) {
             // Through the queue, so that there is one way to take parameters over.
-            let (abandonments, flat) = (self.abandonments, Ok(flat));
+            let (abandonments, flat) = (self.abandoned.len(), Ok(flat));
             _ = self.sender.send(Fetched { step, abandonments, flat, measured, from_workers });
         }
         self.early.retain(|early, _| *early > step);
@@ -212,7 +218,7 @@ impl ParameterFetches {
         let fetch = exchange.fetch(step, self.client.clone(), self.arrival.clone(), held, committed);
         if let Some(fetch) = fetch {
             let fetching = put_together(fetch, self.checks.maker());
-            let (sender, abandonments) = (self.sender.clone(), self.abandonments);
+            let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
             let task = tokio::spawn(async move {
                 let (flat, measured) = fetching.await;
                 _ = sender.send(Fetched { step, abandonments, flat, measured, from_workers: true });
@@ -221,9 +227,14 @@ impl ParameterFetches {
         }
     }
 
+    /// Whether parameters that workers made were wrong since this was asked last.
+    pub(crate) fn were_wrong(&mut self) -> bool {
+        std::mem::take(&mut self.workers_were_wrong)
+    }
+
     /// Drops what was received of the parameters of `step` and later steps: the coordinator makes them anew.
     pub(crate) fn abandon(&mut self, step: u64) {
-        self.abandonments += 1;
+        self.abandoned.push(step);
         self.early.retain(|early, _| *early < step);
         self.newest = self.newest.map(|newest| newest.min(step.saturating_sub(1)));
         let asked = std::mem::take(&mut self.on_the_way);
@@ -240,7 +251,7 @@ impl ParameterFetches {
             held: held.map(|held| held.flat),
         };
         let fetch = fetch.run(self.client.clone());
-        let (sender, abandonments) = (self.sender.clone(), self.abandonments);
+        let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
         let task = tokio::spawn(async move {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;

@@ -65,24 +65,26 @@ impl NodePushes {
         sender
     }
 
-    /// Tells the coordinator of a node whose owners have it, and sends what is the coordinator's of it.
-    pub(crate) fn delivered(
-        &self,
+    /// Tells the coordinator of a node whose owners have it, and sends what is the coordinator's of it. False where it
+    /// was not taken.
+    pub(crate) async fn delivered(
+        self,
         (lease, version): (Lease, OwnersVersion),
         computed: ComputedNode,
         chunks: Vec<(usize, Arc<ChunkBuffer>)>,
-    ) {
+    ) -> bool {
         let (sender, parts, _) = node_parts();
         for (index, values) in chunks {
             sender.chunk(index, ChunkBuffer::of(&values));
         }
         sender.finish(computed);
-        tokio::spawn(self.clone().carry(lease, version, parts));
+        self.carry(lease, version, parts).await
     }
 
-    async fn carry(self, lease: Lease, version: OwnersVersion, mut parts: NodeParts) {
+    /// False where the coordinator has answered that it does not want the node.
+    async fn carry(self, lease: Lease, version: OwnersVersion, mut parts: NodeParts) -> bool {
         if !parts.begun().await {
-            return;
+            return true;
         }
         let at = lease.at;
         // Neither is ever closed.
@@ -92,7 +94,7 @@ impl NodePushes {
         };
         let _turn = self.turns.acquire_owned().await;
         if !parts.begun().await {
-            return;
+            return true;
         }
         let begun = Instant::now();
         let (reply, given_up) = push(self.client, self.assignment, (lease, version), parts).await;
@@ -100,7 +102,10 @@ impl NodePushes {
         match reply {
             _ if given_up => tracing::debug!(%at, "node given up"),
             Ok(ignored) if ignored.is_empty() => {}
-            Ok(ignored) => tracing::debug!(%at, ignored, "node ignored"),
+            Ok(ignored) => {
+                tracing::debug!(%at, ignored, "node ignored");
+                return false;
+            }
             Err(status) => {
                 tracing::warn!(%at, %status, "a node did not get through");
                 let reason = status.message().to_owned();
@@ -108,6 +113,7 @@ impl NodePushes {
                 _ = self.failures.send(LeaseFailure { at, failure: Failure::Internal, reason });
             }
         }
+        true
     }
 }
 

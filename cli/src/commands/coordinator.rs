@@ -24,6 +24,7 @@ use crate::{runner, time};
 /// folder a cluster's; then everything is encrypted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy coordinator --state DIR\n  \
+    convoy coordinator --state DIR --listen 0.0.0.0:7070 --exchange sliced\n  \
     convoy coordinator examples/fashion-mnist.toml --listen 127.0.0.1:7070\n  \
     convoy worker --coordinator 127.0.0.1:7070")]
 pub struct CoordinatorArgs {

@@ -34,7 +34,7 @@ pub(crate) struct Method {
 impl Method {
     /// Whether a call may send nothing for as long as it likes, since whoever serves it looks after that.
     pub(crate) fn may_be_silent(&self) -> bool {
-        self.path == "/convoy.v1.Coordinator/PushNode"
+        ["/convoy.v1.Coordinator/PushNode", "/convoy.v1.Coordinator/Roots"].contains(&self.path)
     }
 
     /// Whether people call it, about jobs and data; workers have calls and memory of their own.

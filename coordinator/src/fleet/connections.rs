@@ -24,6 +24,8 @@ use crate::run::run_inputs::RunInput;
 use crate::run::worker_contact::WorkerContact;
 use crate::run::worker_links::WorkerLinks;
 
+/// Workers that an owner may say have brought one node.
+const MOST_BRINGERS: usize = 1024;
 /// How often workers say that they live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -198,10 +200,16 @@ impl Connections {
                 tracing::info!(%worker, %peer, %version, reason = told(&reason), "does not get through to an owner");
                 let event = Event::PeerLost { worker, peer, version };
                 self.tell_run_of_member(worker, JobId(job), RunInput::Event(event));
+                if !self.peers.lost(worker, peer) {
+                    self.lose(worker);
+                }
             }
             Message::PeersTake(takes) => self.peers_take(worker, takes),
             Message::NodeContradicted(v1::NodeContradicted { job, opening, node, workers }) => {
                 let node = node.ok_or(WireError::Missing { field: "node" })?.try_into()?;
+                if workers.len() > MOST_BRINGERS {
+                    return Err(WireError::Invalid { field: "workers", value: format!("{} of them", workers.len()) });
+                }
                 let workers = workers.into_iter().map(WorkerId).collect();
                 let input = RunInput::Contradicted { owner: worker, opening: Opening(opening), node, workers };
                 self.tell_run_of_member(worker, JobId(job), input);

@@ -158,6 +158,8 @@ impl Peers {
         let others = members.iter_mut().filter(|(_, other)| other.job == job && other.place.concerns(&place));
         for (id, other) in others {
             other.reached.remove(&worker);
+            // It may come back by the same number, and be news then.
+            other.known.iter_mut().for_each(|known| _ = known.remove(&worker));
             let told = v1::Peers { job: job.0, came: Vec::new(), gone: vec![worker.0] };
             deaf.extend((!other.outbox.say(Message::Peers(told))).then_some(*id));
         }
@@ -170,6 +172,21 @@ impl Peers {
     /// Whom `worker` reaches, if that is known and news.
     pub(crate) fn known(&self, worker: WorkerId) -> Option<PeersKnown> {
         news_of(&mut self.0.lock(), worker)
+    }
+
+    /// `worker` does not get through to `peer` any more: it is told of it once more, so that it finds out when it does.
+    /// False where it has no room for that.
+    pub(crate) fn lost(&self, worker: WorkerId, peer: WorkerId) -> bool {
+        let mut members = self.0.lock();
+        let Some(place) = members.get(&peer).map(|peer| (peer.job, peer.place.clone())) else { return true };
+        let Some(member) = members.get_mut(&worker) else { return true };
+        if worker == peer || member.job != place.0 || !place.1.listens_for(&member.place) {
+            return true;
+        }
+        member.reached.remove(&peer);
+        member.known.iter_mut().for_each(|known| _ = known.remove(&peer));
+        let came = vec![place.1.as_told(peer, &member.place)];
+        member.outbox.say(Message::Peers(v1::Peers { job: place.0.0, came, gone: Vec::new() }))
     }
 
     /// Keeps what came of it when `worker` tried to reach another. What it says of one that it cannot reach, since it
@@ -367,6 +384,36 @@ mod tests {
         assert_eq!(peers.join(WorkerId(2), JOB, place(2, &[]), outbox), [WorkerId(1)]);
         let left = peers.leave(WorkerId(2));
         assert_eq!((left.job, &left.deaf[..]), (JOB, &[WorkerId(1)][..]));
+    }
+
+    #[test]
+    fn who_is_lost_is_told_of_again_and_news_when_it_is_reached() {
+        let peers = Peers::default();
+        let mut inboxes = [join(&peers, 1, &["ox:7071"]), join(&peers, 2, &["yak:7071"]), join(&peers, 3, &[])];
+        reached(&peers, 3, 1, "");
+        reached(&peers, 3, 2, "");
+        inboxes.iter_mut().for_each(|inbox| _ = told(inbox));
+        assert!(peers.lost(WorkerId(3), WorkerId(2)));
+        assert_eq!(told(&mut inboxes[2]), (vec![2], vec![]));
+        assert_eq!((told(&mut inboxes[0]), told(&mut inboxes[1])), Default::default(), "nobody else is");
+        let again = v1::PeerReached { job: JOB.0, worker: 2, problem: String::new() };
+        let known = peers.reached(WorkerId(3), again).expect("it is news");
+        assert_eq!(known.reached, [WorkerId(1), WorkerId(2)].into());
+        for (worker, peer) in [(1, 1), (1, 3), (9, 1), (1, 9)] {
+            assert!(peers.lost(WorkerId(worker), WorkerId(peer)), "nothing follows");
+        }
+        assert_eq!((told(&mut inboxes[0]), told(&mut inboxes[2])), Default::default());
+    }
+
+    #[test]
+    fn who_comes_back_by_the_same_number_is_news() {
+        let peers = Peers::default();
+        let _inboxes = [join(&peers, 1, &["ox:7071"]), join(&peers, 2, &["yak:7071"])];
+        reached(&peers, 1, 2, "");
+        peers.leave(WorkerId(2));
+        let _again = join(&peers, 2, &["yak:7071"]);
+        let reached = v1::PeerReached { job: JOB.0, worker: 2, problem: String::new() };
+        assert!(peers.reached(WorkerId(1), reached).is_some());
     }
 
     #[test]

@@ -100,6 +100,8 @@ struct ToldExchange {
     owners: Option<v1::Owners>,
     opened: Option<v1::StepOpened>,
     scales: Option<v1::Scales>,
+    /// Owners that cannot go on before they are told what scales sums.
+    squared: BTreeSet<WorkerId>,
 }
 
 /// How many workers own chunks.
@@ -166,6 +168,7 @@ impl EffectHandler {
         let opened = v1::StepOpened { job, step: step.0, opening: opening.0, shards };
         self.exchange.opened = (work == Work::Train && self.exchange.owners.is_some()).then_some(opened);
         self.exchange.scales = None;
+        self.exchange.squared.clear();
         if let Some(opened) = self.exchange.opened {
             self.members.send_all(&Message::StepOpened(opened));
         }
@@ -183,6 +186,8 @@ impl EffectHandler {
         let owners = v1::Owners { job, version: version.0, of: of.iter().map(number).collect() };
         self.members.send_all(&Message::Owners(owners.clone()));
         self.exchange.owners = Some(owners);
+        // Who has other chunks has other squares to tell.
+        self.exchange.squared.clear();
         // Who owns chunks for the first time in this step has not heard them.
         if let Some(scales) = self.exchange.scales.filter(|_| !opens_step) {
             self.members.send_all(&Message::Scales(scales));
@@ -195,8 +200,23 @@ impl EffectHandler {
         if self.opening == Some(opening) && self.exchange.opened.is_some() {
             let scales = v1::Scales { job: self.members.job().0, opening: opening.0, gradient, statistics };
             self.exchange.scales = Some(scales);
+            // What they owe now is counted from here.
+            let squared = std::mem::take(&mut self.exchange.squared);
+            squared.into_iter().for_each(|owner| self.members.excuse(owner));
             self.members.send_all(&Message::Scales(scales));
         }
+    }
+
+    /// An owner has told the squares of its sums, and waits for what scales them.
+    pub(crate) fn squared(&mut self, opening: Opening, owner: WorkerId) {
+        if self.opening == Some(opening) && self.exchange.scales.is_none() {
+            self.exchange.squared.insert(owner);
+        }
+    }
+
+    /// Whether an owner waits for others: it is not to blame that it brings nothing.
+    pub(crate) fn waits_for_scales(&self, owner: WorkerId) -> bool {
+        self.exchange.squared.contains(&owner)
     }
 
     /// The step in work, if it was opened so and this worker owns chunks of it.
@@ -208,7 +228,7 @@ impl EffectHandler {
 
     /// Tells a worker that has come what is known of the exchange of chunks.
     pub(crate) fn tell_exchange(&mut self, worker: WorkerId) {
-        let ToldExchange { owners, opened, scales } = self.exchange.clone();
+        let ToldExchange { owners, opened, scales, .. } = self.exchange.clone();
         let messages = [owners.map(Message::Owners), opened.map(Message::StepOpened), scales.map(Message::Scales)];
         messages.into_iter().flatten().for_each(|message| self.members.send(worker, message));
     }
@@ -217,6 +237,7 @@ impl EffectHandler {
         self.leases.clear();
         self.opening = None;
         (self.exchange.opened, self.exchange.scales) = (None, None);
+        self.exchange.squared.clear();
         self.command(Command::Abandon);
         if work == Work::Train {
             // Workers may have the next parameters in part, or whole; they will not be committed.

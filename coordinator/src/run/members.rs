@@ -73,6 +73,13 @@ impl RunMembers {
         self.members.iter().map(|(worker, member)| (*worker, member.outbox.contact().read(begun))).collect()
     }
 
+    /// A worker had to wait for others, and is in contact from now on.
+    pub(crate) fn excuse(&self, worker: WorkerId) {
+        if let Some(member) = self.members.get(&worker) {
+            member.outbox.contact().pushed();
+        }
+    }
+
     /// Queues the same message for all members, in the order of their numbers.
     pub(crate) fn send_all(&mut self, message: &Message) {
         let workers: Vec<WorkerId> = self.members.keys().copied().collect();

@@ -1,5 +1,6 @@
 //! The loop of a run: one input, all its effects, then the next.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use convoy_proto::v1::coordinator_message::Message;
@@ -169,7 +170,12 @@ impl RunLoop {
 
     /// Tells the run who was in contact when.
     fn hear(&mut self) {
-        for (worker, contact) in self.driver.outbox().members.contacts(self.begun) {
+        let now = RunTime(self.begun.elapsed().as_micros() as u64);
+        let contacts = self.driver.outbox().members.contacts(self.begun);
+        for (worker, mut contact) in contacts {
+            if self.driver.outbox().waits_for_scales(worker) {
+                contact.pushed = now;
+            }
             self.driver.heard(worker, contact);
         }
     }
@@ -241,7 +247,11 @@ impl RunLoop {
                 Ok(())
             }
             RunInput::Contradicted { owner, opening, node, workers } => match effects.step_owned_by(owner, opening) {
-                Some(step) => self.event(Event::NodeContradicted { step, work: Work::Train, node, workers }),
+                // It may be the owner that is wrong: it is among those in doubt.
+                Some(step) => {
+                    let workers = workers.into_iter().chain([owner]).collect::<BTreeSet<_>>().into_iter().collect();
+                    self.event(Event::NodeContradicted { step, work: Work::Train, node, workers })
+                }
                 None => Ok(()),
             },
             RunInput::Worked(waits) => {
@@ -292,6 +302,7 @@ impl RunLoop {
             News::OwnerReduced { opening, version, worker } => {
                 self.event(Event::OwnerReduced { worker, opening, version })?;
             }
+            News::OwnerSquared { opening, worker } => self.driver.outbox().squared(opening, worker),
             News::Scaled { opening, scales } => self.driver.outbox().scaled(opening, scales),
             made => self.made = Some(made),
         }

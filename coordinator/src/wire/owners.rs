@@ -87,7 +87,8 @@ impl RootPush {
                 if index >= chunk_count(elements) || !squares.is_finite() {
                     return Err(Status::invalid_argument(format!("{squares} are no squares of chunk {chunk}")));
                 }
-                Command::Squares { opening, from, index, squares }
+                let permit = excused(self.run.reducer.chunk_room(), || self.contact.pushed()).await;
+                Command::Squares { opening, from, index, squares, permit }
             }
         };
         if self.run.reducer.send(command) { Ok(()) } else { Err(RunOver.into()) }

@@ -257,3 +257,22 @@ fn what_is_no_chunk_or_no_copy_is_refused() {
     idle.commit();
     assert_eq!(idle.lacking(), Vec::<usize>::new());
 }
+
+#[test]
+fn an_owner_whose_state_is_not_to_be_trusted_gets_it_anew_and_makes_its_chunks_once_more() {
+    let mut bench = Bench::new(OPTIMIZERS[0], &[1, 2]);
+    bench.give_states();
+    let len = bench.rules.network.len();
+    let wrong = ChunkState { values: Arc::new(ChunkBuffer::zeros(chunk_range(len, 0).len())), moments: Vec::new() };
+    let wrong = ChunkState { moments: ChunkState::of(&bench.before, 0).moments, ..wrong };
+    bench.owners[0].set_state(0, 0, wrong, &mut Vec::new());
+    (0..SHARDS).for_each(|shard| bench.chunk(shard, 0, &gradient(shard, len)));
+    let made = |bench: &Bench| bench.owners[0].made().find(|(index, _)| *index == 0).map(|(_, values)| values);
+    let before = made(&bench).expect("it is made of what it had");
+    bench.owners[0].forget_states();
+    assert!(made(&bench).is_none() && bench.owners[0].lacking().contains(&0));
+    bench.give_states();
+    assert_ne!(made(&bench).expect("it is made anew"), before);
+    bench.owners[0].commit();
+    assert!(bench.owners[0].lacking().is_empty(), "no step is in work");
+}

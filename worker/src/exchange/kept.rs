@@ -35,6 +35,8 @@ struct KeptNode {
     /// The owner that has each chunk.
     taken: BTreeMap<usize, WorkerId>,
     computed: Option<ComputedNode>,
+    /// A chunk of it holds numbers that no owner takes.
+    doubtful: bool,
     /// When its first chunk was there.
     begun: Option<std::time::Instant>,
     /// The version of the owners under which the coordinator was told that all have it.
@@ -151,19 +153,29 @@ impl KeptNodes {
         let open = self.told.as_ref().is_some_and(|told| told.step == lease.at.step.0);
         if open {
             let (chunks, taken) = (BTreeMap::new(), BTreeMap::new());
-            self.nodes
-                .insert(lease.at.lease, KeptNode { lease, chunks, taken, computed: None, begun: None, told: None });
+            self.nodes.insert(
+                lease.at.lease,
+                KeptNode { lease, chunks, taken, computed: None, doubtful: false, begun: None, told: None },
+            );
         }
         open
     }
 
-    /// A chunk of a node is there.
-    pub(crate) fn add(&mut self, lease: LeaseId, index: usize, values: Arc<ChunkBuffer>, now: Instant) {
+    /// A chunk of a node is there. It is sent from `now` on; of a node that is in doubt it is only kept.
+    pub(crate) fn add(&mut self, lease: LeaseId, index: usize, values: Arc<ChunkBuffer>, now: Option<Instant>) {
         let (Some(told), Some(node)) = (&self.told, self.nodes.get_mut(&lease)) else { return };
         node.begun.get_or_insert_with(std::time::Instant::now);
         node.chunks.insert(index, values);
-        if let Some(owner) = node.lacking(told, index) {
-            self.queues.entry(owner).or_default().put(index, lease, now);
+        match now {
+            None if !std::mem::replace(&mut node.doubtful, true) => {
+                self.queues.values_mut().for_each(|queue| queue.forget(lease));
+            }
+            None => {}
+            Some(now) => {
+                if let Some(owner) = node.lacking(told, index) {
+                    self.queues.entry(owner).or_default().put(index, lease, now);
+                }
+            }
         }
     }
 
@@ -229,6 +241,13 @@ impl KeptNodes {
         lost
     }
 
+    /// The coordinator did not take what it was told of a node under `version`: it is told again, if that still holds.
+    pub(crate) fn not_taken(&mut self, lease: LeaseId, version: OwnersVersion) {
+        if let Some(node) = self.nodes.get_mut(&lease).filter(|node| node.told == Some(version)) {
+            node.told = None;
+        }
+    }
+
     /// Nodes that are all with their owners, and those whose numbers are in doubt. Each is given once for each version
     /// of the owners.
     pub(crate) fn delivered(&mut self) -> Vec<DeliveredNode> {
@@ -254,7 +273,8 @@ impl KeptNodes {
 impl KeptNode {
     /// Whether its numbers can be added.
     fn usable(&self) -> bool {
-        self.computed.as_ref().is_none_or(|computed| computed.not_finite.is_none() && !computed.absurd)
+        !self.doubtful
+            && self.computed.as_ref().is_none_or(|computed| computed.not_finite.is_none() && !computed.absurd)
     }
 
     /// The worker that owns chunk `index` and does not have it.
@@ -300,7 +320,8 @@ mod tests {
 
     fn add(kept: &mut KeptNodes, indices: impl IntoIterator<Item = usize>) {
         for index in indices {
-            kept.add(LeaseId(9), index, Arc::new(ChunkBuffer::of(&[index as f32])), Instant::now());
+            let values = Arc::new(ChunkBuffer::of(&[index as f32]));
+            kept.add(LeaseId(9), index, values, Some(Instant::now()));
         }
     }
 
@@ -397,6 +418,34 @@ mod tests {
             kept.computed(LeaseId(9), doubt);
             assert_eq!((sent(&mut kept, ONE), delivered(&mut kept)), (vec![], vec![(1, 0)]));
         }
+    }
+
+    #[tokio::test]
+    async fn an_absurd_node_goes_to_the_coordinator_whole_where_that_owns_its_chunks() {
+        let mut kept = begun(told(1, 1, [1; CHUNKS]));
+        add(&mut kept, 0..2);
+        for index in 2..CHUNKS {
+            kept.add(LeaseId(9), index, Arc::new(ChunkBuffer::of(&[f32::MAX])), None);
+        }
+        assert!(sent(&mut kept, ONE).is_empty(), "nothing of it is sent any more");
+        kept.computed(LeaseId(9), ComputedNode { absurd: true, ..computed() });
+        assert_eq!(delivered(&mut kept), [(1, 0)]);
+        kept.open(told(1, 2, [0; CHUNKS]), Instant::now());
+        assert_eq!(delivered(&mut kept), [(2, CHUNKS)]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_the_coordinator_did_not_take_is_told_again() {
+        let mut kept = begun(told(1, 1, [0; CHUNKS]));
+        add(&mut kept, 0..CHUNKS);
+        kept.computed(LeaseId(9), computed());
+        assert_eq!((delivered(&mut kept).len(), delivered(&mut kept).len()), (1, 0));
+        kept.not_taken(LeaseId(9), OwnersVersion(1));
+        assert_eq!(delivered(&mut kept).len(), 1);
+        kept.open(told(1, 2, [0; CHUNKS]), Instant::now());
+        assert_eq!(delivered(&mut kept).len(), 1);
+        kept.not_taken(LeaseId(9), OwnersVersion(1));
+        assert_eq!(delivered(&mut kept).len(), 0, "that was about other owners");
     }
 
     #[tokio::test]

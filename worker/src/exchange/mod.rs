@@ -49,6 +49,8 @@ use crate::node_parts::{NodePart, NodeParts, NodeSender, node_parts};
 use crate::outbox::Outbox;
 use crate::push::NodePushes;
 
+/// Before the coordinator is told again of a node that it did not take.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How often it is looked whether owners take what they are sent.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -119,10 +121,13 @@ impl Exchange {
     }
 
     /// A training step is open. Where workers own its chunks, the answer is the step that it makes parameters of.
-    pub(crate) fn opened(&mut self, opened: v1::StepOpened) -> Option<u64> {
-        self.telling.opened(opened);
+    ///
+    /// # Errors
+    /// When the message makes no sense.
+    pub(crate) fn opened(&mut self, opened: v1::StepOpened) -> Result<Option<u64>, WorkerError> {
+        self.telling.opened(opened)?;
         self.told();
-        self.sliced().map(|told| told.step + 1)
+        Ok(self.sliced().map(|told| told.step + 1))
     }
 
     /// What scales the sums of the open step.
@@ -140,6 +145,11 @@ impl Exchange {
         if self.telling.step().is_some_and(|told| told.step < step) {
             self.close();
         }
+    }
+
+    /// Parameters that owners made were wrong: it may be what this one has that is.
+    pub(crate) fn doubt_states(&self) {
+        self.state.owner.send(OwnerCommand::Forget);
     }
 
     /// The open step is given up.
@@ -235,10 +245,8 @@ async fn keep(state: Arc<ExchangeState>, lease: Lease, mut parts: NodeParts) {
         match parts.next().await {
             Some(NodePart::Chunk(index, values)) => {
                 worst = worst.max(Magnitude::of(&values));
-                // Of a node that is in doubt, nothing more is sent.
-                if worst == Magnitude::Good {
-                    state.with_kept(|kept| kept.add(id, index, Arc::new(values), Instant::now()));
-                }
+                let good = worst == Magnitude::Good;
+                state.with_kept(|kept| kept.add(id, index, Arc::new(values), good.then(Instant::now)));
                 state.note_change();
             }
             Some(NodePart::Computed(mut node)) => {
@@ -263,7 +271,18 @@ async fn tell_delivered(state: Arc<ExchangeState>, pushes: NodePushes) {
     let mut changed = state.changed();
     loop {
         for DeliveredNode { lease, version, computed, chunks } in state.with_kept(KeptNodes::delivered) {
-            pushes.delivered((lease, version), computed, chunks);
+            let telling = pushes.clone().delivered((lease, version), computed, chunks);
+            let state = Arc::downgrade(&state);
+            tokio::spawn(async move {
+                if telling.await {
+                    return;
+                }
+                tokio::time::sleep(AGAIN).await;
+                if let Some(state) = state.upgrade() {
+                    state.with_kept(|kept| kept.not_taken(lease.at.lease, version));
+                    state.note_change();
+                }
+            });
         }
         if changed.changed().await.is_err() {
             return;

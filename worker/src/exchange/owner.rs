@@ -41,6 +41,8 @@ pub(crate) enum OwnerCommand {
     },
     /// The open step is given up.
     Abandon,
+    /// The states of chunks are not to be trusted.
+    Forget,
     End,
 }
 
@@ -73,6 +75,8 @@ impl std::fmt::Debug for Taken {
 pub(crate) enum OwnerNews {
     /// A step is open: nothing of an earlier one is to be sent any more.
     Opened(Opening),
+    /// No step is open.
+    Closed,
     /// It lacks the state of chunks before a step.
     Lacks { step: u64, chunks: Vec<usize> },
     /// Something for the coordinator about the sums of the open step.
@@ -166,7 +170,12 @@ impl OwnerDesk {
                 OwnerCommand::Commit { step } => {
                     if self.open.take_if(|open| open.step == step).is_some() {
                         self.owned.commit();
+                        self.tell(OwnerNews::Closed);
                     }
+                }
+                OwnerCommand::Forget => {
+                    self.owned.forget_states();
+                    self.fetch_what_lacks();
                 }
                 OwnerCommand::Abandon => self.abandon(),
                 OwnerCommand::End => break,
@@ -189,9 +198,13 @@ impl OwnerDesk {
             self.open = Some(OpenStep { opening, step: told.step, published });
             self.tell(OwnerNews::Opened(opening));
         }
-        let chunks = self.owned.lacking();
-        if !chunks.is_empty() {
-            self.tell(OwnerNews::Lacks { step: told.step, chunks });
+        self.fetch_what_lacks();
+    }
+
+    fn fetch_what_lacks(&self) {
+        let (chunks, open) = (self.owned.lacking(), self.open.as_ref());
+        if let Some(open) = open.filter(|_| !chunks.is_empty()) {
+            self.tell(OwnerNews::Lacks { step: open.step, chunks });
         }
     }
 
@@ -239,6 +252,7 @@ impl OwnerDesk {
     fn abandon(&mut self) {
         if let Some(open) = self.open.take() {
             self.board.abandon(open.opening.0);
+            self.tell(OwnerNews::Closed);
         }
     }
 

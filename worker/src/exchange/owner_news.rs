@@ -24,6 +24,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Sums that wait for the socket.
 const AHEAD: usize = 2;
 
+/// A task that lasts no longer than this.
+struct AbortOnDrop(AbortHandle);
+
+impl AbortOnDrop {
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        AbortOnDrop(tokio::spawn(task).abort_handle())
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Carries news of the owner's thread.
 pub(crate) struct OwnerMessenger {
     pub(crate) client: CoordinatorClient<Channel>,
@@ -36,18 +51,18 @@ pub(crate) struct OwnerMessenger {
 impl OwnerMessenger {
     /// Carries `news` until the thread has ended.
     pub(crate) async fn run(self, mut news: mpsc::UnboundedReceiver<OwnerNews>) {
-        let mut fetching: Option<AbortHandle> = None;
-        let mut roots: Option<(mpsc::UnboundedSender<Message>, AbortHandle)> = None;
+        let mut _fetching = None;
+        // Sums of an opening that is over are not wanted.
+        let mut roots: Option<(mpsc::UnboundedSender<Message>, AbortOnDrop)> = None;
         while let Some(news) = news.recv().await {
             match news {
                 OwnerNews::Opened(opening) => {
                     let (sender, messages) = mpsc::unbounded_channel();
-                    let sending = tokio::spawn(send_roots(self.client.clone(), self.assignment, opening, messages));
-                    // Sums of an opening that is over are not wanted.
-                    if let Some((_, before)) = roots.replace((sender, sending.abort_handle())) {
-                        before.abort();
-                    }
+                    let sending = send_roots(self.client.clone(), self.assignment, opening, messages);
+                    roots = Some((sender, AbortOnDrop::spawn(sending)));
+                    _fetching = None;
                 }
+                OwnerNews::Closed => roots = None,
                 OwnerNews::Root(message) => {
                     if let Some((sender, _)) = &roots {
                         _ = sender.send(message);
@@ -60,15 +75,11 @@ impl OwnerMessenger {
                         self.rules.clone(),
                         Arc::downgrade(&self.owner),
                     );
-                    if let Some(before) = fetching.replace(tokio::spawn(fetch).abort_handle()) {
-                        before.abort();
-                    }
+                    _fetching = Some(AbortOnDrop::spawn(fetch));
                 }
                 OwnerNews::Contradicted(opening, contradiction) => self.contradicted(opening, contradiction).await,
             }
         }
-        roots.into_iter().for_each(|(_, sending)| sending.abort());
-        fetching.into_iter().for_each(|fetching| fetching.abort());
     }
 
     async fn contradicted(&self, opening: Opening, contradiction: Contradiction) {
@@ -107,7 +118,8 @@ async fn send_roots(
                 while let Some(message) = all.get(sent) {
                     let message = Some(message.clone());
                     if sender.send(v1::RootMessage { message }).await.is_err() {
-                        return;
+                        // How the call ended is said by the call.
+                        std::future::pending::<()>().await;
                     }
                     sent += 1;
                 }

@@ -157,6 +157,7 @@ impl Assembly {
             return;
         }
         chunks.iter().for_each(|index| _ = self.missing.insert(*index, source));
+        while self.asking.try_join_next().is_some() {}
         let (state, client, sender) = (self.fetch.state.clone(), self.fetch.client.clone(), self.sender.clone());
         let (step, opening) = (self.fetch.told.step, self.fetch.told.fence.opening);
         self.asking.spawn(async move {
@@ -230,8 +231,11 @@ impl Assembly {
         moved.into_iter().for_each(|(source, chunks)| self.ask(source, chunks, Duration::ZERO));
     }
 
+    /// Asks the coordinator for all that is missing and was not asked of it.
     fn ask_coordinator(&mut self) {
-        let missing: Vec<usize> = self.missing.keys().copied().collect();
+        let asked = |source: &Source| *source == Source::Coordinator;
+        let missing: Vec<usize> =
+            self.missing.iter().filter(|(_, source)| !asked(source)).map(|(index, _)| *index).collect();
         tracing::debug!(chunks = missing.len(), "owners do not give parameters of a committed step");
         self.ask(Source::Coordinator, missing, Duration::ZERO);
     }

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use convoy_proto::v1::push_message::Message as Pushed;
 use convoy_proto::{Chunk, Values, channel};
@@ -19,6 +21,8 @@ const OTHER: u32 = 1;
 /// A coordinator that has the state of a step, and passes on the sums that it gets.
 struct Sums {
     state: Vec<f32>,
+    /// Calls with sums that it ends after the first of them.
+    fails: std::sync::atomic::AtomicUsize,
     roots: mpsc::UnboundedSender<v1::root_message::Message>,
 }
 
@@ -37,6 +41,11 @@ impl Answers for Sums {
 
     async fn roots(&self, mut messages: Streaming<v1::RootMessage>) -> Result<v1::RootsReply, Status> {
         while let Some(v1::RootMessage { message: Some(message) }) = messages.message().await? {
+            let is_sum = matches!(message, v1::root_message::Message::Sum(_));
+            let fails = |left: usize| left.checked_sub(1);
+            if is_sum && self.fails.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails).is_ok() {
+                return Err(Status::unavailable("the line is cut"));
+            }
             _ = self.roots.send(message);
         }
         Ok(v1::RootsReply {})
@@ -56,9 +65,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Bench::whose_sums_fail(0).await
+    }
+
+    /// The same, with a coordinator that does not take the sums so many times.
+    async fn whose_sums_fail(fails: usize) -> Self {
         let job = Job::at(ROOT);
         let (sender, roots) = mpsc::unbounded_channel();
-        let client = connect(Sums { state: job.parameters(0), roots: sender }).await;
+        let client = connect(Sums { state: job.parameters(0), fails: fails.into(), roots: sender }).await;
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let end = Arc::new(PeerEnd::open(&PeerConfig { listen, addresses: Vec::new() }).await.unwrap());
         let other = PeerEnd::deaf().unwrap();
@@ -90,7 +104,7 @@ impl Bench {
     fn open(&mut self, opening: u64, owner: u32) {
         let job = ASSIGNMENT.job;
         self.exchange.owners(v1::Owners { job, version: opening, of: vec![owner] }).unwrap();
-        self.exchange.opened(v1::StepOpened { job, step: 0, opening, shards: 4 });
+        self.exchange.opened(v1::StepOpened { job, step: 0, opening, shards: 4 }).unwrap();
     }
 
     /// What the other worker sends, and what it is answered.
@@ -158,6 +172,24 @@ async fn an_owner_adds_what_workers_send_and_hands_out_what_it_makes() {
     let Some(v1::root_message::Message::Sum(root)) = bench.roots.recv().await else { panic!("a sum") };
     assert!(root.data.copy_to(&mut values));
     assert_eq!(values, sum, "the coordinator gets the sum");
+}
+
+#[tokio::test]
+async fn sums_that_did_not_get_through_are_sent_again() {
+    let mut bench = Bench::whose_sums_fail(2).await;
+    bench.open(1, OWNER);
+    let whole = Node { first: 0, last: 4 };
+    let node = bench.exchange.node(lease(Work::Train, 0, 8, 0..4)).expect("its chunks go to an owner");
+    node.chunk(0, ChunkBuffer::of(&bench.node(whole)));
+    let sum = async {
+        loop {
+            if let Some(v1::root_message::Message::Sum(sum)) = bench.roots.recv().await {
+                return sum;
+            }
+        }
+    };
+    let sum = timeout(Duration::from_secs(20), sum).await.expect("it comes");
+    assert_eq!(sum.data.to_bytes(), le(&bench.node(whole)));
 }
 
 /// How the owner ends a push of the other worker.
@@ -272,7 +304,7 @@ async fn parameters_are_put_together_from_what_is_made_here() {
         frozen: Arc::default(),
     };
     let (committed, watching) = watch::channel(CommittedStep::default());
-    let client = connect(Sums { state: Vec::new(), roots: mpsc::unbounded_channel().0 }).await;
+    let client = connect(Sums { state: Vec::new(), fails: 0.into(), roots: mpsc::unbounded_channel().0 }).await;
     assert!(bench.exchange.fetch(2, client.clone(), arrival.clone(), None, watching.clone()).is_none(), "another step");
     let fetch = bench.exchange.fetch(1, client, arrival, None, watching).expect("the open step makes them");
     let fetching = tokio::spawn(fetch.run());

@@ -73,8 +73,15 @@ impl Telling {
     }
 
     /// A step is open.
-    pub(crate) fn opened(&mut self, opened: v1::StepOpened) {
+    ///
+    /// # Errors
+    /// When it has no shards.
+    pub(crate) fn opened(&mut self, opened: v1::StepOpened) -> Result<(), WorkerError> {
+        if opened.shards == 0 {
+            return Err(WorkerError::nonsense("a step", "it has no shards"));
+        }
         self.opened = Some(opened);
+        Ok(())
     }
 
     /// No step is open.
@@ -103,7 +110,7 @@ mod tests {
     fn a_step_is_known_with_its_owners_until_it_is_over() {
         let mut telling = Telling::default();
         let opened = v1::StepOpened { job: 7, step: 3, opening: 5, shards: 8 };
-        telling.opened(opened);
+        telling.opened(opened).unwrap();
         assert_eq!((telling.step(), telling.version()), (None, OwnersVersion(0)));
         telling.owners(v1::Owners { job: 7, version: 2, of: vec![4, 0, 4] }, 3).unwrap();
         let step = telling.step().unwrap();
@@ -119,6 +126,8 @@ mod tests {
 
     #[test]
     fn owners_of_other_chunks_make_no_sense() {
+        let none = Telling::default().opened(v1::StepOpened::default()).unwrap_err();
+        assert!(none.to_string().contains("no shards"), "{none}");
         let error = Telling::default().owners(v1::Owners { job: 7, version: 1, of: vec![4] }, 3).unwrap_err();
         assert!(error.to_string().contains("1 chunks have owners, there are 3"), "{error}");
     }

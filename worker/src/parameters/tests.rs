@@ -220,6 +220,21 @@ async fn answers_from_before_an_abandoned_step_are_void() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn parameters_that_were_committed_stay_though_later_ones_are_abandoned() {
+    let mut fetching = Fetching::new().await;
+    fetching.fetches.commit(4, None);
+    fetching.answer(4).await;
+    assert_eq!(fetching.take().await, Some(4));
+    fetching.fetches.ask_for(5);
+    fetching.answer(5).await;
+    assert_eq!(fetching.take().await, None, "they are early");
+    // Both are heard of before the worker comes to what it has.
+    fetching.fetches.commit(5, None);
+    fetching.fetches.abandon(6);
+    assert_eq!(fetching.take().await, Some(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_membership_ends_its_fetches() {
     let Fetching { mut fetches, mut calls } = Fetching::new().await;
     fetches.commit(4, None);

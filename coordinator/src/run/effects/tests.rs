@@ -308,7 +308,9 @@ fn who_comes_later_is_told_what_of_the_exchange_still_holds() {
     bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Train, why });
     assert_eq!(bench.told_to_a_newcomer(6), [owners_told(2, &[1, 1])], "the step was given up");
     bench.open(2);
-    assert_eq!(bench.told_to_a_newcomer(7), [owners_told(2, &[1, 1]), opened_told(2)], "nothing scales it yet");
+    bench.scaled(2);
+    bench.open(3);
+    assert_eq!(bench.told_to_a_newcomer(7), [owners_told(2, &[1, 1]), opened_told(3)], "nothing scales it yet");
 }
 
 #[test]
@@ -321,6 +323,25 @@ fn nothing_of_an_exchange_is_told_where_nobody_ever_owned_anything() {
     assert_eq!(read(&mut messages), []);
     assert_eq!(bench.told_to_a_newcomer(2), []);
     assert_eq!(bench.effects.step_owned_by(WorkerId(1), Opening(1)), None);
+}
+
+#[test]
+fn an_owner_that_waits_for_what_scales_its_sums_is_not_to_blame() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path());
+    bench.owners(1, &[1, 2], OwnersReason::StepBegins);
+    bench.open(2);
+    bench.effects.squared(Opening(1), WorkerId(1));
+    assert!(!bench.effects.waits_for_scales(WorkerId(1)), "that was of an earlier opening");
+    bench.effects.squared(Opening(2), WorkerId(1));
+    assert!(bench.effects.waits_for_scales(WorkerId(1)) && !bench.effects.waits_for_scales(WorkerId(2)));
+    bench.owners(2, &[1], OwnersReason::Gone(WorkerId(2)));
+    assert!(!bench.effects.waits_for_scales(WorkerId(1)), "it owes squares of the chunks that it got");
+    bench.effects.squared(Opening(2), WorkerId(1));
+    bench.scaled(2);
+    assert!(!bench.effects.waits_for_scales(WorkerId(1)), "it can go on");
+    bench.effects.squared(Opening(2), WorkerId(1));
+    assert!(!bench.effects.waits_for_scales(WorkerId(1)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who owns which chunk, and whose sums have come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use convoy_scheduler::{Owner, OwnersVersion, WorkerId};
@@ -12,6 +12,8 @@ pub(crate) struct ChunkOwners {
     of: Arc<[Owner]>,
     /// Whether a chunk need not be brought any more: its owner has done so, or the step leaves it as it is.
     settled: Vec<bool>,
+    /// Whether the squares of a chunk's sum were told by its owner.
+    squared: Vec<bool>,
 }
 
 impl ChunkOwners {
@@ -22,15 +24,18 @@ impl ChunkOwners {
 
     /// Other owners are in force. The chunks that have moved must be brought again.
     pub(crate) fn change(&mut self, version: OwnersVersion, of: Arc<[Owner]>) -> Vec<usize> {
-        let moved = (0..of.len()).filter(|index| self.of.get(*index) != Some(&of[*index])).collect();
+        let moved: Vec<usize> = (0..of.len()).filter(|index| self.of.get(*index) != Some(&of[*index])).collect();
         (self.version, self.of) = (version, of);
         self.settled.resize(self.of.len(), false);
+        self.squared.resize(self.of.len(), false);
+        moved.iter().for_each(|index| self.squared[*index] = false);
         moved
     }
 
     /// A step is opened, which leaves the chunks `frozen` as they are.
     pub(crate) fn open(&mut self, frozen: impl Iterator<Item = usize>) {
         self.settled.fill(false);
+        self.squared.fill(false);
         frozen.for_each(|index| self.settle(index, true));
     }
 
@@ -44,6 +49,29 @@ impl ChunkOwners {
         if let Some(chunk) = self.settled.get_mut(index) {
             *chunk = settled;
         }
+    }
+
+    /// Notes that the owner of chunk `index` has told the squares of its sum.
+    pub(crate) fn note_squares(&mut self, index: usize) {
+        if let Some(chunk) = self.squared.get_mut(index) {
+            *chunk = true;
+        }
+    }
+
+    /// Whether `worker` has told the squares of some of its chunks, and those of all that it has to bring.
+    pub(crate) fn has_told_squares(&self, worker: WorkerId) -> bool {
+        let chunks = self.of.iter().zip(self.squared.iter().zip(&self.settled));
+        let mut own = chunks.filter(|(owner, _)| **owner == Owner::Worker(worker)).map(|(_, known)| known);
+        own.clone().any(|(squared, _)| *squared) && own.all(|(squared, settled)| *squared || *settled)
+    }
+
+    /// The workers that own chunks.
+    pub(crate) fn workers(&self) -> BTreeSet<WorkerId> {
+        let worker = |owner: &Owner| match owner {
+            Owner::Worker(worker) => Some(*worker),
+            Owner::Coordinator => None,
+        };
+        self.of.iter().filter_map(worker).collect()
     }
 
     /// Whether nothing is left for `worker` to bring.

@@ -70,10 +70,11 @@ impl Reducer {
                 }
                 drop(permit);
             }
-            Command::Squares { opening, from, index, squares } => {
+            Command::Squares { opening, from, index, squares, permit } => {
                 if opening == self.opening && self.owners.owns(from, index) {
-                    self.squares(index, squares);
+                    self.squares(from, index, squares);
                 }
+                drop(permit);
             }
             Command::Chunk { opening, node, from, index, values, permit } => {
                 if opening == self.opening {
@@ -118,6 +119,11 @@ impl Reducer {
         let moved = moved.into_iter().filter(|index| !self.rules.frozen.contain(step, *index));
         open.move_chunks(moved.inspect(|index| self.owners.settle(*index, false)));
         self.tell_reduced();
+        for worker in self.owners.workers() {
+            if self.owners.has_told_squares(worker) {
+                self.tell(News::OwnerSquared { opening: self.opening, worker });
+            }
+        }
     }
 
     /// Tells of all owners that have nothing to bring.
@@ -148,9 +154,13 @@ impl Reducer {
         self.finish_step();
     }
 
-    fn squares(&mut self, index: usize, squares: f64) {
+    fn squares(&mut self, from: WorkerId, index: usize, squares: f64) {
         if let Some(OpenTree::Train(open)) = &mut self.open {
             open.take_squares(index, squares);
+            self.owners.note_squares(index);
+            if self.owners.has_told_squares(from) {
+                self.tell(News::OwnerSquared { opening: self.opening, worker: from });
+            }
             self.tell_scales();
         }
     }

@@ -124,6 +124,8 @@ pub(crate) enum Command {
         index: usize,
         /// The sum of squares.
         squares: f64,
+        /// Room in the queue, as for a chunk.
+        permit: OwnedSemaphorePermit,
     },
     /// The next parameters become the committed ones.
     Commit,
@@ -168,6 +170,13 @@ pub(crate) enum News {
         opening: Opening,
         /// The owners that are in force.
         version: OwnersVersion,
+        /// The owner.
+        worker: WorkerId,
+    },
+    /// An owner has told the squares of all its chunks, and has nothing to bring before it knows what scales sums.
+    OwnerSquared {
+        /// What they are for.
+        opening: Opening,
         /// The owner.
         worker: WorkerId,
     },

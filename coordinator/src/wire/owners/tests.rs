@@ -130,7 +130,7 @@ async fn sums_and_squares_go_to_the_reducer_with_who_brings_them_and_what_for() 
     push.take(Message::Squares(v1::ChunkSquares { chunk: index as u32, squares: 2.5 })).await.unwrap();
     push.take(bench.sum(index, 0.5)).await.unwrap();
     let squares = bench.ends.commands.try_recv();
-    let Ok(Command::Squares { opening: Opening(3), from: WorkerId(5), index: told, squares: 2.5 }) = squares else {
+    let Ok(Command::Squares { opening: Opening(3), from: WorkerId(5), index: told, squares: 2.5, .. }) = squares else {
         panic!("{squares:?}")
     };
     assert_eq!(told, index);

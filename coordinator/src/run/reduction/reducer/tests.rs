@@ -114,7 +114,8 @@ impl Bench {
     }
 
     fn squares_of(&mut self, opening: Opening, from: u32, index: usize, squares: f64) {
-        self.reducer.handle(Command::Squares { opening, from: WorkerId(from), index, squares });
+        let permit = permit();
+        self.reducer.handle(Command::Squares { opening, from: WorkerId(from), index, squares, permit });
     }
 
     /// `from` tells the squares of the sum of chunk `index`.
@@ -163,10 +164,20 @@ impl Bench {
         }
     }
 
-    /// All that was told, but for nodes.
+    /// All that was told, but for nodes and squares.
     fn made(&mut self) -> Vec<News> {
         let all = std::iter::from_fn(|| self.news.try_recv().ok());
-        all.filter(|news| !matches!(news, News::Node { .. })).collect()
+        all.filter(|news| !matches!(news, News::Node { .. } | News::OwnerSquared { .. })).collect()
+    }
+
+    /// Who has told all squares that it owes, as was told since the last call.
+    fn squared(&mut self) -> Vec<u32> {
+        let all = std::iter::from_fn(|| self.news.try_recv().ok());
+        let of = |news| match news {
+            News::OwnerSquared { opening, worker } if opening == self.opening => Some(worker.0),
+            _ => None,
+        };
+        all.filter_map(of).collect()
     }
 
     fn snapshot(&mut self) -> Arc<ParameterState> {
@@ -674,6 +685,25 @@ fn a_sum_that_is_brought_again_and_differs_contradicts() {
     assert_eq!(workers[..], [WorkerId(1), WorkerId(2)]);
     bench.bring(2, 0);
     assert!(bench.made().is_empty(), "the step is forgotten");
+}
+
+#[test]
+fn who_has_told_its_squares_and_waits_for_others_is_known_also_after_chunks_have_moved() {
+    let mut bench = Bench::sliced(&format!("{SGD}\nclip_norm = 0.5"), &[1, 2]);
+    let chunks = chunk_count(bench.network.len());
+    assert!(bench.squared().is_empty(), "nobody has told anything");
+    let own = |owner: usize| (0..chunks).filter(move |index| index % 2 == owner);
+    let last = own(0).last().expect("it owns chunks");
+    own(0).filter(|index| *index != last).for_each(|index| bench.squares(1, index));
+    assert!(bench.squared().is_empty(), "one is missing");
+    bench.squares(1, last);
+    assert_eq!(bench.squared(), [1]);
+    bench.owners(2, &[1, 3]);
+    assert_eq!(bench.squared(), [1], "it has nothing new to tell");
+    own(1).for_each(|index| bench.squares(3, index));
+    assert_eq!(bench.squared(), [3]);
+    bench.owners(3, &[1]);
+    assert!(bench.squared().is_empty(), "it owes those that it got");
 }
 
 #[test]
