@@ -243,7 +243,7 @@ impl StepSums {
     pub fn move_chunks(&mut self, moved: impl IntoIterator<Item = usize>) {
         for index in moved {
             let chunk = &mut self.chunks[index];
-            chunk.counted = CountedSum::over(self.shards);
+            (chunk.counted, chunk.squares) = (CountedSum::over(self.shards), None);
             if chunk.brought.is_some() && !std::mem::replace(&mut chunk.unsettled, true) {
                 self.made.unsettled += 1;
             }

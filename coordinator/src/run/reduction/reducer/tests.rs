@@ -693,7 +693,7 @@ fn who_has_told_its_squares_and_waits_for_others_is_known_also_after_chunks_have
     let chunks = chunk_count(bench.network.len());
     assert!(bench.squared().is_empty(), "nobody has told anything");
     let own = |owner: usize| (0..chunks).filter(move |index| index % 2 == owner);
-    let last = own(0).last().expect("it owns chunks");
+    let last = own(0).next_back().expect("it owns chunks");
     own(0).filter(|index| *index != last).for_each(|index| bench.squares(1, index));
     assert!(bench.squared().is_empty(), "one is missing");
     bench.squares(1, last);
