@@ -125,7 +125,8 @@ impl OwnedChunks {
         }
     }
 
-    /// Its states are not to be trusted, and neither is what it made of them in the step in work: they must be set anew.
+    /// Its states are not to be trusted, and neither is what it made of them in the step in work: they must be set
+    /// anew.
     pub fn forget_states(&mut self) {
         self.states.clear();
         self.open.iter_mut().flat_map(|open| open.chunks.values_mut()).for_each(|chunk| chunk.made = None);

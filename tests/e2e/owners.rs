@@ -16,7 +16,7 @@ use crate::job::{Process, convoy, wait_for};
 /// A network of 1.2 million parameters that are cheap to compute: 19 chunks.
 const LAYERS: &str = "network.layers=[{type=\"flatten\"},{type=\"linear\",out=2048},{type=\"relu\"},\
                       {type=\"linear\",out=512},{type=\"linear\",out=3}]";
-const SEVERAL: [&str; 6] = ["--set", LAYERS, "--set", "train.epochs=16", "--set", "checkpoint.every_steps=50"];
+const SEVERAL: [&str; 6] = ["--set", LAYERS, "--set", "train.epochs=10", "--set", "checkpoint.every_steps=50"];
 /// Bytes of all chunks.
 const GRADIENT: u64 = 4 * (64 * 2048 + 2048 * 512);
 

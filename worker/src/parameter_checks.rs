@@ -22,6 +22,8 @@ pub(crate) struct ParameterChecks {
     passed: bool,
     /// Checks that failed without one that passed between them.
     failed: u32,
+    /// Parameters that workers made were wrong.
+    workers_were_wrong: bool,
 }
 
 /// What a check has shown.
@@ -67,7 +69,14 @@ pub(crate) struct Measured {
 impl ParameterChecks {
     /// Nothing was checked yet.
     pub(crate) fn new(make: MakeDigest) -> Self {
-        ParameterChecks { make, joined: Instant::now(), spent: Duration::ZERO, passed: false, failed: 0 }
+        ParameterChecks {
+            make,
+            joined: Instant::now(),
+            spent: Duration::ZERO,
+            passed: false,
+            failed: 0,
+            workers_were_wrong: false,
+        }
     }
 
     /// Whether the next parameters are checked.
@@ -89,9 +98,16 @@ impl ParameterChecks {
         DigestMaker(self.make.clone())
     }
 
-    /// Whether parameters are those whose digest the coordinator told. It does not count as a check of this machine.
-    pub(crate) fn is(&self, measured: Measured, told: Digest) -> bool {
+    /// Whether parameters that workers made are those whose digest the coordinator told. That does not count as a check
+    /// of this machine.
+    pub(crate) fn workers_were_right(&mut self, measured: Measured, told: Digest) -> bool {
+        self.workers_were_wrong |= measured.digest != told;
         measured.digest == told
+    }
+
+    /// Whether parameters that workers made were wrong since this was asked last.
+    pub(crate) fn workers_were_wrong(&mut self) -> bool {
+        std::mem::take(&mut self.workers_were_wrong)
     }
 
     /// Compares what was measured with the digest that the coordinator told.

@@ -60,8 +60,6 @@ pub(crate) struct ParameterFetches {
     on_the_way: BTreeMap<u64, AbortHandle>,
     /// The newest step whose parameters came.
     newest: Option<u64>,
-    /// Parameters that workers made were wrong, since it was asked last.
-    workers_were_wrong: bool,
     /// The steps whose parameters were abandoned, in order.
     abandoned: Vec<u64>,
     sender: mpsc::UnboundedSender<Fetched>,
@@ -87,7 +85,6 @@ impl ParameterFetches {
             early: BTreeMap::new(),
             on_the_way: BTreeMap::new(),
             newest: None,
-            workers_were_wrong: false,
             abandoned: Vec::new(),
             sender,
             arrivals,
@@ -162,9 +159,8 @@ impl ParameterFetches {
             });
             return Ok(None);
         };
-        if from_workers && !self.checks.is(measured, told) {
+        if from_workers && !self.checks.workers_were_right(measured, told) {
             tracing::warn!(step, "the parameters that other workers made are not the coordinator's; fetched from it");
-            self.workers_were_wrong = true;
             self.arrival.buffers.give(flat);
             self.fetch(step, Duration::ZERO);
             return Ok(None);
@@ -229,7 +225,7 @@ impl ParameterFetches {
 
     /// Whether parameters that workers made were wrong since this was asked last.
     pub(crate) fn were_wrong(&mut self) -> bool {
-        std::mem::take(&mut self.workers_were_wrong)
+        self.checks.workers_were_wrong()
     }
 
     /// Drops what was received of the parameters of `step` and later steps: the coordinator makes them anew.
