@@ -52,7 +52,9 @@ fn over_http() {
     let serve = || Process(ffmpeg(600, &["mpjpeg", "-listen", "1", &address]).spawn().expect("ffmpeg is there"));
     let server = serve();
     wait_for("ffmpeg", || {
-        fs::read_to_string("/proc/net/tcp").ok()?.contains(&format!(":{port:04X} 00000000:0000 0A")).then_some(())
+        // At this address: the port may be another process's at another one.
+        let line = format!("0100007F:{port:04X} 00000000:0000 0A");
+        fs::read_to_string("/proc/net/tcp").ok()?.contains(&line).then_some(())
     });
     let out = job.path("photos");
     let mut command = convoy();
