@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use convoy_common::counted_sum::{Fingerprint, Summand};
 use convoy_kernels::tree::add_into;
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, WireError, chunk_count, chunk_range};
 use parking_lot::Mutex;
 
 /// Buffers that are kept for later beyond as many as are in use, 16 MiB of them.
@@ -55,6 +56,22 @@ impl ChunkBuffer {
         let mut buffer = ChunkBuffer::new(values.len());
         buffer.copy_from_slice(values);
         buffer
+    }
+
+    /// Which chunk of a vector of `elements` elements came, and its elements.
+    ///
+    /// # Errors
+    /// When it is none of the vector's.
+    pub fn received(chunk: &Chunk, elements: usize) -> Result<(usize, Self), WireError> {
+        let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
+        if index < chunk_count(elements) && (index * CHUNK_ELEMENTS) as u64 == chunk.offset {
+            let mut values = ChunkBuffer::new(chunk_range(elements, index).len());
+            if chunk.data.copy_to(&mut values) {
+                return Ok((index, values));
+            }
+        }
+        let value = format!("{} bytes at element {}", chunk.data.wire_len(), chunk.offset);
+        Err(WireError::Invalid { field: "chunk", value })
     }
 
     /// Adds `right`, element by element.
@@ -117,6 +134,21 @@ mod tests {
         assert_eq!(print(&[1.0; 1000]), print(&[1.0; 1000]));
         assert_ne!(print(&[1.0, 2.0]), print(&[2.0, 1.0]));
         assert_ne!(print(&[0.0]), print(&[-0.0]), "bits, not numbers");
+    }
+
+    #[test]
+    fn a_chunk_that_came_is_one_of_its_vector_or_an_error() {
+        let chunk = |offset, len| {
+            let data = convoy_proto::Values::shared(std::sync::Arc::new(vec![2.0; len]), 0..len);
+            ChunkBuffer::received(&Chunk { offset, data }, CHUNK_ELEMENTS + 3)
+        };
+        let last = CHUNK_ELEMENTS as u64;
+        assert_eq!(chunk(last, 3), Ok((1, ChunkBuffer::of(&[2.0; 3]))));
+        assert_eq!(chunk(0, CHUNK_ELEMENTS).map(|(index, _)| index), Ok(0));
+        for (offset, len) in [(last, 2), (last, 4), (1, 3), (last + 1, 3), (2 * last, 3), (u64::MAX, 3), (0, 0)] {
+            assert!(chunk(offset, len).is_err(), "{len} elements at {offset}");
+        }
+        assert!(ChunkBuffer::received(&Chunk::default(), 0).is_err(), "a vector without elements has no chunks");
     }
 
     #[test]

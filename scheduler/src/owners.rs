@@ -3,7 +3,7 @@
 //! A step's vector of gradients is cut into chunks. Each has one *owner*: a worker that all others reach, or the
 //! coordinator. Sums never cross chunks, so it does not matter to a single bit who owns which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::ids::WorkerId;
@@ -15,6 +15,13 @@ pub enum Owner {
     Coordinator,
     /// A worker that all others reach.
     Worker(WorkerId),
+}
+
+impl Owner {
+    /// The workers that own something of `of`.
+    pub fn workers_among(of: &[Owner]) -> BTreeSet<WorkerId> {
+        workers(of).collect()
+    }
 }
 
 impl fmt::Display for Owner {
@@ -95,8 +102,6 @@ fn gcd(a: usize, b: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn ids(workers: &[u32]) -> Vec<WorkerId> {

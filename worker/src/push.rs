@@ -9,7 +9,7 @@ use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
 use convoy_reduce::ChunkBuffer;
 use convoy_scheduler::{Failure, Lease, LeaseRef, OwnersVersion};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -51,16 +51,11 @@ impl NodePushes {
     }
 
     /// Where the node of `lease` goes as it is computed. Its first chunk is sent as soon as it is there and it is the
-    /// node's turn. If the node does not get through, the lease fails, unless the node is given up.
-    /// The owners of its chunks, of `version`, are the coordinator.
+    /// node's turn. If the node does not get through, the lease fails, unless the node is given up. By `version` of the
+    /// owners all of its chunks are the coordinator's.
     pub(crate) fn begin(&self, lease: Lease, version: OwnersVersion) -> NodeSender {
         let (sender, parts, computed) = node_parts();
-        let (outbox, job, at) = (self.outbox.clone(), self.assignment.job, lease.at.into());
-        tokio::spawn(async move {
-            if computed.await.is_ok() {
-                outbox.say(v1::worker_message::Message::Computed(v1::Computed { job, at: Some(at) })).await;
-            }
-        });
+        tokio::spawn(tell_computed(self.outbox.clone(), self.assignment.job, lease.at, computed));
         tokio::spawn(self.clone().carry(lease, version, parts));
         sender
     }
@@ -114,6 +109,14 @@ impl NodePushes {
             }
         }
         true
+    }
+}
+
+/// Tells the coordinator that a lease is computed, once it is `computed`.
+pub(crate) async fn tell_computed(outbox: Outbox, job: u64, at: LeaseRef, computed: oneshot::Receiver<()>) {
+    if computed.await.is_ok() {
+        let computed = v1::Computed { job, at: Some(at.into()) };
+        outbox.say(v1::worker_message::Message::Computed(computed)).await;
     }
 }
 

@@ -46,7 +46,7 @@ impl Outbox for EffectHandler {
             Effect::Record(_) => {}
             Effect::OpenStep { step, work, shards, opening } => self.open_step(step, work, shards, opening),
             Effect::Owners { version, of, why } => {
-                tracing::info!(%version, %why, owners = workers_among(&of), "chunks have other owners");
+                tracing::info!(%version, %why, owners = Owner::workers_among(&of).len(), "chunks have other owners");
                 self.change_owners(version, &of, why.opens_step());
             }
             Effect::AbandonStep { step, work, why } => {
@@ -102,12 +102,6 @@ struct ToldExchange {
     scales: Option<v1::Scales>,
     /// Owners that cannot go on before they are told what scales sums.
     squared: BTreeSet<WorkerId>,
-}
-
-/// How many workers own chunks.
-fn workers_among(of: &[Owner]) -> usize {
-    let workers: BTreeSet<&Owner> = of.iter().filter(|owner| **owner != Owner::Coordinator).collect();
-    workers.len()
 }
 
 /// A worker was proven to compute wrongly.

@@ -1,7 +1,5 @@
 //! What a run looks like right now, for a progress bar or a page.
 
-use std::collections::BTreeSet;
-
 use convoy_scheduler::{Owner, Run, Waiting, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +59,7 @@ impl Status {
             images_per_second: speed,
             eta_seconds: (speed > 0.0).then(|| left / speed + tracker.evaluation_seconds_left(progress.epoch)),
             workers: progress.workers.len(),
-            owners: owners(run),
+            owners: Owner::workers_among(run.owners().1).len(),
             evaluating: progress.work == Some(convoy_scheduler::Work::Evaluate),
             waiting_for: waiting_for(&run.waiting_for(), name),
             waits: tracker.waits(),
@@ -77,13 +75,6 @@ impl Status {
         let rest = |status: &Status| Status { loss: 0.0, ..status.clone() };
         loss(self) == loss(other) && rest(self) == rest(other)
     }
-}
-
-/// How many workers own chunks.
-fn owners(run: &Run) -> usize {
-    let (_, of) = run.owners();
-    let workers: BTreeSet<&Owner> = of.iter().filter(|owner| **owner != Owner::Coordinator).collect();
-    workers.len()
 }
 
 /// What a run waits for, with the name of whom it waits for.

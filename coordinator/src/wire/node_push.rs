@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use convoy_proto::v1::node_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, TRAIN_SUMS, WireError, chunk_count, chunk_range, v1};
+use convoy_proto::{Chunk, TRAIN_SUMS, WireError, chunk_count, v1};
 use convoy_reduce::{ChunkBuffer, Magnitude, ReceivedChunks};
 use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeResult, OwnersVersion, Work, WorkerId};
 use tokio::time::timeout;
@@ -118,7 +118,9 @@ impl NodePush {
     }
 
     async fn chunk(&mut self, chunk: Chunk) -> Result<Option<String>, Status> {
-        let (index, values) = unpack(self.run.vector.elements, self.received.chunks(), &chunk)?;
+        // A node whose chunks have gone elsewhere has none here, and neither has one of an evaluation.
+        let elements = if self.received.chunks() > 0 { self.run.vector.elements } else { 0 };
+        let (index, values) = ChunkBuffer::received(&chunk, elements)?;
         let worst =
             self.received.add(index, &values).map_err(|unwanted| Status::invalid_argument(unwanted.to_string()))?;
         if worst == Magnitude::NotFinite {
@@ -188,23 +190,6 @@ impl NodePush {
             false => Err(RunOver.into()),
         }
     }
-}
-
-/// Which of the first `chunks` chunks of a vector of `elements` elements this is, and its elements.
-///
-/// # Errors
-/// When it is none of them.
-pub(super) fn unpack(elements: usize, chunks: usize, chunk: &Chunk) -> Result<(usize, ChunkBuffer), WireError> {
-    let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
-    let range = chunk_range(elements, index.min(chunks));
-    if index < chunks && range.start as u64 == chunk.offset {
-        let mut values = ChunkBuffer::new(range.len());
-        if chunk.data.copy_to(&mut values) {
-            return Ok((index, values));
-        }
-    }
-    let value = format!("{} bytes at element {}", chunk.data.wire_len(), chunk.offset);
-    Err(WireError::Invalid { field: "chunk", value })
 }
 
 /// What a worker of this version never sends. `training` is how many samples and sums a training node has.

@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::node_push::unpack;
 use crate::run::handle::{RunHandle, RunOver};
 use crate::run::reduction::reducer_queue::Command;
 use crate::run::worker_contact::{WorkerContact, excused};
@@ -78,7 +77,7 @@ impl RootPush {
         let command = match message {
             Message::Header(_) => return Err(Status::invalid_argument("sums have one header")),
             Message::Sum(chunk) => {
-                let (index, values) = unpack(elements, chunk_count(elements), &chunk)?;
+                let (index, values) = ChunkBuffer::received(&chunk, elements)?;
                 let permit = excused(self.run.reducer.chunk_room(), || self.contact.pushed()).await;
                 Command::Root { opening, from, index, values, permit }
             }

@@ -47,7 +47,7 @@ use crate::error::WorkerError;
 use crate::known_workers::KnownWorkers;
 use crate::node_parts::{NodePart, NodeParts, NodeSender, node_parts};
 use crate::outbox::Outbox;
-use crate::push::NodePushes;
+use crate::push::{NodePushes, tell_computed};
 
 /// Before the coordinator is told again of a node that it did not take.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -215,12 +215,7 @@ impl Exchange {
         if !self.state.with_kept(|kept| kept.begin(lease)) {
             return None;
         }
-        let (outbox, job, at) = (self.outbox.clone(), self.state.assignment().job, lease.at.into());
-        tokio::spawn(async move {
-            if computed.await.is_ok() {
-                outbox.say(Message::Computed(v1::Computed { job, at: Some(at) })).await;
-            }
-        });
+        tokio::spawn(tell_computed(self.outbox.clone(), self.state.assignment().job, lease.at, computed));
         tokio::spawn(keep(self.state.clone(), lease, parts));
         Some(sender)
     }

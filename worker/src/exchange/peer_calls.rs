@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use convoy_proto::v1::push_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, chunk_count, chunk_range, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, v1};
 use convoy_reduce::{ChunkBuffer, Magnitude, ParameterBoard};
 use convoy_scheduler::{LeaseId, Node, Opening, OwnersVersion, WorkerId};
 use convoy_security::Fingerprint;
@@ -94,7 +94,7 @@ impl IncomingChunks {
         let Some(opening) = *opening else { return Ok(()) };
         let missing = || Status::invalid_argument("a chunk without node or numbers");
         let node: Node = chunk.node.ok_or_else(missing)?.try_into()?;
-        let (index, values) = unpack(state.elements(), &chunk.chunk.ok_or_else(missing)?)?;
+        let (index, values) = ChunkBuffer::received(&chunk.chunk.ok_or_else(missing)?, state.elements())?;
         if Magnitude::of(&values) != Magnitude::Good {
             tracing::warn!(from = worker, %node, index, "a chunk holds a NaN, an infinity or absurdly large numbers");
             return Err(Status::invalid_argument("numbers that are in doubt go to the coordinator"));
@@ -117,18 +117,6 @@ fn is_told(state: &ExchangeState, worker: u32, caller: Fingerprint) -> Result<()
         true => Ok(()),
         false => Err(Status::permission_denied("this worker was not told of you")),
     }
-}
-
-/// Which chunk of a vector of `elements` elements this is, and its numbers.
-fn unpack(elements: usize, chunk: &Chunk) -> Result<(usize, ChunkBuffer), Status> {
-    let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
-    if index < chunk_count(elements) && (index * CHUNK_ELEMENTS) as u64 == chunk.offset {
-        let mut values = ChunkBuffer::new(chunk_range(elements, index).len());
-        if chunk.data.copy_to(&mut values) {
-            return Ok((index, values));
-        }
-    }
-    Err(Status::invalid_argument(format!("{} bytes at element {}", chunk.data.wire_len(), chunk.offset)))
 }
 
 /// The next parameters of chunks that this worker owns, as it makes them.

@@ -29,11 +29,7 @@ pub(crate) struct ToldStep {
 impl ToldStep {
     /// The workers that own chunks.
     pub(crate) fn owners(&self) -> BTreeSet<WorkerId> {
-        let worker = |owner: &Owner| match owner {
-            Owner::Worker(worker) => Some(*worker),
-            Owner::Coordinator => None,
-        };
-        self.of.iter().filter_map(worker).collect()
+        Owner::workers_among(&self.of)
     }
 
     /// The chunks that `owner` owns.

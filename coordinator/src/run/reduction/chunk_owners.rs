@@ -67,11 +67,7 @@ impl ChunkOwners {
 
     /// The workers that own chunks.
     pub(crate) fn workers(&self) -> BTreeSet<WorkerId> {
-        let worker = |owner: &Owner| match owner {
-            Owner::Worker(worker) => Some(*worker),
-            Owner::Coordinator => None,
-        };
-        self.of.iter().filter_map(worker).collect()
+        Owner::workers_among(&self.of)
     }
 
     /// Whether nothing is left for `worker` to bring.

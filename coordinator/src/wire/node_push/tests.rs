@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use convoy_common::Plan;
+use convoy_proto::{CHUNK_ELEMENTS, chunk_range};
 use convoy_scheduler::{LeaseId, LeaseRef, Owner, RunGeneration, StepId};
 use tonic::Code;
 
