@@ -54,15 +54,17 @@ def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
             commits.append(datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00")).timestamp())
         copies += message == "lease revoked" and "AnotherWasFirst" in str(fields.get("why"))
         late += message.startswith("late;")
-    ledgers, shards = [], {}
+    ledgers, shards, audited_owners = [], {}, 0
     for record in lines(f"{run}/journal"):
         silent += record["record"] == "worker_left" and record["reason"] == "silent"
         if record["record"] == "step_committed":
             ledgers.append(record["ledger"])
+            audited_owners += len(ledgers) > WARM_UP and len(record.get("audited_owners", []))
     for entry in (entry for step in ledgers for entry in step):
         shards[entry[2]] = shards.get(entry[2], 0) + entry[1] - entry[0]
     seconds = [after - before for before, after in zip(commits[WARM_UP:], commits[WARM_UP + 1 :])]
     settled = ledgers[WARM_UP:]
+    audits = sum(len(entry) > 3 for step in settled for entry in step), audited_owners
     full = sum(len({entry[2] for entry in step}) == int(workers) for step in settled)
     share = "/".join(str(round(100 * count / sum(shards.values()))) for count in shards.values())
     equal = "equal" if digest(run) == digest(alone) else "OTHER"
@@ -71,11 +73,11 @@ def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
     later = len(ledgers) - WARM_UP - 1
     received, sent, count = int(received) / later, int(sent) / later, int(workers)
     sliced = received * (nodes / count * (count - 1) / count + 1)
-    passed = sliced if name.endswith("sliced") else received + sent
+    passed = received + sent if name.endswith("star") else sliced
     model = predicted(alone, name.split(",")[0], count, passed)
     carried = "/".join(f"{size / 1e6:.1f}" for size in (received, sent))
     print(
-        f"| {name} | {statistics.median(seconds):.2f} | {model:.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {late} "
+        f"| {name} | {statistics.median(seconds):.2f}, {statistics.mean(seconds):.2f} | {model:.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {audits[0]}+{audits[1]} | {late} "
         f"| {copies} | {silent} | {carried} | {cores} | {equal} | {ledger} | {ddp} |",
         flush=True,
     )

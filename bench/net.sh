@@ -8,9 +8,10 @@
 # `mid` has 11.2 MB of gradients and `fat` 44.7 MB, both with little arithmetic; `cnn` has 10.9 MB, and the arithmetic
 # of six convolutions over 64 images a step. All namespaces are joined by a bridge, and every link is limited to RATE in
 # both directions by `tbf`. Without arguments: `mid` and `cnn` at 250mbit and `fat` at 1gbit, with 2, 4 and 8 workers
-# each. EXCHANGE is who adds gradients: "star" for the coordinator, "sliced" for the workers ("star sliced", alternately).
+# each. EXCHANGE is who adds gradients: "star" for the coordinator, "sliced" for the workers, "audited" for them with
+# one percent of shards and sums audited ("star sliced", alternately).
 # Seconds, the steps with all workers, and what passes the coordinator are of the steps after the first three. EPOCHS of
-# 10 steps (3; of 20 for `cnn`), AUDIT percent of the shards of a star (0). The digest must be that of `convoy train`,
+# 10 steps (3; of 20 for `cnn`), AUDIT percent of shards in the first two (0). The digest must be that of `convoy train`,
 # and `convoy audit` must find every sample once. "Computing, then carrying" is what a step would take that hides nothing of
 # one behind the other: in a star with the bytes that passed the coordinator's link, in a sliced exchange with what each
 # worker sends (of n nodes a worker, W workers and G bytes: (n (W - 1) / W + 1) G). DDP: its medians with buckets of 25
@@ -91,8 +92,10 @@ measure() {
     dir=$work/$workers-$exchange
     mkdir "$dir"
     case $exchange in
-    star) how=(--audit "${AUDIT:-0}") ;;
-    *) how=(--exchange "$exchange") peers=(--peer-listen 0.0.0.0:7071) ;;
+    star) how=(--exchange star --audit "${AUDIT:-0}") ;;
+    sliced) how=(--audit "${AUDIT:-0}") peers=(--peer-listen 0.0.0.0:7071) ;;
+    audited) how=(--audit 1) peers=(--peer-listen 0.0.0.0:7071) ;;
+    *) echo "star, sliced or audited, not $exchange" >&2; exit 2 ;;
     esac
     open_bridge "cvy$$-$workers"
     join_bridge c 1
@@ -133,9 +136,9 @@ measure() {
     [ -z "${KEEP:-}" ] || cp -r "$dir" "$KEEP"
     stop
 }
-printf '| link, workers, exchange | s/step (median) | computing, then carrying | nodes a step | steps with all workers | shards of each, percent |'
-printf ' late | copies lost | put out | coordinator, MB a step in/out | cores, percent | digest | ledger | DDP s/step |'
-printf '\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n'
+printf '| link, workers, exchange | s/step (median, mean) | computing, then carrying | nodes a step | steps with all workers | shards of each, percent |'
+printf ' audits of nodes, and of sums | late | copies lost | put out | coordinator, MB a step in/out | cores, percent | digest | ledger | DDP s/step |'
+printf '\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n'
 for workers in "$@"; do
     for exchange in ${EXCHANGE:-star sliced}; do measure "$workers" "$exchange"; done
 done

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::queue::{QueueReceiver, queue};
+use crate::run::brought_questions::BroughtQuestions;
 use crate::run::delivery::Delivery;
 use crate::run::folder::worker_logs::WorkerLogs;
 use crate::run::handle::{FlatVector, RunHandle};
@@ -88,6 +89,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
         board: Arc::new(ParameterBoard::new(0, &Flat::of(&vec![0.0; network.len()]), ParameterFormat::default())),
         leases: Arc::new(Leases::default()),
         delivery: Arc::new(Delivery::default()),
+        questions: Arc::new(BroughtQuestions::default()),
         worker_logs: WorkerLogs::new(folder),
     };
     (Arc::new(handle), RunEnds { inputs, commands })

@@ -86,7 +86,8 @@ impl From<v1::LeaseRef> for LeaseRef {
 
 impl From<Lease> for v1::Lease {
     fn from(lease: Lease) -> Self {
-        v1::Lease { at: Some(lease.at.into()), work: v1::Work::from(lease.work).into(), node: Some(lease.node.into()) }
+        let work = v1::Work::from(lease.work).into();
+        v1::Lease { at: Some(lease.at.into()), work, node: Some(lease.node.into()), digests: false }
     }
 }
 

@@ -14,6 +14,8 @@
 
 mod chunk_buffer;
 mod digest_by_tensor;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod flat;
 mod frozen_chunks;
 mod node_sums;
@@ -23,6 +25,7 @@ mod parameter_state;
 mod received_chunks;
 mod step_rules;
 mod step_sums;
+mod sum_audit;
 mod update;
 
 pub use chunk_buffer::{ChunkBuffer, forget_spare};
@@ -30,10 +33,11 @@ pub use digest_by_tensor::DigestByTensor;
 pub use flat::Flat;
 pub use frozen_chunks::FrozenChunks;
 pub use node_sums::NodeSums;
-pub use owned_chunks::{NotAdded, Owned, OwnedChunks};
+pub use owned_chunks::{DigestedChunk, NotAdded, Owned, OwnedChunks};
 pub use parameter_board::{Abandoned, ParameterBoard, PublishedParameters};
 pub use parameter_state::{ParameterState, moment_names};
 pub use received_chunks::{Magnitude, ReceivedChunks, UnwantedChunk};
 pub use step_rules::{ChunkState, StepRules};
 pub use step_sums::{MadeStep, StepSums, StepTimes};
+pub use sum_audit::{NodeHolders, SumAudit, SumAuditSchedule};
 pub use update::{Elements, Scales, Update};

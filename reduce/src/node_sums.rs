@@ -36,6 +36,12 @@ impl NodeSums {
             None => (leaf, ChunkBuffer::of(values)),
         };
         tree.insert(node, sum, Summand::add);
+        #[cfg(feature = "faults")]
+        return tree.take().map(|mut sum| {
+            crate::faults::spoil(crate::faults::Wrong::Node, &mut sum);
+            sum
+        });
+        #[cfg(not(feature = "faults"))]
         tree.take()
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use convoy_common::Digest;
 use convoy_common::counted_sum::{Contradiction, CountedSum};
+use convoy_model::digest_elements;
 use convoy_scheduler::{Node, WorkerId};
 
 use crate::{ChunkBuffer, ChunkState, Scales, StepRules};
@@ -35,6 +37,8 @@ struct OpenStep {
 #[derive(Debug)]
 struct OwnedChunk {
     counted: CountedSum<ChunkBuffer>,
+    /// Digests of the first copy of each node.
+    brought: BTreeMap<Node, Digest>,
     /// The sum of all shards, once it is there.
     sum: Option<Arc<ChunkBuffer>>,
     made: Option<ChunkState>,
@@ -42,7 +46,21 @@ struct OwnedChunk {
 
 impl OwnedChunk {
     fn over(shards: u32) -> Self {
-        OwnedChunk { counted: CountedSum::over(shards), sum: None, made: None }
+        OwnedChunk { counted: CountedSum::over(shards), brought: BTreeMap::new(), sum: None, made: None }
+    }
+}
+
+/// A chunk of a node, and its digest.
+#[derive(Debug, PartialEq)]
+pub struct DigestedChunk {
+    values: ChunkBuffer,
+    digest: Digest,
+}
+
+impl DigestedChunk {
+    /// These elements. Takes a while: owners do it where chunks come in, and not where they are added.
+    pub fn of(values: ChunkBuffer) -> Self {
+        DigestedChunk { digest: digest_elements(&values), values }
     }
 }
 
@@ -141,7 +159,7 @@ impl OwnedChunks {
         node: Node,
         from: WorkerId,
         index: usize,
-        values: ChunkBuffer,
+        DigestedChunk { values, digest }: DigestedChunk,
         owned: &mut Vec<Owned>,
     ) -> Result<(), NotAdded> {
         let rules = self.rules.clone();
@@ -152,7 +170,12 @@ impl OwnedChunks {
             return Err(NotAdded::Length { found, expected });
         }
         chunk.counted.insert(node, from, values).map_err(NotAdded::Differs)?;
+        #[cfg(feature = "faults")]
+        let digest = crate::faults::said(from, digest);
+        chunk.brought.entry(node).or_insert(digest);
         if let Some(sum) = chunk.counted.take() {
+            #[cfg(feature = "faults")]
+            let sum = faulty(sum);
             if scales.is_none() {
                 owned.push(Owned::Summed { index, squares: rules.squares(index, &sum) });
             }
@@ -160,6 +183,18 @@ impl OwnedChunks {
             owned.extend(self.make(index));
         }
         Ok(())
+    }
+
+    /// Digests of all that it was brought first of `node`, by chunk.
+    pub fn brought_of_node(&self, node: Node) -> Vec<(usize, Digest)> {
+        let chunks = self.open.iter().flat_map(|open| &open.chunks);
+        chunks.filter_map(|(index, chunk)| Some((*index, *chunk.brought.get(&node)?))).collect()
+    }
+
+    /// Digests of all that it was brought first of chunk `index`, by node.
+    pub fn brought_of_chunk(&self, index: usize) -> Vec<(Node, Digest)> {
+        let chunk = self.open.iter().filter_map(|open| open.chunks.get(&index));
+        chunk.flat_map(|chunk| &chunk.brought).map(|(node, digest)| (*node, *digest)).collect()
     }
 
     /// What scales the sums of the step in work, where that follows from all of them. What follows from it is added to
@@ -179,6 +214,8 @@ impl OwnedChunks {
         let (_, before) = self.states.get(&index).filter(|(before, _)| before == step)?;
         let (made, _) = self.rules.make_chunk(*step, index, scales, ChunkBuffer::of(&sum), before);
         let values = made.values.clone();
+        #[cfg(feature = "faults")]
+        let values = handed_out(&values);
         chunk.made = Some(made);
         Some(Owned::Made { index, sum, values })
     }
@@ -201,6 +238,23 @@ impl OwnedChunks {
         states.extend(made);
         self.states = states;
     }
+}
+
+/// A sum, as a machine adds that is wrong.
+#[cfg(feature = "faults")]
+fn faulty(mut sum: ChunkBuffer) -> ChunkBuffer {
+    use crate::faults::{Wrong, spoil};
+    spoil(Wrong::Sum, &mut sum);
+    spoil(Wrong::Brought, &mut sum);
+    sum
+}
+
+/// Parameters, as a machine hands them out that is wrong.
+#[cfg(feature = "faults")]
+fn handed_out(values: &ChunkBuffer) -> Arc<ChunkBuffer> {
+    let mut values = ChunkBuffer::of(values);
+    crate::faults::spoil(crate::faults::Wrong::Parameters, &mut values);
+    Arc::new(values)
 }
 
 #[cfg(test)]

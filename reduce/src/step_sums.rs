@@ -159,6 +159,11 @@ impl StepSums {
         self.before.step
     }
 
+    /// How many shards it has.
+    pub fn shards(&self) -> u32 {
+        self.shards
+    }
+
     /// Where its time went.
     pub fn times(&self) -> StepTimes {
         self.times
@@ -334,10 +339,22 @@ impl StepSums {
         (0..self.chunks.len()).for_each(|index| self.make(index, scales));
     }
 
+    /// The sum of chunk `index` that an owner has brought.
+    ///
+    /// # Panics
+    /// When the network has no such chunk.
+    pub fn brought_sum(&self, index: usize) -> Option<Fingerprint> {
+        self.chunks[index].brought.map(|(sum, _)| sum)
+    }
+
+    /// Whether all of the next parameters are made.
+    pub fn is_made(&self) -> bool {
+        self.made.chunks == self.chunks.len() && self.made.unsettled == 0 && self.sums.total().is_some()
+    }
+
     /// What was made, once all of it is; the first time that it is asked for then.
     pub fn made(&mut self) -> Option<MadeStep> {
-        let complete = self.made.chunks == self.chunks.len() && self.made.unsettled == 0;
-        let sums = self.sums.total().filter(|_| complete && !self.made.told)?.clone();
+        let sums = self.sums.total().filter(|_| self.is_made() && !self.made.told)?.clone();
         self.made.told = true;
         let digest = self.made.digest.finish(&self.rules.network).filter(|_| self.made.finite);
         Some(MadeStep { sums, norm: self.norm, digest })

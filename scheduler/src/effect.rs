@@ -145,12 +145,20 @@ pub enum Effect {
         name: String,
         /// The step in which it was found out.
         step: StepId,
-        /// The node that it computed wrongly.
-        node: Node,
-        /// Two workers that agree.
-        judges: [WorkerId; 2],
+        /// What proves it.
+        proof: EvictionProof,
         /// The first step that may hold wrong numbers of the worker: commits of this and of later steps are not
         /// believed.
+        since: StepId,
+    },
+    /// For the log: two workers of different machines disagree about what one has brought the other, and one of them is
+    /// wrong. Neither owns chunks from now on. Its [`Record::Disagreed`] comes right before.
+    Disagree {
+        /// The step in work.
+        step: StepId,
+        /// Who brought it, and who owns the chunk.
+        workers: [WorkerId; 2],
+        /// Commits of this and of later steps are not believed.
         since: StepId,
     },
     /// For the log: an event that changed nothing.
@@ -167,6 +175,22 @@ pub enum Effect {
         /// How it ended.
         outcome: Outcome,
     },
+}
+
+/// What proves that a machine is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EvictionProof {
+    /// It computed this node, and two workers agree otherwise.
+    Node {
+        /// Which node.
+        node: Node,
+        /// Who agree.
+        judges: [WorkerId; 2],
+    },
+    /// The sum of a chunk that it owned is not what the coordinator gets of the same numbers.
+    Sum,
+    /// It disagrees with these machines, so many that most would have to be wrong otherwise.
+    Disagreements(Vec<String>),
 }
 
 /// Why a step is given up.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ids::{Opening, OwnersVersion, StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
+use crate::node_digest::NodeDigest;
 use crate::tree::Node;
 
 /// Something that happened, told to [`Run::handle`](crate::Run::handle).
@@ -93,8 +94,9 @@ pub enum Event {
         version: OwnersVersion,
         /// Whether its numbers can be used.
         result: NodeResult,
-        /// Digest of its numbers, where the lease asked for one and they are finite.
-        digest: Option<[u8; 32]>,
+        /// Digest of its numbers, where the lease asked for one and they are finite: as the owners of its chunks were
+        /// brought them, and of a node that is counted already as the worker says.
+        digest: Option<NodeDigest>,
     },
     /// Two copies of a node differ, or a node and its parts. What is counted for the node, when it is done, is bit by
     /// bit what the worker brought that it is done by: whoever counts compares **every** further copy of a node (or of
@@ -109,6 +111,31 @@ pub enum Event {
         node: Node,
         /// Who brought it: at least one of them something wrong. Some may be gone.
         workers: Vec<WorkerId>,
+    },
+    /// The coordinator has added a chunk anew, of what the workers have kept that its nodes are done by, and has
+    /// compared that with its owner's sum. Told before [`Event::StepReduced`]. Of each owner's chunks one is audited at
+    /// first and then some.
+    SumAudited {
+        /// The owner.
+        owner: WorkerId,
+        /// What the sum is for.
+        opening: Opening,
+        /// What came of it.
+        finding: SumFinding,
+    },
+    /// A worker has not said or sent what an audit asked of it.
+    Unanswered {
+        /// Which worker.
+        worker: WorkerId,
+        /// What it was asked about.
+        opening: Opening,
+    },
+    /// A worker was handed parameters by an owner that are not those that were committed, as it says.
+    WrongParameters {
+        /// Which worker.
+        worker: WorkerId,
+        /// The owner.
+        owner: WorkerId,
     },
     /// A worker could not do a lease.
     LeaseFailed {
@@ -172,6 +199,9 @@ impl Event {
             Event::OwnerReduced { .. } => "owner reduced",
             Event::NodeDone { .. } => "node done",
             Event::NodeContradicted { .. } => "node contradicted",
+            Event::SumAudited { .. } => "sum audited",
+            Event::Unanswered { .. } => "unanswered",
+            Event::WrongParameters { .. } => "wrong parameters",
             Event::LeaseFailed { .. } => "lease failed",
             Event::StepReduced { .. } => "step reduced",
             Event::StepNotFinite { .. } => "step not finite",
@@ -195,8 +225,11 @@ impl Event {
             | Event::PeerLost { worker, .. }
             | Event::OwnerReduced { worker, .. }
             | Event::NodeDone { worker, .. }
+            | Event::Unanswered { worker, .. }
+            | Event::WrongParameters { worker, .. }
             | Event::LeaseFailed { worker, .. } => Some(worker),
             Event::NodeContradicted { .. }
+            | Event::SumAudited { .. }
             | Event::StepReduced { .. }
             | Event::EvaluationReduced { .. }
             | Event::StepNotFinite { .. }
@@ -219,6 +252,17 @@ pub enum GoneReason {
     Drained,
     /// It was evicted: it was proven to compute wrongly.
     Evicted,
+}
+
+/// What came of adding an owner's chunk anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SumFinding {
+    /// It is the owner's sum.
+    Equal,
+    /// It is not, and the owner says to have been brought the very chunks that were added.
+    Wrong,
+    /// It is not, and the owner says to have been brought another chunk by this worker than it sends now.
+    Disagrees(WorkerId),
 }
 
 /// Whether the numbers of a node can be used.

@@ -32,6 +32,7 @@ mod ids;
 mod lease;
 mod membership;
 mod node_answer;
+mod node_digest;
 mod outcome;
 mod owners;
 mod plan;
@@ -46,11 +47,14 @@ mod waiting;
 
 pub use contact::Contact;
 pub use driver::{Driver, Halt, Journal, Outbox};
-pub use effect::{AbandonReason, CheckpointReason, DisconnectReason, Effect, IgnoreReason, OwnersReason, RevokeReason};
-pub use event::{Event, Failure, GoneReason, NodeResult};
+pub use effect::{
+    AbandonReason, CheckpointReason, DisconnectReason, Effect, EvictionProof, IgnoreReason, OwnersReason, RevokeReason,
+};
+pub use event::{Event, Failure, GoneReason, NodeResult, SumFinding};
 pub use fleet::{Fleet, FleetEffect, FleetEvent, FleetIgnore, FleetPlan, JobRequest, JobWaiting};
 pub use ids::{JobId, LeaseId, Micros, Opening, OwnersVersion, RunGeneration, RunTime, ShardId, StepId, WorkerId};
 pub use lease::{Check, Lease, LeaseRef, Work};
+pub use node_digest::NodeDigest;
 pub use outcome::Outcome;
 pub use owners::Owner;
 pub use plan::{CheckpointIntervals, Limits, PlanError, RunPlan, Timeouts};

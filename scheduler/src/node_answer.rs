@@ -3,9 +3,10 @@
 use crate::event::NodeResult;
 use crate::ids::{Micros, OwnersVersion, WorkerId};
 use crate::lease::LeaseRef;
+use crate::node_digest::NodeDigest;
 
 /// A worker's answer to a lease, as [`Event::NodeDone`](crate::Event::NodeDone) tells it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NodeAnswer {
     pub worker: WorkerId,
     pub at: LeaseRef,
@@ -13,5 +14,5 @@ pub(crate) struct NodeAnswer {
     pub per_shard: Micros,
     pub version: OwnersVersion,
     pub result: NodeResult,
-    pub digest: Option<[u8; 32]>,
+    pub digest: Option<NodeDigest>,
 }

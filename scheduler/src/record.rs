@@ -44,6 +44,10 @@ pub enum Record {
         digest: [u8; 32],
         /// Who computed which shards: every shard of the step exactly once, from left to right.
         ledger: Vec<LedgerEntry>,
+        /// The workers that added chunks of it; the coordinator added all others.
+        owners: Vec<WorkerId>,
+        /// Those of them of whose sums one was added anew, and was equal.
+        audited_owners: Vec<WorkerId>,
     },
     /// A worker was proven to compute wrongly, and its machine may not come back. Commits of `since` and of later steps
     /// that stand before this record are not believed.
@@ -55,6 +59,14 @@ pub enum Record {
         /// Its name, for people.
         name: String,
         /// The first step that may hold wrong numbers of the worker.
+        since: StepId,
+    },
+    /// Two machines say different things of what one has brought the other, so that one of them is wrong: neither owns
+    /// chunks from now on. Commits of `since` and of later steps that stand before this record are not believed.
+    Disagreed {
+        /// The machines.
+        machines: [String; 2],
+        /// The first step that may hold wrong numbers of either.
         since: StepId,
     },
     /// Step `since` was computed again, each of its nodes by two workers that agree, and its digest is not the one in
@@ -86,7 +98,7 @@ impl Record {
     /// Whether the record must be on disk before any later effect is carried out. Other records may be lost in a crash:
     /// computing their steps again brings them back, but not the findings of an audit.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, Record::Evicted { .. } | Record::Disbelieved { .. })
+        matches!(self, Record::Evicted { .. } | Record::Disagreed { .. } | Record::Disbelieved { .. })
     }
 }
 

@@ -32,7 +32,9 @@ pub fn believed<'a>(journal: impl IntoIterator<Item = &'a Record>) -> BTreeMap<S
                 }
                 digests.insert(*step, *digest);
             }
-            Record::Evicted { since, .. } | Record::Disbelieved { since } => _ = digests.split_off(since),
+            Record::Evicted { since, .. } | Record::Disagreed { since, .. } | Record::Disbelieved { since } => {
+                digests.split_off(since);
+            }
             _ => {}
         }
     }
@@ -80,10 +82,18 @@ impl JournalReader {
     fn read(&mut self, plan: &RunPlan, record: Record) -> Result<(), ResumeError> {
         match record {
             Record::Started { generation, first_step } => self.started(plan, generation, first_step)?,
-            Record::StepCommitted { step, digest, ledger } => self.committed(step, digest, &ledger)?,
+            Record::StepCommitted { step, digest, ledger, owners, audited_owners } => {
+                self.committed(step, digest, &ledger, !owners.is_empty())?;
+                owners.into_iter().for_each(|owner| self.trust.adds(owner, step));
+                audited_owners.into_iter().for_each(|owner| self.trust.found_sums_clean(owner, step));
+            }
             Record::WorkerJoined { worker, machine, name, .. } => self.trust.joined(worker, &machine, &name),
             Record::Evicted { machine, name, since, .. } => {
                 self.trust.evict(&machine, &name);
+                self.disbelieve(since);
+            }
+            Record::Disagreed { machines: [one, other], since } => {
+                self.trust.disagree(&one, &other);
                 self.disbelieve(since);
             }
             Record::Disbelieved { since } => self.disbelieve(since),
@@ -107,7 +117,13 @@ impl JournalReader {
         Ok(())
     }
 
-    fn committed(&mut self, step: StepId, digest: [u8; 32], ledger: &[LedgerEntry]) -> Result<(), ResumeError> {
+    fn committed(
+        &mut self,
+        step: StepId,
+        digest: [u8; 32],
+        ledger: &[LedgerEntry],
+        sliced: bool,
+    ) -> Result<(), ResumeError> {
         let (generation, expected) = self.current.ok_or(ResumeError::NoStart { step })?;
         if let Some(expected) = expected.filter(|expected| *expected != step) {
             return Err(ResumeError::Gap { expected, found: step });
@@ -123,7 +139,9 @@ impl JournalReader {
         self.current = Some((generation, Some(step.next())));
         for entry in ledger {
             self.trust.counted(entry.worker, step);
-            for clean in entry.auditor.into_iter().flat_map(|auditor| [entry.worker, auditor]) {
+            // An auditor can tell that it is one where workers own chunks.
+            let auditor = entry.auditor.filter(|_| !sliced);
+            for clean in entry.auditor.map(|_| entry.worker).into_iter().chain(auditor) {
                 self.trust.found_clean(clean, step);
             }
         }

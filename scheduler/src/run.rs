@@ -8,6 +8,7 @@
 //! ```
 
 mod audits;
+mod disagreements;
 mod ending;
 mod exchange;
 mod view;
@@ -245,6 +246,9 @@ impl Run {
             Event::NodeContradicted { step, work, node, workers } => {
                 self.contradicted(step, work, node, workers, effects)
             }
+            Event::SumAudited { owner, opening, finding } => self.sum_audited(owner, opening, finding, effects),
+            Event::Unanswered { worker, opening } => self.unanswered(worker, opening),
+            Event::WrongParameters { worker, owner } => self.wrong_parameters(worker, owner, effects),
             Event::LeaseFailed { worker, at, failure } => self.lease_failed(worker, at, failure, effects),
             Event::StepReduced { step, digest } => self.step_reduced(step, digest, effects),
             Event::StepNotFinite { step } => self.step_not_finite(step, effects),
@@ -316,7 +320,8 @@ impl Run {
     }
 
     fn step_reduced(&mut self, step: StepId, digest: [u8; 32], effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        let ledger = self.covered(step, Work::Train)?.ledger();
+        let reduced = self.covered(step, Work::Train)?;
+        let (ledger, audited_owners) = (reduced.ledger(), reduced.audited_owners.iter().copied().collect());
         if let Some(recorded) = self.past.digests.get(&step).copied().filter(|recorded| *recorded != digest)
             && !self.is_believed(step, recorded, digest, effects)
         {
@@ -325,7 +330,8 @@ impl Run {
         self.past.digests.remove(&step);
         assert_eq!(step, self.committed, "steps are committed one after the other");
         self.committed = step.next();
-        effects.push(Effect::Record(Record::StepCommitted { step, digest, ledger }));
+        let owners = self.exchange.workers().collect();
+        effects.push(Effect::Record(Record::StepCommitted { step, digest, ledger, owners, audited_owners }));
         effects.push(Effect::Commit { step, digest });
         let every = self.plan.checkpoint.steps;
         self.checkpoints.due |= every > 0 && self.committed.0.is_multiple_of(every);
@@ -395,6 +401,9 @@ impl Run {
             Work::Train if step.reopened => self.coordinator_owns(effects),
             Work::Train => self.deal_owners(effects),
             Work::Evaluate => {}
+        }
+        if work == Work::Train {
+            self.note_owners(id);
         }
         self.phase = RunPhase::Working(step);
         effects.push(Effect::OpenStep { step: id, work, shards, opening: self.exchange.open() });

@@ -12,12 +12,13 @@ use crate::effect::IgnoreReason;
 use crate::event::Failure;
 use crate::ids::{LeaseId, Micros, RunGeneration, RunTime, StepId, WorkerId};
 use crate::lease::{Lease, LeaseRef, Work};
+use crate::node_digest::NodeDigest;
 use crate::record::{LedgerEntry, check_ledger};
 use crate::tree::{Node, root};
 use crate::trust::Trust;
 
-use audit::Audit;
-pub(crate) use audit::Verdict;
+use audit::{Audit, Ballot};
+pub(crate) use audit::{Verdict, WrongBallot};
 use beside::Beside;
 
 /// A step (or an evaluation) in work.
@@ -43,6 +44,8 @@ pub(crate) struct Step {
     pub audit_all: bool,
     /// Whether it was begun anew.
     pub reopened: bool,
+    /// Owners of whose sums one was added anew, and was equal.
+    pub audited_owners: BTreeSet<WorkerId>,
     /// Workers whose numbers for a node were not believed. As long as there are others, nothing more that they compute
     /// of this step counts.
     suspects: BTreeSet<WorkerId>,
@@ -178,6 +181,7 @@ impl Step {
             nothing_to_lend: false,
             audit_all: false,
             reopened: false,
+            audited_owners: BTreeSet::new(),
             suspects: BTreeSet::new(),
             nodes,
             leases: BTreeMap::new(),
@@ -304,15 +308,16 @@ impl Step {
 
     /// Ends a lease with its node done; where an audit was wanted, `digest` is its first ballot. The answer holds the
     /// other leases on the node, which end with this one.
-    pub fn done(&mut self, lease: LeaseId, digest: Option<[u8; 32]>, now: RunTime) -> Vec<LeaseState> {
+    pub fn done(&mut self, lease: LeaseId, digest: Option<NodeDigest>, now: RunTime) -> Vec<LeaseState> {
         let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
         let state = self.nodes.get_mut(&node).expect("a running lease has its node");
         assert!(state.done.replace(Done { worker, lease }).is_none(), "{node} is counted twice");
         if std::mem::take(&mut state.audit) == Audit::Wanted && digest.is_some() {
-            let nan = |(other, fault): &(WorkerId, Fault)| (*fault == Fault::NotFinite).then_some((*other, None));
-            let before: BTreeMap<WorkerId, _> =
-                state.failures.iter().filter_map(nan).filter(|(other, _)| *other != worker).collect();
-            state.audit = Audit::Open(before.into_iter().chain([(worker, digest)]).collect());
+            let nan = |(other, fault): &(WorkerId, Fault)| (*fault == Fault::NotFinite).then_some(*other);
+            let before: BTreeSet<WorkerId> =
+                state.failures.iter().filter_map(nan).filter(|other| *other != worker).collect();
+            let before = before.into_iter().map(|worker| Ballot { worker, digest: None, counted: false });
+            state.audit = Audit::Open(before.chain([Ballot { worker, digest, counted: true }]).collect());
         }
         let losers = self.end_all(node, lease);
         self.nodes.values_mut().for_each(|state| state.deaths.clear());
@@ -448,6 +453,11 @@ impl Step {
         self.nodes.get(&node).is_some_and(|state| state.done.is_some())
     }
 
+    /// The worker whose numbers are counted for `node`.
+    pub fn done_by(&self, node: Node) -> Option<WorkerId> {
+        self.nodes.get(&node)?.done.map(|done| done.worker)
+    }
+
     /// Ends a lease because the numbers that its worker got are not believed. The answer is the node.
     pub fn doubt(&mut self, lease: LeaseId, fault: Fault) -> Node {
         self.suspects.insert(self.leases[&lease].worker);
@@ -496,6 +506,7 @@ impl Step {
         self.leases.values_mut().for_each(|lease| (lease.over, lease.sending) = (true, false));
         self.sending.clear();
         (self.covered, self.nothing_to_lend, self.reopened) = (None, false, true);
+        self.audited_owners.clear();
         for state in self.nodes.values_mut() {
             let (failures, deaths) = (std::mem::take(&mut state.failures), std::mem::take(&mut state.deaths));
             *state = NodeState { leased: state.leased, failures, deaths, ..NodeState::default() };

@@ -92,6 +92,10 @@ pub struct Books {
     pub disputed: BTreeSet<Node>,
     /// Wrong numbers in committed steps.
     pub lies: CommittedLies,
+    /// Machines that were said to disagree with others, whatever became of those.
+    pub disputed_machines: BTreeSet<String>,
+    /// All machines that have ever computed or added wrongly, or misled others.
+    pub liars: BTreeSet<String>,
     /// Who owns which chunk, and has what of it.
     pub exchange: ExchangeBooks,
     /// How this start ended.
@@ -111,6 +115,8 @@ pub struct ExchangeBooks {
     pub reach: BTreeMap<WorkerId, BTreeSet<WorkerId>>,
     /// The nodes that an owner has taken in of a chunk.
     pub taken: BTreeMap<(Opening, WorkerId, usize), BTreeSet<Node>>,
+    /// The sums that the coordinator has of the owners, by chunk: of whom, and whether it was added wrongly.
+    pub sums: BTreeMap<usize, (WorkerId, bool)>,
 }
 
 impl ExchangeBooks {
@@ -149,6 +155,21 @@ pub struct CommittedLies {
     pub steps: BTreeSet<StepId>,
     /// The first step whose wrong numbers are in the parameters that the run goes on with.
     pub tainted: Option<StepId>,
+    /// By machine, the steps in the journal with wrong numbers of it.
+    pub by_machine: BTreeMap<String, BTreeSet<StepId>>,
+}
+
+impl CommittedLies {
+    /// The first step in the journal with wrong numbers of any of these machines.
+    pub fn first_of(&self, machines: &[&String]) -> Option<StepId> {
+        machines.iter().filter_map(|machine| self.by_machine.get(*machine)?.first().copied()).min()
+    }
+
+    /// Commits of `since` and of later steps are not believed.
+    fn disbelieve(&mut self, since: StepId) {
+        self.steps.split_off(&since);
+        self.by_machine.values_mut().for_each(|steps| _ = steps.split_off(&since));
+    }
 }
 
 impl Books {
@@ -169,6 +190,8 @@ impl Books {
             machines: BTreeMap::new(),
             disputed: BTreeSet::new(),
             lies: CommittedLies::default(),
+            disputed_machines: BTreeSet::new(),
+            liars: BTreeSet::new(),
             exchange: ExchangeBooks::default(),
             finished: None,
         }
@@ -177,19 +200,7 @@ impl Books {
     /// Enters a fact.
     pub fn enter(&mut self, fact: &Fact) {
         match fact {
-            Fact::Started { plan, parameters, .. } => {
-                let evaluated = !plan.evaluation_pending;
-                let computed = std::mem::take(&mut self.computed);
-                let mut lies = std::mem::take(&mut self.lies);
-                let history = oracle::history(plan);
-                let right = history.get(plan.first_step.0 as usize).map(oracle::Model::number) == Some(*parameters);
-                lies.tainted = lies.steps.first().copied().filter(|step| !right && *step < plan.first_step);
-                let poison = self.poison;
-                let (now, asleep_until) = (self.now, self.asleep_until);
-                let kept =
-                    Books { now, asleep_until, poison, evaluated, computed, lies, ..Books::new((*plan).clone()) };
-                *self = kept;
-            }
+            Fact::Started { plan, parameters, .. } => self.started(plan, *parameters),
             Fact::Asleep { until } => self.asleep_until = *until,
             Fact::Died => {
                 self.members.clear();
@@ -209,7 +220,12 @@ impl Books {
             Fact::Computed { worker, lease, data_of, lied } => {
                 let computed = Computed { worker: *worker, node: lease.node, data_of: *data_of, lied: *lied };
                 self.computed.insert(lease.at, computed);
+                if *lied {
+                    self.lied(*worker);
+                }
             }
+            Fact::MadeChunk { owner: worker, wrong: true, .. } | Fact::Misled { worker } => self.lied(*worker),
+            Fact::SumTaken { owner, chunk, wrong } => _ = self.exchange.sums.insert(*chunk, (*owner, *wrong)),
             Fact::Added { owner, knows, chunk, node, .. } => {
                 let taken = self.exchange.taken.entry((knows.opening, *owner, *chunk)).or_default();
                 taken.insert(*node);
@@ -224,11 +240,29 @@ impl Books {
                 self.open = None;
             }
             Fact::Appended(Record::Evicted { since, .. } | Record::Disbelieved { since }) => {
-                self.lies.steps.split_off(since);
+                self.lies.disbelieve(*since)
             }
+            Fact::Appended(Record::Disagreed { machines, since }) => {
+                self.lies.disbelieve(*since);
+                self.disputed_machines.extend(machines.iter().cloned());
+            }
+            Fact::Appended(Record::StepCommitted { step, .. }) => self.journal_lies(*step),
             Fact::CarriedOut(effect) => self.carried_out(effect),
             _ => {}
         }
+    }
+
+    fn started(&mut self, plan: &RunPlan, parameters: u64) {
+        let evaluated = !plan.evaluation_pending;
+        let computed = std::mem::take(&mut self.computed);
+        let mut lies = std::mem::take(&mut self.lies);
+        let history = oracle::history(plan);
+        let right = history.get(plan.first_step.0 as usize).map(oracle::Model::number) == Some(parameters);
+        lies.tainted = lies.steps.first().copied().filter(|step| !right && *step < plan.first_step);
+        let (poison, liars) = (self.poison, std::mem::take(&mut self.liars));
+        let (now, asleep_until) = (self.now, self.asleep_until);
+        let fresh = Books::new(plan.clone());
+        *self = Books { now, asleep_until, poison, evaluated, computed, lies, liars, ..fresh };
     }
 
     /// Whether somebody has computed wrong numbers since the last commit.
@@ -241,6 +275,35 @@ impl Books {
         let counted = self.open.iter().flat_map(|open| &open.counted);
         let lied = |at| self.computed.get(at).is_some_and(|computed| computed.lied);
         counted.filter(move |(_, _, at)| lied(at)).map(|(node, worker, _)| (*worker, *node))
+    }
+
+    /// The chunks in the step in work that their owners have added wrongly.
+    pub fn open_wrong_sums(&self) -> impl Iterator<Item = (WorkerId, usize)> {
+        self.exchange.sums.iter().filter(|(_, (_, wrong))| *wrong).map(|(chunk, (owner, _))| (*owner, *chunk))
+    }
+
+    /// Whether wrong numbers are in the step in work.
+    pub fn is_open_wrong(&self) -> bool {
+        self.open_lies().next().is_some() || self.open_wrong_sums().next().is_some()
+    }
+
+    /// The machine of a worker of this start.
+    pub fn machine(&self, worker: WorkerId) -> String {
+        self.machines.get(&worker).cloned().unwrap_or_default()
+    }
+
+    fn lied(&mut self, worker: WorkerId) {
+        self.liars.extend(self.machines.get(&worker).cloned());
+    }
+
+    /// The journal has the step in work as committed, with all that is wrong in it.
+    fn journal_lies(&mut self, step: StepId) {
+        let wrong = self.open_lies().map(|(worker, _)| worker).chain(self.open_wrong_sums().map(|(owner, _)| owner));
+        let machines: BTreeSet<String> = wrong.map(|worker| self.machine(worker)).collect();
+        self.lies.by_machine.values_mut().for_each(|steps| _ = steps.remove(&step));
+        for machine in machines {
+            self.lies.by_machine.entry(machine).or_default().insert(step);
+        }
     }
 
     fn told(&mut self, event: &Event, ignored: bool) {
@@ -310,6 +373,9 @@ impl Books {
     fn carried_out(&mut self, effect: &Effect) {
         match effect {
             Effect::Owners { version, of, why } => {
+                let changed = |chunk: &usize| self.exchange.of().get(*chunk) != of.get(*chunk);
+                let moved: Vec<usize> = (0..of.len()).filter(changed).collect();
+                self.exchange.sums.retain(|chunk, _| !moved.contains(chunk));
                 self.exchange.version = *version;
                 self.exchange.versions.insert(*version, of.clone());
                 if !why.opens_step() {
@@ -319,6 +385,7 @@ impl Books {
             Effect::OpenStep { step, work, shards, opening } => {
                 self.exchange.opening = *opening;
                 self.exchange.taken.retain(|(other, ..), _| other == opening);
+                self.exchange.sums.clear();
                 self.open = Some(Open { step: *step, work: *work, shards: *shards, counted: Vec::new() });
                 self.disputed.clear();
             }
@@ -338,7 +405,7 @@ impl Books {
             }
             Effect::Commit { step, .. } => {
                 self.lies.steps.remove(step);
-                if self.open_lies().next().is_some() {
+                if self.is_open_wrong() {
                     self.lies.steps.insert(*step);
                     self.lies.tainted.get_or_insert(*step);
                 }
@@ -356,6 +423,7 @@ impl Books {
             }
             Effect::Record(_)
             | Effect::Evict { .. }
+            | Effect::Disagree { .. }
             | Effect::Overdue { .. }
             | Effect::Doubt { .. }
             | Effect::Contradict { .. }

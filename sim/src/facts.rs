@@ -2,7 +2,7 @@
 
 use convoy_scheduler::{
     Contact, Effect, Event, Lease, LeaseRef, Node, Opening, Outcome, OwnersVersion, Record, ResumeError, RunGeneration,
-    RunPlan, RunTime, StepId, Waiting, WorkerId,
+    RunPlan, RunTime, StepId, SumFinding, Waiting, WorkerId,
 };
 
 /// What a message about chunks belongs to.
@@ -94,6 +94,36 @@ pub enum Fact<'a> {
         chunk: usize,
         /// What it has made of it.
         value: u64,
+        /// Whether it has added the chunk wrongly.
+        wrong: bool,
+    },
+    /// The coordinator takes the sum of a chunk from its owner.
+    SumTaken {
+        /// The owner.
+        owner: WorkerId,
+        /// The chunk.
+        chunk: usize,
+        /// Whether it was added wrongly.
+        wrong: bool,
+    },
+    /// The coordinator has added a chunk anew, and is about to tell the run what came of it.
+    SumFound {
+        /// The owner.
+        owner: WorkerId,
+        /// The chunk.
+        chunk: usize,
+        /// What came of it.
+        finding: SumFinding,
+    },
+    /// A worker does not answer what an audit asks of it, and the run is about to be told.
+    Unanswered {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// A worker says, sends or hands out something else than it has; nothing of it is counted.
+    Misled {
+        /// Which worker.
+        worker: WorkerId,
     },
     /// The reducer adds a node.
     Counted {

@@ -5,6 +5,7 @@
 mod audits;
 mod bounds;
 mod determinism;
+mod disagreements;
 mod durability;
 mod exchange;
 mod fencing;
@@ -17,6 +18,7 @@ mod order;
 mod parameters;
 mod quiet;
 mod samples;
+mod sums;
 mod suspicion;
 mod waiting;
 
@@ -32,6 +34,8 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(durability::Durability::default()),
         Box::new(order::Order),
         Box::new(audits::Audits::default()),
+        Box::new(disagreements::Disagreements::default()),
+        Box::new(sums::Sums::default()),
         Box::new(suspicion::Suspicion::default()),
         Box::new(exchange::Exchange::default()),
         Box::new(parameters::Parameters::default()),

@@ -127,6 +127,8 @@ struct Totals {
     copies: u64,
     sliced: u64,
     moved: [u64; 3],
+    /// Sums that were equal, wrong sums, disagreements, and machines that disagreed with too many.
+    audits: [u64; 4],
     overdue: u64,
     longest_after_storm: f64,
     faults: BTreeMap<Fault, u64>,
@@ -143,6 +145,8 @@ impl Totals {
         self.overdue += story.overdue;
         self.sliced += story.sliced;
         self.moved.iter_mut().zip(story.moved).for_each(|(sum, moved)| *sum += moved);
+        let audits = [story.audited_sums, story.wrong_sums, story.disagreements, story.outvoted];
+        self.audits.iter_mut().zip(audits).for_each(|(sum, audits)| *sum += audits);
         self.longest_after_storm = self.longest_after_storm.max(story.after_storm.0 as f64 / 1e6);
         for fault in Fault::ALL {
             *self.faults.entry(*fault).or_default() += story.faults[*fault as usize];
@@ -160,6 +164,11 @@ impl Totals {
             "{} steps whose chunks workers owned; chunks moved in mid-step {gone} times from an owner that was gone, \
              {unreached} times from one that was not reached, {late} times from one that was late",
             self.sliced
+        );
+        let [equal, wrong, disagreements, outvoted] = self.audits;
+        println!(
+            "{equal} sums added anew and equal, {wrong} machines evicted for others; {disagreements} disagreements, \
+             {outvoted} machines evicted for too many"
         );
         let faults: Vec<String> =
             self.faults.iter().map(|(fault, times)| format!("{} {times}", fault.name())).collect();

@@ -2,8 +2,8 @@
 //! mutant that none catches shows a fault that the invariants are blind to.
 
 use convoy_scheduler::{
-    Check, Contact, DisconnectReason, Effect, Event, IgnoreReason, LedgerEntry, Micros, Owner, OwnersReason, Record,
-    RevokeReason, RunPlan, RunTime, StepId, WorkerId,
+    Check, Contact, DisconnectReason, Effect, Event, EvictionProof, IgnoreReason, LedgerEntry, Micros, NodeDigest,
+    Owner, OwnersReason, Record, RevokeReason, RunPlan, RunTime, StepId, SumFinding, WorkerId,
 };
 
 use crate::bookkeeping::Books;
@@ -93,6 +93,19 @@ mutants! {
     ForgetOwners = "forget-owners", "nobody is told where the chunks of a lost owner are";
     IgnoreComplaint = "ignore-complaint", "an owner that takes nothing from others stays owner";
     PatientSums = "patient-sums", "an owner whose sums do not come stays owner";
+    TrustOwner = "trust-owner", "whatever an owner has added is taken for equal";
+    BlameHolder = "blame-holder", "where an owner has added wrongly a worker is named that has brought it a node";
+    BlameOwner = "blame-owner", "where a worker sends another chunk than before its owner is said to add wrongly";
+    BlameAnother = "blame-another", "another worker is named than the one that handed out wrong parameters";
+    WholeDigest = "whole-digest", "who computed a node is blamed for what an owner says of it";
+    IgnoreUnanswered = "ignore-unanswered", "who does not answer an audit goes on as before";
+    CreditOwner = "credit-owner", "the journal says that sums of all owners were audited";
+    KeepDisputed = "keep-disputed", "an owner that another machine disagrees with goes on to own chunks";
+    ForgetDisagreement = "forget-disagreement", "a start does not know who disagreed before";
+    UnsyncedDisagreement = "unsynced-disagreement", "a disagreement is acted on before it is on disk";
+    BelieveOwner = "believe-owner", "a run goes on from the step in which an owner was found out";
+    BelieveDisputed = "believe-disputed", "what two that disagree had a part in before is believed";
+    KeepOutvoted = "keep-outvoted", "who disagrees with too many is not evicted";
     SwapEffects = "swap-effects", "the last two effects of an event are carried out in the wrong order";
 }
 
@@ -126,7 +139,23 @@ impl Sabotage {
                 Some(Mutant::TrustAll),
                 Event::NodeDone { worker, at, shard_micros, version, result, digest: Some(_) },
             ) => {
-                vec![Event::NodeDone { worker, at, shard_micros, version, result, digest: Some([0; 32]) }]
+                vec![Event::NodeDone {
+                    worker,
+                    at,
+                    shard_micros,
+                    version,
+                    result,
+                    digest: Some(NodeDigest::whole([0; 32])),
+                }]
+            }
+            (Some(Mutant::IgnoreUnanswered), Event::Unanswered { .. }) => Vec::new(),
+            (Some(Mutant::BlameAnother), Event::WrongParameters { worker, owner }) => {
+                let another = books.members.keys().copied().find(|other| *other != worker && *other != owner);
+                vec![Event::WrongParameters { worker, owner: another.unwrap_or(owner) }]
+            }
+            (Some(mutant), Event::SumAudited { owner, opening, finding }) => {
+                let finding = mistaken(mutant, owner, finding, books);
+                vec![Event::SumAudited { owner, opening, finding }]
             }
             (Some(Mutant::NameIsMachine), Event::WorkerJoined { worker, name, threads, .. }) => {
                 vec![Event::WorkerJoined { worker, machine: name.clone(), name, threads }]
@@ -164,7 +193,19 @@ impl Sabotage {
     pub fn read(self, record: &Record) -> Record {
         match record {
             Record::Evicted { since, .. } if self.is(Mutant::ForgetEviction) => Record::Disbelieved { since: *since },
+            Record::Disagreed { since, .. } if self.is(Mutant::ForgetDisagreement) => {
+                Record::Disbelieved { since: *since }
+            }
             record => record.clone(),
+        }
+    }
+
+    /// Whether a record that must be on disk at once is not.
+    pub fn is_unsynced(self, record: &Record) -> bool {
+        match record {
+            Record::Evicted { .. } => self.is(Mutant::UnsyncedEviction),
+            Record::Disagreed { .. } => self.is(Mutant::UnsyncedDisagreement),
+            _ => false,
         }
     }
 
@@ -185,7 +226,7 @@ impl Sabotage {
             Mutant::SendFirst => acts.sort_by_key(|act| matches!(act, Act::Append(_))),
             Mutant::DropDisconnect => acts.retain(|act| !is_lost_or_drained(act)),
             Mutant::LendTwice => acts.extend(second_lease(&acts, books)),
-            Mutant::UnreachedOwner | Mutant::GoneOwner => {
+            Mutant::UnreachedOwner | Mutant::GoneOwner | Mutant::KeepDisputed => {
                 acts.iter_mut().for_each(|act| wrong_owner(act, mutant, books))
             }
             Mutant::ForgetOwners => acts.retain(|act| !is_moving(act)),
@@ -196,6 +237,19 @@ impl Sabotage {
                 }
             }
             Mutant::BlameJudge => acts.iter_mut().for_each(|act| blame_judge(act, books)),
+            Mutant::CreditOwner => acts.iter_mut().for_each(credit_owners),
+            Mutant::BelieveOwner if acts.iter().any(|act| is_evicted_for(act, &EvictionProof::Sum)) => {
+                acts.iter_mut().for_each(|act| believe(act, books.committed));
+            }
+            Mutant::BelieveDisputed => acts.iter_mut().for_each(|act| {
+                if let Act::Append(Record::Disagreed { since, .. }) = act {
+                    *since = books.committed;
+                }
+            }),
+            Mutant::KeepOutvoted if acts.iter().any(is_outvoted) => {
+                let evicts = |act: &Act| matches!(act, Act::Append(Record::Evicted { .. })) || is_outvoted(act);
+                acts.retain(|act| !evicts(act));
+            }
             Mutant::BelieveLiar => acts.iter_mut().for_each(|act| believe(act, books.committed)),
             Mutant::LendSuspects => lend_suspects(&mut acts, books),
             Mutant::DropRevoke => {
@@ -249,6 +303,32 @@ fn change_ledgers(acts: &mut [Act], change: impl Fn(&mut Vec<LedgerEntry>)) {
     }
 }
 
+/// What comes of adding a sum anew, as a mutant tells it.
+fn mistaken(mutant: Mutant, owner: WorkerId, finding: SumFinding, books: &Books) -> SumFinding {
+    let machine = books.machine(owner);
+    let other = books.members.keys().copied().find(|other| books.machine(*other) != machine);
+    match (mutant, finding) {
+        (Mutant::TrustOwner, _) => SumFinding::Equal,
+        (Mutant::BlameOwner, SumFinding::Disagrees(_)) => SumFinding::Wrong,
+        (Mutant::BlameHolder, SumFinding::Wrong) => other.map_or(finding, SumFinding::Disagrees),
+        _ => finding,
+    }
+}
+
+fn credit_owners(act: &mut Act) {
+    if let Act::Append(Record::StepCommitted { owners, audited_owners, .. }) = act {
+        audited_owners.clone_from(owners);
+    }
+}
+
+fn is_evicted_for(act: &Act, expected: &EvictionProof) -> bool {
+    matches!(act, Act::Out(Effect::Evict { proof, .. }) if proof == expected)
+}
+
+fn is_outvoted(act: &Act) -> bool {
+    matches!(act, Act::Out(Effect::Evict { proof: EvictionProof::Disagreements(_), .. }))
+}
+
 fn is_lost_or_drained(act: &Act) -> bool {
     let Act::Out(Effect::Disconnect { why, .. }) = act else { return false };
     matches!(why, DisconnectReason::Silent { .. } | DisconnectReason::Drained)
@@ -278,10 +358,15 @@ fn lend_suspects(acts: &mut [Act], books: &Books) {
     }
 }
 
-/// Has somebody own the first chunk who must not: a worker that is gone, or one that another does not reach.
+/// Has somebody own the first chunk who must not: a worker that is gone, or one that another does not reach or does not
+/// agree with.
 fn wrong_owner(act: &mut Act, mutant: Mutant, books: &Books) {
     let Act::Out(Effect::Owners { of, why, .. }) = act else { return };
     let wrong = match (mutant, &why) {
+        (Mutant::KeepDisputed, OwnersReason::StepBegins) => {
+            let disputed = |worker: &WorkerId| books.disputed_machines.contains(&books.machine(*worker));
+            books.members.keys().copied().find(disputed)
+        }
         (Mutant::GoneOwner, OwnersReason::Gone(worker)) => Some(*worker),
         (Mutant::UnreachedOwner, OwnersReason::StepBegins) => {
             let reach = &books.exchange.reach;
@@ -302,7 +387,7 @@ fn is_moving(act: &Act) -> bool {
 }
 
 fn blame_judge(act: &mut Act, books: &Books) {
-    if let Act::Out(Effect::Evict { machine, judges: [judge, _], .. }) = act {
+    if let Act::Out(Effect::Evict { machine, proof: EvictionProof::Node { judges: [judge, _], .. }, .. }) = act {
         *machine = books.machines.get(judge).cloned().unwrap_or_default();
     }
 }

@@ -79,7 +79,8 @@ faults! {
     Repeat = "repeat", at most 200;
     /// A message takes a hundred times as long as usual; later messages of its stream wait.
     Delay = "delay", at most 30;
-    /// A worker computes wrongly from now on: other numbers, a NaN, or something absurdly large.
+    /// A worker computes wrongly from now on: other numbers, a NaN, or something absurdly large. Where chunks are
+    /// exchanged every other one computes rightly, and lies in other ways at most.
     Lie = "lying", at most 20;
     /// A worker that lies sends its node twice: first the wrong numbers, then the right ones.
     Twice = "sent twice", at most 900;
@@ -89,7 +90,21 @@ faults! {
     Half = "half a node", at most 500;
     /// A worker that lies sends its node once more, in a push of its own, with the right numbers.
     Otherwise = "sent otherwise", at most 800;
-    /// A worker that lies hands out other parameters than it has made.
+    /// A machine that lies computes rightly whatever is only compared: where owners add chunks, it can tell.
+    Careful = "careful", at most 900;
+    /// An owner on a machine that lies adds wrongly, all the time: it sends wrong sums, and hands out what it makes of
+    /// them.
+    Misadd = "added wrongly", at most 600;
+    /// An owner that lies says to have been brought something else than it was, of a chunk of a node or where its sum
+    /// is another one than the coordinator's.
+    Misreport = "misreported", at most 400;
+    /// A worker that lies sends the coordinator another chunk than it has sent its owner, where a sum is audited.
+    Missend = "sent another chunk", at most 400;
+    /// A worker that lies does not answer where a sum is audited.
+    Mute = "no answer", at most 400;
+    /// A worker that lies says that an owner has handed it wrong parameters, which it has not.
+    Accuse = "accused", at most 200;
+    /// A worker that lies hands out other parameters than it has made. Whoever is handed them says so.
     Misserve = "wrong parameters", at most 500;
     /// A worker is refused when it comes: it is of another version, until somebody replaces it.
     Refused = "refused", at most 300;
@@ -238,7 +253,19 @@ impl Scenario {
         let weather = Weather::drawn(&mut dice);
         let (doubles, twins) = (seed.is_multiple_of(16), shape.workers > 5 && dice.chance(500));
         let peers = dice.chance(600);
-        Scenario { weather, doubles, twins, peers, ..Scenario::calm(seed, plan, shape.workers) }
+        let drawn = Scenario { weather, doubles, twins, peers, ..Scenario::calm(seed, plan, shape.workers) };
+        if dice.chance(100) { drawn.among_liars(&mut dice) } else { drawn }
+    }
+
+    /// This run with owners of chunks and many liars.
+    fn among_liars(self, dice: &mut Dice) -> Scenario {
+        let plan = RunPlan { audit_every: dice.pick(&[3, 30, 100]), ..self.plan };
+        let storm = self.weather.storm.max(Micros::seconds(5));
+        let mut weather = Weather { storm, all_heal: true, ..self.weather }.with(Fault::Lie, 60);
+        for how in [Fault::Careful, Fault::Misadd, Fault::Misreport, Fault::Missend, Fault::Mute, Fault::Accuse] {
+            weather = weather.with(how, if dice.chance(500) { 0 } else { 1 + dice.below(how.most()) as u32 });
+        }
+        Scenario { plan, weather, peers: true, ..self }
     }
 
     /// Steps of `workers` that compute all the time and one more that sleeps most of it.
@@ -281,9 +308,26 @@ impl Scenario {
         Scenario { weather, peers: true, ..Scenario::calm(seed, plan, 5) }
     }
 
-    /// Workers that exchange chunks, some of which lie and hand out other parameters than they have made.
-    pub fn misserved(seed: u64) -> Scenario {
-        Scenario { peers: true, ..Scenario::liars(seed, Fault::Misserve) }
+    /// Workers that exchange chunks, some of which lie in a way of their own.
+    pub fn sliced_liars(seed: u64, how: Fault) -> Scenario {
+        Scenario { peers: true, ..Scenario::liars(seed, how) }
+    }
+
+    /// Workers that exchange chunks, some of which lie in all that they say and send: what they compute, what they add,
+    /// and what they answer where that is audited.
+    pub fn lying_owners(seed: u64) -> Scenario {
+        let how = [Fault::Misreport, Fault::Missend, Fault::Mute];
+        let scenario = Scenario::sliced_liars(seed, Fault::Misadd);
+        let weather = Weather { storm: Micros::seconds(8), ..scenario.weather.clone() };
+        let weather = how.into_iter().fold(weather.with(Fault::Misadd, 800), |weather, how| weather.with(how, 200));
+        Scenario { weather, ..scenario }
+    }
+
+    /// Workers that exchange chunks and accuse each other, and the coordinator's machine dies with its last records
+    /// unsynced.
+    pub fn lost_accusations(seed: u64) -> Scenario {
+        let crash_at = Some(CrashPoint { write: 12 + seed % 24, written: true, tail: Tail::Lost });
+        Scenario { crash_at, ..Scenario::sliced_liars(seed, Fault::Accuse) }
     }
 
     /// Workers that exchange chunks and lie. Both who lied and who has added the lie may be gone before anybody

@@ -27,6 +27,14 @@ pub struct Story {
     pub ignored: u64,
     /// Nodes of which two copies differed.
     pub contradictions: u64,
+    /// Sums that were added anew and were equal.
+    pub audited_sums: u64,
+    /// Machines that were evicted for a wrong sum.
+    pub wrong_sums: u64,
+    /// Times that two workers disagreed.
+    pub disagreements: u64,
+    /// Machines that were evicted as they disagreed with too many.
+    pub outvoted: u64,
     /// Faults, by [`Fault`](crate::Fault).
     pub faults: Vec<u64>,
     /// Virtual time from the end of the storm to the end of the run.

@@ -17,9 +17,14 @@ pub(crate) fn show(fact: &Fact) -> Option<String> {
         Fact::Added { owner, sent, chunk, node, .. } => {
             format!("   added by {owner}: {node} to chunk {chunk}, {}, {}", sent.opening, sent.version)
         }
-        Fact::MadeChunk { owner, step, chunk, value } => {
-            format!("   made by {owner}: chunk {chunk} of the parameters of {step}: {value:016x}")
+        Fact::MadeChunk { owner, step, chunk, value, wrong } => {
+            let how = if *wrong { "made wrongly" } else { "made" };
+            format!("   {how} by {owner}: chunk {chunk} of the parameters of {step}: {value:016x}")
         }
+        Fact::SumTaken { .. } => return None,
+        Fact::SumFound { owner, chunk, finding } => format!("   chunk {chunk} of {owner} added anew: {finding:?}"),
+        Fact::Unanswered { worker } => format!("   {worker} does not answer an audit"),
+        Fact::Misled { worker } => format!("   {worker} misleads others"),
         Fact::Told { event, .. } => format!("> {}", show_event(event)),
         Fact::Computed { worker, lease, lied, .. } => {
             let how = if *lied { "computed wrongly" } else { "computed" };
@@ -77,7 +82,7 @@ fn show_effect(effect: &Effect) -> String {
 
 fn show_record(record: &Record) -> String {
     match record {
-        Record::StepCommitted { step, digest, ledger } => {
+        Record::StepCommitted { step, digest, ledger, .. } => {
             let auditor = |e: &LedgerEntry| e.auditor.map(|auditor| format!(" and {}", auditor.0)).unwrap_or_default();
             let entry = |e: &LedgerEntry| format!("{}..{} by {}{}", e.node.first, e.node.last, e.worker.0, auditor(e));
             let entries: Vec<String> = ledger.iter().map(entry).collect();

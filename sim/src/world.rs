@@ -2,19 +2,21 @@
 //! agenda.
 
 mod answer;
+mod brought;
 mod connections;
 mod coordinator;
 mod exchange;
 mod faults;
 mod peer;
 mod process;
+mod sum_audits;
 
 use std::collections::BTreeMap;
 
 use convoy_scheduler::*;
 
 use self::answer::{Answer, Sent};
-use self::coordinator::Coordinator;
+use self::coordinator::{Coordinator, Reduced};
 use self::peer::PeerMessage;
 use self::process::{Link, Message, Process, Stream, Way};
 use crate::dice::Dice;
@@ -55,8 +57,8 @@ enum Happening {
     Again(usize, Answer),
     /// A checkpoint of this start of the coordinator is on disk, and the coordinator hears of it so much later.
     Saved(u64, StepId, Micros),
-    /// The reducer of this start of the coordinator has finished the opening of this number.
-    Reduced(u64, Opening, Event),
+    /// The reducer has finished this.
+    Reduced(Reduced, Event),
     /// This start of the coordinator is told something that no connection carries: by its disk, or that a connection
     /// closed.
     Told(u64, Event),
@@ -144,6 +146,10 @@ impl<'a> World<'a> {
             contradictions: 0,
             sliced: 0,
             moved: [0; 3],
+            audited_sums: 0,
+            wrong_sums: 0,
+            disagreements: 0,
+            outvoted: 0,
             faults: vec![0; Fault::ALL.len()],
             after_storm: Micros(0),
             effects: 0,
@@ -318,8 +324,8 @@ impl<'a> World<'a> {
         for event in self.coordinator.owners_reduced() {
             self.later(2_000, Happening::Told(start, event));
         }
-        if let Some((opening, reduced)) = self.coordinator.reduced() {
-            self.later(20_000, Happening::Reduced(start, opening, reduced));
+        if let Some((what, reduced)) = self.coordinator.reduced() {
+            self.later(20_000, Happening::Reduced(what, reduced));
         }
     }
 
@@ -354,6 +360,11 @@ impl<'a> World<'a> {
             Effect::Checkpoint { step, .. } => self.checkpoint(*step),
             Effect::Overdue { .. } => self.story.overdue += 1,
             Effect::Contradict { .. } => self.story.contradictions += 1,
+            Effect::Disagree { .. } => self.story.disagreements += 1,
+            Effect::Evict { proof, .. } => {
+                self.story.wrong_sums += u64::from(*proof == EvictionProof::Sum);
+                self.story.outvoted += u64::from(matches!(proof, EvictionProof::Disagreements(_)));
+            }
             Effect::Ignore { .. } => self.story.ignored += 1,
             _ => {}
         }
@@ -417,10 +428,10 @@ impl<'a> World<'a> {
             Happening::Die(i, link) => self.die(i, link),
             // The coordinator that these were for may be dead.
             Happening::Saved(start, step, told_after) => self.saved(start, step, told_after),
-            Happening::Reduced(start, opening, event) => {
-                let is_open = (start, opening) == (self.coordinator.start, self.coordinator.reduction.opening);
+            Happening::Reduced(what, event) => {
                 // Chunks may have moved since: it is told when the owners of now have what they need.
-                if is_open && self.coordinator.waits_for_sums() {
+                let waits = what == self.coordinator.reducing() && self.coordinator.waits_for_sums();
+                if waits && self.audit_sums() {
                     self.tell(event, None);
                 }
             }
@@ -508,10 +519,22 @@ impl<'a> World<'a> {
             self.count(Fault::Failure, Some(i));
             self.dice.pick(&[Failure::Internal, Failure::DataUnreadable])
         });
-        let lied = self.processes[i].honesty.lies && failure.is_none();
+        let lied = failure.is_none() && self.lies_about(i, &lease);
         self.watch.see(&Fact::Computed { worker, lease, data_of: self.sabotage.data_of(at.step), lied });
         let answer = self.answer(i, lease, parameters, shard_micros, failure);
         self.hand_in(i, worker, answer, lied);
+    }
+
+    /// Whether a process computes a lease wrongly.
+    fn lies_about(&mut self, i: usize, lease: &Lease) -> bool {
+        let Process { honesty, audits, peer, .. } = &self.processes[i];
+        let sliced = lease.work == Work::Train && peer.told.as_ref().is_some_and(|told| !told.owners().is_empty());
+        let (lies, rightly) = (honesty.lies, honesty.computes_rightly);
+        let careful = honesty.careful && sliced && audits.contains(&lease.at);
+        if careful && !rightly {
+            self.count(Fault::Careful, Some(i));
+        }
+        lies && !careful && !rightly
     }
 
     /// The honest answer to a lease.

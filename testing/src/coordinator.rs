@@ -66,6 +66,18 @@ pub trait Answers: Send + Sync + 'static {
         drop(messages);
         no_answer()
     }
+
+    /// A chunk of what a worker keeps.
+    async fn kept(&self, messages: Streaming<v1::KeptMessage>) -> Result<v1::AuditReply, Status> {
+        drop(messages);
+        no_answer()
+    }
+
+    /// What an owner was brought.
+    async fn brought(&self, said: v1::BroughtDigests) -> Result<v1::AuditReply, Status> {
+        _ = said;
+        no_answer()
+    }
 }
 
 /// The answer of a method that a test does not implement.
@@ -123,6 +135,14 @@ impl<A: Answers> Coordinator for FakeCoordinator<A> {
 
     async fn roots(&self, request: Request<Streaming<v1::RootMessage>>) -> Result<Response<v1::RootsReply>, Status> {
         self.0.roots(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn kept(&self, request: Request<Streaming<v1::KeptMessage>>) -> Result<Response<v1::AuditReply>, Status> {
+        self.0.kept(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn brought(&self, request: Request<v1::BroughtDigests>) -> Result<Response<v1::AuditReply>, Status> {
+        self.0.brought(request.into_inner()).await.map(Response::new)
     }
 }
 

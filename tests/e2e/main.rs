@@ -21,3 +21,4 @@ mod members;
 mod owners;
 mod resume;
 mod runs;
+mod wrong_machines;

@@ -1,4 +1,4 @@
-//! Workers that add gradients for each other (`--exchange sliced`), and what may happen to them: killed at each stage,
+//! Workers that add gradients for each other, and what may happen to them: killed at each stage,
 //! not reached, slow, asked to go; and a coordinator that is killed while they are ahead of it. The bits are always
 //! those of one process.
 
@@ -14,14 +14,14 @@ use crate::faults::free_address;
 use crate::job::{Process, convoy, wait_for};
 
 /// A network of 1.2 million parameters that are cheap to compute: 19 chunks.
-const LAYERS: &str = "network.layers=[{type=\"flatten\"},{type=\"linear\",out=2048},{type=\"relu\"},\
+pub const LAYERS: &str = "network.layers=[{type=\"flatten\"},{type=\"linear\",out=2048},{type=\"relu\"},\
                       {type=\"linear\",out=512},{type=\"linear\",out=3}]";
 const SEVERAL: [&str; 6] = ["--set", LAYERS, "--set", "train.epochs=10", "--set", "checkpoint.every_steps=50"];
 /// Bytes of all chunks.
 const GRADIENT: u64 = 4 * (64 * 2048 + 2048 * 512);
 
 /// A worker that listens for others.
-fn owner(coordinator: &str, more: &[&str]) -> Process {
+pub fn owner(coordinator: &str, more: &[&str]) -> Process {
     let mut command = convoy();
     command.args(["worker", "--coordinator", coordinator, "--threads", "1"]).args(more);
     if !more.contains(&"--peer-listen") {
@@ -49,7 +49,7 @@ impl Sliced {
     fn start(job: &[&str]) -> Self {
         let cluster = Cluster::new();
         let alone = cluster.job.train("alone", job);
-        let coordinator = cluster.start_with(&["--exchange", "sliced"]);
+        let coordinator = cluster.start();
         Sliced { cluster, coordinator, alone }
     }
 
@@ -105,7 +105,7 @@ fn whoever_adds_the_bits_are_the_same() {
         &["network.freeze_epochs=1"],
     ];
     let cluster = Cluster::new();
-    let _coordinator = cluster.start_with(&["--exchange", "sliced"]);
+    let _coordinator = cluster.start();
     let _workers = [owner(&cluster.address, &[]), owner(&cluster.address, &[]), owner(&cluster.address, &[])];
     for (id, job) in (1..).zip(jobs) {
         let mut sets: Vec<&str> = vec!["--set", LAYERS];
@@ -229,7 +229,7 @@ fn a_killed_coordinator_comes_back_though_owners_were_ahead() {
         wait_for("more steps", || (sliced.status("step") > before + 5).then_some(()));
         sliced.coordinator.0.kill().expect("it runs");
         sliced.coordinator.0.wait().expect("it ends");
-        sliced.coordinator = sliced.cluster.start_with(&["--exchange", "sliced"]);
+        sliced.coordinator = sliced.cluster.start();
         println!("killed {starts} times");
     }
     sliced.check_end(3);
@@ -238,18 +238,10 @@ fn a_killed_coordinator_comes_back_though_owners_were_ahead() {
 #[test]
 fn numbers_that_are_not_finite_end_the_run_as_they_do_without_owners() {
     let cluster = Cluster::new();
-    let _coordinator = cluster.start_with(&["--exchange", "sliced"]);
+    let _coordinator = cluster.start();
     let _owners = [owner(&cluster.address, &[]), owner(&cluster.address, &[])];
     cluster.submit(&["--set", LAYERS, "--set", "optimizer.lr=1e25", "--min-workers", "2"]);
     let over = cluster.when(1, "its end", |job| job["state"] == "failed" || job["state"] == "completed");
     let reason = over["reason"].as_str().or_else(|| over["error"].as_str()).unwrap_or_default().to_owned();
     assert!(over["state"] == "failed" && over.to_string().contains("NaN or infinite"), "{reason}: {over}");
-}
-
-#[test]
-fn a_sliced_exchange_has_no_audits() {
-    let cluster = Cluster::new();
-    let state = cluster.job.path("state").display().to_string();
-    let args = ["coordinator", "--state", &state, "--exchange", "sliced", "--audit", "1"];
-    cluster.check(&args, 2, &["--exchange sliced has no audits", "--audit"]);
 }

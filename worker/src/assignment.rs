@@ -51,6 +51,18 @@ impl Assignment {
         v1::SlicesRequest { worker, job, generation, opening: opening.0, chunks: numbers(chunks) }
     }
 
+    /// Announces chunks of what is kept.
+    pub(crate) fn kept(self, opening: Opening, chunk: u32) -> v1::KeptHeader {
+        let Assignment { worker, job, generation } = self;
+        v1::KeptHeader { worker, job, generation, opening: opening.0, chunk }
+    }
+
+    /// Answers what was brought.
+    pub(crate) fn brought(self, question: u64, brought: Vec<v1::BroughtDigest>) -> v1::BroughtDigests {
+        let Assignment { worker, job, generation } = self;
+        v1::BroughtDigests { worker, job, generation, question, brought }
+    }
+
     /// Asks for files by their numbers in the manifest.
     pub(crate) fn files(self, files: Vec<u32>) -> v1::FilesRequest {
         v1::FilesRequest { worker: self.worker, job: self.job, generation: self.generation, files }

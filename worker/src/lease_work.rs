@@ -98,6 +98,7 @@ impl LeaseWork {
             sums: so_far.sums.take().unwrap_or_default(),
             not_finite: so_far.not_finite,
             absurd: false,
+            digests: Vec::new(),
             times: so_far.times,
         })
     }

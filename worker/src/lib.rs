@@ -34,6 +34,7 @@
 
 mod arrival;
 mod assignment;
+mod chunk_sources;
 mod compute;
 mod config;
 mod disk_cache;

@@ -27,8 +27,10 @@ use crate::error::WorkerError;
 use crate::exchange::{ExchangeOnDemand, ExchangeParts};
 use crate::lease_work::LeaseFailure;
 use crate::machine_memory::{memory_for, threads_that_fit};
+use crate::node_parts::NodeSender;
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
+use crate::parameter_checks::WrongParameters;
 use crate::parameters::{Fetched, ParameterFetches, StepParameters};
 use crate::peer_end::PeerEnd;
 use crate::peer_probes::PeerProbes;
@@ -192,6 +194,11 @@ impl Membership {
                     let ready = v1::Ready { job: self.assignment.job, step: step.0 };
                     self.outbox.say(v1::worker_message::Message::Ready(ready)).await;
                 }
+                if let Some(WrongParameters { step, workers }) = self.parameters.misserved() {
+                    let (job, workers) = (self.assignment.job, workers.into_iter().map(|worker| worker.0).collect());
+                    let wrong = v1::WrongParameters { job, step, workers };
+                    self.outbox.say(v1::worker_message::Message::WrongParameters(wrong)).await;
+                }
                 if self.parameters.were_wrong()
                     && let Some(exchange) = self.exchange.begun()
                 {
@@ -206,6 +213,15 @@ impl Membership {
             }
         }
         Ok(())
+    }
+
+    /// Where the node of a lease goes as it is computed; of some only digests are wanted.
+    fn way_of(&self, lease: Lease, digests: bool) -> NodeSender {
+        let version = self.exchange.version();
+        if digests {
+            return self.pushes.begin_digests(lease, version);
+        }
+        self.exchange.node(lease).unwrap_or_else(|| self.pushes.begin(lease, version))
     }
 
     /// Carries on with a message of the coordinator about this run.
@@ -235,15 +251,10 @@ impl Membership {
                     self.parameters.ask_owners(step, exchange);
                 }
             }
-            Message::Scales(scales) => {
-                if let Some(exchange) = self.exchange.begun() {
-                    exchange.scales(scales);
-                }
-            }
             Message::Lease(lease) => {
-                let lease = Lease::try_from(lease).map_err(|error| WorkerError::nonsense("a lease", error))?;
-                let kept = self.exchange.node(lease);
-                self.pool.add(lease, kept.unwrap_or_else(|| self.pushes.begin(lease, self.exchange.version())));
+                let (wanted, lease) = (lease.digests, Lease::try_from(lease));
+                let lease = lease.map_err(|error| WorkerError::nonsense("a lease", error))?;
+                self.pool.add(lease, self.way_of(lease, wanted));
                 if lease.work == Work::Train {
                     // Chunks of the next parameters are sent as soon as they are made.
                     self.parameters.ask_for(lease.at.step.0 + 1);
@@ -262,6 +273,11 @@ impl Membership {
                     exchange.abandoned();
                 }
                 self.parameters.abandon(abandoned.step);
+            }
+            Message::Scales(_) | Message::KeptWanted(_) | Message::BroughtWanted(_) => {
+                if let Some(exchange) = self.exchange.begun() {
+                    exchange.heard(message, self.client.clone());
+                }
             }
             Message::Peers(peers) => self.peers.heard(peers)?,
             Message::Welcome(_) | Message::Assigned(_) | Message::Released(_) | Message::Goodbye(_) => {}

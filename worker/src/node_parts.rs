@@ -16,6 +16,8 @@ pub(crate) struct ComputedNode {
     pub(crate) not_finite: Option<u32>,
     /// Some of its numbers are so large that they are not believed. Known of nodes whose chunks go to other workers.
     pub(crate) absurd: bool,
+    /// blake3 of each of its chunks, in order, where these are wanted in their place.
+    pub(crate) digests: Vec<u8>,
     pub(crate) times: Times,
 }
 
@@ -151,7 +153,7 @@ mod tests {
     use super::*;
 
     fn computed(not_finite: Option<u32>) -> ComputedNode {
-        ComputedNode { sums: vec![1.0], not_finite, absurd: false, times: Times::default() }
+        ComputedNode { sums: vec![1.0], not_finite, absurd: false, digests: Vec::new(), times: Times::default() }
     }
 
     fn chunk(index: usize) -> Option<NodePart> {

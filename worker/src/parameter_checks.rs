@@ -1,12 +1,16 @@
 //! Parameters are compared with their digest before they are computed with: always before the first lease, then as
 //! often as it costs next to nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_common::Digest;
+use convoy_scheduler::WorkerId;
 use tokio::time::Instant;
 use tonic::Status;
+
+use crate::chunk_sources::ChunkSources;
 
 /// Of the time since a worker joined a run, this part goes into checks: 0.4 %.
 const SHARE: u32 = 250;
@@ -24,6 +28,23 @@ pub(crate) struct ParameterChecks {
     failed: u32,
     /// Parameters that workers made were wrong.
     workers_were_wrong: bool,
+    misserved: Option<Misserved>,
+    wrong: Option<WrongParameters>,
+}
+
+/// Parameters that owners handed out were wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrongParameters {
+    pub(crate) step: u64,
+    pub(crate) workers: BTreeSet<WorkerId>,
+}
+
+/// What was put together, until it can be seen which chunks of it are wrong.
+#[derive(Debug)]
+pub(crate) struct Misserved {
+    pub(crate) step: u64,
+    pub(crate) flat: Vec<f32>,
+    pub(crate) sources: ChunkSources,
 }
 
 /// What a check has shown.
@@ -40,7 +61,7 @@ pub(crate) enum Checked {
 pub(crate) struct DigestMaker(MakeDigest);
 
 impl DigestMaker {
-    fn of(&self, flat: &[f32]) -> Measured {
+    pub(crate) fn of(&self, flat: &[f32]) -> Measured {
         let begun = std::time::Instant::now();
         let digest = (self.0)(flat);
         Measured { digest, took: begun.elapsed() }
@@ -76,6 +97,8 @@ impl ParameterChecks {
             passed: false,
             failed: 0,
             workers_were_wrong: false,
+            misserved: None,
+            wrong: None,
         }
     }
 
@@ -108,6 +131,24 @@ impl ParameterChecks {
     /// Whether parameters that workers made were wrong since this was asked last.
     pub(crate) fn workers_were_wrong(&mut self) -> bool {
         std::mem::take(&mut self.workers_were_wrong)
+    }
+
+    /// Keeps what was put together and is wrong. The answer is what was kept before.
+    pub(crate) fn suspect(&mut self, misserved: Option<Misserved>) -> Option<Vec<f32>> {
+        std::mem::replace(&mut self.misserved, misserved).map(|before| before.flat)
+    }
+
+    /// The right parameters of `step` are here: finds who handed out others.
+    pub(crate) fn find_wrong(&mut self, step: u64, right: &[f32]) {
+        if let Some(Misserved { flat, sources, .. }) = self.misserved.as_ref().filter(|wrong| wrong.step == step) {
+            let workers = sources.wrong(flat, right);
+            self.wrong = (!workers.is_empty()).then_some(WrongParameters { step, workers });
+        }
+    }
+
+    /// Who handed out wrong parameters, if that was found since this was asked last.
+    pub(crate) fn misserved(&mut self) -> Option<WrongParameters> {
+        self.wrong.take()
     }
 
     /// Compares what was measured with the digest that the coordinator told.

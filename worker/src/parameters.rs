@@ -15,9 +15,12 @@ use tonic::transport::Channel;
 
 use crate::arrival::Arrival;
 use crate::assignment::Assignment;
+use crate::chunk_sources::ChunkSources;
 use crate::error::WorkerError;
 use crate::exchange::{CommittedStep, Exchange, SlicesFetch};
-use crate::parameter_checks::{Checked, DigestMaker, MakeDigest, Measured, ParameterChecks};
+use crate::parameter_checks::{
+    Checked, DigestMaker, MakeDigest, Measured, Misserved, ParameterChecks, WrongParameters,
+};
 use crate::stages;
 
 /// Before parameters that did not come are asked for again.
@@ -32,8 +35,8 @@ pub(crate) struct Fetched {
     flat: Result<Vec<f32>, Status>,
     /// Their digest, where they were checked.
     measured: Option<Measured>,
-    /// Whether other workers made them: then they are always checked.
-    from_workers: bool,
+    /// Who made them, where other workers have: then they are always checked.
+    sources: Option<ChunkSources>,
 }
 
 /// Parameters and buffers that a step is computed with.
@@ -103,13 +106,20 @@ impl ParameterFetches {
     /// [`WorkerError::BadMemory`] when they came twice and were not what the coordinator has either time.
     pub(crate) fn take(&mut self, fetched: Fetched) -> Result<Option<StepParameters>, WorkerError> {
         let Some((step, flat)) = self.sort(fetched)? else { return Ok(None) };
+        self.checks.find_wrong(step.0, &flat);
+        self.checks.suspect(None).into_iter().for_each(|flat| self.arrival.buffers.give(flat));
         let parameters = StepParameters { step, flat: Arc::new(flat) };
         self.held = self.arrival.frozen.at(step.0).next().map(|_| parameters.clone());
         Ok(Some(parameters))
     }
 
+    /// Who handed out wrong parameters, if that was found since it was asked last.
+    pub(crate) fn misserved(&mut self) -> Option<WrongParameters> {
+        self.checks.misserved()
+    }
+
     fn sort(&mut self, fetched: Fetched) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
-        let Fetched { step, abandonments, flat, measured, from_workers } = fetched;
+        let Fetched { step, abandonments, flat, measured, sources } = fetched;
         // Those of earlier steps than were abandoned since are as they were.
         if self.abandoned[abandonments..].iter().any(|abandoned| *abandoned <= step) {
             return Ok(None);
@@ -119,7 +129,7 @@ impl ParameterFetches {
         match flat {
             Ok(flat) if step > committed => {
                 self.newest = self.newest.max(Some(step));
-                self.early.insert(step, Early { flat, measured, from_workers });
+                self.early.insert(step, Early { flat, measured, sources });
                 Ok(None)
             }
             Ok(flat) => {
@@ -127,7 +137,7 @@ impl ParameterFetches {
                 if step < committed {
                     return Ok(None);
                 }
-                self.checked(step, Early { flat, measured, from_workers }, digest)
+                self.checked(step, Early { flat, measured, sources }, digest)
             }
             Err(status) => {
                 tracing::debug!(step, %status, "parameters did not come");
@@ -146,22 +156,25 @@ impl ParameterFetches {
         came: Early,
         told: Option<Digest>,
     ) -> Result<Option<(StepId, Vec<f32>)>, WorkerError> {
-        let Early { flat, measured, from_workers } = came;
+        let Early { flat, measured, sources } = came;
         let Some(told) = told else { return Ok(Some((StepId(step), flat))) };
         let Some(measured) = measured else {
-            if !from_workers && !self.checks.due() {
+            if sources.is_none() && !self.checks.due() {
                 return Ok(Some((StepId(step), flat)));
             }
             let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
             self.checks.measure(flat, move |flat, measured| {
                 let (flat, measured) = (Ok(flat), Some(measured));
-                _ = sender.send(Fetched { step, abandonments, flat, measured, from_workers });
+                _ = sender.send(Fetched { step, abandonments, flat, measured, sources });
             });
             return Ok(None);
         };
-        if from_workers && !self.checks.workers_were_right(measured, told) {
+        if let Some(sources) = sources
+            && !self.checks.workers_were_right(measured, told)
+        {
             tracing::warn!(step, "the parameters that other workers made are not the coordinator's; fetched from it");
-            self.arrival.buffers.give(flat);
+            let before = self.checks.suspect(Some(Misserved { step, flat, sources }));
+            before.into_iter().for_each(|flat| self.arrival.buffers.give(flat));
             self.fetch(step, Duration::ZERO);
             return Ok(None);
         }
@@ -189,10 +202,10 @@ impl ParameterFetches {
         let wanted = self.on_the_way.split_off(&step);
         std::mem::replace(&mut self.on_the_way, wanted).into_values().for_each(|fetch| fetch.abort());
         self.ask_for(step);
-        if let Some(Early { flat, measured, from_workers }) = self.early.remove(&step) {
+        if let Some(Early { flat, measured, sources }) = self.early.remove(&step) {
             // Through the queue, so that there is one way to take parameters over.
             let (abandonments, flat) = (self.abandoned.len(), Ok(flat));
-            _ = self.sender.send(Fetched { step, abandonments, flat, measured, from_workers });
+            _ = self.sender.send(Fetched { step, abandonments, flat, measured, sources });
         }
         self.early.retain(|early, _| *early > step);
     }
@@ -216,8 +229,8 @@ impl ParameterFetches {
             let fetching = put_together(fetch, self.checks.maker());
             let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
             let task = tokio::spawn(async move {
-                let (flat, measured) = fetching.await;
-                _ = sender.send(Fetched { step, abandonments, flat, measured, from_workers: true });
+                let (flat, measured, sources) = fetching.await;
+                _ = sender.send(Fetched { step, abandonments, flat, measured, sources: Some(sources) });
             });
             self.on_the_way.insert(step, task.abort_handle());
         }
@@ -252,7 +265,7 @@ impl ParameterFetches {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
-            _ = sender.send(Fetched { step, abandonments, flat: fetch.await, measured: None, from_workers: false });
+            _ = sender.send(Fetched { step, abandonments, flat: fetch.await, measured: None, sources: None });
         });
         self.on_the_way.insert(step, task.abort_handle());
     }
@@ -268,12 +281,17 @@ impl Drop for ParameterFetches {
 struct Early {
     flat: Vec<f32>,
     measured: Option<Measured>,
-    from_workers: bool,
+    sources: Option<ChunkSources>,
 }
 
 /// Puts together what owners make, and its digest.
-async fn put_together(fetch: SlicesFetch, digest: DigestMaker) -> (Result<Vec<f32>, Status>, Option<Measured>) {
-    digest.measure(fetch.run().await).await
+async fn put_together(
+    fetch: SlicesFetch,
+    digest: DigestMaker,
+) -> (Result<Vec<f32>, Status>, Option<Measured>, ChunkSources) {
+    let (flat, sources) = fetch.run().await;
+    let (flat, measured) = digest.measure(flat).await;
+    (flat, measured, sources)
 }
 
 /// Parameters and buffers that are asked for.

@@ -1,12 +1,14 @@
 //! Sending nodes: header, chunks, summary.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use convoy_model::digest_elements;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
-use convoy_reduce::ChunkBuffer;
+use convoy_reduce::{ChunkBuffer, Magnitude};
 use convoy_scheduler::{Failure, Lease, LeaseRef, OwnersVersion};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -60,6 +62,16 @@ impl NodePushes {
         sender
     }
 
+    /// Where the node of `lease` goes, of which the coordinator wants digests: owners have its chunks already.
+    pub(crate) fn begin_digests(&self, lease: Lease, version: OwnersVersion) -> NodeSender {
+        let (sender, parts, computed) = node_parts();
+        tokio::spawn(tell_computed(self.outbox.clone(), self.assignment.job, lease.at, computed));
+        let (digested, whole, _) = node_parts();
+        tokio::spawn(digest_chunks(lease, parts, digested));
+        tokio::spawn(self.clone().carry(lease, version, whole));
+        sender
+    }
+
     /// Tells the coordinator of a node whose owners have it, and sends what is the coordinator's of it. False where it
     /// was not taken.
     pub(crate) async fn delivered(
@@ -109,6 +121,27 @@ impl NodePushes {
             }
         }
         true
+    }
+}
+
+/// Makes digests of a node's chunks as they come, and hands on its end with them.
+async fn digest_chunks(lease: Lease, mut parts: NodeParts, to: NodeSender) {
+    let (mut digests, mut worst) = (BTreeMap::new(), Magnitude::Good);
+    while let Some(part) = parts.next().await {
+        match part {
+            NodePart::Chunk(index, values) => {
+                worst = worst.max(Magnitude::of(&values));
+                digests.insert(index, digest_elements(&values).0);
+            }
+            NodePart::Computed(mut node) => {
+                node.absurd = worst == Magnitude::Absurd;
+                if worst == Magnitude::NotFinite {
+                    node.not_finite.get_or_insert(lease.node.first);
+                }
+                node.digests = digests.into_values().flatten().collect();
+                return to.finish(node);
+            }
+        }
     }
 }
 
@@ -187,6 +220,7 @@ fn summary(lease: Lease, node: ComputedNode) -> v1::NodeSummary {
         sums: node.sums,
         not_finite: node.not_finite,
         absurd: node.absurd,
+        digests: node.digests.into(),
         shard_micros: node.times.computing.as_micros() as u64 / u64::from(lease.node.size()),
         data_wait_micros: node.times.data.as_micros() as u64,
         parameters_wait_micros: node.times.parameters.as_micros() as u64,

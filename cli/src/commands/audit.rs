@@ -252,6 +252,7 @@ mod tests {
             repeated: 2,
             disbelieved: 0,
             distrusted: Vec::new(),
+            disagreed: Vec::new(),
             starts: 2,
             damaged: 1,
             earlier_plans: vec![EarlierPlan { epochs: 1, plan: Digest::default(), steps: 5 }],

@@ -24,7 +24,7 @@ use crate::{runner, time};
 /// folder a cluster's; then everything is encrypted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy coordinator --state DIR\n  \
-    convoy coordinator --state DIR --listen 0.0.0.0:7070 --exchange sliced\n  \
+    convoy coordinator --state DIR --listen 0.0.0.0:7070\n  \
     convoy coordinator examples/fashion-mnist.toml --listen 127.0.0.1:7070\n  \
     convoy worker --coordinator 127.0.0.1:7070")]
 pub struct CoordinatorArgs {
@@ -44,14 +44,16 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Percent of all shards that are computed a second time, by another worker, and compared: so a machine that
-    /// computes wrongly is found and evicted. 0 for none; the first shard of each worker is always one of them
-    /// otherwise. 1 when absent; a sliced exchange has none.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    audit: Option<f64>,
-    /// Who adds the gradients of a step: `star` for the coordinator, `sliced` for the workers that all others reach
-    /// (`convoy worker --peer-listen`), each for a part of them, so that more workers do not need a faster link. The
-    /// parameters have the same bits. `sliced` has no audits so far: let in only machines that you trust.
-    #[arg(long, value_enum, default_value_t = ExchangeArg::Star)]
+    /// computes wrongly is found and evicted. So many percent of the sums that workers add are added a second time as
+    /// well, by the coordinator. 0 for none; the first shard and the first sum of each worker are always among them
+    /// otherwise.
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
+    audit: f64,
+    /// Who adds the gradients of a step: `sliced` for the workers that all others reach (`convoy worker
+    /// --peer-listen`), each for a part of them, so that more workers do not need a faster link, and for the
+    /// coordinator where there are no such workers; `star` for the coordinator always. The parameters have the same
+    /// bits.
+    #[arg(long, value_enum, default_value_t = ExchangeArg::Sliced)]
     exchange: ExchangeArg,
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:7070", value_name = "HOST:PORT")]
@@ -184,16 +186,12 @@ fn one_in(percent: f64) -> u32 {
 }
 
 /// How runs are carried.
-fn carriage(audit: Option<f64>, exchange: ExchangeArg) -> Result<Carriage, CliError> {
-    match (exchange, audit) {
-        (ExchangeArg::Star, audit) => {
-            Ok(Carriage { audit_every: one_in(audit.unwrap_or(1.0)), exchange: Exchange::Star })
-        }
-        (ExchangeArg::Sliced, Some(audit)) if audit > 0.0 => Err(CliError::Usage(
-            "--exchange sliced has no audits; leave --audit out, or take --exchange star".to_owned(),
-        )),
-        (ExchangeArg::Sliced, _) => Ok(Carriage { audit_every: 0, exchange: Exchange::Sliced }),
-    }
+fn carriage(audit: f64, exchange: ExchangeArg) -> Carriage {
+    let exchange = match exchange {
+        ExchangeArg::Star => Exchange::Star,
+        ExchangeArg::Sliced => Exchange::Sliced,
+    };
+    Carriage { audit_every: one_in(audit), exchange }
 }
 
 /// Serves jobs, or one run, until it is over or asked to stop.
@@ -203,7 +201,7 @@ fn carriage(audit: Option<f64>, exchange: ExchangeArg) -> Result<Carriage, CliEr
 pub fn run(args: CoordinatorArgs) -> Result<ExitCode, CliError> {
     // First, as reading the data may take long.
     let encrypted = args.state.as_ref().is_some_and(|state| convoy_coordinator::is_cluster(state));
-    let carriage = carriage(args.audit, args.exchange)?;
+    let carriage = carriage(args.audit, args.exchange);
     let listener = bind(&args.listen, encrypted)?;
     if let Some(state) = args.state {
         keep_private();

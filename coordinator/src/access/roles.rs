@@ -56,6 +56,8 @@ const METHODS: &[Method] = &[
     method("/convoy.v1.Coordinator/PushNode", Who::Roles(WORK), 16, MESSAGE_LIMIT),
     method("/convoy.v1.Coordinator/State", Who::Roles(WORK), 8, SMALL),
     method("/convoy.v1.Coordinator/Roots", Who::Roles(WORK), 8, PEER_MESSAGE),
+    method("/convoy.v1.Coordinator/Kept", Who::Roles(WORK), 16, PEER_MESSAGE),
+    method("/convoy.v1.Coordinator/Brought", Who::Roles(WORK), 16, MESSAGE_LIMIT),
     method("/convoy.v1.Jobs/Submit", Who::Roles(SUBMIT), 8, SPEC_LIMIT),
     method("/convoy.v1.Jobs/List", Who::Roles(VIEW), 64, SMALL),
     method("/convoy.v1.Jobs/Workers", Who::Roles(VIEW), 64, SMALL),
@@ -139,7 +141,20 @@ mod tests {
         assert_eq!(may(&Caller::Stranger), ["Join"]);
         assert_eq!(
             may(&member(Role::Worker)),
-            ["Control", "Plan", "Parameters", "Files", "PushNode", "State", "Roots", "Health", "Join", "Renew"]
+            [
+                "Control",
+                "Plan",
+                "Parameters",
+                "Files",
+                "PushNode",
+                "State",
+                "Roots",
+                "Kept",
+                "Brought",
+                "Health",
+                "Join",
+                "Renew"
+            ]
         );
         let viewer = ["List", "Workers", "Watch", "Logs", "Fetch", "Health", "ListData", "Join", "Renew"];
         assert_eq!(may(&member(Role::Viewer)), viewer);
@@ -172,6 +187,6 @@ mod tests {
         assert!(denial(&member(Role::Admin), "/convoy.v1.Jobs/Anything").is_some(), "unknown methods are denied");
     }
 
-    /// Control, Plan, Parameters, Files, PushNode, State, Roots.
-    const WORKER_ONLY: usize = 7;
+    /// Control, Plan, Parameters, Files, PushNode, State, Roots, Kept, Brought.
+    const WORKER_ONLY: usize = 9;
 }

@@ -214,8 +214,20 @@ impl Connections {
                 let input = RunInput::Contradicted { owner: worker, opening: Opening(opening), node, workers };
                 self.tell_run_of_member(worker, JobId(job), input);
             }
+            Message::WrongParameters(wrong) => self.wrong_parameters(worker, wrong)?,
             Message::Log(log) => self.keep_log(worker, JobId(log.job), &log.line),
         }
+        Ok(())
+    }
+
+    /// Owners handed a worker wrong parameters.
+    fn wrong_parameters(&self, worker: WorkerId, wrong: v1::WrongParameters) -> Result<(), WireError> {
+        let v1::WrongParameters { job, step, workers } = wrong;
+        if workers.len() > MOST_BRINGERS {
+            return Err(WireError::Invalid { field: "workers", value: format!("{} of them", workers.len()) });
+        }
+        let owners = workers.into_iter().map(WorkerId).collect();
+        self.tell_run_of_member(worker, JobId(job), RunInput::WrongParameters { worker, step: StepId(step), owners });
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use convoy_reduce::{FrozenChunks, ParameterBoard};
 use convoy_scheduler::{Driver, JobId, Outcome, Run};
 use tokio::sync::mpsc;
 
+use super::brought_questions::BroughtQuestions;
 use super::checkpoint_writer::CheckpointWriter;
 use super::config::Config;
 use super::delivery::Delivery;
@@ -144,13 +145,14 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
         board: Arc::new(ParameterBoard::new(state.step, &state.flat, format)),
         leases: Arc::new(Leases::default()),
         delivery: Arc::new(Delivery::default()),
+        questions: Arc::new(BroughtQuestions::default()),
         worker_logs: WorkerLogs::new(config.dir.path()),
     });
     let digest = state.flat.digest(&config.network);
     let (plan, network) = (config.plan.clone(), config.network.clone());
     let writer = CheckpointWriter::start(config.dir.checkpoints(), plan, network, journal.syncer(), input_sender);
     let (plan, network) = (config.plan.clone(), config.network.clone());
-    let reducer = Reducer::new(plan, network, handle.board.clone(), state, news_sender);
+    let reducer = Reducer::new(plan, network, handle.board.clone(), state, config.carriage.audit_every, news_sender);
     let reducer = std::thread::Builder::new()
         .name("reducer".to_owned())
         .spawn(move || reducer.run(commands))

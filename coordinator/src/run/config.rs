@@ -15,7 +15,8 @@ use super::status::Status;
 /// How runs are carried, whatever their specs say. The bits do not depend on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carriage {
-    /// One in so many shards that a worker computes is computed by another one as well, and compared; 0 for none.
+    /// One in so many shards that a worker computes is computed by another one as well, and compared, and one in so
+    /// many chunks that it adds is added by the coordinator as well; 0 for none.
     pub audit_every: u32,
     /// Who adds gradients.
     pub exchange: Exchange,
@@ -27,8 +28,7 @@ pub enum Exchange {
     /// The coordinator.
     #[default]
     Star,
-    /// Workers that all others reach, each for chunks of its own; the coordinator where there are none. Such runs have
-    /// no audits.
+    /// Workers that all others reach, each for chunks of its own; the coordinator where there are none.
     Sliced,
 }
 

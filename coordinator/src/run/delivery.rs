@@ -1,23 +1,26 @@
 //! Where the chunks of nodes go, so that the service can turn away what belongs to earlier owners.
 
+use std::sync::Arc;
+
 use convoy_scheduler::{Owner, OwnersVersion};
 use parking_lot::Mutex;
 
-/// The version of the owners that is in force, and whether they are workers.
+/// The version of the owners that is in force, and the owner of each chunk; none before it changes for the first time.
 #[derive(Debug, Default)]
-pub(crate) struct Delivery(Mutex<(OwnersVersion, bool)>);
+pub(crate) struct Delivery(Mutex<(OwnersVersion, Arc<[Owner]>)>);
 
 impl Delivery {
     /// Chunks are owned by others from now on.
     pub(crate) fn change(&self, version: OwnersVersion, of: &[Owner]) {
-        *self.0.lock() = (version, of.iter().any(|owner| *owner != Owner::Coordinator));
+        *self.0.lock() = (version, of.into());
     }
 
-    /// Whether the chunks of a node that is sent under `version` have gone to workers; `None` where that is not the
-    /// version in force.
-    pub(crate) fn went_to_workers(&self, version: OwnersVersion) -> Option<bool> {
-        let (current, workers) = *self.0.lock();
-        (version == current).then_some(workers)
+    /// To whom the chunks of a node that is sent under `version` have gone: nobody where they are the coordinator's.
+    /// `None` where that is not the version in force.
+    pub(crate) fn gone_to(&self, version: OwnersVersion) -> Option<Arc<[Owner]>> {
+        let (current, of) = &*self.0.lock();
+        let workers = of.iter().any(|owner| *owner != Owner::Coordinator);
+        (version == *current).then(|| if workers { of.clone() } else { Arc::default() })
     }
 }
 
@@ -30,10 +33,12 @@ mod tests {
     #[test]
     fn only_the_version_in_force_says_where_chunks_have_gone() {
         let delivery = Delivery::default();
-        assert_eq!(delivery.went_to_workers(OwnersVersion(0)), Some(false), "the coordinator begins with everything");
-        delivery.change(OwnersVersion(1), &[Owner::Worker(WorkerId(1)), Owner::Worker(WorkerId(2))]);
-        assert_eq!([0, 1, 2].map(|version| delivery.went_to_workers(OwnersVersion(version))), [None, Some(true), None]);
+        let gone_to = |version| delivery.gone_to(OwnersVersion(version)).map(|of| of.to_vec());
+        assert_eq!(gone_to(0), Some(Vec::new()), "the coordinator begins with everything");
+        let workers = [Owner::Worker(WorkerId(1)), Owner::Worker(WorkerId(2))];
+        delivery.change(OwnersVersion(1), &workers);
+        assert_eq!([0, 1, 2].map(gone_to), [None, Some(workers.to_vec()), None]);
         delivery.change(OwnersVersion(2), &[Owner::Coordinator; 2]);
-        assert_eq!(delivery.went_to_workers(OwnersVersion(2)), Some(false));
+        assert_eq!(gone_to(2), Some(Vec::new()));
     }
 }

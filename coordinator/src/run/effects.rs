@@ -3,21 +3,30 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
 
 use convoy_common::Digest;
 use convoy_proto::v1;
+use convoy_proto::v1::brought_wanted::What;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_reduce::{ParameterBoard, ParameterState, Scales};
-use convoy_scheduler::{DisconnectReason, Effect, Node, Opening, Outbox, Owner, OwnersVersion, StepId, Work, WorkerId};
+use convoy_scheduler::{
+    Check, DisconnectReason, Effect, EvictionProof, Opening, Outbox, Owner, OwnersVersion, StepId, Work, WorkerId,
+};
+use tokio::time::timeout;
 
+use super::brought_questions::{BroughtDigest, BroughtQuestions};
 use super::checkpoint_writer::{CheckpointToWrite, CheckpointWriter};
 use super::delivery::Delivery;
 use super::folder::events::RunEvent;
 use super::handle::RunHandle;
 use super::leases::Leases;
 use super::members::RunMembers;
-use super::reduction::reducer_queue::{Command, ReducerQueue};
+use super::reduction::reducer_queue::{AuditAnswer, Command, ReducerQueue};
 use super::run_log::RunLog;
+
+/// So long workers may take to answer what an audit of sums asks, when nothing else is waited for.
+const AUDITS: Duration = Duration::from_secs(10);
 
 /// The outside of a run: its members, the reducer, checkpoints and the log.
 pub(crate) struct EffectHandler {
@@ -34,6 +43,7 @@ pub(crate) struct EffectHandler {
     /// What workers are told of the exchange of chunks.
     exchange: ToldExchange,
     delivery: Arc<Delivery>,
+    questions: Arc<BroughtQuestions>,
     reducer: ReducerQueue,
     leases: Arc<Leases>,
     board: Arc<ParameterBoard>,
@@ -55,7 +65,8 @@ impl Outbox for EffectHandler {
             }
             Effect::Send { worker, lease, check } => {
                 self.leases.add(worker, lease, check);
-                self.members.send(worker, Message::Lease(lease.into()));
+                let digests = check == Check::Digest && lease.work == Work::Train && self.exchange.is_sliced();
+                self.members.send(worker, Message::Lease(v1::Lease { digests, ..lease.into() }));
             }
             Effect::Revoke { worker, at, why } => {
                 tracing::debug!(%worker, %at, ?why, "lease revoked");
@@ -84,9 +95,12 @@ impl Outbox for EffectHandler {
                 let names = workers.iter().map(|worker| self.members.name_of(*worker)).collect();
                 self.log.disputed(step, node, names);
             }
-            Effect::Evict { worker, machine, name, step, node, judges, since } => {
-                let judges = judges.map(|judge| self.members.name_of(judge));
-                self.evict(Proof { worker, machine, name, step, node, judges, since });
+            Effect::Evict { worker, machine, name, step, proof, since } => {
+                self.evict(Eviction { worker, machine, name, step, proof, since });
+            }
+            Effect::Disagree { step, workers, since } => {
+                let names = workers.map(|worker| self.members.name_of(worker));
+                self.log.disagreed(step, names, since);
             }
             Effect::Ignore { worker, what, why } => tracing::debug!(?worker, what, %why, "ignored"),
             Effect::Finish { .. } => self.members.clear(),
@@ -104,15 +118,20 @@ struct ToldExchange {
     squared: BTreeSet<WorkerId>,
 }
 
+impl ToldExchange {
+    /// Whether workers own chunks.
+    fn is_sliced(&self) -> bool {
+        self.owners.as_ref().is_some_and(|owners| owners.of.iter().any(|owner| *owner != 0))
+    }
+}
+
 /// A worker was proven to compute wrongly.
-struct Proof {
+struct Eviction {
     worker: WorkerId,
     machine: String,
     name: String,
     step: StepId,
-    node: Node,
-    /// Who agree otherwise.
-    judges: [String; 2],
+    proof: EvictionProof,
     /// What it had a part in from this step on is not believed.
     since: StepId,
 }
@@ -134,6 +153,7 @@ impl EffectHandler {
             digest,
             exchange: ToldExchange::default(),
             delivery: handle.delivery.clone(),
+            questions: handle.questions.clone(),
             reducer: handle.reducer.clone(),
             leases: handle.leases.clone(),
             board: handle.board.clone(),
@@ -148,9 +168,64 @@ impl EffectHandler {
 
     /// A worker is no longer a member.
     pub(crate) fn left(&mut self, worker: WorkerId, reason: &str) {
+        self.questions.gone(worker);
+        self.command(Command::Gone { worker });
         if let Some(name) = self.members.remove(worker) {
             self.log.left(worker, &name, reason);
         }
+    }
+
+    /// Has workers send a chunk of what they keep: one of them, or all there are.
+    pub(crate) fn ask_kept(&mut self, opening: Opening, index: usize, of: Option<WorkerId>) {
+        if self.opening != Some(opening) {
+            return;
+        }
+        let workers: Vec<WorkerId> = of.map_or_else(|| self.members.all(), |worker| vec![worker]);
+        let wanted = v1::KeptWanted { job: self.members.job().0, opening: opening.0, chunk: index as u32 };
+        // Before any of them can answer.
+        let answer = AuditAnswer::Asked { index, workers: workers.clone() };
+        self.command(Command::Audit { opening, answer });
+        workers.into_iter().for_each(|worker| self.members.send(worker, Message::KeptWanted(wanted)));
+    }
+
+    /// Asks owners what they were brought of a node or of a chunk: one of them, or all there are. Where the opening is
+    /// over, the question has no answer.
+    pub(crate) fn ask_brought(&mut self, opening: Opening, question: u64, of: Option<WorkerId>, what: What) {
+        let owners = self.exchange.owners.as_ref().filter(|_| self.opening == Some(opening));
+        let owners = owners.iter().flat_map(|owners| &owners.of).filter(|owner| **owner != 0);
+        let mut owners: BTreeSet<WorkerId> = owners.map(|owner| WorkerId(*owner)).collect();
+        owners.retain(|owner| of.is_none_or(|of| of == *owner));
+        self.questions.ask(question, owners.clone());
+        let wanted = v1::BroughtWanted { job: self.members.job().0, opening: opening.0, question, what: Some(what) };
+        owners.into_iter().for_each(|owner| self.members.send(owner, Message::BroughtWanted(wanted)));
+    }
+
+    /// Asks an owner what it was brought of a chunk, and hands the reducer what it says.
+    pub(crate) fn ask_brought_of(&mut self, opening: Opening, index: usize, owner: WorkerId) {
+        let (question, answers) = self.questions.begin();
+        let (questions, reducer) = (self.questions.clone(), self.reducer.clone());
+        self.ask_brought(opening, question, Some(owner), What::Chunk(index as u32));
+        tokio::spawn(async move {
+            let came = timeout(AUDITS, answers).await.ok().and_then(Result::ok);
+            questions.end(question);
+            let said = came.and_then(|mut came| came.remove(&owner));
+            let digests = |said: Vec<BroughtDigest>| {
+                let of_chunk = said.into_iter().filter(|brought| brought.index == index);
+                of_chunk.map(|brought| (brought.node, brought.digest)).collect()
+            };
+            let answer = AuditAnswer::Brought { index, brought: said.map(digests) };
+            // The run may be over.
+            _ = reducer.send(Command::Audit { opening, answer });
+        });
+    }
+
+    /// Nothing is waited for but answers to audits of sums: these have so much time.
+    pub(crate) fn audits_left(&self, opening: Opening) {
+        let reducer = self.reducer.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AUDITS).await;
+            _ = reducer.send(Command::Audit { opening, answer: AuditAnswer::GiveUp });
+        });
     }
 
     fn open_step(&mut self, step: StepId, work: Work, shards: u32, opening: Opening) {
@@ -266,18 +341,32 @@ impl EffectHandler {
     }
 
     /// Nobody on this machine is taken in any more.
-    fn evict(&mut self, proof: Proof) {
-        let Proof { worker, machine, name, step, node, judges, since } = proof;
-        tracing::error!(%worker, name, machine, %step, %node, judges = judges.join(", "), %since, "computes wrongly; evicted");
-        let (job, [one, two]) = (self.members.job().0, &judges);
+    fn evict(&mut self, eviction: Eviction) {
+        let Eviction { worker, machine, name, step, proof, since } = eviction;
+        let (proof, judges) = match proof {
+            EvictionProof::Node { node, judges } => {
+                let judges = judges.map(|judge| self.members.name_of(judge));
+                let proof = format!("computed {node} of {step} wrongly ({} agree otherwise)", judges.join(" and "));
+                (proof, judges.to_vec())
+            }
+            EvictionProof::Sum => {
+                let proof = format!("added a chunk of {step} wrongly (the same numbers have another sum)");
+                (proof, Vec::new())
+            }
+            EvictionProof::Disagreements(machines) => {
+                let others = machines.join(", ");
+                (format!("said other things than most in {step} ({others}) of what it sent or was sent"), machines)
+            }
+        };
+        tracing::error!(%worker, name, machine, %since, "{proof}; evicted");
+        let job = self.members.job().0;
         let reason = format!(
-            "`{name}` ({machine}) computed {node} of {step} of job {job} wrongly ({one} and {two} agree otherwise); \
-             look at the machine's memory and processor before it takes part again, as another member of the cluster"
+            "`{name}` ({machine}) {proof} in job {job}; look at the machine's memory and processor before it takes part \
+             again, as another member of the cluster"
         );
         self.members.links().evict(&machine, reason);
         let (worker, step, since) = (worker.0, step.0, since.0);
-        let (node, judges) = (node.to_string(), judges.to_vec());
-        self.log.tell(RunEvent::Distrusted { worker, name, step, node, judges, since });
+        self.log.tell(RunEvent::Distrusted { worker, name, step, proof, judges, since });
     }
 
     fn commit(&mut self, step: StepId, digest: Digest) {

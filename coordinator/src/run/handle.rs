@@ -9,6 +9,7 @@ use convoy_common::manifest::Manifest;
 use convoy_reduce::{FrozenChunks, ParameterBoard};
 use convoy_scheduler::RunGeneration;
 
+use super::brought_questions::BroughtQuestions;
 use super::delivery::Delivery;
 use super::folder::worker_logs::WorkerLogs;
 use super::leases::Leases;
@@ -45,6 +46,8 @@ pub(crate) struct RunHandle {
     pub(crate) leases: Arc<Leases>,
     /// Whether workers have the chunks of nodes.
     pub(crate) delivery: Arc<Delivery>,
+    /// What owners are asked about what they were brought.
+    pub(crate) questions: Arc<BroughtQuestions>,
     /// What workers log.
     pub(crate) worker_logs: WorkerLogs,
 }

@@ -82,8 +82,12 @@ impl RunMembers {
 
     /// Queues the same message for all members, in the order of their numbers.
     pub(crate) fn send_all(&mut self, message: &Message) {
-        let workers: Vec<WorkerId> = self.members.keys().copied().collect();
-        workers.into_iter().for_each(|worker| self.send(worker, message.clone()));
+        self.all().into_iter().for_each(|worker| self.send(worker, message.clone()));
+    }
+
+    /// All members, in the order of their numbers.
+    pub(crate) fn all(&self) -> Vec<WorkerId> {
+        self.members.keys().copied().collect()
     }
 
     /// What people call a worker.

@@ -7,6 +7,7 @@
 //!
 //! What it must not know: who calls and how, jobs and their queue, other runs, images.
 
+pub(crate) mod brought_questions;
 pub(crate) mod carry;
 pub(crate) mod checkpoint_writer;
 pub(crate) mod complaints;

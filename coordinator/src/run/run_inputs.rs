@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use convoy_proto::v1::DeclineCause;
-use convoy_scheduler::{Event, Failure, LeaseRef, Node, Opening, WorkerId};
+use convoy_scheduler::{Event, Failure, LeaseRef, Node, Opening, StepId, WorkerId};
 
 use super::outbox::WorkerOutbox;
 use super::tracker::Waits;
@@ -56,6 +56,24 @@ pub(crate) enum RunInput {
         node: Node,
         /// Who brought it.
         workers: Vec<WorkerId>,
+    },
+    /// It is wanted what the owners of chunks were brought of a node.
+    AskBrought {
+        /// What they were brought it for.
+        opening: Opening,
+        /// The node.
+        node: Node,
+        /// The number of the question.
+        question: u64,
+    },
+    /// Owners handed a worker wrong parameters, as it says.
+    WrongParameters {
+        /// The worker.
+        worker: WorkerId,
+        /// The step that was to be computed with them.
+        step: StepId,
+        /// The owners.
+        owners: Vec<WorkerId>,
     },
     /// What a worker's threads did for a lease.
     Worked(Waits),

@@ -68,6 +68,17 @@ impl RunLog {
         self.tell(RunEvent::Contradicted { step: step.0, node: node.to_string(), workers: names });
     }
 
+    /// Two workers, by name, say different things of what one has brought the other.
+    pub(crate) fn disagreed(&mut self, step: StepId, names: [String; 2], since: StepId) {
+        let workers = names.join(" and ");
+        tracing::error!(
+            %step, %since, workers,
+            "say different things of what one has brought the other, so one of them is wrong: neither adds chunks any \
+             more; look at the memory and the processor of both machines"
+        );
+        self.tell(RunEvent::Disagreed { step: step.0, workers: names, since: since.0 });
+    }
+
     /// A checkpoint is on disk.
     pub(crate) fn checkpoint_written(&mut self, step: u64, path: &Path) {
         let file = path.strip_prefix(&self.folder).unwrap_or(path).display().to_string();

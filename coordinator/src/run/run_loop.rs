@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use convoy_proto::v1::brought_wanted::What;
 use convoy_proto::v1::coordinator_message::Message;
 use convoy_scheduler::{Driver, Event, Halt, Outcome, Run, RunTime, StepId, Waiting, Work, WorkerId};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -254,6 +255,14 @@ impl RunLoop {
                 }
                 None => Ok(()),
             },
+            RunInput::AskBrought { opening, node, question } => {
+                effects.ask_brought(opening, question, None, What::Node(node.into()));
+                Ok(())
+            }
+            RunInput::WrongParameters { worker, step, owners } => {
+                tracing::warn!(%worker, %step, ?owners, "was handed wrong parameters");
+                owners.into_iter().try_for_each(|owner| self.event(Event::WrongParameters { worker, owner }))
+            }
             RunInput::Worked(waits) => {
                 effects.log.tracker.worked(waits);
                 Ok(())
@@ -302,6 +311,15 @@ impl RunLoop {
             News::OwnerReduced { opening, version, worker } => {
                 self.event(Event::OwnerReduced { worker, opening, version })?;
             }
+            News::AskKept { opening, index, of } => self.driver.outbox().ask_kept(opening, index, of),
+            News::AskBrought { opening, index, owner } => {
+                self.driver.outbox().ask_brought_of(opening, index, owner);
+            }
+            News::SumAudited { opening, owner, finding } => {
+                self.event(Event::SumAudited { owner, opening, finding })?;
+            }
+            News::Unanswered { opening, worker } => self.event(Event::Unanswered { worker, opening })?,
+            News::AuditsLeft { opening } => self.driver.outbox().audits_left(opening),
             News::OwnerSquared { opening, worker } => self.driver.outbox().squared(opening, worker),
             News::Scaled { opening, scales } => self.driver.outbox().scaled(opening, scales),
             made => self.made = Some(made),

@@ -1,15 +1,19 @@
 //! A node on its way in: what is checked of it, and to whom its parts go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use convoy_common::Digest;
 use convoy_proto::v1::node_message::Message;
 use convoy_proto::{Chunk, TRAIN_SUMS, WireError, chunk_count, v1};
 use convoy_reduce::{ChunkBuffer, Magnitude, ReceivedChunks};
-use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeResult, OwnersVersion, Work, WorkerId};
+use convoy_scheduler::{Check, Event, Failure, Lease, Node, NodeDigest, NodeResult, OwnersVersion, Work, WorkerId};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::calls_layer::STALLED;
+use super::node_digests::ChunksAway;
 
 use crate::run::handle::{RunHandle, RunOver};
 use crate::run::leases::Admitted;
@@ -17,6 +21,9 @@ use crate::run::reduction::reducer_queue::Command;
 use crate::run::run_inputs::RunInput;
 use crate::run::tracker::Waits;
 use crate::run::worker_contact::{WorkerContact, excused};
+
+/// So long owners may take to say what they were brought of a node that is audited.
+const BROUGHT: Duration = Duration::from_secs(5);
 
 /// A node that a worker sends for a lease that is out.
 pub(super) struct NodePush {
@@ -27,6 +34,8 @@ pub(super) struct NodePush {
     admitted: Admitted,
     /// The owners that have its chunks: the coordinator, or workers.
     version: OwnersVersion,
+    /// Where its chunks are with workers.
+    away: Option<ChunksAway>,
     received: ReceivedChunks,
 }
 
@@ -48,16 +57,21 @@ impl NodePush {
         header: v1::NodeHeader,
     ) -> Result<Result<Self, String>, Status> {
         let computing = header.computing;
-        let lease = Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node })?;
+        let lease = Lease::try_from(v1::Lease { at: header.at, work: header.work, node: header.node, digests: false })?;
         let worker = WorkerId(header.worker);
         let admitted = match run.leases.admit(worker, lease.at, lease.work, lease.node) {
             Ok(admitted) => admitted,
             Err(reason) => return Ok(Err(reason)),
         };
         let version = OwnersVersion(header.version);
-        let chunks = match (lease.work, run.delivery.went_to_workers(version)) {
-            (Work::Evaluate, _) | (Work::Train, Some(true)) => 0,
-            (Work::Train, Some(false)) => chunk_count(run.vector.elements),
+        let is_frozen = |index: usize| run.vector.frozen.contain(lease.at.step.0, index);
+        let (chunks, away) = match (lease.work, run.delivery.gone_to(version)) {
+            (Work::Evaluate, _) => (0, None),
+            (Work::Train, Some(of)) if of.is_empty() => (chunk_count(run.vector.elements), None),
+            (Work::Train, Some(of)) => {
+                let frozen = (0..of.len()).map(is_frozen).collect();
+                (0, Some(ChunksAway { of, frozen }))
+            }
             (Work::Train, None) => return Ok(Err(format!("{version} of the owners is not in force"))),
         };
         let frozen = run.vector.frozen.at(lease.at.step.0).take_while(|index| *index < chunks);
@@ -66,7 +80,7 @@ impl NodePush {
             excused(run.inputs.room(), || contact.pushed()).await;
             run.tell(RunInput::Event(Event::NodeComputed { worker, at: lease.at }))?;
         }
-        Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, version, received }))
+        Ok(Ok(NodePush { run: run.clone(), contact, worker, lease, admitted, version, away, received }))
     }
 
     /// Waits for `next`, the node's next message, for as long as its lease is out: parts of it may still be computed.
@@ -163,7 +177,10 @@ impl NodePush {
             None if absurd => NodeResult::Absurd,
             None => NodeResult::Good,
         };
-        let digest = self.received.digest(&summary.sums).filter(|_| not_finite.is_none());
+        let digest = match self.received.digest(&summary.sums).filter(|_| not_finite.is_none()) {
+            Some(digest) => self.node_digest(digest, &summary.digests).await?,
+            None => None,
+        };
         let (shard_micros, version) = (summary.shard_micros, self.version);
         let event_after = Event::NodeDone { worker, at, shard_micros, version, result, digest };
         match self.admitted.check {
@@ -174,6 +191,32 @@ impl NodePush {
                 self.command(Command::Summary { opening, node, from, sums, not_finite, event_after, permit })
             }
         }
+    }
+
+    /// The digest of the node, given that of what has come here of it, and what its worker `says` of each chunk.
+    async fn node_digest(&self, here: [u8; 32], says: &[u8]) -> Result<Option<NodeDigest>, Status> {
+        let Some(away) = &self.away else { return Ok(Some(NodeDigest::whole(here))) };
+        if self.admitted.check == Check::Digest {
+            let said = away.read(says).and_then(|chunks| away.digest(here, &chunks));
+            return said
+                .map(Some)
+                .ok_or_else(|| Status::invalid_argument("an audited node has a digest of each chunk"));
+        }
+        Ok(self.ask_owners().await?.and_then(|brought| away.digest(here, &brought)))
+    }
+
+    /// What the owners say to have been brought of the node; `None` where one of them does not.
+    async fn ask_owners(&self) -> Result<Option<BTreeMap<usize, Digest>>, Status> {
+        let (question, answers) = self.run.questions.begin();
+        let (opening, node) = (self.admitted.opening, self.lease.node);
+        self.run.tell(RunInput::AskBrought { opening, node, question })?;
+        let came = self.excused(timeout(BROUGHT, answers)).await;
+        for worker in self.run.questions.end(question) {
+            self.run.tell(RunInput::Event(Event::Unanswered { worker, opening }))?;
+        }
+        let Ok(Ok(came)) = came else { return Ok(None) };
+        let digests = came.into_values().flatten().filter(|brought| brought.node == node);
+        Ok(Some(digests.map(|brought| (brought.index, brought.digest)).collect()))
     }
 
     /// Samples in the training shards of the node; `None` where its step has no such shards.

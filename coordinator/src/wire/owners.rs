@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use convoy_common::Digest;
 use convoy_proto::v1::root_message::Message;
-use convoy_proto::{chunk_count, v1};
+use convoy_proto::{WireError, chunk_count, v1};
 use convoy_reduce::{ChunkBuffer, ChunkState, ParameterState};
-use convoy_scheduler::{Opening, WorkerId};
+use convoy_scheduler::{Node, Opening, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::run::brought_questions::BroughtDigest;
 use crate::run::handle::{RunHandle, RunOver};
-use crate::run::reduction::reducer_queue::Command;
+use crate::run::reduction::reducer_queue::{AuditAnswer, Command};
 use crate::run::worker_contact::{WorkerContact, excused};
 
 /// What an owner begins a step with: the committed parameters of chunks, and the optimizer's state of them.
@@ -92,6 +94,71 @@ impl RootPush {
         };
         if self.run.reducer.send(command) { Ok(()) } else { Err(RunOver.into()) }
     }
+}
+
+/// A chunk of what a worker keeps, on its way in: an audit adds it anew.
+pub(super) struct KeptPush {
+    run: Arc<RunHandle>,
+    contact: Arc<WorkerContact>,
+    from: WorkerId,
+    opening: Opening,
+    index: usize,
+}
+
+impl KeptPush {
+    /// That which `header` announces.
+    pub(super) fn new(run: Arc<RunHandle>, contact: Arc<WorkerContact>, header: &v1::KeptHeader) -> Self {
+        let (from, opening, index) = (WorkerId(header.worker), Opening(header.opening), header.chunk as usize);
+        KeptPush { run, contact, from, opening, index }
+    }
+
+    /// Takes the chunk of a node.
+    ///
+    /// # Errors
+    /// When it is another chunk, or the run is over.
+    pub(super) async fn take(&self, kept: v1::KeptChunk) -> Result<(), Status> {
+        self.contact.pushed();
+        let node: Node = kept.node.ok_or(WireError::Missing { field: "node" })?.try_into()?;
+        let chunk = kept.chunk.ok_or(WireError::Missing { field: "chunk" })?;
+        let (index, values) = ChunkBuffer::received(&chunk, self.run.vector.elements)?;
+        if index != self.index {
+            return Err(Status::invalid_argument(format!("chunk {index} came, {} was asked for", self.index)));
+        }
+        let permit = excused(self.run.reducer.chunk_room(), || self.contact.pushed()).await;
+        let from = self.from;
+        self.command(AuditAnswer::Kept { from, index, node, values, permit })
+    }
+
+    /// All has come.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub(super) fn end(&self) -> Result<(), Status> {
+        self.contact.pushed();
+        self.command(AuditAnswer::Sent { from: self.from, index: self.index })
+    }
+
+    fn command(&self, answer: AuditAnswer) -> Result<(), Status> {
+        let opening = self.opening;
+        if self.run.reducer.send(Command::Audit { opening, answer }) { Ok(()) } else { Err(RunOver.into()) }
+    }
+}
+
+/// Takes in what an owner says to have been brought.
+///
+/// # Errors
+/// When it makes no sense.
+pub(super) fn brought(run: &RunHandle, said: v1::BroughtDigests) -> Result<(), Status> {
+    let one = |one: v1::BroughtDigest| {
+        let node = one.node.ok_or(WireError::Missing { field: "node" })?.try_into()?;
+        let digest = (&*one.digest).try_into().map(Digest);
+        let digest = digest.map_err(|_| WireError::Invalid { field: "digest", value: one.digest.len().to_string() })?;
+        Ok(BroughtDigest { node, index: one.chunk as usize, digest })
+    };
+    let digests = said.brought.into_iter().map(one).collect::<Result<Vec<_>, WireError>>()?;
+    // Nobody may wait for it any more.
+    run.questions.answer(said.question, WorkerId(said.worker), digests);
+    Ok(())
 }
 
 #[cfg(test)]

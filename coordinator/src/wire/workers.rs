@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access_layer::caller_of;
 use super::calls_layer::STALLED;
 use super::node_push::NodePush;
-use super::owners::{self, RootPush};
+use super::owners::{self, KeptPush, RootPush};
 use super::replies::Answers;
 use crate::fleet::allowance::Allowance;
 use crate::fleet::connections::{Connections, Newcomer};
@@ -149,6 +149,35 @@ impl Coordinator for WorkersService {
             push.take(message).await?;
         }
         Ok(Response::new(v1::RootsReply {}))
+    }
+
+    async fn kept(&self, request: Request<Streaming<v1::KeptMessage>>) -> Result<Response<v1::AuditReply>, Status> {
+        let caller = caller_of(&request);
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.and_then(|message| message.message);
+        let Some(v1::kept_message::Message::Header(header)) = first else {
+            return Err(Status::invalid_argument("what is kept begins with its header"));
+        };
+        let run = self.0.run_for(&caller, header.worker, header.job)?;
+        check_generation(&run, header.generation)?;
+        let push = KeptPush::new(run, self.contact(header.worker)?, &header);
+        while let Some(v1::KeptMessage { message: Some(message) }) = messages.message().await? {
+            let v1::kept_message::Message::Chunk(chunk) = message else {
+                return Err(Status::invalid_argument("what is kept has one header"));
+            };
+            push.take(chunk).await?;
+        }
+        push.end()?;
+        Ok(Response::new(v1::AuditReply {}))
+    }
+
+    async fn brought(&self, request: Request<v1::BroughtDigests>) -> Result<Response<v1::AuditReply>, Status> {
+        let caller = caller_of(&request);
+        let said = request.into_inner();
+        let run = self.0.run_for(&caller, said.worker, said.job)?;
+        check_generation(&run, said.generation)?;
+        owners::brought(&run, said)?;
+        Ok(Response::new(v1::AuditReply {}))
     }
 
     async fn files(&self, request: Request<v1::FilesRequest>) -> Result<Response<Self::FilesStream>, Status> {

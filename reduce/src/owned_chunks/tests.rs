@@ -104,7 +104,9 @@ impl Bench {
         let mut owned = Vec::new();
         match self.of[index] {
             COORDINATOR => self.sums.add_chunk(node, from, index, values).expect("copies are equal"),
-            owner => self.owners[owner - 1].add(node, from, index, values, &mut owned).expect("it owns the chunk"),
+            owner => self.owners[owner - 1]
+                .add(node, from, index, DigestedChunk::of(values), &mut owned)
+                .expect("it owns the chunk"),
         }
         self.bring(self.of[index], owned);
     }
@@ -208,7 +210,7 @@ fn chunks_that_move_are_added_anew_and_others_go_on() {
     let own = bench.own(2);
     bench.owners[1].own(own);
     bench.owners[0].own([]);
-    let copy = ChunkBuffer::of(&gradients[0][chunk_range(len, 0)]);
+    let copy = DigestedChunk::of(ChunkBuffer::of(&gradients[0][chunk_range(len, 0)]));
     let refused = bench.owners[0].add(leaf(0), WorkerId(10), 0, copy, &mut Vec::new());
     assert_eq!(refused, Err(NotAdded::NotOwned));
     assert_eq!(bench.give_states(), moved.len(), "the new owner needs what it got");
@@ -244,7 +246,8 @@ fn what_is_no_chunk_or_no_copy_is_refused() {
     let len = bench.rules.network.len();
     let values = |index| ChunkBuffer::of(&gradient(0, len)[chunk_range(len, index)]);
     let mut owned = Vec::new();
-    let mut add = |index, values| bench.owners[0].add(leaf(0), WorkerId(9), index, values, &mut owned);
+    let mut add =
+        |index, values| bench.owners[0].add(leaf(0), WorkerId(9), index, DigestedChunk::of(values), &mut owned);
     assert_eq!(add(1, values(1)), Err(NotAdded::NotOwned));
     assert_eq!(add(99, values(1)), Err(NotAdded::NotOwned));
     let expected = values(0).len();
@@ -252,8 +255,12 @@ fn what_is_no_chunk_or_no_copy_is_refused() {
     assert_eq!(add(0, values(0)), Ok(()));
     assert_eq!(add(0, values(0)), Ok(()), "a copy");
     assert!(matches!(add(0, ChunkBuffer::zeros(expected)), Err(NotAdded::Differs(_))));
+    let first = convoy_model::digest_elements(&values(0));
+    assert_eq!(bench.owners[0].brought_of_node(leaf(0)), [(0, first)]);
+    assert_eq!(bench.owners[0].brought_of_chunk(0), [(leaf(0), first)]);
+    assert!(bench.owners[0].brought_of_node(leaf(1)).is_empty() && bench.owners[0].brought_of_chunk(1).is_empty());
     let mut idle = OwnedChunks::new(bench.rules.clone());
-    assert_eq!(idle.add(leaf(0), WorkerId(9), 0, values(0), &mut owned), Err(NotAdded::NotOwned));
+    assert_eq!(idle.add(leaf(0), WorkerId(9), 0, DigestedChunk::of(values(0)), &mut owned), Err(NotAdded::NotOwned));
     idle.commit();
     assert_eq!(idle.lacking(), Vec::<usize>::new());
 }

@@ -1,15 +1,18 @@
 //! Numbers that are not believed at once: nodes that are computed a second time, and the consequences where digests
 //! differ.
 
+use std::collections::BTreeSet;
+
 use super::{Run, RunPhase};
-use crate::effect::{AbandonReason, DisconnectReason, Effect, IgnoreReason, RevokeReason};
+use crate::effect::{AbandonReason, DisconnectReason, Effect, EvictionProof, IgnoreReason, RevokeReason};
 use crate::event::GoneReason;
 use crate::ids::{StepId, WorkerId};
 use crate::lease::{LeaseRef, Work};
 use crate::node_answer::NodeAnswer;
 use crate::outcome::Outcome;
+use crate::owners::Owner;
 use crate::record::Record;
-use crate::step::{Fault, Verdict};
+use crate::step::{Fault, Verdict, WrongBallot};
 use crate::tree::Node;
 
 impl Run {
@@ -76,30 +79,59 @@ impl Run {
         let (now, at) = (self.now, answer.at);
         let step = self.fence(answer.worker, at)?;
         let (id, work) = (step.step, step.work);
-        let (verdict, losers) = step.vote(at.lease, answer.digest, now);
+        let (verdict, losers) = step.vote(at.lease, answer.digest.clone(), now);
+        let counted = step.done_by(node);
         self.outrun(work, at, losers, effects);
         match verdict {
             Verdict::Undecided { workers } => effects.push(Effect::Dispute { step: id, node, workers }),
             Verdict::Decided { right, wrong } => {
                 if work == Work::Train {
-                    right.iter().for_each(|worker| self.trust.found_clean(*worker, id));
+                    // Where owners add chunks, a worker can tell that its numbers are only compared: they say nothing
+                    // of those that it has counted.
+                    let sliced = self.exchange.is_sliced();
+                    let clean = right.iter().filter(|worker| !sliced || counted == Some(**worker));
+                    clean.for_each(|worker| self.trust.found_clean(*worker, id));
                 }
-                if !wrong.is_empty() {
-                    self.evict_all(node, [right[0], right[1]], &wrong, effects);
-                }
+                self.judge(node, [right[0], right[1]], wrong, effects);
             }
         }
         Ok(())
     }
 
-    /// Evicts the workers `wrong`: `judges` agree on another digest for `node` than theirs. Wrong numbers that may be
-    /// committed already roll the run back; otherwise the step in work begins anew.
-    fn evict_all(&mut self, node: Node, judges: [WorkerId; 2], wrong: &[WorkerId], effects: &mut Vec<Effect>) {
+    /// Acts on numbers for `node` that are not those that the `judges` agree on. Where only one owner says so of what
+    /// it was brought, it may be that one that is wrong.
+    fn judge(&mut self, node: Node, judges: [WorkerId; 2], wrong: Vec<WrongBallot>, effects: &mut Vec<Effect>) {
+        let (mut proven, mut pair) = (Vec::new(), None);
+        for WrongBallot { worker, say, judge } in wrong {
+            let witness = say.and_then(|say| self.only_witness(worker, &say));
+            // Its own numbers say nothing more than its word as an owner.
+            match witness.filter(|owner| judge.is_none_or(|judge| !self.trust.is_other(judge, &[*owner]))) {
+                Some(owner) => pair = Some([worker, owner]),
+                None => proven.push((worker, EvictionProof::Node { node, judges })),
+            }
+        }
+        match pair {
+            Some(pair) if proven.is_empty() => self.disagree(pair, effects),
+            _ => self.evict_all(proven, effects),
+        }
+    }
+
+    /// The owner of another machine than the worker's that alone says what the worker brought.
+    fn only_witness(&self, worker: WorkerId, say: &BTreeSet<Owner>) -> Option<WorkerId> {
+        let owners: Vec<WorkerId> =
+            Owner::workers_among(&say.iter().copied().collect::<Vec<_>>()).into_iter().collect();
+        let alone = owners.len() == say.len() && self.trust.machines(owners.iter().copied()).len() == 1;
+        owners.first().copied().filter(|_| alone && self.trust.is_other(worker, &owners))
+    }
+
+    /// Evicts the workers `wrong`. Wrong numbers that may be committed already roll the run back; otherwise the step in
+    /// work begins anew.
+    pub(super) fn evict_all(&mut self, wrong: Vec<(WorkerId, EvictionProof)>, effects: &mut Vec<Effect>) {
         let mut back: Vec<(StepId, WorkerId)> = Vec::new();
-        for &worker in wrong {
+        for (worker, proof) in wrong {
             // A machine under two numbers is evicted once.
             if !self.trust.is_evicted(self.trust.machine(worker)) {
-                back.push((self.evict(worker, node, judges, effects), worker));
+                back.push((self.evict(worker, proof, effects), worker));
             }
         }
         let Some((to, worker)) = back.into_iter().min() else { return };
@@ -112,7 +144,7 @@ impl Run {
     }
 
     /// Evicts a machine under all its numbers. The answer is the first step that may hold wrong numbers of it.
-    fn evict(&mut self, worker: WorkerId, node: Node, judges: [WorkerId; 2], effects: &mut Vec<Effect>) -> StepId {
+    fn evict(&mut self, worker: WorkerId, proof: EvictionProof, effects: &mut Vec<Effect>) -> StepId {
         let (machine, name) = (self.trust.machine(worker).to_owned(), self.trust.name(worker).to_owned());
         let step = self.committed;
         let since = self.trust.clean(worker).map_or(step, |clean| clean.min(step));
@@ -124,7 +156,7 @@ impl Run {
         }
         let here = self.members.iter().map(|(other, _)| other);
         let same: Vec<WorkerId> = here.filter(|other| self.trust.machine(*other) == machine).collect();
-        effects.push(Effect::Evict { worker, machine, name, step, node, judges, since });
+        effects.push(Effect::Evict { worker, machine, name, step, proof, since });
         for worker in same {
             effects.push(Effect::Disconnect { worker, why: DisconnectReason::Evicted });
             self.count_out(worker, GoneReason::Evicted, effects).expect("it is a member");

@@ -23,7 +23,9 @@ impl Run {
         let step = self.committed;
         let mut said = self.members.fit(step);
         said.retain(|worker| self.exchange.reach.has_said(*worker));
-        let can = |worker: &WorkerId| self.members.get(*worker).is_some_and(|member| member.can_own(step));
+        let can = |worker: &WorkerId| {
+            self.members.get(*worker).is_some_and(|member| member.can_own(step)) && !self.trust.is_disputed(*worker)
+        };
         let able: Vec<WorkerId> = said.iter().copied().filter(can).collect();
         let (reach, version) = (self.exchange.reach.changes(), self.exchange.version);
         let dealt = Dealt { able, computing: said.clone(), reach, version };
@@ -56,6 +58,11 @@ impl Run {
             let exchange = &self.exchange;
             self.members.note_reach(|worker| exchange.reaches_owners(worker));
         }
+    }
+
+    /// Notes who adds chunks of `step`.
+    pub(super) fn note_owners(&mut self, step: StepId) {
+        self.exchange.workers().for_each(|owner| self.trust.adds(owner, step));
     }
 
     /// Notes whether a worker reaches the owners of chunks.
@@ -156,6 +163,7 @@ impl Run {
         let of =
             owners::pass_on(self.exchange.of(), |other| !lost.contains(&other) && self.members.get(other).is_some());
         self.change_owners(of, why, effects);
+        self.note_owners(self.committed);
         let RunPhase::Working(step) = &mut self.phase else { return };
         let auditors = step.send_again(self.now, |worker| self.members.get(worker).is_some());
         let revoke = |worker, at| Effect::Revoke { worker, at, why: RevokeReason::AuditDropped };

@@ -202,7 +202,7 @@ impl Run {
 
     /// Counts a node, compares it with the one that is counted already, or doubts it.
     pub(super) fn node_done(&mut self, answer: &NodeAnswer, effects: &mut Vec<Effect>) -> Result<(), IgnoreReason> {
-        let NodeAnswer { worker, at, per_shard, version, result, digest } = *answer;
+        let NodeAnswer { worker, at, per_shard, version, result, ref digest } = *answer;
         let (now, current) = (self.now, self.exchange.version);
         let step = self.fence(worker, at)?;
         if step.work == Work::Train && version != current {
@@ -234,7 +234,7 @@ impl Run {
             }
             NodeResult::NotFinite => return self.doubt(worker, at, Fault::NotFinite, effects),
         }
-        let losers = self.fence(worker, at)?.done(at.lease, digest, now);
+        let losers = self.fence(worker, at)?.done(at.lease, digest.clone(), now);
         if let Some(member) = self.members.get_mut(worker).filter(|_| digest.is_some() && !again) {
             member.audit_opened(work, self.plan.audit_every);
         }

@@ -1,9 +1,10 @@
 //! A step's audits: nodes that are computed a second time, and compared.
 
-use super::audit::{Audit, Verdict, verdict};
+use super::audit::{Audit, Ballot, Verdict, verdict};
 use super::{LeaseState, NodeState, Step};
 use crate::ids::{LeaseId, RunTime, WorkerId};
 use crate::lease::Check;
+use crate::node_digest::NodeDigest;
 use crate::tree::Node;
 
 impl Step {
@@ -33,7 +34,7 @@ impl Step {
     /// Nodes whose audit is open, with the workers that have computed them.
     pub fn audits(&self) -> impl Iterator<Item = (Node, Vec<WorkerId>)> {
         let open = |(node, state): (&Node, &NodeState)| match &state.audit {
-            Audit::Open(ballots) => Some((*node, ballots.iter().map(|(worker, _)| *worker).collect())),
+            Audit::Open(ballots) => Some((*node, ballots.iter().map(|ballot| ballot.worker).collect())),
             _ => None,
         };
         self.nodes.iter().filter_map(open)
@@ -47,7 +48,7 @@ impl Step {
     /// Whether two workers got different digests for `node`, and no two the same.
     pub fn is_disputed(&self, node: Node) -> bool {
         match &self.nodes[&node].audit {
-            Audit::Open(ballots) => ballots.iter().filter(|(_, digest)| digest.is_some()).count() > 1,
+            Audit::Open(ballots) => ballots.iter().filter(|ballot| ballot.digest.is_some()).count() > 1,
             _ => false,
         }
     }
@@ -69,12 +70,12 @@ impl Step {
     }
 
     /// Ends a lease of an audit with its digest. The answer holds the other leases on the node, which end with it.
-    pub fn vote(&mut self, lease: LeaseId, digest: Option<[u8; 32]>, now: RunTime) -> (Verdict, Vec<LeaseState>) {
+    pub fn vote(&mut self, lease: LeaseId, digest: Option<NodeDigest>, now: RunTime) -> (Verdict, Vec<LeaseState>) {
         let (worker, node) = (self.leases[&lease].worker, self.leases[&lease].node);
         let losers = self.end_all(node, lease);
         let state = self.nodes.get_mut(&node).expect("a running lease has its node");
         let Audit::Open(ballots) = &mut state.audit else { unreachable!("a done node is lent for its audit alone") };
-        ballots.push((worker, digest));
+        ballots.push(Ballot { worker, digest, counted: false });
         let verdict = verdict(ballots);
         if let Verdict::Decided { right, .. } = &verdict {
             let other = right.iter().find(|worker| state.done.is_none_or(|done| done.worker != **worker));

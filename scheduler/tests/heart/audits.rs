@@ -423,7 +423,14 @@ fn audited(moves: usize) -> Vec<u64> {
 
 fn done(worker: WorkerId, lease: &Lease, check: Check, version: OwnersVersion) -> Event {
     let digest = (check != Check::Count).then(|| digest(u64::from(lease.node.first)));
-    Event::NodeDone { worker, at: lease.at, shard_micros: 1000, version, result: NodeResult::Good, digest }
+    Event::NodeDone {
+        worker,
+        at: lease.at,
+        shard_micros: 1000,
+        version,
+        result: NodeResult::Good,
+        digest: digest.map(NodeDigest::whole),
+    }
 }
 
 #[test]

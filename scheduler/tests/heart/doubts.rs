@@ -196,7 +196,13 @@ fn journal() -> Vec<Record> {
     vec![
         Record::Started { generation: RunGeneration(1), first_step: StepId(0) },
         Record::WorkerJoined { worker: WorkerId(1), machine: "bad".to_owned(), name: "b".to_owned(), threads: 1 },
-        Record::StepCommitted { step: StepId(0), digest: digest(7), ledger },
+        Record::StepCommitted {
+            step: StepId(0),
+            digest: digest(7),
+            ledger,
+            owners: Vec::new(),
+            audited_owners: Vec::new(),
+        },
     ]
 }
 

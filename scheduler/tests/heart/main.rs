@@ -12,6 +12,7 @@ mod leases;
 mod links;
 mod machines;
 mod owners;
+mod owners_audits;
 mod plan;
 mod resume;
 mod script;

@@ -13,7 +13,13 @@ fn started(generation: u64, first: u64) -> Record {
 fn committed(step: u64) -> Record {
     let node = tree::root(plan().shards(StepId(step)));
     let ledger = vec![LedgerEntry { node, worker: WorkerId(1), auditor: None }];
-    Record::StepCommitted { step: StepId(step), digest: digest(step), ledger }
+    Record::StepCommitted {
+        step: StepId(step),
+        digest: digest(step),
+        ledger,
+        owners: Vec::new(),
+        audited_owners: Vec::new(),
+    }
 }
 
 fn evaluated(step: u64, stop_early: bool) -> Record {
@@ -55,7 +61,7 @@ fn steps_after_the_checkpoint_are_computed_again() {
 #[test]
 fn a_step_that_comes_out_different_ends_the_run() {
     let Record::StepCommitted { step, ledger, .. } = committed(1) else { unreachable!() };
-    let other = Record::StepCommitted { step, digest: [9; 32], ledger };
+    let other = Record::StepCommitted { step, digest: [9; 32], ledger, owners: Vec::new(), audited_owners: Vec::new() };
     let run = Run::resume(again(2, 1), [started(1, 0), committed(0), other]).expect(WHOLE);
     check(
         run,
@@ -184,7 +190,13 @@ fn a_journal_that_cannot_be_is_refused_with_the_reason() {
         refused(again(3, 0), &[started(1, 0), started(2, 1)]),
         "the journal goes on with step 1 where step 0 should be; it lacks what is between"
     );
-    let twice = Record::StepCommitted { step: StepId(0), digest: [9; 32], ledger: Vec::new() };
+    let twice = Record::StepCommitted {
+        step: StepId(0),
+        digest: [9; 32],
+        ledger: Vec::new(),
+        owners: Vec::new(),
+        audited_owners: Vec::new(),
+    };
     assert_eq!(
         refused(again(3, 0), &[started(1, 0), committed(0), started(2, 0), twice]),
         "the journal holds two different digests of step 0; one of them was computed wrongly"
@@ -216,7 +228,7 @@ fn what_is_lost_takes_nothing_else_along() {
 fn a_step_that_came_out_otherwise_after_a_loss_is_believed_as_it_came_last() {
     let wrong = |step| {
         let Record::StepCommitted { step, ledger, .. } = committed(step) else { unreachable!() };
-        Record::StepCommitted { step, digest: [9; 32], ledger }
+        Record::StepCommitted { step, digest: [9; 32], ledger, owners: Vec::new(), audited_owners: Vec::new() }
     };
     let journal = [started(1, 0), committed(0), wrong(1), wrong(2), LOST, started(2, 1), committed(1)];
     let known: Vec<_> = believed(&journal).into_iter().collect();

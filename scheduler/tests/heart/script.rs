@@ -117,6 +117,9 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
             let workers = (5..words.len()).map(|i| WorkerId(number(i) as u32)).collect();
             Event::NodeContradicted { step: StepId(number(2)), work: Work::Train, node, workers }
         }
+        "audited" => audited(&words),
+        "silent" => Event::Unanswered { worker: worker(), opening: Opening(number(3)) },
+        "misserved" => Event::WrongParameters { worker: worker(), owner: WorkerId(number(3) as u32) },
         "reduced" => Event::StepReduced { step: StepId(number(2)), digest: digest(number(2)) },
         "overflowed" => Event::StepNotFinite { step: StepId(number(2)) },
         "evaluated" => {
@@ -131,6 +134,32 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
     (RunTime(number(0) * 1000), event)
 }
 
+/// `audited 1 2 equal`: the sum of a chunk of worker 1, in the second opening; `wrong`, or `says 3`: it disagrees with
+/// what worker 3 says to have brought it.
+fn audited(words: &[&str]) -> Event {
+    let number = |i: usize| words[i].parse::<u32>().expect("a number");
+    let finding = match words[4] {
+        "equal" => SumFinding::Equal,
+        "wrong" => SumFinding::Wrong,
+        _ => SumFinding::Disagrees(WorkerId(number(5))),
+    };
+    Event::SumAudited { owner: WorkerId(number(2)), opening: Opening(number(3).into()), finding }
+}
+
+/// `7` is the digest of a node that is with the coordinator, `1:7,2:8,-:9` one in parts, of the owners 1 and 2 and of
+/// the coordinator.
+fn node_digest(text: &str) -> NodeDigest {
+    let byte = |text: &str| text.parse().map(digest).expect("a digest");
+    if !text.contains(':') {
+        return NodeDigest::whole(byte(text));
+    }
+    let part = |part: &str| {
+        let (owner, digest) = part.split_once(':').expect("an owner and a digest");
+        (owner.parse().map_or(Owner::Coordinator, |owner| Owner::Worker(WorkerId(owner))), byte(digest))
+    };
+    NodeDigest::of_parts(text.split(',').map(part))
+}
+
 /// `done 1 #3 25 =7 v2`: a shard took 25 ms (one second unless it says so), and the node's digest is 7.
 fn done(words: &[&str], worker: WorkerId, at: LeaseRef) -> Event {
     let result = match words.get(5) {
@@ -138,7 +167,7 @@ fn done(words: &[&str], worker: WorkerId, at: LeaseRef) -> Event {
         Some(&"absurd") => NodeResult::Absurd,
         _ => NodeResult::Good,
     };
-    let digest = words.iter().find_map(|word| word.strip_prefix('=')?.parse().ok()).map(digest);
+    let digest = words.iter().find_map(|word| word.strip_prefix('=')).map(node_digest);
     let millis: u64 = words.get(4).and_then(|word| word.parse().ok()).unwrap_or(1000);
     Event::NodeDone { worker, at, shard_micros: millis * 1000, version: version(words), result, digest }
 }
@@ -164,7 +193,8 @@ fn exchange(words: &[&str]) -> Event {
     }
 }
 
-fn show(effect: &Effect) -> String {
+/// An effect as a line of a transcript.
+pub fn show(effect: &Effect) -> String {
     match effect {
         Effect::Record(record) => format!("record {}", show_record(record)),
         Effect::OpenStep { step, work, shards, .. } => format!("open {work} {step}: {shards} shards"),
@@ -201,8 +231,16 @@ fn show(effect: &Effect) -> String {
             let workers: Vec<String> = workers.iter().map(|worker| worker.0.to_string()).collect();
             format!("dispute {step}, {node}: {}", workers.join(", "))
         }
-        Effect::Evict { worker, name, step, node, judges: [one, two], since, .. } => {
-            format!("evict {worker} ({name}) at {step}, {node}, say {one} and {two}: since {since}")
+        Effect::Evict { worker, name, step, proof, since, .. } => {
+            let proof = match proof {
+                EvictionProof::Node { node, judges: [one, two] } => format!("{node}, say {one} and {two}"),
+                EvictionProof::Sum => "its sum is wrong".to_owned(),
+                EvictionProof::Disagreements(machines) => format!("disagrees with {}", machines.join(" and ")),
+            };
+            format!("evict {worker} ({name}) at {step}, {proof}: since {since}")
+        }
+        Effect::Disagree { step, workers: [one, other], since } => {
+            format!("{one} and {other} disagree at {step}: since {since}")
         }
         Effect::Ignore { what, why, .. } => format!("ignore {what}: {why}"),
         Effect::Finish { outcome } => format!("finish: {outcome}"),
@@ -221,18 +259,20 @@ fn show_record(record: &Record) -> String {
         Record::Started { generation, first_step } => format!("{generation} started at {first_step}"),
         Record::WorkerJoined { worker, threads, .. } => format!("{worker} joined x{threads}"),
         Record::WorkerGone { worker, reason } => format!("{worker} gone: {reason:?}"),
-        Record::StepCommitted { step, ledger, .. } => {
+        Record::StepCommitted { step, ledger, audited_owners, .. } => {
             let entry = |e: &LedgerEntry| {
                 let auditor = e.auditor.map(|auditor| format!(" and {}", auditor.0)).unwrap_or_default();
                 format!("{}..{} by {}{auditor}", e.node.first, e.node.last, e.worker.0)
             };
             let entries: Vec<String> = ledger.iter().map(entry).collect();
-            format!("{step} committed: {}", entries.join(", "))
+            let audited: String = audited_owners.iter().map(|owner| format!("; sums of {} audited", owner.0)).collect();
+            format!("{step} committed: {}{audited}", entries.join(", "))
         }
         Record::Evaluated { step, stop_early } => {
             format!("{step} evaluated{}", if *stop_early { ", enough" } else { "" })
         }
         Record::Evicted { worker, name, since, .. } => format!("{worker} ({name}) evicted since {since}"),
+        Record::Disagreed { machines: [one, other], since } => format!("{one} and {other} disagree since {since}"),
         Record::Disbelieved { since } => format!("disbelieved since {since}"),
         Record::Finished { outcome } => format!("finished: {outcome}"),
         Record::Lost { at_most } => format!("lost, at most {at_most}"),

@@ -62,7 +62,9 @@ impl Durability {
     /// Takes over what a record says of digests.
     fn believe(&mut self, record: &Record) -> Result<(), String> {
         match record {
-            Record::Evicted { since, .. } | Record::Disbelieved { since } => _ = self.digests.split_off(since),
+            Record::Evicted { since, .. } | Record::Disagreed { since, .. } | Record::Disbelieved { since } => {
+                self.digests.split_off(since);
+            }
             Record::StepCommitted { step, digest, .. } => {
                 let before = self.digests.insert(*step, *digest);
                 check(before.is_none_or(|before| before == *digest), || {
@@ -118,7 +120,13 @@ mod tests {
     use super::*;
 
     fn committed(digest: u8) -> Record {
-        Record::StepCommitted { step: StepId(0), digest: [digest; 32], ledger: Vec::new() }
+        Record::StepCommitted {
+            step: StepId(0),
+            digest: [digest; 32],
+            ledger: Vec::new(),
+            owners: Vec::new(),
+            audited_owners: Vec::new(),
+        }
     }
 
     /// Commits step 0, starts again from a journal of which `kept` records are left, and commits it with another

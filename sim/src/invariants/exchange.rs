@@ -27,7 +27,10 @@ impl Invariant for Exchange {
             Fact::Started { .. } => self.struck.clear(),
             Fact::Told {
                 event:
-                    Event::LeaseFailed { worker, .. } | Event::WorkerGone { worker, .. } | Event::PeerLost { worker, .. },
+                    Event::LeaseFailed { worker, .. }
+                    | Event::WorkerGone { worker, .. }
+                    | Event::PeerLost { worker, .. }
+                    | Event::Unanswered { worker, .. },
                 ..
             } => self.struck.extend(books.machines.get(worker).cloned()),
             Fact::Added { owner, knows, sent, chunk, node } => {

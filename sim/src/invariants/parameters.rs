@@ -10,7 +10,8 @@ use crate::oracle::{self, Model};
 /// The parameters after each step are those of one machine alone: when they are committed, when a start reads them, in
 /// a checkpoint, and where a worker computes with them; so is each chunk of them that an owner makes. A node that was
 /// added in another order, twice, or from other parameters changes all that follow.
-/// Where wrong numbers are counted that no audit has found yet, the promise holds for the steps before them.
+/// Where wrong numbers are counted, or some were added wrongly, and no audit has found that yet, the promise holds for
+/// the steps before them.
 #[derive(Default)]
 pub(super) struct Parameters {
     history: Vec<Model>,
@@ -30,10 +31,12 @@ impl Invariant for Parameters {
             Fact::Made { step, .. } | Fact::Saved { step, .. } | Fact::Began { step, .. } if wrong(*step) => Ok(()),
             // Those of a chunk follow from what is counted: lies that will not be committed may be in it. And who lags
             // may still make what follows from an opening that is long over, lies and all; nobody takes it.
-            Fact::MadeChunk { step, .. } if wrong(*step) || books.has_lies() || *step < books.committed.next() => {
+            Fact::MadeChunk { step, wrong: added, .. }
+                if *added || wrong(*step) || books.has_lies() || *step < books.committed.next() =>
+            {
                 Ok(())
             }
-            Fact::MadeChunk { owner, step, chunk, value } => {
+            Fact::MadeChunk { owner, step, chunk, value, .. } => {
                 let right = self.history.get(step.0 as usize).map(|model| model.values[*chunk]);
                 check(right == Some(*value), || {
                     format!("{owner} made {value} of chunk {chunk} of the parameters of {step}, not {right:?}")
@@ -45,11 +48,7 @@ impl Invariant for Parameters {
                     format!("{step} is computed with the parameters {parameters}, not {right:?}")
                 })
             }
-            Fact::CarriedOut(Effect::Commit { step, .. })
-                if wrong(step.next()) || books.open_lies().next().is_some() =>
-            {
-                Ok(())
-            }
+            Fact::CarriedOut(Effect::Commit { step, .. }) if wrong(step.next()) || books.is_open_wrong() => Ok(()),
             Fact::Started { plan, parameters, .. } => {
                 if self.history.is_empty() {
                     self.history = oracle::history(plan);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use convoy_scheduler::{Check, DisconnectReason, Effect, Event, RevokeReason, StepId, Work, WorkerId};
+use convoy_scheduler::{Check, DisconnectReason, Effect, Event, Owner, RevokeReason, StepId, Work, WorkerId};
 
 use super::invariant::{Invariant, check};
 use crate::bookkeeping::Books;
 use crate::facts::Fact;
 
-/// Where copies of a node differ, one of those who are named has computed wrongly. As long as there are others, nobody
+/// Where copies of a node differ, one of those who are named has computed wrongly, or an owner has said
+/// something else than it was brought. As long as there are others, nobody
 /// who is suspected gets work that counts in the same step, whatever number its machine has by then.
 #[derive(Default)]
 pub(super) struct Suspicion {
@@ -35,7 +36,10 @@ impl Invariant for Suspicion {
             Fact::Computed { worker, lied: true, .. } => _ = self.liars.insert(machine(worker)),
             Fact::Told {
                 event:
-                    Event::LeaseFailed { worker, .. } | Event::WorkerGone { worker, .. } | Event::PeerLost { worker, .. },
+                    Event::LeaseFailed { worker, .. }
+                    | Event::WorkerGone { worker, .. }
+                    | Event::PeerLost { worker, .. }
+                    | Event::Unanswered { worker, .. },
                 ..
             } => {
                 self.struck.insert(machine(worker));
@@ -56,7 +60,10 @@ impl Invariant for Suspicion {
                 }
                 Effect::Contradict { step, node, workers } => {
                     let named: BTreeSet<String> = workers.iter().map(machine).collect();
-                    check(!named.is_disjoint(&self.liars), || {
+                    // What is disputed may be what an owner says of it.
+                    let owners = Owner::workers_among(books.exchange.of()).iter().map(machine).collect();
+                    let misreported = books.disputed.contains(node) && !books.liars.is_disjoint(&owners);
+                    check(misreported || !named.is_disjoint(&self.liars), || {
                         format!("copies of {node} of {step} differ, and none of {named:?} ever lied")
                     })?;
                     let struck =

@@ -139,8 +139,8 @@ impl World<'_> {
                     self.tell(event, None);
                 }
             }
-            Message::Root(fence, chunk, sum) => {
-                self.coordinator.take_root(worker, fence, chunk, sum);
+            Message::Root(fence, sum) => {
+                self.coordinator.take_root(worker, fence, sum, &mut self.watch);
                 self.reduce();
             }
             Message::Want => self.send_parameters(i),
@@ -181,9 +181,13 @@ impl World<'_> {
                 self.disconnect(i);
             }
             Message::Parameters(step, values) => {
+                let wrong = process.peer.wrong_arrivals.take_if(|wrong| wrong.step <= step);
+                let wrong = wrong.filter(|wrong| wrong.step == step);
+                let owners = wrong.map(|wrong| wrong.by_whom(&values)).unwrap_or_default();
                 if process.parameters.as_ref().is_none_or(|(newest, _)| *newest < step) {
                     process.parameters = Some((step, values));
                 }
+                owners.into_iter().for_each(|owner| self.say(i, Event::WrongParameters { worker, owner }));
                 self.say(i, Event::WorkerReady { worker, step });
                 self.make(i);
                 self.compute(i);

@@ -9,7 +9,8 @@ use convoy_common::counted_sum::{Contradiction, CountedSum};
 use convoy_scheduler::*;
 
 use super::answer::{Answer, Sent};
-use super::peer::{Number, Told};
+use super::brought::{BroughtChunks, SumsDue};
+use super::peer::{Number, RootSum, Told};
 use crate::dice::Dice;
 use crate::facts::{Fact, Fence};
 use crate::invariant_watch::Watch;
@@ -109,6 +110,8 @@ pub struct Coordinator {
     pub committed: Committed,
     /// The step that it adds up.
     pub reduction: Reduction,
+    /// Whose sums it adds anew.
+    pub sums_due: SumsDue,
     /// Who owns which chunk.
     owners: Owners,
     /// Counts the starts, whatever generation they say they are.
@@ -140,6 +143,9 @@ pub struct Committed {
     evaluated: bool,
 }
 
+/// A start of the coordinator, an opening, and the owners of chunks.
+pub type Reduced = (u64, Opening, OwnersVersion);
+
 /// Who owns which chunk.
 struct Owners {
     version: OwnersVersion,
@@ -156,6 +162,8 @@ pub struct Reduction {
     pub opening: Opening,
     /// The leases of the step in work, each with its worker, and whether its answer is counted, compared, or both.
     out: BTreeMap<LeaseRef, (WorkerId, Check)>,
+    /// What owners were brought, and what they say.
+    pub brought: BroughtChunks,
 }
 
 /// The disk, which outlives the coordinator's process.
@@ -221,6 +229,7 @@ impl Coordinator {
         Coordinator {
             committed: Committed { step: StepId(0), model: Model::first(chunks), evaluated: true },
             reduction: Reduction::default(),
+            sums_due: SumsDue::default(),
             owners: Owners::of_coordinator(chunks),
             start: 0,
             asleep_until: RunTime(0),
@@ -254,6 +263,7 @@ impl Coordinator {
         self.start += 1;
         self.workers = 0;
         self.reduction.out.clear();
+        self.sums_due = SumsDue::default();
         self.owners = Owners::of_coordinator(self.plan.chunks);
         let Checkpoint { model, evaluation_pending } = checkpoint;
         let parameters = model.number();
@@ -409,12 +419,33 @@ impl Coordinator {
         };
         match (event, answer) {
             (Event::NodeDone { worker, at, shard_micros, version, result, .. }, Some(answer)) => {
-                let asked = self.reduction.out.get(&at).is_some_and(|(_, check)| *check != Check::Count);
-                let digest = (asked && result != NodeResult::NotFinite).then(|| answer.digest());
+                let check = self.reduction.out.get(&at).map(|(_, check)| *check).filter(|check| *check != Check::Count);
+                let finite = result != NodeResult::NotFinite;
+                let digest = check.filter(|_| finite).map(|check| self.node_digest(answer, check == Check::Digest));
                 Event::NodeDone { worker, at, shard_micros, version, result, digest }
             }
             (event, _) => event,
         }
+    }
+
+    /// The digest of an answer's numbers in parts. Of a node that is to be counted, each is what the owner says to have
+    /// been brought, and otherwise all are what the worker says itself.
+    fn node_digest(&self, answer: &Answer, itself: bool) -> NodeDigest {
+        if answer.lease.work == Work::Evaluate {
+            return NodeDigest::whole(answer.digest());
+        }
+        let says = |chunk: usize, owner: Owner| match owner {
+            Owner::Worker(owner) if !itself => {
+                self.reduction.brought.of(answer.lease.at, chunk, owner).map_or(0, |brought| brought.says)
+            }
+            _ => answer.chunks[chunk],
+        };
+        let mut parts: BTreeMap<Owner, Vec<u64>> = BTreeMap::from([(Owner::Coordinator, Vec::new())]);
+        for (chunk, owner) in self.owners.of.iter().enumerate() {
+            let part = if self.sabotage.is(Mutant::WholeDigest) { Owner::Coordinator } else { *owner };
+            parts.entry(part).or_default().push(says(chunk, *owner));
+        }
+        NodeDigest::of_parts(parts.into_iter().map(|(owner, part)| (owner, oracle::digest(oracle::whole(&part)))))
     }
 
     /// All effects are carried out: asks the run what it waits for.
@@ -451,8 +482,8 @@ impl Coordinator {
         differs.map(|Contradiction { node, workers }| Event::NodeContradicted { step, work, node, workers })
     }
 
-    /// The reducer's event that its sum is complete, once for each opening, whose number comes with it.
-    pub fn reduced(&mut self) -> Option<(Opening, Event)> {
+    /// The reducer's event that its sum is complete, once for each opening and its owners, whose numbers come with it.
+    pub fn reduced(&mut self) -> Option<(Reduced, Event)> {
         let model = &self.committed.model;
         // The run may still wait for an audit.
         self.driver.as_ref()?.run().expects()?;
@@ -466,7 +497,12 @@ impl Coordinator {
             Work::Evaluate => Event::EvaluationReduced { step, stop_early: oracle::stop_early(model.whole()) },
         };
         reducer.next = Some(next);
-        Some((self.reduction.opening, event))
+        Some((self.reducing(), event))
+    }
+
+    /// What it reduces.
+    pub fn reducing(&self) -> Reduced {
+        (self.start, self.reduction.opening, self.owners.version)
     }
 
     /// Whether its run waits for the sums. If it does not, they are worth telling later.
@@ -505,14 +541,24 @@ impl Coordinator {
 
     /// Takes in the sum of a chunk that its owner has made. What was made for another opening is worth nothing, and
     /// neither is the sum of an owner that has lost the chunk.
-    pub fn take_root(&mut self, owner: WorkerId, fence: Fence, chunk: usize, sum: u64) {
+    pub fn take_root(&mut self, owner: WorkerId, fence: Fence, sum: RootSum, watch: &mut Watch) {
+        let RootSum { chunk, value, wrong } = sum;
         let own = self.owners.of[chunk] == Owner::Worker(owner)
             || self.sabotage.is(Mutant::FirstRoot)
             || self.sabotage.is(Mutant::OldOwner);
         let current = own && fence.generation == self.plan.generation && fence.opening == self.reduction.opening;
         if let Some(reducer) = self.reduction.reducer.as_mut().filter(|_| current) {
-            reducer.chunks[chunk].root.get_or_insert(sum);
+            let root = &mut reducer.chunks[chunk].root;
+            if root.is_none() {
+                *root = Some(value);
+                watch.see(&Fact::SumTaken { owner, chunk, wrong });
+            }
         }
+    }
+
+    /// The sum of a chunk, if its owner has sent it.
+    pub fn sum_of(&self, chunk: usize) -> Option<u64> {
+        self.reduction.reducer.as_ref()?.chunks[chunk].root
     }
 
     /// The news that all sums of an owner are there, once for each opening and version.
@@ -538,7 +584,7 @@ impl Coordinator {
             Act::Append(record) => {
                 watch.see(&Fact::Appended(&record));
                 self.committed.evaluated |= matches!(record, Record::Evaluated { .. });
-                let at_once = record.is_urgent() && !self.sabotage.is(Mutant::UnsyncedEviction);
+                let at_once = record.is_urgent() && !self.sabotage.is_unsynced(&record);
                 self.disk.journal.push(record);
                 if at_once {
                     self.sync(watch);
@@ -553,6 +599,8 @@ impl Coordinator {
                 let before = std::mem::replace(&mut self.owners.of, of.clone());
                 self.owners.version = *version;
                 let kept = self.sabotage.is(Mutant::FirstRoot);
+                // What was made of sums of before is worth nothing.
+                self.reduction.reducer.iter_mut().for_each(|reducer| reducer.next = None);
                 let chunks = self.reduction.reducer.iter_mut().flat_map(|reducer| &mut reducer.chunks);
                 for ((chunk, before), now) in chunks.zip(&before).zip(of) {
                     if before != now && !kept {
@@ -563,6 +611,7 @@ impl Coordinator {
             Effect::OpenStep { step, work, shards, opening } => {
                 self.reduction.opening = *opening;
                 self.reduction.out.clear();
+                self.reduction.brought.clear();
                 let chunk = |_| ChunkSum { own: CountedSum::over(*shards), root: None };
                 let chunks = (0..self.plan.chunks).map(chunk).collect();
                 let (step, work, shards) = (*step, *work, *shards);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use convoy_scheduler::*;
 
 use super::answer::Answer;
-use super::peer::{Kept, Made, Number, PeerMessage, Told, What};
+use super::peer::{Arrived, Kept, Made, Number, PeerMessage, RootSum, Told, What, WrongArrivals};
 use super::process::{Link, Message, Process, Stream};
 use super::{Happening, World};
 use crate::facts::{Fact, Fence};
@@ -124,7 +124,10 @@ impl World<'_> {
         let (step, owners) = (told.fence.step, told.owners());
         let lost = self.processes[i].peer.open(told, me);
         if self.sabotage.is(Mutant::OldOwner) {
-            lost.into_iter().for_each(|chunk| self.send_root(i, chunk, oracle::mix(step.0, chunk as u64)));
+            lost.into_iter().for_each(|chunk| {
+                let value = oracle::mix(step.0, chunk as u64);
+                self.send_root(i, RootSum { chunk, value, wrong: false });
+            });
         }
         let lacks = self.processes[i].peer.lacks_state();
         if !lacks.is_empty() {
@@ -230,7 +233,10 @@ impl World<'_> {
             What::Push(at, node, ref chunks) => self.add(i, &message, at, node, chunks),
             What::Taken(at, chunks) => self.taken(i, message.by, at, &chunks),
             What::Pull => self.pulled(i, message.by),
-            What::Made(chunk, value) => _ = peer.arrived.entry(chunk).or_insert(value),
+            What::Made(chunk, value) => {
+                let from = Some((message.by, sent.version));
+                peer.arrived.entry(chunk).or_insert(Arrived { value, from });
+            }
         }
     }
 
@@ -258,6 +264,7 @@ impl World<'_> {
                 continue;
             }
             self.watch.see(&Fact::Added { owner, knows, sent, chunk, node });
+            self.note_brought(i, owner, at, (chunk, value));
             taken.push(chunk);
         }
         if message.by == owner {
@@ -266,6 +273,20 @@ impl World<'_> {
             self.send_peer(i, message.by, What::Taken(at, taken));
         }
         self.make(i);
+    }
+
+    /// Notes what an owner was brought of a chunk of a node, and what it says; the coordinator hears of it in time.
+    fn note_brought(&mut self, i: usize, owner: WorkerId, at: LeaseRef, (chunk, was): (usize, u64)) {
+        let machine = self.processes[i].machine;
+        let brought = &self.coordinator.reduction.brought;
+        let fresh = brought.of(at, chunk, owner).is_none() && brought.may_misreport(at, machine);
+        let lies = fresh && self.processes[i].honesty.lies && self.throw(Fault::Misreport);
+        let says = if lies { oracle::mix(was, machine as u64) } else { was };
+        if lies {
+            self.count(Fault::Misreport, Some(i));
+            self.watch.see(&Fact::Misled { worker: owner });
+        }
+        self.coordinator.reduction.brought.note(at, (chunk, owner), machine, [was, says]);
     }
 
     /// How many chunks an owner takes of so many that another sends.
@@ -311,6 +332,7 @@ impl World<'_> {
         let lies = self.processes[i].honesty.lies && self.throw(Fault::Misserve);
         if lies {
             self.count(Fault::Misserve, Some(i));
+            self.processes[i].connection.worker.into_iter().for_each(|worker| self.watch.see(&Fact::Misled { worker }));
         }
         self.send_peer(i, to, What::Made(chunk, value ^ u64::from(lies)));
     }
@@ -324,30 +346,36 @@ impl World<'_> {
             return;
         }
         let any_state = self.sabotage.is(Mutant::OldState);
+        let Process { machine, ref honesty, .. } = self.processes[i];
+        let wrong = honesty.adds_wrongly;
         let ready = |(chunk, sum): (&usize, &convoy_common::counted_sum::CountedSum<Number>)| {
             let state = peer.state.get(chunk).filter(|(at, _)| at == step || any_state)?.1;
-            let sum = sum.total().filter(|_| !peer.made.contains_key(chunk))?.0;
+            let right = sum.total().filter(|_| !peer.made.contains_key(chunk))?.0;
+            let sum = if wrong { oracle::mix(right, machine as u64) } else { right };
             let (value, state) = oracle::next_chunk(values[*chunk], state, sum);
-            Some((*chunk, sum, Made { value, state }))
+            Some((RootSum { chunk: *chunk, value: sum, wrong }, Made { value, state }))
         };
         let (step, made): (StepId, Vec<_>) = (step.next(), peer.sums.iter().filter_map(ready).collect());
-        for (chunk, sum, made) in made {
-            let value = made.value;
+        for (sum, made) in made {
+            let (chunk, value) = (sum.chunk, made.value);
             let peer = &mut self.processes[i].peer;
             peer.made.insert(chunk, made);
-            peer.arrived.insert(chunk, value);
+            peer.arrived.insert(chunk, Arrived { value, from: None });
             let pulled: Vec<WorkerId> = peer.pulled.iter().copied().collect();
-            self.watch.see(&Fact::MadeChunk { owner, step, chunk, value });
+            if wrong {
+                self.count(Fault::Misadd, Some(i));
+            }
+            self.watch.see(&Fact::MadeChunk { owner, step, chunk, value, wrong });
             pulled.into_iter().for_each(|to| self.hand_out(i, to, chunk, value));
-            self.send_root(i, chunk, sum);
+            self.send_root(i, sum);
         }
     }
 
-    fn send_root(&mut self, i: usize, chunk: usize, sum: u64) {
+    fn send_root(&mut self, i: usize, sum: RootSum) {
         let process = &self.processes[i];
         if let (Some(worker), Some(told)) = (process.connection.worker, &process.peer.told) {
             let fence: Fence = told.fence;
-            self.send(worker, Stream::UpPush, Message::Root(fence, chunk, sum));
+            self.send(worker, Stream::UpPush, Message::Root(fence, sum));
             if self.throw(Fault::Flee) {
                 self.count(Fault::Flee, Some(i));
                 self.dies_soon(i);
@@ -368,15 +396,36 @@ impl World<'_> {
             peer.state.extend(peer.made.iter().map(|(chunk, made)| (*chunk, (step, made.state))));
             peer.kept.clear();
             peer.unheard.clear();
+            let own = own.into_iter().map(|(chunk, value)| (chunk, Arrived { value, from: None }));
             peer.arrived.extend(own);
         }
-        let values: Vec<u64> = (0..chunks).map_while(|chunk| peer.arrived.get(&chunk).copied()).collect();
+        let values: Vec<u64> =
+            (0..chunks).map_while(|chunk| peer.arrived.get(&chunk).map(|arrived| arrived.value)).collect();
         if in_step && values.len() == chunks && (any || oracle::digest(oracle::whole(&values)) == digest) {
             self.processes[i].parameters = Some((step, values));
             self.say(i, Event::WorkerReady { worker, step });
             self.compute(i);
         } else {
+            if in_step {
+                let (version, chunks) = (told.fence.version, peer.arrived.clone());
+                peer.wrong_arrivals = Some(WrongArrivals { step, version, chunks });
+            }
             self.send(worker, Stream::UpControl, Message::Want);
+        }
+        if in_step {
+            self.accuse(i, worker);
+        }
+    }
+
+    /// A process that lies may say of any owner that it was handed wrong parameters.
+    fn accuse(&mut self, i: usize, worker: WorkerId) {
+        let told = self.processes[i].peer.told.as_ref();
+        let owners: Vec<WorkerId> = told.map(Told::owners).into_iter().flatten().filter(|o| *o != worker).collect();
+        if !owners.is_empty() && self.processes[i].honesty.lies && self.throw(Fault::Accuse) {
+            self.count(Fault::Accuse, Some(i));
+            self.watch.see(&Fact::Misled { worker });
+            let owner = self.dice.pick(&owners);
+            self.say(i, Event::WrongParameters { worker, owner });
         }
     }
 }

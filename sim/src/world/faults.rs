@@ -148,18 +148,30 @@ impl World<'_> {
         }
     }
 
-    /// A machine computes wrongly from now on. Three honest ones must be left: two that agree, and one more, as one of
+    /// A machine lies from now on. Three honest ones must be left: two that agree, and one more, as one of
     /// them may hang.
     fn begin_to_lie(&mut self, i: usize) -> bool {
         let machine = self.processes[i].machine;
         let (liars, honest): (Vec<_>, Vec<_>) =
             self.processes.iter().map(|process| (process.honesty.lies, process.machine)).partition(|(lies, _)| *lies);
         let honest: BTreeSet<usize> = honest.into_iter().map(|(_, machine)| machine).collect();
-        let enough = (honest.len() >= 4 || liars.contains(&(true, machine))) && self.weather.all_heal;
+        let already = liars.contains(&(true, machine));
+        // Who disagrees with whom says something only where most machines are honest.
+        let others: BTreeSet<usize> = liars.into_iter().map(|(_, machine)| machine).collect();
+        let most = !self.peers || honest.len() > others.len() + 3;
+        let enough = ((honest.len() >= 4 && most) || already) && self.weather.all_heal;
         if i == 0 || !enough || self.watch.books.plan.audit_every == 0 {
             return false;
         }
-        self.processes.iter_mut().filter(|process| process.machine == machine).for_each(|p| p.honesty.lies = true);
+        let adds_wrongly = !already && self.throw(Fault::Misadd);
+        let careful = !already && self.throw(Fault::Careful);
+        let computes_rightly = !already && self.peers && self.dice.chance(500);
+        for process in self.processes.iter_mut().filter(|process| process.machine == machine) {
+            process.honesty.lies = true;
+            process.honesty.adds_wrongly |= adds_wrongly;
+            process.honesty.careful |= careful;
+            process.honesty.computes_rightly |= computes_rightly;
+        }
         true
     }
 

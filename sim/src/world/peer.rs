@@ -87,6 +87,49 @@ pub struct Kept {
     pub told: Option<OwnersVersion>,
 }
 
+/// The sum of a chunk, as its owner tells the coordinator.
+#[derive(Clone, Copy, Debug)]
+pub struct RootSum {
+    /// The chunk.
+    pub chunk: usize,
+    /// The sum.
+    pub value: u64,
+    /// Whether it was added wrongly.
+    pub wrong: bool,
+}
+
+/// Next parameters of a chunk that have arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived {
+    /// The parameters.
+    pub value: u64,
+    /// The owner that has handed them out, under which owners; none for one's own and the coordinator's.
+    pub from: Option<(WorkerId, OwnersVersion)>,
+}
+
+/// Next parameters that are not those that were committed.
+#[derive(Clone, Debug)]
+pub struct WrongArrivals {
+    /// The step that they are said to be of.
+    pub step: StepId,
+    /// The owners under which it was committed.
+    pub version: OwnersVersion,
+    /// The chunks that have arrived.
+    pub chunks: BTreeMap<usize, Arrived>,
+}
+
+impl WrongArrivals {
+    /// The owners that have handed out something else than `right`. Of what came under other owners than those of the
+    /// commit nothing follows: it may hold a node that was computed anew since.
+    pub fn by_whom(&self, right: &[u64]) -> BTreeSet<WorkerId> {
+        let wrong = |(chunk, arrived): (&usize, &Arrived)| {
+            let (owner, version) = arrived.from?;
+            (version == self.version && right.get(*chunk) != Some(&arrived.value)).then_some(owner)
+        };
+        self.chunks.iter().filter_map(wrong).collect()
+    }
+}
+
 /// What an owner has made of a chunk.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
@@ -112,7 +155,10 @@ pub struct Peer {
     /// Who wants what it makes.
     pub pulled: BTreeSet<WorkerId>,
     /// The next parameters, as they arrive.
-    pub arrived: BTreeMap<usize, u64>,
+    pub arrived: BTreeMap<usize, Arrived>,
+    /// What had arrived of the step that was committed last, if that was not it: whose fault that is shows when the
+    /// right parameters are there.
+    pub wrong_arrivals: Option<WrongArrivals>,
     /// Messages that belong to what it was not told of yet.
     pub early: Vec<PeerMessage>,
     /// Since when an owner that was sent something has taken nothing.
@@ -140,6 +186,10 @@ impl Peer {
         let mine: BTreeSet<usize> = told.chunks_of(Owner::Worker(me)).collect();
         let lost = self.sums.keys().copied().filter(|chunk| !mine.contains(chunk)).collect();
         self.sums.retain(|chunk, _| mine.contains(chunk));
+        self.made.retain(|chunk, _| mine.contains(chunk));
+        if let Some(before) = &self.told {
+            self.arrived.retain(|chunk, _| before.of[*chunk] == told.of[*chunk]);
+        }
         for chunk in mine {
             self.sums.entry(chunk).or_insert_with(|| CountedSum::over(told.shards));
         }

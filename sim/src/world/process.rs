@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use convoy_scheduler::*;
 
 use super::answer::Answer;
-use super::peer::{Peer, Told};
+use super::peer::{Peer, RootSum, Told};
 use crate::dice::Dice;
 use crate::facts::Fence;
 use crate::oracle;
@@ -23,7 +23,7 @@ pub enum Message {
     /// Up: something is wrong with a node that an owner has.
     Contradicted(Opening, Event),
     /// Up: the sum of a chunk.
-    Root(Fence, usize, u64),
+    Root(Fence, RootSum),
     /// Up: an owner took bytes.
     Taken,
     /// Up: the committed parameters are wanted.
@@ -162,8 +162,14 @@ pub struct Trouble {
 /// Whether a process computes wrongly, and whether it was evicted.
 #[derive(Clone, Debug, Default)]
 pub struct Honesty {
-    /// It computes wrongly.
+    /// It computes wrongly, or lies otherwise.
     pub lies: bool,
+    /// What it computes is right all the same.
+    pub computes_rightly: bool,
+    /// It computes rightly what is only compared, where it can tell.
+    pub careful: bool,
+    /// It adds chunks wrongly that it owns.
+    pub adds_wrongly: bool,
     /// It was evicted once.
     pub evicted: bool,
     /// It was refused when it came back after that, and comes no more.

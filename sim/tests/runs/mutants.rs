@@ -18,7 +18,15 @@ fn scenario(mutant: Mutant, seed: u64) -> Scenario {
         Mutant::FirstCopy => Scenario::liars(seed, Fault::Twice),
         Mutant::IgnoreContradiction | Mutant::BlameNewest | Mutant::LendSuspects => Scenario::liars(seed, Fault::Half),
         Mutant::FirstRoot => Scenario::fleeting_liars(seed),
-        Mutant::TrustPeers => Scenario::misserved(seed),
+        Mutant::TrustPeers | Mutant::BlameAnother | Mutant::KeepOutvoted => {
+            Scenario::sliced_liars(seed, Fault::Misserve)
+        }
+        Mutant::KeepDisputed | Mutant::ForgetDisagreement => Scenario::sliced_liars(seed, Fault::Lie),
+        Mutant::UnsyncedDisagreement => Scenario::lost_accusations(seed),
+        Mutant::BlameOwner => Scenario::sliced_liars(seed, Fault::Missend),
+        Mutant::WholeDigest => Scenario::sliced_liars(seed, Fault::Misreport),
+        Mutant::TrustOwner | Mutant::BlameHolder | Mutant::BelieveOwner => Scenario::sliced_liars(seed, Fault::Misadd),
+        Mutant::IgnoreUnanswered | Mutant::BelieveDisputed => Scenario::lying_owners(seed),
         Mutant::IgnoreComplaint | Mutant::PatientSums => Scenario::deaf(seed),
         _ => Scenario::drawn(seed, Shape::default()),
     }
@@ -66,6 +74,10 @@ fn caught_by(mutant: Mutant) -> &'static str {
             "parameters"
         }
         Mutant::ForgetOwners | Mutant::IgnoreComplaint | Mutant::PatientSums => "liveness",
+        Mutant::TrustOwner | Mutant::BlameHolder | Mutant::IgnoreUnanswered | Mutant::CreditOwner => "sums",
+        Mutant::BlameOwner | Mutant::WholeDigest | Mutant::BelieveOwner => "audits",
+        Mutant::BlameAnother | Mutant::KeepDisputed | Mutant::ForgetDisagreement => "disagreements",
+        Mutant::UnsyncedDisagreement | Mutant::BelieveDisputed | Mutant::KeepOutvoted => "disagreements",
         Mutant::SwapEffects => "determinism",
     }
 }

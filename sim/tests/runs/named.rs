@@ -101,8 +101,38 @@ fn owners_that_take_at_a_trickle_lose_their_chunks() {
 
 #[test]
 fn parameters_that_others_hand_out_wrongly_are_not_computed_with() {
-    let wrong: u64 = (0..20).map(|seed| holds(&Scenario::misserved(seed)).faults[Fault::Misserve as usize]).sum();
+    let wrong: u64 = (0..20)
+        .map(|seed| holds(&Scenario::sliced_liars(seed, Fault::Misserve)).faults[Fault::Misserve as usize])
+        .sum();
     assert!(wrong > 20, "{wrong} times");
+}
+
+/// They compute wrongly or not, add wrongly, say that others have brought them something else, and do not answer.
+#[test]
+fn owners_that_lie_are_found_out() {
+    let (mut equal, mut wrong, mut disagreements, mut outvoted) = (0, 0, 0, 0);
+    for seed in 0..60 {
+        let story = holds(&Scenario::lying_owners(seed));
+        equal += story.audited_sums;
+        wrong += story.wrong_sums;
+        disagreements += story.disagreements;
+        outvoted += story.outvoted;
+    }
+    assert!(
+        equal > 300 && wrong > 5 && disagreements > 40 && outvoted > 0,
+        "{equal} {wrong} {disagreements} {outvoted}"
+    );
+}
+
+/// Who is accused by one that lies owns nothing any more, and who accuses many is evicted.
+#[test]
+fn who_accuses_others_harms_itself() {
+    for how in [Fault::Accuse, Fault::Missend, Fault::Misreport] {
+        let stories: Vec<_> = (0..20).map(|seed| holds(&Scenario::sliced_liars(seed, how))).collect();
+        let times: u64 = stories.iter().map(|story| story.faults[how as usize]).sum();
+        let sliced: u64 = stories.iter().map(|story| story.sliced).sum();
+        assert!(times > 20 && sliced > 20, "{} {times} times; owners in {sliced} steps", how.name());
+    }
 }
 
 /// Each pair but these reaches each other, so the first and the third own chunks; or nobody reaches the second. Before

@@ -22,6 +22,7 @@ struct Sums {
     contradictions: u64,
     sliced: u64,
     moved: [u64; 3],
+    audits: [u64; 4],
 }
 
 impl Sums {
@@ -33,6 +34,8 @@ impl Sums {
         self.ignored += story.ignored;
         self.contradictions += story.contradictions;
         self.sliced += story.sliced;
+        let audits = [story.audited_sums, story.wrong_sums, story.disagreements, story.outvoted];
+        self.audits.iter_mut().zip(audits).for_each(|(sum, audits)| *sum += audits);
         self.moved.iter_mut().zip(story.moved).for_each(|(sum, moved)| *sum += moved);
     }
 }
@@ -48,13 +51,15 @@ fn every_promise_holds_and_every_fault_strikes() {
             scope.spawn(move || seeds.for_each(play));
         }
     });
-    let Sums { faults, restarts, overdue, copies, ignored, contradictions, sliced, moved } = sums.into_inner();
+    let Sums { faults, restarts, overdue, copies, ignored, contradictions, sliced, moved, audits } = sums.into_inner();
     let rare: Vec<(Fault, u64)> = faults.into_iter().filter(|(_, times)| *times < 50).collect();
     assert_eq!(rare, [], "faults that hardly strike");
     assert!(
         restarts > 1500 && overdue > 375 && copies > 3750 && ignored > 7500 && contradictions > 25,
         "{restarts} {overdue} {copies} {ignored} {contradictions}"
     );
+    let [equal, wrong, disagreements, outvoted] = audits;
+    assert!(equal > 5000 && wrong > 50 && disagreements > 100 && outvoted > 10, "{audits:?}");
     assert!(sliced > 20_000 && moved.iter().all(|moved| *moved > 50), "{sliced} {moved:?}");
 }
 

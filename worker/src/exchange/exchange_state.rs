@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use convoy_proto::v1;
 use convoy_proto::v1::peer_client::PeerClient;
-use convoy_reduce::{ChunkBuffer, ParameterBoard};
+use convoy_reduce::{ChunkBuffer, DigestedChunk, ParameterBoard};
 use convoy_scheduler::{LeaseId, Opening, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -135,9 +135,9 @@ pub(super) async fn add_own(state: Arc<ExchangeState>) {
     loop {
         while let Some(chunk) = state.with_kept(|kept| kept.next(me)) {
             let OutgoingChunk { fence, lease, node, index, values } = chunk;
-            let (opening, values) = (fence.opening, ChunkBuffer::of(&values));
+            let (opening, chunk) = (fence.opening, DigestedChunk::of(ChunkBuffer::of(&values)));
             let taken = taken.clone();
-            let brought = BroughtChunk { opening, lease, node, from: me, index, values, taken, permit: None };
+            let brought = BroughtChunk { opening, lease, node, from: me, index, chunk, taken, permit: None };
             state.owner.send(OwnerCommand::Chunk(brought));
         }
         if changed.changed().await.is_err() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_reduce::{ChunkBuffer, FrozenChunks};
-use convoy_scheduler::{Lease, LeaseId, Node, Owner, OwnersVersion, WorkerId};
+use convoy_scheduler::{Lease, LeaseId, Node, Opening, Owner, OwnersVersion, WorkerId};
 use tokio::time::Instant;
 
 use super::told::{Fence, ToldStep};
@@ -207,6 +207,13 @@ impl KeptNodes {
         Some(OutgoingChunk { fence, lease, node: node.lease.node, index, values })
     }
 
+    /// Chunk `index` of all nodes of an opening that can be used.
+    pub(crate) fn chunks(&self, opening: Opening, index: usize) -> Vec<(Node, Arc<ChunkBuffer>)> {
+        let open = self.told.as_ref().is_some_and(|told| told.fence.opening == opening);
+        let nodes = self.nodes.values().filter(|node| open && node.usable());
+        nodes.filter_map(|node| Some((node.lease.node, node.chunks.get(&index)?.clone()))).collect()
+    }
+
     /// An owner has added a chunk.
     pub(crate) fn taken(&mut self, owner: WorkerId, lease: LeaseId, index: usize, now: Instant) {
         if let Some(queue) = self.queues.get_mut(&owner)
@@ -307,7 +314,7 @@ mod tests {
     }
 
     fn computed() -> ComputedNode {
-        ComputedNode { sums: vec![1.0], not_finite: None, absurd: false, times: Times::default() }
+        ComputedNode { sums: vec![1.0], not_finite: None, absurd: false, digests: Vec::new(), times: Times::default() }
     }
 
     /// Kept nodes, in which the node of lease 9 was begun.
@@ -432,6 +439,17 @@ mod tests {
         assert_eq!(delivered(&mut kept), [(1, 0)]);
         kept.open(told(1, 2, [0; CHUNKS]), Instant::now());
         assert_eq!(delivered(&mut kept), [(2, CHUNKS)]);
+    }
+
+    #[tokio::test]
+    async fn a_chunk_of_all_nodes_that_can_be_used_is_there_for_an_audit() {
+        let mut kept = begun(told(1, 1, [1; CHUNKS]));
+        add(&mut kept, 0..2);
+        let node = |index| kept.chunks(Opening(1), index).into_iter().map(|(node, _)| node).collect::<Vec<_>>();
+        assert_eq!((node(1), node(3)), (vec![Node { first: 0, last: 2 }], vec![]));
+        assert!(kept.chunks(Opening(2), 1).is_empty(), "another opening");
+        kept.add(LeaseId(9), 3, Arc::new(ChunkBuffer::of(&[f32::MAX])), None);
+        assert!(kept.chunks(Opening(1), 1).is_empty(), "nobody has taken anything of it");
     }
 
     #[tokio::test]

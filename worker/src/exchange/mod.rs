@@ -4,6 +4,7 @@
 //! Which step is open and who owns what the coordinator tells ([`told`]). Recovery is one rule: whatever the present
 //! owner has not said to have is sent to it.
 
+mod audits;
 mod exchange_state;
 mod kept;
 mod links;
@@ -23,6 +24,7 @@ use convoy_model::{Network, ParameterFormat};
 use convoy_nn::ComputeError;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
+use convoy_proto::v1::coordinator_message::Message as CoordinatorMessage;
 use convoy_proto::{chunk_count, v1::worker_message::Message};
 use convoy_reduce::{Magnitude, ParameterBoard, Scales, StepRules};
 use convoy_scheduler::{Lease, LeaseRef, Opening, OwnersVersion, WorkerId};
@@ -130,8 +132,7 @@ impl Exchange {
         Ok(self.sliced().map(|told| told.step + 1))
     }
 
-    /// What scales the sums of the open step.
-    pub(crate) fn scales(&self, scales: v1::Scales) {
+    fn scales(&self, scales: v1::Scales) {
         let v1::Scales { opening, gradient, statistics, .. } = scales;
         let (opening, scales) = (Opening(opening), Scales { gradient, statistics });
         self.state.owner.send(OwnerCommand::Scales { opening, scales });
@@ -218,6 +219,18 @@ impl Exchange {
         tokio::spawn(tell_computed(self.outbox.clone(), self.state.assignment().job, lease.at, computed));
         tokio::spawn(keep(self.state.clone(), lease, parts));
         Some(sender)
+    }
+
+    /// What scales the sums of the open step; or an audit asks for a chunk of all nodes that are kept, or for what this
+    /// worker was brought as an owner. Other messages are not looked at.
+    pub(crate) fn heard(&self, message: CoordinatorMessage, client: CoordinatorClient<Channel>) {
+        let state = self.state.clone();
+        match message {
+            CoordinatorMessage::Scales(scales) => self.scales(scales),
+            CoordinatorMessage::KeptWanted(wanted) => _ = tokio::spawn(audits::send_kept(state, client, wanted)),
+            CoordinatorMessage::BroughtWanted(wanted) => _ = tokio::spawn(audits::tell_brought(state, client, wanted)),
+            _ => {}
+        }
     }
 
     /// Nobody wants the node of a lease any more.

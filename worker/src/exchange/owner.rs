@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use convoy_common::Digest;
 use convoy_common::counted_sum::Contradiction;
 use convoy_proto::v1;
 use convoy_reduce::{
-    ChunkBuffer, ChunkState, NotAdded, Owned, OwnedChunks, ParameterBoard, PublishedParameters, Scales, StepRules,
+    ChunkState, DigestedChunk, NotAdded, Owned, OwnedChunks, ParameterBoard, PublishedParameters, Scales, StepRules,
 };
 use convoy_scheduler::{LeaseId, Node, Opening, Owner, WorkerId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::told::ToldStep;
 
@@ -43,7 +44,22 @@ pub(crate) enum OwnerCommand {
     Abandon,
     /// The states of chunks are not to be trusted.
     Forget,
+    /// It is asked what was brought for an opening.
+    Brought {
+        opening: Opening,
+        wish: BroughtWish,
+        reply: oneshot::Sender<Vec<(Node, usize, Digest)>>,
+    },
     End,
+}
+
+/// Of what was brought digests are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BroughtWish {
+    /// All chunks of this node.
+    Node(Node),
+    /// This chunk of all nodes.
+    Chunk(usize),
 }
 
 /// A chunk of a node, and to whom it is said that it was added.
@@ -54,7 +70,7 @@ pub(crate) struct BroughtChunk {
     pub(crate) node: Node,
     pub(crate) from: WorkerId,
     pub(crate) index: usize,
-    pub(crate) values: ChunkBuffer,
+    pub(crate) chunk: DigestedChunk,
     pub(crate) taken: Taken,
     /// Room in the queue.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
@@ -177,6 +193,12 @@ impl OwnerDesk {
                     self.owned.forget_states();
                     self.fetch_what_lacks();
                 }
+                OwnerCommand::Brought { opening, wish, reply } => {
+                    if self.open.as_ref().is_some_and(|open| open.opening == opening) {
+                        // Whoever asked may be gone.
+                        _ = reply.send(self.brought(wish));
+                    }
+                }
                 OwnerCommand::Abandon => self.abandon(),
                 OwnerCommand::End => break,
             }
@@ -209,12 +231,12 @@ impl OwnerDesk {
     }
 
     fn chunk(&mut self, brought: BroughtChunk) {
-        let BroughtChunk { opening, lease, node, from, index, values, taken, permit } = brought;
+        let BroughtChunk { opening, lease, node, from, index, chunk, taken, permit } = brought;
         if self.open.as_ref().is_none_or(|open| open.opening != opening) {
             return;
         }
         let mut owned = Vec::new();
-        match self.owned.add(node, from, index, values, &mut owned) {
+        match self.owned.add(node, from, index, chunk, &mut owned) {
             Ok(()) => (taken.0)(lease, index),
             // Its sender will hear whose it is.
             Err(NotAdded::NotOwned) => {}
@@ -225,6 +247,19 @@ impl OwnerDesk {
         }
         drop(permit);
         self.hand_out(owned);
+    }
+
+    fn brought(&self, wish: BroughtWish) -> Vec<(Node, usize, Digest)> {
+        match wish {
+            BroughtWish::Node(node) => {
+                let chunks = self.owned.brought_of_node(node).into_iter();
+                chunks.map(|(index, digest)| (node, index, digest)).collect()
+            }
+            BroughtWish::Chunk(index) => {
+                let nodes = self.owned.brought_of_chunk(index).into_iter();
+                nodes.map(|(node, digest)| (node, index, digest)).collect()
+            }
+        }
     }
 
     /// Parameters go to whoever wants them, before sums go to the coordinator.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use convoy_proto::v1::push_message::Message;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, v1};
-use convoy_reduce::{ChunkBuffer, Magnitude, ParameterBoard};
+use convoy_reduce::{ChunkBuffer, DigestedChunk, Magnitude, ParameterBoard};
 use convoy_scheduler::{LeaseId, Node, Opening, OwnersVersion, WorkerId};
 use convoy_security::Fingerprint;
 use tokio::sync::mpsc;
@@ -99,9 +99,10 @@ impl IncomingChunks {
             tracing::warn!(from = worker, %node, index, "a chunk holds a NaN, an infinity or absurdly large numbers");
             return Err(Status::invalid_argument("numbers that are in doubt go to the coordinator"));
         }
+        let chunk_of_node = DigestedChunk::of(values);
         let (lease, from, taken, permit) =
             (LeaseId(chunk.lease), WorkerId(*worker), self.taken.clone(), state.owner.room().await);
-        let brought = BroughtChunk { opening, lease, node, from, index, values, taken, permit };
+        let brought = BroughtChunk { opening, lease, node, from, index, chunk: chunk_of_node, taken, permit };
         state.owner.send(OwnerCommand::Chunk(brought));
         Ok(())
     }

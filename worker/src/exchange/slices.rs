@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 use super::exchange_state::ExchangeState;
 use super::told::ToldStep;
 use crate::arrival::Arrival;
+use crate::chunk_sources::ChunkSources;
 use crate::stages;
 
 /// Before an owner is asked again.
@@ -84,6 +85,8 @@ impl SourceFeed {
 struct Assembly {
     fetch: SlicesFetch,
     flat: Vec<f32>,
+    /// Other workers that made what has come.
+    sources: ChunkSources,
     /// The source that each chunk that has not come is asked of.
     missing: BTreeMap<usize, Source>,
     asking: JoinSet<()>,
@@ -94,9 +97,9 @@ struct Assembly {
 }
 
 impl SlicesFetch {
-    /// Asks all owners, and takes in what comes. What owners do not have is asked of the coordinator once the step is
-    /// committed.
-    pub(crate) async fn run(self) -> Vec<f32> {
+    /// Asks all owners, and takes in what comes, with who made which chunk. What owners do not have is asked of the
+    /// coordinator once the step is committed.
+    pub(crate) async fn run(self) -> (Vec<f32>, ChunkSources) {
         let (sender, mut came) = mpsc::channel(CAME);
         let mut told = self.state.told.subscribe();
         // Owners may have changed since the step was opened.
@@ -104,7 +107,8 @@ impl SlicesFetch {
         let (mut committed, next) = (self.committed.clone(), self.told.step + 1);
         let flat = self.arrival.buffers.take();
         let (missing, asking, last) = (BTreeMap::new(), JoinSet::new(), Instant::now());
-        let mut assembly = Assembly { fetch: self, flat, missing, asking, sender, begun: None, last };
+        let sources = ChunkSources::none(chunk_count(flat.len()));
+        let mut assembly = Assembly { fetch: self, flat, sources, missing, asking, sender, begun: None, last };
         assembly.begin();
         let mut is_committed = committed.borrow_and_update().step >= next;
         while !assembly.missing.is_empty() {
@@ -127,7 +131,7 @@ impl SlicesFetch {
             }
         }
         assembly.begun.into_iter().for_each(|begun| stages::over("download", StepId(next), begun));
-        assembly.flat
+        (assembly.flat, assembly.sources)
     }
 }
 
@@ -201,6 +205,14 @@ impl Assembly {
             return;
         }
         self.missing.remove(&index);
+        let me = self.fetch.state.me();
+        self.sources.came(
+            index,
+            match source {
+                Source::Worker(worker) if worker != me => Some(worker),
+                _ => None,
+            },
+        );
         self.begun.get_or_insert_with(std::time::Instant::now);
         self.last = Instant::now();
         self.fetch.state.fetched();

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use convoy_proto::v1::brought_wanted::What;
 use convoy_proto::v1::push_message::Message as Pushed;
 use convoy_proto::{Chunk, Values, channel};
 use convoy_reduce::{ChunkBuffer, ChunkState};
@@ -11,6 +12,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::*;
+use crate::chunk_sources::ChunkSources;
 use crate::fixtures::{ASSIGNMENT, Job, ROOT, lease};
 use crate::peer_end::{PeerConfig, PeerEnd};
 
@@ -24,6 +26,15 @@ struct Sums {
     /// Calls with sums that it ends after the first of them.
     fails: std::sync::atomic::AtomicUsize,
     roots: mpsc::UnboundedSender<v1::root_message::Message>,
+    /// What it is told for audits.
+    audits: mpsc::UnboundedSender<AuditAnswer>,
+}
+
+/// What a worker answers to an audit.
+#[derive(Debug)]
+enum AuditAnswer {
+    Kept(Vec<v1::kept_message::Message>),
+    Brought(v1::BroughtDigests),
 }
 
 fn le(values: &[f32]) -> Bytes {
@@ -50,6 +61,20 @@ impl Answers for Sums {
         }
         Ok(v1::RootsReply {})
     }
+
+    async fn kept(&self, mut messages: Streaming<v1::KeptMessage>) -> Result<v1::AuditReply, Status> {
+        let mut all = Vec::new();
+        while let Some(v1::KeptMessage { message: Some(message) }) = messages.message().await? {
+            all.push(message);
+        }
+        _ = self.audits.send(AuditAnswer::Kept(all));
+        Ok(v1::AuditReply {})
+    }
+
+    async fn brought(&self, said: v1::BroughtDigests) -> Result<v1::AuditReply, Status> {
+        _ = self.audits.send(AuditAnswer::Brought(said));
+        Ok(v1::AuditReply {})
+    }
 }
 
 /// A worker that owns the one chunk of a run, and another worker, which it was told of.
@@ -60,6 +85,8 @@ struct Bench {
     other: PeerEnd,
     address: String,
     roots: mpsc::UnboundedReceiver<v1::root_message::Message>,
+    audits: mpsc::UnboundedReceiver<AuditAnswer>,
+    coordinator: CoordinatorClient<Channel>,
     said: mpsc::Receiver<v1::WorkerMessage>,
 }
 
@@ -72,7 +99,10 @@ impl Bench {
     async fn whose_sums_fail(fails: usize) -> Self {
         let job = Job::at(ROOT);
         let (sender, roots) = mpsc::unbounded_channel();
-        let client = connect(Sums { state: job.parameters(0), fails: fails.into(), roots: sender }).await;
+        let (answers, audits) = mpsc::unbounded_channel();
+        let sums = Sums { state: job.parameters(0), fails: fails.into(), roots: sender, audits: answers };
+        let client = connect(sums).await;
+        let coordinator = client.clone();
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let end = Arc::new(PeerEnd::open(&PeerConfig { listen, addresses: Vec::new() }).await.unwrap());
         let other = PeerEnd::deaf().unwrap();
@@ -97,7 +127,7 @@ impl Bench {
         let mut hello = v1::Hello::default();
         end.introduce(&mut hello);
         let address = format!("127.0.0.1:{}", hello.peer_port);
-        Bench { job, exchange, end, other, address, roots, said }
+        Bench { job, exchange, end, other, address, roots, audits, coordinator, said }
     }
 
     /// The first step is opened once more.
@@ -304,13 +334,57 @@ async fn parameters_are_put_together_from_what_is_made_here() {
         frozen: Arc::default(),
     };
     let (committed, watching) = watch::channel(CommittedStep::default());
-    let client = connect(Sums { state: Vec::new(), fails: 0.into(), roots: mpsc::unbounded_channel().0 }).await;
+    let client = bench.coordinator.clone();
     assert!(bench.exchange.fetch(2, client.clone(), arrival.clone(), None, watching.clone()).is_none(), "another step");
     let fetch = bench.exchange.fetch(1, client, arrival, None, watching).expect("the open step makes them");
     let fetching = tokio::spawn(fetch.run());
     let node = bench.exchange.node(lease(Work::Train, 0, 8, 0..4)).expect("its chunks go to an owner");
     node.chunk(0, ChunkBuffer::of(&bench.node(Node { first: 0, last: 4 })));
-    let flat = timeout(Duration::from_secs(20), fetching).await.expect("they come").unwrap();
+    let (flat, sources) = timeout(Duration::from_secs(20), fetching).await.expect("they come").unwrap();
     assert!(flat.len() == job.network.len() && flat != job.parameters(0));
+    assert_eq!(sources, ChunkSources::none(chunk_count(flat.len())), "nobody else made them");
     drop(committed);
+}
+
+async fn answer(bench: &mut Bench) -> AuditAnswer {
+    timeout(Duration::from_secs(20), bench.audits.recv()).await.expect("it answers").expect("the worker lives")
+}
+
+#[tokio::test]
+async fn audits_are_answered_with_what_is_kept_and_what_was_brought() {
+    let mut bench = Bench::new().await;
+    bench.open(1, OWNER);
+    let (job, opening) = (ASSIGNMENT.job, 1);
+    let whole = Node { first: 0, last: 4 };
+    let values = ChunkBuffer::of(&bench.node(whole));
+    let digest = convoy_model::digest_elements(&values);
+    let node = bench.exchange.node(lease(Work::Train, 0, 8, 0..4)).expect("its chunks go to an owner");
+    node.chunk(0, values);
+    // Its sum is told once it was added.
+    let sum = timeout(Duration::from_secs(20), bench.roots.recv()).await.expect("it is told");
+    assert!(matches!(sum, Some(v1::root_message::Message::Header(_))));
+    timeout(Duration::from_secs(20), bench.roots.recv()).await.expect("it is told");
+
+    bench
+        .exchange
+        .heard(CoordinatorMessage::KeptWanted(v1::KeptWanted { job, opening, chunk: 0 }), bench.coordinator.clone());
+    let AuditAnswer::Kept(kept) = answer(&mut bench).await else { panic!("another answer") };
+    let [v1::kept_message::Message::Header(header), v1::kept_message::Message::Chunk(chunk)] = &kept[..] else {
+        panic!("{kept:?}")
+    };
+    assert_eq!((*header, chunk.node), (ASSIGNMENT.kept(Opening(1), 0), Some(whole.into())));
+    let (_, sent) = ChunkBuffer::received(chunk.chunk.as_ref().expect("it is there"), bench.job.network.len()).unwrap();
+    assert_eq!(convoy_model::digest_elements(&sent), digest);
+    let earlier = v1::KeptWanted { job, opening: 2, chunk: 0 };
+    bench.exchange.heard(CoordinatorMessage::KeptWanted(earlier), bench.coordinator.clone());
+    let AuditAnswer::Kept(kept) = answer(&mut bench).await else { panic!("another answer") };
+    assert_eq!(kept.len(), 1, "of another opening nothing is kept, and that is said");
+
+    for (question, what) in [(7, What::Node(whole.into())), (8, What::Chunk(0))] {
+        let wanted = v1::BroughtWanted { job, opening, question, what: Some(what) };
+        bench.exchange.heard(CoordinatorMessage::BroughtWanted(wanted), bench.coordinator.clone());
+        let AuditAnswer::Brought(said) = answer(&mut bench).await else { panic!("another answer") };
+        let brought = v1::BroughtDigest { node: Some(whole.into()), chunk: 0, digest: digest.0.to_vec().into() };
+        assert_eq!(said, ASSIGNMENT.brought(question, vec![brought]));
+    }
 }

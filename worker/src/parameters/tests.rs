@@ -1,5 +1,6 @@
 use convoy_model::ParameterFormat;
 use convoy_reduce::FrozenChunks;
+use convoy_scheduler::WorkerId;
 use convoy_testing::{Calls, ParametersCall, Scripted, connect};
 use tokio::time::Instant;
 
@@ -323,4 +324,35 @@ async fn frozen_chunks_that_do_not_come_are_those_that_are_held() {
     assert_eq!(fetching.take().await, None, "a chunk is missing");
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4));
+}
+
+/// Parameters that two workers have made, one chunk each, come as these.
+fn put_together(step: u64, flat: Vec<f32>) -> Fetched {
+    let mut sources = ChunkSources::none(2);
+    sources.came(0, Some(WorkerId(8)));
+    sources.came(1, Some(WorkerId(9)));
+    let measured = Some(ParameterChecks::new(Arc::new(digest)).maker().of(&flat));
+    Fetched { step, abandonments: 0, flat: Ok(flat), measured, sources: Some(sources) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_made_wrong_parameters_is_known_when_the_right_ones_are_there() {
+    for (element, wrong) in [(Some(40_000), Some(8)), (Some(69_999), Some(9)), (None, None)] {
+        let mut fetching = Fetching::new().await;
+        fetching.fetches.commit(4, Some(digest(&flat(4))));
+        let mut came = flat(4);
+        element.into_iter().for_each(|element: usize| came[element] += 1.0);
+        let taken = fetching.fetches.take(put_together(4, came)).unwrap();
+        assert_eq!((taken.is_some(), fetching.fetches.misserved()), (wrong.is_none(), None));
+        if let Some(wrong) = wrong {
+            let expected = WrongParameters { step: 4, workers: [WorkerId(wrong)].into() };
+            // That the commit has asked for.
+            fetching.answer(4).await;
+            while fetching.take().await.is_none() {
+                assert_eq!(fetching.fetches.misserved(), None, "it is not known yet");
+            }
+            assert_eq!(fetching.fetches.misserved(), Some(expected));
+            assert_eq!(fetching.fetches.misserved(), None, "it is said once");
+        }
+    }
 }

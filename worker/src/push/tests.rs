@@ -16,7 +16,7 @@ const ELEMENTS: usize = 70_000;
 fn computed(not_finite: Option<u32>) -> ComputedNode {
     let ms = Duration::from_millis;
     let times = Times { computing: ms(12), data: ms(2), parameters: ms(1) };
-    ComputedNode { sums: vec![8.0, 1.5, 8.0, 3.0], not_finite, absurd: false, times }
+    ComputedNode { sums: vec![8.0, 1.5, 8.0, 3.0], not_finite, absurd: false, digests: Vec::new(), times }
 }
 
 fn gradient() -> Vec<f32> {
@@ -89,6 +89,7 @@ async fn a_node_arrives_with_its_header_and_summary() {
         data_wait_micros: 2000,
         parameters_wait_micros: 1000,
         absurd: false,
+        digests: Vec::new().into(),
     };
     assert_eq!((call.header, call.summary), (header, summary));
     assert_eq!(call.gradient, gradient());
@@ -204,4 +205,20 @@ async fn that_a_node_is_computed_is_said_though_it_waits_for_its_turn() {
         panic!("it is computed")
     };
     assert_eq!(said.at.map(|at| at.lease), Some(77));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_node_whose_chunks_owners_have_digests_are_sent() {
+    let mut pushing = Pushing::new().await;
+    let sender = pushing.pushes.begin_digests(lease(Work::Train, 4, 9, 0..4), OwnersVersion(3));
+    (0..2).rev().for_each(|index| send_chunk(&sender, index));
+    sender.finish(computed(None));
+    let call = pushing.call().await;
+    assert_eq!((call.gradient.len(), call.header.version, call.summary.not_finite), (0, 3, None));
+    let digest = |index| digest_elements(&gradient()[chunk_range(ELEMENTS, index)]).0;
+    assert_eq!(call.summary.digests[..], [digest(0), digest(1)].concat());
+    let sender = pushing.pushes.begin_digests(lease(Work::Train, 4, 10, 2..4), OwnersVersion(3));
+    sender.chunk(0, ChunkBuffer::of(&[f32::NAN]));
+    sender.finish(computed(None));
+    assert_eq!(pushing.call().await.summary.not_finite, Some(2), "finite shards may have a sum that is not");
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use convoy_model::Network;
 use convoy_scheduler::{
-    AbandonReason, Check, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Opening, Outcome, OwnersReason,
+    AbandonReason, CheckpointReason, JobId, Lease, LeaseId, LeaseRef, Micros, Node, Opening, Outcome, OwnersReason,
     RunGeneration,
 };
 use tokio::sync::mpsc;
@@ -217,13 +217,12 @@ fn who_computed_wrongly_is_evicted_by_machine_with_the_proof() {
         machine: "member 7".to_owned(),
         name: "ox".to_owned(),
         step: StepId(4),
-        node: NODE,
-        judges: [WorkerId(2), WorkerId(3)],
+        proof: EvictionProof::Node { node: NODE, judges: [WorkerId(2), WorkerId(3)] },
         since: StepId(2),
     });
     let asked = bench.links.asked();
     assert!(
-        asked[0].starts_with("evict member 7: `ox` (member 7) computed") && asked[0].contains("yak and worker 3"),
+        asked[0].starts_with("evict member 7: `ox` (member 7) computed shard 0 of step 4 wrongly (yak and worker 3"),
         "{asked:?}"
     );
     let told = bench.told();
@@ -289,8 +288,8 @@ fn members_are_told_who_owns_what_before_the_step_and_the_step_before_its_scales
         panic!("{commands:?}")
     };
     assert_eq!(of[..], [Owner::Worker(WorkerId(1)), Owner::Worker(WorkerId(2)), Owner::Coordinator]);
-    let went_to_workers = |version| bench.handle.delivery.went_to_workers(OwnersVersion(version));
-    assert_eq!([0, 1].map(went_to_workers), [None, Some(true)], "the service knows as well");
+    let gone_to = |version| bench.handle.delivery.gone_to(OwnersVersion(version)).map(|of| of.len());
+    assert_eq!([0, 1].map(gone_to), [None, Some(of.len())], "the service knows as well");
 }
 
 #[test]

@@ -53,6 +53,9 @@ pub struct Audit {
     pub disbelieved: u64,
     /// Workers that were proven to compute wrongly and evicted, by name.
     pub distrusted: Vec<String>,
+    /// Pairs of workers that said different things of what one had brought the other, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disagreed: Vec<[String; 2]>,
     /// Starts of the coordinator.
     pub starts: u64,
     /// Places of the journal where records are lost, as it was damaged.
@@ -131,6 +134,7 @@ pub fn audit(
         repeated: 0,
         disbelieved: 0,
         distrusted: Vec::new(),
+        disagreed: Vec::new(),
         starts: 0,
         damaged: 0,
         earlier_plans: earlier,
@@ -167,6 +171,7 @@ fn last_commits(records: &[Record], audit: &mut Audit) -> (BTreeMap<u64, Commit>
     let mut end = 0;
     let mut commits: BTreeMap<u64, Commit> = BTreeMap::new();
     let mut names: BTreeMap<WorkerId, &str> = BTreeMap::new();
+    let mut machine_names: BTreeMap<&str, &str> = BTreeMap::new();
     for record in records {
         match record {
             Record::Started { generation, first_step } => {
@@ -174,9 +179,20 @@ fn last_commits(records: &[Record], audit: &mut Audit) -> (BTreeMap<u64, Commit>
                 end = end.max(first_step.0);
                 names.clear();
             }
-            Record::WorkerJoined { worker, name, .. } if !name.is_empty() => _ = names.insert(*worker, name),
+            Record::WorkerJoined { worker, machine, name, .. } if !name.is_empty() => {
+                names.insert(*worker, name);
+                machine_names.insert(machine, name);
+            }
             Record::Evicted { name, since, .. } => {
                 audit.distrusted.push(name.clone());
+                audit.disbelieved += commits.split_off(&since.0).len() as u64;
+                end = end.min(since.0);
+            }
+            Record::Disagreed { machines, since } => {
+                let called = machines
+                    .clone()
+                    .map(|machine| machine_names.get(&*machine).map_or(machine.clone(), |n| (*n).to_owned()));
+                audit.disagreed.push(called);
                 audit.disbelieved += commits.split_off(&since.0).len() as u64;
                 end = end.min(since.0);
             }
@@ -189,7 +205,7 @@ fn last_commits(records: &[Record], audit: &mut Audit) -> (BTreeMap<u64, Commit>
                 // Numbers may be those of another start from here on.
                 names.clear();
             }
-            Record::StepCommitted { step, digest, ledger } => {
+            Record::StepCommitted { step, digest, ledger, .. } => {
                 end = end.max(step.next().0);
                 let start = audit.starts;
                 let name =
@@ -287,7 +303,13 @@ mod tests {
             worker: WorkerId(*worker),
             auditor: (*worker == 2).then_some(WorkerId(1)),
         };
-        Record::StepCommitted { step: StepId(step), digest: [digest; 32], ledger: ledger.iter().map(entry).collect() }
+        Record::StepCommitted {
+            step: StepId(step),
+            digest: [digest; 32],
+            ledger: ledger.iter().map(entry).collect(),
+            owners: Vec::new(),
+            audited_owners: Vec::new(),
+        }
     }
 
     fn started(generation: u64, first_step: u64) -> Record {

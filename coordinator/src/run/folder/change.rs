@@ -132,7 +132,9 @@ fn enough(records: &[Record]) -> BTreeSet<StepId> {
     for record in records {
         match record {
             Record::Evaluated { step, stop_early: true } => _ = enough.insert(*step),
-            Record::Evicted { since, .. } | Record::Disbelieved { since } => enough.retain(|step| step <= since),
+            Record::Evicted { since, .. } | Record::Disagreed { since, .. } | Record::Disbelieved { since } => {
+                enough.retain(|step| step <= since)
+            }
             _ => {}
         }
     }

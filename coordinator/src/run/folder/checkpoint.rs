@@ -257,7 +257,9 @@ impl KnownSteps {
     /// What `records` tell.
     pub fn of(records: &[Record]) -> Self {
         let doubted = |record: &Record| match record {
-            Record::Evicted { since, .. } | Record::Disbelieved { since } => Some(*since),
+            Record::Evicted { since, .. } | Record::Disagreed { since, .. } | Record::Disbelieved { since } => {
+                Some(*since)
+            }
             _ => None,
         };
         KnownSteps { believed: believed(records), doubted: records.iter().filter_map(doubted).min() }

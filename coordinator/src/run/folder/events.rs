@@ -81,11 +81,21 @@ pub enum RunEvent {
         name: String,
         /// The step in which it was found out.
         step: u64,
-        /// The shards that it computed wrongly.
-        node: String,
-        /// Two that agree otherwise, by name.
+        /// What proves it, in words.
+        proof: String,
+        /// Who say otherwise, by name; nobody where the coordinator found it out.
         judges: Vec<String>,
         /// What it had a part in from this step on is computed again.
+        since: u64,
+    },
+    /// Two workers say different things of what one has brought the other: one of them is wrong, and neither adds
+    /// chunks any more.
+    Disagreed {
+        /// The step.
+        step: u64,
+        /// Which two, by name.
+        workers: [String; 2],
+        /// What they had a part in from this step on is computed again.
         since: u64,
     },
     /// A worker could not do a lease.

@@ -271,6 +271,8 @@ mod tests {
                 step: StepId(0),
                 digest: [7; 32],
                 ledger: vec![LedgerEntry { node: Node { first: 0, last: 4 }, worker: WorkerId(2), auditor: None }],
+                owners: vec![WorkerId(2), WorkerId(5)],
+                audited_owners: vec![WorkerId(5)],
             },
         ]
     }
@@ -289,6 +291,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = written(dir.path());
         assert_eq!(JournalFile::open(&path).unwrap().1, records());
+    }
+
+    #[test]
+    fn findings_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let (machine, name, since) = ("member 2".to_owned(), "ox".to_owned(), StepId(7));
+        let findings = [
+            Record::Disagreed { machines: [machine.clone(), "member 5".to_owned()], since },
+            Record::Evicted { worker: WorkerId(2), machine, name, since },
+        ];
+        let (mut journal, _) = JournalFile::open(&path).unwrap();
+        findings.iter().for_each(|record| journal.append(record).unwrap());
+        journal.syncer().sync().unwrap();
+        assert_eq!(JournalFile::open(&path).unwrap().1, findings);
     }
 
     #[test]

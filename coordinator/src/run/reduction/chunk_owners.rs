@@ -70,6 +70,17 @@ impl ChunkOwners {
         Owner::workers_among(&self.of)
     }
 
+    /// By worker, the chunks that it owns and has to bring: those for which `counts` holds.
+    pub(crate) fn by_worker(&self, counts: impl Fn(usize) -> bool) -> BTreeMap<WorkerId, Vec<usize>> {
+        let mut chunks: BTreeMap<WorkerId, Vec<usize>> = BTreeMap::new();
+        for (index, owner) in self.of.iter().enumerate().filter(|(index, _)| counts(*index)) {
+            if let Owner::Worker(worker) = owner {
+                chunks.entry(*worker).or_default().push(index);
+            }
+        }
+        chunks
+    }
+
     /// Whether nothing is left for `worker` to bring.
     pub(crate) fn has_brought_all(&self, worker: WorkerId) -> bool {
         !self.of.iter().zip(&self.settled).any(|(owner, settled)| *owner == Owner::Worker(worker) && !settled)

@@ -5,3 +5,4 @@
 mod chunk_owners;
 pub(crate) mod reducer;
 pub(crate) mod reducer_queue;
+mod sum_audits;

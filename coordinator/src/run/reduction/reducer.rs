@@ -1,17 +1,19 @@
 //! The arithmetic of the coordinator, on a thread of its own: it hands the steps of a run what workers send, and tells
 //! what became of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use convoy_common::Plan;
 use convoy_common::counted_sum::{Contradiction, CountedSum};
 use convoy_model::Network;
 use convoy_reduce::{ChunkBuffer, MadeStep, ParameterBoard, ParameterState, StepRules, StepSums, StepTimes};
-use convoy_scheduler::{Event, Node, Opening, Owner, OwnersVersion, StepId, Work, WorkerId};
+use convoy_scheduler::{Event, Node, Opening, Owner, OwnersVersion, StepId, Work, WorkerId, tree};
 use tokio::sync::mpsc;
 
 use super::chunk_owners::ChunkOwners;
-use super::reducer_queue::{Command, News};
+use super::reducer_queue::{AuditAnswer, Command, News};
+use super::sum_audits::{AuditWish, SumAudits};
 
 /// Sums and optimizer of one run.
 pub(crate) struct Reducer {
@@ -23,6 +25,9 @@ pub(crate) struct Reducer {
     owners: ChunkOwners,
     /// Whether what scales the sums of the open step was told.
     scaled: bool,
+    audits: SumAudits,
+    /// Whether it was told that nothing is waited for but audits.
+    audits_left: bool,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -32,17 +37,20 @@ enum OpenTree {
 }
 
 impl Reducer {
-    /// A reducer that goes on from `committed`.
+    /// A reducer that goes on from `committed`. One chunk in `audit_every` of an owner is added anew.
     pub(crate) fn new(
         plan: Arc<Plan>,
         network: Arc<Network>,
         board: Arc<ParameterBoard>,
         committed: Arc<ParameterState>,
+        audit_every: u32,
         news: mpsc::UnboundedSender<News>,
     ) -> Self {
         let rules = Arc::new(StepRules::new(plan, network));
         let (opening, owners) = (Opening::default(), ChunkOwners::default());
-        Reducer { rules, board, committed, opening, open: None, owners, scaled: false, news }
+        let audits = SumAudits::new(audit_every);
+        let (open, scaled, audits_left) = (None, false, false);
+        Reducer { rules, board, committed, opening, open, owners, scaled, audits, audits_left, news }
     }
 
     /// Does what it is told until nobody can tell it anything.
@@ -90,6 +98,16 @@ impl Reducer {
                 self.tell(News::Node { event_after, not_finite, permit });
                 self.finish_step();
             }
+            Command::Audit { opening, answer } => {
+                if opening == self.opening {
+                    self.audit(answer);
+                }
+            }
+            Command::Gone { worker } => {
+                let wishes = self.audits.gone(worker);
+                self.wish(wishes);
+                self.finish_step();
+            }
             Command::Commit => self.commit(),
             Command::Abandon | Command::End => self.abandon(),
             Command::Snapshot { reply } => _ = reply.send(self.committed.clone()),
@@ -104,11 +122,17 @@ impl Reducer {
             Work::Train => {
                 let (rules, before) = (self.rules.clone(), self.committed.clone());
                 self.owners.open(rules.frozen.at(before.step));
-                self.scaled = false;
+                (self.scaled, self.audits_left) = (false, false);
+                self.audits.open(shards, &self.owned(), self.owners.workers().len());
                 OpenTree::Train(Box::new(StepSums::open(rules, before, shards, &self.board)))
             }
         });
         self.tell_reduced();
+    }
+
+    /// The chunks that workers add in the step after the committed parameters.
+    fn owned(&self) -> BTreeMap<WorkerId, Vec<usize>> {
+        self.owners.by_worker(|index| !self.rules.frozen.contain(self.committed.step, index))
     }
 
     /// Chunks have other owners. What was added here of those that have moved is worth nothing.
@@ -116,6 +140,7 @@ impl Reducer {
         let moved = self.owners.change(version, of);
         let Some(OpenTree::Train(open)) = &mut self.open else { return };
         let step = open.step();
+        self.audits.moved(moved.iter().copied());
         let moved = moved.into_iter().filter(|index| !self.rules.frozen.contain(step, *index));
         open.move_chunks(moved.inspect(|index| self.owners.settle(*index, false)));
         self.tell_reduced();
@@ -147,10 +172,13 @@ impl Reducer {
         if let Err(contradiction) = open.take_sum(index, from, values) {
             return self.contradicted(step, Work::Train, contradiction);
         }
+        let sum = open.brought_sum(index);
         self.owners.settle(index, true);
         if self.owners.has_brought_all(from) {
             self.tell_reduced_of(from);
         }
+        let wishes = sum.map(|sum| self.audits.summed(index, sum));
+        self.wish(wishes.unwrap_or_default());
         self.finish_step();
     }
 
@@ -194,7 +222,13 @@ impl Reducer {
             _ => return,
         };
         match counted {
-            Ok(()) => self.tell_scales(),
+            Ok(()) => {
+                self.tell_scales();
+                if work == Work::Train {
+                    let wishes = self.audits.done(node, from);
+                    self.wish(wishes);
+                }
+            }
             Err(contradiction) => self.contradicted(step, work, contradiction),
         }
     }
@@ -207,9 +241,51 @@ impl Reducer {
         self.tell(News::Contradicted { opening: self.opening, event });
     }
 
-    /// Tells when all of the tree is there.
+    fn audit(&mut self, answer: AuditAnswer) {
+        let wishes = match answer {
+            AuditAnswer::Asked { index, workers } => return self.audits.asked(index, workers),
+            AuditAnswer::Kept { from, index, node, values, permit } => {
+                self.audits.kept(from, index, node, values);
+                return drop(permit);
+            }
+            AuditAnswer::Sent { from, index } => self.audits.sent(from, index),
+            AuditAnswer::Brought { index, brought } => self.audits.brought(index, brought.as_deref()),
+            AuditAnswer::GiveUp => self.audits.give_up(),
+        };
+        self.wish(wishes);
+        self.finish_step();
+    }
+
+    /// Does what audits of sums want to be done.
+    fn wish(&mut self, wishes: Vec<AuditWish>) {
+        let opening = self.opening;
+        for wish in wishes {
+            match wish {
+                AuditWish::AskKept { index, of } => self.tell(News::AskKept { opening, index, of }),
+                AuditWish::AskBrought { index, owner } => self.tell(News::AskBrought { opening, index, owner }),
+                AuditWish::Found(owner, finding) => self.tell(News::SumAudited { opening, owner, finding }),
+                AuditWish::Unanswered(worker) => self.tell(News::Unanswered { opening, worker }),
+                AuditWish::Unexplained(owner) => {
+                    let Some(OpenTree::Train(open)) = &self.open else { return };
+                    let (step, node) = (StepId(open.step()), tree::root(open.shards()));
+                    let workers = vec![owner];
+                    return self.contradicted(step, Work::Train, Contradiction { node, workers });
+                }
+            }
+        }
+    }
+
+    /// Tells when all of the tree is there, and no audit of its sums is open.
     fn finish_step(&mut self) {
         let opening = self.opening;
+        if let Some(OpenTree::Train(open)) = &self.open
+            && !self.audits.are_over()
+        {
+            if open.is_made() && !std::mem::replace(&mut self.audits_left, true) {
+                self.tell(News::AuditsLeft { opening });
+            }
+            return;
+        }
         match &mut self.open {
             Some(OpenTree::Evaluate { step, sums }) => {
                 if let Some(sums) = sums.take() {
@@ -236,12 +312,14 @@ impl Reducer {
         let Some(OpenTree::Train(open)) = self.open.take() else { return };
         let times = open.times();
         let Some(next) = open.into_state() else { return };
+        self.audits.committed(&self.owned());
         log_times(self.committed.step, times);
         self.board.commit(next.step);
         self.committed = Arc::new(next);
     }
 
     fn abandon(&mut self) {
+        self.audits.close();
         if let Some(OpenTree::Train(open)) = self.open.take() {
             self.board.abandon(open.step() + 1);
         }

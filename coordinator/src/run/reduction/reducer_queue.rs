@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_reduce::{ChunkBuffer, ParameterState, Scales};
-use convoy_scheduler::{Event, Node, Opening, Owner, OwnersVersion, StepId, Work, WorkerId};
+use convoy_scheduler::{Event, Node, Opening, Owner, OwnersVersion, StepId, SumFinding, Work, WorkerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Chunks that may wait for the reducer, 256 KiB each: few enough to be in the caches still when it comes to them.
@@ -127,6 +127,18 @@ pub(crate) enum Command {
         /// Room in the queue, as for a chunk.
         permit: OwnedSemaphorePermit,
     },
+    /// Something for the audits of sums.
+    Audit {
+        /// The opening that it is about.
+        opening: Opening,
+        /// What it is.
+        answer: AuditAnswer,
+    },
+    /// A worker is not a member any more.
+    Gone {
+        /// Which one.
+        worker: WorkerId,
+    },
     /// The next parameters become the committed ones.
     Commit,
     /// Forget the open tree.
@@ -143,6 +155,47 @@ pub(crate) enum Command {
         /// To whom.
         reply: oneshot::Sender<Arc<ParameterState>>,
     },
+}
+
+/// What came of what audits of sums ask for.
+#[derive(Debug)]
+pub(crate) enum AuditAnswer {
+    /// These workers are asked for a chunk of what they keep.
+    Asked {
+        /// Index of the chunk.
+        index: usize,
+        /// Whom.
+        workers: Vec<WorkerId>,
+    },
+    /// A worker sends a chunk of a node that it keeps.
+    Kept {
+        /// Who sends.
+        from: WorkerId,
+        /// Index of the chunk.
+        index: usize,
+        /// The node.
+        node: Node,
+        /// Its elements.
+        values: ChunkBuffer,
+        /// Room in the queue, as for any chunk.
+        permit: OwnedSemaphorePermit,
+    },
+    /// A worker has sent all that it keeps of a chunk.
+    Sent {
+        /// Who has.
+        from: WorkerId,
+        /// Index of the chunk.
+        index: usize,
+    },
+    /// An owner was asked what it was brought of a chunk, and has answered or not.
+    Brought {
+        /// Index of the chunk.
+        index: usize,
+        /// The digest of what it counted of each node.
+        brought: Option<Vec<(Node, Digest)>>,
+    },
+    /// What they wait for does not come.
+    GiveUp,
 }
 
 /// What the reducer tells.
@@ -179,6 +232,45 @@ pub(crate) enum News {
         opening: Opening,
         /// The owner.
         worker: WorkerId,
+    },
+    /// A chunk of what workers keep is wanted.
+    AskKept {
+        /// What they keep it for.
+        opening: Opening,
+        /// Index of the chunk.
+        index: usize,
+        /// Whose, if not that of all.
+        of: Option<WorkerId>,
+    },
+    /// It is wanted what an owner was brought of a chunk.
+    AskBrought {
+        /// What it was brought for.
+        opening: Opening,
+        /// Index of the chunk.
+        index: usize,
+        /// The owner.
+        owner: WorkerId,
+    },
+    /// A sum was added anew.
+    SumAudited {
+        /// What it is for.
+        opening: Opening,
+        /// Its owner.
+        owner: WorkerId,
+        /// What came of it.
+        finding: SumFinding,
+    },
+    /// A worker has not answered what an audit asked of it.
+    Unanswered {
+        /// What it was asked about.
+        opening: Opening,
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Nothing is waited for but audits of sums.
+    AuditsLeft {
+        /// What is open.
+        opening: Opening,
     },
     /// It is known what scales sums, where that follows from all of them.
     Scaled {

@@ -1,11 +1,12 @@
 use bytes::Bytes;
 use convoy_common::Plan;
 use convoy_proto::{CHUNK_ELEMENTS, chunk_range};
-use convoy_scheduler::{LeaseId, LeaseRef, Owner, RunGeneration, StepId};
+use convoy_scheduler::{LeaseId, LeaseRef, Opening, Owner, RunGeneration, StepId};
 use tonic::Code;
 
 use super::*;
 use crate::fixtures::{RunEnds, plan, run_handle};
+use crate::run::brought_questions::BroughtDigest;
 
 const NODE: Node = Node { first: 0, last: 2 };
 const WORKER: WorkerId = WorkerId(1);
@@ -376,4 +377,114 @@ async fn a_worker_whose_chunks_are_elsewhere_says_itself_that_they_are_absurdly_
         };
         assert_eq!(*result, expected);
     }
+}
+
+const OWNERS: [Owner; 2] = [Owner::Worker(WorkerId(8)), Owner::Worker(WorkerId(9))];
+
+/// The chunks belong in turn to two workers, and a lease is out that is treated so.
+fn sliced(check: Check) -> (Bench, v1::NodeHeader, Vec<Owner>) {
+    let bench = Bench::new(Work::Train, check);
+    let of: Vec<Owner> = OWNERS.into_iter().cycle().take(bench.chunks()).collect();
+    bench.run.delivery.change(OwnersVersion(4), &of);
+    let header = v1::NodeHeader { version: 4, ..bench.header(WORKER.0) };
+    (bench, header, of)
+}
+
+fn digest_of(index: usize) -> Digest {
+    Digest([index as u8 + 1; 32])
+}
+
+/// The digest of a node whose chunks have these.
+fn expected(of: &[Owner], digest: impl Fn(usize) -> Digest) -> NodeDigest {
+    let away = ChunksAway { of: of.into(), frozen: vec![false; of.len()] };
+    let sums = ReceivedChunks::new(0, true).digest(&summary().sums).unwrap();
+    away.digest(sums, &(0..of.len()).map(|index| (index, digest(index))).collect()).unwrap()
+}
+
+#[tokio::test]
+async fn an_auditor_says_digests_of_all_chunks() {
+    let (mut bench, header, of) = sliced(Check::Digest);
+    let bytes: Vec<u8> = (0..of.len()).flat_map(|index| digest_of(index).0).collect();
+    for (digests, good) in [(bytes.clone(), true), (bytes[32..].to_vec(), false), (Vec::new(), false)] {
+        let mut push = bench.admit(header.clone()).await.expect("it is a header").expect("these are the owners");
+        let said = Some(Message::Summary(v1::NodeSummary { digests: digests.into(), ..summary() }));
+        assert_eq!(code(&mut push, said).await, (!good).then_some(Code::InvalidArgument));
+        drop(push);
+        let inputs = bench.inputs();
+        match &inputs[..] {
+            [RunInput::Event(Event::NodeDone { digest, .. })] if good => {
+                assert_eq!(*digest, Some(expected(&of, digest_of)));
+            }
+            [RunInput::LeaseFailed { .. }] if !good => {}
+            _ => panic!("{inputs:?}"),
+        }
+        assert!(bench.commands().is_empty(), "nothing of it is counted");
+    }
+}
+
+/// What is told of an audited node that is counted, where the owners answer `answers` of the questions.
+async fn counted(answers: impl Fn(&RunHandle, u64)) -> (Option<NodeDigest>, Vec<RunInput>, Vec<Owner>) {
+    let (mut bench, header, of) = sliced(Check::CountAndDigest);
+    let mut push = bench.admit(header).await.expect("it is a header").expect("these are the owners");
+    let run = bench.run.clone();
+    let mut inputs = Vec::new();
+    let asked = async {
+        loop {
+            match bench.ends.inputs.recv().await.expect("the run is there") {
+                RunInput::AskBrought { opening: Opening(0), node: NODE, question } => {
+                    answers(&run, question);
+                    break std::future::pending::<()>().await;
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::select! {
+        taken = push.take(Some(Message::Summary(summary()))) => assert_eq!(taken.unwrap().as_deref(), Some("")),
+        () = asked => unreachable!("it never ends"),
+    }
+    inputs.extend(bench.inputs());
+    let commands = bench.commands();
+    let [Command::Summary { event_after: Event::NodeDone { digest, .. }, .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    (digest.clone(), inputs, of)
+}
+
+fn brought(of: &[Owner], owner: Owner, node: Node) -> Vec<BroughtDigest> {
+    let own = of.iter().enumerate().filter(|(_, other)| **other == owner);
+    own.map(|(index, _)| BroughtDigest { node, index, digest: digest_of(index) }).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_node_that_is_counted_and_audited_the_owners_say_what_they_were_brought() {
+    let of: Vec<Owner> = OWNERS.into_iter().cycle().take(Bench::new(Work::Train, Check::Count).chunks()).collect();
+    let answer = |run: &RunHandle, question, owner: Owner, node| {
+        let Owner::Worker(worker) = owner else { unreachable!() };
+        run.questions.answer(question, worker, brought(&of, owner, node))
+    };
+    let all = [WorkerId(8), WorkerId(9)];
+    let (digest, inputs, _) = counted(|run, question| {
+        run.questions.ask(question, all.into());
+        assert!(OWNERS.into_iter().all(|owner| answer(run, question, owner, NODE)));
+    })
+    .await;
+    assert_eq!((digest, inputs.len()), (Some(expected(&of, digest_of)), 0));
+    let (digest, inputs, _) = counted(|run, question| {
+        run.questions.ask(question, all.into());
+        answer(run, question, OWNERS[0], NODE);
+    })
+    .await;
+    assert_eq!(digest, None, "who was asked does not answer");
+    let silent = |input: &RunInput| matches!(input, RunInput::Event(Event::Unanswered { worker: WorkerId(9), .. }));
+    assert!(inputs.len() == 1 && silent(&inputs[0]), "{inputs:?}");
+    let other = Node { first: 0, last: 1 };
+    let (digest, inputs, _) = counted(|run, question| {
+        run.questions.ask(question, all.into());
+        OWNERS.into_iter().for_each(|owner| _ = answer(run, question, owner, other));
+    })
+    .await;
+    assert_eq!((digest, inputs.len()), (None, 0), "they were brought it in parts");
+    let (digest, inputs, _) = counted(|run, question| run.questions.ask(question, [].into())).await;
+    assert_eq!((digest, inputs.len()), (None, 0), "the opening is over");
 }

@@ -179,3 +179,67 @@ async fn a_sum_waits_for_room_at_the_reducer_and_its_owner_is_not_blamed() {
     assert_eq!(counted, queued);
     assert!(timeout(HOUR, push.take(bench.sum(0, 1.0))).await.is_ok(), "the reducer has come to them");
 }
+
+fn kept_header(chunk: usize) -> v1::KeptHeader {
+    v1::KeptHeader { worker: 5, job: 1, generation: 1, opening: 3, chunk: chunk as u32 }
+}
+
+#[tokio::test]
+async fn what_is_kept_goes_to_the_reducer_and_so_does_its_end() {
+    let mut bench = Bench::new();
+    let push = KeptPush::new(bench.run.clone(), bench.contact.clone(), &kept_header(1));
+    let chunk = |bench: &Bench, index| match bench.sum(index, 0.5) {
+        Message::Sum(chunk) => Some(chunk),
+        _ => unreachable!(),
+    };
+    let node = Some(v1::Node { first: 2, last: 4 });
+    push.take(v1::KeptChunk { node, chunk: chunk(&bench, 1) }).await.unwrap();
+    push.end().unwrap();
+    let kept = bench.ends.commands.try_recv();
+    let Ok(Command::Audit {
+        opening: Opening(3),
+        answer: AuditAnswer::Kept { from: WorkerId(5), index: 1, node: told, values, .. },
+    }) = kept
+    else {
+        panic!("{kept:?}")
+    };
+    assert!(told == Node { first: 2, last: 4 } && values.iter().all(|value| *value == 0.5));
+    let end = bench.ends.commands.try_recv();
+    let sent = AuditAnswer::Sent { from: WorkerId(5), index: 1 };
+    assert!(
+        matches!(&end, Ok(Command::Audit { opening: Opening(3), answer }) if format!("{answer:?}") == format!("{sent:?}")),
+        "{end:?}"
+    );
+    for wrong in [
+        v1::KeptChunk { node, chunk: chunk(&bench, 0) },
+        v1::KeptChunk { node, chunk: None },
+        v1::KeptChunk { node: None, chunk: chunk(&bench, 1) },
+        v1::KeptChunk { node: Some(v1::Node { first: 4, last: 4 }), chunk: chunk(&bench, 1) },
+    ] {
+        let refused = push.take(wrong).await.err();
+        assert_eq!(refused.map(|status| status.code()), Some(Code::InvalidArgument));
+    }
+    assert!(bench.ends.commands.try_recv().is_err(), "nothing of it goes on");
+}
+
+#[tokio::test]
+async fn what_was_brought_goes_to_whoever_asks() {
+    let bench = Bench::new();
+    let (question, answers) = bench.run.questions.begin();
+    bench.run.questions.ask(question, [WorkerId(5)].into());
+    let said = |bytes: Vec<u8>, node| v1::BroughtDigests {
+        worker: 5,
+        question,
+        brought: vec![v1::BroughtDigest { node, chunk: 7, digest: bytes.into() }],
+        ..Default::default()
+    };
+    let node = Some(v1::Node { first: 0, last: 2 });
+    for wrong in [said(vec![1; 31], node), said(vec![1; 32], None)] {
+        let refused = super::brought(&bench.run, wrong).err();
+        assert_eq!(refused.map(|status| status.code()), Some(Code::InvalidArgument));
+    }
+    super::brought(&bench.run, said(vec![1; 32], node)).unwrap();
+    super::brought(&bench.run, said(vec![1; 32], node)).expect("nobody waits for it any more");
+    let digest = BroughtDigest { node: Node { first: 0, last: 2 }, index: 7, digest: Digest([1; 32]) };
+    assert_eq!(answers.await.unwrap(), [(WorkerId(5), vec![digest])].into());
+}

@@ -28,7 +28,15 @@ fn run(plan: &Plan, steps: u64, more: &[Record]) -> (tempfile::TempDir, RunDir) 
     let ledger =
         vec![convoy_scheduler::LedgerEntry { node: Node { first: 0, last: 2 }, worker: WorkerId(1), auditor: None }];
     for step in (0..steps).map(StepId) {
-        journal.append(&Record::StepCommitted { step, digest: [step.0 as u8; 32], ledger: ledger.clone() }).unwrap();
+        journal
+            .append(&Record::StepCommitted {
+                step,
+                digest: [step.0 as u8; 32],
+                ledger: ledger.clone(),
+                owners: Vec::new(),
+                audited_owners: Vec::new(),
+            })
+            .unwrap();
     }
     more.iter().for_each(|record| journal.append(record).unwrap());
     (folder, dir)

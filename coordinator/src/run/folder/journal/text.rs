@@ -26,11 +26,21 @@ enum Line {
         step: u64,
         digest: Digest,
         ledger: Vec<LedgerItem>,
+        /// Workers that added chunks.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        owners: Vec<u32>,
+        /// Those of whose sums one was added anew.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        audited_owners: Vec<u32>,
     },
     Distrusted {
         worker: u32,
         machine: String,
         name: String,
+        since: u64,
+    },
+    Disagreed {
+        machines: [String; 2],
         since: u64,
     },
     Disbelieved {
@@ -117,15 +127,18 @@ impl From<&Record> for Line {
                     GoneReason::Evicted => Leave::Distrusted,
                 },
             },
-            Record::StepCommitted { step, digest, ledger } => Line::StepCommitted {
+            Record::StepCommitted { step, digest, ledger, owners, audited_owners } => Line::StepCommitted {
                 step: step.0,
                 digest: Digest(*digest),
                 ledger: ledger.iter().map(LedgerItem::from).collect(),
+                owners: owners.iter().map(|owner| owner.0).collect(),
+                audited_owners: audited_owners.iter().map(|owner| owner.0).collect(),
             },
             Record::Evicted { worker, machine, name, since } => {
                 let (machine, name) = (machine.clone(), name.clone());
                 Line::Distrusted { worker: worker.0, machine, name, since: since.0 }
             }
+            Record::Disagreed { machines, since } => Line::Disagreed { machines: machines.clone(), since: since.0 },
             Record::Disbelieved { since } => Line::Disbelieved { since: since.0 },
             Record::Evaluated { step, stop_early } => Line::Evaluated { step: step.0, stop_early: *stop_early },
             Record::Finished { outcome } => Line::Finished { outcome: outcome.into() },
@@ -152,14 +165,17 @@ impl From<Line> for Record {
                     Leave::Distrusted => GoneReason::Evicted,
                 },
             },
-            Line::StepCommitted { step, digest, ledger } => Record::StepCommitted {
+            Line::StepCommitted { step, digest, ledger, owners, audited_owners } => Record::StepCommitted {
                 step: StepId(step),
                 digest: digest.0,
                 ledger: ledger.into_iter().map(LedgerEntry::from).collect(),
+                owners: owners.into_iter().map(WorkerId).collect(),
+                audited_owners: audited_owners.into_iter().map(WorkerId).collect(),
             },
             Line::Distrusted { worker, machine, name, since } => {
                 Record::Evicted { worker: WorkerId(worker), machine, name, since: StepId(since) }
             }
+            Line::Disagreed { machines, since } => Record::Disagreed { machines, since: StepId(since) },
             Line::Disbelieved { since } => Record::Disbelieved { since: StepId(since) },
             Line::Evaluated { step, stop_early } => Record::Evaluated { step: StepId(step), stop_early },
             Line::Finished { outcome } => Record::Finished { outcome: outcome.into() },

@@ -56,7 +56,7 @@ impl Bench {
         let state = Arc::new(ParameterState::first(flat, network.parameters, &plan.spec.optimizer));
         let board = Arc::new(ParameterBoard::new(0, &state.flat, ParameterFormat::default()));
         let (sender, news) = mpsc::unbounded_channel();
-        let reducer = Reducer::new(plan.clone(), network.clone(), board.clone(), state, sender);
+        let reducer = Reducer::new(plan.clone(), network.clone(), board.clone(), state, 0, sender);
         assert!(chunk_count(network.len()) > 1, "a vector of one chunk has no order of chunks");
         Bench { reducer, plan, network, board, news, opening: Opening::default() }
     }
@@ -545,3 +545,104 @@ fn a_step_of_the_head_alone_needs_no_frozen_chunk() {
 }
 
 mod owners;
+
+/// Everything that was told since the last call, but of nodes and squares, in words.
+fn told(bench: &mut Bench) -> Vec<String> {
+    let of = |news: News| match news {
+        News::AskKept { index, of, .. } => format!("ask kept {index} {}", of.map_or(0, |worker| worker.0)),
+        News::AskBrought { index, owner, .. } => format!("ask brought {index} {}", owner.0),
+        News::SumAudited { owner, finding, .. } => format!("audited {} {finding:?}", owner.0),
+        News::Unanswered { worker, .. } => format!("unanswered {}", worker.0),
+        News::AuditsLeft { .. } => "audits left".to_owned(),
+        News::OwnerReduced { worker, .. } => format!("reduced {}", worker.0),
+        News::Reduced { .. } => "made".to_owned(),
+        News::Contradicted { event: Event::NodeContradicted { node, workers, .. }, .. } => {
+            format!("contradicted {node}: {workers:?}")
+        }
+        other => panic!("{other:?}"),
+    };
+    bench.made().into_iter().map(of).collect()
+}
+
+/// The first step of an owner of all chunks, with its sums of `root` and everything else there: one of its chunks is
+/// audited, which is the second answer.
+fn audited(root: impl Fn(&Bench) -> Vec<f32>) -> (Bench, usize) {
+    let mut bench = Bench::new(SGD);
+    bench.reducer.audits = SumAudits::new(100);
+    bench.owners(1, &[5]);
+    bench.open(STEP, Work::Train, SHARDS);
+    bench.summaries();
+    let root = root(&bench);
+    (0..chunk_count(root.len())).for_each(|index| bench.bring_of(bench.opening, 5, index, &root));
+    let told = told(&mut bench);
+    let asked = |told: &String| told.strip_prefix("ask kept ")?.strip_suffix(" 0")?.parse::<usize>().ok();
+    let index = told.iter().find_map(asked).expect("a chunk is audited");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.contains(&"reduced 5".to_owned()) && told.contains(&"audits left".to_owned()), "{told:?}");
+    let opening = bench.opening;
+    let workers = vec![WorkerId(1), WorkerId(5)];
+    bench.reducer.handle(Command::Audit { opening, answer: AuditAnswer::Asked { index, workers } });
+    (bench, index)
+}
+
+/// Worker 1, which has computed all shards, sends what it keeps of a chunk.
+fn send_kept(bench: &mut Bench, index: usize) {
+    let (opening, from) = (bench.opening, WorkerId(1));
+    for shard in 0..SHARDS {
+        let gradient = bench.gradient(shard);
+        let values = ChunkBuffer::of(&gradient[chunk_range(gradient.len(), index)]);
+        let answer = AuditAnswer::Kept { from, index, node: leaf(shard), values, permit: permit() };
+        bench.reducer.handle(Command::Audit { opening, answer });
+    }
+    bench.reducer.handle(Command::Audit { opening, answer: AuditAnswer::Sent { from, index } });
+}
+
+#[test]
+fn a_step_is_made_when_its_sums_are_audited() {
+    let (mut bench, index) = audited(Bench::root);
+    send_kept(&mut bench, index);
+    assert_eq!(told(&mut bench), ["audited 5 Equal", "made"]);
+}
+
+#[test]
+fn a_wrong_sum_is_told_with_who_is_wrong_before_the_step_is_made() {
+    let wrong = |bench: &Bench| bench.root().iter().map(|value| value + 1.0).collect();
+    for (lies, finding) in [(false, "audited 5 Wrong"), (true, "audited 5 Disagrees(WorkerId(1))")] {
+        let (mut bench, index) = audited(wrong);
+        send_kept(&mut bench, index);
+        assert_eq!(told(&mut bench), [format!("ask brought {index} 5")]);
+        let digest = |shard| {
+            let gradient = bench.gradient(shard);
+            convoy_model::digest_elements(&gradient[chunk_range(gradient.len(), index)])
+        };
+        let said = |shard| if lies { convoy_common::Digest::default() } else { digest(shard) };
+        let brought = Some((0..SHARDS).map(|shard| (leaf(shard), said(shard))).collect());
+        let answer = AuditAnswer::Brought { index, brought };
+        bench.reducer.handle(Command::Audit { opening: bench.opening, answer });
+        assert_eq!(told(&mut bench)[0], finding);
+    }
+}
+
+#[test]
+fn a_sum_that_differs_and_is_not_explained_is_not_used() {
+    let (mut bench, index) = audited(|bench| vec![0.0; bench.network.len()]);
+    send_kept(&mut bench, index);
+    let answer = AuditAnswer::Brought { index, brought: None };
+    bench.reducer.handle(Command::Audit { opening: bench.opening, answer });
+    let told = told(&mut bench);
+    assert_eq!(told[1..], ["unanswered 5", "contradicted shards 0..3: [WorkerId(5)]"], "{told:?}");
+}
+
+#[test]
+fn an_audit_that_is_not_answered_holds_nothing_up_for_ever() {
+    let (mut bench, _) = audited(Bench::root);
+    bench.reducer.handle(Command::Audit { opening: Opening(0), answer: AuditAnswer::GiveUp });
+    assert!(told(&mut bench).is_empty(), "that was about another opening");
+    bench.reducer.handle(Command::Audit { opening: bench.opening, answer: AuditAnswer::GiveUp });
+    let told_then = told(&mut bench);
+    assert_eq!(told_then.last().map(String::as_str), Some("made"), "{told_then:?}");
+    assert!(told_then[..told_then.len() - 1].iter().all(|told| told == "unanswered 1"), "{told_then:?}");
+    let (mut bench, _) = audited(Bench::root);
+    bench.reducer.handle(Command::Gone { worker: WorkerId(1) });
+    assert_eq!(told(&mut bench), ["made"]);
+}

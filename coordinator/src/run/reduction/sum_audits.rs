@@ -1,0 +1,245 @@
+//! Audits of the open step's sums: which chunks are added anew, what has come for that, and what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+
+use convoy_common::Digest;
+use convoy_common::counted_sum::Fingerprint;
+use convoy_reduce::{ChunkBuffer, NodeHolders, SumAudit, SumAuditSchedule};
+use convoy_scheduler::{Node, SumFinding, WorkerId};
+
+/// The audits of a run's sums. It asks for what it needs and waits for it; the step is not told of before all of its
+/// audits are over.
+#[derive(Debug)]
+pub(crate) struct SumAudits {
+    schedule: SumAuditSchedule,
+    random: RandomState,
+    drawn: u64,
+    holders: NodeHolders,
+    shards: u32,
+    /// By chunk.
+    open: BTreeMap<usize, OpenAudit>,
+    /// Owners of whose sums one was equal.
+    audited: BTreeSet<WorkerId>,
+}
+
+/// An audit that is not over.
+#[derive(Debug)]
+struct OpenAudit {
+    owner: WorkerId,
+    /// `None` until the owner has brought its sum: only then is anything asked.
+    audit: Option<SumAudit>,
+    /// Whether it is known who was asked for what it keeps.
+    told: bool,
+    /// Workers whose answers are on their way.
+    asked: BTreeSet<WorkerId>,
+    /// Those that were asked once more, as they had not the node yet when they were asked first.
+    again: BTreeSet<WorkerId>,
+    /// The sums differ, and the owner was asked what it was brought.
+    differs: bool,
+}
+
+/// What an audit wants to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AuditWish {
+    /// Have workers send a chunk of what they keep: one of them, or all there are.
+    AskKept {
+        /// The chunk.
+        index: usize,
+        /// Whom, if not all.
+        of: Option<WorkerId>,
+    },
+    /// Have the owner say what it was brought of a chunk.
+    AskBrought {
+        /// The chunk.
+        index: usize,
+        /// Its owner.
+        owner: WorkerId,
+    },
+    /// Tell what was found.
+    Found(WorkerId, SumFinding),
+    /// Tell that a worker has not answered.
+    Unanswered(WorkerId),
+    /// The owner's sum is wrong, or it was brought something else than others keep, and it does not say which: the step
+    /// cannot stand.
+    Unexplained(WorkerId),
+}
+
+impl SumAudits {
+    /// Nothing is open. One chunk in `every` of an owner is audited; 0 for none.
+    pub(crate) fn new(every: u32) -> Self {
+        SumAudits {
+            schedule: SumAuditSchedule::new(every),
+            random: RandomState::new(),
+            drawn: 0,
+            holders: NodeHolders::default(),
+            shards: 0,
+            open: BTreeMap::new(),
+            audited: BTreeSet::new(),
+        }
+    }
+
+    /// A step of `shards` shards is opened. By owner, the chunks that it adds; there are so many workers.
+    pub(crate) fn open(&mut self, shards: u32, chunks: &BTreeMap<WorkerId, Vec<usize>>, workers: usize) {
+        self.close();
+        self.shards = shards;
+        for (owner, chunks) in chunks {
+            let due = self.schedule.due(*owner, chunks.len() as u64, workers as u64);
+            for _ in 0..due {
+                let index = chunks[self.draw(chunks.len() as u64) as usize];
+                let (asked, again) = (BTreeSet::new(), BTreeSet::new());
+                let audit = OpenAudit { owner: *owner, audit: None, told: false, asked, again, differs: false };
+                self.open.insert(index, audit);
+            }
+        }
+    }
+
+    /// A number below `bound` that nobody can foresee.
+    fn draw(&mut self, bound: u64) -> u64 {
+        self.drawn += 1;
+        self.random.hash_one(self.drawn) % bound
+    }
+
+    /// No step is open.
+    pub(crate) fn close(&mut self) {
+        self.holders.clear();
+        self.open.clear();
+        self.audited.clear();
+    }
+
+    /// The open step is committed, in which these owners have added so many chunks.
+    pub(crate) fn committed(&mut self, chunks: &BTreeMap<WorkerId, Vec<usize>>) {
+        for (owner, chunks) in chunks {
+            let (drawn, audited) = (self.draw(u64::MAX), self.audited.contains(owner));
+            self.schedule.added(*owner, chunks.len() as u64, audited, |bound| drawn % bound);
+        }
+        self.close();
+    }
+
+    /// Chunks have other owners: their audits are no more.
+    pub(crate) fn moved(&mut self, moved: impl IntoIterator<Item = usize>) {
+        moved.into_iter().for_each(|index| _ = self.open.remove(&index));
+    }
+
+    /// Whether nothing is waited for.
+    pub(crate) fn are_over(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The owner of a chunk has brought its sum.
+    pub(crate) fn summed(&mut self, index: usize, sum: Fingerprint) -> Vec<AuditWish> {
+        let shards = self.shards;
+        let Some(open) = self.open.get_mut(&index).filter(|open| open.audit.is_none()) else { return Vec::new() };
+        open.audit = Some(SumAudit::new(sum, shards));
+        vec![AuditWish::AskKept { index, of: None }]
+    }
+
+    /// These workers were asked for a chunk that they keep.
+    pub(crate) fn asked(&mut self, index: usize, workers: impl IntoIterator<Item = WorkerId>) {
+        if let Some(open) = self.open.get_mut(&index) {
+            open.told = true;
+            open.asked.extend(workers);
+        }
+    }
+
+    /// A node is done by `worker`.
+    pub(crate) fn done(&mut self, node: Node, worker: WorkerId) -> Vec<AuditWish> {
+        self.holders.done(node, worker);
+        self.advance()
+    }
+
+    /// A worker sends the chunk of a node that it keeps.
+    pub(crate) fn kept(&mut self, from: WorkerId, index: usize, node: Node, values: ChunkBuffer) {
+        if let Some(audit) = self.open.get_mut(&index).and_then(|open| open.audit.as_mut()) {
+            audit.sent(from, node, values);
+        }
+    }
+
+    /// A worker has sent all that it keeps of a chunk.
+    pub(crate) fn sent(&mut self, from: WorkerId, index: usize) -> Vec<AuditWish> {
+        if let Some(open) = self.open.get_mut(&index) {
+            open.asked.remove(&from);
+        }
+        self.advance()
+    }
+
+    /// An owner says what it was brought of a chunk; `None` where it does not.
+    pub(crate) fn brought(&mut self, index: usize, brought: Option<&[(Node, Digest)]>) -> Vec<AuditWish> {
+        let Some(open) = self.open.get(&index).filter(|open| open.differs) else { return Vec::new() };
+        let (Some(brought), Some(audit)) = (brought, &open.audit) else { return self.unexplained(index) };
+        let finding = audit.finding(&self.holders, brought);
+        let owner = open.owner;
+        self.open.remove(&index);
+        vec![AuditWish::Found(owner, finding)]
+    }
+
+    fn unexplained(&mut self, index: usize) -> Vec<AuditWish> {
+        let owner = self.open.remove(&index).map(|open| open.owner);
+        owner.into_iter().flat_map(|owner| [AuditWish::Unanswered(owner), AuditWish::Unexplained(owner)]).collect()
+    }
+
+    /// A worker is gone. What it keeps does not come any more.
+    pub(crate) fn gone(&mut self, worker: WorkerId) -> Vec<AuditWish> {
+        let indices: Vec<usize> = self.open.keys().copied().collect();
+        let mut wishes = Vec::new();
+        for index in indices {
+            let open = &self.open[&index];
+            if open.differs && open.owner == worker {
+                wishes.extend(self.unexplained(index));
+            } else if open.audit.as_ref().is_some_and(|audit| audit.missing(&self.holders).contains(&worker)) {
+                self.open.remove(&index);
+            }
+        }
+        wishes.extend(self.advance());
+        wishes
+    }
+
+    /// What is missing does not come.
+    pub(crate) fn give_up(&mut self) -> Vec<AuditWish> {
+        let mut silent = BTreeSet::new();
+        let (differing, others): (Vec<_>, Vec<_>) = self.open.iter().partition(|(_, open)| open.differs);
+        for (_, open) in others {
+            silent.extend(open.audit.iter().flat_map(|audit| audit.missing(&self.holders)));
+        }
+        let differing: Vec<usize> = differing.into_iter().map(|(index, _)| *index).collect();
+        let mut wishes: Vec<AuditWish> = silent.into_iter().map(AuditWish::Unanswered).collect();
+        differing.into_iter().for_each(|index| wishes.extend(self.unexplained(index)));
+        self.open.clear();
+        wishes
+    }
+
+    /// Looks what follows from all that has come.
+    fn advance(&mut self) -> Vec<AuditWish> {
+        let mut wishes = Vec::new();
+        if !self.holders.cover(self.shards) {
+            return wishes;
+        }
+        let mut over = Vec::new();
+        for (index, open) in self.open.iter_mut().filter(|(_, open)| !open.differs) {
+            let (index, Some(audit)) = (*index, &open.audit) else { continue };
+            let missing = audit.missing(&self.holders);
+            for worker in missing.iter().filter(|worker| open.told && !open.asked.contains(worker)) {
+                if open.again.insert(*worker) {
+                    wishes.push(AuditWish::AskKept { index, of: Some(*worker) });
+                }
+            }
+            match audit.is_equal(&self.holders) {
+                Some(true) => {
+                    self.audited.insert(open.owner);
+                    over.push(index);
+                    wishes.push(AuditWish::Found(open.owner, SumFinding::Equal));
+                }
+                Some(false) => {
+                    open.differs = true;
+                    wishes.push(AuditWish::AskBrought { index, owner: open.owner });
+                }
+                None => {}
+            }
+        }
+        over.iter().for_each(|index| _ = self.open.remove(index));
+        wishes
+    }
+}
+
+#[cfg(test)]
+mod tests;
