@@ -1,6 +1,8 @@
 # Sourced by the benchmarks of networks: hosts are network namespaces on a bridge, each behind a link of $rate in both
 # directions. Needs root and iproute2. TCP there is Linux's default, cubic, whatever this machine has (CONGESTION).
 pids=() spaces=()
+# Of those that the kernel has, only some may be chosen in namespaces.
+sysctl -qw "net.ipv4.tcp_allowed_congestion_control=$(sysctl -n net.ipv4.tcp_available_congestion_control)"
 
 # Ends all processes, and takes all hosts away.
 stop() {

@@ -63,6 +63,11 @@ impl SumAudit {
         missing.map(|(_, worker)| worker).collect()
     }
 
+    /// The digest of what `from` has sent of a node.
+    pub fn digest_of(&self, from: WorkerId, node: Node) -> Option<Digest> {
+        self.sent.get(&(from, node)).map(|values| digest_elements(values))
+    }
+
     /// Whether the owner's sum is that of what the holders sent, added over the reduce tree, always `left + right`.
     /// `None` while something is missing, or elements are.
     pub fn is_equal(&self, holders: &NodeHolders) -> Option<bool> {

@@ -13,7 +13,7 @@
 //!    that began earlier than the winner sits out, too. As every worker holds a node once at most, there are never more
 //!    copies than workers.
 //! 6. A worker's first shard of a kind, and from then on one in `audit_every`, is cut out of the nodes planned for it
-//!    and sent first. Once that shard is done, another worker computes it again: an *audit*. If a worker that owes an
+//!    and sent first; where that would cost more than to compute all of a node twice, the node. Once that shard is done, another worker computes it again: an *audit*. If a worker that owes an
 //!    audit gets another lease before (a node that it takes over, a copy), that lease is audited instead. Nodes that
 //!    came with impossible numbers are audited as well.
 //!
@@ -192,7 +192,8 @@ impl Dispatch<'_> {
         }
     }
 
-    /// For each worker that owes an audit, cuts one shard out of the nodes planned for it.
+    /// For each worker that owes an audit, cuts one shard out of the nodes planned for it, unless it costs less to have
+    /// the whole node computed twice.
     fn cut_out_audits(&mut self, candidates: &[WorkerId]) {
         for worker in candidates {
             if !self.owes_audit(*worker, candidates) {
@@ -200,12 +201,24 @@ impl Dispatch<'_> {
             }
             let planned = self.step.planned().filter(|(owner, node)| owner == worker && !self.step.has_failed(*node));
             let planned = planned.map(|(_, node)| node);
-            if let Some(Node { last, .. }) = planned.min_by_key(|node| (node.size(), *node)) {
-                let shard = Node { first: last - 1, last };
-                self.step.plan(shard, *worker);
-                self.step.want_audit(shard);
+            if let Some(node) = planned.min_by_key(|node| (node.size(), *node)) {
+                let shard = Node { first: node.last - 1, last: node.last };
+                let audited = if self.is_audited_whole(*worker, node) { node } else { shard };
+                self.step.plan(audited, *worker);
+                self.step.want_audit(audited);
             }
         }
+    }
+
+    /// Whether what is cut out of a node costs more than to have all of the node computed by an auditor as well: where
+    /// workers own chunks, auditors send none, but who is audited has the parts of the node to send instead of one.
+    fn is_audited_whole(&self, worker: WorkerId, node: Node) -> bool {
+        let Some(member) = self.members.get(worker).filter(|_| self.sliced) else { return false };
+        let Some(per_shard) = self.timing.expected(self.step.work, member) else { return false };
+        let rounds = node.size().div_ceil(member.threads) - 1;
+        let more_nodes = node.size().next_power_of_two().ilog2();
+        let cut = self.timing.node_cost(self.step.work, member, self.now).times(more_nodes.into());
+        per_shard.times(rounds.into()) <= cut
     }
 
     /// Whether an audit of `worker` is due.
@@ -346,7 +359,8 @@ impl Dispatch<'_> {
         }
         let ready = member.ready >= Some(self.step.step);
         let generation = self.plan.generation;
-        let lease = self.step.lend(Grant { node, worker, generation, lease, now: self.now, ready });
+        let digests = self.sliced && check == Check::Digest;
+        let lease = self.step.lend(Grant { node, worker, generation, lease, now: self.now, ready, digests });
         self.effects.push(Effect::Send { worker, lease, check });
     }
 

@@ -90,7 +90,7 @@ impl fmt::Display for Outcome {
             Outcome::Stopped => write!(f, "stopped"),
             Outcome::Unsaved { step } => write!(f, "the checkpoint of {step}, the last, could not be written"),
             Outcome::RolledBack { to, worker } => {
-                write!(f, "{worker} computed wrongly; what follows the parameters of {to} is computed again")
+                write!(f, "{worker} is not believed; what follows the parameters of {to} is computed again")
             }
             Outcome::NotFinite { step, work, node } => {
                 write!(f, "a NaN or an infinity in the {work} of {step}, {node}")

@@ -129,6 +129,8 @@ pub(crate) struct LeaseState {
     pub overdue: bool,
     /// Its node was done before, and is sent again as chunks have moved.
     pub again: bool,
+    /// Only digests of its node are sent.
+    digests: bool,
     over: bool,
 }
 
@@ -143,6 +145,8 @@ pub(crate) struct Grant {
     pub now: RunTime,
     /// Whether the worker holds the parameters, so that the clock of the lease starts at once.
     pub ready: bool,
+    /// Whether only digests of the node are sent.
+    pub digests: bool,
 }
 
 impl LeaseState {
@@ -277,7 +281,7 @@ impl Step {
 
     /// Lends a node to a worker.
     pub fn lend(&mut self, grant: Grant) -> Lease {
-        let Grant { node, worker, generation, lease, now, ready } = grant;
+        let Grant { node, worker, generation, lease, now, ready, digests } = grant;
         let computing = self.running().filter(|l| l.worker == worker && l.computed.is_none());
         let queue = node.size() + computing.map(|l| l.node.size()).sum::<u32>();
         let state = self.nodes.get_mut(&node).expect("only a node of the step is lent");
@@ -300,6 +304,7 @@ impl Step {
             slow: None,
             overdue: false,
             again: false,
+            digests,
             over: false,
         };
         assert!(self.leases.insert(lease, lent).is_none(), "{lease} is given twice");
@@ -416,9 +421,11 @@ impl Step {
     pub fn computed(&mut self, lease: LeaseId, now: RunTime) {
         let state = self.leases.get_mut(&lease).expect("only a known lease is computed");
         if state.computed.is_none() {
-            (state.computed, state.slow, state.sending) = (Some(now), None, true);
-            let first = Sending { since: now, arrived: now, left: 0, done: 0 };
-            self.sending.entry(state.worker).or_insert(first).left += 1;
+            (state.computed, state.slow, state.sending) = (Some(now), None, !state.digests);
+            if !state.digests {
+                let first = Sending { since: now, arrived: now, left: 0, done: 0 };
+                self.sending.entry(state.worker).or_insert(first).left += 1;
+            }
         }
     }
 

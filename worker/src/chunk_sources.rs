@@ -20,6 +20,11 @@ impl ChunkSources {
         self.0[index] = worker;
     }
 
+    /// The worker that chunk `index` came from.
+    pub(crate) fn of(&self, index: usize) -> Option<WorkerId> {
+        self.0[index]
+    }
+
     /// The workers that have handed out chunks of `came` which are not those of `right`, bit by bit.
     pub(crate) fn wrong(&self, came: &[f32], right: &[f32]) -> BTreeSet<WorkerId> {
         let differs = |index: usize| {

@@ -17,7 +17,7 @@ use super::node_digests::ChunksAway;
 
 use crate::run::handle::{RunHandle, RunOver};
 use crate::run::leases::Admitted;
-use crate::run::reduction::reducer_queue::Command;
+use crate::run::reduction::reducer_queue::{AuditAnswer, Command};
 use crate::run::run_inputs::RunInput;
 use crate::run::tracker::Waits;
 use crate::run::worker_contact::{WorkerContact, excused};
@@ -214,8 +214,13 @@ impl NodePush {
         for worker in self.run.questions.end(question) {
             self.run.tell(RunInput::Event(Event::Unanswered { worker, opening }))?;
         }
-        let Ok(Ok(came)) = came else { return Ok(None) };
-        let digests = came.into_values().flatten().filter(|brought| brought.node == node);
+        let Ok(Ok(mut came)) = came else { return Ok(None) };
+        came.values_mut().for_each(|brought| brought.retain(|brought| brought.node == node));
+        if let Some(own) = came.get(&self.worker) {
+            let (from, digests) = (self.worker, own.iter().map(|brought| (brought.index, brought.digest)).collect());
+            self.command(Command::Audit { opening, answer: AuditAnswer::Said { from, node, digests } })?;
+        }
+        let digests = came.into_values().flatten();
         Ok(Some(digests.map(|brought| (brought.index, brought.digest)).collect()))
     }
 

@@ -1,7 +1,7 @@
 //! Numbers that are not believed at once: nodes that are computed a second time, and the consequences where digests
 //! differ.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::{Run, RunPhase};
 use crate::effect::{AbandonReason, DisconnectReason, Effect, EvictionProof, IgnoreReason, RevokeReason};
@@ -98,30 +98,38 @@ impl Run {
         Ok(())
     }
 
-    /// Acts on numbers for `node` that are not those that the `judges` agree on. Where only one owner says so of what
-    /// it was brought, it may be that one that is wrong.
+    /// Acts on numbers for `node` that are not those that the `judges` agree on. Where only owners of other machines say
+    /// so of what they were brought, it may be them that are wrong.
     fn judge(&mut self, node: Node, judges: [WorkerId; 2], wrong: Vec<WrongBallot>, effects: &mut Vec<Effect>) {
-        let (mut proven, mut pair) = (Vec::new(), None);
-        for WrongBallot { worker, say, judge } in wrong {
-            let witness = say.and_then(|say| self.only_witness(worker, &say));
-            // Its own numbers say nothing more than its word as an owner.
-            match witness.filter(|owner| judge.is_none_or(|judge| !self.trust.is_other(judge, &[*owner]))) {
-                Some(owner) => pair = Some([worker, owner]),
-                None => proven.push((worker, EvictionProof::Node { node, judges })),
+        let (mut proven, mut pairs) = (Vec::new(), Vec::new());
+        for ballot in wrong {
+            let witnesses = self.witnesses(&ballot);
+            if witnesses.is_empty() {
+                proven.push((ballot.worker, EvictionProof::Node { node, judges }));
             }
+            pairs.extend(witnesses.into_iter().map(|owner| [ballot.worker, owner]));
         }
-        match pair {
-            Some(pair) if proven.is_empty() => self.disagree(pair, effects),
-            _ => self.evict_all(proven, effects),
+        match proven.is_empty() {
+            true if pairs.is_empty() => {}
+            true => self.disagree(pairs, effects),
+            false => self.evict_all(proven, effects),
         }
     }
 
-    /// The owner of another machine than the worker's that alone says what the worker brought.
-    fn only_witness(&self, worker: WorkerId, say: &BTreeSet<Owner>) -> Option<WorkerId> {
-        let owners: Vec<WorkerId> =
-            Owner::workers_among(&say.iter().copied().collect::<Vec<_>>()).into_iter().collect();
-        let alone = owners.len() == say.len() && self.trust.machines(owners.iter().copied()).len() == 1;
-        owners.first().copied().filter(|_| alone && self.trust.is_other(worker, &owners))
+    /// The owners on whose word alone the numbers of a worker are wrong, one of each machine; none where it is proven:
+    /// by its own word, or by what it has told the coordinator, or where two others say so independently.
+    fn witnesses(&self, ballot: &WrongBallot) -> Vec<WorkerId> {
+        let WrongBallot { worker, say: Some(say), judge } = ballot else { return Vec::new() };
+        let owners = Owner::workers_among(&say.iter().copied().collect::<Vec<_>>());
+        let by_machine: BTreeMap<&str, WorkerId> =
+            owners.iter().map(|owner| (self.trust.machine(*owner), *owner)).collect();
+        let itself = say.contains(&Owner::Coordinator) || by_machine.contains_key(self.trust.machine(*worker));
+        // An owner's own numbers say nothing more than its word.
+        let seconded = judge.is_some_and(|judge| {
+            let machine = self.trust.machine(judge);
+            by_machine.keys().any(|other| *other != machine)
+        });
+        if itself || seconded { Vec::new() } else { by_machine.into_values().collect() }
     }
 
     /// Evicts the workers `wrong`. Wrong numbers that may be committed already roll the run back; otherwise the step in

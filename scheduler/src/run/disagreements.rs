@@ -40,7 +40,7 @@ impl Run {
                 }
             }
             SumFinding::Wrong => self.evict_all(vec![(owner, EvictionProof::Sum)], effects),
-            SumFinding::Disagrees(holder) => self.disagree([holder, owner], effects),
+            SumFinding::Disagrees(holder) => self.disagree(vec![[holder, owner]], effects),
         }
         Ok(())
     }
@@ -69,55 +69,75 @@ impl Run {
         if machine.is_empty() || self.trust.is_evicted(machine) {
             return Err(IgnoreReason::UnknownWorker);
         }
-        self.note_disagreement([worker, owner], self.committed, effects);
-        self.evict_outvoted(effects);
+        let pair = [worker, owner];
+        if self.note_disagreement(pair) {
+            self.tell_disagreement(pair, self.committed, effects);
+            let outvoted = self.outvoted();
+            self.evict_all(outvoted, effects);
+        }
         Ok(())
     }
 
-    /// Two workers disagree about a chunk that is counted: what both had a part in since their last clean audits is not
-    /// believed.
-    pub(super) fn disagree(&mut self, pair: [WorkerId; 2], effects: &mut Vec<Effect>) {
-        if !self.trust.is_other(pair[0], &pair[1..]) {
+    /// Workers disagree about chunks that are counted: what either of two had a part in since their last clean audits
+    /// is not believed. Both are audited again soon, also where the coordinator adds everything.
+    pub(super) fn disagree(&mut self, pairs: Vec<[WorkerId; 2]>, effects: &mut Vec<Effect>) {
+        let itself = |pair: &&[WorkerId; 2]| !self.trust.is_other(pair[0], &pair[1..]);
+        if let Some(pair) = pairs.iter().find(itself) {
             // It brought itself something else than it says.
             return self.evict_all(vec![(pair[1], EvictionProof::Sum)], effects);
         }
-        let clean = pair.iter().filter_map(|worker| self.trust.clean(*worker)).min();
+        let fresh: Vec<bool> = pairs.iter().map(|pair| self.note_disagreement(*pair)).collect();
+        let outvoted = self.outvoted();
+        let is_out = |worker: &WorkerId| {
+            let machine = self.trust.machine(*worker);
+            outvoted.iter().any(|(other, _)| self.trust.machine(*other) == machine)
+        };
+        if pairs.iter().all(|pair| pair.iter().any(is_out)) {
+            // Nobody else is doubted any more.
+            return self.evict_all(outvoted, effects);
+        }
+        let clean = pairs.iter().flatten().filter_map(|worker| self.trust.clean(*worker)).min();
         let since = clean.map_or(self.committed, |clean| clean.min(self.committed));
-        self.note_disagreement(pair, since, effects);
+        for (pair, fresh) in pairs.iter().zip(fresh) {
+            if fresh || since < self.committed {
+                self.tell_disagreement(*pair, since, effects);
+            }
+        }
         self.trust.disbelieve(since);
-        if self.evict_outvoted(effects) {
-            return;
+        for worker in pairs.iter().flatten() {
+            self.trust.forget_sums(*worker);
+            if let Some(member) = self.members.get_mut(*worker) {
+                member.audit_dropped(Work::Train);
+            }
         }
         if since < self.committed {
+            let worker = pairs.first().map_or(WorkerId(0), |pair| pair[1]);
             self.abandon(AbandonReason::Doubted, effects);
-            self.finish(Outcome::RolledBack { to: since, worker: pair[1] }, effects);
+            self.finish(Outcome::RolledBack { to: since, worker }, effects);
         } else {
             self.reopen(effects);
         }
     }
 
-    fn note_disagreement(&mut self, pair: [WorkerId; 2], since: StepId, effects: &mut Vec<Effect>) {
+    /// Notes that two workers' machines disagree. The answer is whether that is new.
+    fn note_disagreement(&mut self, pair: [WorkerId; 2]) -> bool {
         let [one, other] = pair.map(|worker| self.trust.machine(worker).to_owned());
-        if one == other || !(self.trust.disagree(&one, &other) || since < self.committed) {
-            return;
-        }
-        effects.push(Effect::Record(Record::Disagreed { machines: [one, other], since }));
+        one != other && self.trust.disagree(&one, &other)
+    }
+
+    fn tell_disagreement(&mut self, pair: [WorkerId; 2], since: StepId, effects: &mut Vec<Effect>) {
+        let machines = pair.map(|worker| self.trust.machine(worker).to_owned());
+        effects.push(Effect::Record(Record::Disagreed { machines, since }));
         effects.push(Effect::Disagree { step: self.committed, workers: pair, since });
     }
 
-    /// Evicts whoever disagrees with too many. The answer is whether there is anybody.
-    fn evict_outvoted(&mut self, effects: &mut Vec<Effect>) -> bool {
+    /// Those who disagree with too many, with whom.
+    fn outvoted(&self) -> Vec<(WorkerId, EvictionProof)> {
         let here: Vec<WorkerId> = self.members.iter().map(|(worker, _)| worker).collect();
-        let machines = self.trust.machines(here);
-        let outvoted = self.trust.outvoted(&machines);
-        let wrong: Vec<(WorkerId, EvictionProof)> = outvoted
-            .into_iter()
-            .filter_map(|(machine, others)| {
-                Some((self.trust.worker_on(&machine)?, EvictionProof::Disagreements(others)))
-            })
-            .collect();
-        let any = !wrong.is_empty();
-        self.evict_all(wrong, effects);
-        any
+        let outvoted = self.trust.outvoted(&self.trust.machines(here));
+        let worker_on = |(machine, others): (String, Vec<String>)| {
+            Some((self.trust.worker_on(&machine)?, EvictionProof::Disagreements(others)))
+        };
+        outvoted.into_iter().filter_map(worker_on).collect()
     }
 }

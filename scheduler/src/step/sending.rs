@@ -11,9 +11,12 @@ impl Step {
     }
 
     /// Notes that the node of a lease has arrived. The answer is all that its worker sent beside it, if nothing of that
-    /// is left. A node that came before it was said to be computed took no time.
+    /// is left. A node that came before it was said to be computed took no time, and of digests nothing is noted.
     pub fn arrived(&mut self, lease: LeaseId, now: RunTime) -> Option<Sent> {
         self.computed(lease, now);
+        if self.leases[&lease].digests {
+            return None;
+        }
         let Sending { since, done, .. } = *self.sending.get(&self.leases[&lease].worker)?;
         let rest = self.stop_sending(lease);
         match rest {

@@ -114,8 +114,8 @@ fn steps_since_the_last_clean_audit_of_an_evicted_worker_are_taken_back() {
         record worker 1 gone: Evicted
         revoke worker 3 #7: StepAbandoned
         abandon training step 4: Doubted
-        record finished: worker 1 computed wrongly; what follows the parameters of step 0 is computed again
-        finish: worker 1 computed wrongly; what follows the parameters of step 0 is computed again",
+        record finished: worker 1 is not believed; what follows the parameters of step 0 is computed again
+        finish: worker 1 is not believed; what follows the parameters of step 0 is computed again",
     );
 }
 

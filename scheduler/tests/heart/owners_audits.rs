@@ -121,8 +121,8 @@ fn an_owner_that_has_added_wrongly_is_evicted() {
              disconnect worker 2: Evicted
              record worker 2 gone: Evicted
              abandon training step 2: Doubted
-             record finished: worker 2 computed wrongly; what follows the parameters of step 1 is computed again
-             finish: worker 2 computed wrongly; what follows the parameters of step 1 is computed again
+             record finished: worker 2 is not believed; what follows the parameters of step 1 is computed again
+             finish: worker 2 is not believed; what follows the parameters of step 1 is computed again
              > 171 audited 3 3 equal
              ignore sum audited: the run is over",
         ),
@@ -207,8 +207,8 @@ fn what_both_had_a_part_in_is_rolled_back() {
              record machine 3 and machine 1 disagree since step 0
              worker 3 and worker 1 disagree at step 1: since step 0
              abandon training step 1: Doubted
-             record finished: worker 1 computed wrongly; what follows the parameters of step 0 is computed again
-             finish: worker 1 computed wrongly; what follows the parameters of step 0 is computed again",
+             record finished: worker 1 is not believed; what follows the parameters of step 0 is computed again
+             finish: worker 1 is not believed; what follows the parameters of step 0 is computed again",
         ),
     );
 }
@@ -224,15 +224,16 @@ fn who_disagrees_with_most_others_is_evicted() {
              worker 2 and worker 3 disagree at step 1: since step 1
              > 151 misserved 2 3
              > 152 audited 3 2 says 1
-             record machine 1 and machine 3 disagree since step 0
-             worker 1 and worker 3 disagree at step 1: since step 0
-             record worker 3 (machine 3) evicted since step 0
-             evict worker 3 (machine 3) at step 1, disagrees with machine 1 and machine 2: since step 0
+             record worker 3 (machine 3) evicted since step 1
+             evict worker 3 (machine 3) at step 1, disagrees with machine 1 and machine 2: since step 1
              disconnect worker 3: Evicted
              record worker 3 gone: Evicted
              abandon training step 1: Doubted
-             record finished: worker 3 computed wrongly; what follows the parameters of step 0 is computed again
-             finish: worker 3 computed wrongly; what follows the parameters of step 0 is computed again",
+             owners 2: - - - - - -, as the step begins anew
+             open training step 1: 4 shards
+             send worker 1 #4 epoch 1: shards 0..2
+             send worker 2 #5 epoch 1: shard 2
+             send worker 2 #6 epoch 1: shard 3",
         ),
     );
 }
@@ -305,8 +306,8 @@ fn who_hands_out_wrong_parameters_disagrees_with_whom_it_hands_them() {
              revoke worker 2 #8: StepAbandoned
              revoke worker 3 #9: StepAbandoned
              abandon training step 3: Doubted
-             record finished: worker 1 computed wrongly; what follows the parameters of step 0 is computed again
-             finish: worker 1 computed wrongly; what follows the parameters of step 0 is computed again
+             record finished: worker 1 is not believed; what follows the parameters of step 0 is computed again
+             finish: worker 1 is not believed; what follows the parameters of step 0 is computed again
              > 171 misserved 3 1
              ignore wrong parameters: the run is over",
         ),
@@ -369,7 +370,7 @@ fn where_one_owner_says_that_a_node_is_wrong_it_disagrees_with_who_brought_it() 
              owners 2: - - - -, as the step begins anew
              open training step 1: 4 shards
              send worker 1 #7 epoch 1: shard 0, with its digest
-             send worker 2 #8 epoch 3: shard 1
+             send worker 2 #8 epoch 3: shard 1, with its digest
              send worker 3 #9 epoch 1: shard 2, with its digest
              send worker 4 #10 epoch 1: shard 3, with its digest",
         ),
@@ -377,7 +378,7 @@ fn where_one_owner_says_that_a_node_is_wrong_it_disagrees_with_who_brought_it() 
 }
 
 #[test]
-fn where_two_owners_say_that_a_node_is_wrong_who_brought_it_is_evicted() {
+fn where_two_owners_of_four_say_that_a_node_is_wrong_who_brought_it_is_evicted() {
     check(
         Run::new(plan_of_four()),
         &four(
@@ -388,7 +389,7 @@ fn where_two_owners_say_that_a_node_is_wrong_who_brought_it_is_evicted() {
              send worker 3 #6 epoch 2: shard 1, audit
              > 140 done 3 #6 25 =1:5,2:5,3:5,4:5,-:5 v1
              record worker 2 (machine 2) evicted since step 1
-             evict worker 2 (machine 2) at step 1, shard 1, say worker 1 and worker 3: since step 1
+             evict worker 2 (machine 2) at step 1, disagrees with machine 1 and machine 4: since step 1
              disconnect worker 2: Evicted
              record worker 2 gone: Evicted
              revoke worker 1 #1: StepAbandoned
@@ -518,8 +519,8 @@ fn an_audit_says_nothing_of_its_auditor() {
              revoke worker 2 #10: StepAbandoned
              revoke worker 3 #11: StepAbandoned
              abandon training step 2: Doubted
-             record finished: worker 1 computed wrongly; what follows the parameters of step 1 is computed again
-             finish: worker 1 computed wrongly; what follows the parameters of step 1 is computed again",
+             record finished: worker 1 is not believed; what follows the parameters of step 1 is computed again
+             finish: worker 1 is not believed; what follows the parameters of step 1 is computed again",
         ),
     );
 }
@@ -542,8 +543,8 @@ fn an_owner_does_not_second_what_it_says_itself() {
              revoke worker 3 #3: StepAbandoned
              revoke worker 4 #4: StepAbandoned
              abandon training step 1: Doubted
-             record finished: worker 3 computed wrongly; what follows the parameters of step 0 is computed again
-             finish: worker 3 computed wrongly; what follows the parameters of step 0 is computed again",
+             record finished: worker 3 is not believed; what follows the parameters of step 0 is computed again
+             finish: worker 3 is not believed; what follows the parameters of step 0 is computed again",
         ),
     );
 }
@@ -566,8 +567,8 @@ fn who_gets_something_else_than_an_owner_and_a_judge_is_evicted() {
              revoke worker 3 #3: StepAbandoned
              revoke worker 4 #4: StepAbandoned
              abandon training step 1: Doubted
-             record finished: worker 1 computed wrongly; what follows the parameters of step 0 is computed again
-             finish: worker 1 computed wrongly; what follows the parameters of step 0 is computed again",
+             record finished: worker 1 is not believed; what follows the parameters of step 0 is computed again
+             finish: worker 1 is not believed; what follows the parameters of step 0 is computed again",
         ),
     );
 }

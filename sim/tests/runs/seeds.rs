@@ -59,7 +59,7 @@ fn every_promise_holds_and_every_fault_strikes() {
         "{restarts} {overdue} {copies} {ignored} {contradictions}"
     );
     let [equal, wrong, disagreements, outvoted] = audits;
-    assert!(equal > 5000 && wrong > 50 && disagreements > 100 && outvoted > 10, "{audits:?}");
+    assert!(equal > 5000 && wrong > 25 && disagreements > 100 && outvoted > 10, "{audits:?}");
     assert!(sliced > 20_000 && moved.iter().all(|moved| *moved > 50), "{sliced} {moved:?}");
 }
 

@@ -131,6 +131,7 @@ impl SlicesFetch {
             }
         }
         assembly.begun.into_iter().for_each(|begun| stages::over("download", StepId(next), begun));
+        assembly.forget_earlier_owners();
         (assembly.flat, assembly.sources)
     }
 }
@@ -216,6 +217,16 @@ impl Assembly {
         self.begun.get_or_insert_with(std::time::Instant::now);
         self.last = Instant::now();
         self.fetch.state.fetched();
+    }
+
+    /// What an owner has made that has lost the chunk may be other than what is committed, without any fault of its own.
+    fn forget_earlier_owners(&mut self) {
+        let of = self.fetch.told.of.clone();
+        for (index, owner) in of.iter().enumerate() {
+            if self.sources.of(index).map(Owner::Worker) != Some(*owner) {
+                self.sources.came(index, None);
+            }
+        }
     }
 
     /// The chunks that are missing and were asked of `source`.

@@ -248,6 +248,10 @@ impl Reducer {
                 self.audits.kept(from, index, node, values);
                 return drop(permit);
             }
+            AuditAnswer::Said { from, node, digests } => {
+                let Some(OpenTree::Train(open)) = &self.open else { return };
+                self.audits.said(from, node, &digests, |index| open.brought_sum(index))
+            }
             AuditAnswer::Sent { from, index } => self.audits.sent(from, index),
             AuditAnswer::Brought { index, brought } => self.audits.brought(index, brought.as_deref()),
             AuditAnswer::GiveUp => self.audits.give_up(),

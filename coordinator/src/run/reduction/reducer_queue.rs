@@ -180,6 +180,15 @@ pub(crate) enum AuditAnswer {
         /// Room in the queue, as for any chunk.
         permit: OwnedSemaphorePermit,
     },
+    /// A worker whose node is audited has said what it was brought of it by itself, of the chunks that it owns.
+    Said {
+        /// The worker.
+        from: WorkerId,
+        /// The node.
+        node: Node,
+        /// Chunks and their digests.
+        digests: Vec<(usize, Digest)>,
+    },
     /// A worker has sent all that it keeps of a chunk.
     Sent {
         /// Who has.

@@ -37,6 +37,21 @@ struct OpenAudit {
     again: BTreeSet<WorkerId>,
     /// The sums differ, and the owner was asked what it was brought.
     differs: bool,
+    /// What the owner has said to be the digest of a node of its own.
+    said: Option<(Node, Digest)>,
+}
+
+impl OpenAudit {
+    fn of(owner: WorkerId) -> Self {
+        let (asked, again) = (BTreeSet::new(), BTreeSet::new());
+        OpenAudit { owner, audit: None, told: false, asked, again, differs: false, said: None }
+    }
+
+    /// Whether the owner has sent another chunk of its own node than it has said to have.
+    fn belies_itself(&self) -> bool {
+        let said = self.said.as_ref().zip(self.audit.as_ref());
+        said.is_some_and(|((node, digest), audit)| audit.digest_of(self.owner, *node).is_some_and(|is| is != *digest))
+    }
 }
 
 /// What an audit wants to be done.
@@ -87,9 +102,7 @@ impl SumAudits {
             let due = self.schedule.due(*owner, chunks.len() as u64, workers as u64);
             for _ in 0..due {
                 let index = chunks[self.draw(chunks.len() as u64) as usize];
-                let (asked, again) = (BTreeSet::new(), BTreeSet::new());
-                let audit = OpenAudit { owner: *owner, audit: None, told: false, asked, again, differs: false };
-                self.open.insert(index, audit);
+                self.open.insert(index, OpenAudit::of(*owner));
             }
         }
     }
@@ -132,6 +145,25 @@ impl SumAudits {
         let Some(open) = self.open.get_mut(&index).filter(|open| open.audit.is_none()) else { return Vec::new() };
         open.audit = Some(SumAudit::new(sum, shards));
         vec![AuditWish::AskKept { index, of: None }]
+    }
+
+    /// The owner of chunks has said what it was brought of a node of its own, which is audited: nobody else has seen it.
+    /// So one of these chunks is audited as well, of which it must send what it has said. `sum` gives the sum of a
+    /// chunk where its owner has brought it.
+    pub(crate) fn said(
+        &mut self,
+        owner: WorkerId,
+        node: Node,
+        digests: &[(usize, Digest)],
+        sum: impl Fn(usize) -> Option<Fingerprint>,
+    ) -> Vec<AuditWish> {
+        if digests.is_empty() {
+            return Vec::new();
+        }
+        let (index, digest) = digests[self.draw(digests.len() as u64) as usize];
+        let open = self.open.entry(index).or_insert_with(|| OpenAudit::of(owner));
+        open.said = Some((node, digest));
+        sum(index).map(|sum| self.summed(index, sum)).unwrap_or_default()
     }
 
     /// These workers were asked for a chunk that they keep.
@@ -224,6 +256,10 @@ impl SumAudits {
                 }
             }
             match audit.is_equal(&self.holders) {
+                Some(true) if open.belies_itself() => {
+                    over.push(index);
+                    wishes.push(AuditWish::Found(open.owner, SumFinding::Wrong));
+                }
                 Some(true) => {
                     self.audited.insert(open.owner);
                     over.push(index);

@@ -406,7 +406,7 @@ async fn an_auditor_says_digests_of_all_chunks() {
     let (mut bench, header, of) = sliced(Check::Digest);
     let bytes: Vec<u8> = (0..of.len()).flat_map(|index| digest_of(index).0).collect();
     for (digests, good) in [(bytes.clone(), true), (bytes[32..].to_vec(), false), (Vec::new(), false)] {
-        let mut push = bench.admit(header.clone()).await.expect("it is a header").expect("these are the owners");
+        let mut push = bench.admit(header).await.expect("it is a header").expect("these are the owners");
         let said = Some(Message::Summary(v1::NodeSummary { digests: digests.into(), ..summary() }));
         assert_eq!(code(&mut push, said).await, (!good).then_some(Code::InvalidArgument));
         drop(push);
@@ -430,12 +430,10 @@ async fn counted(answers: impl Fn(&RunHandle, u64)) -> (Option<NodeDigest>, Vec<
     let mut inputs = Vec::new();
     let asked = async {
         loop {
-            match bench.ends.inputs.recv().await.expect("the run is there") {
-                RunInput::AskBrought { opening: Opening(0), node: NODE, question } => {
-                    answers(&run, question);
-                    break std::future::pending::<()>().await;
-                }
-                _ => {}
+            let input = bench.ends.inputs.recv().await.expect("the run is there");
+            if let RunInput::AskBrought { opening: Opening(0), node: NODE, question } = input {
+                answers(&run, question);
+                break std::future::pending::<()>().await;
             }
         }
     };

@@ -143,3 +143,27 @@ fn without_audits_nothing_is_waited_for() {
     audits.open(2, &BTreeMap::from([(OWNER, vec![7])]), 3);
     assert!(audits.are_over() && audits.summed(7, buffer(1.0).fingerprint()).is_empty());
 }
+
+/// An owner could say to have been brought the right chunk by itself, and add another.
+#[test]
+fn an_owner_must_send_what_it_has_said_to_have_been_brought_by_itself() {
+    for (said, finding) in [(1.0, SumFinding::Equal), (5.0, SumFinding::Wrong)] {
+        let mut audits = SumAudits::new(100);
+        audits.open(2, &BTreeMap::new(), 3);
+        assert!(audits.are_over(), "no audit of a sum is due");
+        let digest = digest_elements(&buffer(said));
+        let sum = |index| (index == 7).then(|| buffer(3.0).fingerprint());
+        assert_eq!(audits.said(OWNER, LEFT, &[(7, digest)], sum), [AuditWish::AskKept { index: 7, of: None }]);
+        audits.done(LEFT, OWNER);
+        audits.done(RIGHT, TWO);
+        audits.asked(7, [OWNER, TWO]);
+        audits.kept(OWNER, 7, LEFT, buffer(1.0));
+        audits.kept(TWO, 7, RIGHT, buffer(2.0));
+        assert_eq!(audits.sent(OWNER, 7), [AuditWish::Found(OWNER, finding)]);
+    }
+    let mut audits = SumAudits::new(100);
+    audits.open(2, &BTreeMap::new(), 3);
+    assert!(audits.said(OWNER, LEFT, &[(7, Digest::default())], |_| None).is_empty() && !audits.are_over());
+    assert_eq!(audits.summed(7, buffer(3.0).fingerprint()).len(), 1, "its sum comes later");
+    assert!(audits.said(OWNER, LEFT, &[], |_| None).is_empty());
+}
