@@ -77,7 +77,7 @@ def row(name, workers, log, run, alone, cores, ledger, received, sent, ddp):
     model = predicted(alone, name.split(",")[0], count, passed)
     carried = "/".join(f"{size / 1e6:.1f}" for size in (received, sent))
     print(
-        f"| {name} | {statistics.median(seconds):.2f}, {statistics.mean(seconds):.2f} | {model:.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {audits[0]}+{audits[1]} | {late} "
+        f"| {name} | {statistics.median(seconds):.3f}, {statistics.mean(seconds):.3f} | {model:.2f} | {nodes:.1f} | {full} of {len(settled)} | {share} | {audits[0]}+{audits[1]} | {late} "
         f"| {copies} | {silent} | {carried} | {cores} | {equal} | {ledger} | {ddp} |",
         flush=True,
     )

@@ -13,9 +13,10 @@
 //!    that began earlier than the winner sits out, too. As every worker holds a node once at most, there are never more
 //!    copies than workers.
 //! 6. A worker's first shard of a kind, and from then on one in `audit_every`, is cut out of the nodes planned for it
-//!    and sent first; where that would cost more than to compute all of a node twice, the node. Once that shard is done, another worker computes it again: an *audit*. If a worker that owes an
-//!    audit gets another lease before (a node that it takes over, a copy), that lease is audited instead. Nodes that
-//!    came with impossible numbers are audited as well.
+//!    and sent first; where that would cost more than to compute all of a node twice, the node is. Once it is done,
+//!    another worker computes it again: an *audit*. If a worker that owes an audit gets another lease before (a node
+//!    that it takes over, a copy), that lease is audited instead. Nodes that came with impossible numbers are audited
+//!    as well.
 //!
 //! *Expected* is the [time that a shard may take the worker](Timing::expected), times the rounds of its threads that
 //! its queue needs. An evaluation goes by training shards until one of its own was measured. Before any measurement a

@@ -110,6 +110,8 @@ pub(crate) enum Fault {
 }
 
 /// The state of a lease.
+///
+/// Many fields: each is a fact of its own about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LeaseState {
     pub worker: WorkerId,

@@ -98,8 +98,8 @@ impl Run {
         Ok(())
     }
 
-    /// Acts on numbers for `node` that are not those that the `judges` agree on. Where only owners of other machines say
-    /// so of what they were brought, it may be them that are wrong.
+    /// Acts on numbers for `node` that are not those that the `judges` agree on. Where only owners of other machines
+    /// say so of what they were brought, it may be them that are wrong.
     fn judge(&mut self, node: Node, judges: [WorkerId; 2], wrong: Vec<WrongBallot>, effects: &mut Vec<Effect>) {
         let (mut proven, mut pairs) = (Vec::new(), Vec::new());
         for ballot in wrong {

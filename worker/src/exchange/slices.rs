@@ -219,7 +219,8 @@ impl Assembly {
         self.fetch.state.fetched();
     }
 
-    /// What an owner has made that has lost the chunk may be other than what is committed, without any fault of its own.
+    /// What an owner has made that has lost the chunk may be other than what is committed, without any fault of its
+    /// own.
     fn forget_earlier_owners(&mut self) {
         let of = self.fetch.told.of.clone();
         for (index, owner) in of.iter().enumerate() {

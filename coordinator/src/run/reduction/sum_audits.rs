@@ -147,8 +147,8 @@ impl SumAudits {
         vec![AuditWish::AskKept { index, of: None }]
     }
 
-    /// The owner of chunks has said what it was brought of a node of its own, which is audited: nobody else has seen it.
-    /// So one of these chunks is audited as well, of which it must send what it has said. `sum` gives the sum of a
+    /// The owner of chunks has said what it was brought of a node of its own, which is audited: nobody else has seen
+    /// it. So one of these chunks is audited as well, of which it must send what it has said. `sum` gives the sum of a
     /// chunk where its owner has brought it.
     pub(crate) fn said(
         &mut self,
