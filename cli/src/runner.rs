@@ -197,7 +197,9 @@ fn start_workers(carry: &Carry, ready: &Ready, files: &Arc<dyn Files>, link: Lin
     let mut workers = JoinSet::new();
     let device = carry.device.get()?;
     let threads = match device {
-        convoy_nn::Device::Cpu => threads_that_fit(&ready.plan, &ready.network, carry.threads(), carry.workers, None)?,
+        convoy_nn::Device::Cpu => {
+            threads_that_fit(&ready.plan, &ready.network, carry.threads(), carry.workers, None, false)?
+        }
         convoy_nn::Device::Cuda(_) => carry.threads(),
     };
     if threads < carry.threads() {

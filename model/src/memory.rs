@@ -30,6 +30,10 @@ pub struct MemoryEstimate {
     /// At each worker, for each thread: outputs of all layers for a shard, and the gradients that are under way. A bit
     /// more than that is measured, since operations that are carried together keep one output.
     pub worker_activations: u64,
+    /// At each worker that adds gradients for others, on top of that: two nodes that it keeps until their step is
+    /// committed; and of half of all chunks, as with one other worker, sums, parameters and optimizer state before and
+    /// after the step. With more workers it is less, and more where a worker computes more nodes.
+    pub worker_exchange: u64,
     /// Threads of a worker that this is for.
     pub threads: u32,
 }
@@ -82,6 +86,7 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
         worker_activations: activations
             .saturating_mul(if halves { 2 } else { 4 } * images)
             .saturating_mul(threads.into()),
+        worker_exchange: 2 * all + (all + 2 * (all + states * parameters)) / 2,
         threads,
     }
 }
@@ -109,13 +114,15 @@ impl fmt::Display for MemoryEstimate {
         )?;
         write!(
             f,
-            "each worker about {} with {} thread{}: parameters {}, gradients {}, activations {}",
+            "each worker about {} with {} thread{}: parameters {}, gradients {}, activations {}; {} more where workers \
+             add for each other (--peer-listen)",
             bytes(self.worker()),
             self.threads,
             if self.threads == 1 { "" } else { "s" },
             bytes(self.worker_parameters),
             bytes(self.worker_gradients),
-            bytes(self.worker_activations)
+            bytes(self.worker_activations),
+            bytes(self.worker_exchange)
         )
     }
 }

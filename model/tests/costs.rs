@@ -73,6 +73,8 @@ fn memory() {
     assert_eq!((base.parameters, base.optimizer, base.reduction), (2 * 2316, 2 * 2316, 2 * 2316));
     assert_eq!((base.worker_parameters, base.worker_gradients), (2 * 2316, 3 * 2316));
     assert_eq!(base.worker_activations, 4 * (195 + 3 * 192) * 32);
+    // Two nodes; a half of sums, and of parameters and momentum before and after.
+    assert_eq!(base.worker_exchange, 2 * 2316 + (2316 + 4 * 2316) / 2);
     let halves = estimate(&format!("numerics = \"cpu-bf16-v1\"\n{sgd}"), 1);
     // The input's one channel and the three classes take 32 each; weights lie there twice.
     assert_eq!(halves.worker_activations, 2 * (192 * 32 + 32 + 3 * 192 * 32) * 32);
@@ -88,7 +90,7 @@ fn memory() {
     assert_eq!(estimate(&format!("{sgd}[optimizer]\nmomentum = 0.0"), 1).optimizer, 0);
     expect![[r#"
         coordinator about 3.2 MiB: parameters 1.1 MiB (two generations), optimizer 1.1 MiB, reduction 1.1 MiB
-        each worker about 23.0 MiB with 2 threads: parameters 1.1 MiB, gradients 2.1 MiB, activations 19.8 MiB"#]]
+        each worker about 23.0 MiB with 2 threads: parameters 1.1 MiB, gradients 2.1 MiB, activations 19.8 MiB; 2.4 MiB more where workers add for each other (--peer-listen)"#]]
     .assert_eq(&estimate("[network]\nname = \"simple-cnn\"", 2).to_string());
 }
 

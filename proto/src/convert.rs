@@ -141,7 +141,12 @@ mod tests {
 
     fn lease() -> v1::Lease {
         let at = v1::LeaseRef { generation: 3, step: 17, lease: 5, epoch: 1 };
-        v1::Lease { at: Some(at), work: v1::Work::Evaluate.into(), node: Some(v1::Node { first: 4, last: 8 }) }
+        v1::Lease {
+            at: Some(at),
+            work: v1::Work::Evaluate.into(),
+            node: Some(v1::Node { first: 4, last: 8 }),
+            digests: false,
+        }
     }
 
     #[test]

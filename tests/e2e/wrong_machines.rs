@@ -81,6 +81,12 @@ fn what_was_added_wrongly_before_that_was_found_out_is_computed_again() {
     assert_eq!(audit["distrusted"], serde_json::json!(["mallory"]), "{audit}");
     assert!(audit["starts"].as_u64() == Some(2) && audit["disbelieved"].as_u64() > Some(0), "{audit}");
     assert!(events.contains("added a chunk of step"), "{events}");
+    // A third of 19 chunks is mallory's in each step but the first.
+    let event = |line: &str| serde_json::from_str::<Value>(line).expect("an event");
+    let found = events.lines().map(event).find(|event| event["event"] == "distrusted").expect("it was found out");
+    let steps = found["step"].as_u64().expect("a step");
+    println!("found out in step {steps}, in which it had added {} chunks", steps * 19 / 3);
+    assert!(steps * 6 <= 90 + 7 + 150, "found out only in step {steps}");
 }
 
 #[test]

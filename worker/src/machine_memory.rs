@@ -11,7 +11,8 @@ use crate::error::WorkerError;
 const BESIDES: u64 = 48 << 20;
 
 /// How many of `wanted` threads compute `plan` in the memory that each of `workers` workers of this process can have:
-/// at most `most` bytes, and no more than the machine, its control groups and its limits leave.
+/// at most `most` bytes, and no more than the machine, its control groups and its limits leave. `adds`: it may add
+/// gradients for other workers.
 ///
 /// # Errors
 /// [`WorkerError::Memory`] when it is too little for one thread.
@@ -21,8 +22,9 @@ pub fn threads_that_fit(
     wanted: usize,
     workers: u32,
     most: Option<u64>,
+    adds: bool,
 ) -> Result<usize, WorkerError> {
-    fitting(plan, network, wanted, memory_for(most).map(|there| there / u64::from(workers.max(1))))
+    fitting(plan, network, wanted, memory_for(most).map(|there| there / u64::from(workers.max(1))), adds)
 }
 
 /// Bytes that this process can have in all: at most `most`, and no more than its surroundings leave; `None` where
@@ -32,8 +34,18 @@ pub(crate) fn memory_for(most: Option<u64>) -> Option<u64> {
     memory_there(&read).into_iter().chain(most).min()
 }
 
-fn fitting(plan: &Plan, network: &Network, wanted: usize, there: Option<u64>) -> Result<usize, WorkerError> {
-    let need = |threads: usize| BESIDES.saturating_add(memory_estimate(plan, network, threads as u32).worker());
+fn fitting(
+    plan: &Plan,
+    network: &Network,
+    wanted: usize,
+    there: Option<u64>,
+    adds: bool,
+) -> Result<usize, WorkerError> {
+    let need = |threads: usize| {
+        let estimate = memory_estimate(plan, network, threads as u32);
+        let exchange = if adds { estimate.worker_exchange } else { 0 };
+        BESIDES.saturating_add(estimate.worker()).saturating_add(exchange)
+    };
     let Some(there) = there else { return Ok(wanted) };
     let fits = (1..=wanted.max(1)).rev().find(|threads| need(*threads) <= there);
     fits.ok_or_else(|| WorkerError::Memory { need: need(1), there })
@@ -146,10 +158,13 @@ mod tests {
     fn as_many_threads_are_taken_as_fit_and_at_least_one_must() {
         let Job { plan, network, .. } = Job::at(ROOT);
         let need = |threads| BESIDES + memory_estimate(&plan, &network, threads).worker();
-        let fit = |there| fitting(&plan, &network, 4, there).ok();
+        let fit = |there| fitting(&plan, &network, 4, there, false).ok();
         assert_eq!(fit(None), Some(4));
         assert_eq!([need(9), need(4), need(4) - 1, need(1)].map(|there| fit(Some(there))), [4, 4, 3, 1].map(Some));
-        let error = fitting(&plan, &network, 4, Some(need(1) - 1)).unwrap_err();
+        let exchange = memory_estimate(&plan, &network, 1).worker_exchange;
+        let adding = |there| fitting(&plan, &network, 4, Some(there), true).ok();
+        assert_eq!([need(4) + exchange, need(4)].map(adding), [4, 3].map(Some), "who adds takes more");
+        let error = fitting(&plan, &network, 4, Some(need(1) - 1), false).unwrap_err();
         assert!(matches!(&error, WorkerError::Memory { there, .. } if *there == need(1) - 1), "{error}");
         assert!(error.to_string().contains("48.0 MiB"), "{error}");
     }

@@ -99,7 +99,8 @@ impl Membership {
         let _fetching = files.as_ref().map(|files| files.fetch_from(client.clone(), assignment));
         let (sender, failures) = mpsc::unbounded_channel();
         let failures_of_pushes = sender.clone();
-        let opening = RunOpening { plan, manifest, data, files, device, threads, most_memory, failures: sender };
+        let adds = peers.listens();
+        let opening = RunOpening { plan, manifest, data, files, device, threads, most_memory, adds, failures: sender };
         let opened = tokio::task::spawn_blocking(move || opening.open());
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
         let OpenedRun { data, pool, threads: fitting, plan, network, format, frozen } = opened?;
@@ -295,6 +296,8 @@ struct RunOpening {
     device: Device,
     threads: usize,
     most_memory: Option<u64>,
+    /// Whether it may add gradients for other workers.
+    adds: bool,
     failures: mpsc::UnboundedSender<LeaseFailure>,
 }
 
@@ -311,12 +314,12 @@ struct OpenedRun {
 
 impl RunOpening {
     fn open(self) -> Result<OpenedRun, WorkerError> {
-        let RunOpening { plan, manifest, data, files, device, threads, most_memory, failures } = self;
+        let RunOpening { plan, manifest, data, files, device, threads, most_memory, adds, failures } = self;
         device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
         check_bf16(&plan)?;
         let network = Network::of(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
         let threads = match device {
-            Device::Cpu => threads_that_fit(&plan, &network, threads, 1, most_memory)?,
+            Device::Cpu => threads_that_fit(&plan, &network, threads, 1, most_memory, adds)?,
             Device::Cuda(_) => threads,
         };
         let data = match (data, files) {

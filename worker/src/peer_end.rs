@@ -115,6 +115,11 @@ impl PeerEnd {
         Arc::new(move |job, generation| exchange.lock().upgrade().filter(|exchange| exchange.is_of(job, generation)))
     }
 
+    /// Whether others can connect.
+    pub(crate) fn listens(&self) -> bool {
+        self.port != 0
+    }
+
     /// Says in `hello` how other workers know and reach this one.
     pub(crate) fn introduce(&self, hello: &mut v1::Hello) {
         hello.fingerprint = self.identity.fingerprint().0.to_vec().into();
