@@ -83,6 +83,12 @@ impl<T: Summand> CountedSum<T> {
         CountedSum { root, sum: TreeSum::new(root), firsts: BTreeMap::new(), parts: BTreeMap::new() }
     }
 
+    /// Who has brought parts of `node`, where it was not brought in one piece before them.
+    pub fn in_parts(&self, node: Node) -> Vec<WorkerId> {
+        let whole = self.firsts.contains_key(&node);
+        self.parts_of(node).filter(|_| !whole).map(|(_, part)| part.from).collect()
+    }
+
     /// Counts the copy of `node` that `from` has brought, or compares it with what is counted.
     ///
     /// A node of which parts were brought before is not looked at: whoever had it has lost its lease, or it would not

@@ -169,6 +169,12 @@ impl OwnedChunks {
         if found != expected {
             return Err(NotAdded::Length { found, expected });
         }
+        let mut parts = chunk.counted.in_parts(node);
+        if !parts.is_empty() {
+            // Nobody here knows whose lease it is: one of them sends what it was not asked for.
+            parts.push(from);
+            return Err(NotAdded::Differs(Contradiction { node, workers: parts }));
+        }
         chunk.counted.insert(node, from, values).map_err(NotAdded::Differs)?;
         #[cfg(feature = "faults")]
         let digest = crate::faults::said(from, digest);

@@ -198,13 +198,19 @@ impl StepSums {
     /// Takes the sum of all shards of chunk `index`, which its owner `from` has brought. A second one does not count.
     ///
     /// # Errors
-    /// When the chunk was another owner's before, and it is not the sum that that one has brought.
+    /// When the chunk was another owner's before, and it is not the sum that that one has brought; or its squares are
+    /// not those that were told.
     ///
     /// # Panics
     /// When the network has no such chunk, it has another length, or the step leaves it as it is.
     pub fn take_sum(&mut self, index: usize, from: WorkerId, root: ChunkBuffer) -> Result<(), Contradiction> {
         assert!(!self.rules.frozen.contain(self.before.step, index), "a frozen chunk is not brought");
         assert_eq!(root.len(), self.before.flat.chunks()[index].len(), "a sum has all elements of its chunk");
+        let squares = self.chunks[index].squares;
+        if squares.is_some_and(|told| told.to_bits() != self.rules.squares(index, &root).to_bits()) {
+            // All others have scaled by what it told.
+            return Err(Contradiction { node: tree::root(self.shards), workers: vec![from] });
+        }
         let chunk = &mut self.chunks[index];
         if chunk.brought.is_none() {
             chunk.brought = Some((root.fingerprint(), from));

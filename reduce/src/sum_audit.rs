@@ -9,9 +9,9 @@ use convoy_scheduler::{Node, SumFinding, WorkerId, tree};
 
 use crate::ChunkBuffer;
 
-/// Who has computed the nodes of a step that are done, and keeps them.
+/// Who has computed the nodes of a step that are done, and keeps them, unless it is gone.
 #[derive(Debug, Default)]
-pub struct NodeHolders(BTreeMap<Node, WorkerId>);
+pub struct NodeHolders(BTreeMap<Node, (WorkerId, bool)>);
 
 impl NodeHolders {
     /// Nothing is done.
@@ -19,11 +19,25 @@ impl NodeHolders {
         self.0.clear();
     }
 
-    /// `node` is done by `worker`. What was said of its parts, or of a node around it, does not hold any more: that one
-    /// was lost, and the node was cut.
+    /// `node` is done by `worker`. The first that has done a node, or parts of it, counts until it is gone: then the
+    /// node may be computed anew, whole or cut.
     pub fn done(&mut self, node: Node, worker: WorkerId) {
-        self.0.retain(|other, _| !other.contains(node) && !node.contains(*other));
-        self.0.insert(node, worker);
+        let near = |other: &Node| other.contains(node) || node.contains(*other);
+        let there = self.0.iter().any(|(other, (_, gone))| near(other) && !gone);
+        if !there {
+            self.0.retain(|other, _| !near(other));
+            self.0.insert(node, (worker, false));
+        }
+    }
+
+    /// A worker is gone, and keeps nothing any more.
+    pub fn gone(&mut self, worker: WorkerId) {
+        self.0.values_mut().filter(|(holder, _)| *holder == worker).for_each(|(_, gone)| *gone = true);
+    }
+
+    /// Whether some that are done are kept by nobody.
+    pub fn are_gone(&self) -> bool {
+        self.0.values().any(|(_, gone)| *gone)
     }
 
     /// Whether all shards of a step of `shards` are done.
@@ -33,7 +47,7 @@ impl NodeHolders {
 
     /// Who has done which node.
     pub fn iter(&self) -> impl Iterator<Item = (Node, WorkerId)> {
-        self.0.iter().map(|(node, worker)| (*node, *worker))
+        self.0.iter().map(|(node, (worker, _))| (*node, *worker))
     }
 }
 
@@ -76,22 +90,27 @@ impl SumAudit {
 
     /// Who is wrong where the sums are not equal, given what the owner says to have been brought: the digest of what it
     /// counted of each node. It must be of all shards, and may be of a node around several that are done, since a node
-    /// is cut where its worker is lost.
-    pub fn finding(&self, holders: &NodeHolders, brought: &[(Node, Digest)]) -> SumFinding {
+    /// is cut where its worker is lost. `None` where it says to have been brought parts of a node that is done whole:
+    /// somebody has sent them who was not asked to, or it lies.
+    pub fn finding(&self, holders: &NodeHolders, brought: &BTreeMap<Node, Digest>) -> Option<SumFinding> {
+        let is_part = |node: &Node| holders.iter().any(|(held, _)| held != *node && held.contains(*node));
+        if brought.keys().any(is_part) {
+            return None;
+        }
         for (node, digest) in brought {
             let Some(value) = self.value(*node, holders) else { continue };
             if digest_elements(&value) != *digest {
                 let holder = holders.iter().find(|(held, _)| node.contains(*held));
-                return holder.map_or(SumFinding::Wrong, |(_, holder)| SumFinding::Disagrees(holder));
+                return Some(holder.map_or(SumFinding::Wrong, |(_, holder)| SumFinding::Disagrees(holder)));
             }
         }
         // Who leaves something out has not made its sum of what it says.
-        SumFinding::Wrong
+        Some(SumFinding::Wrong)
     }
 
     /// The sum of `node` over what its holders sent.
     fn value(&self, node: Node, holders: &NodeHolders) -> Option<ChunkBuffer> {
-        if let Some(worker) = holders.0.get(&node) {
+        if let Some((worker, _)) = holders.0.get(&node) {
             return self.sent.get(&(*worker, node)).map(|values| ChunkBuffer::of(values));
         }
         let (left, right) = node.children()?;
@@ -102,10 +121,10 @@ impl SumAudit {
 }
 
 /// When sums of owners are audited. The owner cannot know: how many of its chunks come between two audits is random,
-/// half as many up to one and a half times as many as usual, and so is the chunk.
+/// from none up to one and a half times `every`, and so is the chunk.
 #[derive(Debug)]
 pub struct SumAuditSchedule {
-    /// Chunks of an owner from one audit to the next, on average; 0 for no audits.
+    /// Chunks of an owner from one audit to the next, or fewer; 0 for no audits.
     every: u64,
     owners: BTreeMap<WorkerId, AuditCount>,
 }
@@ -150,7 +169,7 @@ impl SumAuditSchedule {
             return;
         }
         if audited {
-            let due = self.every.div_ceil(2) + random(self.every + 1);
+            let due = 1 + random(self.every + self.every / 2);
             self.owners.insert(owner, AuditCount { added: 0, due });
         } else if let Some(count) = self.owners.get_mut(&owner) {
             count.added += chunks;

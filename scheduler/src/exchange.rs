@@ -22,6 +22,8 @@ pub(crate) struct Exchange {
     workers: BTreeSet<WorkerId>,
     /// Owners whose sums are all with the coordinator, in this opening and version.
     reduced: BTreeSet<WorkerId>,
+    /// The workers that have added chunks of the step that was committed last.
+    pub added_last: BTreeSet<WorkerId>,
     /// What chunks were dealt by last.
     dealt: Option<Dealt>,
 }
@@ -49,6 +51,7 @@ impl Exchange {
             of: vec![Owner::Coordinator; chunks as usize],
             workers: BTreeSet::new(),
             reduced: BTreeSet::new(),
+            added_last: BTreeSet::new(),
             dealt: None,
         }
     }

@@ -95,6 +95,7 @@ impl JournalReader {
             Record::Disagreed { machines: [one, other], since } => {
                 self.trust.disagree(&one, &other);
                 self.disbelieve(since);
+                [one, other].iter().for_each(|machine| self.trust.forget_sums_since(machine, since));
             }
             Record::Disbelieved { since } => self.disbelieve(since),
             Record::Evaluated { step, stop_early: true } => _ = self.early.insert(step),

@@ -330,7 +330,8 @@ impl Run {
         self.past.digests.remove(&step);
         assert_eq!(step, self.committed, "steps are committed one after the other");
         self.committed = step.next();
-        let owners = self.exchange.workers().collect();
+        let owners: Vec<WorkerId> = self.exchange.workers().collect();
+        self.exchange.added_last = owners.iter().copied().collect();
         effects.push(Effect::Record(Record::StepCommitted { step, digest, ledger, owners, audited_owners }));
         effects.push(Effect::Commit { step, digest });
         let every = self.plan.checkpoint.steps;

@@ -98,6 +98,13 @@ impl Trust {
         [&self.clean, &self.sums_clean].into_iter().filter_map(|clean| clean.get(machine)).min().copied()
     }
 
+    /// What a machine has added from `since` on is added anew by others.
+    pub fn forget_sums_since(&mut self, machine: &str, since: StepId) {
+        if self.sums_clean.get(machine).is_some_and(|clean| *clean >= since) {
+            self.sums_clean.remove(machine);
+        }
+    }
+
     /// All that the worker's machine has added and that was not found clean is added anew by others.
     pub fn forget_sums(&mut self, worker: WorkerId) {
         if let Some(known) = self.workers.get(&worker) {

@@ -1,6 +1,7 @@
 //! What owners are asked about the chunks that they were brought, and what they answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use convoy_common::Digest;
 use convoy_scheduler::{Node, WorkerId};
@@ -81,9 +82,27 @@ impl BroughtQuestions {
         self.0.lock().open.retain(|_, question| !question.lacking.contains(&worker));
     }
 
+    /// Ends a question when the answer to this is dropped.
+    pub(crate) fn end_later(self: &Arc<Self>, number: u64) -> EndLater {
+        EndLater { questions: self.clone(), number }
+    }
+
     /// Nobody waits for the answers any more. Who has not answered.
     pub(crate) fn end(&self, number: u64) -> BTreeSet<WorkerId> {
         self.0.lock().open.remove(&number).map(|question| question.lacking).unwrap_or_default()
+    }
+}
+
+/// Ends a question when it is dropped.
+#[derive(Debug)]
+pub(crate) struct EndLater {
+    questions: Arc<BroughtQuestions>,
+    number: u64,
+}
+
+impl Drop for EndLater {
+    fn drop(&mut self) {
+        self.questions.end(self.number);
     }
 }
 

@@ -180,7 +180,11 @@ impl EffectHandler {
         if self.opening != Some(opening) {
             return;
         }
-        let workers: Vec<WorkerId> = of.map_or_else(|| self.members.all(), |worker| vec![worker]);
+        let all = self.members.all();
+        if let Some(worker) = of.filter(|worker| !all.contains(worker)) {
+            return self.command(Command::Gone { worker });
+        }
+        let workers: Vec<WorkerId> = of.map_or(all, |worker| vec![worker]);
         let wanted = v1::KeptWanted { job: self.members.job().0, opening: opening.0, chunk: index as u32 };
         // Before any of them can answer.
         let answer = AuditAnswer::Asked { index, workers: workers.clone() };

@@ -62,6 +62,11 @@ impl Leases {
         self.lent.lock().out.clear();
     }
 
+    /// Whether `node` was lent to `worker` in the open step.
+    pub fn was_lent(&self, worker: WorkerId, node: Node) -> bool {
+        self.lent.lock().out.values().any(|out| out.worker == worker && out.lease.node == node)
+    }
+
     /// Whether the lease `at` is out.
     pub fn is_out(&self, at: LeaseRef) -> bool {
         self.lent.lock().out.contains_key(&at)
@@ -106,6 +111,7 @@ mod tests {
         assert!(leases.admit(WorkerId(1), at, Work::Train, node).unwrap_err().contains("already"), "one at a time");
         drop(admitted);
         assert!(leases.admit(WorkerId(1), at, Work::Train, node).is_ok());
+        assert!(leases.was_lent(WorkerId(1), node) && !leases.was_lent(WorkerId(2), node));
         assert!(leases.admit(WorkerId(2), at, Work::Train, node).is_err());
         assert!(leases.admit(WorkerId(1), at, Work::Evaluate, node).is_err());
         assert!(leases.admit(WorkerId(1), at, Work::Train, Node { first: 0, last: 1 }).is_err());

@@ -261,7 +261,7 @@ impl RunLoop {
             }
             RunInput::WrongParameters { worker, step, owners } => {
                 tracing::warn!(%worker, %step, ?owners, "was handed wrong parameters");
-                owners.into_iter().try_for_each(|owner| self.event(Event::WrongParameters { worker, owner }))
+                self.wrong_parameters(worker, owners)
             }
             RunInput::Worked(waits) => {
                 effects.log.tracker.worked(waits);
@@ -284,6 +284,16 @@ impl RunLoop {
                 self.event(Event::CheckpointFailed { step: StepId(step) })
             }
         }
+    }
+
+    fn wrong_parameters(&mut self, worker: WorkerId, owners: Vec<WorkerId>) -> Result<(), Halt<JournalError>> {
+        for owner in owners {
+            // While the disk is full nothing more is taken in.
+            if self.full.is_none() {
+                self.event(Event::WrongParameters { worker, owner })?;
+            }
+        }
+        Ok(())
     }
 
     fn attach(&mut self, worker: WorkerId, name: &str, threads: u32, outbox: WorkerOutbox) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use convoy_common::Digest;
-use convoy_scheduler::{NodeDigest, Owner};
+use convoy_scheduler::{NodeDigest, Owner, WorkerId};
 
 /// Which chunks of a node have gone to whom.
 #[derive(Debug, Clone)]
@@ -29,6 +29,13 @@ impl ChunksAway {
         (used == chunks.len()).then(|| NodeDigest::of_parts(parts.chain([(Owner::Coordinator, sums)])))
     }
 
+    /// Whether `digests` are of all chunks of an owner that are not frozen, each once, and of nothing else.
+    pub(super) fn are_of(&self, owner: WorkerId, digests: &BTreeMap<usize, Digest>) -> bool {
+        let own = self.of.iter().enumerate();
+        let own = own.filter(|(index, other)| **other == Owner::Worker(owner) && !self.frozen[*index]);
+        own.map(|(index, _)| index).eq(digests.keys().copied())
+    }
+
     /// Digests that a worker says of all chunks that are not frozen, in order, by chunk. `None` where they are not as
     /// many.
     pub(super) fn read(&self, bytes: &[u8]) -> Option<BTreeMap<usize, Digest>> {
@@ -41,8 +48,6 @@ impl ChunksAway {
 
 #[cfg(test)]
 mod tests {
-    use convoy_scheduler::WorkerId;
-
     use super::*;
 
     fn away() -> ChunksAway {
@@ -63,6 +68,14 @@ mod tests {
         assert_eq!(differs(digest(1, [1, 9, 3])), [Owner::Worker(WorkerId(2))]);
         assert_eq!(differs(digest(9, [1, 2, 3])), [Owner::Coordinator]);
         assert_eq!(differs(digest(1, [3, 2, 1])), [Owner::Worker(WorkerId(1))], "the order matters");
+    }
+
+    #[test]
+    fn an_owner_says_all_of_its_own_and_nothing_of_others() {
+        let of = |indices: &[usize]| indices.iter().map(|index| (*index, Digest::default())).collect();
+        let one = |indices: &[usize]| away().are_of(WorkerId(1), &of(indices));
+        assert!(one(&[0, 2]) && away().are_of(WorkerId(2), &of(&[1])));
+        assert!(![&[][..], &[0], &[0, 1, 2], &[0, 2, 3], &[0, 2, 99]].into_iter().any(one));
     }
 
     #[test]

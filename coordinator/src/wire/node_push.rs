@@ -202,26 +202,40 @@ impl NodePush {
                 .map(Some)
                 .ok_or_else(|| Status::invalid_argument("an audited node has a digest of each chunk"));
         }
-        Ok(self.ask_owners().await?.and_then(|brought| away.digest(here, &brought)))
+        Ok(self.ask_owners(away).await?.and_then(|brought| away.digest(here, &brought)))
     }
 
-    /// What the owners say to have been brought of the node; `None` where one of them does not.
-    async fn ask_owners(&self) -> Result<Option<BTreeMap<usize, Digest>>, Status> {
+    /// What the owners say to have been brought of the node, each of its own chunks; `None` where one of them does not.
+    async fn ask_owners(&self, away: &ChunksAway) -> Result<Option<BTreeMap<usize, Digest>>, Status> {
         let (question, answers) = self.run.questions.begin();
+        // Nobody may wait for it any more.
+        let _end = self.run.questions.end_later(question);
         let (opening, node) = (self.admitted.opening, self.lease.node);
         self.run.tell(RunInput::AskBrought { opening, node, question })?;
         let came = self.excused(timeout(BROUGHT, answers)).await;
         for worker in self.run.questions.end(question) {
             self.run.tell(RunInput::Event(Event::Unanswered { worker, opening }))?;
         }
-        let Ok(Ok(mut came)) = came else { return Ok(None) };
-        came.values_mut().for_each(|brought| brought.retain(|brought| brought.node == node));
-        if let Some(own) = came.get(&self.worker) {
-            let (from, digests) = (self.worker, own.iter().map(|brought| (brought.index, brought.digest)).collect());
-            self.command(Command::Audit { opening, answer: AuditAnswer::Said { from, node, digests } })?;
+        let Ok(Ok(came)) = came else { return Ok(None) };
+        let mut all = BTreeMap::new();
+        for (owner, brought) in came {
+            let of_node = brought.into_iter().filter(|brought| brought.node == node);
+            let own: BTreeMap<usize, Digest> = of_node.map(|brought| (brought.index, brought.digest)).collect();
+            if !away.are_of(owner, &own) {
+                // Where chunks have moved since, it may not have been brought all of them.
+                if self.run.delivery.gone_to(self.version).is_some() {
+                    self.run.tell(RunInput::Event(Event::Unanswered { worker: owner, opening }))?;
+                }
+                return Ok(None);
+            }
+            if owner == self.worker {
+                let digests = own.iter().map(|(index, digest)| (*index, *digest)).collect();
+                let answer = AuditAnswer::Said { from: owner, node, digests };
+                self.command(Command::Audit { opening, answer })?;
+            }
+            all.extend(own);
         }
-        let digests = came.into_values().flatten();
-        Ok(Some(digests.map(|brought| (brought.index, brought.digest)).collect()))
+        Ok(Some(all))
     }
 
     /// Samples in the training shards of the node; `None` where its step has no such shards.

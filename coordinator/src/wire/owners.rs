@@ -124,6 +124,9 @@ impl KeptPush {
         if index != self.index {
             return Err(Status::invalid_argument(format!("chunk {index} came, {} was asked for", self.index)));
         }
+        if !self.run.leases.was_lent(self.from, node) {
+            return Err(Status::invalid_argument(format!("{node} was not lent to {}", self.from)));
+        }
         let permit = excused(self.run.reducer.chunk_room(), || self.contact.pushed()).await;
         let from = self.from;
         self.command(AuditAnswer::Kept { from, index, node, values, permit })

@@ -283,3 +283,18 @@ fn an_owner_whose_state_is_not_to_be_trusted_gets_it_anew_and_makes_its_chunks_o
     bench.owners[0].commit();
     assert!(bench.owners[0].lacking().is_empty(), "no step is in work");
 }
+
+/// A worker could send parts of a node that it was never lent, and the node would not be looked at when it comes.
+#[test]
+fn a_node_whose_parts_were_brought_before_is_not_passed_over() {
+    let mut bench = Bench::new(OPTIMIZERS[0], &[1, 2]);
+    let len = bench.rules.network.len();
+    let values = || DigestedChunk::of(ChunkBuffer::of(&gradient(0, len)[chunk_range(len, 0)]));
+    let mut owned = Vec::new();
+    let whole = Node { first: 0, last: 2 };
+    let mut add = |node, from| bench.owners[0].add(node, WorkerId(from), 0, values(), &mut owned);
+    assert_eq!(add(leaf(1), 9), Ok(()));
+    let contradiction = Contradiction { node: whole, workers: vec![WorkerId(9), WorkerId(8)] };
+    assert_eq!(add(whole, 8), Err(NotAdded::Differs(contradiction)));
+    assert!(bench.owners[0].brought_of_node(whole).is_empty(), "what is not counted was not brought");
+}

@@ -69,6 +69,9 @@ impl Run {
         if machine.is_empty() || self.trust.is_evicted(machine) {
             return Err(IgnoreReason::UnknownWorker);
         }
+        if !self.exchange.added_last.contains(&owner) && !self.exchange.owns(owner) {
+            return Err(IgnoreReason::NoOwner(owner));
+        }
         let pair = [worker, owner];
         if self.note_disagreement(pair) {
             self.tell_disagreement(pair, self.committed, effects);

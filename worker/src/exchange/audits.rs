@@ -2,6 +2,7 @@
 //! owner.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use convoy_proto::v1::brought_wanted::What;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
@@ -19,14 +20,22 @@ use super::owner::{BroughtWish, OwnerCommand};
 
 /// Chunks that wait for the socket.
 const AHEAD: usize = 2;
+/// An answer that does not get through is given so often, with such pauses between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Sends a chunk of all nodes that this worker keeps.
 pub(super) async fn send_kept(state: Arc<ExchangeState>, client: CoordinatorClient<Channel>, wanted: v1::KeptWanted) {
     let opening = Opening(wanted.opening);
     let kept = state.with_kept(|kept| kept.chunks(opening, wanted.chunk as usize));
     let header = state.assignment().kept(opening, wanted.chunk);
-    if let Err(status) = push_kept(client, header, kept).await {
-        tracing::debug!(%status, chunk = wanted.chunk, "what is kept of a chunk did not get through");
+    let _turn = state.answers.acquire().await;
+    for _ in 0..TRIES {
+        match push_kept(client.clone(), header, kept.clone()).await {
+            Ok(()) => return,
+            Err(status) => tracing::debug!(%status, chunk = wanted.chunk, "what is kept did not get through"),
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -75,7 +84,12 @@ pub(super) async fn tell_brought(
         digest: digest.0.to_vec().into(),
     });
     let said = state.assignment().brought(wanted.question, brought.collect());
-    if let Err(status) = client.brought(said).await {
-        tracing::debug!(%status, "what was brought could not be said");
+    let _turn = state.answers.acquire().await;
+    for _ in 0..TRIES {
+        match client.brought(said.clone()).await {
+            Ok(_) => return,
+            Err(status) => tracing::debug!(%status, "what was brought could not be said"),
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }

@@ -8,7 +8,7 @@ use convoy_proto::v1::peer_client::PeerClient;
 use convoy_reduce::{ChunkBuffer, DigestedChunk, ParameterBoard};
 use convoy_scheduler::{LeaseId, Opening, WorkerId};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -17,6 +17,9 @@ use super::owner::{BroughtChunk, OwnerCommand, OwnerThread, Taken};
 use super::told::ToldStep;
 use crate::assignment::Assignment;
 use crate::known_workers::KnownWorkers;
+
+/// Answers to audits on their way at a time: the coordinator takes four times as many.
+const ANSWERS: usize = 4;
 
 /// A worker's part in the exchange of one run.
 pub(crate) struct ExchangeState {
@@ -30,6 +33,8 @@ pub(crate) struct ExchangeState {
     pub(super) told: watch::Sender<Option<ToldStep>>,
     elements: usize,
     flows: Flows,
+    /// Turns of answers to audits.
+    pub(super) answers: Semaphore,
 }
 
 /// Whether bytes have flown between this worker and others since it was asked last.
@@ -50,7 +55,8 @@ impl ExchangeState {
     ) -> Self {
         let (changed, told) = (watch::Sender::new(0), watch::Sender::new(None));
         let (kept, flows) = (Mutex::new(kept), Flows::default());
-        ExchangeState { assignment, known, owner, board, kept, changed, told, elements, flows }
+        let answers = Semaphore::new(ANSWERS);
+        ExchangeState { assignment, known, owner, board, kept, changed, told, elements, flows, answers }
     }
 
     /// Elements of the run's vectors.

@@ -250,10 +250,18 @@ impl Reducer {
             }
             AuditAnswer::Said { from, node, digests } => {
                 let Some(OpenTree::Train(open)) = &self.open else { return };
-                self.audits.said(from, node, &digests, |index| open.brought_sum(index))
+                let frozen = |index| self.rules.frozen.contain(open.step(), index);
+                let owns = |index: usize| self.owners.owns(from, index) && !frozen(index);
+                let own: Vec<_> = digests.into_iter().filter(|(index, _)| owns(*index)).collect();
+                self.audits.said(from, node, &own, |index| open.brought_sum(index))
             }
             AuditAnswer::Sent { from, index } => self.audits.sent(from, index),
-            AuditAnswer::Brought { index, brought } => self.audits.brought(index, brought.as_deref()),
+            AuditAnswer::Brought { index, brought } => self.audits.brought(index, brought.as_ref()),
+            AuditAnswer::GiveUp if self.audits.have_come() => {
+                // Bytes flow: they have as much time again.
+                self.audits_left = false;
+                Vec::new()
+            }
             AuditAnswer::GiveUp => self.audits.give_up(),
         };
         self.wish(wishes);

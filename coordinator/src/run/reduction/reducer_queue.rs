@@ -1,5 +1,6 @@
 //! The way to the reducer's thread and back: what it is told, and what it tells.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use convoy_common::Digest;
@@ -201,7 +202,7 @@ pub(crate) enum AuditAnswer {
         /// Index of the chunk.
         index: usize,
         /// The digest of what it counted of each node.
-        brought: Option<Vec<(Node, Digest)>>,
+        brought: Option<BTreeMap<Node, Digest>>,
     },
     /// What they wait for does not come.
     GiveUp,

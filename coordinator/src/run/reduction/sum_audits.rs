@@ -21,7 +21,14 @@ pub(crate) struct SumAudits {
     open: BTreeMap<usize, OpenAudit>,
     /// Owners of whose sums one was equal.
     audited: BTreeSet<WorkerId>,
+    /// Audits of a step.
+    most: usize,
+    /// Whether something has come of what was asked for, since that was asked last.
+    came: bool,
 }
+
+/// Audits of a step times workers that send for each: so many chunks are held at a time.
+const AT_ONCE: usize = 128;
 
 /// An audit that is not over.
 #[derive(Debug)]
@@ -91,6 +98,8 @@ impl SumAudits {
             shards: 0,
             open: BTreeMap::new(),
             audited: BTreeSet::new(),
+            most: 1,
+            came: false,
         }
     }
 
@@ -98,9 +107,12 @@ impl SumAudits {
     pub(crate) fn open(&mut self, shards: u32, chunks: &BTreeMap<WorkerId, Vec<usize>>, workers: usize) {
         self.close();
         self.shards = shards;
-        for (owner, chunks) in chunks {
+        self.most = (AT_ONCE / workers.max(1)).max(1);
+        // Where not all can have their turn, anybody may be first.
+        let first = self.draw(chunks.len().max(1) as u64) as usize;
+        for (owner, chunks) in chunks.iter().cycle().skip(first).take(chunks.len()) {
             let due = self.schedule.due(*owner, chunks.len() as u64, workers as u64);
-            for _ in 0..due {
+            for _ in 0..due.min(self.most.saturating_sub(self.open.len()) as u64) {
                 let index = chunks[self.draw(chunks.len() as u64) as usize];
                 self.open.insert(index, OpenAudit::of(*owner));
             }
@@ -126,6 +138,7 @@ impl SumAudits {
             let (drawn, audited) = (self.draw(u64::MAX), self.audited.contains(owner));
             self.schedule.added(*owner, chunks.len() as u64, audited, |bound| drawn % bound);
         }
+        self.schedule.retain(|owner| chunks.contains_key(&owner));
         self.close();
     }
 
@@ -161,6 +174,9 @@ impl SumAudits {
             return Vec::new();
         }
         let (index, digest) = digests[self.draw(digests.len() as u64) as usize];
+        if self.open.len() >= self.most && !self.open.contains_key(&index) {
+            return Vec::new();
+        }
         let open = self.open.entry(index).or_insert_with(|| OpenAudit::of(owner));
         open.said = Some((node, digest));
         sum(index).map(|sum| self.summed(index, sum)).unwrap_or_default()
@@ -182,9 +198,15 @@ impl SumAudits {
 
     /// A worker sends the chunk of a node that it keeps.
     pub(crate) fn kept(&mut self, from: WorkerId, index: usize, node: Node, values: ChunkBuffer) {
+        self.came = true;
         if let Some(audit) = self.open.get_mut(&index).and_then(|open| open.audit.as_mut()) {
             audit.sent(from, node, values);
         }
+    }
+
+    /// Whether something has come since this was asked last.
+    pub(crate) fn have_come(&mut self) -> bool {
+        std::mem::take(&mut self.came)
     }
 
     /// A worker has sent all that it keeps of a chunk.
@@ -196,13 +218,13 @@ impl SumAudits {
     }
 
     /// An owner says what it was brought of a chunk; `None` where it does not.
-    pub(crate) fn brought(&mut self, index: usize, brought: Option<&[(Node, Digest)]>) -> Vec<AuditWish> {
+    pub(crate) fn brought(&mut self, index: usize, brought: Option<&BTreeMap<Node, Digest>>) -> Vec<AuditWish> {
         let Some(open) = self.open.get(&index).filter(|open| open.differs) else { return Vec::new() };
         let (Some(brought), Some(audit)) = (brought, &open.audit) else { return self.unexplained(index) };
-        let finding = audit.finding(&self.holders, brought);
         let owner = open.owner;
+        let found = audit.finding(&self.holders, brought).map(|finding| AuditWish::Found(owner, finding));
         self.open.remove(&index);
-        vec![AuditWish::Found(owner, finding)]
+        vec![found.unwrap_or(AuditWish::Unexplained(owner))]
     }
 
     fn unexplained(&mut self, index: usize) -> Vec<AuditWish> {
@@ -210,15 +232,18 @@ impl SumAudits {
         owner.into_iter().flat_map(|owner| [AuditWish::Unanswered(owner), AuditWish::Unexplained(owner)]).collect()
     }
 
-    /// A worker is gone. What it keeps does not come any more.
+    /// A worker is gone. What it keeps does not come any more. Where it is the owner of an audited chunk itself, its
+    /// sum does not stand: leaving must not help.
     pub(crate) fn gone(&mut self, worker: WorkerId) -> Vec<AuditWish> {
-        let indices: Vec<usize> = self.open.keys().copied().collect();
+        self.holders.gone(worker);
+        let asked: Vec<usize> = self.open.iter().filter(|(_, open)| open.audit.is_some()).map(|(i, _)| *i).collect();
         let mut wishes = Vec::new();
-        for index in indices {
+        for index in asked {
             let open = &self.open[&index];
-            if open.differs && open.owner == worker {
+            let misses = open.audit.as_ref().is_some_and(|audit| audit.missing(&self.holders).contains(&worker));
+            if open.owner == worker && (open.differs || misses) {
                 wishes.extend(self.unexplained(index));
-            } else if open.audit.as_ref().is_some_and(|audit| audit.missing(&self.holders).contains(&worker)) {
+            } else if misses && !open.differs {
                 self.open.remove(&index);
             }
         }
@@ -226,24 +251,28 @@ impl SumAudits {
         wishes
     }
 
-    /// What is missing does not come.
+    /// What is missing does not come. Owners that were asked what they were brought have time of their own.
     pub(crate) fn give_up(&mut self) -> Vec<AuditWish> {
-        let mut silent = BTreeSet::new();
-        let (differing, others): (Vec<_>, Vec<_>) = self.open.iter().partition(|(_, open)| open.differs);
-        for (_, open) in others {
-            silent.extend(open.audit.iter().flat_map(|audit| audit.missing(&self.holders)));
+        let waiting: Vec<usize> = self.open.iter().filter(|(_, open)| !open.differs).map(|(index, _)| *index).collect();
+        let (mut silent, mut hidden) = (BTreeSet::new(), Vec::new());
+        for index in waiting {
+            let Some(OpenAudit { owner, audit, .. }) = self.open.remove(&index) else { continue };
+            let missing = audit.map(|audit| audit.missing(&self.holders)).unwrap_or_default();
+            hidden.extend(missing.contains(&owner).then_some(AuditWish::Unexplained(owner)));
+            silent.extend(missing);
         }
-        let differing: Vec<usize> = differing.into_iter().map(|(index, _)| *index).collect();
-        let mut wishes: Vec<AuditWish> = silent.into_iter().map(AuditWish::Unanswered).collect();
-        differing.into_iter().for_each(|index| wishes.extend(self.unexplained(index)));
-        self.open.clear();
-        wishes
+        silent.into_iter().map(AuditWish::Unanswered).chain(hidden).collect()
     }
 
     /// Looks what follows from all that has come.
     fn advance(&mut self) -> Vec<AuditWish> {
         let mut wishes = Vec::new();
         if !self.holders.cover(self.shards) {
+            return wishes;
+        }
+        if self.holders.are_gone() {
+            // Of nodes that nobody keeps any more no sum can be added anew.
+            self.open.retain(|_, open| open.differs);
             return wishes;
         }
         let mut over = Vec::new();
@@ -254,6 +283,9 @@ impl SumAudits {
                 if open.again.insert(*worker) {
                     wishes.push(AuditWish::AskKept { index, of: Some(*worker) });
                 }
+            }
+            if !missing.is_empty() {
+                continue;
             }
             match audit.is_equal(&self.holders) {
                 Some(true) if open.belies_itself() => {

@@ -482,7 +482,18 @@ async fn of_a_node_that_is_counted_and_audited_the_owners_say_what_they_were_bro
         OWNERS.into_iter().for_each(|owner| _ = answer(run, question, owner, other));
     })
     .await;
-    assert_eq!((digest, inputs.len()), (None, 0), "they were brought it in parts");
+    let silent = |input: &RunInput| matches!(input, RunInput::Event(Event::Unanswered { worker: WorkerId(8), .. }));
+    assert!(digest.is_none() && inputs.len() == 1 && silent(&inputs[0]), "it says nothing of its own: {inputs:?}");
+    let (digest, inputs, _) = counted(|run, question| {
+        run.questions.ask(question, all.into());
+        let everything = of.iter().enumerate().map(|(index, _)| index);
+        let lies = everything.map(|index| BroughtDigest { node: NODE, index, digest: Digest::default() });
+        run.questions.answer(question, WorkerId(9), lies.collect());
+        answer(run, question, OWNERS[0], NODE);
+    })
+    .await;
+    let silent = |input: &RunInput| matches!(input, RunInput::Event(Event::Unanswered { worker: WorkerId(9), .. }));
+    assert!(digest.is_none() && inputs.len() == 1 && silent(&inputs[0]), "it says things of others': {inputs:?}");
     let (digest, inputs, _) = counted(|run, question| run.questions.ask(question, [].into())).await;
     assert_eq!((digest, inputs.len()), (None, 0), "the opening is over");
 }

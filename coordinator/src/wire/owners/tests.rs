@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, chunk_range};
 use convoy_reduce::Flat;
+use convoy_scheduler::{Check, Lease, LeaseId, LeaseRef, RunGeneration, StepId, Work};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -187,6 +188,9 @@ fn kept_header(chunk: usize) -> v1::KeptHeader {
 #[tokio::test]
 async fn what_is_kept_goes_to_the_reducer_and_so_does_its_end() {
     let mut bench = Bench::new();
+    let at = LeaseRef { generation: RunGeneration(1), step: StepId(0), lease: LeaseId(1), epoch: 0 };
+    let lease = Lease { at, work: Work::Train, node: Node { first: 2, last: 4 } };
+    bench.run.leases.add(WorkerId(5), lease, Check::Count);
     let push = KeptPush::new(bench.run.clone(), bench.contact.clone(), &kept_header(1));
     let chunk = |bench: &Bench, index| match bench.sum(index, 0.5) {
         Message::Sum(chunk) => Some(chunk),
@@ -212,6 +216,7 @@ async fn what_is_kept_goes_to_the_reducer_and_so_does_its_end() {
     );
     for wrong in [
         v1::KeptChunk { node, chunk: chunk(&bench, 0) },
+        v1::KeptChunk { node: Some(v1::Node { first: 0, last: 2 }), chunk: chunk(&bench, 1) },
         v1::KeptChunk { node, chunk: None },
         v1::KeptChunk { node: None, chunk: chunk(&bench, 1) },
         v1::KeptChunk { node: Some(v1::Node { first: 4, last: 4 }), chunk: chunk(&bench, 1) },

@@ -641,7 +641,7 @@ fn an_audit_that_is_not_answered_holds_nothing_up_for_ever() {
     bench.reducer.handle(Command::Audit { opening: bench.opening, answer: AuditAnswer::GiveUp });
     let told_then = told(&mut bench);
     assert_eq!(told_then.last().map(String::as_str), Some("made"), "{told_then:?}");
-    assert!(told_then[..told_then.len() - 1].iter().all(|told| told == "unanswered 1"), "{told_then:?}");
+    assert_eq!(told_then[..told_then.len() - 1], ["unanswered 1"], "{told_then:?}");
     let (mut bench, _) = audited(Bench::root);
     bench.reducer.handle(Command::Gone { worker: WorkerId(1) });
     assert_eq!(told(&mut bench), ["made"]);
