@@ -105,13 +105,6 @@ impl Trust {
         }
     }
 
-    /// All that the worker's machine has added and that was not found clean is added anew by others.
-    pub fn forget_sums(&mut self, worker: WorkerId) {
-        if let Some(known) = self.workers.get(&worker) {
-            self.sums_clean.remove(&known.machine);
-        }
-    }
-
     /// Notes that two machines disagree. The answer is whether that is new.
     pub fn disagree(&mut self, one: &str, other: &str) -> bool {
         self.disagree.insert((other.to_owned(), one.to_owned()));

@@ -44,9 +44,9 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Percent of all shards that are computed a second time, by another worker, and compared: so a machine that
-    /// computes wrongly is found and evicted. So many percent of the sums that workers add are added a second time as
-    /// well, by the coordinator. 0 for none; the first shard and the first sum of each worker are always among them
-    /// otherwise.
+    /// computes wrongly is found and evicted. About as many percent of the sums that workers add are added a second
+    /// time as well, by the coordinator. 0 for none; the first shard and the first sum of each worker are always among
+    /// them otherwise.
     #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
     audit: f64,
     /// Who adds the gradients of a step: `sliced` for the workers that all others reach (`convoy worker

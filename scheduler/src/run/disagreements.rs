@@ -108,7 +108,8 @@ impl Run {
         }
         self.trust.disbelieve(since);
         for worker in pairs.iter().flatten() {
-            self.trust.forget_sums(*worker);
+            let machine = self.trust.machine(*worker).to_owned();
+            self.trust.forget_sums_since(&machine, since);
             if let Some(member) = self.members.get_mut(*worker) {
                 member.audit_dropped(Work::Train);
             }
