@@ -11,7 +11,8 @@
 # each. EXCHANGE is who adds gradients: "star" for the coordinator, "sliced" for the workers, "audited" for them with
 # one percent of shards and sums audited ("star sliced", alternately).
 # Seconds, the steps with all workers, and what passes the coordinator are of the steps after the first three. EPOCHS of
-# 10 steps (3; of 20 for `cnn`), AUDIT percent of shards in the first two (0). The digest must be that of `convoy train`,
+# 10 steps (3; of 20 for `cnn`), AUDIT percent of shards in the first two (0). With BESIDE=yes the coordinator is on the
+# first worker's host, and what passes the coordinator is what passes that host. The digest must be that of `convoy train`,
 # and `convoy audit` must find every sample once. "Computing, then carrying" is what a step would take that hides nothing of
 # one behind the other: in a star with the bytes that passed the coordinator's link, in a sliced exchange with what each
 # worker sends (of n nodes a worker, W workers and G bytes: (n (W - 1) / W + 1) G). DDP: its medians with buckets of 25
@@ -98,36 +99,37 @@ measure() {
     *) echo "star, sliced or audited, not $exchange" >&2; exit 2 ;;
     esac
     open_bridge "cvy$$-$workers"
-    join_bridge c 1
+    local c=c at=10.99.0.1
+    if [ "${BESIDE:-no}" = yes ]; then c=w1 at=10.99.0.11; else join_bridge c 1; fi
     for i in $(seq "$workers"); do join_bridge "w$i" $((10 + i)); done
     local ddp_took=-
     if [ "${DDP:-yes}" != no ] && [ "$workers" -gt 1 ]; then
         ddp_took="$(ddp_seconds "$workers" 25), $(ddp_seconds "$workers" 4)"
     fi
     export CONVOY_HOME=$dir/admin
-    "$convoy" cluster init --state "$dir/state" --host 10.99.0.1 --coordinator 10.99.0.1:7070 >"$dir/init.log"
-    at_coordinator=(ip netns exec "$net-c")
+    "$convoy" cluster init --state "$dir/state" --host $at --coordinator $at:7070 >"$dir/init.log"
+    at_coordinator=(ip netns exec "$net-$c")
     # `exec` keeps the process, so that its number is that of the coordinator.
     RUST_LOG=info,convoy_coordinator=debug "${at_coordinator[@]}" "$convoy" coordinator --state "$dir/state" \
-        --listen 10.99.0.1:7070 "${how[@]}" --log json 2>"$dir/coordinator.log" &
+        --listen $at:7070 "${how[@]}" --log json 2>"$dir/coordinator.log" &
     pids+=($!)
     until "${at_coordinator[@]}" "$convoy" health >/dev/null 2>&1; do sleep 0.2; done
     "${at_coordinator[@]}" "$convoy" token create --role worker --ttl 1h --uses 0 >"$dir/token"
     for i in $(seq "$workers"); do
         CONVOY_HOME=$dir/home$i CONVOY_CACHE=$dir/cache$i RUST_LOG="${WORKER_LOG:-info}" ip netns exec "$net-w$i" "$convoy" worker --log json \
-            --coordinator 10.99.0.1:7070 --token-file "$dir/token" --threads 1 --name "w$i" "${peers[@]}" 2>"$dir/w$i.log" &
+            --coordinator $at:7070 --token-file "$dir/token" --threads 1 --name "w$i" "${peers[@]}" 2>"$dir/w$i.log" &
         pids+=($!)
     done
     before=$(used) begun=$(date +%s%N)
     # What passes from the fourth step on: before that, all workers fetch everything once.
     (
         until grep -q '"message":"committed","step":3,' "$dir/coordinator.log"; do sleep 0.02; done
-        carried c >"$dir/before"
+        carried "$c" >"$dir/before"
     ) &
     "${at_coordinator[@]}" "$convoy" submit spec.toml --min-workers "$workers" --json >"$dir/job.json" 2>"$dir/job.log"
     after=$(used) ended=$(date +%s%N)
     read -r received sent <"$dir/before"
-    read -r received_then sent_then < <(carried c)
+    read -r received_then sent_then < <(carried "$c")
     run=$(dirname "$(find "$dir/state" -name journal)")
     ledger=$("$convoy" audit "$run" --json | grep -q '"exact": *true' && echo exact || echo WRONG)
     python3 "$table" row "$rate, $workers, $exchange" "$workers" "$dir/coordinator.log" "$run" alone \

@@ -39,6 +39,12 @@ pub enum Event {
         /// Which one.
         worker: WorkerId,
     },
+    /// A worker is on the coordinator's machine: what passes between the two passes no link, and what either of them
+    /// exchanges with others passes the same one. Told after it has joined.
+    WorkerBeside {
+        /// Which one.
+        worker: WorkerId,
+    },
     /// A worker holds the parameters `step`. Leases may reach it earlier, but their clocks start now.
     WorkerReady {
         /// Which one.
@@ -192,6 +198,7 @@ impl Event {
             Event::WorkerJoined { .. } => "worker joined",
             Event::WorkerGone { .. } => "worker gone",
             Event::WorkerDraining { .. } => "worker draining",
+            Event::WorkerBeside { .. } => "worker beside",
             Event::WorkerReady { .. } => "worker ready",
             Event::NodeComputed { .. } => "node computed",
             Event::PeersReached { .. } => "peers reached",
@@ -219,6 +226,7 @@ impl Event {
             Event::WorkerJoined { worker, .. }
             | Event::WorkerGone { worker, .. }
             | Event::WorkerDraining { worker }
+            | Event::WorkerBeside { worker }
             | Event::WorkerReady { worker, .. }
             | Event::NodeComputed { worker, .. }
             | Event::PeersReached { worker, .. }

@@ -63,6 +63,8 @@ pub(crate) struct Member {
     standing: Standing,
     /// It says that it reaches all workers that own chunks.
     pub reaches_owners: bool,
+    /// It is on the coordinator's machine.
+    pub beside: bool,
 }
 
 /// What a member did that others had to wait for.
@@ -352,6 +354,7 @@ impl Membership {
             delays: BTreeMap::new(),
             standing: self.gone.remove(machine).unwrap_or_default(),
             reaches_owners: true,
+            beside: false,
         };
         self.members.insert(worker, member);
     }

@@ -234,6 +234,7 @@ impl Run {
             }
             Event::WorkerGone { worker, reason } => self.worker_gone(worker, reason, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
+            Event::WorkerBeside { worker } => self.worker_beside(worker),
             Event::WorkerReady { worker, step } => self.worker_ready(worker, step),
             Event::NodeComputed { worker, at } => self.node_computed(worker, at),
             Event::PeersReached { worker, reached } => self.peers_reached(worker, reached),

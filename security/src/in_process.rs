@@ -48,7 +48,7 @@ impl InProcess {
                 // Servers tell connections apart by their address.
                 let port = opened.fetch_add(1, Ordering::Relaxed);
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                let peer = Peer { address, fingerprint: None, encrypted: false, known: Arc::default() };
+                let peer = Peer { address, fingerprint: None, encrypted: false, beside: true, known: Arc::default() };
                 let gone = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the server of this process has ended");
                 connections.send(Ok(Connection::in_process(server, peer))).await.map_err(gone)?;
                 Ok::<_, io::Error>(TokioIo::new(client))

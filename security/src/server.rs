@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin as StdPin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -72,6 +72,8 @@ pub struct Peer {
     pub fingerprint: Option<Fingerprint>,
     /// Whether nobody between can read.
     pub encrypted: bool,
+    /// Whether it is on this machine, as far as its address tells: that is loopback's, or the one it has connected to.
+    pub beside: bool,
     /// A number for whoever serves the connection to know its other end by, once it was found out.
     pub known: Arc<OnceLock<u64>>,
 }
@@ -326,14 +328,21 @@ async fn shake_hands(stream: TcpStream, address: SocketAddr, tls: Option<ServerT
         if !address.ip().to_canonical().is_loopback() {
             return Err(io::Error::other("only processes on this machine are let in without encryption"));
         }
-        let peer = Peer { address, fingerprint: None, encrypted: false, known: Arc::default() };
+        let peer = Peer { address, fingerprint: None, encrypted: false, beside: true, known: Arc::default() };
         return Ok((Stream::Plain(stream), peer));
     };
+    let beside = is_beside(address.ip(), stream.local_addr()?.ip());
     let stream = TlsAcceptor::from(tls.config).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let fingerprint = certificate.map(Fingerprint::of);
-    let peer = Peer { address, fingerprint, encrypted: true, known: Arc::default() };
+    let peer = Peer { address, fingerprint, encrypted: true, beside, known: Arc::default() };
     Ok((Stream::Tls(Box::new(stream)), peer))
+}
+
+/// Whether a connection from `address` to `local`, an address of this machine, comes from this machine.
+fn is_beside(address: IpAddr, local: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address == local.to_canonical()
 }
 
 impl Connection {
@@ -428,6 +437,23 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_comes_from_an_address_of_this_machine_is_beside() {
+        for (address, beside) in [
+            ("10.0.0.1", true),
+            ("::ffff:10.0.0.1", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("10.0.0.2", false),
+            ("::2", false),
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            for local in ["10.0.0.1", "::ffff:10.0.0.1"] {
+                assert_eq!(is_beside(address, local.parse().expect("an address")), beside, "{address} at {local}");
+            }
+        }
+    }
 
     #[test]
     fn places_are_bounded_for_each_address_and_for_all() {

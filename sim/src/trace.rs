@@ -59,6 +59,7 @@ fn show_event(event: &Event) -> String {
         }
         Event::WorkerReady { worker, step } => format!("worker ready: {worker} holds {step}"),
         Event::WorkerDraining { worker } => format!("worker draining: {worker}"),
+        Event::WorkerBeside { worker } => format!("worker beside: {worker}"),
         other => format!("{other:?}"),
     }
 }

@@ -119,6 +119,8 @@ pub(crate) struct World<'a> {
     links: u64,
     /// Whether processes exchange chunks.
     peers: bool,
+    /// Whether the coordinator is on the first machine.
+    shared: bool,
     /// The first process of a pair cannot connect to the second until then; what either sends there is lost.
     parted: BTreeMap<(usize, usize), RunTime>,
     coordinator: Coordinator,
@@ -165,6 +167,7 @@ impl<'a> World<'a> {
             processes,
             links: 0,
             peers: scenario.peers,
+            shared: scenario.seed.is_multiple_of(3),
             parted: scenario.parted.iter().map(|pair| (*pair, RunTime(u64::MAX))).collect(),
             coordinator: Coordinator::new(scenario),
             watch: Watch::new(scenario, trace),

@@ -283,6 +283,9 @@ impl Connections {
         let threads = threads.clamp(1, member.threads);
         let deaf = self.peers.join(worker, job, member.peer.clone(), outbox.clone());
         _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
+        if member.peer.is_beside() {
+            _ = run.tell(RunInput::Event(Event::WorkerBeside { worker }));
+        }
         if member.draining {
             _ = run.tell(RunInput::Event(Event::WorkerDraining { worker }));
         }

@@ -29,11 +29,12 @@ pub(crate) struct PeerPlace {
 }
 
 impl PeerPlace {
-    /// What a worker says of itself that connects from the address `seen`, where it listens unless it says otherwise.
+    /// What a worker says of itself that connects from the address `seen`, where it listens unless it says otherwise,
+    /// and is `beside` the coordinator on its machine or not.
     ///
     /// # Errors
     /// When it makes no sense.
-    pub(crate) fn of(hello: &v1::Hello, seen: Option<IpAddr>) -> Result<Self, WireError> {
+    pub(crate) fn of(hello: &v1::Hello, seen: Option<IpAddr>, beside: bool) -> Result<Self, WireError> {
         let invalid = |field, value: String| Err(WireError::Invalid { field, value });
         let fingerprint = match &hello.fingerprint[..] {
             [] => None,
@@ -58,11 +59,16 @@ impl PeerPlace {
             addresses.push(SocketAddr::new(seen, port).to_string());
         }
         let is_loopback = |address: &String| address.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
-        let (loopback, beside) = (addresses.iter().all(is_loopback), seen.is_some_and(|seen| seen.is_loopback()));
+        let loopback = addresses.iter().all(is_loopback);
         if fingerprint.is_none() || port == 0 || (loopback && !beside) {
             addresses.clear();
         }
         Ok(PeerPlace { fingerprint, addresses, beside, loopback })
+    }
+
+    /// Whether it is on the coordinator's machine.
+    pub(crate) fn is_beside(&self) -> bool {
+        self.beside
     }
 
     /// Whether `other` may try to connect to it: an address of the machine alone is of no use on another one.
@@ -262,7 +268,7 @@ mod tests {
     }
 
     fn place(number: u8, addresses: &[&str]) -> PeerPlace {
-        PeerPlace::of(&hello(&[number; 32], addresses, u32::from(!addresses.is_empty())), None).unwrap()
+        PeerPlace::of(&hello(&[number; 32], addresses, u32::from(!addresses.is_empty())), None, false).unwrap()
     }
 
     fn join(peers: &Peers, worker: u32, addresses: &[&str]) -> WorkerInbox {
@@ -297,7 +303,10 @@ mod tests {
     #[test]
     fn a_place_is_what_a_worker_says_or_where_it_is_seen() {
         let seen = Some("10.0.0.5".parse().unwrap());
-        let addresses = |hello: &v1::Hello, seen| PeerPlace::of(hello, seen).map(|place| place.addresses);
+        let of = |hello: &v1::Hello, seen: Option<IpAddr>| {
+            PeerPlace::of(hello, seen, seen.is_some_and(|seen| seen.is_loopback()))
+        };
+        let addresses = |hello: &v1::Hello, seen| of(hello, seen).map(|place| place.addresses);
         assert_eq!(addresses(&hello(&[1; 32], &["ox:7071", "[::1]:9"], 5), seen).unwrap(), ["[::1]:9", "ox:7071"]);
         assert_eq!(addresses(&hello(&[1; 32], &[], 7071), seen).unwrap(), ["10.0.0.5:7071"]);
         let mapped = Some("::ffff:10.0.0.5".parse().unwrap());
@@ -323,7 +332,7 @@ mod tests {
             (hello(&[1; 32], &["o\u{1b}[2Jx:7071"], 0), "peer_addresses"),
             (hello(&[1; 32], &["ox:1"; 9], 0), "peer_addresses"),
         ] {
-            let error = PeerPlace::of(&hello, None).unwrap_err().to_string();
+            let error = PeerPlace::of(&hello, None, false).unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{field}`")), "{error}");
         }
     }
@@ -350,7 +359,8 @@ mod tests {
     fn an_address_on_loopback_is_told_on_the_coordinators_machine_alone() {
         let peers = Peers::default();
         let seen = |number: u8, at: &str| {
-            PeerPlace::of(&hello(&[number; 32], &[], 7070 + u32::from(number)), Some(at.parse().unwrap()))
+            let at: IpAddr = at.parse().unwrap();
+            PeerPlace::of(&hello(&[number; 32], &[], 7070 + u32::from(number)), Some(at), at.is_loopback())
         };
         let join = |number: u8, at: &str| {
             let (outbox, inbox) = WorkerOutbox::new(16);

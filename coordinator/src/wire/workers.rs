@@ -59,14 +59,15 @@ impl Coordinator for WorkersService {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
         let caller = caller_of(&request);
-        let seen = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        let peer = request.extensions().get::<Peer>();
+        let (seen, beside) = (peer.map(|peer| peer.address.ip()), peer.is_some_and(|peer| peer.beside));
         let mut messages = request.into_inner();
         let first = messages.message().await?.and_then(|message| message.message);
         let Some(v1::worker_message::Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("a control stream begins with hello"));
         };
         let numerics = check_hello(&hello, self.0.only_numerics())?;
-        let place = PeerPlace::of(&hello, seen)?;
+        let place = PeerPlace::of(&hello, seen, beside)?;
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
         let machine = caller.machine(&hello.process);
         if let Some(reason) = self.0.evicted(&machine) {

@@ -38,11 +38,36 @@ impl Run {
             // What one worker takes in of all others the coordinator can as well.
             able.clear();
         }
+        self.spare_own_link(&said, &mut able);
         // Who owns chunks goes on.
         able.sort_by_key(|worker| (!self.exchange.owns(*worker), *worker));
         able.truncate(self.exchange.most());
         able.sort_unstable();
         self.change_owners(owners::deal(self.exchange.of(), &able), OwnersReason::StepBegins, effects);
+    }
+
+    /// Spares the link of the coordinator's machine, which takes in all sums, where one of those who compute is there as
+    /// well. Of two workers the other one then sends its gradients there and gets the parameters, and no link carries
+    /// more than one vector each way. Of four or more it owns nothing: its link carries what it computes and what it
+    /// needs, and the sums of the others.
+    fn spare_own_link(&self, computing: &[WorkerId], able: &mut Vec<WorkerId>) {
+        let is_beside = |worker: &WorkerId| self.members.get(*worker).is_some_and(|member| member.beside);
+        if computing.iter().filter(|worker| is_beside(worker)).count() != 1 {
+            return;
+        }
+        match computing.len() {
+            2 => able.clear(),
+            4.. => able.retain(|worker| !is_beside(worker)),
+            _ => {}
+        }
+    }
+
+    /// Notes that a worker is on the coordinator's machine.
+    pub(super) fn worker_beside(&mut self, worker: WorkerId) -> Result<(), IgnoreReason> {
+        if let Some(member) = self.members.get_mut(worker) {
+            member.beside = true;
+        }
+        Ok(())
     }
 
     /// Has all chunks of the step that is about to be opened once more owned by the coordinator: something about its

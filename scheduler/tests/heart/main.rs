@@ -13,6 +13,7 @@ mod links;
 mod machines;
 mod owners;
 mod owners_audits;
+mod owners_beside;
 mod plan;
 mod resume;
 mod script;

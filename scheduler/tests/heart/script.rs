@@ -9,8 +9,14 @@ use convoy_scheduler::*;
 
 /// Plays the events of `script` against `run` and compares everything that follows with what stands there.
 pub fn check(mut run: Run, script: &str) {
-    let mut leases = BTreeMap::new();
     let lines: Vec<&str> = script.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let (found, lines) = (play(&mut run, &lines).join("\n"), lines.join("\n"));
+    assert!(found == lines, "what followed:\n{found}\n--- what should have:\n{lines}\n");
+}
+
+/// Plays the events among `lines` against `run`: they and everything that follows.
+pub fn play(run: &mut Run, lines: &[&str]) -> Vec<String> {
+    let mut leases = BTreeMap::new();
     let mut found: Vec<String> = Vec::new();
     for line in lines.iter().filter(|line| line.starts_with(['>', '?'])) {
         found.push((*line).to_owned());
@@ -37,8 +43,7 @@ pub fn check(mut run: Run, script: &str) {
             }
         }
     }
-    let (found, lines) = (found.join("\n"), lines.join("\n"));
-    assert!(found == lines, "what followed:\n{found}\n--- what should have:\n{lines}\n");
+    found
 }
 
 /// A plan whose deadlines are those of leases and of silence alone: nobody is quiet before it is lost.
@@ -102,6 +107,7 @@ fn parse(line: &str, leases: &BTreeMap<LeaseId, LeaseRef>) -> (RunTime, Event) {
             let machine = words.get(5).map_or_else(|| name.clone(), |machine| (*machine).to_owned());
             Event::WorkerJoined { worker: worker(), machine, name, threads: number(3) as u32 }
         }
+        "beside" => Event::WorkerBeside { worker: worker() },
         "left" => Event::WorkerGone { worker: worker(), reason: GoneReason::Closed },
         "drain" => Event::WorkerDraining { worker: worker() },
         "ready" => Event::WorkerReady { worker: worker(), step: StepId(number(3)) },

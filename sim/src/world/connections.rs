@@ -27,9 +27,13 @@ impl World<'_> {
         self.processes[i].connected(worker, link);
         self.tell_of_owners(i);
         let Process { threads, machine, .. } = self.processes[i];
+        let beside = self.shared && machine == 0;
         // It calls itself something else each time.
         let (machine, name) = (format!("machine {machine}"), format!("process {i} on {}", link.0));
         self.tell(Event::WorkerJoined { worker, machine, name, threads }, None);
+        if beside {
+            self.tell(Event::WorkerBeside { worker }, None);
+        }
         self.later(500_000, Happening::Beat(i, link));
         self.send_parameters(i);
         self.probe_all();

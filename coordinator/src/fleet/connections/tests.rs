@@ -80,7 +80,7 @@ impl Bench {
         let peer_addresses = vec![format!("{name}:7071")];
         let hello =
             v1::Hello { fingerprint: vec![1; 32].into(), peer_addresses, peer_port: 7071, ..Default::default() };
-        let place = PeerPlace::of(&hello, None).expect("it is a place");
+        let place = PeerPlace::of(&hello, None, false).expect("it is a place");
         self.join_as(self.connect_at(name, Caller::Local, 16, place), job)
     }
 
