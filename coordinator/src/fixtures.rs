@@ -8,7 +8,7 @@ use convoy_common::file_tree::Files;
 use convoy_common::manifest::{FileEntry, FileList, Label, LabelKind, Manifest, Sample, Split};
 use convoy_common::plan::DataFacts;
 use convoy_model::{Network, ParameterFormat};
-use convoy_reduce::{Flat, FrozenChunks, ParameterBoard};
+use convoy_reduce::{Flat, ParameterBoard};
 use convoy_scheduler::{JobId, RunGeneration, WorkerId};
 use convoy_testing::{facts, plan_of};
 use parking_lot::Mutex;
@@ -83,7 +83,7 @@ pub(crate) fn run_handle(plan: &Arc<Plan>, generation: u64, folder: &Path) -> (A
         manifest: Arc::new(manifest(0)),
         files: Arc::new(NoFiles),
         generation: RunGeneration(generation),
-        vector: FlatVector { elements: network.len(), frozen: FrozenChunks::of(plan, &network) },
+        vector: FlatVector::of(plan, &network),
         inputs: input_sender,
         reducer,
         board: Arc::new(ParameterBoard::new(0, &Flat::of(&vec![0.0; network.len()]), ParameterFormat::default())),

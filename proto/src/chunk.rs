@@ -57,6 +57,8 @@ pub struct Values(Inner);
 #[derive(Clone)]
 enum Inner {
     Shared(Arc<dyn AsRef<[f32]> + Send + Sync>, Range<usize>),
+    /// The same, all of whose elements are bf16 and travel as such.
+    Halves(Arc<dyn AsRef<[f32]> + Send + Sync>, Range<usize>),
     /// Little-endian.
     Raw(Bytes),
 }
@@ -71,10 +73,21 @@ impl Values {
         Values(Inner::Shared(vector, range))
     }
 
+    /// The elements `range` of `vector`, without a copy, which travel as the upper halves of their bits: bf16, which
+    /// loses nothing where the lower halves are 0.
+    ///
+    /// # Panics
+    /// When the vector is shorter.
+    pub fn halves(vector: Arc<dyn AsRef<[f32]> + Send + Sync>, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= (*vector).as_ref().len(), "the range is part of the vector");
+        Values(Inner::Halves(vector, range))
+    }
+
     /// How many bytes the elements take on the wire. Not a multiple of 4 when somebody sent something else than f32.
     pub fn wire_len(&self) -> usize {
         match &self.0 {
             Inner::Shared(_, range) => range.len() * 4,
+            Inner::Halves(_, range) => range.len() * 2,
             Inner::Raw(bytes) => bytes.len(),
         }
     }
@@ -83,7 +96,7 @@ impl Values {
     pub fn to_bytes(&self) -> Bytes {
         match &self.0 {
             Inner::Raw(bytes) => bytes.clone(),
-            Inner::Shared(..) => {
+            Inner::Shared(..) | Inner::Halves(..) => {
                 let mut bytes = Vec::with_capacity(self.wire_len());
                 self.put(&mut bytes);
                 bytes.into()
@@ -98,6 +111,7 @@ impl Values {
         }
         match &self.0 {
             Inner::Shared(vector, range) => values.copy_from_slice(&(**vector).as_ref()[range.clone()]),
+            Inner::Halves(..) => return false,
             Inner::Raw(bytes) => {
                 for (value, quad) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *value = f32::from_le_bytes(*quad);
@@ -107,8 +121,27 @@ impl Values {
         true
     }
 
+    /// Copies elements that travel as bf16 to `values`. False, and nothing is copied, when the numbers of elements
+    /// differ.
+    pub fn copy_halves_to(&self, values: &mut [f32]) -> bool {
+        if self.wire_len() != values.len() * 2 {
+            return false;
+        }
+        match &self.0 {
+            Inner::Halves(vector, range) => values.copy_from_slice(&(**vector).as_ref()[range.clone()]),
+            Inner::Shared(..) => return false,
+            Inner::Raw(bytes) => {
+                for (value, half) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *value = f32::from_bits(u32::from(u16::from_le_bytes(*half)) << 16);
+                }
+            }
+        }
+        true
+    }
+
     fn put(&self, buf: &mut impl BufMut) {
         match &self.0 {
+            Inner::Halves(vector, range) => put_halves(&(**vector).as_ref()[range.clone()], buf),
             Inner::Shared(vector, range) => put_le(&(**vector).as_ref()[range.clone()], buf),
             Inner::Raw(bytes) => buf.put_slice(bytes),
         }
@@ -121,6 +154,18 @@ fn put_le(values: &[f32], buf: &mut impl BufMut) {
         buf.put_slice(bytemuck::cast_slice(values));
     } else {
         values.iter().for_each(|value| buf.put_f32_le(*value));
+    }
+}
+
+/// Appends the upper halves of the bits of `values`, the lower byte first.
+fn put_halves(values: &[f32], buf: &mut impl BufMut) {
+    let mut bytes = [[0; 2]; 1024];
+    for block in values.chunks(bytes.len()) {
+        let bytes = &mut bytes[..block.len()];
+        for (bytes, value) in bytes.iter_mut().zip(block) {
+            *bytes = ((value.to_bits() >> 16) as u16).to_le_bytes();
+        }
+        buf.put_slice(bytes.as_flattened());
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::ops::{Deref, DerefMut};
 
+use std::sync::Arc;
+
 use convoy_common::counted_sum::{Fingerprint, Summand};
-use convoy_kernels::tree::add_into;
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, WireError, chunk_count, chunk_range};
+use convoy_common::spec::Compression;
+use convoy_kernels::tree::{add_into, add_into_rounded, round};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, WireError, chunk_count, chunk_range};
 use parking_lot::Mutex;
 
 /// Buffers that are kept for later beyond as many as are in use, 16 MiB of them.
@@ -34,14 +37,18 @@ impl Pool {
 
 /// The elements of a chunk. Its memory is used for later chunks when it is dropped.
 #[derive(Debug, PartialEq)]
-pub struct ChunkBuffer(Vec<f32>);
+pub struct ChunkBuffer {
+    values: Vec<f32>,
+    /// Where it is bf16, so are all of the elements, and sums that are made here; and as that they travel.
+    compression: Compression,
+}
 
 impl ChunkBuffer {
     /// Room for `len` elements, which hold anything.
     pub fn new(len: usize) -> Self {
         let mut values = POOL.lock().take();
         values.resize(len, 0.0);
-        ChunkBuffer(values)
+        ChunkBuffer { values, compression: Compression::None }
     }
 
     /// `len` zeros.
@@ -58,15 +65,52 @@ impl ChunkBuffer {
         buffer
     }
 
-    /// Which chunk of a vector of `elements` elements came, and its elements.
+    /// A copy of `values`, rounded as `compression` says.
+    pub fn rounded(values: &[f32], compression: Compression) -> Self {
+        let mut buffer = ChunkBuffer::of(values).which_is(compression);
+        if compression == Compression::Bf16 {
+            round(&mut buffer);
+        }
+        buffer
+    }
+
+    /// A copy of `other`.
+    pub fn copy_of(other: &ChunkBuffer) -> Self {
+        ChunkBuffer::of(other).which_is(other.compression)
+    }
+
+    /// The same memory, whose elements are about to become others than bf16.
+    pub(crate) fn made_whole(self) -> Self {
+        self.which_is(Compression::None)
+    }
+
+    fn which_is(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// As what it travels.
+    pub fn on_the_wire(self: Arc<Self>) -> Values {
+        let (len, compression) = (self.len(), self.compression);
+        match compression {
+            Compression::None => Values::shared(self, 0..len),
+            Compression::Bf16 => Values::halves(self, 0..len),
+        }
+    }
+
+    /// Which chunk of a vector of `elements` elements came, and its elements, which travel as `compression` says.
     ///
     /// # Errors
     /// When it is none of the vector's.
-    pub fn received(chunk: &Chunk, elements: usize) -> Result<(usize, Self), WireError> {
+    pub fn received(chunk: &Chunk, elements: usize, compression: Compression) -> Result<(usize, Self), WireError> {
         let index = usize::try_from(chunk.offset).unwrap_or(usize::MAX) / CHUNK_ELEMENTS;
         if index < chunk_count(elements) && (index * CHUNK_ELEMENTS) as u64 == chunk.offset {
-            let mut values = ChunkBuffer::new(chunk_range(elements, index).len());
-            if chunk.data.copy_to(&mut values) {
+            let mut values = ChunkBuffer::new(chunk_range(elements, index).len()).which_is(compression);
+            let fits = match compression {
+                Compression::None => chunk.data.copy_to(&mut values),
+                Compression::Bf16 => chunk.data.copy_halves_to(&mut values),
+            };
+            if fits {
                 return Ok((index, values));
             }
         }
@@ -74,12 +118,15 @@ impl ChunkBuffer {
         Err(WireError::Invalid { field: "chunk", value })
     }
 
-    /// Adds `right`, element by element.
+    /// Adds `right`, element by element; rounds the sum where it rounds.
     ///
     /// # Panics
     /// When the lengths differ.
     pub fn add_slice(&mut self, right: &[f32]) {
-        add_into(self, right);
+        match self.compression {
+            Compression::None => add_into(self, right),
+            Compression::Bf16 => add_into_rounded(self, right),
+        }
     }
 }
 
@@ -89,13 +136,13 @@ impl Summand for ChunkBuffer {
     }
 
     fn add(&mut self, right: &Self) {
-        add_into(self, right);
+        self.add_slice(right);
     }
 }
 
 impl Drop for ChunkBuffer {
     fn drop(&mut self) {
-        POOL.lock().give(std::mem::take(&mut self.0));
+        POOL.lock().give(std::mem::take(&mut self.values));
     }
 }
 
@@ -103,19 +150,19 @@ impl Deref for ChunkBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.values
     }
 }
 
 impl DerefMut for ChunkBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.values
     }
 }
 
 impl AsRef<[f32]> for ChunkBuffer {
     fn as_ref(&self) -> &[f32] {
-        &self.0
+        &self.values
     }
 }
 
@@ -140,7 +187,7 @@ mod tests {
     fn a_chunk_that_came_is_one_of_its_vector_or_an_error() {
         let chunk = |offset, len| {
             let data = convoy_proto::Values::shared(std::sync::Arc::new(vec![2.0; len]), 0..len);
-            ChunkBuffer::received(&Chunk { offset, data }, CHUNK_ELEMENTS + 3)
+            ChunkBuffer::received(&Chunk { offset, data }, CHUNK_ELEMENTS + 3, Compression::None)
         };
         let last = CHUNK_ELEMENTS as u64;
         assert_eq!(chunk(last, 3), Ok((1, ChunkBuffer::of(&[2.0; 3]))));
@@ -148,7 +195,27 @@ mod tests {
         for (offset, len) in [(last, 2), (last, 4), (1, 3), (last + 1, 3), (2 * last, 3), (u64::MAX, 3), (0, 0)] {
             assert!(chunk(offset, len).is_err(), "{len} elements at {offset}");
         }
-        assert!(ChunkBuffer::received(&Chunk::default(), 0).is_err(), "a vector without elements has no chunks");
+        let nothing = ChunkBuffer::received(&Chunk::default(), 0, Compression::None);
+        assert!(nothing.is_err(), "a vector without elements has no chunks");
+    }
+
+    #[test]
+    fn bf16_travels_as_such_and_sums_of_it_are_bf16() {
+        let (one, ulp) = (1.0, 2f32.powi(-7));
+        let mut left = ChunkBuffer::rounded(&[one + ulp / 4.0, 3.0, -0.0], Compression::Bf16);
+        assert_eq!(left[..2], [one, 3.0]);
+        left.add(&ChunkBuffer::rounded(&[ulp / 2.0, 2.0 * ulp, 0.0], Compression::Bf16));
+        assert_eq!(left[..], [one, 3.0 + 2.0 * ulp, 0.0], "halfway goes to the even one");
+        let chunk = Chunk { offset: 0, data: Arc::new(ChunkBuffer::copy_of(&left)).on_the_wire() };
+        assert_eq!(chunk.data.wire_len(), 6);
+        let came = Chunk { offset: 0, data: Values::from(chunk.data.to_bytes()) };
+        for chunk in [&chunk, &came] {
+            let (_, came) = ChunkBuffer::received(chunk, 3, Compression::Bf16).unwrap();
+            assert_eq!(came, left);
+            assert!(ChunkBuffer::received(chunk, 3, Compression::None).is_err(), "nobody mixes them");
+        }
+        let whole = Chunk { offset: 0, data: Arc::new(ChunkBuffer::of(&[1.0; 3])).on_the_wire() };
+        assert!(ChunkBuffer::received(&whole, 3, Compression::Bf16).is_err());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use owned_chunks::{DigestedChunk, NotAdded, Owned, OwnedChunks};
 pub use parameter_board::{Abandoned, ParameterBoard, PublishedParameters};
 pub use parameter_state::{ParameterState, moment_names};
 pub use received_chunks::{Magnitude, ReceivedChunks, UnwantedChunk};
-pub use step_rules::{ChunkState, StepRules};
+pub use step_rules::{ChunkState, MadeChunk, StepRules};
 pub use step_sums::{MadeStep, StepSums, StepTimes};
 pub use sum_audit::{NodeHolders, SumAudit, SumAuditSchedule};
 pub use update::{Elements, Scales, Update};

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use convoy_common::Digest;
 use convoy_common::counted_sum::{Contradiction, CountedSum};
 use convoy_model::digest_elements;
 use convoy_scheduler::{Node, WorkerId};
 
-use crate::{ChunkBuffer, ChunkState, Scales, StepRules};
+use crate::{ChunkBuffer, ChunkState, MadeChunk, Scales, StepRules};
 
 /// The chunks that one owner adds, and whose next parameters it makes. Each chunk is added over the reduce tree for
 /// itself, always `left + right`, and its next parameters are those that [`StepSums`](crate::StepSums) would make: bits
@@ -82,6 +83,8 @@ pub enum Owned {
         sum: Arc<ChunkBuffer>,
         /// The next parameters.
         values: Arc<ChunkBuffer>,
+        /// [What was added](MadeChunk::change) for them, where that is rounded.
+        change: Option<Bytes>,
     },
 }
 
@@ -218,12 +221,13 @@ impl OwnedChunks {
         let chunk = chunks.get_mut(&index).filter(|chunk| chunk.made.is_none())?;
         let (sum, scales) = (chunk.sum.clone()?, (*scales)?);
         let (_, before) = self.states.get(&index).filter(|(before, _)| before == step)?;
-        let (made, _) = self.rules.make_chunk(*step, index, scales, ChunkBuffer::of(&sum), before);
+        let MadeChunk { state: made, change, .. } =
+            self.rules.make_chunk(*step, index, scales, ChunkBuffer::of(&sum), before);
         let values = made.values.clone();
         #[cfg(feature = "faults")]
         let values = handed_out(&values);
         chunk.made = Some(made);
-        Some(Owned::Made { index, sum, values })
+        Some(Owned::Made { index, sum, values, change })
     }
 
     /// What it has made so far, for those who ask later.

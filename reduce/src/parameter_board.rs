@@ -16,12 +16,20 @@ use crate::{ChunkBuffer, Flat};
 #[derive(Debug)]
 pub struct PublishedParameters {
     format: Arc<ParameterFormat>,
-    chunks: Vec<OnceLock<Values>>,
+    chunks: Vec<OnceLock<PublishedChunk>>,
     /// How many of them are those of the step before. They were finished first.
     kept: usize,
     finished: watch::Sender<Finished>,
     /// Of what does not travel as it lies here.
     digest: Mutex<DigestOnTheWay>,
+}
+
+/// A chunk that is finished.
+#[derive(Debug)]
+struct PublishedChunk {
+    whole: Values,
+    /// What was added for it to the step before, where that is all that needs to travel.
+    change: Option<Values>,
 }
 
 /// The digest of bytes on their way, up to the first chunk that is not finished.
@@ -58,21 +66,23 @@ impl PublishedParameters {
     fn whole(flat: &Flat, format: Arc<ParameterFormat>) -> Self {
         let chunks = flat.chunks();
         let published = PublishedParameters::new(chunks.len(), format);
-        chunks.iter().enumerate().for_each(|(index, chunk)| published.finish(index, chunk.clone()));
+        chunks.iter().enumerate().for_each(|(index, chunk)| published.finish(index, chunk.clone(), None));
         published
     }
 
-    /// Chunk `index` is ready; it holds `values`.
-    pub fn finish(&self, index: usize, values: Arc<ChunkBuffer>) {
+    /// Chunk `index` is ready; it holds `values`, for which `change` was added to those of the step before, where that
+    /// is rounded.
+    pub fn finish(&self, index: usize, values: Arc<ChunkBuffer>, change: Option<Bytes>) {
         let len = values.len();
-        let values = if self.format.is_whole() {
+        let whole = if self.format.is_whole() {
             Values::shared(values, 0..len)
         } else {
             let mut bytes = Vec::new();
             self.format.write(index * CHUNK_ELEMENTS, &values, &mut bytes);
             Values::from(Bytes::from(bytes))
         };
-        if self.chunks[index].set(values).is_ok() {
+        let change = change.map(Values::from);
+        if self.chunks[index].set(PublishedChunk { whole, change }).is_ok() {
             self.advance();
             self.finished.send_modify(|finished| finished.order.push(index as u32));
         }
@@ -83,8 +93,8 @@ impl PublishedParameters {
             return;
         }
         let mut digest = self.digest.lock();
-        while let Some(values) = self.chunks.get(digest.chunks).and_then(OnceLock::get) {
-            digest.hasher.update(&values.to_bytes());
+        while let Some(chunk) = self.chunks.get(digest.chunks).and_then(OnceLock::get) {
+            digest.hasher.update(&chunk.whole.to_bytes());
             digest.chunks += 1;
         }
     }
@@ -106,11 +116,13 @@ impl PublishedParameters {
         self.finished.send_modify(|finished| finished.abandoned = true);
     }
 
-    /// The chunk that was finished as number `position`; waits for it. `None` after the last one.
+    /// The chunk that was finished as number `position`; waits for it. `None` after the last one. Who has the
+    /// parameters of the step before, and wants no more than what was `changed`, gets that where it is rounded: bf16,
+    /// half as many bytes.
     ///
     /// # Errors
     /// When the step is given up.
-    pub async fn chunk(&self, position: usize) -> Result<Option<Chunk>, Abandoned> {
+    pub async fn chunk(&self, position: usize, changed: bool) -> Result<Option<Chunk>, Abandoned> {
         if position >= self.chunks.len() {
             return Ok(None);
         }
@@ -120,7 +132,8 @@ impl PublishedParameters {
             .await
             .map_err(|_| Abandoned)?;
         let index = *finished.order.get(position).ok_or(Abandoned)? as usize;
-        let data = self.chunks[index].get().cloned().ok_or(Abandoned)?;
+        let chunk = self.chunks[index].get().ok_or(Abandoned)?;
+        let data = chunk.change.as_ref().filter(|_| changed).unwrap_or(&chunk.whole).clone();
         Ok(Some(Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data }))
     }
 }
@@ -155,7 +168,7 @@ impl ParameterBoard {
     ) -> Arc<PublishedParameters> {
         let mut published = PublishedParameters::new(chunk_count(len), self.format.clone());
         for (index, values) in kept {
-            published.finish(index, values);
+            published.finish(index, values, None);
             published.kept += 1;
         }
         let published = Arc::new(published);
@@ -208,16 +221,16 @@ mod tests {
         let len = 2 * CHUNK_ELEMENTS + 5;
         let board = ParameterBoard::new(3, &Flat::of(&vec![3.0; len]), ParameterFormat::default());
         let next = board.open(4, len, []);
-        next.finish(2, buffer(5, 1.0));
-        next.finish(0, buffer(CHUNK_ELEMENTS, 2.0));
+        next.finish(2, buffer(5, 1.0), None);
+        next.finish(0, buffer(CHUNK_ELEMENTS, 2.0), None);
         let reader = board.get(4).await.unwrap();
-        let first = reader.chunk(0).await.unwrap().unwrap();
+        let first = reader.chunk(0, false).await.unwrap().unwrap();
         assert_eq!((first.offset, values(&first)), (2 * CHUNK_ELEMENTS as u64, vec![1.0; 5]));
-        assert_eq!(reader.chunk(1).await.unwrap().unwrap().offset, 0);
-        let waiting = tokio::spawn(async move { reader.chunk(2).await });
-        next.finish(1, buffer(CHUNK_ELEMENTS, 3.0));
+        assert_eq!(reader.chunk(1, false).await.unwrap().unwrap().offset, 0);
+        let waiting = tokio::spawn(async move { reader.chunk(2, false).await });
+        next.finish(1, buffer(CHUNK_ELEMENTS, 3.0), None);
         assert_eq!(waiting.await.unwrap().unwrap().unwrap().offset, CHUNK_ELEMENTS as u64);
-        assert_eq!(next.chunk(3).await, Ok(None));
+        assert_eq!(next.chunk(3, false).await, Ok(None));
     }
 
     #[tokio::test]
@@ -226,13 +239,13 @@ mod tests {
         let (old, new) = (Flat::of(&vec![3.0; len]), Flat::of(&vec![4.0; len]));
         let board = ParameterBoard::new(3, &old, ParameterFormat::default());
         let next = board.open(4, len, []);
-        new.chunks().iter().enumerate().for_each(|(index, chunk)| next.finish(index, chunk.clone()));
+        new.chunks().iter().enumerate().for_each(|(index, chunk)| next.finish(index, chunk.clone(), None));
         board.commit(4);
         assert!(board.get(3).await.is_none());
         assert!(old.chunks().iter().all(|chunk| Arc::strong_count(chunk) == 1), "nothing else holds the old ones");
         let published = board.get(4).await.unwrap();
-        assert_eq!(values(&published.chunk(1).await.unwrap().unwrap()), [4.0]);
-        assert_eq!(published.chunk(2).await, Ok(None));
+        assert_eq!(values(&published.chunk(1, false).await.unwrap().unwrap()), [4.0]);
+        assert_eq!(published.chunk(2, false).await, Ok(None));
     }
 
     #[tokio::test]
@@ -243,11 +256,11 @@ mod tests {
         assert_eq!(board.get(3).await.unwrap().kept(), 0);
         let kept = [0, 1].map(|index| (index, old.chunks()[index].clone()));
         let next = board.open(4, len, kept);
-        next.finish(2, buffer(5, 4.0));
+        next.finish(2, buffer(5, 4.0), None);
         assert_eq!(next.kept(), 2);
-        assert_eq!(values(&next.chunk(2).await.unwrap().unwrap()), [4.0; 5]);
-        assert_eq!(next.chunk(3).await, Ok(None));
-        assert_eq!(next.chunk(0).await.unwrap().unwrap().offset, 0, "and who has nothing gets all");
+        assert_eq!(values(&next.chunk(2, false).await.unwrap().unwrap()), [4.0; 5]);
+        assert_eq!(next.chunk(3, false).await, Ok(None));
+        assert_eq!(next.chunk(0, false).await.unwrap().unwrap().offset, 0, "and who has nothing gets all");
     }
 
     #[tokio::test]
@@ -255,7 +268,7 @@ mod tests {
         let board = ParameterBoard::new(0, &Flat::of(&[0.0]), ParameterFormat::default());
         let next = board.open(1, 1, []);
         board.abandon(1);
-        assert_eq!(next.chunk(0).await, Err(Abandoned));
+        assert_eq!(next.chunk(0, false).await, Err(Abandoned));
         assert!(board.get(1).await.is_none());
     }
 
@@ -275,12 +288,28 @@ mod tests {
         let board = ParameterBoard::new(3, &chunks, format.clone());
         assert_eq!(board.digest_of(3, old), wanted);
         let next = board.open(4, flat.len(), []);
-        next.finish(1, chunks.chunks()[1].clone());
+        next.finish(1, chunks.chunks()[1].clone(), None);
         assert_eq!(board.digest_of(4, old), old, "it is not there yet");
-        next.finish(0, chunks.chunks()[0].clone());
+        next.finish(0, chunks.chunks()[0].clone(), None);
         assert_eq!(board.digest_of(4, old), wanted);
-        let first = next.chunk(1).await.unwrap().unwrap();
+        let first = next.chunk(1, false).await.unwrap().unwrap();
         let mut came = vec![0.0; CHUNK_ELEMENTS];
         assert!(first.data.wire_len() < 3 * CHUNK_ELEMENTS && format.read(0, &first.data.to_bytes(), &mut came));
+    }
+
+    #[tokio::test]
+    async fn who_has_the_step_before_may_get_what_was_changed() {
+        let len = CHUNK_ELEMENTS + 1;
+        let board = ParameterBoard::new(3, &Flat::of(&vec![3.0; len]), ParameterFormat::default());
+        let next = board.open(4, len, []);
+        next.finish(1, buffer(1, 4.0), Some(Bytes::from_static(&[0x80, 0x3f])));
+        let (whole, changed) =
+            (next.chunk(0, false).await.unwrap().unwrap(), next.chunk(0, true).await.unwrap().unwrap());
+        assert_eq!((values(&whole), changed.offset), (vec![4.0], CHUNK_ELEMENTS as u64));
+        let mut change = [0.0];
+        assert!(changed.data.copy_halves_to(&mut change) && change == [1.0]);
+        next.finish(0, buffer(CHUNK_ELEMENTS, 5.0), None);
+        let whole = next.chunk(1, true).await.unwrap().unwrap();
+        assert_eq!(values(&whole)[0], 5.0, "where nothing is rounded all of it comes");
     }
 }

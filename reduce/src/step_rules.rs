@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use convoy_common::Plan;
+use convoy_common::spec::Compression;
 use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
-use convoy_model::Network;
+use convoy_kernels::tree::round_change;
+use convoy_model::{Network, ParameterFormat};
 use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range};
 
 use crate::{ChunkBuffer, Elements, FrozenChunks, ParameterState, Scales, Update, moment_names};
@@ -22,7 +25,20 @@ pub struct StepRules {
     pub network: Arc<Network>,
     /// Chunks that steps leave as they are.
     pub frozen: FrozenChunks,
+    /// Whether what a step changes is rounded to bf16, and travels as that.
+    pub rounds_changes: bool,
     update: Update,
+}
+
+/// What a step has made of a chunk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MadeChunk {
+    /// Its state after the step.
+    pub state: ChunkState,
+    /// What was added to its values, where that is rounded: bf16, the lower byte of each first.
+    pub change: Option<Bytes>,
+    /// Whether all of the state is free of NaN and infinity.
+    pub finite: bool,
 }
 
 /// Parameters (or buffers) and optimizer state of one chunk, after some number of steps.
@@ -63,7 +79,15 @@ impl StepRules {
     /// Those of a plan and its network.
     pub fn new(plan: Arc<Plan>, network: Arc<Network>) -> Self {
         let (frozen, update) = (FrozenChunks::of(&plan, &network), Update::new(&plan, &network));
-        StepRules { plan, network, frozen, update }
+        // Weights that travel as bf16 have no more exact copies to which a change could be added.
+        let whole = ParameterFormat::of(&plan, &network).is_whole();
+        let rounds_changes = whole && plan.spec.train.compression == Compression::Bf16;
+        StepRules { plan, network, frozen, rounds_changes, update }
+    }
+
+    /// How exact nodes and sums are, and what travels.
+    pub fn compression(&self) -> Compression {
+        self.plan.spec.train.compression
     }
 
     /// The scales of step `step`, where they follow from the plan alone: without class weights and clipping.
@@ -85,16 +109,17 @@ impl StepRules {
     }
 
     /// Step `step` of chunk `index`, whose sum over all shards is `root`: in the root's memory it makes the parameters
-    /// that follow from `before`. Whether what it has made is free of NaN and infinity is the second part of the
-    /// answer.
+    /// that follow from `before`.
     pub fn make_chunk(
         &self,
         step: u64,
         index: usize,
         scales: Scales,
-        mut root: ChunkBuffer,
+        root: ChunkBuffer,
         before: &ChunkState,
-    ) -> (ChunkState, bool) {
+    ) -> MadeChunk {
+        let mut root = root.made_whole();
+        let mut change = vec![[0; 2]; if self.rounds_changes { root.len() } else { 0 }];
         let first = index * CHUNK_ELEMENTS;
         let old = &before.moments;
         let mut moments: Vec<ChunkBuffer> = old.iter().map(|old| ChunkBuffer::new(old.len())).collect();
@@ -114,10 +139,15 @@ impl StepRules {
             let mut carried: Vec<&mut [f32]> = carried.collect();
             let elements = Elements { first: first + start, values, moments: &mut carried, sum };
             self.update.apply(step, scales, elements);
+            if self.rounds_changes {
+                let here = start..start + values.len();
+                round_change(before, values, &mut change[here]);
+            }
             finite &= all_finite(values) && carried.iter().all(|moment| all_finite(moment));
         }
-        let made = ChunkState { values: Arc::new(root), moments: moments.into_iter().map(Arc::new).collect() };
-        (made, finite)
+        let state = ChunkState { values: Arc::new(root), moments: moments.into_iter().map(Arc::new).collect() };
+        let change = self.rounds_changes.then(|| Bytes::from(change.into_flattened()));
+        MadeChunk { state, change, finite }
     }
 }
 

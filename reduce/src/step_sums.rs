@@ -315,11 +315,11 @@ impl StepSums {
         };
         let mut begun = Instant::now();
         let before = ChunkState::of(&self.before, index);
-        let (made, finite) = self.rules.make_chunk(self.before.step, index, scales, root, &before);
-        self.made.finite &= finite;
+        let made = self.rules.make_chunk(self.before.step, index, scales, root, &before);
+        self.made.finite &= made.finite;
         begun = lap(&mut self.times.optimizer, begun);
-        self.published.finish(index, made.values.clone());
-        self.chunks[index].root = Root::Made(made);
+        self.published.finish(index, made.state.values.clone(), made.change);
+        self.chunks[index].root = Root::Made(made.state);
         self.count_made(index);
         lap(&mut self.times.digest, begun);
     }

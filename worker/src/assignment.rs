@@ -46,9 +46,9 @@ impl Assignment {
     }
 
     /// Asks another worker for parameters that it makes in an opening.
-    pub(crate) fn slices(self, opening: Opening, chunks: Vec<usize>) -> v1::SlicesRequest {
+    pub(crate) fn slices(self, opening: Opening, chunks: Vec<usize>, changes: bool) -> v1::SlicesRequest {
         let Assignment { worker, job, generation } = self;
-        v1::SlicesRequest { worker, job, generation, opening: opening.0, chunks: numbers(chunks) }
+        v1::SlicesRequest { worker, job, generation, opening: opening.0, chunks: numbers(chunks), changes }
     }
 
     /// Announces chunks of what is kept.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use convoy_common::spec::Compression;
 use convoy_common::{Plan, panic_text};
 use convoy_model::Network;
 use convoy_nn::{ChunkTaker, ComputeError, Device, Executor, GradientTarget};
@@ -36,6 +37,8 @@ struct PoolShared {
     failures: UnboundedSender<LeaseFailure>,
     /// Chunks that steps leave as they are.
     frozen: Arc<FrozenChunks>,
+    /// How exact nodes are.
+    compression: Compression,
     /// What the network's weights become for evaluations.
     evaluated: EvaluatedWeights,
 }
@@ -56,8 +59,8 @@ impl ComputePool {
         let buffers = Arc::new(SpareBuffers::new(network.len()));
         let evaluated = EvaluatedWeights::new(plan.clone(), network.clone());
         let frozen = Arc::new(FrozenChunks::of(plan, network));
-        let queue = LeaseQueue::default();
-        let shared = Arc::new(PoolShared { queue, shards, buffers, failures, frozen, evaluated });
+        let (queue, compression) = (LeaseQueue::default(), plan.spec.train.compression);
+        let shared = Arc::new(PoolShared { queue, shards, buffers, failures, frozen, compression, evaluated });
         let mut pool = ComputePool { shared, threads: Vec::new() };
         for executor in Executor::team(device, plan, network, threads.max(1))? {
             let thread = ShardThread { shared: pool.shared.clone(), executor, loaded: None };
@@ -70,7 +73,8 @@ impl ComputePool {
     /// Takes a lease in, whose node goes to `sender` as it is computed, and begins to load its samples.
     pub(crate) fn add(&self, lease: Lease, sender: NodeSender) {
         self.shared.shards.prepare(lease.work, lease.at.step, lease.node);
-        self.shared.queue.add(LeaseWork::new(lease, self.shared.buffers.elements(), sender));
+        let PoolShared { queue, buffers, compression, .. } = &*self.shared;
+        queue.add(LeaseWork::new(lease, buffers.elements(), *compression, sender));
     }
 
     /// Drops a lease; shards of it that are being computed are thrown away.

@@ -111,6 +111,7 @@ impl QueueState {
 
 #[cfg(test)]
 mod tests {
+    use convoy_common::spec::Compression;
     use convoy_scheduler::{Lease, Work};
     use convoy_testing::wait_for;
 
@@ -120,7 +121,7 @@ mod tests {
 
     /// Takes in a lease whose node goes nowhere.
     fn add(queue: &LeaseQueue, lease: Lease) {
-        queue.add(LeaseWork::new(lease, 1, node_parts().0));
+        queue.add(LeaseWork::new(lease, 1, Compression::None, node_parts().0));
     }
 
     fn parameters(queue: &LeaseQueue, step: u64) {
@@ -162,7 +163,7 @@ mod tests {
         let queue = LeaseQueue::default();
         let (old, new) = (lease(Work::Train, 3, 1, 0..4), lease(Work::Train, 4, 2, 0..1));
         let (sender, mut parts, _) = node_parts();
-        queue.add(LeaseWork::new(old, 1, sender));
+        queue.add(LeaseWork::new(old, 1, Compression::None, sender));
         add(&queue, new);
         parameters(&queue, 4);
         assert_eq!(queue.state.lock().shards.len(), 1, "their shards are forgotten");

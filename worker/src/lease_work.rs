@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use convoy_common::spec::Compression;
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_reduce::NodeSums;
 use convoy_scheduler::{Failure, Lease, LeaseRef, Node};
@@ -50,8 +51,9 @@ pub(crate) struct ComputedShard {
 }
 
 impl LeaseWork {
-    /// No shard is computed yet. Gradients have `elements` elements, and the node goes to `sender`.
-    pub(crate) fn new(lease: Lease, elements: usize, sender: NodeSender) -> Self {
+    /// No shard is computed yet. Gradients have `elements` elements, rounded as `compression` says, and the node goes to
+    /// `sender`.
+    pub(crate) fn new(lease: Lease, elements: usize, compression: Compression, sender: NodeSender) -> Self {
         let sums = LeaseSums {
             shards_left: lease.node.size(),
             sums: TreeSum::new(lease.node),
@@ -59,7 +61,7 @@ impl LeaseWork {
             failed: false,
             times: Times::default(),
         };
-        let gradient = NodeSums::new(lease.node, elements);
+        let gradient = NodeSums::new(lease.node, elements, compression);
         LeaseWork { lease, gradient, sums: Mutex::new(sums), sender: Mutex::new(Some(sender)) }
     }
 
@@ -135,7 +137,7 @@ mod tests {
     /// A lease of gradients of two elements, and where its node goes.
     fn work(work: Work, shards: std::ops::Range<u32>) -> (LeaseWork, NodeParts) {
         let (sender, parts, _) = node_parts();
-        (LeaseWork::new(lease(work, 0, 1, shards), 2, sender), parts)
+        (LeaseWork::new(lease(work, 0, 1, shards), 2, Compression::None, sender), parts)
     }
 
     fn shard(shard: u32, value: f64) -> ComputedShard {

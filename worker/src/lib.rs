@@ -43,6 +43,7 @@ mod evaluated_weights;
 mod exchange;
 mod file_requests;
 mod heartbeat;
+mod held_parameters;
 mod known_workers;
 mod lease_queue;
 mod lease_work;
@@ -63,6 +64,7 @@ mod session;
 mod shards;
 mod spare_buffers;
 mod stages;
+mod step_parameters;
 
 #[cfg(test)]
 mod fixtures;

@@ -14,7 +14,7 @@ use convoy_proto::channel::PLAN_LIMIT;
 use convoy_proto::v1;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::coordinator_message::Message;
-use convoy_reduce::FrozenChunks;
+use convoy_reduce::{FrozenChunks, StepRules};
 use convoy_scheduler::{Lease, Work};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
@@ -31,13 +31,14 @@ use crate::node_parts::NodeSender;
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
 use crate::parameter_checks::WrongParameters;
-use crate::parameters::{Fetched, ParameterFetches, StepParameters};
+use crate::parameters::{Fetched, ParameterFetches};
 use crate::peer_end::PeerEnd;
 use crate::peer_probes::PeerProbes;
 use crate::push::{NodePushes, failure_message};
 use crate::run_data::RunData;
 use crate::run_files::{Fetching, RunFiles};
 use crate::shards::Shards;
+use crate::step_parameters::StepParameters;
 
 /// What a membership begins with.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl Membership {
         let opening = RunOpening { plan, manifest, data, files, device, threads, most_memory, adds, failures: sender };
         let opened = tokio::task::spawn_blocking(move || opening.open());
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
-        let OpenedRun { data, pool, threads: fitting, plan, network, format, frozen } = opened?;
+        let OpenedRun { data, pool, threads: fitting, plan, network, format, frozen, changes } = opened?;
         if fitting < threads {
             tracing::warn!(fitting, wanted = threads, "there is not the memory for all threads");
         }
@@ -118,7 +119,7 @@ impl Membership {
             workers: peers.workers.clone(),
             pushes: pushes.clone(),
         });
-        let arrival = Arrival { buffers: pool.buffers().clone(), format: format.clone(), frozen };
+        let arrival = Arrival { buffers: pool.buffers().clone(), format: format.clone(), frozen, changes };
         let digest = Arc::new(move |flat: &[f32]| format.digest(&network, flat));
         let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
         let peers = PeerProbes::new(peers, assignment.job, outbox.clone());
@@ -310,6 +311,8 @@ struct OpenedRun {
     network: Arc<Network>,
     format: Arc<ParameterFormat>,
     frozen: Arc<FrozenChunks>,
+    /// Whether what a step changes may come alone.
+    changes: bool,
 }
 
 impl RunOpening {
@@ -333,7 +336,8 @@ impl RunOpening {
         let pool = ComputePool::start(&plan, &network, shards, (device, threads), failures)?;
         let format = Arc::new(ParameterFormat::of(&plan, &network));
         let frozen = Arc::new(FrozenChunks::of(&plan, &network));
-        Ok(OpenedRun { data, pool, threads, plan, network, format, frozen })
+        let changes = StepRules::new(plan.clone(), network.clone()).rounds_changes;
+        Ok(OpenedRun { data, pool, threads, plan, network, format, frozen, changes })
     }
 }
 

@@ -17,11 +17,13 @@ use crate::arrival::Arrival;
 use crate::assignment::Assignment;
 use crate::chunk_sources::ChunkSources;
 use crate::error::WorkerError;
-use crate::exchange::{CommittedStep, Exchange, SlicesFetch};
+use crate::exchange::{Exchange, SlicesFetch};
+use crate::held_parameters::{HeldParameters, StepBefore};
 use crate::parameter_checks::{
     Checked, DigestMaker, MakeDigest, Measured, Misserved, ParameterChecks, WrongParameters,
 };
 use crate::stages;
+use crate::step_parameters::{CommittedStep, StepParameters};
 
 /// Before parameters that did not come are asked for again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -39,21 +41,13 @@ pub(crate) struct Fetched {
     sources: Option<ChunkSources>,
 }
 
-/// Parameters and buffers that a step is computed with.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct StepParameters {
-    pub(crate) step: StepId,
-    pub(crate) flat: Arc<Vec<f32>>,
-}
-
 /// Parameters on their way. Those of a step are asked for while the step before is computed, since the coordinator
 /// sends each chunk as soon as it is made; they count once the coordinator says that the step is committed.
 pub(crate) struct ParameterFetches {
     client: CoordinatorClient<Channel>,
     assignment: Assignment,
     arrival: Arrival,
-    /// The parameters that were taken over last, while there are such chunks.
-    held: Option<StepParameters>,
+    held: HeldParameters,
     /// The newest step that was said to be committed, and the digest of its parameters.
     committed: watch::Sender<CommittedStep>,
     checks: ParameterChecks,
@@ -78,11 +72,12 @@ impl ParameterFetches {
         digest: MakeDigest,
     ) -> Self {
         let (sender, arrivals) = mpsc::unbounded_channel();
+        let held = HeldParameters::none(arrival.changes);
         ParameterFetches {
             client,
             assignment,
             arrival,
-            held: None,
+            held,
             committed: watch::Sender::default(),
             checks: ParameterChecks::new(digest),
             early: BTreeMap::new(),
@@ -109,7 +104,7 @@ impl ParameterFetches {
         self.checks.find_wrong(step.0, &flat);
         self.checks.suspect(None).into_iter().for_each(|flat| self.arrival.buffers.give(flat));
         let parameters = StepParameters { step, flat: Arc::new(flat) };
-        self.held = self.arrival.frozen.at(step.0).next().map(|_| parameters.clone());
+        self.held.hold(&parameters, self.arrival.frozen.at(step.0).next().is_some());
         Ok(Some(parameters))
     }
 
@@ -175,6 +170,8 @@ impl ParameterFetches {
             tracing::warn!(step, "the parameters that other workers made are not the coordinator's; fetched from it");
             let before = self.checks.suspect(Some(Misserved { step, flat, sources }));
             before.into_iter().for_each(|flat| self.arrival.buffers.give(flat));
+            // It may be what they were added to that is wrong.
+            self.held.forget();
             self.fetch(step, Duration::ZERO);
             return Ok(None);
         }
@@ -187,7 +184,7 @@ impl ParameterFetches {
                 );
                 self.arrival.buffers.give(flat);
                 // It may be what was kept that is wrong.
-                self.held = None;
+                self.held.forget();
                 self.fetch(step, Duration::ZERO);
                 Ok(None)
             }
@@ -222,9 +219,10 @@ impl ParameterFetches {
         if self.on_the_way.contains_key(&step) || self.newest.is_some_and(|newest| newest >= step) {
             return;
         }
-        let held = self.held.clone().filter(|held| held.step.0 < step).map(|held| held.flat);
+        let held = self.held.earlier(step).map(|held| held.flat);
+        let before = self.held.before(step, self.committed.subscribe());
         let committed = self.committed.subscribe();
-        let fetch = exchange.fetch(step, self.client.clone(), self.arrival.clone(), held, committed);
+        let fetch = exchange.fetch(step, self.client.clone(), self.arrival.clone(), (held, before), committed);
         if let Some(fetch) = fetch {
             let fetching = put_together(fetch, self.checks.maker());
             let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
@@ -253,11 +251,12 @@ impl ParameterFetches {
     }
 
     fn fetch(&mut self, step: u64, after: Duration) {
-        let held = self.held.clone().filter(|held| held.step.0 < step);
+        let held = self.held.earlier(step);
         let fetch = Fetch {
             request: self.assignment.parameters(step, held.as_ref().map(|held| held.step.0)),
             arrival: self.arrival.clone(),
             held: held.map(|held| held.flat),
+            before: self.held.before(step, self.committed.subscribe()),
         };
         let fetch = fetch.run(self.client.clone());
         let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
@@ -300,12 +299,19 @@ struct Fetch {
     arrival: Arrival,
     /// Those of the step that the request says are held.
     held: Option<Arc<Vec<f32>>>,
+    /// Those of the step before, of which what is changed may come alone.
+    before: StepBefore,
 }
 
 impl Fetch {
     /// Asks for them, and takes them in as they come. Frozen chunks that do not come are those that are held.
-    async fn run(self, mut client: CoordinatorClient<Channel>) -> Result<Vec<f32>, Status> {
+    async fn run(mut self, mut client: CoordinatorClient<Channel>) -> Result<Vec<f32>, Status> {
         let step = StepId(self.request.step);
+        let before = self.before.wait().await;
+        if before.is_some() {
+            self.request.held = step.0.checked_sub(1);
+            self.held.clone_from(&before);
+        }
         let mut chunks = client.parameters(self.request).await?.into_inner();
         let mut flat = self.arrival.buffers.take();
         // The time counts from the first chunk: the worker asks long before it can come.
@@ -316,9 +322,10 @@ impl Fetch {
             begun.get_or_insert_with(Instant::now);
             let start = usize::try_from(chunk.offset).unwrap_or(usize::MAX);
             let index = start / CHUNK_ELEMENTS;
-            let part = &mut flat[chunk_range(elements, index)];
+            let range = chunk_range(elements, index);
             let fits = start.is_multiple_of(CHUNK_ELEMENTS) && start < elements;
-            if !fits || !self.arrival.format.read(start, &chunk.data.to_bytes(), part) {
+            let before = before.as_ref().map(|before| &before[range.clone()]);
+            if !fits || !self.arrival.read(start, &chunk.data, before, &mut flat[range]) {
                 return Err(Status::data_loss(format!("chunk at element {start} does not fit {elements} elements")));
             }
             missing[index] = false;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use convoy_model::digest_elements;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::node_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, v1};
 use convoy_reduce::{ChunkBuffer, Magnitude};
 use convoy_scheduler::{Failure, Lease, LeaseRef, OwnersVersion};
 use tokio::sync::mpsc::UnboundedSender;
@@ -82,7 +82,7 @@ impl NodePushes {
     ) -> bool {
         let (sender, parts, _) = node_parts();
         for (index, values) in chunks {
-            sender.chunk(index, ChunkBuffer::of(&values));
+            sender.chunk(index, ChunkBuffer::copy_of(&values));
         }
         sender.finish(computed);
         self.carry(lease, version, parts).await
@@ -192,8 +192,7 @@ async fn push(
             }
             message = match parts.next().await {
                 Some(NodePart::Chunk(index, values)) => {
-                    let len = values.len();
-                    let data = Values::shared(Arc::new(values), 0..len);
+                    let data = Arc::new(values).on_the_wire();
                     Message::Chunk(Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data })
                 }
                 Some(NodePart::Computed(node)) => {

@@ -14,8 +14,8 @@ pub use data::{
 pub use network::{Layer, LayerKind, NetworkSpec, Pair, Shortcut};
 pub use parse::{SpecError, names, nearest, parse, to_toml};
 pub use train::{
-    BalancedWord, CheckpointSpec, ClassWeights, EarlyStopping, LastStep, Loss, LossKind, Optimizer, OptimizerKind,
-    Schedule, ScheduleKind, Train,
+    BalancedWord, CheckpointSpec, ClassWeights, Compression, EarlyStopping, LastStep, Loss, LossKind, Optimizer,
+    OptimizerKind, Schedule, ScheduleKind, Train,
 };
 
 use serde::{Deserialize, Serialize};

@@ -187,6 +187,11 @@ pub struct Train {
     pub shard: u32,
     /// Whether the samples that do not fill the last step of an epoch make a smaller step.
     pub last: LastStep,
+    /// Whether gradients and changes of parameters are rounded to bf16, `"bf16"`, so that half the bytes pass between
+    /// machines; `"none"` unless said otherwise. Where it is rounded is fixed (`docs/numerics.md`), so bits depend on
+    /// neither workers nor machines.
+    #[serde(skip_serializing_if = "Compression::is_none")]
+    pub compression: Compression,
     /// Stop when a metric no longer gets better.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
@@ -194,7 +199,26 @@ pub struct Train {
 
 impl Default for Train {
     fn default() -> Self {
-        Train { epochs: 10, batch: 128, shard: 32, last: LastStep::Keep, early_stopping: None }
+        let (last, compression) = (LastStep::Keep, Compression::None);
+        Train { epochs: 10, batch: 128, shard: 32, last, compression, early_stopping: None }
+    }
+}
+
+/// How exact what workers exchange is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// As it is computed: f32.
+    #[default]
+    None,
+    /// Every node of the reduce tree, and every change of a parameter or buffer, is rounded to bf16.
+    Bf16,
+}
+
+impl Compression {
+    /// Whether nothing is rounded.
+    pub fn is_none(&self) -> bool {
+        *self == Compression::None
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use convoy_model::ParameterFormat;
-use convoy_reduce::{FrozenChunks, ParameterBoard};
+use convoy_reduce::ParameterBoard;
 use convoy_scheduler::{Driver, JobId, Outcome, Run};
 use tokio::sync::mpsc;
 
@@ -139,7 +139,7 @@ fn open(loaded: LoadedRun, job: JobId, links: &Arc<dyn WorkerLinks>) -> Result<O
         manifest: config.manifest.clone(),
         files: config.files.clone(),
         generation,
-        vector: FlatVector { elements: config.network.len(), frozen: FrozenChunks::of(&config.plan, &config.network) },
+        vector: FlatVector::of(&config.plan, &config.network),
         inputs: input_sender.clone(),
         reducer: reducer_queue,
         board: Arc::new(ParameterBoard::new(state.step, &state.flat, format)),

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use convoy_common::Plan;
 use convoy_common::file_tree::Files;
 use convoy_common::manifest::Manifest;
+use convoy_common::spec::Compression;
+use convoy_model::Network;
 use convoy_reduce::{FrozenChunks, ParameterBoard};
 use convoy_scheduler::RunGeneration;
 
@@ -59,6 +61,16 @@ pub(crate) struct FlatVector {
     pub(crate) elements: usize,
     /// Chunks that nobody sends.
     pub(crate) frozen: FrozenChunks,
+    /// How exact nodes and sums are.
+    pub(crate) compression: Compression,
+}
+
+impl FlatVector {
+    /// Those of a plan and its network.
+    pub(crate) fn of(plan: &Plan, network: &Network) -> Self {
+        let (frozen, compression) = (FrozenChunks::of(plan, network), plan.spec.train.compression);
+        FlatVector { elements: network.len(), frozen, compression }
+    }
 }
 
 /// The run takes nothing more.

@@ -134,7 +134,7 @@ impl NodePush {
     async fn chunk(&mut self, chunk: Chunk) -> Result<Option<String>, Status> {
         // A node whose chunks have gone elsewhere has none here, and neither has one of an evaluation.
         let elements = if self.received.chunks() > 0 { self.run.vector.elements } else { 0 };
-        let (index, values) = ChunkBuffer::received(&chunk, elements)?;
+        let (index, values) = ChunkBuffer::received(&chunk, elements, self.run.vector.compression)?;
         let worst =
             self.received.add(index, &values).map_err(|unwanted| Status::invalid_argument(unwanted.to_string()))?;
         if worst == Magnitude::NotFinite {

@@ -79,7 +79,7 @@ impl RootPush {
         let command = match message {
             Message::Header(_) => return Err(Status::invalid_argument("sums have one header")),
             Message::Sum(chunk) => {
-                let (index, values) = ChunkBuffer::received(&chunk, elements)?;
+                let (index, values) = ChunkBuffer::received(&chunk, elements, self.run.vector.compression)?;
                 let permit = excused(self.run.reducer.chunk_room(), || self.contact.pushed()).await;
                 Command::Root { opening, from, index, values, permit }
             }
@@ -120,7 +120,7 @@ impl KeptPush {
         self.contact.pushed();
         let node: Node = kept.node.ok_or(WireError::Missing { field: "node" })?.try_into()?;
         let chunk = kept.chunk.ok_or(WireError::Missing { field: "chunk" })?;
-        let (index, values) = ChunkBuffer::received(&chunk, self.run.vector.elements)?;
+        let (index, values) = ChunkBuffer::received(&chunk, self.run.vector.elements, self.run.vector.compression)?;
         if index != self.index {
             return Err(Status::invalid_argument(format!("chunk {index} came, {} was asked for", self.index)));
         }

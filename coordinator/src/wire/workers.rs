@@ -119,12 +119,13 @@ impl Coordinator for WorkersService {
             .await
             .ok_or_else(|| Status::not_found(format!("the parameters of step {} are gone", request.step)))?;
         let contact = self.contact(request.worker)?;
+        let changed = request.held.is_some_and(|held| held.checked_add(1) == Some(request.step));
         if !request.chunks.is_empty() {
-            return Ok(Response::new(Box::pin(those_of(published, request.chunks, contact))));
+            return Ok(Response::new(Box::pin(those_of(published, request.chunks, changed, contact))));
         }
         let held = request.held.is_some_and(|held| held < request.step);
         let first = if held { published.kept() } else { 0 };
-        Ok(Response::new(Box::pin(chunks_of(published, first, contact))))
+        Ok(Response::new(Box::pin(chunks_of(published, first, changed, contact))))
     }
 
     async fn state(&self, request: Request<v1::StateRequest>) -> Result<Response<Self::StateStream>, Status> {
@@ -373,25 +374,28 @@ async fn next(messages: &mut Streaming<v1::NodeMessage>) -> Result<Option<v1::no
 fn those_of(
     published: Arc<PublishedParameters>,
     wanted: Vec<u32>,
+    changed: bool,
     contact: Arc<WorkerContact>,
 ) -> impl Stream<Item = Result<Chunk, Status>> {
     let wanted: BTreeSet<u64> = wanted.into_iter().map(|chunk| u64::from(chunk) * CHUNK_ELEMENTS as u64).collect();
-    chunks_of(published, 0, contact).filter(move |chunk| match chunk {
+    chunks_of(published, 0, changed, contact).filter(move |chunk| match chunk {
         Ok(chunk) => wanted.contains(&chunk.offset),
         Err(_) => true,
     })
 }
 
-/// Chunks in the order in which they are finished, without the `first` ones.
+/// Chunks in the order in which they are finished, without the `first` ones; of each what was `changed`, if that will
+/// do.
 fn chunks_of(
     published: Arc<PublishedParameters>,
     first: usize,
+    changed: bool,
     contact: Arc<WorkerContact>,
 ) -> impl Stream<Item = Result<Chunk, Status>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
         for position in first.. {
-            let item = match published.chunk(position).await {
+            let item = match published.chunk(position, changed).await {
                 Ok(Some(chunk)) => Ok(chunk),
                 Ok(None) => return,
                 Err(_) => Err(Status::aborted("the step was given up")),
@@ -504,13 +508,14 @@ mod tests {
         let board = ParameterBoard::new(4, &flat, ParameterFormat::default());
         let those_of = async |step, wanted: &[u32]| {
             let published = board.get(step).await.expect("it has begun");
-            let chunks: Vec<_> = those_of(published, wanted.to_vec(), Arc::new(WorkerContact::new())).collect().await;
+            let chunks: Vec<_> =
+                those_of(published, wanted.to_vec(), false, Arc::new(WorkerContact::new())).collect().await;
             let index = |chunk: Chunk| chunk.offset as usize / CHUNK_ELEMENTS;
             chunks.into_iter().map(|chunk| chunk.map(index).map_err(|status| status.code())).collect::<Vec<_>>()
         };
         assert_eq!(those_of(4, &[3, 1, 9]).await, [Ok(1), Ok(3)]);
         let next = board.open(5, elements, []);
-        next.finish(1, flat.chunks()[1].clone());
+        next.finish(1, flat.chunks()[1].clone(), None);
         let (told, ()) = tokio::join!(those_of(5, &[0, 1]), async { board.abandon(5) });
         assert_eq!(told, [Ok(1), Err(tonic::Code::Aborted)]);
     }

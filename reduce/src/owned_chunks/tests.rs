@@ -1,15 +1,17 @@
 use convoy_common::Digest;
+use convoy_common::spec::Compression;
 use convoy_model::{Network, ParameterFormat};
-use convoy_proto::{chunk_count, chunk_range};
+use convoy_proto::{Values, chunk_count, chunk_range};
 
 use super::*;
 use crate::{Flat, MadeStep, ParameterBoard, ParameterState, StepSums};
 
 const SPEC: &str = "[network]\nname = \"simple-cnn\"\n[train]\nepochs = 2\nbatch = 24\nshard = 8\n";
-const OPTIMIZERS: [&str; 3] = [
+const OPTIMIZERS: [&str; 4] = [
     "[optimizer]\nkind = \"sgd\"\nlr = 0.1\nmomentum = 0.9\n",
     "[optimizer]\nkind = \"adamw\"\nlr = 0.01\n",
     "[optimizer]\nkind = \"sgd\"\nlr = 0.1\nmomentum = 0.9\nclip_norm = 0.5\n",
+    "compression = \"bf16\"\n[optimizer]\nkind = \"adamw\"\nlr = 0.01\n",
 ];
 const SHARDS: u32 = 3;
 const COORDINATOR: usize = 0;
@@ -88,8 +90,8 @@ impl Bench {
         for done in owned {
             match done {
                 Owned::Summed { index, squares } => self.sums.take_squares(index, squares),
-                Owned::Made { index, sum, values } => {
-                    let sum = ChunkBuffer::of(&sum);
+                Owned::Made { index, sum, values, .. } => {
+                    let sum = ChunkBuffer::copy_of(&sum);
                     self.sums.take_sum(index, WorkerId(owner as u32), sum).expect("an owner says one thing");
                     assert!(self.owners[owner - 1].made().any(|(made, same)| made == index && same == values));
                 }
@@ -100,7 +102,8 @@ impl Bench {
     /// A chunk of a shard arrives where it belongs.
     fn chunk(&mut self, shard: u32, index: usize, values: &[f32]) {
         let (node, from) = (leaf(shard), WorkerId(10 + shard));
-        let values = ChunkBuffer::of(&values[chunk_range(self.rules.network.len(), index)]);
+        let values = &values[chunk_range(self.rules.network.len(), index)];
+        let values = ChunkBuffer::rounded(values, self.rules.compression());
         let mut owned = Vec::new();
         match self.of[index] {
             COORDINATOR => self.sums.add_chunk(node, from, index, values).expect("copies are equal"),
@@ -297,4 +300,27 @@ fn a_node_whose_parts_were_brought_before_is_not_passed_over() {
     let contradiction = Contradiction { node: whole, workers: vec![WorkerId(9), WorkerId(8)] };
     assert_eq!(add(whole, 8), Err(NotAdded::Differs(contradiction)));
     assert!(bench.owners[0].brought_of_node(whole).is_empty(), "what is not counted was not brought");
+}
+
+/// What owners hand out is half as long, and gives the same parameters to whoever has those of the step before.
+#[test]
+fn changes_that_are_rounded_make_the_next_parameters_of_those_before() {
+    let mut bench = Bench::new(OPTIMIZERS[3], &[1]);
+    bench.give_states();
+    let len = bench.rules.network.len();
+    let mut owned = Vec::new();
+    for shard in 0..SHARDS {
+        let values = ChunkBuffer::rounded(&gradient(shard, len)[chunk_range(len, 0)], Compression::Bf16);
+        let chunk = DigestedChunk::of(values);
+        bench.owners[0].add(leaf(shard), WorkerId(9), 0, chunk, &mut owned).expect("it owns the chunk");
+    }
+    let [Owned::Made { sum, values, change: Some(change), .. }] = &owned[..] else { panic!("{owned:?}") };
+    assert!(sum.iter().all(|sum| sum.to_bits() & 0xffff == 0), "bf16");
+    let before = &bench.before.flat.chunks()[0];
+    assert_eq!(change.len(), 2 * before.len());
+    let mut changed = vec![0.0; before.len()];
+    assert!(Values::from(change.clone()).copy_halves_to(&mut changed));
+    changed.iter_mut().zip(before.iter()).for_each(|(changed, before)| *changed += before);
+    assert_eq!(changed[..], values[..]);
+    assert_ne!(changed[..], before[..]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use convoy_proto::v1::brought_wanted::What;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::v1::kept_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, v1};
 use convoy_reduce::ChunkBuffer;
 use convoy_scheduler::{Node, Opening};
 use tokio::sync::{mpsc, oneshot};
@@ -48,8 +48,7 @@ async fn push_kept(
     let offset = u64::from(header.chunk) * CHUNK_ELEMENTS as u64;
     let feed = async move {
         let chunks = kept.into_iter().map(|(node, values)| {
-            let len = values.len();
-            let chunk = Chunk { offset, data: Values::shared(values, 0..len) };
+            let chunk = Chunk { offset, data: values.on_the_wire() };
             Message::Chunk(v1::KeptChunk { node: Some(node.into()), chunk: Some(chunk) })
         });
         for message in std::iter::once(Message::Header(header)).chain(chunks) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use convoy_common::spec::Compression;
 use convoy_proto::v1;
 use convoy_proto::v1::peer_client::PeerClient;
-use convoy_reduce::{ChunkBuffer, DigestedChunk, ParameterBoard};
+use convoy_reduce::{ChunkBuffer, DigestedChunk, ParameterBoard, StepRules};
 use convoy_scheduler::{LeaseId, Opening, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -32,6 +33,7 @@ pub(crate) struct ExchangeState {
     changed: watch::Sender<u64>,
     pub(super) told: watch::Sender<Option<ToldStep>>,
     elements: usize,
+    compression: Compression,
     flows: Flows,
     /// Turns of answers to audits.
     pub(super) answers: Semaphore,
@@ -51,17 +53,23 @@ impl ExchangeState {
         owner: Arc<OwnerThread>,
         board: Arc<ParameterBoard>,
         kept: KeptNodes,
-        elements: usize,
+        rules: &StepRules,
     ) -> Self {
+        let (elements, compression) = (rules.network.len(), rules.compression());
         let (changed, told) = (watch::Sender::new(0), watch::Sender::new(None));
         let (kept, flows) = (Mutex::new(kept), Flows::default());
         let answers = Semaphore::new(ANSWERS);
-        ExchangeState { assignment, known, owner, board, kept, changed, told, elements, flows, answers }
+        ExchangeState { assignment, known, owner, board, kept, changed, told, elements, compression, flows, answers }
     }
 
     /// Elements of the run's vectors.
     pub(super) fn elements(&self) -> usize {
         self.elements
+    }
+
+    /// How exact nodes and sums are.
+    pub(super) fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// Whether it is that of this start of a job's run.
@@ -141,7 +149,7 @@ pub(super) async fn add_own(state: Arc<ExchangeState>) {
     loop {
         while let Some(chunk) = state.with_kept(|kept| kept.next(me)) {
             let OutgoingChunk { fence, lease, node, index, values } = chunk;
-            let (opening, chunk) = (fence.opening, DigestedChunk::of(ChunkBuffer::of(&values)));
+            let (opening, chunk) = (fence.opening, DigestedChunk::of(ChunkBuffer::copy_of(&values)));
             let taken = taken.clone();
             let brought = BroughtChunk { opening, lease, node, from: me, index, chunk, taken, permit: None };
             state.owner.send(OwnerCommand::Chunk(brought));

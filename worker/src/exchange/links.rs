@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoy_proto::v1::push_message::Message;
-use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, v1};
+use convoy_proto::{CHUNK_ELEMENTS, Chunk, v1};
 use convoy_scheduler::{LeaseId, WorkerId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -86,8 +86,6 @@ async fn take(state: &ExchangeState, owner: WorkerId, taken: &mut Streaming<v1::
 
 fn pushed(chunk: OutgoingChunk) -> v1::PushedChunk {
     let OutgoingChunk { lease, node, index, values, .. } = chunk;
-    let len = values.len();
-    let data = Values::shared(values, 0..len);
-    let chunk = Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data };
+    let chunk = Chunk { offset: (index * CHUNK_ELEMENTS) as u64, data: values.on_the_wire() };
     v1::PushedChunk { lease: lease.0, node: Some(node.into()), chunk: Some(chunk) }
 }

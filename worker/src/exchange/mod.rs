@@ -36,7 +36,7 @@ use tonic::transport::Channel;
 pub(crate) use exchange_state::ExchangeState;
 pub(crate) use on_demand::ExchangeOnDemand;
 pub(crate) use peer_calls::{FindExchange, IncomingChunks, slices};
-pub(crate) use slices::{CommittedStep, SlicesFetch};
+pub(crate) use slices::SlicesFetch;
 
 use kept::{DeliveredNode, KeptNodes};
 use owner::{OwnerCommand, OwnerThread};
@@ -46,10 +46,12 @@ use told::{Telling, ToldStep};
 use crate::arrival::Arrival;
 use crate::assignment::Assignment;
 use crate::error::WorkerError;
+use crate::held_parameters::StepBefore;
 use crate::known_workers::KnownWorkers;
 use crate::node_parts::{NodePart, NodeParts, NodeSender, node_parts};
 use crate::outbox::Outbox;
 use crate::push::{NodePushes, tell_computed};
+use crate::step_parameters::CommittedStep;
 
 /// Before the coordinator is told again of a node that it did not take.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -95,7 +97,7 @@ impl Exchange {
         let owner = OwnerThread::start(rules.clone(), WorkerId(assignment.worker), board.clone(), sender);
         let owner = Arc::new(owner.map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?);
         let kept = KeptNodes::new(chunk_count(elements), Arc::new(rules.frozen.clone()));
-        let state = Arc::new(ExchangeState::new(assignment, workers, owner.clone(), board, kept, elements));
+        let state = Arc::new(ExchangeState::new(assignment, workers, owner.clone(), board, kept, &rules));
         let messenger = OwnerMessenger { client, assignment, outbox: outbox.clone(), rules, owner };
         let tasks = [
             tokio::spawn(messenger.run(news)),
@@ -202,11 +204,11 @@ impl Exchange {
         step: u64,
         client: CoordinatorClient<Channel>,
         arrival: Arrival,
-        held: Option<Arc<Vec<f32>>>,
+        (held, before): (Option<Arc<Vec<f32>>>, StepBefore),
         committed: watch::Receiver<CommittedStep>,
     ) -> Option<SlicesFetch> {
         let told = self.sliced().filter(|told| told.step + 1 == step)?;
-        Some(SlicesFetch { state: self.state.clone(), client, arrival, told, held, committed })
+        Some(SlicesFetch { state: self.state.clone(), client, arrival, told, held, before: Some(before), committed })
     }
 
     /// Where the node of `lease` goes as it is computed, if its chunks go to workers.

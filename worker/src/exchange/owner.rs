@@ -271,12 +271,10 @@ impl OwnerDesk {
                     let squares = v1::ChunkSquares { chunk: index as u32, squares };
                     self.tell(OwnerNews::Root(v1::root_message::Message::Squares(squares)));
                 }
-                Owned::Made { index, sum, values } => {
-                    open.published.finish(index, values);
+                Owned::Made { index, sum, values, change } => {
+                    open.published.finish(index, values, change);
                     let offset = (index * convoy_proto::CHUNK_ELEMENTS) as u64;
-                    let len = sum.len();
-                    let data = convoy_proto::Values::shared(sum, 0..len);
-                    let sum = convoy_proto::Chunk { offset, data };
+                    let sum = convoy_proto::Chunk { offset, data: sum.on_the_wire() };
                     self.tell(OwnerNews::Root(v1::root_message::Message::Sum(sum)));
                 }
             }

@@ -94,7 +94,8 @@ impl IncomingChunks {
         let Some(opening) = *opening else { return Ok(()) };
         let missing = || Status::invalid_argument("a chunk without node or numbers");
         let node: Node = chunk.node.ok_or_else(missing)?.try_into()?;
-        let (index, values) = ChunkBuffer::received(&chunk.chunk.ok_or_else(missing)?, state.elements())?;
+        let (index, values) =
+            ChunkBuffer::received(&chunk.chunk.ok_or_else(missing)?, state.elements(), state.compression())?;
         if Magnitude::of(&values) != Magnitude::Good {
             tracing::warn!(from = worker, %node, index, "a chunk holds a NaN, an infinity or absurdly large numbers");
             return Err(Status::invalid_argument("numbers that are in doubt go to the coordinator"));
@@ -136,7 +137,7 @@ pub(crate) async fn slices(
     let wanted: BTreeSet<u64> = request.chunks.iter().map(|chunk| u64::from(*chunk) * CHUNK_ELEMENTS as u64).collect();
     let (sender, replies) = mpsc::channel(AHEAD);
     let gone = sender.clone();
-    let serving = serve(state.board.clone(), request.opening, wanted, sender);
+    let serving = serve(state.board.clone(), request.opening, (wanted, request.changes), sender);
     tokio::spawn(async move {
         tokio::select! {
             () = serving => {}
@@ -147,11 +148,12 @@ pub(crate) async fn slices(
     Ok(ReceiverStream::new(replies))
 }
 
-/// Sends the chunks `wanted` of an opening, in the order in which they are made.
+/// Sends the chunks `wanted` of an opening, in the order in which they are made; of each what is `changed`, if that will
+/// do.
 async fn serve(
     board: Arc<ParameterBoard>,
     opening: u64,
-    wanted: BTreeSet<u64>,
+    (wanted, changed): (BTreeSet<u64>, bool),
     sender: mpsc::Sender<Result<Chunk, Status>>,
 ) {
     let Some(published) = board.get(opening).await else {
@@ -159,7 +161,7 @@ async fn serve(
         return;
     };
     for position in 0.. {
-        let item = match published.chunk(position).await {
+        let item = match published.chunk(position, changed).await {
             Ok(Some(chunk)) if !wanted.contains(&chunk.offset) => continue,
             Ok(Some(chunk)) => Ok(chunk),
             Ok(None) => return,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoy_common::Digest;
 use convoy_proto::v1::coordinator_client::CoordinatorClient;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, chunk_count, chunk_range, v1};
 use convoy_scheduler::{Opening, Owner, StepId, WorkerId};
@@ -17,7 +16,9 @@ use super::exchange_state::ExchangeState;
 use super::told::ToldStep;
 use crate::arrival::Arrival;
 use crate::chunk_sources::ChunkSources;
+use crate::held_parameters::StepBefore;
 use crate::stages;
+use crate::step_parameters::CommittedStep;
 
 /// Before an owner is asked again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -42,13 +43,6 @@ impl From<Owner> for Source {
     }
 }
 
-/// The newest step that is committed, and the digest of its parameters, if it was told.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct CommittedStep {
-    pub(crate) step: u64,
-    pub(crate) digest: Option<Digest>,
-}
-
 /// Parameters that are made in the open step.
 pub(crate) struct SlicesFetch {
     pub(super) state: Arc<ExchangeState>,
@@ -58,6 +52,8 @@ pub(crate) struct SlicesFetch {
     pub(super) told: ToldStep,
     /// Those of an earlier step since whose chunks that are frozen are the same.
     pub(crate) held: Option<Arc<Vec<f32>>>,
+    /// Those of the step before, of which what is changed may come alone.
+    pub(super) before: Option<StepBefore>,
     /// The newest step that is committed.
     pub(crate) committed: watch::Receiver<CommittedStep>,
 }
@@ -84,6 +80,8 @@ impl SourceFeed {
 /// A fetch in work.
 struct Assembly {
     fetch: SlicesFetch,
+    /// The parameters of the step before, if they are here.
+    before: Option<Arc<Vec<f32>>>,
     flat: Vec<f32>,
     /// Other workers that made what has come.
     sources: ChunkSources,
@@ -99,7 +97,11 @@ struct Assembly {
 impl SlicesFetch {
     /// Asks all owners, and takes in what comes, with who made which chunk. What owners do not have is asked of the
     /// coordinator once the step is committed.
-    pub(crate) async fn run(self) -> (Vec<f32>, ChunkSources) {
+    pub(crate) async fn run(mut self) -> (Vec<f32>, ChunkSources) {
+        let before = match self.before.take() {
+            Some(before) => before.wait().await,
+            None => None,
+        };
         let (sender, mut came) = mpsc::channel(CAME);
         let mut told = self.state.told.subscribe();
         // Owners may have changed since the step was opened.
@@ -108,7 +110,7 @@ impl SlicesFetch {
         let flat = self.arrival.buffers.take();
         let (missing, asking, last) = (BTreeMap::new(), JoinSet::new(), Instant::now());
         let sources = ChunkSources::none(chunk_count(flat.len()));
-        let mut assembly = Assembly { fetch: self, flat, sources, missing, asking, sender, begun: None, last };
+        let mut assembly = Assembly { fetch: self, before, flat, sources, missing, asking, sender, begun: None, last };
         assembly.begin();
         let mut is_committed = committed.borrow_and_update().step >= next;
         while !assembly.missing.is_empty() {
@@ -144,7 +146,7 @@ impl Assembly {
         let mut wanted: BTreeMap<Source, Vec<usize>> = BTreeMap::new();
         for index in 0..chunk_count(elements) {
             let frozen = arrival.frozen.contain(told.step, index);
-            match held.as_ref().filter(|_| frozen) {
+            match self.before.as_ref().or(held.as_ref()).filter(|_| frozen) {
                 Some(held) => {
                     let range = chunk_range(elements, index);
                     self.flat[range.clone()].copy_from_slice(&held[range]);
@@ -165,13 +167,15 @@ impl Assembly {
         while self.asking.try_join_next().is_some() {}
         let (state, client, sender) = (self.fetch.state.clone(), self.fetch.client.clone(), self.sender.clone());
         let (step, opening) = (self.fetch.told.step, self.fetch.told.fence.opening);
+        let changes = self.before.is_some();
         self.asking.spawn(async move {
             tokio::time::sleep(after).await;
             let came = SourceFeed { source, sender: sender.clone() };
             let asked = match source {
                 Source::Worker(worker) if worker == state.me() => own(&state, opening, chunks, &came).await,
                 Source::Worker(worker) => {
-                    let asked = of_worker(&state, worker, opening, chunks, &came).await;
+                    let asked =
+                        of_worker(&state, worker, state.assignment().slices(opening, chunks, changes), &came).await;
                     if asked.is_err() {
                         state.known().broken(worker.0);
                     }
@@ -181,7 +185,7 @@ impl Assembly {
                     let assignment = state.assignment();
                     let request = v1::ParametersRequest {
                         chunks: chunks.into_iter().map(|index| index as u32).collect(),
-                        ..assignment.parameters(step + 1, None)
+                        ..assignment.parameters(step + 1, changes.then_some(step))
                     };
                     of_coordinator(client, request, &came).await
                 }
@@ -200,8 +204,9 @@ impl Assembly {
         if !start.is_multiple_of(CHUNK_ELEMENTS) || self.missing.get(&index) != Some(&source) {
             return;
         }
-        let part = &mut self.flat[chunk_range(elements, index)];
-        if !self.fetch.arrival.format.read(start, &chunk.data.to_bytes(), part) {
+        let range = chunk_range(elements, index);
+        let before = self.before.as_ref().map(|before| &before[range.clone()]);
+        if !self.fetch.arrival.read(start, &chunk.data, before, &mut self.flat[range]) {
             tracing::warn!(?source, index, "a chunk of parameters has another length");
             return;
         }
@@ -269,7 +274,9 @@ impl Assembly {
 async fn own(state: &ExchangeState, opening: Opening, wanted: Vec<usize>, came: &SourceFeed) -> Result<(), String> {
     let published = state.board.get(opening.0).await.ok_or("that opening is over")?;
     for position in 0.. {
-        let Some(chunk) = published.chunk(position).await.map_err(|_| "the step was given up")? else { return Ok(()) };
+        let Some(chunk) = published.chunk(position, false).await.map_err(|_| "the step was given up")? else {
+            return Ok(());
+        };
         if wanted.contains(&(chunk.offset as usize / CHUNK_ELEMENTS)) && !came.give(chunk).await {
             return Ok(());
         }
@@ -280,13 +287,11 @@ async fn own(state: &ExchangeState, opening: Opening, wanted: Vec<usize>, came: 
 async fn of_worker(
     state: &ExchangeState,
     worker: WorkerId,
-    opening: Opening,
-    chunks: Vec<usize>,
+    request: v1::SlicesRequest,
     came: &SourceFeed,
 ) -> Result<(), String> {
-    let mut left = chunks.len();
+    let mut left = request.chunks.len();
     let mut client = state.client(worker).await?;
-    let request = state.assignment().slices(opening, chunks);
     let mut slices = client.slices(request).await.map_err(|status| status.message().to_owned())?.into_inner();
     while left > 0 {
         let Some(chunk) = slices.message().await.map_err(|status| status.message().to_owned())? else {

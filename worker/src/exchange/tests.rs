@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use convoy_common::spec::Compression;
 use convoy_proto::v1::brought_wanted::What;
 use convoy_proto::v1::push_message::Message as Pushed;
 use convoy_proto::{Chunk, Values, channel};
@@ -14,6 +15,7 @@ use tonic::{Code, Status, Streaming};
 use super::*;
 use crate::chunk_sources::ChunkSources;
 use crate::fixtures::{ASSIGNMENT, Job, ROOT, lease};
+use crate::held_parameters::HeldParameters;
 use crate::peer_end::{PeerConfig, PeerEnd};
 
 /// The worker that is the owner, and another one.
@@ -183,7 +185,7 @@ async fn an_owner_adds_what_workers_send_and_hands_out_what_it_makes() {
     let node = bench.exchange.node(own).expect("its chunks go to an owner");
     node.chunk(0, ChunkBuffer::of(&right));
     let Assignment { job, generation, .. } = ASSIGNMENT;
-    let request = v1::SlicesRequest { worker: OTHER, job, generation, opening: 1, chunks: vec![0] };
+    let request = v1::SlicesRequest { worker: OTHER, job, generation, opening: 1, chunks: vec![0], changes: false };
     let mut client =
         channel::peer(&bench.address, bench.end.identity.fingerprint(), &bench.other.identity).await.unwrap();
     let made = client.slices(request).await.unwrap().into_inner().message().await.unwrap().expect("a chunk");
@@ -193,7 +195,7 @@ async fn an_owner_adds_what_workers_send_and_hands_out_what_it_makes() {
     let state = |values: &[f32]| Arc::new(ChunkBuffer::of(values));
     let before = ChunkState { values: state(&bench.job.parameters(0)), moments: vec![state(&vec![0.0; sum.len()])] };
     let scales = rules.early_scales(0).expect("there is no clipping");
-    let (expected, _) = rules.make_chunk(0, 0, scales, ChunkBuffer::of(&sum), &before);
+    let expected = rules.make_chunk(0, 0, scales, ChunkBuffer::of(&sum), &before).state;
     let mut values = vec![0.0; sum.len()];
     assert!(made.data.copy_to(&mut values) && made.offset == 0);
     assert_eq!(values, expected.values[..]);
@@ -332,11 +334,14 @@ async fn parameters_are_put_together_from_what_is_made_here() {
         buffers: Arc::new(crate::spare_buffers::SpareBuffers::new(job.network.len())),
         format: Arc::new(ParameterFormat::of(&job.plan, &job.network)),
         frozen: Arc::default(),
+        changes: false,
     };
     let (committed, watching) = watch::channel(CommittedStep::default());
     let client = bench.coordinator.clone();
-    assert!(bench.exchange.fetch(2, client.clone(), arrival.clone(), None, watching.clone()).is_none(), "another step");
-    let fetch = bench.exchange.fetch(1, client, arrival, None, watching).expect("the open step makes them");
+    let held = || (None, HeldParameters::none(false).before(1, watching.clone()));
+    let fetch = |step, held| bench.exchange.fetch(step, client.clone(), arrival.clone(), held, watching.clone());
+    assert!(fetch(2, held()).is_none(), "another step");
+    let fetch = fetch(1, held()).expect("the open step makes them");
     let fetching = tokio::spawn(fetch.run());
     let node = bench.exchange.node(lease(Work::Train, 0, 8, 0..4)).expect("its chunks go to an owner");
     node.chunk(0, ChunkBuffer::of(&bench.node(Node { first: 0, last: 4 })));
@@ -373,7 +378,8 @@ async fn audits_are_answered_with_what_is_kept_and_what_was_brought() {
         panic!("{kept:?}")
     };
     assert_eq!((*header, chunk.node), (ASSIGNMENT.kept(Opening(1), 0), Some(whole.into())));
-    let (_, sent) = ChunkBuffer::received(chunk.chunk.as_ref().expect("it is there"), bench.job.network.len()).unwrap();
+    let (chunk, elements) = (chunk.chunk.as_ref().expect("it is there"), bench.job.network.len());
+    let (_, sent) = ChunkBuffer::received(chunk, elements, Compression::None).unwrap();
     assert_eq!(convoy_model::digest_elements(&sent), digest);
     let earlier = v1::KeptWanted { job, opening: 2, chunk: 0 };
     bench.exchange.heard(CoordinatorMessage::KeptWanted(earlier), bench.coordinator.clone());

@@ -1,4 +1,5 @@
 use convoy_model::ParameterFormat;
+use convoy_proto::{Chunk, Values};
 use convoy_reduce::FrozenChunks;
 use convoy_scheduler::WorkerId;
 use convoy_testing::{Calls, ParametersCall, Scripted, connect};
@@ -32,16 +33,16 @@ struct Fetching {
 
 impl Fetching {
     async fn new() -> Self {
-        Fetching::with(FrozenChunks::default()).await
+        Fetching::with(FrozenChunks::default(), false).await
     }
 
-    /// Where these chunks are frozen.
-    async fn with(frozen: FrozenChunks) -> Self {
+    /// Where these chunks are frozen, and what a step changes may come alone.
+    async fn with(frozen: FrozenChunks, changes: bool) -> Self {
         let (scripted, calls) = Scripted::with_plan(Ok(v1::PlanChunk::default()));
         let buffers = Arc::new(SpareBuffers::new(ELEMENTS));
         let client = connect(scripted).await;
         let format = Arc::new(ParameterFormat::default());
-        let arrival = Arrival { buffers, format, frozen: Arc::new(frozen) };
+        let arrival = Arrival { buffers, format, frozen: Arc::new(frozen), changes };
         let fetches = ParameterFetches::new(client, ASSIGNMENT, arrival, Arc::new(digest));
         Fetching { fetches, calls }
     }
@@ -294,7 +295,7 @@ fn half_frozen(step: u64) -> Vec<f32> {
 
 #[tokio::test(start_paused = true)]
 async fn frozen_chunks_that_do_not_come_are_those_that_are_held() {
-    let mut fetching = Fetching::with(FrozenChunks::new(vec![true, false], 3)).await;
+    let mut fetching = Fetching::with(FrozenChunks::new(vec![true, false], 3), false).await;
     fetching.fetches.commit(1, None);
     let call = fetching.call().await;
     assert_eq!(call.request.held, None, "nothing is held yet");
@@ -324,6 +325,43 @@ async fn frozen_chunks_that_do_not_come_are_those_that_are_held() {
     assert_eq!(fetching.take().await, None, "a chunk is missing");
     fetching.answer(4).await;
     assert_eq!(fetching.take().await, Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_step_changes_is_added_to_the_parameters_before_it() {
+    let mut fetching = Fetching::with(FrozenChunks::default(), true).await;
+    fetching.fetches.commit(1, None);
+    fetching.answer(1).await;
+    // It is asked before the parameters that it will be added to are taken over.
+    fetching.fetches.ask_for(2);
+    assert!(fetching.calls.parameters.try_recv().is_err());
+    assert_eq!(fetching.take().await, Some(1));
+    let call = fetching.call().await;
+    assert_eq!(call.request, ASSIGNMENT.parameters(2, Some(1)));
+    let change = Arc::new(vec![0.5; ELEMENTS]);
+    for index in 0..chunk_count(ELEMENTS) {
+        let range = chunk_range(ELEMENTS, index);
+        let offset = range.start as u64;
+        // Some may come whole.
+        let data = match index {
+            0 => Values::halves(change.clone(), range),
+            _ => Values::shared(Arc::new(flat(2)), range),
+        };
+        call.chunks.send(Ok(Chunk { offset, data })).await.expect("it is read");
+    }
+    drop(call);
+    fetching.fetches.commit(2, None);
+    let fetched = in_time(fetching.fetches.next()).await;
+    let taken = fetching.fetches.take(fetched).expect("memory is good").expect("they are committed");
+    let (first, rest) = taken.flat.split_at(CHUNK_ELEMENTS);
+    assert!(first.iter().zip(flat(1)).all(|(changed, before)| *changed == before + 0.5));
+    assert_eq!(rest, &flat(2)[CHUNK_ELEMENTS..]);
+    // Whoever lacks the step before gets all.
+    fetching.fetches.commit(9, None);
+    let call = fetching.call().await;
+    assert_eq!(call.request, ASSIGNMENT.parameters(9, Some(2)));
+    call.send(&flat(9)).await;
+    assert_eq!(fetching.take().await, Some(9));
 }
 
 /// Parameters that two workers have made, one chunk each, come as these.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use convoy_common::Plan;
 use convoy_common::batch::{Batch, Targets};
 use convoy_common::random::{Address, Purpose};
-use convoy_common::spec::Task;
+use convoy_common::spec::{Compression, Task};
 use convoy_common::tree_sum::{TreeSum, add_f64};
 use convoy_kernels::optimizer::global_norm_sq;
 use convoy_model::Network;
@@ -41,6 +41,7 @@ pub struct StepTime {
 /// A job that can make one step after the other.
 pub struct Steps {
     network: Arc<Network>,
+    compression: Compression,
     update: Update,
     clip_norm: Option<f64>,
     /// One for each thread.
@@ -103,6 +104,7 @@ impl Steps {
         let first = State { flat: network.initial(plan.spec.seed), moments };
         Ok(Steps {
             network: network.clone(),
+            compression: plan.spec.train.compression,
             update: Update::new(plan, network),
             clip_norm: plan.spec.optimizer.clip_norm,
             executors: Executor::team(Device::Cpu, plan, network, threads)?,
@@ -132,7 +134,7 @@ impl Steps {
             lease: if self.batches.len() >= 2 * self.executors.len() { 2 } else { 1 },
             next_lease: AtomicUsize::new(0),
             gradient: Arc::new(StepGradient {
-                sums: NodeSums::new(root(shards), self.network.len()),
+                sums: NodeSums::new(root(shards), self.network.len(), self.compression),
                 roots: Mutex::default(),
                 adding: AtomicU64::new(0),
             }),

@@ -147,7 +147,7 @@ async fn an_abandoned_training_step_is_taken_back_everywhere() {
     bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Train, why });
     assert!(!bench.is_admitted(1, at));
     assert!(matches!(bench.commands().last(), Some(Command::Abandon)));
-    assert!(next.chunk(0).await.is_err(), "who reads the next parameters is told");
+    assert!(next.chunk(0, false).await.is_err(), "who reads the next parameters is told");
     assert!(matches!(read(&mut messages)[..], [Message::Abandoned(v1::Abandoned { step: 1 })]));
     bench.effects.carry_out(Effect::AbandonStep { step: StepId(0), work: Work::Evaluate, why });
     assert!(read(&mut messages).is_empty(), "an evaluation makes no parameters");

@@ -320,7 +320,13 @@ async fn calls_of_people_share_memory_and_those_of_workers_have_their_own() {
         let mut request = Request::builder().uri(path).body(Body::empty()).expect("a request");
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         request.extensions_mut().insert(Caller::Local);
-        request.extensions_mut().insert(Peer { address, fingerprint: None, encrypted: false, beside: false, known: Arc::default() });
+        request.extensions_mut().insert(Peer {
+            address,
+            fingerprint: None,
+            encrypted: false,
+            beside: false,
+            known: Arc::default(),
+        });
         bounds.admit(&request).map(|(turn, _)| turn)
     };
     let first = admit(list).expect("there is room for two");

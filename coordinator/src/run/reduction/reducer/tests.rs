@@ -362,7 +362,7 @@ async fn readers_of_an_abandoned_step_are_told() {
     bench.open(STEP, Work::Train, SHARDS);
     let next = bench.board.get(1).await.expect("it has begun");
     bench.reducer.handle(Command::Abandon);
-    assert_eq!(next.chunk(0).await, Err(Abandoned));
+    assert_eq!(next.chunk(0, false).await, Err(Abandoned));
     assert!(bench.board.get(0).await.is_some(), "the committed parameters stay");
 }
 
@@ -374,7 +374,7 @@ async fn a_chunk_can_be_read_as_soon_as_its_root_is_there() {
     let gradients = [0, 1, 2].map(|shard| bench.gradient(shard));
     (0..SHARDS).for_each(|shard| bench.chunk(leaf(shard), 1, &gradients[shard as usize]));
     let next = bench.board.get(1).await.expect("it has begun");
-    let chunk = next.chunk(0).await.expect("it is not given up").expect("one chunk is finished");
+    let chunk = next.chunk(0, false).await.expect("it is not given up").expect("one chunk is finished");
     let range = chunk_range(bench.network.len(), 1);
     let mut values = vec![0.0; range.len()];
     assert!(chunk.data.copy_to(&mut values));
