@@ -12,7 +12,8 @@
 # one percent of shards and sums audited ("star sliced", alternately).
 # Seconds, the steps with all workers, and what passes the coordinator are of the steps after the first three. EPOCHS of
 # 10 steps (3; of 20 for `cnn`), AUDIT percent of shards in the first two (0). With BESIDE=yes the coordinator is on the
-# first worker's host, and what passes the coordinator is what passes that host. The digest must be that of `convoy train`,
+# first worker's host, and what passes the coordinator is what passes that host. COMPRESSION is the spec's
+# `train.compression` (none). The digest must be that of `convoy train`,
 # and `convoy audit` must find every sample once. "Computing, then carrying" is what a step would take that hides nothing of
 # one behind the other: in a star with the bytes that passed the coordinator's link, in a sliced exchange with what each
 # worker sends (of n nodes a worker, W workers and G bytes: (n (W - 1) / W + 1) G). DDP: its medians with buckets of 25
@@ -70,6 +71,7 @@ momentum = 0.9
 kind = "constant"
 [train]
 epochs = ${EPOCHS:-3}
+compression = "${COMPRESSION:-none}"
 batch = $batch
 shard = $shard
 [checkpoint]

@@ -67,6 +67,7 @@ golden! {
     residual_blocks_in_bf16 "bf16-residual",
     convolutions_and_poolings_in_bf16 "bf16-vgg",
     weighted_classes_and_smoothed_labels "class-weights",
+    sums_and_changes_in_bf16 "compression",
     depthwise_and_grouped_convolutions "depthwise",
     convolutions_by_their_definition "direct",
     photographs_with_every_augmentation "jpeg-crop",

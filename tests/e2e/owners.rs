@@ -17,6 +17,9 @@ use crate::job::{Process, convoy, wait_for};
 pub const LAYERS: &str = "network.layers=[{type=\"flatten\"},{type=\"linear\",out=2048},{type=\"relu\"},\
                       {type=\"linear\",out=512},{type=\"linear\",out=3}]";
 const SEVERAL: [&str; 6] = ["--set", LAYERS, "--set", "train.epochs=10", "--set", "checkpoint.every_steps=50"];
+/// The same, where changes of parameters are all that travels of them: whoever comes has none to add them to.
+const COMPRESSED: [&str; 8] =
+    [SEVERAL[0], SEVERAL[1], SEVERAL[2], SEVERAL[3], SEVERAL[4], SEVERAL[5], "--set", "train.compression=bf16"];
 /// Bytes of all chunks.
 const GRADIENT: u64 = 4 * (64 * 2048 + 2048 * 512);
 
@@ -97,12 +100,15 @@ impl Sliced {
 #[test]
 fn whoever_adds_the_bits_are_the_same() {
     let weights = "loss.class_weights=[1.0, 0.25, 3.0]";
-    let jobs: [&[&str]; 5] = [
+    let jobs: [&[&str]; 8] = [
         &[],
         &["optimizer.clip_norm=0.02", weights],
         &["optimizer.kind=adamw", "optimizer.clip_norm=0.5"],
         &["numerics=cpu-bf16-v1", weights],
         &["network.freeze_epochs=1"],
+        &["train.compression=bf16", "optimizer.clip_norm=0.02"],
+        &["train.compression=bf16", "network.freeze_epochs=1"],
+        &["train.compression=bf16", "numerics=cpu-bf16-v1"],
     ];
     let cluster = Cluster::new();
     let _coordinator = cluster.start();
@@ -195,10 +201,19 @@ fn a_slow_owner_owns_nothing_for_a_while() {
 
 #[test]
 fn owners_come_and_go() {
-    let sliced = Sliced::start(&SEVERAL);
+    come_and_go(&SEVERAL);
+}
+
+#[test]
+fn owners_come_and_go_where_only_changes_travel() {
+    come_and_go(&COMPRESSED);
+}
+
+fn come_and_go(job: &[&str]) {
+    let sliced = Sliced::start(job);
     let leaving = owner(sliced.address(), &[]);
     let _stays = owner(sliced.address(), &[]);
-    sliced.submit(&SEVERAL, 2);
+    sliced.submit(job, 2);
     sliced.wait_for_owners(2);
     let _joins = owner(sliced.address(), &[]);
     wait_for("a third owner", || (sliced.status("owners") == 3 || sliced.is_over()).then_some(()));
@@ -220,9 +235,9 @@ fn a_worker_that_does_not_listen_computes_beside_owners() {
 
 #[test]
 fn a_killed_coordinator_comes_back_though_owners_were_ahead() {
-    let mut sliced = Sliced::start(&SEVERAL);
+    let mut sliced = Sliced::start(&COMPRESSED);
     let _owners = [owner(sliced.address(), &[]), owner(sliced.address(), &[])];
-    sliced.submit(&SEVERAL, 2);
+    sliced.submit(&COMPRESSED, 2);
     for starts in 1..=2 {
         sliced.wait_for_owners(2);
         let before = sliced.status("step");
