@@ -26,14 +26,21 @@ impl Run {
         let can = |worker: &WorkerId| {
             self.members.get(*worker).is_some_and(|member| member.can_own(step)) && !self.trust.is_disputed(*worker)
         };
-        let able: Vec<WorkerId> = said.iter().copied().filter(can).collect();
+        let adders = if said.len() > 1 { self.members.adders(step) } else { Vec::new() };
+        let mut able: Vec<WorkerId> = said.iter().chain(&adders).copied().filter(can).collect();
+        able.sort_unstable();
         let (reach, version) = (self.exchange.reach.changes(), self.exchange.version);
         let dealt = Dealt { able, computing: said.clone(), reach, version };
         if self.exchange.was_dealt(dealt.clone()) {
             return;
         }
-        let mut able = self.exchange.reach.reached_by_all(&said);
+        let mut able = self.exchange.reach.reached_by_all(&said, &adders);
         able.retain(|worker| dealt.able.binary_search(worker).is_ok());
+        let adds = |worker: &WorkerId| adders.binary_search(worker).is_ok();
+        if able.iter().filter(|worker| adds(worker)).count() >= said.len() {
+            // As many as compute: each worker sends its gradient once then, and nothing else.
+            able.retain(adds);
+        }
         if able.len() < 2 && said.len() > 1 {
             // What one worker takes in of all others the coordinator can as well.
             able.clear();
@@ -131,6 +138,10 @@ impl Run {
             return Err(IgnoreReason::OtherOpening { answered, current });
         }
         self.exchange.note_reduced(worker);
+        let step = self.committed;
+        if let Some(member) = self.members.get_mut(worker).filter(|member| !member.computes()) {
+            member.answered(step);
+        }
         Ok(())
     }
 
