@@ -26,6 +26,11 @@ impl Device {
         self.numerics().map(|_| self.device)
     }
 
+    /// Whether it is the CPU, which is computed on if nobody says.
+    pub fn is_default(self) -> bool {
+        self.device == convoy_nn::Device::Cpu
+    }
+
     /// Says the numerics class of a GPU, which a spec must name for it.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub struct MemoryEstimate {
     /// committed; and of half of all chunks, as with one other worker, sums, parameters and optimizer state before and
     /// after the step. With more workers it is less, and more where a worker computes more nodes.
     pub worker_exchange: u64,
+    /// Of that, what is not nodes: all that a worker takes that computes nothing and only adds for others.
+    pub worker_adding: u64,
     /// Threads of a worker that this is for.
     pub threads: u32,
 }
@@ -72,6 +74,7 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     let activations = all_outputs.saturating_add(largest.saturating_mul(GRADIENTS_UNDER_WAY));
     let shards = plan.spec.train.batch.div_ceil(plan.spec.train.shard.max(1)).max(1);
     let levels = u64::from(shards.next_power_of_two().ilog2());
+    let adding = (all + 2 * (all + states * parameters)) / 2;
     MemoryEstimate {
         // In bf16 they lie there a second time, as they travel.
         parameters: if halves { 3 * all } else { 2 * all },
@@ -86,7 +89,8 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
         worker_activations: activations
             .saturating_mul(if halves { 2 } else { 4 } * images)
             .saturating_mul(threads.into()),
-        worker_exchange: 2 * all + (all + 2 * (all + states * parameters)) / 2,
+        worker_exchange: 2 * all + adding,
+        worker_adding: adding,
         threads,
     }
 }

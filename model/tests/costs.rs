@@ -74,7 +74,7 @@ fn memory() {
     assert_eq!((base.worker_parameters, base.worker_gradients), (2 * 2316, 3 * 2316));
     assert_eq!(base.worker_activations, 4 * (195 + 3 * 192) * 32);
     // Two nodes; a half of sums, and of parameters and momentum before and after.
-    assert_eq!(base.worker_exchange, 2 * 2316 + (2316 + 4 * 2316) / 2);
+    assert_eq!((base.worker_exchange, base.worker_adding), (2 * 2316 + (2316 + 4 * 2316) / 2, (2316 + 4 * 2316) / 2));
     let halves = estimate(&format!("numerics = \"cpu-bf16-v1\"\n{sgd}"), 1);
     // The input's one channel and the three classes take 32 each; weights lie there twice.
     assert_eq!(halves.worker_activations, 2 * (192 * 32 + 32 + 3 * 192 * 32) * 32);

@@ -80,7 +80,11 @@ fn joins_of(workers: u32) -> Duration {
         fleet.handle(RunTime(0), FleetEvent::JobAdded { job: JobId(job), request, started: true }, &mut effects);
     }
     let begun = used();
-    let joins = (1..=workers).map(|worker| FleetEvent::WorkerJoined { worker: WorkerId(worker), numerics: vec![1] });
+    let joins = (1..=workers).map(|worker| FleetEvent::WorkerJoined {
+        worker: WorkerId(worker),
+        numerics: vec![1],
+        computes: true,
+    });
     fleet.handle_all(RunTime(1), joins, &mut effects);
     used() - begun
 }

@@ -23,7 +23,8 @@ pub enum Event {
         machine: String,
         /// Its name, for people.
         name: String,
-        /// Shards it computes at a time.
+        /// Shards it computes at a time. With 0 it computes nothing: it gets no leases and may own chunks of the
+        /// gradients, also without parameters.
         threads: u32,
     },
     /// A worker is no longer there; its unfinished leases go to others.

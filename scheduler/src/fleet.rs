@@ -100,14 +100,15 @@ impl Fleet {
 
     fn take(&mut self, event: FleetEvent, effects: &mut Vec<FleetEffect>) -> Result<(), FleetIgnore> {
         match event {
-            FleetEvent::WorkerJoined { worker, numerics } => {
+            FleetEvent::WorkerJoined { worker, numerics, computes } => {
                 if self.workers.contains_key(&worker) {
                     return Err(FleetIgnore::AlreadyThere);
                 }
                 let numerics = BTreeSet::from_iter(numerics);
                 let (heard, draining, assignment) = (self.now, false, Assignment::Free);
                 let declined = BTreeMap::new();
-                self.workers.insert(worker, Worker { numerics, heard, draining, assignment, declined });
+                let joined = Worker { numerics, computes, heard, draining, assignment, declined };
+                self.workers.insert(worker, joined);
             }
             FleetEvent::WorkerDraining { worker } => self.worker(worker)?.draining = true,
             FleetEvent::WorkerGone { worker } => {

@@ -41,7 +41,7 @@ pub(crate) fn is_uneven(per_node: Micros, others: Option<Micros>) -> bool {
 /// A worker that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Member {
-    /// Shards it computes at a time.
+    /// Shards it computes at a time; 0 where it computes nothing and only owns chunks.
     pub threads: u32,
     /// When it was last in contact.
     pub contact: Contact,
@@ -140,6 +140,11 @@ struct AuditCount {
 }
 
 impl Member {
+    /// Whether it computes: otherwise it only owns chunks.
+    pub fn computes(&self) -> bool {
+        self.threads > 0
+    }
+
     /// Estimated time that a shard takes it on one thread; `None` before it was measured twice or interrupted. An
     /// evaluation that was not measured yet goes by training.
     pub fn speed(&self, work: Work) -> Option<Micros> {
@@ -268,18 +273,19 @@ impl Member {
         }
     }
 
-    /// Notes that it answered a lease of `step`. One answer forgives nothing: a worker that sleeps most of the time
-    /// answers in between.
+    /// Notes that it answered a lease of `step`, or where it computes nothing, that all its sums came. One answer
+    /// forgives nothing: a worker that sleeps most of the time answers in between.
     pub fn answered(&mut self, step: StepId) {
         let Standing { computing, owning, sending } = &mut self.standing;
         [computing, owning, sending].into_iter().for_each(|strikes| strikes.answered(step));
     }
 
     fn is_fit(&self, step: StepId) -> bool {
-        self.ready.is_some()
-            && !self.quiet
-            && !self.standing.computing.outrun
-            && !self.standing.computing.sits_out(step)
+        self.ready.is_some() && self.is_in_good_standing(step)
+    }
+
+    fn is_in_good_standing(&self, step: StepId) -> bool {
+        !self.quiet && !self.standing.computing.outrun && !self.standing.computing.sits_out(step)
     }
 
     /// Notes that it owned chunks of `step` and others had to wait for it: it owns nothing for as long as one sits out
@@ -290,7 +296,7 @@ impl Member {
 
     /// Whether it may own chunks of `step`, if all reach it.
     pub fn can_own(&self, step: StepId) -> bool {
-        self.ready.is_some() && !self.draining && !self.standing.owning.sits_out(step)
+        (self.ready.is_some() || !self.computes()) && !self.draining && !self.standing.owning.sits_out(step)
     }
 
     /// Notes that it could not send a node to an owner. The answer is whether that happened before, not long ago: then
@@ -339,10 +345,10 @@ impl Membership {
         self.members.iter().map(|(worker, member)| (*worker, member))
     }
 
-    /// Adds a member that has computed nothing yet.
+    /// Adds a member that has computed nothing yet; without threads it never will.
     pub fn join(&mut self, worker: WorkerId, machine: &str, threads: u32, now: RunTime) {
         let member = Member {
-            threads: threads.max(1),
+            threads,
             contact: Contact::of_message(now),
             quiet: false,
             ready: None,
@@ -393,10 +399,10 @@ impl Membership {
         self.members.iter_mut().for_each(|(worker, member)| member.reaches_owners = reaches_owners(*worker));
     }
 
-    /// Who may get leases of this work of `step`, of those that do not want to leave: members that have held parameters
-    /// before, are not quiet, do not sit out and reach the owners of chunks, which matters in training; if there is
-    /// none, those that sit out or do not reach them as well, then those that others were first for, then those that
-    /// are quiet, then all.
+    /// Who may get leases of this work of `step`, of those that compute and do not want to leave: members that have
+    /// held parameters before, are not quiet, do not sit out and reach the owners of chunks, which matters in training;
+    /// if there is none, those that sit out or do not reach them as well, then those that others were first for, then
+    /// those that are quiet, then all.
     pub fn candidates(&self, step: StepId, work: Work) -> Vec<WorkerId> {
         let tiers: [fn(&Member, StepId, Work) -> bool; 5] = [
             |member, step, work| (work == Work::Evaluate || member.reaches_owners) && member.is_fit(step),
@@ -407,7 +413,7 @@ impl Membership {
         ];
         let tier = |fits: fn(&Member, StepId, Work) -> bool| -> Vec<WorkerId> {
             self.iter()
-                .filter(|(_, member)| !member.draining && fits(member, step, work))
+                .filter(|(_, member)| member.computes() && !member.draining && fits(member, step, work))
                 .map(|(worker, _)| worker)
                 .collect()
         };
@@ -416,13 +422,19 @@ impl Membership {
 
     /// Members that would be the first to get leases of `step`, whomever they reach.
     pub fn fit(&self, step: StepId) -> Vec<WorkerId> {
-        let fit = self.iter().filter(|(_, member)| !member.draining && member.is_fit(step));
+        let fit = self.iter().filter(|(_, member)| member.computes() && !member.draining && member.is_fit(step));
         fit.map(|(worker, _)| worker).collect()
     }
 
-    /// All members that do not want to leave.
+    /// Members that compute nothing and could own chunks of `step`: they need no parameters for that.
+    pub fn adders(&self, step: StepId) -> Vec<WorkerId> {
+        let fit = |member: &Member| !member.computes() && !member.draining && member.is_in_good_standing(step);
+        self.iter().filter(|(_, member)| fit(member)).map(|(worker, _)| worker).collect()
+    }
+
+    /// All members that compute and do not want to leave.
     pub fn staying(&self) -> Vec<WorkerId> {
-        self.iter().filter(|(_, member)| !member.draining).map(|(worker, _)| worker).collect()
+        self.iter().filter(|(_, member)| member.computes() && !member.draining).map(|(worker, _)| worker).collect()
     }
 
     /// Members not heard of for at least `silence`, and for how long.
@@ -537,7 +549,7 @@ mod tests {
 
     fn member() -> Member {
         let mut members = Membership::default();
-        members.join(WorkerId(1), "ox", 0, RunTime(0));
+        members.join(WorkerId(1), "ox", 1, RunTime(0));
         members.get(WorkerId(1)).expect("it joined").clone()
     }
 
@@ -548,8 +560,23 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_has_a_thread_at_least() {
-        assert_eq!(member().threads, 1);
+    fn who_computes_nothing_is_lent_nothing_and_may_own_chunks_without_parameters() {
+        let mut members = Membership::default();
+        members.join(WorkerId(1), "ox", 0, RunTime(0));
+        assert!(members.candidates(StepId(0), TRAIN).is_empty() && members.staying().is_empty());
+        let mut adder = |change: fn(&mut Member)| {
+            let member = members.get_mut(WorkerId(1)).expect("it joined");
+            change(member);
+            let can_own = member.can_own(StepId(3));
+            (members.adders(StepId(3)).len(), can_own)
+        };
+        assert_eq!(adder(|_| {}), (1, true));
+        assert_eq!(adder(|member| member.strike_owner(StepId(2))), (1, false));
+        assert_eq!(adder(|member| member.strike(StepId(2))), (0, false));
+        members.get_mut(WorkerId(1)).expect("it joined").ready = Some(StepId(3));
+        assert!(members.fit(StepId(9)).is_empty(), "parameters do not make it compute");
+        members.join(WorkerId(2), "yak", 2, RunTime(0));
+        assert_eq!((members.candidates(StepId(9), TRAIN), members.adders(StepId(9)).len()), (vec![WorkerId(2)], 1));
     }
 
     #[test]

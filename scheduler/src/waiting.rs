@@ -142,7 +142,7 @@ pub struct Progress {
 pub struct WorkerProgress {
     /// Its number.
     pub worker: WorkerId,
-    /// Shards it computes at a time.
+    /// Shards it computes at a time; 0 where it only owns chunks.
     pub threads: u32,
     /// The newest parameters it holds.
     pub ready: Option<StepId>,

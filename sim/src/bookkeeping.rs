@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use convoy_scheduler::{
-    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Node, Opening, Outcome, Owner, OwnersVersion, Record, RunPlan,
-    RunTime, ShardId, StepId, Work, WorkerId,
+    Contact, Effect, Event, Lease, LeaseId, LeaseRef, Micros, Node, Opening, Outcome, Owner, OwnersVersion, Record,
+    RunPlan, RunTime, ShardId, StepId, Waiting, Work, WorkerId,
 };
 
 use crate::facts::Fact;
@@ -297,6 +297,16 @@ impl Books {
     }
 
     /// The journal has the step in work as committed, with all that is wrong in it.
+    /// What a run says that waits for workers, if it counts those that compute nothing.
+    pub fn counting_adders(&self, waiting: Waiting) -> Waiting {
+        match (&waiting, self.members.keys().next()) {
+            (Waiting::Workers { step, .. }, Some(worker)) => {
+                Waiting::Parameters { worker: *worker, step: *step, since: Micros(0) }
+            }
+            _ => waiting,
+        }
+    }
+
     fn journal_lies(&mut self, step: StepId) {
         let wrong = self.open_lies().map(|(worker, _)| worker).chain(self.open_wrong_sums().map(|(owner, _)| owner));
         let machines: BTreeSet<String> = wrong.map(|worker| self.machine(worker)).collect();

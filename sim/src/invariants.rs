@@ -2,6 +2,7 @@
 //!
 //! The order of [`all`] is the order in which they are asked: where one fact breaks two promises, the first is named.
 
+mod adders;
 mod audits;
 mod bounds;
 mod determinism;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(suspicion::Suspicion::default()),
         Box::new(exchange::Exchange::default()),
         Box::new(parameters::Parameters::default()),
+        Box::new(adders::Adders),
         Box::new(bounds::Bounds::default()),
         Box::new(membership::Membership::default()),
         Box::new(links::Links::default()),

@@ -101,6 +101,8 @@ mutants! {
     IgnoreUnanswered = "ignore-unanswered", "who does not answer an audit goes on as before";
     CreditOwner = "credit-owner", "the journal says that sums of all owners were audited";
     KeepDisputed = "keep-disputed", "an owner that another machine disagrees with goes on to own chunks";
+    LendAdders = "lend-adders", "a worker that computes nothing is lent what another should compute";
+    CountAdders = "count-adders", "with nobody there but adders the run does not say that it waits for workers";
     ForgetDisagreement = "forget-disagreement", "a start does not know who disagreed before";
     UnsyncedDisagreement = "unsynced-disagreement", "a disagreement is acted on before it is on disk";
     BelieveOwner = "believe-owner", "a run goes on from the step in which an owner was found out";
@@ -252,6 +254,7 @@ impl Sabotage {
             }
             Mutant::BelieveLiar => acts.iter_mut().for_each(|act| believe(act, books.committed)),
             Mutant::LendSuspects => lend_suspects(&mut acts, books),
+            Mutant::LendAdders => lend_adders(&mut acts, books),
             Mutant::DropRevoke => {
                 let first = RevokeReason::AnotherWasFirst;
                 acts.retain(|act| !matches!(act, Act::Out(Effect::Revoke { why, .. }) if *why == first));
@@ -354,6 +357,16 @@ fn lend_suspects(acts: &mut [Act], books: &Books) {
     for act in acts {
         if let (Some(suspect), Act::Out(Effect::Send { worker, .. })) = (suspect, act) {
             *worker = suspect;
+        }
+    }
+}
+
+/// Lends what one worker gets to one that computes nothing, if any is there.
+fn lend_adders(acts: &mut [Act], books: &Books) {
+    let adder = books.members.iter().find(|(_, member)| member.threads == 0).map(|(worker, _)| *worker);
+    for act in acts {
+        if let (Some(adder), Act::Out(Effect::Send { worker, .. })) = (adder, act) {
+            *worker = adder;
         }
     }
 }

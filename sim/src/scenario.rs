@@ -205,6 +205,8 @@ pub struct Scenario {
     pub workers: usize,
     /// Whether the last two of them are of one machine.
     pub twins: bool,
+    /// How many more there are that compute nothing and only own chunks.
+    pub adders: usize,
     /// How many of them, the last ones, sleep 1.8 s of every 1.9 s all the time.
     pub pulsing: usize,
     /// The last one takes so long to send a node, all the time; its bytes flow.
@@ -234,6 +236,7 @@ impl Scenario {
             plan,
             workers,
             twins: false,
+            adders: 0,
             pulsing: 0,
             dawdle: None,
             peers: false,
@@ -254,7 +257,10 @@ impl Scenario {
         let (doubles, twins) = (seed.is_multiple_of(16), shape.workers > 5 && dice.chance(500));
         let peers = dice.chance(600);
         let drawn = Scenario { weather, doubles, twins, peers, ..Scenario::calm(seed, plan, shape.workers) };
-        if dice.chance(100) { drawn.among_liars(&mut dice) } else { drawn }
+        let drawn = if dice.chance(100) { drawn.among_liars(&mut dice) } else { drawn };
+        // Most of them where they can own anything.
+        let adders = if dice.chance(if drawn.peers { 350 } else { 50 }) { 1 + dice.below(2) as usize } else { 0 };
+        Scenario { adders, ..drawn }
     }
 
     /// This run with owners of chunks and many liars.
@@ -414,9 +420,9 @@ impl fmt::Display for Scenario {
         let RunPlan { epochs, steps_per_epoch, shards_full_step, shards_last_step, evaluate_shards, .. } = self.plan;
         writeln!(
             f,
-            "seed {}: {} workers, {epochs} epochs of {steps_per_epoch} steps of {shards_full_step} shards \
+            "seed {}: {} workers and {} that only add, {epochs} epochs of {steps_per_epoch} steps of {shards_full_step} shards \
              ({shards_last_step} in the last), {evaluate_shards} to evaluate",
-            self.seed, self.workers
+            self.seed, self.workers, self.adders
         )?;
         write!(f, "faults for {}, chances in a thousand:", self.weather.storm)?;
         let faults = Fault::ALL.iter().filter(|fault| self.weather.chance(**fault) > 0);

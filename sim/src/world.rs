@@ -135,7 +135,9 @@ impl<'a> World<'a> {
         // The last two may be of one machine.
         let machines = scenario.workers - usize::from(scenario.twins);
         let process = |i: usize| Process::new(i.min(machines - 1), &mut dice);
-        let processes: Vec<Process> = (0..scenario.workers).map(process).collect();
+        let mut processes: Vec<Process> = (0..scenario.workers).map(process).collect();
+        processes.extend((0..scenario.adders).map(|i| Process::adder(machines + i)));
+        let all = processes.len();
         let story = Story {
             took: Micros(0),
             outcome: Outcome::Stopped,
@@ -178,10 +180,10 @@ impl<'a> World<'a> {
             world.processes[i].trouble.pulses_until = RunTime(u64::MAX);
             world.at(RunTime(1_000_000), Happening::Pulse(i));
         }
-        if let (Some(takes), Some(last)) = (scenario.dawdle, world.processes.last_mut()) {
+        if let (Some(takes), Some(last)) = (scenario.dawdle, world.processes.get_mut(scenario.workers - 1)) {
             (last.trouble.dawdles_until, last.trouble.dawdle) = (RunTime(u64::MAX), takes);
         }
-        for i in 0..scenario.workers {
+        for i in 0..all {
             let late = world.storm() && world.dice.chance(200);
             world.later(if late { 20_000_000 } else { 1_000_000 }, Happening::Connect(i));
         }

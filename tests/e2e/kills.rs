@@ -37,7 +37,7 @@ const SLOW: [&str; 8] = [
 ];
 
 /// Records of one kind in the first job's journal, as far as it is written.
-fn records(cluster: &Cluster, kind: &str) -> Vec<Value> {
+pub fn records(cluster: &Cluster, kind: &str) -> Vec<Value> {
     let text = fs::read_to_string(cluster.job.path("state/jobs/1/journal")).unwrap_or_default();
     let records = text.lines().filter_map(|line| serde_json::from_str(line.split_once(' ')?.1).ok());
     records.filter(|record: &Value| record["record"] == kind).collect()

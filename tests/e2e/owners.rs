@@ -12,6 +12,7 @@ use crate::churn::signal;
 use crate::cluster::{Cluster, digest};
 use crate::faults::free_address;
 use crate::job::{Process, convoy, wait_for};
+use crate::kills::records;
 
 /// A network of 1.2 million parameters that are cheap to compute: 19 chunks.
 pub const LAYERS: &str = "network.layers=[{type=\"flatten\"},{type=\"linear\",out=2048},{type=\"relu\"},\
@@ -30,6 +31,13 @@ pub fn owner(coordinator: &str, more: &[&str]) -> Process {
     if !more.contains(&"--peer-listen") {
         command.args(["--peer-listen", "127.0.0.1:0"]);
     }
+    Process(command.stderr(Stdio::null()).spawn().expect("convoy starts"))
+}
+
+/// A worker that computes nothing and sees no data.
+fn adder(coordinator: &str) -> Process {
+    let mut command = convoy();
+    command.args(["worker", "--coordinator", coordinator, "--no-compute", "--peer-listen", "127.0.0.1:0"]);
     Process(command.stderr(Stdio::null()).spawn().expect("convoy starts"))
 }
 
@@ -259,4 +267,30 @@ fn numbers_that_are_not_finite_end_the_run_as_they_do_without_owners() {
     let over = cluster.when(1, "its end", |job| job["state"] == "failed" || job["state"] == "completed");
     let reason = over["reason"].as_str().or_else(|| over["error"].as_str()).unwrap_or_default().to_owned();
     assert!(over["state"] == "failed" && over.to_string().contains("NaN or infinite"), "{reason}: {over}");
+}
+
+/// It joins first, and the job waits for two that compute. In the end it is killed.
+#[test]
+fn a_worker_that_computes_nothing_adds_and_is_in_no_node() {
+    let sliced = Sliced::start(&SEVERAL);
+    let adder = adder(sliced.address());
+    wait_for("it to be connected", || (sliced.cluster.workers() == 1).then_some(()));
+    let row = sliced.cluster.json(&["workers"]);
+    assert_eq!((&row["threads"], &row["job"]), (&0.into(), &Value::Null), "{row}");
+    let number = row["worker"].clone();
+    sliced.submit(&SEVERAL, 2);
+    let _computing = [owner(sliced.address(), &[]), owner(sliced.address(), &[])];
+    sliced.wait_for_owners(3);
+    let commits = || records(&sliced.cluster, "step_committed");
+    let adds = |commit: &Value| commit["owners"].as_array().is_some_and(|owners| owners.contains(&number));
+    let added = || commits().iter().filter(|commit| adds(commit)).count();
+    wait_for("steps with its sums", || (added() >= 5 || sliced.is_over()).then_some(()));
+    let since = Instant::now();
+    drop(adder);
+    sliced.wait_for_steps("an owner killed that computes nothing", since);
+    sliced.check_end(1);
+    let all = commits();
+    assert!(added() >= 5 && !all.iter().all(adds), "it owned chunks until it was killed in mid-run");
+    let mut nodes = all.iter().flat_map(|commit| commit["ledger"].as_array().expect("a ledger"));
+    assert!(nodes.all(|node| node[2] != number), "it is in no node");
 }

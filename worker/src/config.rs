@@ -19,7 +19,8 @@ pub struct Config {
     pub link: watch::Receiver<Link>,
     /// A name for people.
     pub name: String,
-    /// Shards computed at a time.
+    /// Shards computed at a time. 0 where it computes nothing and only adds gradients for other workers, which have to
+    /// reach it: it needs no data then, and its device does not matter.
     pub threads: usize,
     /// Where they are computed.
     pub device: Device,

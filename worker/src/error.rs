@@ -49,6 +49,18 @@ pub enum WorkerError {
         /// Bytes that there are.
         there: u64,
     },
+    /// There is not the memory to add gradients for other workers.
+    #[error(
+        "adding gradients of this job for others takes about {}, and this worker may have {}; give it more memory",
+        bytes(*need),
+        bytes(*there)
+    )]
+    MemoryToAdd {
+        /// Bytes that it needs.
+        need: u64,
+        /// Bytes that there are.
+        there: u64,
+    },
     /// Parameters were fetched twice, and were others in this machine's memory than the coordinator's both times.
     #[error(
         "the parameters of step {step} came twice and had another digest in this machine's memory each time; look at the machine's memory before it takes part again"
@@ -91,7 +103,7 @@ impl WorkerError {
     pub(crate) fn cause(&self) -> DeclineCause {
         match self {
             WorkerError::Data(_) => DeclineCause::Data,
-            WorkerError::Memory { .. } => DeclineCause::Memory,
+            WorkerError::Memory { .. } | WorkerError::MemoryToAdd { .. } => DeclineCause::Memory,
             WorkerError::BadMemory { .. } | WorkerError::WrongBits { .. } => DeclineCause::Faulty,
             WorkerError::Unreachable { .. }
             | WorkerError::Connect(_)

@@ -27,6 +27,22 @@ pub fn threads_that_fit(
     fitting(plan, network, wanted, memory_for(most).map(|there| there / u64::from(workers.max(1))), adds)
 }
 
+/// Looks whether there is the memory, at most `most` bytes, to add gradients of `plan` for others and compute nothing.
+///
+/// # Errors
+/// [`WorkerError::MemoryToAdd`] when it is too little.
+pub(crate) fn adding_fits(plan: &Plan, network: &Network, most: Option<u64>) -> Result<(), WorkerError> {
+    enough_to_add(plan, network, memory_for(most))
+}
+
+fn enough_to_add(plan: &Plan, network: &Network, there: Option<u64>) -> Result<(), WorkerError> {
+    let need = BESIDES.saturating_add(memory_estimate(plan, network, 0).worker_adding);
+    match there {
+        Some(there) if there < need => Err(WorkerError::MemoryToAdd { need, there }),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes that this process can have in all: at most `most`, and no more than its surroundings leave; `None` where
 /// nothing bounds it.
 pub(crate) fn memory_for(most: Option<u64>) -> Option<u64> {
@@ -167,6 +183,17 @@ mod tests {
         let error = fitting(&plan, &network, 4, Some(need(1) - 1), false).unwrap_err();
         assert!(matches!(&error, WorkerError::Memory { there, .. } if *there == need(1) - 1), "{error}");
         assert!(error.to_string().contains("48.0 MiB"), "{error}");
+    }
+
+    #[test]
+    fn who_only_adds_takes_no_memory_for_threads_and_nodes() {
+        let Job { plan, network, .. } = Job::at(ROOT);
+        let estimate = memory_estimate(&plan, &network, 1);
+        let need = BESIDES + estimate.worker_adding;
+        assert!(need < BESIDES + estimate.worker_exchange && estimate.worker_adding > 0);
+        assert!([None, Some(need)].into_iter().all(|there| enough_to_add(&plan, &network, there).is_ok()));
+        let error = enough_to_add(&plan, &network, Some(need - 1)).unwrap_err();
+        assert!(matches!(error, WorkerError::MemoryToAdd { need: told, .. } if told == need), "{error}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::disk_cache::DiskCache;
 use crate::error::WorkerError;
 use crate::exchange::{ExchangeOnDemand, ExchangeParts};
 use crate::lease_work::LeaseFailure;
-use crate::machine_memory::{memory_for, threads_that_fit};
+use crate::machine_memory::{adding_fits, memory_for, threads_that_fit};
 use crate::node_parts::NodeSender;
 use crate::open_error::OpenError;
 use crate::outbox::Outbox;
@@ -70,21 +70,28 @@ pub(crate) struct Membership {
     assignment: Assignment,
     client: CoordinatorClient<Channel>,
     outbox: Outbox,
+    /// `None` where it computes nothing: it only adds for others.
+    computing: Option<Computing>,
+    failures: mpsc::UnboundedReceiver<LeaseFailure>,
+    pushes: NodePushes,
+    peers: PeerProbes,
+    exchange: ExchangeOnDemand,
+}
+
+/// What a member has that computes.
+struct Computing {
     data: Arc<RunData>,
     /// Shards that it computes at a time.
     threads: u32,
     /// Keeps files coming.
     _fetching: Option<Fetching>,
     pool: ComputePool,
-    failures: mpsc::UnboundedReceiver<LeaseFailure>,
     parameters: ParameterFetches,
-    pushes: NodePushes,
-    peers: PeerProbes,
-    exchange: ExchangeOnDemand,
 }
 
 impl Membership {
-    /// Fetches plan and manifest through `client`, opens the data and starts the threads that compute.
+    /// Fetches plan and manifest through `client`, opens the data and starts the threads that compute, if it is to
+    /// compute.
     ///
     /// # Errors
     /// When the coordinator has no such run, the plan does not fit this worker, or the data cannot be opened.
@@ -94,20 +101,19 @@ impl Membership {
         let data = data.filter(|data| data.plan() == plan.digest());
         // Opening the data may want files already.
         let files = match &data {
+            _ if threads == 0 => None,
             Some(data) => data.remote().cloned(),
             None => Some(Arc::new(RunFiles::new(&manifest, sees, cache))),
         };
-        let _fetching = files.as_ref().map(|files| files.fetch_from(client.clone(), assignment));
+        let fetching = files.as_ref().map(|files| files.fetch_from(client.clone(), assignment));
         let (sender, failures) = mpsc::unbounded_channel();
         let failures_of_pushes = sender.clone();
         let adds = peers.listens();
+        let plan = Arc::new(plan);
         let opening = RunOpening { plan, manifest, data, files, device, threads, most_memory, adds, failures: sender };
         let opened = tokio::task::spawn_blocking(move || opening.open());
         let opened = opened.await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
-        let OpenedRun { data, pool, threads: fitting, plan, network, format, frozen, changes } = opened?;
-        if fitting < threads {
-            tracing::warn!(fitting, wanted = threads, "there is not the memory for all threads");
-        }
+        let OpenedRun { threads: fitting, plan, network, format, frozen, changes } = opened?;
         let pushes = NodePushes::new(client.clone(), assignment, outbox.clone(), failures_of_pushes);
         let exchange = ExchangeOnDemand::new(ExchangeParts {
             assignment,
@@ -118,40 +124,33 @@ impl Membership {
             outbox: outbox.clone(),
             workers: peers.workers.clone(),
             pushes: pushes.clone(),
+            computes: threads > 0,
         });
-        let arrival = Arrival { buffers: pool.buffers().clone(), format: format.clone(), frozen, changes };
-        let digest = Arc::new(move |flat: &[f32]| format.digest(&network, flat));
-        let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
+        let computing = fitting.map(|OpenedThreads { data, pool, threads: fitting }| {
+            if fitting < threads {
+                tracing::warn!(fitting, wanted = threads, "there is not the memory for all threads");
+            }
+            let arrival = Arrival { buffers: pool.buffers().clone(), format: format.clone(), frozen, changes };
+            let digest = Arc::new(move |flat: &[f32]| format.digest(&network, flat));
+            let parameters = ParameterFetches::new(client.clone(), assignment, arrival, digest);
+            Computing { data, threads: fitting as u32, _fetching: fetching, pool, parameters }
+        });
         let peers = PeerProbes::new(peers, assignment.job, outbox.clone());
-        let threads = fitting as u32;
-        Ok(Membership {
-            assignment,
-            client,
-            outbox,
-            data,
-            threads,
-            _fetching,
-            pool,
-            failures,
-            parameters,
-            pushes,
-            peers,
-            exchange,
-        })
+        Ok(Membership { assignment, client, outbox, computing, failures, pushes, peers, exchange })
     }
 
     /// Tells the coordinator that this worker is ready to be a member.
     pub(crate) async fn join(&self) {
         let Assignment { job, generation, .. } = self.assignment;
-        self.outbox
-            .say(v1::worker_message::Message::Joined(v1::Joined { job, generation, threads: self.threads }))
-            .await;
-        tracing::info!(
-            job,
-            threads = self.threads,
-            elements = self.pool.buffers().elements(),
-            "data and network are ready; joined the run"
-        );
+        let threads = self.computing.as_ref().map_or(0, |computing| computing.threads);
+        self.outbox.say(v1::worker_message::Message::Joined(v1::Joined { job, generation, threads })).await;
+        match &self.computing {
+            Some(Computing { pool, .. }) => {
+                let elements = pool.buffers().elements();
+                tracing::info!(job, threads, elements, "data and network are ready; joined the run");
+            }
+            None => tracing::info!(job, "joined the run, to add for others"),
+        }
     }
 
     /// Hands a line of this worker's log on.
@@ -164,9 +163,9 @@ impl Membership {
         self.assignment.job
     }
 
-    /// The run's data, for a later membership.
-    pub(crate) fn data(&self) -> Arc<RunData> {
-        self.data.clone()
+    /// The run's data, for a later membership, if this one computes.
+    pub(crate) fn data(&self) -> Option<Arc<RunData>> {
+        self.computing.as_ref().map(|computing| computing.data.clone())
     }
 
     /// The connection for bulk data, for a later membership.
@@ -176,11 +175,18 @@ impl Membership {
 
     /// Waits for a lease to fail or parameters to come; parameters go first.
     pub(crate) async fn next(&mut self) -> Progress {
+        let Membership { computing, failures, .. } = self;
+        let fetched = async {
+            match computing {
+                Some(computing) => computing.parameters.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            fetched = self.parameters.next() => Progress::Parameters(fetched),
-            // The pool holds a sender.
-            Some(failed) = self.failures.recv() => Progress::Failed(failed),
+            fetched = fetched => Progress::Parameters(fetched),
+            // What sends nodes holds a sender.
+            Some(failed) = failures.recv() => Progress::Failed(failed),
         }
     }
 
@@ -189,19 +195,21 @@ impl Membership {
     /// # Errors
     /// When this machine's memory does not hold parameters as they come.
     pub(crate) async fn take(&mut self, progress: Progress) -> Result<(), WorkerError> {
+        // Who computes nothing has asked for nothing.
+        let Some(Computing { pool, parameters, .. }) = &mut self.computing else { return Ok(()) };
         match progress {
             Progress::Parameters(fetched) => {
-                if let Some(StepParameters { step, flat }) = self.parameters.take(fetched)? {
-                    self.pool.set_parameters(step, flat);
+                if let Some(StepParameters { step, flat }) = parameters.take(fetched)? {
+                    pool.set_parameters(step, flat);
                     let ready = v1::Ready { job: self.assignment.job, step: step.0 };
                     self.outbox.say(v1::worker_message::Message::Ready(ready)).await;
                 }
-                if let Some(WrongParameters { step, workers }) = self.parameters.misserved() {
+                if let Some(WrongParameters { step, workers }) = parameters.misserved() {
                     let (job, workers) = (self.assignment.job, workers.into_iter().map(|worker| worker.0).collect());
                     let wrong = v1::WrongParameters { job, step, workers };
                     self.outbox.say(v1::worker_message::Message::WrongParameters(wrong)).await;
                 }
-                if self.parameters.were_wrong()
+                if parameters.were_wrong()
                     && let Some(exchange) = self.exchange.begun()
                 {
                     exchange.doubt_states();
@@ -210,7 +218,7 @@ impl Membership {
             Progress::Failed(failed) => {
                 tracing::warn!(at = %failed.at, reason = failed.reason, "a lease failed");
                 // Where its node did not get through, it may still be computed.
-                self.pool.revoke(failed.at);
+                pool.revoke(failed.at);
                 self.outbox.say(failure_message(self.assignment, failed)).await;
             }
         }
@@ -224,6 +232,21 @@ impl Membership {
             return self.pushes.begin_digests(lease, version);
         }
         self.exchange.node(lease).unwrap_or_else(|| self.pushes.begin(lease, version))
+    }
+
+    fn lent(&mut self, lease: v1::Lease) -> Result<(), WorkerError> {
+        let (wanted, lease) = (lease.digests, Lease::try_from(lease));
+        let lease = lease.map_err(|error| WorkerError::nonsense("a lease", error))?;
+        let way = self.way_of(lease, wanted);
+        let Some(Computing { pool, parameters, .. }) = &mut self.computing else {
+            return Err(WorkerError::nonsense("a lease", "this worker computes nothing, as it has said"));
+        };
+        pool.add(lease, way);
+        if lease.work == Work::Train {
+            // Chunks of the next parameters are sent as soon as they are made.
+            parameters.ask_for(lease.at.step.0 + 1);
+        }
+        Ok(())
     }
 
     /// Carries on with a message of the coordinator about this run.
@@ -240,7 +263,9 @@ impl Membership {
                 if let Some(exchange) = self.exchange.begun() {
                     exchange.committed(committed.step);
                 }
-                self.parameters.commit(committed.step, digest);
+                if let Some(Computing { parameters, .. }) = &mut self.computing {
+                    parameters.commit(committed.step, digest);
+                }
             }
             Message::Owners(owners) => {
                 let state = self.exchange.owners(owners)?;
@@ -249,22 +274,17 @@ impl Membership {
             Message::StepOpened(opened) => {
                 if let Some(exchange) = self.exchange.begun()
                     && let Some(step) = exchange.opened(opened)?
+                    && let Some(Computing { parameters, .. }) = &mut self.computing
                 {
-                    self.parameters.ask_owners(step, exchange);
+                    parameters.ask_owners(step, exchange);
                 }
             }
-            Message::Lease(lease) => {
-                let (wanted, lease) = (lease.digests, Lease::try_from(lease));
-                let lease = lease.map_err(|error| WorkerError::nonsense("a lease", error))?;
-                self.pool.add(lease, self.way_of(lease, wanted));
-                if lease.work == Work::Train {
-                    // Chunks of the next parameters are sent as soon as they are made.
-                    self.parameters.ask_for(lease.at.step.0 + 1);
-                }
-            }
+            Message::Lease(lease) => self.lent(lease)?,
             Message::Revoke(revoke) => {
                 if let Some(at) = revoke.at {
-                    self.pool.revoke(at.into());
+                    if let Some(Computing { pool, .. }) = &self.computing {
+                        pool.revoke(at.into());
+                    }
                     if let Some(exchange) = self.exchange.begun() {
                         exchange.revoke(at.into());
                     }
@@ -274,7 +294,9 @@ impl Membership {
                 if let Some(exchange) = self.exchange.begun() {
                     exchange.abandoned();
                 }
-                self.parameters.abandon(abandoned.step);
+                if let Some(Computing { parameters, .. }) = &mut self.computing {
+                    parameters.abandon(abandoned.step);
+                }
             }
             Message::Scales(_) | Message::KeptWanted(_) | Message::BroughtWanted(_) => {
                 if let Some(exchange) = self.exchange.begun() {
@@ -290,11 +312,12 @@ impl Membership {
 
 /// What a run is opened with, on a thread that may take its time.
 struct RunOpening {
-    plan: Plan,
+    plan: Arc<Plan>,
     manifest: Manifest,
     data: Option<Arc<RunData>>,
     files: Option<Arc<RunFiles>>,
     device: Device,
+    /// 0 where nothing is computed.
     threads: usize,
     most_memory: Option<u64>,
     /// Whether it may add gradients for other workers.
@@ -302,11 +325,9 @@ struct RunOpening {
     failures: mpsc::UnboundedSender<LeaseFailure>,
 }
 
-/// A run with its threads.
+/// A run, with threads unless nothing is to be computed.
 struct OpenedRun {
-    data: Arc<RunData>,
-    pool: ComputePool,
-    threads: usize,
+    threads: Option<OpenedThreads>,
     plan: Arc<Plan>,
     network: Arc<Network>,
     format: Arc<ParameterFormat>,
@@ -315,29 +336,48 @@ struct OpenedRun {
     changes: bool,
 }
 
+/// What computes.
+struct OpenedThreads {
+    data: Arc<RunData>,
+    pool: ComputePool,
+    threads: usize,
+}
+
 impl RunOpening {
     fn open(self) -> Result<OpenedRun, WorkerError> {
-        let RunOpening { plan, manifest, data, files, device, threads, most_memory, adds, failures } = self;
+        let network = Network::of(&self.plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
+        let (plan, network) = (self.plan.clone(), Arc::new(network));
+        let format = Arc::new(ParameterFormat::of(&plan, &network));
+        let frozen = Arc::new(FrozenChunks::of(&plan, &network));
+        let threads = match self.threads {
+            0 => {
+                // What is added, and the optimizer's step, is the same in every class and on every device.
+                adding_fits(&plan, &network, self.most_memory)?;
+                None
+            }
+            _ => Some(self.threads(&plan, &network)?),
+        };
+        let changes = StepRules::new(plan.clone(), network.clone()).rounds_changes;
+        Ok(OpenedRun { threads, plan, network, format, frozen, changes })
+    }
+
+    fn threads(self, plan: &Arc<Plan>, network: &Arc<Network>) -> Result<OpenedThreads, WorkerError> {
+        let RunOpening { manifest, data, files, device, threads, most_memory, adds, failures, .. } = self;
         device.fits(&plan.spec.numerics).map_err(|error| WorkerError::from(ComputeError::from(error)))?;
-        check_bf16(&plan)?;
-        let network = Network::of(&plan).map_err(|error| WorkerError::nonsense("a plan", error))?;
+        check_bf16(plan)?;
         let threads = match device {
-            Device::Cpu => threads_that_fit(&plan, &network, threads, 1, most_memory, adds)?,
+            Device::Cpu => threads_that_fit(plan, network, threads, 1, most_memory, adds)?,
             Device::Cuda(_) => threads,
         };
         let data = match (data, files) {
             (Some(data), _) => data,
-            (None, Some(files)) => Arc::new(RunData::fetched(&plan, manifest, files)?),
+            (None, Some(files)) => Arc::new(RunData::fetched(plan, manifest, files)?),
             (None, None) => unreachable!("data that is not there has files"),
         };
-        let (plan, network) = (Arc::new(plan), Arc::new(network));
         let shards = Shards::new(plan.clone(), &data, threads)
             .map_err(|error| WorkerError::from(ComputeError::Thread(error.to_string())))?;
-        let pool = ComputePool::start(&plan, &network, shards, (device, threads), failures)?;
-        let format = Arc::new(ParameterFormat::of(&plan, &network));
-        let frozen = Arc::new(FrozenChunks::of(&plan, &network));
-        let changes = StepRules::new(plan.clone(), network.clone()).rounds_changes;
-        Ok(OpenedRun { data, pool, threads, plan, network, format, frozen, changes })
+        let pool = ComputePool::start(plan, network, shards, (device, threads), failures)?;
+        Ok(OpenedThreads { data, pool, threads })
     }
 }
 

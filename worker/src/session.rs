@@ -73,8 +73,14 @@ async fn run_with(
     stop: impl Future<Output = ()>,
 ) -> Result<Ended, WorkerError> {
     tokio::pin!(stop);
-    let numerics = config.device.numerics().map_err(ComputeError::from)?;
-    tracing::info!(device = %config.device, class = numerics.join(" or "), "computing");
+    let numerics = match config.threads {
+        0 => Vec::new(),
+        _ => config.device.numerics().map_err(ComputeError::from)?,
+    };
+    match config.threads {
+        0 => tracing::info!("computing nothing: adding what other workers compute"),
+        _ => tracing::info!(device = %config.device, class = numerics.join(" or "), "computing"),
+    }
     let peers = Arc::new(PeerEnd::open(&config.peers).await?);
     let mut patience = Patience::new(config.patience);
     loop {
@@ -198,7 +204,7 @@ impl Session {
                 }
                 (job, came) = arrival(&mut self.coming) => match came {
                     Ok(member) => {
-                        config.data = Some(member.data());
+                        config.data = member.data();
                         member.join().await;
                         self.member = Some(member);
                     }

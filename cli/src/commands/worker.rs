@@ -1,4 +1,4 @@
-//! `convoy worker`: computes for a coordinator.
+//! `convoy worker`: computes for a coordinator, or adds what others compute.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use convoy_files::cache_folder;
 use convoy_proto::channel::Link;
 use convoy_proto::patience::Patience;
@@ -25,7 +26,8 @@ use crate::runtime;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  convoy worker --coordinator 127.0.0.1:7070 --threads 4\n  \
     convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token\n  \
-    convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token --peer-listen 0.0.0.0:7071")]
+    convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token --peer-listen 0.0.0.0:7071\n  \
+    convoy worker --coordinator gpu-box.lan:7070 --token-file worker.token --peer-listen 0.0.0.0:7071 --no-compute")]
 pub struct WorkerArgs {
     /// Address of the coordinator.
     #[arg(long, value_name = "HOST:PORT", env = "CONVOY_COORDINATOR")]
@@ -64,8 +66,38 @@ pub struct WorkerArgs {
     /// be given several times.
     #[arg(long, value_name = "HOST:PORT", requires = "peer_listen", value_parser = peer_address)]
     peer_address: Vec<String>,
+    /// Compute nothing, and only add gradients for workers that reach it: they then send less, and no more than one
+    /// gradient a step where there are as many such workers as others. It needs --peer-listen, and no data.
+    #[arg(long, value_parser = FalseyValueParser::new(), env = "CONVOY_NO_COMPUTE")]
+    no_compute: bool,
     #[command(flatten)]
     device: Device,
+}
+
+impl WorkerArgs {
+    /// Shards computed at a time.
+    ///
+    /// # Errors
+    /// When nothing is to be computed, and it is said with what, or not where others reach it. An environment may say
+    /// that all is to be as ever, so this is no rule among options.
+    fn threads(&self) -> Result<usize, CliError> {
+        // 0 says as much as nothing: compose files hand it on where nobody has said anything.
+        let said = self.threads.filter(|threads| *threads > 0);
+        if !self.no_compute {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            return Ok(said.map_or_else(|| self.device.threads(cores), |threads| threads as usize));
+        }
+        let wrong = if said.is_some() {
+            "--no-compute computes nothing; leave --threads out"
+        } else if !self.device.is_default() {
+            "--no-compute computes nothing; leave --device out"
+        } else if self.peer_listen.is_none() {
+            "--no-compute adds what other workers send; say with --peer-listen where they reach it"
+        } else {
+            return Ok(0);
+        };
+        Err(CliError::Usage(wrong.to_owned()))
+    }
 }
 
 /// An address that other workers can be told.
@@ -76,7 +108,7 @@ fn peer_address(text: &str) -> Result<String, String> {
     }
 }
 
-/// Computes until there is nothing more to do.
+/// Computes, or adds, until there is nothing more to do.
 ///
 /// # Errors
 /// When the coordinator cannot be reached or refuses, or the device is not there.
@@ -84,26 +116,28 @@ pub fn run(args: WorkerArgs) -> Result<ExitCode, CliError> {
     if args.peer_address.len() > MOST_PEER_ADDRESSES {
         return Err(CliError::Usage(format!("--peer-address may be given {MOST_PEER_ADDRESSES} times at most")));
     }
+    let threads = args.threads()?;
     let device = args.device.get()?;
     args.device.announce()?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let token = args.token_file.as_deref().map(member::read_token).transpose()?;
     if token.is_none() && !is_loopback(&args.coordinator)? {
         return Err(CliError::NotMember { address: args.coordinator });
     }
-    let folder = args.cache.unwrap_or_else(cache_folder);
-    let cache = DiskCache::open(&folder, args.cache_mib.saturating_mul(1 << 20));
-    let cache = Arc::new(cache.map_err(|source| CliError::Io { path: folder, source })?);
+    // Who computes nothing fetches no files.
+    let folder = (threads > 0).then(|| args.cache.unwrap_or_else(cache_folder));
+    let open = |folder: PathBuf| match DiskCache::open(&folder, args.cache_mib.saturating_mul(1 << 20)) {
+        Ok(cache) => Ok(Arc::new(cache)),
+        Err(source) => Err(CliError::Io { path: folder, source }),
+    };
+    let cache = folder.map(open).transpose()?;
     let name = args.name.unwrap_or_else(own_name);
     let patience = args.patience.map(Duration::from_secs);
-    let threads = args.threads.filter(|threads| *threads > 0);
-    let threads = threads.map_or_else(|| args.device.threads(cores), |threads| threads as usize);
     runtime::serve("finishing what this worker holds; press Ctrl-C again to leave at once", async |stop| {
         let link = tokio::select! {
             link = link(&args.coordinator, token, &name, patience) => link?,
             () = stop.asked() => return Ok(ExitCode::from(stop.exit_code())),
         };
-        let (cache, sees, log) = (Some(cache), args.data, Some(logging::collect()));
+        let (sees, log) = (args.data, Some(logging::collect()));
         let most_memory = args.max_memory_mib.map(|mib| mib.saturating_mul(1 << 20));
         let (data, declines) = (None, true);
         let peers = PeerConfig { listen: args.peer_listen, addresses: args.peer_address };
@@ -192,6 +226,22 @@ mod tests {
         }
         let deaf = mistyped::<WorkerArgs>(&["--coordinator", "127.0.0.1:1", "--peer-address", "ox:9"]);
         assert_eq!(deaf, ErrorKind::MissingRequiredArgument, "it does not listen");
+    }
+
+    #[test]
+    fn who_computes_nothing_listens_and_says_nothing_of_threads_or_devices() {
+        let words = ["--coordinator", "127.0.0.1:1", "--no-compute"];
+        let deaf = typed::<WorkerArgs>(&words).unwrap().threads().unwrap_err();
+        assert_eq!((deaf.exit_code(), deaf.to_string().contains("--peer-listen")), (2, true), "{deaf}");
+        let with = |more: &[&str]| {
+            let args: WorkerArgs = typed(&[&words[..], &["--peer-listen", "0.0.0.0:7071"], more].concat()).unwrap();
+            args.threads()
+        };
+        assert!(matches!(with(&[]), Ok(0)) && matches!(with(&["--threads", "0"]), Ok(0)));
+        let error = with(&["--threads", "2"]).unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().contains("--threads")), (2, true), "{error}");
+        let all: WorkerArgs = typed(&[words[0], words[1], "--threads", "0"]).unwrap();
+        assert!(all.threads().unwrap() > 0, "as many as there are cores");
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(crate) struct Connections {
 pub(crate) struct Newcomer {
     pub(crate) machine: String,
     pub(crate) name: String,
+    /// 0 where it computes nothing.
     pub(crate) threads: u32,
     /// The classes that it computes, by number.
     pub(crate) numerics: Vec<u32>,
@@ -142,7 +143,7 @@ impl Connections {
         let connected =
             ConnectedWorker { machine, name, threads, caller, outbox, place, peer, called: false, draining: false };
         self.workers().insert(worker, connected);
-        self.tell_fleet(FleetEvent::WorkerJoined { worker, numerics });
+        self.tell_fleet(FleetEvent::WorkerJoined { worker, numerics, computes: threads > 0 });
         worker
     }
 
@@ -280,7 +281,8 @@ impl Connections {
         let Some(run) = self.run(job).filter(|run| run.generation.0 == generation) else { return };
         member.place = WorkerPlace::Member(job);
         let (machine, name, outbox) = (member.machine.clone(), member.name.clone(), member.outbox.clone());
-        let threads = threads.clamp(1, member.threads);
+        // Who computes nothing says so when it connects.
+        let threads = threads.max(1).min(member.threads);
         let deaf = self.peers.join(worker, job, member.peer.clone(), outbox.clone());
         _ = run.tell(RunInput::Attach { worker, machine, name, threads, outbox });
         if member.peer.is_beside() {

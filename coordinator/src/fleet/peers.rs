@@ -71,9 +71,14 @@ impl PeerPlace {
         self.beside
     }
 
+    /// Whether there is any other that may try to connect to it.
+    pub(crate) fn listens(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+
     /// Whether `other` may try to connect to it: an address of the machine alone is of no use on another one.
     fn listens_for(&self, other: &PeerPlace) -> bool {
-        !self.addresses.is_empty() && (!self.loopback || other.beside)
+        self.listens() && (!self.loopback || other.beside)
     }
 
     /// Whether one of both may connect to the other.

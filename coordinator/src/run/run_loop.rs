@@ -303,6 +303,10 @@ impl RunLoop {
         effects.members.join(worker, name.to_owned(), outbox);
         effects.members.send(worker, Message::Committed(effects.committed(step)));
         effects.tell_exchange(worker);
+        if threads == 0 && self.driver.run().plan().chunks < 2 {
+            let why = "this run is added by the coordinator alone: it has one chunk, or --exchange star";
+            tracing::warn!(%worker, name, why, "it only adds for others, and there is nothing to add");
+        }
     }
 
     fn news(&mut self, news: News) -> Result<(), Halt<JournalError>> {

@@ -68,6 +68,12 @@ impl Coordinator for WorkersService {
         };
         let numerics = check_hello(&hello, self.0.only_numerics())?;
         let place = PeerPlace::of(&hello, seen, beside)?;
+        if hello.threads == 0 && !place.listens() {
+            return Err(Status::failed_precondition(
+                "a worker that computes nothing adds what others send it, and no other would reach this one: give it \
+                 --peer-listen, and --peer-address with an address that others reach it at",
+            ));
+        }
         let name: String = hello.name.chars().filter(|c| !c.is_control()).take(128).collect();
         let machine = caller.machine(&hello.process);
         if let Some(reason) = self.0.evicted(&machine) {
@@ -251,14 +257,18 @@ async fn read(
     Ok(())
 }
 
-/// The classes of arithmetic that a worker of this version can compute, by number; or why it may not join. `only` is
-/// the class of all that it could do here, if there is just one.
+/// The classes of arithmetic that a worker of this version can compute, by number, none where it computes nothing; or
+/// why it may not join. `only` is the class of all that it could do here, if there is just one.
 fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status> {
     if hello.version != VERSION {
         return Err(Status::failed_precondition(format!(
             "the worker is Convoy {}, the coordinator {VERSION}; install the same version on both",
             hello.version
         )));
+    }
+    if hello.threads == 0 {
+        // Sums and the optimizer's step are the same in every class.
+        return Ok(Vec::new());
     }
     let offered = || hello.numerics.iter().take(MOST_NUMERICS).filter(|name| is_numerics(name));
     let numerics: Vec<u32> = offered().map(|name| numerics_number(name)).collect();
@@ -277,7 +287,9 @@ fn check_hello(hello: &v1::Hello, only: Option<&str>) -> Result<Vec<u32>, Status
     }
     match hello.threads {
         1..=4096 => Ok(numerics),
-        threads => Err(Status::invalid_argument(format!("a worker has 1 to 4096 threads, not {threads}"))),
+        threads => Err(Status::invalid_argument(format!(
+            "a worker has 1 to 4096 threads, or 0 where it computes nothing, and not {threads}"
+        ))),
     }
 }
 
@@ -443,6 +455,18 @@ mod tests {
         fn doubt(&self, path: &Path) -> std::io::Result<()> {
             Err(std::io::Error::other(format!("push {} again", path.display())))
         }
+    }
+
+    #[test]
+    fn who_computes_nothing_names_no_class() {
+        let hello = |threads, numerics: &[&str]| {
+            let numerics = numerics.iter().map(ToString::to_string).collect();
+            v1::Hello { version: VERSION.to_owned(), threads, numerics, ..Default::default() }
+        };
+        let class = NUMERICS[0];
+        assert_eq!(check_hello(&hello(0, &[]), Some("cuda-f32-v1/H200/12.4")).unwrap(), Vec::<u32>::new());
+        assert_eq!(check_hello(&hello(4, &[class]), Some(class)).unwrap(), [numerics_number(class)]);
+        assert!(check_hello(&hello(4, &[]), None).is_err() && check_hello(&hello(5000, &[class]), None).is_err());
     }
 
     #[tokio::test]

@@ -32,6 +32,9 @@ pub enum FleetEvent {
         worker: WorkerId,
         /// Classes of arithmetic that it can compute, by number.
         numerics: Vec<u32>,
+        /// Whether it computes at all. Otherwise it only adds gradients of others, of whatever class: jobs neither wait
+        /// for it nor count it, and it goes where workers compute.
+        computes: bool,
     },
     /// A worker wants to leave: it gets no new job.
     WorkerDraining {

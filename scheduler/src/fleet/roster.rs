@@ -34,6 +34,8 @@ pub(super) enum JobPhase {
 pub(super) struct Worker {
     /// Classes of arithmetic that it can compute, by number.
     pub numerics: BTreeSet<u32>,
+    /// Whether it computes; otherwise it only adds gradients of others.
+    pub computes: bool,
     /// When something was heard of it last.
     pub heard: RunTime,
     /// It wants to leave.
@@ -46,7 +48,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Whether it can compute what `job` needs and is not in the pause after it declined it.
     pub fn fits(&self, id: JobId, job: &Job, now: RunTime) -> bool {
-        self.numerics.contains(&job.request.numerics) && self.declines(id, now).is_none()
+        self.computes && self.numerics.contains(&job.request.numerics) && self.declines(id, now).is_none()
     }
 
     /// What it said of a job that it is not to be sent to now.

@@ -24,6 +24,9 @@ pub(super) fn in_order(jobs: &BTreeMap<JobId, Job>) -> Vec<JobId> {
 /// then to jobs of the next priority. Workers that are on their way from one job to another count, those that want to
 /// leave do not, nor those that have declined the job and are not asked again yet. A job keeps the workers that it has,
 /// as far as its share goes. At most `running` jobs run at once.
+///
+/// All this is of workers that compute. Those that only add gradients of others then all go to the first job in order
+/// in which there is anything to add: that has two workers at least, or else one. They do not count.
 pub(super) fn shares(
     jobs: &BTreeMap<JobId, Job>,
     workers: &BTreeMap<WorkerId, Worker>,
@@ -32,7 +35,7 @@ pub(super) fn shares(
 ) -> Shares {
     let order = in_order(jobs);
     let mut pool = Pool { workers, left: workers.keys().copied().collect(), fitting: BTreeMap::new(), now };
-    pool.left.retain(|worker| !workers[worker].draining);
+    pool.left.retain(|worker| workers[worker].computes && !workers[worker].draining);
     let mut shares = BTreeMap::new();
     let mut places = running.saturating_sub(order.iter().filter(|job| jobs[job].phase == JobPhase::Running).count());
     for id in &order {
@@ -54,7 +57,21 @@ pub(super) fn shares(
         share_out(&order[begin..end], jobs, &mut pool, &mut shares);
         begin = end;
     }
+    add_adders(&order, workers, &mut shares, now);
     shares
+}
+
+/// Gives each worker that computes nothing to the first job that it may go to and that has use for it.
+fn add_adders(order: &[JobId], workers: &BTreeMap<WorkerId, Worker>, shares: &mut Shares, now: RunTime) {
+    let computing: BTreeMap<JobId, usize> = shares.iter().map(|(job, share)| (*job, share.len())).collect();
+    let adders = workers.iter().filter(|(_, worker)| !worker.computes && !worker.draining);
+    for (id, adder) in adders {
+        let open = || order.iter().filter(|job| adder.declines(**job, now).is_none());
+        let with = |least: usize| open().find(|job| computing.get(job).is_some_and(|there| *there >= least));
+        if let Some(job) = with(2).or_else(|| with(1)) {
+            shares.entry(*job).or_default().insert(*id);
+        }
+    }
 }
 
 /// Gives the workers that are left to jobs of one priority, one by one, to the job with the fewest first.

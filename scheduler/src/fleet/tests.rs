@@ -9,7 +9,7 @@ fn play(fleet: &mut Fleet, event: FleetEvent) -> Vec<FleetEffect> {
 }
 
 fn join(fleet: &mut Fleet, worker: u32) -> Vec<FleetEffect> {
-    play(fleet, FleetEvent::WorkerJoined { worker: WorkerId(worker), numerics: vec![0] })
+    play(fleet, FleetEvent::WorkerJoined { worker: WorkerId(worker), numerics: vec![0], computes: true })
 }
 
 fn add(fleet: &mut Fleet, job: u64, priority: i32, least: u32, most: Option<u32>) -> Vec<FleetEffect> {
@@ -176,12 +176,45 @@ fn silent_workers_are_lost() {
     assert_eq!(effects, [FleetEffect::Disconnect { worker: WorkerId(1) }]);
 }
 
+#[test]
+fn who_only_adds_goes_where_workers_compute_and_counts_for_nothing() {
+    let mut fleet = fleet(0);
+    let adder = |worker| FleetEvent::WorkerJoined { worker: WorkerId(worker), numerics: Vec::new(), computes: false };
+    play(&mut fleet, adder(9));
+    assert_eq!(add(&mut fleet, 1, 0, 2, Some(2)), []);
+    let waiting = |fleet: &Fleet, job| fleet.waiting_for(JobId(job)).unwrap().to_string();
+    let none = "waiting for workers: it needs 2, and none is connected that can compute it";
+    assert_eq!(waiting(&fleet, 1), none);
+    join(&mut fleet, 1);
+    assert_eq!(counts(&fleet), [(1, 0)], "one of two is not enough");
+    join(&mut fleet, 2);
+    assert_eq!((counts(&fleet), waiting(&fleet, 1)), (vec![(1, 3)], "running with 2 workers".to_owned()));
+    let effects = add(&mut fleet, 2, 1, 1, None);
+    settle(&mut fleet, effects);
+    assert_eq!(counts(&fleet), [(1, 1), (2, 2)], "no job has two that compute: it goes to the first");
+    for worker in [3, 4] {
+        let effects = join(&mut fleet, worker);
+        settle(&mut fleet, effects);
+    }
+    assert_eq!(counts(&fleet), [(1, 2), (2, 3)]);
+    for worker in fleet.workers_of(JobId(1)).collect::<Vec<_>>() {
+        let effects = play(&mut fleet, FleetEvent::WorkerGone { worker });
+        settle(&mut fleet, effects);
+    }
+    assert_eq!(counts(&fleet), [(1, 1), (2, 2)]);
+    for worker in fleet.workers.keys().copied().filter(|worker| worker.0 != 9).collect::<Vec<_>>() {
+        let effects = play(&mut fleet, FleetEvent::WorkerGone { worker });
+        settle(&mut fleet, effects);
+    }
+    assert_eq!((counts(&fleet), waiting(&fleet, 2)), (vec![(1, 0), (2, 0)], "waiting for a worker".to_owned()));
+}
+
 fn any_event() -> impl Strategy<Value = FleetEvent> {
     let worker = (1u32..8).prop_map(WorkerId);
     let job = (1u64..6).prop_map(JobId);
     prop_oneof![
-        4 => (worker.clone(), prop::collection::vec(0u32..2, 0..3))
-            .prop_map(|(worker, numerics)| FleetEvent::WorkerJoined { worker, numerics }),
+        4 => (worker.clone(), prop::collection::vec(0u32..2, 0..3), prop::bool::weighted(0.8))
+            .prop_map(|(worker, numerics, computes)| FleetEvent::WorkerJoined { worker, numerics, computes }),
         1 => worker.clone().prop_map(|worker| FleetEvent::WorkerGone { worker }),
         1 => worker.clone().prop_map(|worker| FleetEvent::WorkerDraining { worker }),
         1 => Just(FleetEvent::AskAgain),
@@ -237,15 +270,18 @@ proptest! {
             let effects = play(&mut fleet, event);
             answer(&mut fleet, effects, over);
             for (id, job) in &fleet.jobs {
-                let held = fleet.workers_of(*id).count();
+                let (held, adding): (Vec<WorkerId>, Vec<WorkerId>) =
+                    fleet.workers_of(*id).partition(|worker| fleet.workers[worker].computes);
+                prop_assert!(adding.is_empty() || !held.is_empty(), "nobody computes what is to be added");
+                let held = held.len();
                 prop_assert!(held <= job.request.most.map_or(usize::MAX, |most| most as usize), "beyond its most");
                 prop_assert!(job.phase == JobPhase::Running || held == 0, "workers at a job that does not run");
                 let fits = |worker: &&Worker| !worker.draining && worker.fits(*id, job, fleet.now);
                 let room = job.request.most.is_none_or(|most| held < most as usize);
                 let idle = fleet.workers.values().filter(fits).any(|worker| worker.assignment == Assignment::Free);
                 prop_assert!(!(job.phase == JobPhase::Running && room && idle), "{id} could use an idle worker");
-                for worker in fleet.workers_of(*id) {
-                    prop_assert!(fleet.workers[&worker].numerics.contains(&job.request.numerics));
+                for worker in fleet.workers_of(*id).map(|worker| &fleet.workers[&worker]) {
+                    prop_assert!(!worker.computes || worker.numerics.contains(&job.request.numerics));
                 }
             }
             prop_assert!(play(&mut fleet.clone(), FleetEvent::JobPaused { job: JobId(99) }).len() == 1, "it is quiet");

@@ -46,7 +46,7 @@ pub enum JobWaiting {
     AnyWorker,
     /// Nothing: it runs.
     Nothing {
-        /// The number of its workers.
+        /// The number of its workers that compute.
         workers: usize,
     },
 }
@@ -83,7 +83,7 @@ impl Fleet {
     /// What a job waits for; `None` when there is no such job.
     pub fn waiting_for(&self, id: JobId) -> Option<JobWaiting> {
         let job = self.jobs.get(&id)?;
-        let held = self.workers_of(id).count();
+        let held = self.workers_of(id).filter(|worker| self.workers[worker].computes).count();
         Some(match job.phase {
             JobPhase::Paused => JobWaiting::Pause,
             JobPhase::Suspending { .. } => JobWaiting::Suspending,
@@ -107,15 +107,16 @@ impl Fleet {
 
     /// Who among the workers has declined a job; `None` when nobody has.
     fn declined_by_workers(&self, job: JobId) -> Option<JobWaiting> {
-        let mut reasons = self.workers.values().filter_map(|worker| worker.declined.get(&job));
+        let computing = self.workers.values().filter(|worker| worker.computes);
+        let mut reasons = computing.filter_map(|worker| worker.declined.get(&job));
         let reason = reasons.next()?.reason.clone();
         Some(JobWaiting::Declined { workers: 1 + reasons.count(), reason })
     }
 
     fn on_the_way(&self) -> Option<JobWaiting> {
         self.workers.iter().find_map(|(worker, state)| match state.assignment {
-            Assignment::Leaving(from) => Some(JobWaiting::Move { worker: *worker, from }),
-            Assignment::Free | Assignment::At(_) => None,
+            Assignment::Leaving(from) if state.computes => Some(JobWaiting::Move { worker: *worker, from }),
+            _ => None,
         })
     }
 }

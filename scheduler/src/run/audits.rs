@@ -182,6 +182,7 @@ impl Run {
         computed: [u8; 32],
         effects: &mut Vec<Effect>,
     ) -> bool {
+        let computing = self.members.iter().filter(|(_, member)| member.computes()).count();
         let RunPhase::Working(step) = &mut self.phase else { return false };
         if step.is_proven() {
             effects.push(Effect::Record(Record::Disbelieved { since: id }));
@@ -189,7 +190,7 @@ impl Run {
             self.trust.disbelieve(id);
             return true;
         }
-        if !step.audit_all && self.plan.audit_every > 0 && self.members.len() > 1 {
+        if !step.audit_all && self.plan.audit_every > 0 && computing > 1 {
             step.audit_all = true;
             self.reopen(effects);
         } else {

@@ -26,14 +26,21 @@ impl Run {
         let can = |worker: &WorkerId| {
             self.members.get(*worker).is_some_and(|member| member.can_own(step)) && !self.trust.is_disputed(*worker)
         };
-        let able: Vec<WorkerId> = said.iter().copied().filter(can).collect();
+        let adders = if said.len() > 1 { self.members.adders(step) } else { Vec::new() };
+        let mut able: Vec<WorkerId> = said.iter().chain(&adders).copied().filter(can).collect();
+        able.sort_unstable();
         let (reach, version) = (self.exchange.reach.changes(), self.exchange.version);
         let dealt = Dealt { able, computing: said.clone(), reach, version };
         if self.exchange.was_dealt(dealt.clone()) {
             return;
         }
-        let mut able = self.exchange.reach.reached_by_all(&said);
+        let mut able = self.exchange.reach.reached_by_all(&said, &adders);
         able.retain(|worker| dealt.able.binary_search(worker).is_ok());
+        let adds = |worker: &WorkerId| adders.binary_search(worker).is_ok();
+        if able.iter().filter(|worker| adds(worker)).count() >= said.len() {
+            // As many as compute: each worker sends its gradient once then, and nothing else.
+            able.retain(adds);
+        }
         if able.len() < 2 && said.len() > 1 {
             // What one worker takes in of all others the coordinator can as well.
             able.clear();
@@ -48,16 +55,17 @@ impl Run {
 
     /// Spares the link of the coordinator's machine, which takes in all sums, where one of those who compute is there as
     /// well. Of two workers the other one then sends its gradients there and gets the parameters, and no link carries
-    /// more than one vector each way. Of four or more it owns nothing: its link carries what it computes and what it
-    /// needs, and the sums of the others.
+    /// more than one vector each way. Of four or more it owns nothing, where three others can: its link carries what it
+    /// computes and what it needs, and the sums of the others.
     fn spare_own_link(&self, computing: &[WorkerId], able: &mut Vec<WorkerId>) {
         let is_beside = |worker: &WorkerId| self.members.get(*worker).is_some_and(|member| member.beside);
         if computing.iter().filter(|worker| is_beside(worker)).count() != 1 {
             return;
         }
+        let others = able.iter().filter(|worker| !is_beside(worker)).count();
         match computing.len() {
             2 => able.clear(),
-            4.. => able.retain(|worker| !is_beside(worker)),
+            4.. if others >= 3 => able.retain(|worker| !is_beside(worker)),
             _ => {}
         }
     }
@@ -156,6 +164,10 @@ impl Run {
             return Err(IgnoreReason::OtherOpening { answered, current });
         }
         self.exchange.note_reduced(worker);
+        let step = self.committed;
+        if let Some(member) = self.members.get_mut(worker).filter(|member| !member.computes()) {
+            member.answered(step);
+        }
         Ok(())
     }
 

@@ -66,7 +66,10 @@ impl Run {
     ) -> Result<(), IgnoreReason> {
         if let (Some(member), RunPhase::Working(step)) = (self.members.get_mut(worker), &self.phase)
             && reason == GoneReason::Closed
-            && step.running().any(|lease| lease.worker == worker && lease.started.is_some())
+            && match member.computes() {
+                true => step.running().any(|lease| lease.worker == worker && lease.started.is_some()),
+                false => step.work == Work::Train && self.exchange.owns(worker),
+            }
         {
             member.lost(step.step);
         }

@@ -1,5 +1,6 @@
 //! Tests of the heart through its public face.
 
+mod adders;
 mod assign;
 mod audits;
 mod checkpoints;

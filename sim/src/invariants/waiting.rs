@@ -7,8 +7,8 @@ use crate::bookkeeping::{Books, Member, Open};
 use crate::facts::Fact;
 
 /// After every event the run says what it waits for, and that is so. A worker that it names is there and holds the
-/// lease that it names; there is no worker where it waits for workers; the reducer has all nodes where it waits for the
-/// reducer; a checkpoint that it names is being written; and it waits for nothing only after its end.
+/// lease that it names; no worker is there that computes where it waits for workers; the reducer has all nodes where it
+/// waits for the reducer; a checkpoint that it names is being written; and it waits for nothing only after its end.
 #[derive(Default)]
 pub(super) struct WaitingFor {
     /// What it said last, which is mostly what it says again.
@@ -36,7 +36,8 @@ fn is_so(books: &Books, waiting: &Waiting) -> bool {
     match waiting {
         Waiting::Start => false,
         Waiting::Workers { step, work } => {
-            open(step).is_some_and(|open| open.work == *work && !open.is_covered()) && books.members.is_empty()
+            open(step).is_some_and(|open| open.work == *work && !open.is_covered())
+                && books.members.values().all(|member| member.threads == 0)
         }
         Waiting::Parameters { worker, step, .. } => {
             holds(worker, &|member| !member.held.is_empty() && member.ready < Some(*step))

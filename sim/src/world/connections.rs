@@ -54,9 +54,9 @@ impl World<'_> {
         self.later(1_500_000, Happening::Connect(i));
     }
 
-    /// Sends the committed parameters to a process, if it is connected.
+    /// Sends the committed parameters to a process, if it is connected and computes.
     pub(super) fn send_parameters(&mut self, i: usize) {
-        if let Some(worker) = self.processes[i].connection.worker {
+        if let Some(worker) = self.processes[i].connection.worker.filter(|_| self.processes[i].computes()) {
             let committed = &self.coordinator.committed;
             let message = Message::Parameters(committed.step, committed.model.values.clone());
             self.send(worker, Stream::DownBulk, message);

@@ -10,7 +10,7 @@ use convoy_scheduler::*;
 
 use super::answer::{Answer, Sent};
 use super::brought::{BroughtChunks, SumsDue};
-use super::peer::{Number, RootSum, Told};
+use super::peer::{Made, Number, RootSum, Told};
 use crate::dice::Dice;
 use crate::facts::{Fact, Fence};
 use crate::invariant_watch::Watch;
@@ -455,6 +455,7 @@ impl Coordinator {
         let waiting = driver.run().waiting_for();
         let said = match self.waited_for.replace(waiting.clone()) {
             Some(before) if self.sabotage.is(Mutant::StaleAnswer) => before,
+            _ if self.sabotage.is(Mutant::CountAdders) => watch.books.counting_adders(waiting),
             _ => waiting,
         };
         watch.see(&Fact::Rested { waiting: &said, deadline: self.deadline, told });
@@ -534,9 +535,10 @@ impl Coordinator {
     }
 
     /// The optimizer's state of chunks before `step`, if that is the next one.
-    pub fn state(&self, step: StepId, chunks: &[usize]) -> Option<Vec<(usize, u64)>> {
-        let state = &self.committed.model.state;
-        (step == self.committed.step).then(|| chunks.iter().map(|chunk| (*chunk, state[*chunk])).collect())
+    pub fn state(&self, step: StepId, chunks: &[usize]) -> Option<Vec<(usize, Made)>> {
+        let model = &self.committed.model;
+        let made = |chunk: &usize| (*chunk, Made { value: model.values[*chunk], state: model.state[*chunk] });
+        (step == self.committed.step).then(|| chunks.iter().map(made).collect())
     }
 
     /// Takes in the sum of a chunk that its owner has made. What was made for another opening is worth nothing, and

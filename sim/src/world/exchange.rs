@@ -133,7 +133,9 @@ impl World<'_> {
         if !lacks.is_empty() {
             self.send(me, Stream::UpControl, Message::WantState(step, lacks));
         }
-        owners.into_iter().filter(|owner| *owner != me).for_each(|owner| self.send_peer(i, owner, What::Pull));
+        let pulls = |owner: &WorkerId| *owner != me && self.processes[i].computes();
+        let pulled: Vec<WorkerId> = owners.into_iter().filter(pulls).collect();
+        pulled.into_iter().for_each(|owner| self.send_peer(i, owner, What::Pull));
         let early = std::mem::take(&mut self.processes[i].peer.early);
         early.into_iter().for_each(|message| self.heard_peer(i, message));
         self.push(i);
@@ -341,18 +343,16 @@ impl World<'_> {
     pub(super) fn make(&mut self, i: usize) {
         let Some(owner) = self.processes[i].connection.worker else { return };
         let peer = &self.processes[i].peer;
-        let (Some(told), Some((step, values))) = (&peer.told, &self.processes[i].parameters) else { return };
-        if told.fence.step != *step || self.processes[i].trouble.hung {
-            return;
-        }
+        let Some(told) = peer.told.as_ref().filter(|_| !self.processes[i].trouble.hung) else { return };
+        let step = told.fence.step;
         let any_state = self.sabotage.is(Mutant::OldState);
         let Process { machine, ref honesty, .. } = self.processes[i];
         let wrong = honesty.adds_wrongly;
         let ready = |(chunk, sum): (&usize, &convoy_common::counted_sum::CountedSum<Number>)| {
-            let state = peer.state.get(chunk).filter(|(at, _)| at == step || any_state)?.1;
+            let before = peer.state.get(chunk).filter(|(at, _)| *at == step || any_state)?.1;
             let right = sum.total().filter(|_| !peer.made.contains_key(chunk))?.0;
             let sum = if wrong { oracle::mix(right, machine as u64) } else { right };
-            let (value, state) = oracle::next_chunk(values[*chunk], state, sum);
+            let (value, state) = oracle::next_chunk(before.value, before.state, sum);
             Some((RootSum { chunk: *chunk, value: sum, wrong }, Made { value, state }))
         };
         let (step, made): (StepId, Vec<_>) = (step.next(), peer.sums.iter().filter_map(ready).collect());
@@ -387,17 +387,20 @@ impl World<'_> {
     /// digest.
     pub(super) fn committed(&mut self, i: usize, step: StepId, digest: [u8; 32], own: Vec<(usize, u64)>) {
         let Some(worker) = self.processes[i].connection.worker else { return };
-        let any = self.sabotage.is(Mutant::TrustPeers);
+        let (any, computes) = (self.sabotage.is(Mutant::TrustPeers), self.processes[i].computes());
         let peer = &mut self.processes[i].peer;
         let Some(told) = &peer.told else { return };
         let chunks = told.of.len();
         let in_step = told.fence.step.next() == step;
         if in_step {
-            peer.state.extend(peer.made.iter().map(|(chunk, made)| (*chunk, (step, made.state))));
+            peer.state.extend(peer.made.iter().map(|(chunk, made)| (*chunk, (step, *made))));
             peer.kept.clear();
             peer.unheard.clear();
             let own = own.into_iter().map(|(chunk, value)| (chunk, Arrived { value, from: None }));
             peer.arrived.extend(own);
+        }
+        if !computes {
+            return;
         }
         let values: Vec<u64> =
             (0..chunks).map_while(|chunk| peer.arrived.get(&chunk).map(|arrived| arrived.value)).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use convoy_scheduler::{Event, GoneReason, Micros, RunTime, WorkerId};
 
-use super::process::{Stream, Way};
+use super::process::{Process, Stream, Way};
 use super::{Happening, World};
 use crate::facts::Fact;
 use crate::scenario::{Fault, Tail};
@@ -148,16 +148,17 @@ impl World<'_> {
         }
     }
 
-    /// A machine lies from now on. Three honest ones must be left: two that agree, and one more, as one of
+    /// A machine lies from now on. Three honest ones that compute must be left: two that agree, and one more, as one of
     /// them may hang.
     fn begin_to_lie(&mut self, i: usize) -> bool {
         let machine = self.processes[i].machine;
-        let (liars, honest): (Vec<_>, Vec<_>) =
-            self.processes.iter().map(|process| (process.honesty.lies, process.machine)).partition(|(lies, _)| *lies);
-        let honest: BTreeSet<usize> = honest.into_iter().map(|(_, machine)| machine).collect();
-        let already = liars.contains(&(true, machine));
+        let (liars, honest): (Vec<&Process>, Vec<&Process>) =
+            self.processes.iter().partition(|process| process.honesty.lies);
+        let honest: BTreeSet<usize> =
+            honest.into_iter().filter(|process| process.computes()).map(|process| process.machine).collect();
+        let already = liars.iter().any(|liar| liar.machine == machine);
         // Who disagrees with whom says something only where most machines are honest.
-        let others: BTreeSet<usize> = liars.into_iter().map(|(_, machine)| machine).collect();
+        let others: BTreeSet<usize> = liars.into_iter().map(|liar| liar.machine).collect();
         let most = !self.peers || honest.len() > others.len() + 3;
         let enough = ((honest.len() >= 4 && most) || already) && self.weather.all_heal;
         if i == 0 || !enough || self.watch.books.plan.audit_every == 0 {

@@ -130,12 +130,12 @@ impl WrongArrivals {
     }
 }
 
-/// What an owner has made of a chunk.
+/// What an owner has of a chunk, or has made of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
-    /// The next parameters.
+    /// The parameters.
     pub value: u64,
-    /// The optimizer's state after the step.
+    /// The optimizer's state.
     pub state: u64,
 }
 
@@ -148,8 +148,8 @@ pub struct Peer {
     pub kept: BTreeMap<LeaseRef, Kept>,
     /// The sums of its chunks.
     pub sums: BTreeMap<usize, CountedSum<Number>>,
-    /// The optimizer's state of chunks, each with the step before which it is that.
-    pub state: BTreeMap<usize, (StepId, u64)>,
+    /// The parameters and the optimizer's state of chunks, each with the step before which they are that.
+    pub state: BTreeMap<usize, (StepId, Made)>,
     /// What it has made of its chunks.
     pub made: BTreeMap<usize, Made>,
     /// Who wants what it makes.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use convoy_scheduler::*;
 
 use super::answer::Answer;
-use super::peer::{Peer, RootSum, Told};
+use super::peer::{Made, Peer, RootSum, Told};
 use crate::dice::Dice;
 use crate::facts::Fence;
 use crate::oracle;
@@ -37,8 +37,8 @@ pub enum Message {
     /// Down: the parameters after so many steps are final. With their digest, and the chunks that the coordinator has
     /// made.
     Committed(StepId, [u8; 32], Vec<(usize, u64)>),
-    /// Down: the optimizer's state of chunks before this step.
-    State(StepId, Vec<(usize, u64)>),
+    /// Down: chunks of the parameters and the optimizer's state of them, before this step.
+    State(StepId, Vec<(usize, Made)>),
     /// Down: a lease is to be dropped.
     Revoke(LeaseRef),
     /// Down: the connection is about to close.
@@ -91,7 +91,7 @@ pub struct Link(pub u64);
 pub struct Process {
     /// The machine that it runs on.
     pub machine: usize,
-    /// Shards that it computes at a time.
+    /// Shards that it computes at a time; 0 where it only owns chunks.
     pub threads: u32,
     /// Microseconds that a shard takes it on one thread, while it is not slow.
     shard_micros: u64,
@@ -180,7 +180,20 @@ impl Process {
     /// A process on `machine`, of random size and speed, that is not connected.
     pub fn new(machine: usize, dice: &mut Dice) -> Process {
         let threads = 1 + dice.below(4) as u32;
-        let shard_micros = 10_000 << dice.below(5);
+        Process::of(machine, threads, 10_000 << dice.below(5))
+    }
+
+    /// A process on `machine` that computes nothing, and is not connected.
+    pub fn adder(machine: usize) -> Process {
+        Process::of(machine, 0, 1)
+    }
+
+    /// Whether it computes.
+    pub fn computes(&self) -> bool {
+        self.threads > 0
+    }
+
+    fn of(machine: usize, threads: u32, shard_micros: u64) -> Process {
         let connection = Connection {
             worker: None,
             link: Link(u64::MAX),

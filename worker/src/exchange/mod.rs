@@ -69,6 +69,8 @@ pub(crate) struct ExchangeParts {
     pub(crate) outbox: Outbox,
     pub(crate) workers: Arc<KnownWorkers>,
     pub(crate) pushes: NodePushes,
+    /// Whether this worker computes nodes, which go to owners.
+    pub(crate) computes: bool,
 }
 
 /// A worker's part in the exchange of a run. It begins when owners are told of for the first time, and is over when
@@ -81,6 +83,7 @@ pub(crate) struct Exchange {
     links: BTreeMap<WorkerId, AbortHandle>,
     tasks: Vec<AbortHandle>,
     elements: usize,
+    computes: bool,
 }
 
 impl Exchange {
@@ -89,7 +92,7 @@ impl Exchange {
     /// # Errors
     /// When the thread cannot be started.
     pub(crate) fn begin(parts: ExchangeParts) -> Result<Self, WorkerError> {
-        let ExchangeParts { assignment, plan, network, format, client, outbox, workers, pushes } = parts;
+        let ExchangeParts { assignment, plan, network, format, client, outbox, workers, pushes, computes } = parts;
         let elements = network.len();
         let rules = Arc::new(StepRules::new(plan, network));
         let board = Arc::new(ParameterBoard::empty(format));
@@ -106,7 +109,8 @@ impl Exchange {
             tokio::spawn(look(state.clone(), outbox.clone())),
         ];
         let tasks = tasks.iter().map(|task| task.abort_handle()).collect();
-        Ok(Exchange { state, telling: Telling::default(), outbox, links: BTreeMap::new(), tasks, elements })
+        let (telling, links) = (Telling::default(), BTreeMap::new());
+        Ok(Exchange { state, telling, outbox, links, tasks, elements, computes })
     }
 
     /// What others of this worker's process may ask of it.
@@ -182,7 +186,7 @@ impl Exchange {
         // Last: others are let in by it.
         self.state.told.send_replace(Some(told));
         self.state.note_change();
-        for owner in owners.into_iter().filter(|owner| *owner != me) {
+        for owner in owners.into_iter().filter(|owner| *owner != me && self.computes) {
             let link = || tokio::spawn(links::send_to(self.state.clone(), owner)).abort_handle();
             self.links.entry(owner).or_insert_with(link);
         }

@@ -123,6 +123,7 @@ impl Bench {
             outbox,
             workers: end.workers.clone(),
             pushes,
+            computes: true,
         });
         let exchange = exchange.unwrap();
         end.join(exchange.state());

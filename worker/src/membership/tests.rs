@@ -239,7 +239,7 @@ async fn data_of_an_earlier_membership_is_used_again() {
     let data = job.data();
     let set_up = set_up(Outbox::new(64).0, Some(data.clone()));
     let membership = Membership::open(set_up, connect(scripted).await).await.unwrap();
-    assert!(Arc::ptr_eq(&membership.data(), &data));
+    assert!(membership.data().is_some_and(|known| Arc::ptr_eq(&known, &data)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,8 +251,8 @@ async fn data_of_another_plan_is_opened_anew() {
     let other = Job::of(STRIPES.plan(ROOT, &SPEC.replace("seed = 5", "seed = 6")), STRIPES.manifest(ROOT)).data();
     let set_up = set_up(Outbox::new(64).0, Some(other.clone()));
     let membership = Membership::open(set_up, connect(scripted).await).await.unwrap();
-    assert!(!Arc::ptr_eq(&membership.data(), &other));
-    assert_eq!(membership.data().plan(), job.plan.digest());
+    assert!(membership.data().is_none_or(|data| !Arc::ptr_eq(&data, &other)));
+    assert_eq!(membership.data().map(|data| data.plan()), Some(job.plan.digest()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -402,4 +402,26 @@ async fn requests_carry_the_start_of_the_run_that_they_belong_to() {
     member.hear(Message::Committed(v1::Committed { step: 0, ..Default::default() }));
     let request = member.calls.parameters.recv().await.expect("a call").request;
     assert_eq!((request.worker, request.job, request.generation), (3, 7, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_computes_nothing_joins_without_data_and_asks_for_nothing() {
+    // Of another class than this machine computes, and its data is nowhere.
+    let mut job = Job::without_training_files();
+    Arc::make_mut(&mut job.plan).spec.numerics = "cuda-f32-v1/H200/12.4".to_owned();
+    let (scripted, mut calls) = Scripted::new(&job.plan, &job.manifest);
+    let (outbox, mut inbox) = Outbox::new(64);
+    let set_up = SetUp { threads: 0, ..set_up(outbox, None) };
+    let mut membership = Membership::open(set_up, connect(scripted).await).await.expect("the run can be joined");
+    membership.join().await;
+    let joined = inbox.recv().await.and_then(|message| message.message);
+    assert_eq!(joined, Some(Said::Joined(v1::Joined { job: 7, generation: 2, threads: 0 })));
+    assert!(membership.data().is_none());
+    for step in 0..3 {
+        membership.heard(Message::Committed(v1::Committed { step, ..Default::default() })).unwrap();
+    }
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(60), calls.parameters.recv()).await;
+    assert!(asked.is_err() && inbox.try_recv().is_err(), "it asks for no parameters and says nothing more");
+    let error = membership.heard(Message::Lease(lease(Work::Train, 0, 1, 0..1).into())).unwrap_err();
+    assert!(matches!(error, WorkerError::Nonsense { what: "a lease", .. }), "{error}");
 }

@@ -28,6 +28,7 @@ pub struct WorkersArgs {
 struct WorkerRow {
     worker: u32,
     name: String,
+    /// Shards it computes at a time; 0 where it only adds for others.
     threads: u32,
     job: Option<u64>,
     draining: bool,
@@ -63,7 +64,7 @@ pub fn run(args: WorkersArgs) -> Result<ExitCode, CliError> {
         workers.iter().try_for_each(out::line)?;
         return Ok(ExitCode::SUCCESS);
     }
-    out::line(format_args!("{:<8} {:<32} {:>7}  {:>5}  JOB", "WORKER", "NAME", "THREADS", "PEERS"))?;
+    out::line(format_args!("{:<8} {:<32} {:>13}  {:>5}  JOB", "WORKER", "NAME", "THREADS", "PEERS"))?;
     let rows = workers.iter().map(|json| read::<WorkerRow>(json)).collect::<Result<Vec<_>, _>>()?;
     rows.iter().try_for_each(out::line)?;
     let mut jobs: BTreeMap<u64, Vec<&WorkerRow>> = BTreeMap::new();
@@ -110,7 +111,8 @@ impl fmt::Display for WorkerRow {
         let job = job.map_or_else(|| "-".to_owned(), |job| job.to_string());
         let leaving = if *draining { " (leaving)" } else { "" };
         let peers = peers.as_ref().map_or_else(|| "-".to_owned(), |peers| peers.reaches.len().to_string());
-        write!(f, "{worker:<8} {name:<32} {threads:>7}  {peers:>5}  {job}{leaving}")
+        let threads = if *threads == 0 { "0 (adds only)".to_owned() } else { threads.to_string() };
+        write!(f, "{worker:<8} {name:<32} {threads:>13}  {peers:>5}  {job}{leaving}")
     }
 }
 
@@ -124,11 +126,15 @@ mod tests {
         assert_eq!(
             row(r#"{"worker":3,"name":"box-1","threads":8,"job":7,"draining":false,
                     "peers":{"listens":[],"reaches":[1,2],"unreached":0,"untried":0,"problems":{}}}"#),
-            "3        box-1                                  8      2  7"
+            "3        box-1                                        8      2  7"
         );
         assert_eq!(
             row(r#"{"worker":12,"name":"b","threads":16,"job":null,"draining":true}"#),
-            "12       b                                     16      -  - (leaving)"
+            "12       b                                           16      -  - (leaving)"
+        );
+        assert_eq!(
+            row(r#"{"worker":4,"name":"adder","threads":0,"job":7,"draining":false}"#),
+            "4        adder                            0 (adds only)      -  7"
         );
     }
 

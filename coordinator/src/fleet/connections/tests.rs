@@ -135,7 +135,7 @@ fn a_worker_is_welcomed_under_a_number_of_its_own() {
     for worker in [&mut one, &mut two] {
         assert!(matches!(worker.told()[..], [Message::Welcome(welcome)] if welcome.worker == worker.id.0));
     }
-    let joined = |worker| FleetEvent::WorkerJoined { worker, numerics: vec![1] };
+    let joined = |worker| FleetEvent::WorkerJoined { worker, numerics: vec![1], computes: true };
     assert_eq!(bench.fleet.try_recv(), Some(joined(one.id)));
     assert_eq!(bench.fleet.try_recv(), Some(joined(two.id)));
 }
