@@ -6,7 +6,7 @@
 #     bench/net.sh [mid|fat|cnn [RATE [WORKERS...]]]
 #
 # `mid` has 11.2 MB of gradients and `fat` 44.7 MB, both with little arithmetic; `cnn` has 10.9 MB, and the arithmetic
-# of six convolutions over 64 images a step. All namespaces are joined by a bridge, and every link is limited to RATE in
+# of six convolutions over BATCH images a step (64). All namespaces are joined by a bridge, and every link is limited to RATE in
 # both directions by `tbf`. Without arguments: `mid` and `cnn` at 250mbit and `fat` at 1gbit, with 2, 4 and 8 workers
 # each. EXCHANGE is who adds gradients: "star" for the coordinator, "sliced" for the workers, "audited" for them with
 # one percent of shards and sums audited ("star sliced", alternately).
@@ -46,7 +46,8 @@ case $kind in
 mid) layers=$(mlp 4 13800) ;;
 fat) layers=$(mlp 2 14500) ;;
 cnn)
-    batch=64 shard=8 layers=
+    batch=${BATCH:-64} layers=
+    shard=$((batch / 8))
     for width in 64 128 256; do
         conv="{type=\"conv\", out=$width, kernel=3, padding=1}, {type=\"relu\"}"
         layers+="$conv, $conv, {type=\"max_pool\", kernel=2}, "
@@ -71,7 +72,7 @@ momentum = 0.9
 kind = "constant"
 [train]
 epochs = ${EPOCHS:-3}
-compression = "${COMPRESSION:-none}"
+${COMPRESSION:+compression = \"$COMPRESSION\"}
 batch = $batch
 shard = $shard
 [checkpoint]

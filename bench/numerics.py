@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What the classes of arithmetic come to on the same jobs: the metric in validation after the last epoch, by seed.
 
-    bench/numerics.py [--seeds 1,2,3,4,5] [--jobs NAME,...] [--classes cpu-f32-v1,cpu-bf16-v1] FASHION FLOWERS BCCD
+    bench/numerics.py [--seeds 1,2,3,4,5] [--jobs NAME,...] [--classes cpu-f32-v1,cpu-bf16-v1]
+    [--compression none|bf16] FASHION FLOWERS BCCD
 
 FASHION has the four IDX files of Fashion-MNIST, FLOWERS class folders in train/ and val/, BCCD train.csv and val.csv.
 CONVOY names the binary (target/release/convoy). A job is one of `fashion-1` and `fashion-10` (whole Fashion-MNIST, one
@@ -50,12 +51,14 @@ def main():
     parser.add_argument("--seeds", default="1,2,3,4,5")
     parser.add_argument("--jobs", default="fashion-1,fashion-10,flowers,cells")
     parser.add_argument("--classes", default="cpu-f32-v1,cpu-bf16-v1")
+    parser.add_argument("--compression", choices=["none", "bf16"], default="none")
     parser.add_argument("folders", nargs=3, metavar="FOLDER")
     arguments = parser.parse_args()
     folders = [os.path.realpath(folder) for folder in arguments.folders]
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
     convoy = os.environ.get("CONVOY", "target/release/convoy")
     known = jobs(*folders)
+    compression = arguments.compression
     wanted = arguments.jobs.split(",")
     if unknown := [job for job in wanted if job not in known]:
         parser.error(f"no such job: {', '.join(unknown)}; there are {', '.join(known)}")
@@ -66,7 +69,7 @@ def main():
             found, seconds = [], []
             with tempfile.TemporaryDirectory() as runs:
                 for seed in map(int, arguments.seeds.split(",")):
-                    result = train(convoy, spec, {**sets, "seed": seed, "numerics": numerics}, f"{runs}/{seed}")
+                    result = train(convoy, spec, {**sets, "seed": seed, "numerics": numerics, "train.compression": compression}, f"{runs}/{seed}")
                     found.append(factor * result["validation"][metric])
                     seconds.append(result["seconds"])
             deviation = statistics.stdev(found) if len(found) > 1 else 0

@@ -24,6 +24,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::identity::Identity;
 use crate::key::{Fingerprint, Pin};
 use crate::peers::{AnotherProcess, PeerIdentity, TheOne};
+use crate::sockets::set_options;
 use crate::tls::{ALPN, proof_of_key, provider};
 
 /// Time to connect, handshake included.
@@ -142,7 +143,7 @@ async fn open(
     shows_identity: bool,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+    set_options(&stream).map_err(|error| ConnectError::Unreachable(error.to_string()))?;
     let text = name.to_str().into_owned();
     let failed = |error: io::Error| ConnectError::of_io(&error, &text);
     let mut stream = TlsConnector::from(config).connect(name, stream).await.map_err(failed)?;

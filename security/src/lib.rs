@@ -35,6 +35,7 @@ mod peers;
 mod rarely;
 mod secret;
 mod server;
+mod sockets;
 mod tls;
 mod token;
 

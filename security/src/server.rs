@@ -28,6 +28,7 @@ use crate::identity::Identity;
 use crate::key::Fingerprint;
 use crate::peers::{KnownPeers, PeerIdentity};
 use crate::rarely::Rarely;
+use crate::sockets::set_options;
 use crate::tls::{ALPN, provider};
 
 /// Bounds on what can be taken of a server.
@@ -323,7 +324,7 @@ fn sent_away() -> io::Error {
 }
 
 async fn shake_hands(stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>) -> io::Result<(Stream, Peer)> {
-    stream.set_nodelay(true)?;
+    set_options(&stream)?;
     let Some(tls) = tls else {
         if !address.ip().to_canonical().is_loopback() {
             return Err(io::Error::other("only processes on this machine are let in without encryption"));

@@ -224,7 +224,7 @@ mod tests {
               |
             4 | epoch = 3
               | ^^^^^
-            unknown field `epoch`, expected one of `epochs`, `batch`, `shard`, `last`, `early_stopping`
+            unknown field `epoch`, expected one of `epochs`, `batch`, `shard`, `last`, `compression`, `early_stopping`
             did you mean `epochs`?"#]],
         );
     }

@@ -41,11 +41,10 @@ impl Run {
             // As many as compute: each worker sends its gradient once then, and nothing else.
             able.retain(adds);
         }
-        if able.len() < 2 && said.len() > 1 {
-            // What one worker takes in of all others the coordinator can as well.
+        // What one worker takes in of all others the coordinator can as well.
+        if (able.len() < 2 && said.len() > 1) || self.is_beside_one_of_two(&said) {
             able.clear();
         }
-        self.spare_own_link(&said, &mut able);
         // Who owns chunks goes on.
         able.sort_by_key(|worker| (!self.exchange.owns(*worker), *worker));
         able.truncate(self.exchange.most());
@@ -53,21 +52,12 @@ impl Run {
         self.change_owners(owners::deal(self.exchange.of(), &able), OwnersReason::StepBegins, effects);
     }
 
-    /// Spares the link of the coordinator's machine, which takes in all sums, where one of those who compute is there as
-    /// well. Of two workers the other one then sends its gradients there and gets the parameters, and no link carries
-    /// more than one vector each way. Of four or more it owns nothing, where three others can: its link carries what it
-    /// computes and what it needs, and the sums of the others.
-    fn spare_own_link(&self, computing: &[WorkerId], able: &mut Vec<WorkerId>) {
-        let is_beside = |worker: &WorkerId| self.members.get(*worker).is_some_and(|member| member.beside);
-        if computing.iter().filter(|worker| is_beside(worker)).count() != 1 {
-            return;
-        }
-        let others = able.iter().filter(|worker| !is_beside(worker)).count();
-        match computing.len() {
-            2 => able.clear(),
-            4.. if others >= 3 => able.retain(|worker| !is_beside(worker)),
-            _ => {}
-        }
+    /// Whether the coordinator takes in as little as it can by owning everything: of two who compute one is on its
+    /// machine. The other one sends its gradients there and gets the parameters, so its link carries one vector each
+    /// way, where two owners send half of three.
+    fn is_beside_one_of_two(&self, computing: &[WorkerId]) -> bool {
+        let is_beside = |worker: &&WorkerId| self.members.get(**worker).is_some_and(|member| member.beside);
+        computing.len() == 2 && computing.iter().filter(is_beside).count() == 1
     }
 
     /// Notes that a worker is on the coordinator's machine.
