@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn sums_and_changes_are_bf16() {
         // 1 + 2^-7 is a bf16, 1 + 2^-8 is halfway to it and goes to the even 1, 1 + 3 * 2^-8 to 1 + 2^-6.
-        let (one, ulp) = (1.0f32, 2f32.powi(-7));
+        let (one, ulp) = (1.0f32, 1.0 / 128.0);
         let mut left = [one, one, one, f32::MAX, f32::NAN];
         add_into_rounded(&mut left, &[ulp, ulp / 2.0, 1.5 * ulp, f32::MAX, 1.0]);
         assert_eq!(left[..4], [one + ulp, one, one + 2.0 * ulp, f32::INFINITY]);

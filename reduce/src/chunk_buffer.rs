@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn bf16_travels_as_such_and_sums_of_it_are_bf16() {
-        let (one, ulp) = (1.0, 2f32.powi(-7));
+        let (one, ulp) = (1.0, 1.0 / 128.0);
         let mut left = ChunkBuffer::rounded(&[one + ulp / 4.0, 3.0, -0.0], Compression::Bf16);
         assert_eq!(left[..2], [one, 3.0]);
         left.add(&ChunkBuffer::rounded(&[ulp / 2.0, 2.0 * ulp, 0.0], Compression::Bf16));

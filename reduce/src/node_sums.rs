@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn where_it_is_said_shards_and_sums_are_rounded() {
         let node = Node { first: 0, last: 4 };
-        let ulp = 2f32.powi(-7);
+        let ulp = 1.0 / 128.0f32;
         let shards = [1.0, 0.6 * ulp, ulp / 3.0, 0.3 * ulp];
         let bf16 = |value: f32| convoy_kernels::bf16::Bf16::from_f32(value).to_f32();
         let [a, b, c, d] = shards.map(bf16);

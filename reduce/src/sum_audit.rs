@@ -111,7 +111,7 @@ impl SumAudit {
     /// The sum of `node` over what its holders sent.
     fn value(&self, node: Node, holders: &NodeHolders) -> Option<ChunkBuffer> {
         if let Some((worker, _)) = holders.0.get(&node) {
-            return self.sent.get(&(*worker, node)).map(|values| ChunkBuffer::copy_of(values));
+            return self.sent.get(&(*worker, node)).map(ChunkBuffer::copy_of);
         }
         let (left, right) = node.children()?;
         let (mut left, right) = (self.value(left, holders)?, self.value(right, holders)?);
