@@ -18,6 +18,7 @@
 
 pub mod activation;
 pub mod bf16;
+pub mod compression;
 pub mod conv;
 pub mod cpu;
 pub mod digest;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use convoy_common::counted_sum::{Fingerprint, Summand};
 use convoy_common::spec::Compression;
-use convoy_kernels::tree::{add_into, add_into_rounded, round};
+use convoy_kernels::compression::{add_into_rounded, round};
+use convoy_kernels::tree::add_into;
 use convoy_proto::{CHUNK_ELEMENTS, Chunk, Values, WireError, chunk_count, chunk_range};
 use parking_lot::Mutex;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use convoy_common::Plan;
 use convoy_common::spec::Compression;
+use convoy_kernels::compression::round_change;
 use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
-use convoy_kernels::tree::round_change;
 use convoy_model::{Network, ParameterFormat};
 use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range};
 

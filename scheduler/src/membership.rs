@@ -61,6 +61,12 @@ pub(crate) struct Member {
     /// The longest that leases waited for it although it had no others, as far as that is not forgotten.
     delays: BTreeMap<Work, Delay>,
     standing: Standing,
+    pub place: Place,
+}
+
+/// Where a member is, seen from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
     /// It says that it reaches all workers that own chunks.
     pub reaches_owners: bool,
     /// It is on the coordinator's machine.
@@ -359,8 +365,7 @@ impl Membership {
             sent_nodes: BTreeMap::new(),
             delays: BTreeMap::new(),
             standing: self.gone.remove(machine).unwrap_or_default(),
-            reaches_owners: true,
-            beside: false,
+            place: Place { reaches_owners: true, beside: false },
         };
         self.members.insert(worker, member);
     }
@@ -396,7 +401,7 @@ impl Membership {
 
     /// Notes who says that it reaches all workers that own chunks.
     pub fn note_reach(&mut self, reaches_owners: impl Fn(WorkerId) -> bool) {
-        self.members.iter_mut().for_each(|(worker, member)| member.reaches_owners = reaches_owners(*worker));
+        self.members.iter_mut().for_each(|(worker, member)| member.place.reaches_owners = reaches_owners(*worker));
     }
 
     /// Who may get leases of this work of `step`, of those that compute and do not want to leave: members that have
@@ -405,7 +410,7 @@ impl Membership {
     /// those that are quiet, then all.
     pub fn candidates(&self, step: StepId, work: Work) -> Vec<WorkerId> {
         let tiers: [fn(&Member, StepId, Work) -> bool; 5] = [
-            |member, step, work| (work == Work::Evaluate || member.reaches_owners) && member.is_fit(step),
+            |member, step, work| (work == Work::Evaluate || member.place.reaches_owners) && member.is_fit(step),
             |member, _, _| member.ready.is_some() && !member.quiet && !member.standing.computing.outrun,
             |member, _, _| member.ready.is_some() && !member.quiet,
             |member, _, _| member.ready.is_some(),

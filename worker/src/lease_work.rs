@@ -51,8 +51,8 @@ pub(crate) struct ComputedShard {
 }
 
 impl LeaseWork {
-    /// No shard is computed yet. Gradients have `elements` elements, rounded as `compression` says, and the node goes to
-    /// `sender`.
+    /// No shard is computed yet. Gradients have `elements` elements, rounded as `compression` says, and the node goes
+    /// to `sender`.
     pub(crate) fn new(lease: Lease, elements: usize, compression: Compression, sender: NodeSender) -> Self {
         let sums = LeaseSums {
             shards_left: lease.node.size(),

@@ -56,14 +56,14 @@ impl Run {
     /// machine. The other one sends its gradients there and gets the parameters, so its link carries one vector each
     /// way, where two owners send half of three.
     fn is_beside_one_of_two(&self, computing: &[WorkerId]) -> bool {
-        let is_beside = |worker: &&WorkerId| self.members.get(**worker).is_some_and(|member| member.beside);
+        let is_beside = |worker: &&WorkerId| self.members.get(**worker).is_some_and(|member| member.place.beside);
         computing.len() == 2 && computing.iter().filter(is_beside).count() == 1
     }
 
     /// Notes that a worker is on the coordinator's machine.
     pub(super) fn worker_beside(&mut self, worker: WorkerId) -> Result<(), IgnoreReason> {
         if let Some(member) = self.members.get_mut(worker) {
-            member.beside = true;
+            member.place.beside = true;
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Run {
     pub(super) fn note_reach_of(&mut self, worker: WorkerId) {
         let reaches_owners = self.exchange.reaches_owners(worker);
         if let Some(member) = self.members.get_mut(worker) {
-            member.reaches_owners = reaches_owners;
+            member.place.reaches_owners = reaches_owners;
         }
     }
 

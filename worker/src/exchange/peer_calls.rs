@@ -148,8 +148,8 @@ pub(crate) async fn slices(
     Ok(ReceiverStream::new(replies))
 }
 
-/// Sends the chunks `wanted` of an opening, in the order in which they are made; of each what is `changed`, if that will
-/// do.
+/// Sends the chunks `wanted` of an opening, in the order in which they are made; of each what is `changed`, if that
+/// will do.
 async fn serve(
     board: Arc<ParameterBoard>,
     opening: u64,
