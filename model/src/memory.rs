@@ -74,10 +74,12 @@ pub fn memory_estimate(plan: &Plan, network: &Network, threads: u32) -> MemoryEs
     let activations = all_outputs.saturating_add(largest.saturating_mul(GRADIENTS_UNDER_WAY));
     let shards = plan.spec.train.batch.div_ceil(plan.spec.train.shard.max(1)).max(1);
     let levels = u64::from(shards.next_power_of_two().ilog2());
-    let adding = (all + 2 * (all + states * parameters)) / 2;
+    // What a step adds to parameters lies there as it travels, in two bytes.
+    let changes = if plan.spec.train.compression.is_none() || halves { 0 } else { all / 2 };
+    let adding = (all + changes + 2 * (all + states * parameters)) / 2;
     MemoryEstimate {
         // In bf16 they lie there a second time, as they travel.
-        parameters: if halves { 3 * all } else { 2 * all },
+        parameters: 2 * changes + if halves { 3 * all } else { 2 * all },
         optimizer: 2 * states * parameters,
         reduction: levels * parameters,
         // In bf16 the kernels want weights twice: for the forward pass, and for the gradient of the input.

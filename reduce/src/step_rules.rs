@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use convoy_common::Plan;
-use convoy_common::spec::Compression;
+use convoy_common::spec::{CPU_BF16_V1, Compression};
 use convoy_kernels::compression::round_change;
 use convoy_kernels::finite_check::all_finite;
 use convoy_kernels::optimizer::{NORM_BLOCK, norm_sq_block};
-use convoy_model::{Network, ParameterFormat};
+use convoy_model::Network;
 use convoy_proto::{CHUNK_ELEMENTS, chunk_count, chunk_range};
 
 use crate::{ChunkBuffer, Elements, FrozenChunks, ParameterState, Scales, Update, moment_names};
@@ -80,8 +80,7 @@ impl StepRules {
     pub fn new(plan: Arc<Plan>, network: Arc<Network>) -> Self {
         let (frozen, update) = (FrozenChunks::of(&plan, &network), Update::new(&plan, &network));
         // Weights that travel as bf16 have no more exact copies to which a change could be added.
-        let whole = ParameterFormat::of(&plan, &network).is_whole();
-        let rounds_changes = whole && plan.spec.train.compression == Compression::Bf16;
+        let rounds_changes = plan.spec.train.compression == Compression::Bf16 && plan.spec.numerics != CPU_BF16_V1;
         StepRules { plan, network, frozen, rounds_changes, update }
     }
 

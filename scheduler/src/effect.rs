@@ -331,6 +331,8 @@ pub enum IgnoreReason {
     },
     /// It is about an owner, and this worker is none.
     NoOwner(WorkerId),
+    /// The worker computes nothing, and so has no use for parameters.
+    ComputesNothing,
     /// The worker has nothing to send.
     NothingToSend,
     /// The lease was given to another worker.
@@ -370,6 +372,7 @@ impl fmt::Display for IgnoreReason {
                 write!(f, "it is about {answered}, this is {current}")
             }
             IgnoreReason::NoOwner(worker) => write!(f, "{worker} owns no chunk"),
+            IgnoreReason::ComputesNothing => write!(f, "the worker computes nothing"),
             IgnoreReason::NothingToSend => write!(f, "the worker has no node to send"),
             IgnoreReason::UnknownLease(lease) => write!(f, "there is no {lease} in this step"),
             IgnoreReason::ForeignLease { lease, holder } => {

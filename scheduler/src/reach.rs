@@ -48,26 +48,26 @@ impl Reach {
         worker == peer || self.said.get(&worker).is_some_and(|reached| reached.contains(&peer))
     }
 
-    /// Those of `workers` and of `others`, each in order, that all of `workers` say they reach. A worker that reaches
-    /// fewer than half of those that anybody reaches is not asked: with its say it would leave nobody. What `others`
-    /// say does not matter.
-    pub fn reached_by_all(&self, workers: &[WorkerId], others: &[WorkerId]) -> Vec<WorkerId> {
-        let mut all = [workers, others].concat();
-        all.sort_unstable();
-        let asked = all.iter().enumerate().filter(|(_, worker)| workers.binary_search(worker).is_ok());
-        let places: Vec<(usize, Vec<usize>)> =
-            asked.map(|(itself, worker)| (itself, self.places(*worker, &all))).collect();
-        let mut anybody = vec![false; all.len()];
-        places.iter().flat_map(|(_, places)| places).for_each(|place| anybody[*place] = true);
+    /// Those of `workers`, which are in order, that all of them say they reach. A worker that reaches fewer than half
+    /// of those that anybody reaches is not asked: with its say it would leave nobody.
+    pub fn reached_by_all(&self, workers: &[WorkerId]) -> Vec<WorkerId> {
+        let places: Vec<Vec<usize>> = workers.iter().map(|worker| self.places(*worker, workers)).collect();
+        let mut anybody = vec![false; workers.len()];
+        places.iter().flatten().for_each(|place| anybody[*place] = true);
         let known = anybody.iter().filter(|reached| **reached).count();
-        let (mut asked, mut times) = (0, vec![0; all.len()]);
-        for (itself, places) in &places {
-            if places.len() * 2 >= known - usize::from(anybody[*itself]) {
+        let (mut asked, mut times) = (0, vec![0; workers.len()]);
+        for (itself, places) in places.iter().enumerate() {
+            if places.len() * 2 >= known - usize::from(anybody[itself]) {
                 asked += 1;
-                places.iter().chain([itself]).for_each(|place| times[*place] += 1);
+                places.iter().chain([&itself]).for_each(|place| times[*place] += 1);
             }
         }
-        all.iter().zip(times).filter(|(_, times)| *times == asked).map(|(worker, _)| *worker).collect()
+        workers.iter().zip(times).filter(|(_, times)| *times == asked).map(|(worker, _)| *worker).collect()
+    }
+
+    /// Whether each of `workers` says that it reaches `peer`.
+    pub fn is_reached_by_each(&self, workers: &[WorkerId], peer: WorkerId) -> bool {
+        workers.iter().all(|worker| self.reaches(*worker, peer))
     }
 
     /// The places of those whom a worker reaches in `workers`, which are in order, without its own.
@@ -97,10 +97,10 @@ mod tests {
         reach.said(WorkerId(2), ids(&[1, 3]));
         reach.said(WorkerId(3), ids(&[1, 2]));
         let all = ids(&[1, 2, 3]);
-        assert_eq!(reach.reached_by_all(&all, &[]), all);
+        assert_eq!(reach.reached_by_all(&all), all);
         reach.lost(WorkerId(1), WorkerId(3));
-        assert_eq!(reach.reached_by_all(&all, &[]), ids(&[1, 2]));
-        assert_eq!(reach.reached_by_all(&ids(&[2, 3]), &[]), ids(&[2, 3]), "who is not asked does not matter");
+        assert_eq!(reach.reached_by_all(&all), ids(&[1, 2]));
+        assert_eq!(reach.reached_by_all(&ids(&[2, 3])), ids(&[2, 3]), "who is not asked does not matter");
         reach.forget(WorkerId(2));
         assert!(!reach.has_said(WorkerId(2)) && !reach.reaches(WorkerId(1), WorkerId(2)));
     }
@@ -111,23 +111,20 @@ mod tests {
         let (mut reach, all) = (Reach::default(), ids(&[1, 2, 3, 4, 5]));
         all.iter().for_each(|worker| reach.said(*worker, all.clone()));
         reach.said(WorkerId(5), ids(&[1]));
-        assert_eq!(reach.reached_by_all(&all, &[]), all, "one of four");
+        assert_eq!(reach.reached_by_all(&all), all, "one of four");
         reach.said(WorkerId(5), ids(&[1, 2]));
-        assert_eq!(reach.reached_by_all(&all, &[]), ids(&[1, 2, 5]), "two of four");
+        assert_eq!(reach.reached_by_all(&all), ids(&[1, 2, 5]), "two of four");
         reach.said(WorkerId(5), []);
-        assert_eq!(reach.reached_by_all(&all, &[]), all);
+        assert_eq!(reach.reached_by_all(&all), all);
     }
 
     #[test]
-    fn who_only_adds_is_reached_and_not_asked() {
+    fn who_only_adds_must_be_reached_by_each() {
         let ids = |workers: &[u32]| workers.iter().copied().map(WorkerId).collect::<Vec<_>>();
-        let mut reach = Reach::default();
+        let (mut reach, computing) = (Reach::default(), ids(&[2, 4]));
         reach.said(WorkerId(2), ids(&[1, 3, 4]));
-        reach.said(WorkerId(4), ids(&[1, 2, 3]));
-        let (computing, adding) = (ids(&[2, 4]), ids(&[1, 3]));
-        assert_eq!(reach.reached_by_all(&computing, &adding), ids(&[1, 2, 3, 4]), "1 and 3 have said nothing");
-        reach.said(WorkerId(3), []);
-        reach.lost(WorkerId(4), WorkerId(1));
-        assert_eq!(reach.reached_by_all(&computing, &adding), ids(&[2, 3, 4]));
+        reach.said(WorkerId(4), ids(&[1, 2]));
+        assert!(reach.is_reached_by_each(&computing, WorkerId(1)), "it has said nothing itself");
+        assert!(!reach.is_reached_by_each(&computing, WorkerId(3)));
     }
 }

@@ -154,7 +154,8 @@ impl ParameterFetches {
         let Early { flat, measured, sources } = came;
         let Some(told) = told else { return Ok(Some((StepId(step), flat))) };
         let Some(measured) = measured else {
-            if sources.is_none() && !self.checks.due() {
+            // What is added to what is here must be right each time: a wrong number would stay.
+            if sources.is_none() && !self.arrival.changes && !self.checks.due() {
                 return Ok(Some((StepId(step), flat)));
             }
             let (sender, abandonments) = (self.sender.clone(), self.abandoned.len());
@@ -308,8 +309,8 @@ impl Fetch {
     async fn run(mut self, mut client: CoordinatorClient<Channel>) -> Result<Vec<f32>, Status> {
         let step = StepId(self.request.step);
         let before = self.before.wait().await;
-        if before.is_some() {
-            self.request.held = step.0.checked_sub(1);
+        if self.arrival.changes {
+            self.request.held = before.as_ref().and(step.0.checked_sub(1));
             self.held.clone_from(&before);
         }
         let mut chunks = client.parameters(self.request).await?.into_inner();

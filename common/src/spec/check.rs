@@ -11,6 +11,8 @@ const MAX_LAYERS: usize = 4096;
 const MAX_LAYER_NAME: usize = 128;
 /// Most folders that lie elsewhere than a table says.
 const MAX_MOVED: usize = 64;
+/// Largest share of a new value in running statistics whose changes are rounded: a change may be a 2^-8 too large.
+const MOST_MOMENTUM: f64 = 0.99;
 /// Longest name of a job, in bytes.
 const MAX_NAME: usize = 1024;
 
@@ -290,7 +292,21 @@ fn check_train(spec: &Spec) -> Result<(), Problem> {
         at_least_one("train.early_stopping.patience", stopping.patience.into())?;
         within("train.early_stopping.min_delta", stopping.min_delta, 0.0, f64::MAX)?;
     }
+    if !train.compression.is_none() && fastest_statistics(&spec.network.layers) > MOST_MOMENTUM {
+        let text = format!("would make variances negative where a batch norm's momentum is above {MOST_MOMENTUM}");
+        return problem("train.compression", text);
+    }
     at_least_one("checkpoint.keep", spec.checkpoint.keep.into())
+}
+
+/// The largest momentum of a batch norm.
+fn fastest_statistics(layers: &[Layer]) -> f64 {
+    let of = |layer: &Layer| match &layer.kind {
+        LayerKind::BatchNorm { momentum, .. } => *momentum,
+        LayerKind::Residual { layers, .. } => fastest_statistics(layers),
+        _ => 0.0,
+    };
+    layers.iter().map(of).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -318,6 +334,20 @@ mod tests {
             ["", "cuda-f32-v1/", "cuda-f32-v11/X", "cuda-f32-v1/\\n", &format!("cuda-f32-v1/{}", "x".repeat(257))]
         {
             assert!(refused(&format!("numerics = \"{unknown}\""), "").contains("is not known"), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn statistics_that_follow_too_fast_do_not_go_with_rounded_changes() {
+        let spec = |compression: &str, momentum: f64| {
+            let norm = format!("{{ type = \"batch_norm\", momentum = {momentum} }}");
+            let layers = format!("[network]\nlayers = [{{ type = \"residual\", layers = [{norm}] }}]");
+            format!("[train]\ncompression = \"{compression}\"\n{layers}")
+        };
+        let error = refused("", &spec("bf16", 0.995));
+        assert!(error.contains("`train.compression`: would make variances negative"), "{error}");
+        for fine in [spec("bf16", 0.99), spec("none", 1.0)] {
+            parse(&format!("[data]\ntrain = \"x\"\n{fine}"), &[]).unwrap();
         }
     }
 

@@ -9,6 +9,7 @@ use crate::effect::{AbandonReason, Effect, EvictionProof, IgnoreReason};
 use crate::event::SumFinding;
 use crate::ids::{Opening, StepId, WorkerId};
 use crate::lease::Work;
+use crate::membership::Member;
 use crate::outcome::Outcome;
 use crate::record::Record;
 
@@ -64,6 +65,9 @@ impl Run {
     ) -> Result<(), IgnoreReason> {
         if !matches!(self.phase, RunPhase::Working(_)) {
             return Err(IgnoreReason::RunOver);
+        }
+        if !self.members.get(worker).is_some_and(Member::computes) {
+            return Err(IgnoreReason::ComputesNothing);
         }
         let machine = self.trust.machine(owner);
         if machine.is_empty() || self.trust.is_evicted(machine) {
@@ -137,7 +141,9 @@ impl Run {
 
     /// Those who disagree with too many, with whom.
     fn outvoted(&self) -> Vec<(WorkerId, EvictionProof)> {
-        let here: Vec<WorkerId> = self.members.iter().map(|(worker, _)| worker).collect();
+        // Who only adds sees nothing of what others add.
+        let here = self.members.iter().filter(|(_, member)| member.computes());
+        let here: Vec<WorkerId> = here.map(|(worker, _)| worker).collect();
         let outvoted = self.trust.outvoted(&self.trust.machines(here));
         let worker_on = |(machine, others): (String, Vec<String>)| {
             Some((self.trust.worker_on(&machine)?, EvictionProof::Disagreements(others)))

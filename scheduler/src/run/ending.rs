@@ -71,7 +71,7 @@ impl Run {
         if !self.stopping {
             return;
         }
-        let stuck = self.members.is_empty() || step.awaits_judge().is_some();
+        let stuck = !self.members.iter().any(|(_, member)| member.computes()) || step.awaits_judge().is_some();
         let can_finish = step.covered.is_some() || !stuck;
         if !(step.work == Work::Train && can_finish) {
             self.abandon(AbandonReason::Stopped, effects);

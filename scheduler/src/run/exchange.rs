@@ -1,6 +1,6 @@
 //! Owners of chunks: who they are when a step begins, and what follows when one is lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Run, RunPhase};
 use crate::effect::{Effect, IgnoreReason, OwnersReason, RevokeReason};
@@ -26,7 +26,7 @@ impl Run {
         let can = |worker: &WorkerId| {
             self.members.get(*worker).is_some_and(|member| member.can_own(step)) && !self.trust.is_disputed(*worker)
         };
-        let adders = if said.len() > 1 { self.members.adders(step) } else { Vec::new() };
+        let adders = if said.len() > 1 { self.adders(step) } else { Vec::new() };
         let mut able: Vec<WorkerId> = said.iter().chain(&adders).copied().filter(can).collect();
         able.sort_unstable();
         let (reach, version) = (self.exchange.reach.changes(), self.exchange.version);
@@ -34,7 +34,8 @@ impl Run {
         if self.exchange.was_dealt(dealt.clone()) {
             return;
         }
-        let mut able = self.exchange.reach.reached_by_all(&said, &adders);
+        let mut able = self.exchange.reach.reached_by_all(&said);
+        able.extend(adders.iter().filter(|adder| self.exchange.reach.is_reached_by_each(&said, **adder)));
         able.retain(|worker| dealt.able.binary_search(worker).is_ok());
         let adds = |worker: &WorkerId| adders.binary_search(worker).is_ok();
         if able.iter().filter(|worker| adds(worker)).count() >= said.len() {
@@ -42,7 +43,7 @@ impl Run {
             able.retain(adds);
         }
         // What one worker takes in of all others the coordinator can as well.
-        if (able.len() < 2 && said.len() > 1) || self.is_beside_one_of_two(&said) {
+        if (able.len() < 2 && said.len() > 1) || self.is_beside_one_of_two() {
             able.clear();
         }
         // Who owns chunks goes on.
@@ -55,9 +56,22 @@ impl Run {
     /// Whether the coordinator takes in as little as it can by owning everything: of two who compute one is on its
     /// machine. The other one sends its gradients there and gets the parameters, so its link carries one vector each
     /// way, where two owners send half of three.
-    fn is_beside_one_of_two(&self, computing: &[WorkerId]) -> bool {
+    fn is_beside_one_of_two(&self) -> bool {
+        let computing = self.members.staying();
         let is_beside = |worker: &&WorkerId| self.members.get(**worker).is_some_and(|member| member.place.beside);
         computing.len() == 2 && computing.iter().filter(is_beside).count() == 1
+    }
+
+    /// Members that compute nothing and could own chunks of `step`, if all reach them. Whose machine is here under
+    /// another number as well owns nothing: it could add wrongly what it has computed wrongly, and vouch for itself.
+    fn adders(&self, step: StepId) -> Vec<WorkerId> {
+        let mut adders = self.members.adders(step);
+        if !adders.is_empty() {
+            let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
+            self.members.iter().for_each(|(worker, _)| *numbers.entry(self.trust.machine(worker)).or_default() += 1);
+            adders.retain(|adder| numbers.get(self.trust.machine(*adder)) == Some(&1));
+        }
+        adders
     }
 
     /// Notes that a worker is on the coordinator's machine.

@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use crate::script::{check, plan_of, short_plan};
+use crate::script::{check, plan_of, play, short_plan};
 
 /// Two that compute and two that only add: from the second step on the latter own all chunks.
 fn two_and_two(rest: &str) -> String {
@@ -133,6 +133,55 @@ fn one_that_wants_to_leave_stays_for_its_step_unless_its_sums_are_late() {
              open training step 2: 4 shards
              send worker 1 #3: shards 0..2
              send worker 2 #4: shards 2..4",
+        ),
+    );
+}
+
+/// Nobody who could finish the step is there, and nobody will be sent to a run that stops.
+#[test]
+fn a_run_that_is_to_stop_does_not_wait_for_those_who_only_add() {
+    check(
+        Run::new(plan()),
+        &two_and_two(
+            "> 110 stop
+             > 120 left 1
+             record worker 1 gone: Closed
+             send worker 2 #3 epoch 1: shards 0..2
+             > 130 left 2
+             record worker 2 gone: Closed
+             abandon training step 1: Stopped
+             checkpoint step 1: Stop",
+        ),
+    );
+}
+
+#[test]
+fn of_a_machine_that_is_there_under_two_numbers_nobody_who_only_adds_owns_anything() {
+    let lines = [
+        "> 0 join 1 x1 a ox",
+        "> 0 join 2 x1 b yak",
+        "> 0 join 3 x0 c ox",
+        "> 0 join 4 x0 d elk",
+        "> 0 ready 1 0",
+        "> 0 ready 2 0",
+        "> 0 reaches 1 2 3 4",
+        "> 0 reaches 2 1 3 4",
+        "> 100 done 1 #0 25",
+        "> 100 reduced 0",
+    ];
+    let said = play(&mut Run::new(plan()), &lines);
+    assert!(said.iter().any(|line| line == "owners 1: 1 2 4 1 2 4, as a step begins"), "{said:?}");
+}
+
+#[test]
+fn who_only_adds_fetches_no_parameters_and_accuses_nobody_of_wrong_ones() {
+    check(
+        Run::new(plan()),
+        &two_and_two(
+            "> 110 misserved 3 4
+             ignore wrong parameters: the worker computes nothing
+             ? waiting
+             worker 1 for shards 0..2 of the training of step 1, since 0.0 s",
         ),
     );
 }

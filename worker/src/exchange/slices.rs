@@ -102,6 +102,9 @@ impl SlicesFetch {
             Some(before) => before.wait().await,
             None => None,
         };
+        if before.is_some() {
+            self.held = None;
+        }
         let (sender, mut came) = mpsc::channel(CAME);
         let mut told = self.state.told.subscribe();
         // Owners may have changed since the step was opened.

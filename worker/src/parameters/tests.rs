@@ -359,7 +359,7 @@ async fn what_a_step_changes_is_added_to_the_parameters_before_it() {
     // Whoever lacks the step before gets all.
     fetching.fetches.commit(9, None);
     let call = fetching.call().await;
-    assert_eq!(call.request, ASSIGNMENT.parameters(9, Some(2)));
+    assert_eq!(call.request, ASSIGNMENT.parameters(9, None));
     call.send(&flat(9)).await;
     assert_eq!(fetching.take().await, Some(9));
 }
