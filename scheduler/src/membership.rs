@@ -331,11 +331,6 @@ impl Membership {
         self.members.len()
     }
 
-    /// Whether there is no member.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     /// The member of this number.
     pub fn get(&self, worker: WorkerId) -> Option<&Member> {
         self.members.get(&worker)
