@@ -135,6 +135,17 @@ impl Run {
     /// Evicts the workers `wrong`. Wrong numbers that may be committed already roll the run back; otherwise the step in
     /// work begins anew.
     pub(super) fn evict_all(&mut self, wrong: Vec<(WorkerId, EvictionProof)>, effects: &mut Vec<Effect>) {
+        if let Some((to, worker)) = self.evict_each(wrong, effects) {
+            self.go_back(to, worker, effects);
+        }
+    }
+
+    /// Evicts the workers `wrong`. The answer is the first step that may hold wrong numbers, and whose.
+    pub(super) fn evict_each(
+        &mut self,
+        wrong: Vec<(WorkerId, EvictionProof)>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<(StepId, WorkerId)> {
         let mut back: Vec<(StepId, WorkerId)> = Vec::new();
         for (worker, proof) in wrong {
             // A machine under two numbers is evicted once.
@@ -142,7 +153,12 @@ impl Run {
                 back.push((self.evict(worker, proof, effects), worker));
             }
         }
-        let Some((to, worker)) = back.into_iter().min() else { return };
+        back.into_iter().min()
+    }
+
+    /// Numbers from step `to` on are not believed, for what `worker` did: the run is rolled back, or where none of them
+    /// is committed the step in work begins anew.
+    pub(super) fn go_back(&mut self, to: StepId, worker: WorkerId, effects: &mut Vec<Effect>) {
         if to < self.committed {
             self.abandon(AbandonReason::Doubted, effects);
             self.finish(Outcome::RolledBack { to, worker }, effects);

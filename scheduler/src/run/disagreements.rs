@@ -5,12 +5,11 @@
 //! so many that most machines would have to be wrong otherwise is evicted.
 
 use super::{Run, RunPhase};
-use crate::effect::{AbandonReason, Effect, EvictionProof, IgnoreReason};
+use crate::effect::{Effect, EvictionProof, IgnoreReason};
 use crate::event::SumFinding;
 use crate::ids::{Opening, StepId, WorkerId};
 use crate::lease::Work;
 use crate::membership::Member;
-use crate::outcome::Outcome;
 use crate::record::Record;
 
 impl Run {
@@ -118,13 +117,11 @@ impl Run {
                 member.audit_dropped(Work::Train);
             }
         }
-        if since < self.committed {
-            let worker = pairs.first().map_or(WorkerId(0), |pair| pair[1]);
-            self.abandon(AbandonReason::Doubted, effects);
-            self.finish(Outcome::RolledBack { to: since, worker }, effects);
-        } else {
-            self.reopen(effects);
-        }
+        // It may have been outvoted before, just as the coordinator ended.
+        let evicted = self.evict_each(outvoted, effects);
+        let doubted = (since, pairs.first().map_or(WorkerId(0), |pair| pair[1]));
+        let (to, worker) = evicted.map_or(doubted, |evicted| evicted.min(doubted));
+        self.go_back(to, worker, effects);
     }
 
     /// Notes that two workers' machines disagree. The answer is whether that is new.

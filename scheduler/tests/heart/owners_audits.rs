@@ -2,7 +2,7 @@
 
 use convoy_scheduler::*;
 
-use crate::script::{audited_plan, check, digest, plan_of, show};
+use crate::script::{audited_plan, check, digest, plan_of, play, show};
 
 /// Six chunks, one epoch of nine steps of four shards.
 fn plan() -> RunPlan {
@@ -610,6 +610,24 @@ fn after_a_restart_a_disagreement_holds_until_one_of_the_two_is_evicted() {
         let shown = effects.iter().map(show).find(|line| line.starts_with("owners"));
         assert_eq!(shown.as_deref(), Some(owners));
     }
+}
+
+/// A coordinator may end between what the last of too many said and the eviction.
+#[test]
+fn who_was_outvoted_before_a_restart_is_evicted_with_the_next_disagreement() {
+    let disagreed = |other: u32| {
+        let machines = [format!("machine {other}"), "machine 3".to_owned()];
+        Record::Disagreed { machines, since: StepId(0) }
+    };
+    let started = Record::Started { generation: RunGeneration(1), first_step: StepId(0) };
+    let journal = vec![started, disagreed(6), disagreed(7), disagreed(8), disagreed(5)];
+    let mut run = Run::resume(RunPlan { generation: RunGeneration(2), ..plan() }, journal).expect("it is whole");
+    let script = three("> 160 audited 1 2 says 2");
+    let said = play(&mut run, &script.lines().map(str::trim).collect::<Vec<_>>());
+    let records: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("record ")).collect();
+    let disagree = "machine 2 and machine 1 disagree since step 0";
+    let evicted = "worker 3 (machine 3) evicted since step 0";
+    assert!(records.windows(2).any(|pair| pair == [disagree, evicted]), "{records:?}");
 }
 
 /// A run that goes on from step 2, of two workers that owned the chunks of both steps before and whose gradients were
