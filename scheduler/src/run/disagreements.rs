@@ -138,9 +138,8 @@ impl Run {
 
     /// Those who disagree with too many, with whom.
     fn outvoted(&self) -> Vec<(WorkerId, EvictionProof)> {
-        // Who only adds sees nothing of what others add.
-        let here = self.members.iter().filter(|(_, member)| member.computes());
-        let here: Vec<WorkerId> = here.map(|(worker, _)| worker).collect();
+        // Who only adds counts as well: it says what it was brought.
+        let here: Vec<WorkerId> = self.members.iter().map(|(worker, _)| worker).collect();
         let outvoted = self.trust.outvoted(&self.trust.machines(here));
         let worker_on = |(machine, others): (String, Vec<String>)| {
             Some((self.trust.worker_on(&machine)?, EvictionProof::Disagreements(others)))
