@@ -69,7 +69,7 @@ impl Values {
     /// # Panics
     /// When the vector is shorter.
     pub fn shared(vector: Arc<dyn AsRef<[f32]> + Send + Sync>, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= (*vector).as_ref().len(), "the range is part of the vector");
+        check_part(&*vector, &range);
         Values(Inner::Shared(vector, range))
     }
 
@@ -79,7 +79,7 @@ impl Values {
     /// # Panics
     /// When the vector is shorter.
     pub fn halves(vector: Arc<dyn AsRef<[f32]> + Send + Sync>, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= (*vector).as_ref().len(), "the range is part of the vector");
+        check_part(&*vector, &range);
         Values(Inner::Halves(vector, range))
     }
 
@@ -146,6 +146,10 @@ impl Values {
             Inner::Raw(bytes) => buf.put_slice(bytes),
         }
     }
+}
+
+fn check_part(vector: &dyn AsRef<[f32]>, range: &Range<usize>) {
+    assert!(range.start <= range.end && range.end <= vector.as_ref().len(), "the range is part of the vector");
 }
 
 /// Appends the little-endian bytes of `values`.

@@ -36,6 +36,14 @@ fn two_and_two(rest: &str) -> String {
     )
 }
 
+/// The third step, which all of them own but worker 4.
+const ALL_OWN: &str = "record step 1 committed: 0..2 by 1, 2..4 by 2
+    commit step 1
+    owners 3: 3 1 2 1 2 3, as a step begins
+    open training step 2: 4 shards
+    send worker 1 #3: shards 0..2
+    send worker 2 #4: shards 2..4";
+
 fn plan() -> RunPlan {
     RunPlan { chunks: 6, ..plan_of(2, 3, 4, 4) }
 }
@@ -86,7 +94,7 @@ fn who_only_adds_owns_chunks_without_parameters_and_without_a_word_of_whom_it_re
 fn with_fewer_of_them_who_computes_owns_as_much() {
     check(
         Run::new(plan()),
-        &two_and_two(
+        &two_and_two(&format!(
             "> 120 left 4
              record worker 4 gone: Closed
              owners 2: 3 3 3 3 3 3, as worker 4 is gone
@@ -94,13 +102,8 @@ fn with_fewer_of_them_who_computes_owns_as_much() {
              > 150 done 2 #2 25 v2
              > 160 sums 3 2 v2
              > 160 reduced 1
-             record step 1 committed: 0..2 by 1, 2..4 by 2
-             commit step 1
-             owners 3: 3 1 2 1 2 3, as a step begins
-             open training step 2: 4 shards
-             send worker 1 #3: shards 0..2
-             send worker 2 #4: shards 2..4",
-        ),
+             {ALL_OWN}"
+        )),
     );
 }
 
@@ -108,7 +111,7 @@ fn with_fewer_of_them_who_computes_owns_as_much() {
 fn one_that_wants_to_leave_stays_for_its_step_unless_its_sums_are_late() {
     check(
         Run::new(plan()),
-        &two_and_two(
+        &two_and_two(&format!(
             "> 150 done 1 #1 25 v1
              > 150 done 2 #2 25 v1
              > 155 drain 4
@@ -127,13 +130,8 @@ fn one_that_wants_to_leave_stays_for_its_step_unless_its_sums_are_late() {
              > 2155 done 2 #2 25 v2
              > 2160 sums 3 2 v2
              > 2170 reduced 1
-             record step 1 committed: 0..2 by 1, 2..4 by 2
-             commit step 1
-             owners 3: 3 1 2 1 2 3, as a step begins
-             open training step 2: 4 shards
-             send worker 1 #3: shards 0..2
-             send worker 2 #4: shards 2..4",
-        ),
+             {ALL_OWN}"
+        )),
     );
 }
 
